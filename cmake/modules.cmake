@@ -1,0 +1,13 @@
+# sluice_module(NAME DEPS lower modules... LIBS outside libraries...)
+# One static library per folder under src/. Private headers stay private by the floor checker, not by CMake.
+function(sluice_module name)
+  cmake_parse_arguments(M "" "" "DEPS;LIBS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.c)
+  if(NOT sources)
+    file(WRITE ${CMAKE_BINARY_DIR}/empty_${name}.c "typedef int empty_${name};\n")
+    set(sources ${CMAKE_BINARY_DIR}/empty_${name}.c)
+  endif()
+  add_library(sluice_${name} STATIC ${sources})
+  list(TRANSFORM M_DEPS PREPEND sluice_)
+  target_link_libraries(sluice_${name} PUBLIC ${M_DEPS} ${M_LIBS} PRIVATE sluice_flags_compile)
+endfunction()

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// The end of a process whose own invariant broke.
+#include "base/check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+noreturn void check_failed(const char *expression, const char *file, int line)
+{
+    fprintf(stderr, "sluice: invariant broken: %s (%s:%d)\n", expression, file, line);
+    fflush(stderr);
+    abort();
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// SipHash-2-4 (Aumasson and Bernstein 2012, section 2), the keyed hash of assignment and of every table that a
+// peer could try to flood.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct siphash_key {
+    uint64_t k0;
+    uint64_t k1;
+};
+
+// 64-bit tag of len bytes under key.
+uint64_t siphash(struct siphash_key key, const void *data, size_t len);
