@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+// The event loop: completion-based, one per thread, with three faces (io_uring, epoll, simulated network).
+// Nothing here blocks but io_loop_turn; nothing calls back from within a call: every callback comes from the
+// loop's own turn. Only io_loop_post and io_loop_stop may be called from another thread.
+//
+// Ownership: a stream, listener or timer is the caller's storage, embedded in its own object. A buffer belongs to
+// exactly one holder: on_data hands it over, io_stream_send and io_buf_put take it back.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "base/list.h"
+#include "base/status.h"
+
+enum {
+    IO_BUF_BYTES = 20480,         // payload of one buffer: a whole 16 KiB head and what the proxy adds to it
+    IO_BUFS_MAX_DEFAULT = 16384,  // per loop; beyond it recv waits and send answers STATUS_FULL
+    IO_ADDR_TEXT_BYTES = 128,     // longest text io_addr_format writes, the NUL included
+    IO_LISTEN_BACKLOG = 4096,
+    IO_SEND_IOVECS_MAX = 16,      // buffers gathered in one send
+};
+
+enum io_kind { IO_KIND_AUTO, IO_KIND_EPOLL, IO_KIND_URING, IO_KIND_SIM };
+
+struct io_loop;
+struct io_stream;
+struct io_listener;
+
+// ---- addresses ----
+
+// An IPv4, IPv6 or unix-socket address.
+struct io_addr {
+    socklen_t len;
+    union {
+        struct sockaddr any;
+        unsigned char bytes[112]; // sockaddr_un is the largest, 110 bytes
+    };
+};
+
+// Parses "10.0.0.1:80", "[::1]:80" and "unix:/path". Never asks DNS. STATUS_INVALID on anything else.
+MUST_USE enum status io_addr_parse(const char *text, struct io_addr *addr);
+// Resolves "name:port" too, by getaddrinfo: blocks, so never on a worker. First answer wins.
+MUST_USE enum status io_addr_resolve(const char *text, struct io_addr *addr);
+void io_addr_format(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTES]);
+// The address without its port ("10.0.0.1", "::1", "unix:"), for X-Forwarded-For.
+void io_addr_format_host(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTES]);
+
+// ---- buffers ----
+
+// Bytes [start, end) of data are meaningful. Loop-bound: only its own loop's thread touches it.
+struct io_buf {
+    struct io_buf *next; // free for the holder's use in a chain
+    struct io_loop *loop;
+    uint32_t start;
+    uint32_t end;
+    uint16_t id; // private to the loop
+    uint8_t data[IO_BUF_BYTES];
+};
+
+// An empty buffer, or NULL when the loop's limit is reached (counted in io_stats.bufs_refused).
+MUST_USE struct io_buf *io_buf_get(struct io_loop *loop);
+// Takes the buffer back. NULL is allowed.
+void io_buf_put(struct io_buf *buf);
+
+static inline uint32_t io_buf_len(const struct io_buf *buf)
+{
+    return buf->end - buf->start;
+}
+
+static inline uint32_t io_buf_room(const struct io_buf *buf)
+{
+    return IO_BUF_BYTES - buf->end;
+}
+
+// ---- loop ----
+
+struct io_loop_config {
+    enum io_kind kind;     // AUTO probes io_uring and falls back to epoll
+    uint32_t bufs_max;     // 0: IO_BUFS_MAX_DEFAULT
+};
+
+struct io_stats {
+    uint64_t turns;
+    uint64_t accepts;
+    uint64_t accept_failures; // EMFILE and the like; the connection was closed, not left hanging
+    uint64_t bufs_refused;
+    uint64_t bufs_in_use;
+    uint64_t bytes_received;
+    uint64_t bytes_sent;
+};
+
+// STATUS_UNSUPPORTED when the kind is not available here (io_uring forbidden), NO_MEMORY, NO_FD.
+MUST_USE enum status io_loop_create(const struct io_loop_config *config, struct io_loop **loop);
+// All streams and listeners must be closed before.
+void io_loop_destroy(struct io_loop *loop);
+enum io_kind io_loop_kind(const struct io_loop *loop);
+const char *io_kind_name(enum io_kind kind);
+// True when this kernel and container let us use io_uring; `why` (constant text) says what was missing.
+bool io_uring_available(const char **why);
+const struct io_stats *io_loop_stats(const struct io_loop *loop);
+
+// Monotonic microseconds, read once per turn; wall clock milliseconds since 1970.
+uint64_t io_loop_now_us(const struct io_loop *loop);
+int64_t io_loop_wall_ms(const struct io_loop *loop);
+// Monotonic microseconds read now (for measuring inside a turn); virtual in the simulator.
+uint64_t io_loop_clock_us(const struct io_loop *loop);
+
+// One turn: wait at most max_wait_us (UINT64_MAX: until something happens), then run what completed.
+MUST_USE enum status io_loop_turn(struct io_loop *loop, uint64_t max_wait_us);
+// Turns until io_loop_stop; then returns.
+void io_loop_run(struct io_loop *loop);
+void io_loop_stop(struct io_loop *loop); // any thread
+// Called at the start of every turn after the clock is read; one hook per loop (the worker's quiet point).
+void io_loop_set_turn_hook(struct io_loop *loop, void (*hook)(void *context), void *context);
+
+// A task posted from any thread; runs once on the loop's thread. Storage stays the caller's until it has run.
+struct io_task {
+    struct io_task *next;
+    void (*run)(struct io_task *task);
+};
+void io_loop_post(struct io_loop *loop, struct io_task *task);
+
+// ---- timers ----
+
+// Millisecond resolution, O(1) set and clear. A zeroed timer with `fire` set is ready for use.
+struct io_timer {
+    struct list link;      // link.next == NULL or self: not set
+    uint64_t deadline_us;
+    void (*fire)(struct io_timer *timer);
+};
+
+void io_timer_init(struct io_timer *timer, void (*fire)(struct io_timer *timer));
+// Sets or moves the timer to fire at or up to 1 ms after deadline_us (io_loop_now_us time).
+void io_timer_set(struct io_loop *loop, struct io_timer *timer, uint64_t deadline_us);
+void io_timer_clear(struct io_loop *loop, struct io_timer *timer);
+bool io_timer_is_set(const struct io_timer *timer);
+
+// ---- listeners ----
+
+struct io_listener {
+    struct io_loop *loop;
+    int handle;
+    uint8_t flags; // private
+    struct list link; // private
+    // A new connection. Adopt the handle with io_stream_adopt or refuse it with io_handle_close.
+    void (*on_accept)(struct io_listener *listener, int handle, const struct io_addr *peer);
+    // Accepting failed (STATUS_NO_FD, ...); the loop goes on by itself after a pause.
+    void (*on_failure)(struct io_listener *listener, enum status status);
+};
+
+// Opens, binds, listens and accepts from now on. reuse_port spreads connections over several loops' listeners.
+// STATUS_IN_USE, DENIED, INVALID, NO_FD. Set on_accept before.
+MUST_USE enum status io_listener_open(struct io_loop *loop, struct io_listener *listener,
+                                      const struct io_addr *addr, bool reuse_port);
+// The address it is bound to (the port chosen when 0 was asked).
+void io_listener_addr(const struct io_listener *listener, struct io_addr *addr);
+void io_listener_close(struct io_listener *listener);
+void io_handle_close(struct io_loop *loop, int handle);
+
+// ---- streams ----
+
+struct io_stream_ops {
+    // The connect ended; on anything but STATUS_OK the owner must still call io_stream_close.
+    void (*on_open)(struct io_stream *stream, enum status status);
+    // Bytes came. The callee owns buf now: pass it to io_stream_send or io_buf_put (soon: buffers are counted).
+    void (*on_data)(struct io_stream *stream, struct io_buf *buf);
+    // No more bytes will come: STATUS_CLOSED on an orderly end (the other direction may still be open), else why.
+    // Comes at most once; a failure of sending is told here too.
+    void (*on_end)(struct io_stream *stream, enum status status);
+    // Everything given to io_stream_send has been handed to the kernel, after pending was above zero.
+    void (*on_drain)(struct io_stream *stream);
+    // After io_stream_close: the storage may be used again. Nothing comes after it.
+    void (*on_closed)(struct io_stream *stream);
+};
+
+// Keep it small: an idle keep-alive connection is one of these and its owner's object, together under 2 KiB.
+struct io_stream {
+    struct io_loop *loop;
+    const struct io_stream_ops *ops;
+    struct list link;          // private: dirty or closing list of the loop
+    struct io_buf *send_head;  // private: queued to send
+    struct io_buf *send_tail;
+    uint32_t send_pending;     // bytes queued or in flight
+    int handle;
+    uint16_t flags;            // private
+    uint16_t inflight;         // private: operations the kernel still holds
+};
+
+// Wraps an accepted handle. Receiving starts at once unless paused in the same callback.
+void io_stream_adopt(struct io_loop *loop, struct io_stream *stream, int handle,
+                     const struct io_stream_ops *ops);
+// Starts to connect; on_open tells. A failure that shows at once is also told by on_open, never from within.
+void io_stream_connect(struct io_loop *loop, struct io_stream *stream, const struct io_addr *addr,
+                       const struct io_stream_ops *ops);
+// Queues a buffer (takes it). All that is queued within one callback leaves in one system call after it.
+// Never fails: a broken stream drops it and on_end tells.
+void io_stream_send(struct io_stream *stream, struct io_buf *buf);
+// Bytes queued or in flight. Writers stop their source above their own limit and go on at on_drain.
+static inline uint32_t io_stream_pending(const struct io_stream *stream)
+{
+    return stream->send_pending;
+}
+// Stops or restarts on_data: backpressure. A paused stream also delays on_end for an orderly end.
+void io_stream_pause(struct io_stream *stream);
+void io_stream_resume(struct io_stream *stream);
+// Sends what is queued, then ends our direction (FIN). Receiving goes on.
+void io_stream_finish(struct io_stream *stream);
+// Drops what is queued and closes. on_closed follows from a later turn or the end of this one.
+void io_stream_close(struct io_stream *stream);
+// As close, but with a reset to the peer (a response cut off must not look complete).
+void io_stream_abort(struct io_stream *stream);
+// Peer's address; STATUS_CLOSED when it is gone.
+MUST_USE enum status io_stream_peer(const struct io_stream *stream, struct io_addr *addr);
