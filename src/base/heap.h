@@ -17,5 +17,6 @@ MUST_USE char *heap_strdup(const char *text);
 MUST_USE char *heap_strndup(const char *text, size_t len);
 void heap_free(void *block);
 
-// Makes the allocation after `after` more succeed last: that one and all later return NULL. -1 switches it off.
+// Makes the allocation after `after` more succeed last: that one and all later return NULL. -1 switches it
+// off.
 void heap_fail_after(long after);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A bounded text builder over the caller's storage. It never overruns: what does not fit is cut and `cut` is set.
-// The text is always NUL-terminated.
+// A bounded text builder over the caller's storage. It never overruns: what does not fit is cut and `cut` is
+// set. The text is always NUL-terminated.
 #pragma once
 
 #include <stdbool.h>

@@ -3,8 +3,8 @@
 // Nothing here blocks but io_loop_turn; nothing calls back from within a call: every callback comes from the
 // loop's own turn. Only io_loop_post and io_loop_stop may be called from another thread.
 //
-// Ownership: a stream, listener or timer is the caller's storage, embedded in its own object. A buffer belongs to
-// exactly one holder: on_data hands it over, io_stream_send and io_buf_put take it back.
+// Ownership: a stream, listener or timer is the caller's storage, embedded in its own object. A buffer
+// belongs to exactly one holder: on_data hands it over, io_stream_send and io_buf_put take it back.
 #pragma once
 
 #include <stdbool.h>
@@ -16,11 +16,11 @@
 #include "base/status.h"
 
 enum {
-    IO_BUF_BYTES = 20480,         // payload of one buffer: a whole 16 KiB head and what the proxy adds to it
-    IO_BUFS_MAX_DEFAULT = 16384,  // per loop; beyond it recv waits and send answers STATUS_FULL
-    IO_ADDR_TEXT_BYTES = 128,     // longest text io_addr_format writes, the NUL included
+    IO_BUF_BYTES = 20480,        // payload of one buffer: a whole 16 KiB head and what the proxy adds to it
+    IO_BUFS_MAX_DEFAULT = 16384, // per loop; beyond it recv waits and send answers STATUS_FULL
+    IO_ADDR_TEXT_BYTES = 128,    // longest text io_addr_format writes, the NUL included
     IO_LISTEN_BACKLOG = 4096,
-    IO_SEND_IOVECS_MAX = 16,      // buffers gathered in one send
+    IO_SEND_IOVECS_MAX = 16, // buffers gathered in one send
 };
 
 enum io_kind { IO_KIND_AUTO, IO_KIND_EPOLL, IO_KIND_URING, IO_KIND_SIM };
@@ -78,8 +78,8 @@ static inline uint32_t io_buf_room(const struct io_buf *buf)
 // ---- loop ----
 
 struct io_loop_config {
-    enum io_kind kind;     // AUTO probes io_uring and falls back to epoll
-    uint32_t bufs_max;     // 0: IO_BUFS_MAX_DEFAULT
+    enum io_kind kind; // AUTO probes io_uring and falls back to epoll
+    uint32_t bufs_max; // 0: IO_BUFS_MAX_DEFAULT
 };
 
 struct io_stats {
@@ -127,7 +127,7 @@ void io_loop_post(struct io_loop *loop, struct io_task *task);
 
 // Millisecond resolution, O(1) set and clear. A zeroed timer with `fire` set is ready for use.
 struct io_timer {
-    struct list link;      // link.next == NULL or self: not set
+    struct list link; // link.next == NULL or self: not set
     uint64_t deadline_us;
     void (*fire)(struct io_timer *timer);
 };
@@ -143,7 +143,7 @@ bool io_timer_is_set(const struct io_timer *timer);
 struct io_listener {
     struct io_loop *loop;
     int handle;
-    uint8_t flags; // private
+    uint8_t flags;    // private
     struct list link; // private
     // A new connection. Adopt the handle with io_stream_adopt or refuse it with io_handle_close.
     void (*on_accept)(struct io_listener *listener, int handle, const struct io_addr *peer);
@@ -151,8 +151,8 @@ struct io_listener {
     void (*on_failure)(struct io_listener *listener, enum status status);
 };
 
-// Opens, binds, listens and accepts from now on. reuse_port spreads connections over several loops' listeners.
-// STATUS_IN_USE, DENIED, INVALID, NO_FD. Set on_accept before.
+// Opens, binds, listens and accepts from now on. reuse_port spreads connections over several loops'
+// listeners. STATUS_IN_USE, DENIED, INVALID, NO_FD. Set on_accept before.
 MUST_USE enum status io_listener_open(struct io_loop *loop, struct io_listener *listener,
                                       const struct io_addr *addr, bool reuse_port);
 // The address it is bound to (the port chosen when 0 was asked).
@@ -165,10 +165,11 @@ void io_handle_close(struct io_loop *loop, int handle);
 struct io_stream_ops {
     // The connect ended; on anything but STATUS_OK the owner must still call io_stream_close.
     void (*on_open)(struct io_stream *stream, enum status status);
-    // Bytes came. The callee owns buf now: pass it to io_stream_send or io_buf_put (soon: buffers are counted).
+    // Bytes came. The callee owns buf now: pass it to io_stream_send or io_buf_put (soon: buffers are
+    // counted).
     void (*on_data)(struct io_stream *stream, struct io_buf *buf);
-    // No more bytes will come: STATUS_CLOSED on an orderly end (the other direction may still be open), else why.
-    // Comes at most once; a failure of sending is told here too.
+    // No more bytes will come: STATUS_CLOSED on an orderly end (the other direction may still be open), else
+    // why. Comes at most once; a failure of sending is told here too.
     void (*on_end)(struct io_stream *stream, enum status status);
     // Everything given to io_stream_send has been handed to the kernel, after pending was above zero.
     void (*on_drain)(struct io_stream *stream);
@@ -180,13 +181,13 @@ struct io_stream_ops {
 struct io_stream {
     struct io_loop *loop;
     const struct io_stream_ops *ops;
-    struct list link;          // private: dirty or closing list of the loop
-    struct io_buf *send_head;  // private: queued to send
+    struct list link;         // private: dirty or closing list of the loop
+    struct io_buf *send_head; // private: queued to send
     struct io_buf *send_tail;
-    uint32_t send_pending;     // bytes queued or in flight
+    uint32_t send_pending; // bytes queued or in flight
     int handle;
-    uint16_t flags;            // private
-    uint16_t inflight;         // private: operations the kernel still holds
+    uint16_t flags;    // private
+    uint16_t inflight; // private: operations the kernel still holds
 };
 
 // Wraps an accepted handle. Receiving starts at once unless paused in the same callback.

@@ -22,7 +22,7 @@ enum rollout_state {
     ROLLOUT_UNDECIDED,         // the horizon passed without evidence; held
     ROLLOUT_SOAKING,           // at 100 %, watched
     ROLLOUT_COMPLETED,
-    ROLLOUT_ROLLING_BACK,      // weight is zero; waiting for the requests in flight
+    ROLLOUT_ROLLING_BACK, // weight is zero; waiting for the requests in flight
     ROLLOUT_ROLLED_BACK,
     ROLLOUT_STATES
 };
@@ -66,9 +66,10 @@ struct rollout_input {
         } command;
         struct rollout_edges edges;
         struct {
-            uint64_t tick;           // the present tick
-            uint64_t spans_lost;     // spans that were overwritten before they could be gathered
-            uint32_t baseline_count; // requests in control's baseline histogram, for the text (BASELINE state)
+            uint64_t tick;       // the present tick
+            uint64_t spans_lost; // spans that were overwritten before they could be gathered
+            uint32_t
+                baseline_count; // requests in control's baseline histogram, for the text (BASELINE state)
             uint32_t span_count;
             const struct rollout_span_delta *spans;
         } tick;
@@ -83,7 +84,7 @@ enum rollout_outcome {
     ROLLOUT_OUTCOME_UNDECIDED,   // the horizon passed
     ROLLOUT_OUTCOME_OPERATOR,    // a person moved it
     ROLLOUT_OUTCOME_COMPLETED,
-    ROLLOUT_OUTCOME_BLOCKED,     // the sample ratio broke: every verdict is withheld
+    ROLLOUT_OUTCOME_BLOCKED, // the sample ratio broke: every verdict is withheld
     ROLLOUT_OUTCOMES
 };
 
@@ -93,25 +94,25 @@ struct rollout_verdict {
     int64_t time_ms;
     int64_t evidence_since_ms;
     uint32_t stage;
-    char check[32];            // "errors", "latency p99", "throughput", "sample ratio", "operator", ...
-    double log_e;              // the mixture's or the check's ln E at the decision
+    char check[32]; // "errors", "latency p99", "throughput", "sample ratio", "operator", ...
+    double log_e;   // the mixture's or the check's ln E at the decision
     double log_e_needed;
-    double ratio_low;          // the ratio shown at that confidence; 0 when there is none
+    double ratio_low; // the ratio shown at that confidence; 0 when there is none
     uint64_t canary_events, canary_total, baseline_events, baseline_total;
     char text[ROLLOUT_VERDICT_TEXT_BYTES];
 };
 
 // What the world must now do, in this order, after input and effects are in the journal.
 struct rollout_effects {
-    bool changed;              // state, stage or weight differ from before: worth a journal entry and a notice
-    bool publish;              // the routing table must carry `weight` now
+    bool changed; // state, stage or weight differ from before: worth a journal entry and a notice
+    bool publish; // the routing table must carry `weight` now
     enum rollout_state from;
     enum rollout_state to;
     uint32_t stage;
     uint32_t weight;
     bool has_verdict;
     struct rollout_verdict verdict;
-    enum status refused;       // COMMAND only: STATUS_OK, or STATUS_CONFLICT with the reason in refused_text
+    enum status refused; // COMMAND only: STATUS_OK, or STATUS_CONFLICT with the reason in refused_text
     char refused_text[160];
 };
 
@@ -119,7 +120,8 @@ struct rollout_effects {
 struct rollout;
 size_t rollout_size(void);
 void rollout_init(struct rollout *rollout);
-void rollout_step(struct rollout *rollout, const struct rollout_input *input, struct rollout_effects *effects);
+void rollout_step(struct rollout *rollout, const struct rollout_input *input,
+                  struct rollout_effects *effects);
 // When the machine next wants a tick even without evidence (wall ms); INT64_MAX: not before evidence comes.
 int64_t rollout_deadline_ms(const struct rollout *rollout);
 
@@ -135,29 +137,30 @@ bool rollout_effects_equal(const struct rollout_effects *a, const struct rollout
 // ---- a view for status, API and the live terminal ----
 
 struct rollout_check_view {
-    char name[16];           // "errors", "latency", "throughput"
-    double log_e_bad;        // largest over the prefixes, now
-    double log_e_good;       // of the gate in this stage; the better of ratio and negligible for errors
+    char name[16];     // "errors", "latency", "throughput"
+    double log_e_bad;  // largest over the prefixes, now
+    double log_e_good; // of the gate in this stage; the better of ratio and negligible for errors
     double log_e_good_needed;
-    bool good;               // has had enough evidence in this stage
+    bool good; // has had enough evidence in this stage
     uint64_t canary_events, canary_total, baseline_events, baseline_total; // whole rollout
-    uint64_t more_requests;  // estimate of what is still needed to promote, in all arms; 0: none, UINT64_MAX: unknown
+    uint64_t more_requests; // estimate of what is still needed to promote, in all arms; 0: none, UINT64_MAX:
+                            // unknown
 };
 
 struct rollout_view {
     enum rollout_state state;
-    uint32_t stage;          // index into the spec's stages
-    uint32_t weight;         // wanted now
-    int64_t started_ms;      // 0: not started
+    uint32_t stage;     // index into the spec's stages
+    uint32_t weight;    // wanted now
+    int64_t started_ms; // 0: not started
     int64_t stage_since_ms;
     int64_t state_since_ms;
     uint64_t routed[ROLLOUT_ARMS];       // whole rollout
     uint64_t stage_routed[ROLLOUT_ARMS]; // this stage: the measured split
     struct rollout_counts pending;       // unused fields zero; `routed - completed` of open spans, canary arm
-    double log_e_bad;        // the rollback mixture, now
-    double log_e_bad_needed; // ln(1/alpha)
+    double log_e_bad;                    // the rollback mixture, now
+    double log_e_bad_needed;             // ln(1/alpha)
     double log_e_srm;
-    bool blocked;            // by the sample ratio
+    bool blocked; // by the sample ratio
     struct rollout_edges edges;
     uint64_t spans_lost;
     uint32_t check_count;
@@ -168,7 +171,7 @@ struct rollout_view {
 const struct rollout_spec *rollout_spec_of(const struct rollout *rollout);
 void rollout_view_get(const struct rollout *rollout, struct rollout_view *view);
 
-const char *rollout_state_name(enum rollout_state state);     // "Pending", "Shifting", ...
+const char *rollout_state_name(enum rollout_state state);       // "Pending", "Shifting", ...
 const char *rollout_command_name(enum rollout_command command); // "start", ...
 MUST_USE enum status rollout_command_parse(struct slice word, enum rollout_command *command);
 const char *rollout_outcome_name(enum rollout_outcome outcome);

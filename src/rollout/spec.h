@@ -25,19 +25,19 @@ enum rollout_undecided { ROLLOUT_UNDECIDED_HOLD, ROLLOUT_UNDECIDED_ROLLBACK, ROL
 
 struct rollout_stage {
     enum rollout_stage_kind kind;
-    uint32_t weight;      // WEIGHT: canary share, 1..ROLLOUT_WEIGHT_FULL
-    uint64_t min_ms;      // WEIGHT: `for`, never promoted before
-    uint64_t horizon_ms;  // WEIGHT: after this without evidence the undecided policy applies
-    uint64_t soak_ms;     // WEIGHT at 100 %: how long the watch goes on before completion
+    uint32_t weight;             // WEIGHT: canary share, 1..ROLLOUT_WEIGHT_FULL
+    uint64_t min_ms;             // WEIGHT: `for`, never promoted before
+    uint64_t horizon_ms;         // WEIGHT: after this without evidence the undecided policy applies
+    uint64_t soak_ms;            // WEIGHT at 100 %: how long the watch goes on before completion
     char by[ROLLOUT_NAME_BYTES]; // APPROVE: who may; empty: any approver
 };
 
 struct rollout_check_errors {
     bool on;
-    double share;      // v: its part of the rollback mixture
-    double worse;      // R0 of E_bad, default 1
-    double margin;     // R1 of E_good; 0: 1.25, or 1.5 when the baseline's rate is under 0.5 %
-    double negligible; // rate under which the canary's errors do not matter; 0: off
+    double share;       // v: its part of the rollback mixture
+    double worse;       // R0 of E_bad, default 1
+    double margin;      // R1 of E_good; 0: 1.25, or 1.5 when the baseline's rate is under 0.5 %
+    double negligible;  // rate under which the canary's errors do not matter; 0: off
     uint64_t window_ms; // a unit's second error within it does not count; 0: the whole rollout
 };
 
@@ -64,17 +64,17 @@ struct rollout_spec {
     struct rollout_check_errors errors;
     struct rollout_check_latency latency;
     struct rollout_check_throughput throughput;
-    double alpha;               // bound on a false rollback over the whole rollout, default 0.01
-    double beta;                // bound on a false promotion per stage, default 0.05
+    double alpha; // bound on a false rollback over the whole rollout, default 0.01
+    double beta;  // bound on a false promotion per stage, default 0.05
     enum rollout_undecided undecided;
-    bool evidence_cumulative;   // E_good is kept across stages
-    bool keyed;                 // assignment is by unit, not per request: the measured share is the weight
-    bool control;               // the baseline is the control arm
-    bool start_auto;            // starts when the daemon starts
-    uint64_t warmup_ms;         // canary's first time, whose latency and throughput are not counted
-    uint64_t deadline_ms;       // a request still pending after it is decided as timed out, default 30 s
-    uint64_t drain_ms;          // how long a rollback waits for requests in flight
-    uint64_t keep_ms;           // after completion, how long undo stays instant
+    bool evidence_cumulative; // E_good is kept across stages
+    bool keyed;               // assignment is by unit, not per request: the measured share is the weight
+    bool control;             // the baseline is the control arm
+    bool start_auto;          // starts when the daemon starts
+    uint64_t warmup_ms;       // canary's first time, whose latency and throughput are not counted
+    uint64_t deadline_ms;     // a request still pending after it is decided as timed out, default 30 s
+    uint64_t drain_ms;        // how long a rollback waits for requests in flight
+    uint64_t keep_ms;         // after completion, how long undo stays instant
 };
 
 // Fills every field but names and stages with its default.

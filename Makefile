@@ -1,0 +1,96 @@
+# The verbs of the tree. CMake does the work (CMakePresets.json); this file only names it.
+JOBS ?= $(shell nproc)
+RELEASE := build/release
+DEV := build/dev
+SEED ?= 1
+FUZZ_SECONDS ?= 60
+
+.PHONY: all demo test check tidy lint format sim torture crash fuzz bench bench-proxy bench-stats clang tsan planted coverage install clean help setup-build setup-test setup-check generated
+
+all: setup-build ## build the release binary: build/release/sluice
+	@cmake --preset release --log-level=WARNING >/dev/null
+	@ninja -C $(RELEASE) -j $(JOBS) --quiet sluice
+	@echo "built $(RELEASE)/sluice"
+
+demo: all ## the whole story on this machine in under 90 seconds
+	@$(RELEASE)/sluice demo
+
+test: setup-test ## unit, simulation and quick end-to-end tests (under a minute after the build)
+	@cmake --preset dev --log-level=WARNING >/dev/null
+	@ninja -C $(DEV) -j $(JOBS) --quiet
+	@ctest --test-dir $(DEV) -j $(JOBS) --output-on-failure -LE slow
+
+check: setup-check ## everything that must pass before a change lands (under twenty minutes)
+	@scripts/check
+
+tidy: ## floors, pure modules, banned functions, sizes, formatting
+	@python3 scripts/tidy.py
+
+lint: ## clang-tidy over the tree (slow)
+	@scripts/lint
+
+format: ## rewrite all sources in the house format
+	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs clang-format -i
+
+sim: all ## one seed of the simulated daemon: make sim SEED=n
+	@ninja -C $(RELEASE) -j $(JOBS) --quiet daemon_sim
+	@$(RELEASE)/sim/daemon_sim --seed $(SEED) --verbose
+
+torture: ## fail the n-th allocation, write, fsync, accept, connect
+	@cmake --preset dev --log-level=WARNING >/dev/null
+	@ninja -C $(DEV) -j $(JOBS) --quiet
+	@ctest --test-dir $(DEV) -j $(JOBS) --output-on-failure -R torture
+
+crash: all ## kill -9 at random moments of a rollout under load, a hundred times
+	@python3 tests/e2e/crash_test.py --rounds 100 --binary $(RELEASE)/sluice
+
+fuzz: setup-check ## every fuzzer for FUZZ_SECONDS
+	@scripts/fuzz $(FUZZ_SECONDS)
+
+bench: bench-stats bench-proxy ## all measurements; results under bench/results
+
+bench-stats: setup-build ## Monte-Carlo of the statistics against the reference table
+	@cmake --preset release --log-level=WARNING >/dev/null
+	@ninja -C $(RELEASE) -j $(JOBS) --quiet stats_montecarlo_bench rollout_montecarlo_bench
+	@$(RELEASE)/bench/stats_montecarlo_bench
+	@$(RELEASE)/bench/rollout_montecarlo_bench
+
+bench-proxy: setup-check all ## CPU per request against nginx, HAProxy and a bare relay, alternating
+	@ninja -C $(RELEASE) -j $(JOBS) --quiet sluice io_relay_bench
+	@python3 bench/proxy.py --build $(RELEASE)
+
+clang: setup-check ## build all with clang, warnings as errors
+	@cmake --preset clang --log-level=WARNING >/dev/null
+	@ninja -C build/clang -j $(JOBS) --quiet
+
+tsan: setup-check ## thread sanitizer over whatever has threads
+	@cmake --preset tsan --log-level=WARNING >/dev/null
+	@ninja -C build/tsan -j $(JOBS) --quiet
+	@ctest --test-dir build/tsan -j $(JOBS) --output-on-failure -LE slow -R 'io_|proxy_|control_|e2e.threads'
+
+planted: setup-test ## each planted bug must be caught by its test
+	@scripts/planted
+
+coverage: setup-test ## lines not covered, per file
+	@scripts/coverage
+
+generated: all ## rewrite what is generated from tables: schema, reference, man page, completions
+	@scripts/generated --write
+
+install: all ## into PREFIX (default /usr/local)
+	@cmake --install $(RELEASE) $(if $(PREFIX),--prefix $(PREFIX))
+
+setup-build:
+	@scripts/setup build
+
+setup-test:
+	@scripts/setup test
+
+setup-check:
+	@scripts/setup check
+
+clean: ## remove build/
+	@rm -rf build
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
