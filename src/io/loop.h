@@ -169,7 +169,8 @@ struct io_stream_ops {
     // counted).
     void (*on_data)(struct io_stream *stream, struct io_buf *buf);
     // No more bytes will come: STATUS_CLOSED on an orderly end (the other direction may still be open), else
-    // why. Comes at most once; a failure of sending is told here too.
+    // why. A failure of sending is told here too. Comes at most once with STATUS_CLOSED and at most once with
+    // a failure; after a failure only on_closed comes. (A peer that ends and then resets is thus told twice.)
     void (*on_end)(struct io_stream *stream, enum status status);
     // Everything given to io_stream_send has been handed to the kernel, after pending was above zero.
     void (*on_drain)(struct io_stream *stream);
@@ -184,10 +185,12 @@ struct io_stream {
     struct list link;         // private: dirty or closing list of the loop
     struct io_buf *send_head; // private: queued to send
     struct io_buf *send_tail;
-    uint32_t send_pending; // bytes queued or in flight
+    struct io_buf *recv_held; // private: came while paused
+    uint32_t send_pending;    // bytes queued or in flight
     int handle;
-    uint16_t flags;    // private
+    uint32_t flags;    // private
     uint16_t inflight; // private: operations the kernel still holds
+    uint16_t deferred; // private: status to tell from the next turn
 };
 
 // Wraps an accepted handle. Receiving starts at once unless paused in the same callback.

@@ -1,0 +1,1107 @@
+// SPDX-License-Identifier: Apache-2.0
+// One suite of behaviour for every face of the loop: what holds on epoll holds on io_uring and in the
+// simulator.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/heap.h"
+#include "io/loop.h"
+#include "io/sim.h"
+
+enum { WAIT_US = 20000, TURNS_MAX = 200000, SECOND_US = 1000000 };
+
+static enum io_kind kind_under_test;
+static struct io_sim *world;
+
+static struct io_loop *loop_make(uint32_t bufs_max)
+{
+    struct io_loop *loop = NULL;
+    if (kind_under_test == IO_KIND_SIM) {
+        struct io_sim_config config = {.seed = 11, .latency_us_min = 20, .latency_us_max = 200};
+        assert_int_equal(io_sim_create(&config, &world), STATUS_OK);
+        assert_int_equal(io_sim_loop_create(world, &loop), STATUS_OK);
+        return loop;
+    }
+    struct io_loop_config config = {.kind = kind_under_test, .bufs_max = bufs_max};
+    assert_int_equal(io_loop_create(&config, &loop), STATUS_OK);
+    assert_int_equal(io_loop_kind(loop), kind_under_test);
+    return loop;
+}
+
+static void loop_unmake(struct io_loop *loop)
+{
+    assert_int_equal(io_loop_stats(loop)->bufs_in_use, 0);
+    io_loop_destroy(loop);
+    io_sim_destroy(world);
+    world = NULL;
+}
+
+// Turns until *done is at least `count`; fails the test rather than hang.
+static void run_until(struct io_loop *loop, const uint64_t *done, uint64_t count)
+{
+    uint64_t start_us = io_loop_clock_us(loop);
+    for (int i = 0; i < TURNS_MAX && *done < count; i++) {
+        assert_int_equal(io_loop_turn(loop, WAIT_US), STATUS_OK);
+        assert_true(io_loop_clock_us(loop) - start_us < 20 * SECOND_US);
+    }
+    assert_true(*done >= count);
+}
+
+static void run_for(struct io_loop *loop, uint64_t duration_us)
+{
+    uint64_t until_us = io_loop_clock_us(loop) + duration_us;
+    while (io_loop_clock_us(loop) < until_us)
+        assert_int_equal(io_loop_turn(loop, until_us - io_loop_clock_us(loop)), STATUS_OK);
+}
+
+// ---- a peer that records what it is told ----
+
+enum close_when { CLOSE_NEVER, CLOSE_ON_OPEN, CLOSE_ON_DATA, CLOSE_ON_END, CLOSE_ON_DRAIN };
+
+struct peer {
+    struct io_stream stream;
+    uint64_t opened, ended, failed, drained, closed, received, sent, echoed;
+    enum status open_status, end_status;
+    uint64_t digest; // of received bytes, position-dependent
+    uint64_t to_send;
+    bool echo, finish_on_end, finish_after_send;
+    enum close_when close_when;
+    bool abort;
+    bool freed; // storage given back: any callback is a bug
+};
+
+static void digest_add(uint64_t *digest, const uint8_t *data, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        *digest = (*digest ^ data[i]) * 0x100000001b3ULL;
+}
+
+static uint8_t pattern_at(uint64_t position)
+{
+    return (uint8_t)((position * 2654435761u) >> 13);
+}
+
+static struct peer *peer_of(struct io_stream *stream)
+{
+    struct peer *peer = CONTAINER_OF(stream, struct peer, stream);
+    assert_false(peer->freed);
+    return peer;
+}
+
+static void maybe_close(struct peer *peer, enum close_when now)
+{
+    if (peer->close_when != now)
+        return;
+    if (peer->abort)
+        io_stream_abort(&peer->stream);
+    else
+        io_stream_close(&peer->stream);
+}
+
+enum { HIGH_WATER = 65536 };
+
+static void peer_pump(struct peer *peer)
+{
+    while (peer->sent < peer->to_send && io_stream_pending(&peer->stream) < HIGH_WATER) {
+        struct io_buf *buf = io_buf_get(peer->stream.loop);
+        if (buf == NULL)
+            return;
+        while (io_buf_room(buf) > 0 && peer->sent < peer->to_send)
+            buf->data[buf->end++] = pattern_at(peer->sent++);
+        io_stream_send(&peer->stream, buf);
+    }
+    if (peer->finish_after_send && peer->sent == peer->to_send) {
+        peer->finish_after_send = false;
+        io_stream_finish(&peer->stream);
+    }
+}
+
+static void peer_on_open(struct io_stream *stream, enum status status)
+{
+    struct peer *peer = peer_of(stream);
+    peer->opened++;
+    peer->open_status = status;
+    if (status != STATUS_OK) {
+        io_stream_close(stream);
+        return;
+    }
+    maybe_close(peer, CLOSE_ON_OPEN);
+    if (peer->close_when != CLOSE_ON_OPEN)
+        peer_pump(peer);
+}
+
+static void peer_on_data(struct io_stream *stream, struct io_buf *buf)
+{
+    struct peer *peer = peer_of(stream);
+    assert_true(io_buf_len(buf) > 0);
+    assert_int_equal(peer->ended + peer->failed, 0);
+    peer->received += io_buf_len(buf);
+    digest_add(&peer->digest, buf->data + buf->start, io_buf_len(buf));
+    if (peer->echo) {
+        peer->echoed += io_buf_len(buf);
+        io_stream_send(stream, buf);
+        if (io_stream_pending(stream) >= HIGH_WATER)
+            io_stream_pause(stream);
+    } else {
+        io_buf_put(buf);
+    }
+    maybe_close(peer, CLOSE_ON_DATA);
+}
+
+static void peer_on_end(struct io_stream *stream, enum status status)
+{
+    struct peer *peer = peer_of(stream);
+    assert_int_equal(peer->failed, 0);
+    if (status == STATUS_CLOSED)
+        peer->ended++;
+    else
+        peer->failed++;
+    assert_true(peer->ended <= 1);
+    peer->end_status = status;
+    maybe_close(peer, CLOSE_ON_END);
+    if (peer->finish_on_end && status == STATUS_CLOSED)
+        io_stream_finish(stream);
+}
+
+static void peer_on_drain(struct io_stream *stream)
+{
+    struct peer *peer = peer_of(stream);
+    peer->drained++;
+    assert_int_equal(io_stream_pending(stream), 0);
+    if (peer->echo)
+        io_stream_resume(stream);
+    maybe_close(peer, CLOSE_ON_DRAIN);
+    if (peer->close_when != CLOSE_ON_DRAIN)
+        peer_pump(peer);
+}
+
+static void peer_on_closed(struct io_stream *stream)
+{
+    struct peer *peer = peer_of(stream);
+    peer->closed++;
+    peer->freed = true;
+}
+
+static const struct io_stream_ops PEER_OPS = {
+    .on_open = peer_on_open,
+    .on_data = peer_on_data,
+    .on_end = peer_on_end,
+    .on_drain = peer_on_drain,
+    .on_closed = peer_on_closed,
+};
+
+// ---- a server: one listener, one prepared peer per connection ----
+
+enum { SERVER_PEERS = 64 };
+
+struct server {
+    struct io_listener listener;
+    struct io_addr addr;
+    struct peer peers[SERVER_PEERS];
+    uint64_t accepted;
+    uint64_t failures;
+    enum status failure;
+    bool refuse;
+    bool close_listener;
+};
+
+static void server_on_accept(struct io_listener *listener, int handle, const struct io_addr *peer)
+{
+    struct server *server = CONTAINER_OF(listener, struct server, listener);
+    struct io_loop *loop = listener->loop;
+    assert_true(peer->any.sa_family != 0);
+    if (server->refuse) {
+        server->accepted++;
+        io_handle_close(loop, handle);
+        return;
+    }
+    assert_true(server->accepted < SERVER_PEERS);
+    io_stream_adopt(loop, &server->peers[server->accepted++].stream, handle, &PEER_OPS);
+    if (server->close_listener)
+        io_listener_close(listener);
+}
+
+static void server_on_failure(struct io_listener *listener, enum status status)
+{
+    struct server *server = CONTAINER_OF(listener, struct server, listener);
+    server->failures++;
+    server->failure = status;
+}
+
+static void server_open(struct io_loop *loop, struct server *server, const char *address)
+{
+    memset(server, 0, sizeof *server);
+    server->listener.on_accept = server_on_accept;
+    server->listener.on_failure = server_on_failure;
+    assert_int_equal(io_addr_parse(address, &server->addr), STATUS_OK);
+    assert_int_equal(io_listener_open(loop, &server->listener, &server->addr, false), STATUS_OK);
+    io_listener_addr(&server->listener, &server->addr);
+}
+
+struct pair {
+    struct io_loop *loop;
+    struct server server;
+    struct peer client;
+};
+
+static struct pair pair;
+
+static void pair_begin_at(const char *address, uint32_t bufs_max)
+{
+    memset(&pair, 0, sizeof pair);
+    pair.loop = loop_make(bufs_max);
+    server_open(pair.loop, &pair.server, address);
+}
+
+static void pair_begin(void)
+{
+    pair_begin_at("127.0.0.1:0", 0);
+}
+
+static void pair_connect(void)
+{
+    io_stream_connect(pair.loop, &pair.client.stream, &pair.server.addr, &PEER_OPS);
+}
+
+static void pair_end(void)
+{
+    struct peer *peers[SERVER_PEERS + 1] = {&pair.client};
+    for (int i = 0; i < SERVER_PEERS; i++)
+        peers[i + 1] = &pair.server.peers[i];
+    if (pair.server.listener.handle >= 0)
+        io_listener_close(&pair.server.listener);
+    for (size_t i = 0; i < ARRAY_LEN(peers); i++) {
+        if (peers[i]->stream.ops == NULL)
+            continue;
+        if (!peers[i]->freed)
+            io_stream_close(&peers[i]->stream);
+        run_until(pair.loop, &peers[i]->closed, 1);
+        assert_int_equal(peers[i]->closed, 1);
+    }
+    loop_unmake(pair.loop);
+}
+
+// ---- tests ----
+
+static void check_echo(const char *address, uint64_t bytes)
+{
+    pair_begin_at(address, 0);
+    pair.server.peers[0].echo = true;
+    pair.client.to_send = bytes;
+    pair_connect();
+    run_until(pair.loop, &pair.client.received, bytes);
+    assert_int_equal(pair.client.received, bytes);
+    assert_int_equal(pair.client.open_status, STATUS_OK);
+    assert_int_equal(pair.server.peers[0].received, bytes);
+    uint64_t digest = 0;
+    for (uint64_t i = 0; i < bytes; i++) {
+        uint8_t byte = pattern_at(i);
+        digest_add(&digest, &byte, 1);
+    }
+    assert_true(pair.client.digest == digest);
+    assert_true(pair.client.drained > 0);
+    struct io_addr peer;
+    char text[IO_ADDR_TEXT_BYTES];
+    assert_int_equal(io_stream_peer(&pair.client.stream, &peer), STATUS_OK);
+    io_addr_format(&peer, text);
+    char expected[IO_ADDR_TEXT_BYTES];
+    io_addr_format(&pair.server.addr, expected);
+    assert_string_equal(text, expected);
+    assert_true(io_loop_stats(pair.loop)->bytes_received == 2 * bytes);
+    assert_true(io_loop_stats(pair.loop)->bytes_sent == 2 * bytes);
+    pair_end();
+}
+
+static void test_echo(void **state)
+{
+    (void)state;
+    check_echo("127.0.0.1:0", 5);
+}
+
+static void test_echo_large(void **state)
+{
+    (void)state;
+    check_echo("127.0.0.1:0", 8000003);
+}
+
+static void test_echo_unix(void **state)
+{
+    (void)state;
+    char address[64];
+    snprintf(address, sizeof address, "unix:/tmp/sluice-io-%ld.sock", (long)getpid());
+    unlink(address + 5);
+    check_echo(address, 500009);
+    // The first listener left its file behind: stale, so it may be replaced.
+    check_echo(address, 10);
+    unlink(address + 5);
+}
+
+static void test_echo_v6(void **state)
+{
+    (void)state;
+    check_echo("[::1]:0", 1000);
+}
+
+static void test_backpressure_both_ways(void **state)
+{
+    (void)state;
+    enum { BYTES = 6000000 };
+    pair_begin();
+    struct peer *server = &pair.server.peers[0];
+    pair_connect();
+    run_until(pair.loop, &pair.server.accepted, 1);
+    run_until(pair.loop, &pair.client.opened, 1);
+    io_stream_pause(&server->stream);
+    io_stream_pause(&pair.client.stream);
+    pair.client.to_send = BYTES;
+    server->to_send = BYTES;
+    peer_pump(&pair.client);
+    peer_pump(server);
+    run_for(pair.loop, 50000);
+    // Nobody reads: the kernel's buffers are full and what is queued here stays bounded.
+    uint64_t stuck = pair.client.sent;
+    assert_true(stuck < BYTES || kind_under_test == IO_KIND_EPOLL);
+    assert_true(io_stream_pending(&pair.client.stream) <= HIGH_WATER + IO_BUF_BYTES);
+    assert_int_equal(server->received, 0);
+    assert_int_equal(pair.client.received, 0);
+    io_stream_resume(&server->stream);
+    run_until(pair.loop, &server->received, BYTES);
+    assert_int_equal(pair.client.received, 0);
+    io_stream_resume(&pair.client.stream);
+    run_until(pair.loop, &pair.client.received, BYTES);
+    pair_end();
+}
+
+static void test_pause_and_resume(void **state)
+{
+    (void)state;
+    pair_begin();
+    struct peer *server = &pair.server.peers[0];
+    pair_connect();
+    run_until(pair.loop, &pair.server.accepted, 1);
+    run_until(pair.loop, &pair.client.opened, 1);
+    for (int round = 1; round <= 20; round++) {
+        io_stream_pause(&server->stream);
+        pair.client.to_send += 1000;
+        peer_pump(&pair.client);
+        if (round % 2 == 0)
+            run_for(pair.loop, 3000);
+        assert_int_equal(server->received, (round - 1) * 1000);
+        io_stream_resume(&server->stream);
+        if (round % 3 == 0) { // resumed and paused again at once, and resumed
+            io_stream_pause(&server->stream);
+            run_for(pair.loop, 3000);
+            assert_int_equal(server->received, (round - 1) * 1000);
+            io_stream_resume(&server->stream);
+        }
+        run_until(pair.loop, &server->received, (uint64_t)round * 1000);
+    }
+    pair_end();
+}
+
+static void test_pause_delays_the_end(void **state)
+{
+    (void)state;
+    pair_begin();
+    struct peer *server = &pair.server.peers[0];
+    pair_connect();
+    run_until(pair.loop, &pair.server.accepted, 1);
+    run_until(pair.loop, &pair.client.opened, 1);
+    io_stream_pause(&server->stream);
+    pair.client.to_send = 100;
+    pair.client.finish_after_send = true;
+    peer_pump(&pair.client);
+    run_until(pair.loop, &pair.client.drained, 1);
+    run_for(pair.loop, 5000);
+    assert_int_equal(server->ended, 0);
+    io_stream_resume(&server->stream);
+    run_until(pair.loop, &server->ended, 1);
+    assert_int_equal(server->received, 100);
+    pair_end();
+}
+
+static void test_half_close(void **state)
+{
+    (void)state;
+    pair_begin();
+    struct peer *server = &pair.server.peers[0];
+    server->finish_on_end = false;
+    pair.client.to_send = 70000;
+    pair.client.finish_after_send = true;
+    pair_connect();
+    run_until(pair.loop, &server->ended, 1);
+    assert_int_equal(server->end_status, STATUS_CLOSED);
+    assert_int_equal(server->received, 70000);
+    assert_int_equal(pair.client.ended, 0);
+    // The other direction is still open.
+    server->to_send = 300000;
+    server->finish_after_send = true;
+    peer_pump(server);
+    run_until(pair.loop, &pair.client.ended, 1);
+    assert_int_equal(pair.client.received, 300000);
+    assert_int_equal(pair.client.end_status, STATUS_CLOSED);
+    pair_end();
+}
+
+static void test_reset(void **state)
+{
+    (void)state;
+    pair_begin();
+    struct peer *server = &pair.server.peers[0];
+    server->close_when = CLOSE_ON_DATA;
+    server->abort = true;
+    pair.client.to_send = 10;
+    pair_connect();
+    run_until(pair.loop, &pair.client.failed, 1);
+    assert_int_equal(pair.client.end_status, STATUS_RESET);
+    assert_int_equal(pair.client.ended, 0);
+    // What is sent on a broken stream is dropped, without harm and without a sign.
+    pair.client.to_send = 100000;
+    pair.client.sent = 0;
+    struct io_buf *buf = io_buf_get(pair.loop);
+    buf->end = 10;
+    io_stream_send(&pair.client.stream, buf);
+    run_for(pair.loop, 3000);
+    assert_int_equal(io_stream_pending(&pair.client.stream), 0);
+    pair_end();
+}
+
+// A peer that closes fully while we still send: first an orderly end, then the failure is told too.
+static void test_reset_after_the_end(void **state)
+{
+    (void)state;
+    pair_begin();
+    struct peer *server = &pair.server.peers[0];
+    server->close_when = CLOSE_ON_OPEN; // never happens: accepted streams are not opened
+    pair_connect();
+    run_until(pair.loop, &pair.server.accepted, 1);
+    io_stream_close(&server->stream);
+    run_until(pair.loop, &pair.client.ended, 1);
+    pair.client.to_send = 1000000;
+    peer_pump(&pair.client);
+    run_until(pair.loop, &pair.client.failed, 1);
+    assert_int_equal(pair.client.end_status, STATUS_RESET);
+    pair_end();
+}
+
+static void test_connect_refused(void **state)
+{
+    (void)state;
+    pair_begin();
+    io_listener_close(&pair.server.listener);
+    pair_connect();
+    assert_int_equal(pair.client.opened, 0); // never from within the call
+    run_until(pair.loop, &pair.client.opened, 1);
+    assert_int_equal(pair.client.open_status, STATUS_REFUSED);
+    assert_int_equal(pair.client.ended + pair.client.failed, 0);
+    pair_end();
+}
+
+static void test_connect_unix_missing(void **state)
+{
+    (void)state;
+    pair_begin();
+    struct io_addr addr;
+    assert_int_equal(io_addr_parse("unix:/tmp/sluice-io-no-such.sock", &addr), STATUS_OK);
+    io_stream_connect(pair.loop, &pair.client.stream, &addr, &PEER_OPS);
+    assert_int_equal(pair.client.opened, 0);
+    run_until(pair.loop, &pair.client.opened, 1);
+    assert_int_not_equal(pair.client.open_status, STATUS_OK);
+    pair_end();
+}
+
+static void test_send_before_open(void **state)
+{
+    (void)state;
+    pair_begin();
+    pair_connect();
+    struct io_buf *buf = io_buf_get(pair.loop);
+    buf->end = 7;
+    io_stream_send(&pair.client.stream, buf);
+    io_stream_finish(&pair.client.stream);
+    run_until(pair.loop, &pair.server.peers[0].ended, 1);
+    assert_int_equal(pair.server.peers[0].received, 7);
+    pair_end();
+}
+
+static void test_close_in_every_callback(void **state)
+{
+    (void)state;
+    for (int when = CLOSE_ON_OPEN; when <= CLOSE_ON_DRAIN; when++) {
+        for (int abort = 0; abort <= 1; abort++) {
+            pair_begin();
+            struct peer *server = &pair.server.peers[0];
+            server->to_send = 0;
+            server->echo = true;
+            server->finish_on_end = true;
+            pair.client.to_send = 100000;
+            pair.client.finish_after_send = true;
+            pair.client.close_when = (enum close_when)when;
+            pair.client.abort = abort != 0;
+            pair_connect();
+            run_until(pair.loop, &pair.client.closed, 1);
+            run_for(pair.loop, 3000);
+            assert_int_equal(pair.client.closed, 1);
+            pair_end();
+        }
+    }
+}
+
+static void test_closed_is_told_later(void **state)
+{
+    (void)state;
+    pair_begin();
+    pair_connect();
+    run_until(pair.loop, &pair.client.opened, 1);
+    pair.client.to_send = 100;
+    peer_pump(&pair.client);
+    io_stream_close(&pair.client.stream);
+    assert_int_equal(pair.client.closed, 0);
+    io_stream_close(&pair.client.stream); // twice is once
+    run_until(pair.loop, &pair.client.closed, 1);
+    run_for(pair.loop, 3000);
+    assert_int_equal(pair.client.closed, 1);
+    pair_end();
+}
+
+// Both ends of a pair are readable in one batch; the first to be told closes the other, whose storage is
+// wiped at once in on_closed. A stale event would meet the poison.
+struct mutual {
+    struct io_stream stream;
+    struct mutual *other;
+    bool *closed_one;
+    uint64_t *closed;
+    uint8_t poison[64];
+};
+
+static void mutual_on_data(struct io_stream *stream, struct io_buf *buf)
+{
+    struct mutual *mutual = CONTAINER_OF(stream, struct mutual, stream);
+    io_buf_put(buf);
+    assert_int_equal(mutual->poison[0], 0);
+    if (!*mutual->closed_one)
+        io_stream_close(&mutual->other->stream);
+    *mutual->closed_one = true;
+}
+
+static void mutual_on_closed(struct io_stream *stream)
+{
+    struct mutual *mutual = CONTAINER_OF(stream, struct mutual, stream);
+    (*mutual->closed)++;
+    memset(mutual, 0xee, sizeof *mutual);
+}
+
+static void mutual_on_end(struct io_stream *stream, enum status status)
+{
+    (void)status;
+    struct mutual *mutual = CONTAINER_OF(stream, struct mutual, stream);
+    assert_int_equal(mutual->poison[0], 0);
+}
+
+static const struct io_stream_ops MUTUAL_OPS = {
+    .on_data = mutual_on_data, .on_end = mutual_on_end, .on_closed = mutual_on_closed};
+
+static struct mutual mutuals[2];
+static uint64_t mutuals_accepted;
+
+static void mutual_on_accept(struct io_listener *listener, int handle, const struct io_addr *peer)
+{
+    (void)peer;
+    io_stream_adopt(listener->loop, &mutuals[mutuals_accepted++].stream, handle, &MUTUAL_OPS);
+}
+
+static void test_storage_reuse(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 10; round++) {
+        struct peer clients[2] = {0};
+        struct server server;
+        struct io_loop *loop = loop_make(0);
+        bool closed_one = false;
+        uint64_t closed = 0;
+        memset(mutuals, 0, sizeof mutuals);
+        mutuals_accepted = 0;
+        for (int i = 0; i < 2; i++) {
+            mutuals[i].other = &mutuals[1 - i];
+            mutuals[i].closed_one = &closed_one;
+            mutuals[i].closed = &closed;
+        }
+        server_open(loop, &server, "127.0.0.1:0");
+        server.listener.on_accept = mutual_on_accept;
+        for (int i = 0; i < 2; i++)
+            io_stream_connect(loop, &clients[i].stream, &server.addr, &PEER_OPS);
+        run_until(loop, &mutuals_accepted, 2);
+        run_until(loop, &clients[0].opened, 1);
+        run_until(loop, &clients[1].opened, 1);
+        for (int i = 0; i < 2; i++) {
+            clients[i].to_send = 10;
+            peer_pump(&clients[i]);
+        }
+        run_until(loop, &closed, 1);
+        run_for(loop, 2000);
+        for (int i = 0; i < 2; i++) {
+            if (mutuals[i].poison[0] == 0)
+                io_stream_close(&mutuals[i].stream);
+            io_stream_close(&clients[i].stream);
+        }
+        io_listener_close(&server.listener);
+        run_until(loop, &closed, 2);
+        run_until(loop, &clients[0].closed, 1);
+        run_until(loop, &clients[1].closed, 1);
+        loop_unmake(loop);
+    }
+}
+
+static void test_refused_by_owner(void **state)
+{
+    (void)state;
+    pair_begin();
+    pair.server.refuse = true;
+    pair_connect();
+    run_until(pair.loop, &pair.client.ended, 1);
+    pair_end();
+}
+
+static void test_listener_closed_in_accept(void **state)
+{
+    (void)state;
+    pair_begin();
+    pair.server.close_listener = true;
+    pair_connect();
+    run_until(pair.loop, &pair.server.accepted, 1);
+    run_for(pair.loop, 2000);
+    pair_end();
+}
+
+static void test_listener_in_use(void **state)
+{
+    (void)state;
+    pair_begin();
+    struct server second = {.listener = {.on_accept = server_on_accept}};
+    assert_int_equal(io_listener_open(pair.loop, &second.listener, &pair.server.addr, false), STATUS_IN_USE);
+    pair_end();
+}
+
+static void test_unix_in_use(void **state)
+{
+    (void)state;
+    char address[64];
+    snprintf(address, sizeof address, "unix:/tmp/sluice-io-used-%ld.sock", (long)getpid());
+    unlink(address + 5);
+    pair_begin_at(address, 0);
+    struct server second = {.listener = {.on_accept = server_on_accept}};
+    assert_int_equal(io_listener_open(pair.loop, &second.listener, &pair.server.addr, false), STATUS_IN_USE);
+    // A file that is no socket is never removed.
+    if (kind_under_test != IO_KIND_SIM) {
+        struct io_addr file;
+        assert_int_equal(io_addr_parse("unix:/dev/null", &file), STATUS_OK);
+        assert_int_not_equal(io_listener_open(pair.loop, &second.listener, &file, false), STATUS_OK);
+        assert_int_equal(access("/dev/null", F_OK), 0);
+    }
+    pair_end();
+    unlink(address + 5);
+}
+
+// ---- many connections ----
+
+static void test_many_connections(void **state)
+{
+    (void)state;
+    enum { COUNT = 60, BYTES = 30000 };
+    static struct peer clients[COUNT];
+    memset(clients, 0, sizeof clients);
+    pair_begin();
+    for (int i = 0; i < SERVER_PEERS; i++)
+        pair.server.peers[i].echo = true;
+    for (int i = 0; i < COUNT; i++) {
+        clients[i].to_send = BYTES;
+        io_stream_connect(pair.loop, &clients[i].stream, &pair.server.addr, &PEER_OPS);
+    }
+    for (int i = 0; i < COUNT; i++)
+        run_until(pair.loop, &clients[i].received, BYTES);
+    for (int i = 0; i < COUNT; i++)
+        io_stream_close(&clients[i].stream);
+    for (int i = 0; i < COUNT; i++)
+        run_until(pair.loop, &clients[i].closed, 1);
+    for (int i = 0; i < COUNT; i++)
+        run_until(pair.loop, &pair.server.peers[i].ended, 1);
+    assert_int_equal(io_loop_stats(pair.loop)->accepts, COUNT);
+    pair_end();
+}
+
+// ---- buffers ----
+
+static void test_buffers_exhausted(void **state)
+{
+    (void)state;
+    if (kind_under_test == IO_KIND_SIM)
+        skip(); // worlds have no limit of their own
+    enum { LIMIT = 20, BYTES = 1000000 };
+    struct io_buf *held[LIMIT];
+    pair_begin_at("127.0.0.1:0", LIMIT);
+    pair.client.to_send = 10000;
+    pair_connect();
+    run_until(pair.loop, &pair.client.drained, 1);
+    run_until(pair.loop, &pair.server.peers[0].received, 10000);
+    struct peer *server = &pair.server.peers[0];
+    // Hold every buffer there is, one short of it being sent.
+    uint32_t count = 0;
+    struct io_buf *buf;
+    while ((buf = io_buf_get(pair.loop)) != NULL)
+        held[count++] = buf;
+    assert_true(count <= LIMIT && count > 0);
+    assert_true(io_loop_stats(pair.loop)->bufs_refused > 0);
+    buf = held[--count];
+    buf->end = 1000;
+    io_stream_send(&pair.client.stream, buf);
+    // Its own sending gave the buffer back, and so the receive comes through at last; then nothing is lost.
+    run_until(pair.loop, &server->received, 11000);
+    while (count > 0)
+        io_buf_put(held[--count]);
+    pair.client.to_send = BYTES;
+    pair.client.sent = 11000;
+    peer_pump(&pair.client);
+    run_until(pair.loop, &server->received, BYTES);
+    pair_end();
+}
+
+// ---- descriptors ----
+
+static void test_descriptors_exhausted(void **state)
+{
+    (void)state;
+    if (kind_under_test == IO_KIND_SIM)
+        skip();
+    pair_begin();
+    struct rlimit before, tight;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    pair_connect();
+    run_until(pair.loop, &pair.server.accepted, 1);
+    run_until(pair.loop, &pair.client.opened, 1);
+    static struct peer second;
+    memset(&second, 0, sizeof second);
+    io_stream_connect(pair.loop, &second.stream, &pair.server.addr, &PEER_OPS);
+    // The connection waits in the backlog; no descriptor is left to take it with.
+    tight = before;
+    tight.rlim_cur = (rlim_t)second.stream.handle + 1;
+    int filler[64];
+    int fillers = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    while (fillers < 64 && (filler[fillers] = dup(0)) >= 0)
+        fillers++;
+    run_until(pair.loop, &pair.server.failures, 1);
+    assert_int_equal(pair.server.failure, STATUS_NO_FD);
+    assert_true(io_loop_stats(pair.loop)->accept_failures >= 1);
+    run_until(pair.loop, &second.ended, 1); // not left hanging
+    while (fillers > 0)
+        close(filler[--fillers]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    io_stream_close(&second.stream);
+    run_until(pair.loop, &second.closed, 1);
+    memset(&second, 0, sizeof second);
+    // After the pause it accepts again.
+    io_stream_connect(pair.loop, &second.stream, &pair.server.addr, &PEER_OPS);
+    run_until(pair.loop, &pair.server.accepted, 2);
+    run_until(pair.loop, &second.opened, 1);
+    io_stream_close(&second.stream);
+    run_until(pair.loop, &second.closed, 1);
+    pair_end();
+}
+
+// ---- timers ----
+
+struct alarm {
+    struct io_timer timer;
+    struct io_loop *loop;
+    uint64_t fired_us;
+    uint64_t *count;
+    uint64_t order;
+    struct alarm *clears;
+    uint64_t period_us;
+};
+
+static void alarm_fire(struct io_timer *timer)
+{
+    struct alarm *alarm = CONTAINER_OF(timer, struct alarm, timer);
+    assert_false(io_timer_is_set(timer));
+    alarm->fired_us = io_loop_now_us(alarm->loop);
+    alarm->order = ++*alarm->count;
+    if (alarm->clears != NULL)
+        io_timer_clear(alarm->loop, &alarm->clears->timer);
+    if (alarm->period_us != 0)
+        io_timer_set(alarm->loop, timer, timer->deadline_us + alarm->period_us);
+}
+
+static void test_timers_order(void **state)
+{
+    (void)state;
+    enum { COUNT = 300 };
+    static struct alarm alarms[COUNT];
+    struct io_loop *loop = loop_make(0);
+    uint64_t fired = 0;
+    uint64_t start_us = io_loop_now_us(loop);
+    memset(alarms, 0, sizeof alarms);
+    for (uint64_t i = 0; i < COUNT; i++) {
+        alarms[i].loop = loop;
+        alarms[i].count = &fired;
+        io_timer_init(&alarms[i].timer, alarm_fire);
+        io_timer_set(loop, &alarms[i].timer, start_us + (i * 7919 % COUNT) * 1000 + 1000);
+    }
+    run_until(loop, &fired, COUNT);
+    for (int i = 0; i < COUNT; i++) {
+        assert_true(alarms[i].fired_us >= alarms[i].timer.deadline_us);
+        if (kind_under_test == IO_KIND_SIM)
+            assert_true(alarms[i].fired_us <= alarms[i].timer.deadline_us + 1000);
+        for (int k = 0; k < COUNT; k++)
+            if (alarms[i].timer.deadline_us + 1000 <= alarms[k].timer.deadline_us)
+                assert_true(alarms[i].order < alarms[k].order);
+    }
+    loop_unmake(loop);
+}
+
+static void test_timers_clear_and_move(void **state)
+{
+    (void)state;
+    struct io_loop *loop = loop_make(0);
+    uint64_t fired = 0;
+    struct alarm a = {
+        .loop = loop, .count = &fired, .timer = {.fire = alarm_fire}}; // zeroed is ready for use
+    struct alarm b = a, c = a, d = a;
+    uint64_t now_us = io_loop_now_us(loop);
+    assert_false(io_timer_is_set(&a.timer));
+    io_timer_clear(loop, &a.timer);
+    a.clears = &b; // both due in one turn: b must not fire
+    io_timer_set(loop, &a.timer, now_us + 5000);
+    io_timer_set(loop, &b.timer, now_us + 5000);
+    io_timer_set(loop, &c.timer, now_us + 3000);
+    assert_true(io_timer_is_set(&c.timer));
+    io_timer_clear(loop, &c.timer);
+    assert_false(io_timer_is_set(&c.timer));
+    io_timer_set(loop, &d.timer, now_us + 1000);
+    io_timer_set(loop, &d.timer, now_us + 15000); // moved
+    io_timer_set(loop, &c.timer, 0);              // long past: fires in the next turn
+    run_until(loop, &fired, 1);
+    assert_int_equal(c.order, 1);
+    run_until(loop, &fired, 3);
+    assert_int_equal(a.order, 2);
+    assert_int_equal(b.order, 0);
+    assert_int_equal(d.order, 3);
+    assert_true(d.fired_us >= now_us + 15000);
+    run_for(loop, 5000);
+    assert_int_equal(fired, 3);
+    loop_unmake(loop);
+}
+
+static void test_timers_periodic(void **state)
+{
+    (void)state;
+    struct io_loop *loop = loop_make(0);
+    uint64_t fired = 0;
+    struct alarm a = {.loop = loop, .count = &fired, .timer = {.fire = alarm_fire}, .period_us = 2000};
+    uint64_t start_us = io_loop_now_us(loop);
+    io_timer_set(loop, &a.timer, start_us + 2000);
+    run_until(loop, &fired, 20);
+    assert_true(io_loop_now_us(loop) >= start_us + 40000);
+    assert_true(a.timer.deadline_us == start_us + 42000);
+    io_timer_clear(loop, &a.timer);
+    loop_unmake(loop);
+}
+
+// ---- posting ----
+
+struct posted {
+    struct io_task task;
+    uint64_t *count;
+    struct io_loop *loop;
+    bool stop;
+};
+
+static void posted_run(struct io_task *task)
+{
+    struct posted *posted = CONTAINER_OF(task, struct posted, task);
+    ++*posted->count;
+    if (posted->stop)
+        io_loop_stop(posted->loop);
+}
+
+enum { POSTS = 2000 };
+
+struct poster {
+    struct io_loop *loop;
+    struct posted tasks[POSTS];
+};
+
+static void *poster_main(void *argument)
+{
+    struct poster *poster = argument;
+    for (int i = 0; i < POSTS; i++) {
+        io_loop_post(poster->loop, &poster->tasks[i].task);
+        if (i % 100 == 0)
+            usleep(100); // let the loop fall asleep now and then
+    }
+    return NULL;
+}
+
+static void test_post_from_threads(void **state)
+{
+    (void)state;
+    if (kind_under_test == IO_KIND_SIM)
+        skip(); // one thread is the point of it
+    static struct poster posters[2];
+    pthread_t threads[2];
+    uint64_t ran = 0;
+    struct io_loop *loop = loop_make(0);
+    memset(posters, 0, sizeof posters);
+    for (int t = 0; t < 2; t++) {
+        posters[t].loop = loop;
+        for (int i = 0; i < POSTS; i++)
+            posters[t].tasks[i] = (struct posted){.task = {.run = posted_run}, .count = &ran, .loop = loop};
+        assert_int_equal(pthread_create(&threads[t], NULL, poster_main, &posters[t]), 0);
+    }
+    // Waits without a limit: a lost wake-up would hang here.
+    while (ran < 2 * POSTS)
+        assert_int_equal(io_loop_turn(loop, UINT64_MAX), STATUS_OK);
+    for (int t = 0; t < 2; t++)
+        pthread_join(threads[t], NULL);
+    loop_unmake(loop);
+}
+
+static void test_run_and_stop(void **state)
+{
+    (void)state;
+    struct io_loop *loop = loop_make(0);
+    uint64_t ran = 0;
+    struct posted last = {.task = {.run = posted_run}, .count = &ran, .loop = loop, .stop = true};
+    io_loop_post(loop, &last.task);
+    io_loop_run(loop);
+    assert_int_equal(ran, 1);
+    io_loop_post(loop, &last.task); // and again
+    io_loop_run(loop);
+    assert_int_equal(ran, 2);
+    loop_unmake(loop);
+}
+
+static void count_turn(void *context)
+{
+    ++*(uint64_t *)context;
+}
+
+static void test_turn_hook_and_clocks(void **state)
+{
+    (void)state;
+    struct io_loop *loop = loop_make(0);
+    uint64_t turns = 0;
+    io_loop_set_turn_hook(loop, count_turn, &turns);
+    int64_t wall_ms = io_loop_wall_ms(loop);
+    uint64_t start_us = io_loop_now_us(loop);
+    run_for(loop, 12000);
+    assert_true(kind_under_test == IO_KIND_SIM || turns >= 1);
+    assert_true(io_loop_clock_us(loop) >= start_us + 12000);
+    assert_true(io_loop_wall_ms(loop) >= wall_ms);
+    loop_unmake(loop);
+}
+
+// ---- torture ----
+
+static void test_allocation_torture(void **state)
+{
+    (void)state;
+    if (kind_under_test == IO_KIND_SIM)
+        skip();
+    enum { BYTES = 200000 };
+    struct io_loop_config config = {.kind = kind_under_test};
+    struct io_loop *loop;
+    int failures = 0;
+    for (long n = 0; n < 100; n++) {
+        heap_fail_after(n);
+        loop = NULL;
+        enum status status = io_loop_create(&config, &loop);
+        heap_fail_after(-1);
+        if (status == STATUS_OK)
+            break;
+        failures++;
+        assert_int_equal(status, STATUS_NO_MEMORY);
+        assert_null(loop);
+    }
+    assert_true(failures > 0);
+    io_loop_destroy(loop);
+    // In a transfer: the heap refuses for a while, then grants; the transfer ends complete all the same.
+    for (long n = 0; n < 4; n++) {
+        pair_begin();
+        pair.server.peers[0].echo = true;
+        pair.client.to_send = BYTES;
+        pair_connect();
+        run_until(pair.loop, &pair.server.accepted, 1);
+        heap_fail_after(n);
+        run_for(pair.loop, 15000);
+        heap_fail_after(-1);
+        run_until(pair.loop, &pair.client.opened, 1);
+        peer_pump(&pair.client); // if a refusal stopped the pump
+        run_until(pair.loop, &pair.client.received, BYTES);
+        pair_end();
+    }
+}
+
+static int run_kind(enum io_kind kind)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_echo),
+        cmocka_unit_test(test_echo_large),
+        cmocka_unit_test(test_echo_unix),
+        cmocka_unit_test(test_echo_v6),
+        cmocka_unit_test(test_backpressure_both_ways),
+        cmocka_unit_test(test_pause_and_resume),
+        cmocka_unit_test(test_pause_delays_the_end),
+        cmocka_unit_test(test_half_close),
+        cmocka_unit_test(test_reset),
+        cmocka_unit_test(test_reset_after_the_end),
+        cmocka_unit_test(test_connect_refused),
+        cmocka_unit_test(test_connect_unix_missing),
+        cmocka_unit_test(test_send_before_open),
+        cmocka_unit_test(test_close_in_every_callback),
+        cmocka_unit_test(test_closed_is_told_later),
+        cmocka_unit_test(test_storage_reuse),
+        cmocka_unit_test(test_refused_by_owner),
+        cmocka_unit_test(test_listener_closed_in_accept),
+        cmocka_unit_test(test_listener_in_use),
+        cmocka_unit_test(test_unix_in_use),
+        cmocka_unit_test(test_many_connections),
+        cmocka_unit_test(test_buffers_exhausted),
+        cmocka_unit_test(test_descriptors_exhausted),
+        cmocka_unit_test(test_timers_order),
+        cmocka_unit_test(test_timers_clear_and_move),
+        cmocka_unit_test(test_timers_periodic),
+        cmocka_unit_test(test_post_from_threads),
+        cmocka_unit_test(test_run_and_stop),
+        cmocka_unit_test(test_turn_hook_and_clocks),
+        cmocka_unit_test(test_allocation_torture),
+    };
+    kind_under_test = kind;
+    printf("---- %s ----\n", io_kind_name(kind));
+    return cmocka_run_group_tests_name(io_kind_name(kind), tests, NULL, NULL);
+}
+
+int main(void)
+{
+    const char *why = NULL;
+    int failed = run_kind(IO_KIND_EPOLL);
+    if (getenv("TODO_SIM"))
+        failed += run_kind(IO_KIND_SIM);
+    if (io_uring_available(&why))
+        failed += run_kind(IO_KIND_URING);
+    else
+        printf("SKIPPED: io_uring is not available here: %s\n", why);
+    return failed;
+}
