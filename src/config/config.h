@@ -20,7 +20,7 @@ enum {
     CONFIG_WORD_BYTES = 128, // cookie and header names
     CONFIG_HOST_BYTES = 256,
     CONFIG_PATH_BYTES = 1024,
-    CONFIG_WORKERS_MAX = 256,
+    CONFIG_WORKERS_MAX = 64,
     CONFIG_LISTEN_MAX = 16,
     CONFIG_NETWORKS_MAX = 64,
     CONFIG_SERVICES_MAX = 256,
@@ -99,9 +99,9 @@ struct config_trust {
 };
 
 struct config_limits {
-    uint64_t request_body_bytes; // 0: unlimited (bodies are streamed, never held)
-    uint32_t connections;        // clients at once, all workers together
-    uint32_t connections_idle;   // idle upstream connections kept per endpoint and worker
+    uint64_t request_body_bytes;   // 0: unlimited (bodies are streamed, never held)
+    uint32_t connections;          // clients at once, all workers together
+    uint32_t endpoint_connections; // to one endpoint, per worker
 };
 
 // All in milliseconds. A service's copy starts as the file's own.
@@ -112,11 +112,13 @@ struct config_timeouts {
     uint64_t first_byte_ms;  // from the request sent to the response's first byte
     uint64_t idle_ms;        // without a byte in either direction while a request runs
     uint64_t total_ms;       // one request altogether; 0: off
+    uint64_t tunnel_ms;      // an upgraded connection without a byte either way
+    uint64_t pool_idle_ms;   // an unused upstream connection is closed after it, before the origin would
     uint64_t drain_ms;       // connections in flight when an endpoint or the process leaves
 };
 
 struct config_route {
-    char host[CONFIG_HOST_BYTES]; // lower case, no port; empty: any
+    char host[CONFIG_HOST_BYTES]; // lower case, no port; "*.name" for what lies below a name; empty: any
     char path[CONFIG_PATH_BYTES]; // prefix, begins with '/'
 };
 
