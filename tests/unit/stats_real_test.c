@@ -67,7 +67,7 @@ static void test_means(void **state)
     assert_true(fabs(stats_log_mean_exp(values, 4) - mean) < 1e-14);
     mean = log((exp(1.0) + 2.0 * exp(2.0) + exp(0.5)) / 4.0);
     assert_true(fabs(stats_log_weighted_mean_exp(values, weights, 4) - mean) < 1e-14);
-    values[2] = INFINITY;
+    values[2] = (double)INFINITY;
     assert_true(fabs(stats_log_weighted_mean_exp(values, weights, 4) - mean) < 1e-14);
     assert_true(isinf(stats_log_mean_exp(values, 4)));
     double huge[2] = {-1e6, -1e6};
