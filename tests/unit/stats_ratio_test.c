@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 #include <math.h>
+#include <stdbool.h>
 
 #include "base/check.h"
 #include "base/rng.h"
