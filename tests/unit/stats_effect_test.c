@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// stats/effect: bounds are where the kernel's verdict turns, agree with the decision, cover the truth at any
+// time.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdbool.h>
+
+#include "base/rng.h"
+#include "stats/effect.h"
+#include "stats/ratio.h"
+
+static double log_e_at(enum stats_ratio_side side, double null_ratio,
+                       const struct stats_effect_segment *segments, size_t count)
+{
+    struct stats_ratio_grid grid;
+    struct stats_ratio_state state = {.ll = {0}};
+    stats_ratio_grid_init(&grid, side, null_ratio, STATS_RATIO_STEP_MIN, STATS_RATIO_STEP_MAX);
+    for (size_t i = 0; i < count; i++)
+        stats_ratio_add(&grid, &state, segments[i].weight, segments[i].canary_events,
+                        segments[i].baseline_events);
+    return stats_ratio_log_e(&state);
+}
+
+static void test_bounds_are_the_crossings(void **state)
+{
+    (void)state;
+    struct stats_effect_segment segments[] = {{0.05, 14, 60}, {0.25, 40, 37}, {0.5, 90, 28}};
+    struct stats_effect_estimate estimate;
+    stats_effect_estimate(segments, 3, STATS_RATIO_STEP_MIN, 0.01, &estimate);
+    assert_true(estimate.lower > 1.0 && estimate.lower < estimate.ratio && estimate.ratio < estimate.upper);
+    assert_true(fabs(log_e_at(STATS_RATIO_ABOVE, estimate.lower, segments, 3) - log(100.0)) < 1e-6);
+    assert_true(fabs(log_e_at(STATS_RATIO_BELOW, estimate.upper, segments, 3) - log(100.0)) < 1e-6);
+    assert_true(log_e_at(STATS_RATIO_ABOVE, estimate.lower * 1.01, segments, 3) < log(100.0));
+    assert_true(log_e_at(STATS_RATIO_BELOW, estimate.upper * 0.99, segments, 3) < log(100.0));
+}
+
+// ln E never rises with the null: the premise of the bisection.
+static void test_log_e_is_monotone_in_the_null(void **state)
+{
+    (void)state;
+    struct rng rng;
+    rng_init(&rng, 31);
+    for (int r = 0; r < 50; r++) {
+        struct stats_effect_segment segments[2] = {
+            {0.01 + 0.9 * rng_double(&rng), rng_below(&rng, 60), rng_below(&rng, 60)},
+            {0.01 + 0.9 * rng_double(&rng), rng_below(&rng, 60), rng_below(&rng, 60)}};
+        double above = (double)INFINITY;
+        double below = -(double)INFINITY;
+        for (double log_null = -8.0; log_null <= 8.0; log_null += 0.25) {
+            double next_above = log_e_at(STATS_RATIO_ABOVE, exp(log_null), segments, 2);
+            double next_below = log_e_at(STATS_RATIO_BELOW, exp(log_null), segments, 2);
+            assert_true(next_above <= above + 1e-9 && next_below >= below - 1e-9);
+            above = next_above;
+            below = next_below;
+        }
+    }
+}
+
+static void test_single_weight_estimate(void **state)
+{
+    (void)state;
+    struct stats_effect_segment segment = {0.1, 39, 117};
+    struct stats_effect_estimate estimate;
+    stats_effect_estimate(&segment, 1, STATS_RATIO_STEP_MIN, 0.01, &estimate);
+    assert_true(fabs(estimate.ratio - 39.0 / 117.0 * 9.0) < 1e-9);
+}
+
+static void test_ends_of_the_scale(void **state)
+{
+    (void)state;
+    struct stats_effect_estimate estimate;
+    stats_effect_estimate(NULL, 0, STATS_RATIO_STEP_MIN, 0.01, &estimate);
+    assert_true(isnan(estimate.ratio) && estimate.lower <= 0.0 && isinf(estimate.upper));
+    struct stats_effect_segment canary_only = {0.5, 1000, 0};
+    stats_effect_estimate(&canary_only, 1, STATS_RATIO_STEP_MIN, 0.01, &estimate);
+    assert_true(isinf(estimate.ratio) && estimate.lower > 10.0 && isinf(estimate.upper));
+    struct stats_effect_segment baseline_only = {0.5, 0, 1000};
+    stats_effect_estimate(&baseline_only, 1, STATS_RATIO_STEP_MIN, 0.01, &estimate);
+    assert_true(estimate.ratio <= 0.0 && estimate.lower <= 0.0 && estimate.upper < 0.1);
+    struct stats_effect_segment no_baseline_arm = {1.0, 1000, 0};
+    stats_effect_estimate(&no_baseline_arm, 1, STATS_RATIO_STEP_MIN, 0.01, &estimate);
+    assert_true(isnan(estimate.ratio) && estimate.lower <= 0.0);
+}
+
+// The lower bound at alpha = .05, looked at 40 times, ever above the true ratio 2: at most 5 %.
+static void test_lower_bound_covers_at_any_time(void **state)
+{
+    (void)state;
+    struct rng rng;
+    int missed = 0;
+    rng_init(&rng, 37);
+    for (int r = 0; r < 300; r++) {
+        struct stats_effect_segment segments[2] = {{0.05, 0, 0}, {0.25, 0, 0}};
+        bool miss = false;
+        for (int look = 0; look < 40; look++) {
+            struct stats_effect_segment *now = &segments[look / 20];
+            double theta = now->weight * 2.0 / (now->weight * 2.0 + 1.0 - now->weight);
+            for (int i = 0; i < 20; i++) {
+                bool canary = rng_double(&rng) < theta;
+                now->canary_events += canary;
+                now->baseline_events += !canary;
+            }
+            // Asking whether the bound passes 2 is asking whether the null 2 is rejected.
+            miss = miss || log_e_at(STATS_RATIO_ABOVE, 2.0, segments, 2) >= log(20.0);
+        }
+        if (miss)
+            missed++;
+        double lower = stats_effect_lower(segments, 2, STATS_RATIO_STEP_MIN, 0.05);
+        assert_true((lower >= 2.0) == (log_e_at(STATS_RATIO_ABOVE, 2.0, segments, 2) >= log(20.0)));
+    }
+    // 300 runs: 15 expected at most, 26 is three standard errors above.
+    assert_in_range(missed, 0, 26);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_bounds_are_the_crossings),
+        cmocka_unit_test(test_log_e_is_monotone_in_the_null),
+        cmocka_unit_test(test_single_weight_estimate),
+        cmocka_unit_test(test_ends_of_the_scale),
+        cmocka_unit_test(test_lower_bound_covers_at_any_time),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

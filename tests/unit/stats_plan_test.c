@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// stats/plan: the formula, its special cases, and its stated accuracy against simulation of the real tests.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdbool.h>
+
+#include "base/check.h"
+#include "base/rng.h"
+#include "stats/bernoulli.h"
+#include "stats/plan.h"
+#include "stats/ratio.h"
+
+static void assert_factor(double measured, double planned, double factor)
+{
+    if (!(measured <= planned * factor && measured >= planned / factor))
+        fail_msg("measured %.1f, planned %.1f: not within a factor %.2f", measured, planned, factor);
+}
+
+static void test_formula(void **state)
+{
+    (void)state;
+    double divergence = 2.0 / 3.0 * log(4.0 / 3.0) + 1.0 / 3.0 * log(2.0 / 3.0);
+    double events = (log(100.0) + 1.0) / divergence;
+    assert_true(fabs(stats_plan_ratio_events(0.5, 2.0, 1.0, 0.01) - events) < 1e-9);
+    double requests = events / 0.0015;
+    assert_true(fabs(stats_plan_ratio_requests(0.5, 0.001, 2.0, 1.0, 0.01) - requests) < 1e-6);
+}
+
+static void test_what_is_never_decided(void **state)
+{
+    (void)state;
+    assert_true(isinf(stats_plan_ratio_events(0.5, 1.0, 1.0, 0.01)));
+    assert_true(isinf(stats_plan_ratio_events(0.0, 2.0, 1.0, 0.01)));
+    assert_true(isinf(stats_plan_ratio_events(1.0, 2.0, 1.0, 0.01)));
+    assert_true(isinf(stats_plan_ratio_requests(0.5, 0.0, 2.0, 1.0, 0.01)));
+    assert_true(isinf(stats_plan_negligible_requests(0.5, 0.001, 0.001, 0.05)));
+    assert_true(isinf(stats_plan_negligible_requests(0.0, 0.0, 0.001, 0.05)));
+    assert_true(isinf(stats_plan_latency_requests(0.5, 1.0, 1.0, 0.01)));
+    assert_true(isfinite(stats_plan_ratio_events(0.5, 0.0, 1.0, 0.01)));
+}
+
+// Mean events until the kernel rejects at alpha = .01 (400 runs).
+static double simulated_events(enum stats_ratio_side side, double step_min, double weight, double ratio,
+                               double null_ratio, double alpha)
+{
+    struct stats_ratio_grid grid;
+    struct stats_ratio_terms terms;
+    struct rng rng;
+    double theta = weight * ratio / (weight * ratio + 1.0 - weight);
+    double total = 0.0;
+    rng_init(&rng, 23);
+    stats_ratio_grid_init(&grid, side, null_ratio, step_min, STATS_RATIO_STEP_MAX);
+    stats_ratio_terms_init(&grid, weight, &terms);
+    for (int r = 0; r < 400; r++) {
+        struct stats_ratio_state run = {.ll = {0}};
+        do {
+            bool canary = rng_double(&rng) < theta;
+            stats_ratio_add_terms(&grid, &terms, &run, canary, !canary);
+            total += 1.0;
+        } while (stats_ratio_log_e(&run) < -log(alpha));
+    }
+    return total / 400.0;
+}
+
+static void test_rollback_and_promotion_against_simulation(void **state)
+{
+    (void)state;
+    static const struct {
+        enum stats_ratio_side side;
+        double step_min;
+        double weight;
+        double ratio;
+        double null_ratio;
+        double alpha;
+        double factor;
+    } CASES[] = {
+        {STATS_RATIO_ABOVE, STATS_RATIO_STEP_MIN, 0.5, 2.0, 1.0, 0.01, 1.5},
+        {STATS_RATIO_ABOVE, STATS_RATIO_STEP_MIN, 0.5, 5.0, 1.0, 0.01, 1.5},
+        {STATS_RATIO_ABOVE, STATS_RATIO_STEP_MIN, 0.05, 2.0, 1.0, 0.01, 1.5},
+        {STATS_RATIO_ABOVE, STATS_RATIO_STEP_MIN, 0.01, 2.0, 1.0, 0.01, 1.5},
+        {STATS_RATIO_ABOVE, STATS_RATIO_STEP_MIN, 0.01, 10.0, 1.0, 0.01, 1.5},
+        {STATS_RATIO_ABOVE, STATS_RATIO_STEP_MIN, 0.05, 50.0, 1.0, 0.01, 2.5},
+        {STATS_RATIO_BELOW, STATS_RATIO_STEP_MIN, 0.5, 1.0, 1.25, 0.05, 1.5},
+        {STATS_RATIO_BELOW, STATS_RATIO_STEP_MIN, 0.05, 1.0, 1.5, 0.05, 1.5},
+        {STATS_RATIO_BELOW, STATS_RATIO_STEP_MIN, 0.25, 1.0, 1.5, 0.025, 1.5},
+        {STATS_RATIO_BELOW, STATS_RATIO_STEP_MIN_THROUGHPUT, 0.5, 0.5, 1.0, 0.01, 1.5},
+        {STATS_RATIO_ABOVE, STATS_RATIO_STEP_MIN_THROUGHPUT, 0.5, 1.0, 0.8, 0.05, 1.5},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
+        double planned =
+            stats_plan_ratio_events(CASES[i].weight, CASES[i].ratio, CASES[i].null_ratio, CASES[i].alpha);
+        double measured = simulated_events(CASES[i].side, CASES[i].step_min, CASES[i].weight, CASES[i].ratio,
+                                           CASES[i].null_ratio, CASES[i].alpha);
+        print_message("case %zu: planned %.1f events, measured %.1f\n", i, planned, measured);
+        assert_factor(measured, planned, CASES[i].factor);
+    }
+}
+
+static void test_negligible_against_simulation(void **state)
+{
+    (void)state;
+    static const double CANARY[] = {0.0, 0.0002, 0.0005};
+    struct stats_bernoulli_grid grid;
+    struct rng rng;
+    rng_init(&rng, 29);
+    stats_bernoulli_grid_init(&grid, STATS_BERNOULLI_BELOW, 0.001);
+    for (size_t i = 0; i < ARRAY_LEN(CANARY); i++) {
+        double total = 0.0;
+        for (int r = 0; r < 100; r++) {
+            struct stats_bernoulli_state run = {.ll = {0}};
+            for (; stats_bernoulli_log_e(&run) < log(40.0); total += 50.0) {
+                uint64_t events = 0;
+                for (int k = 0; k < 50; k++)
+                    events += rng_double(&rng) < CANARY[i];
+                stats_bernoulli_add(&grid, &run, 50, events);
+            }
+        }
+        double planned = stats_plan_negligible_requests(0.1, CANARY[i], 0.001, 0.025);
+        print_message("rate %g: planned %.0f requests, measured %.0f\n", CANARY[i], planned,
+                      total / 100.0 / 0.1);
+        assert_factor(total / 100.0 / 0.1, planned, 1.5);
+    }
+}
+
+// Measured by bench/stats_montecarlo_bench with a look at every request: 2 785, 843, 295; 7 439, 2 222, 745.
+static void test_latency_against_the_bench(void **state)
+{
+    (void)state;
+    assert_factor(2785, stats_plan_latency_requests(0.5, 1.25, 1.0, 0.01), 1.5);
+    assert_factor(843, stats_plan_latency_requests(0.5, 1.5, 1.0, 0.01), 1.5);
+    assert_factor(295, stats_plan_latency_requests(0.5, 2.0, 1.0, 0.01), 1.5);
+    assert_factor(7439, stats_plan_latency_requests(0.1, 1.25, 1.0, 0.01), 1.5);
+    assert_factor(745, stats_plan_latency_requests(0.1, 2.0, 1.0, 0.01), 1.5);
+    double wide = stats_plan_latency_good_requests(0.5, 1.25, 1.0, 1.0, 0.05);
+    double narrow = stats_plan_latency_good_requests(0.5, 1.10, 1.0, 1.0, 0.05);
+    assert_true(isfinite(wide) && narrow > 4.0 * wide);
+    assert_true(isinf(stats_plan_latency_good_requests(0.5, 1.0, 1.0, 1.0, 0.05)));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_formula),
+        cmocka_unit_test(test_what_is_never_decided),
+        cmocka_unit_test(test_rollback_and_promotion_against_simulation),
+        cmocka_unit_test(test_negligible_against_simulation),
+        cmocka_unit_test(test_latency_against_the_bench),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
