@@ -299,6 +299,37 @@ static struct estimate ramp_alarms(bool pooled, uint64_t seed, uint32_t replicat
     return share(alarms, replications);
 }
 
+// Both arms fail 2 % of 200 requests per second each; a canary failure shows within its tick of 100 ms, a
+// baseline failure only as a timeout 5 s later. One minute, E looked at every tick. by_completion: counts as
+// they become known. Otherwise by routing tick, where a pending baseline request counts as a failure, so that
+// every prefix is complete.
+static struct estimate timeout_alarms(bool by_completion, uint64_t seed, uint32_t replications)
+{
+    enum { TICKS = 600, LATE = 50, REQUESTS = 40 };
+    struct rng rng;
+    struct stats_ratio_grid grid;
+    struct stats_ratio_terms terms;
+    rng_init(&rng, seed);
+    stats_ratio_grid_init(&grid, STATS_RATIO_ABOVE, 1.0, STATS_RATIO_STEP_MIN, STATS_RATIO_STEP_MAX);
+    stats_ratio_terms_init(&grid, 0.5, &terms);
+    uint64_t alarms = 0;
+    for (uint32_t r = 0; r < replications; r++) {
+        struct stats_ratio_state state = {.ll = {0}};
+        uint64_t baseline[TICKS] = {0};
+        bool alarm = false;
+        for (int tick = 0; tick < TICKS && !alarm; tick++) {
+            uint64_t canary = 0;
+            for (uint64_t at = geometric(&rng, 0.02); at <= REQUESTS; at += geometric(&rng, 0.02))
+                *(rng_next(&rng) >> 63 ? &canary : &baseline[tick]) += 1;
+            int seen = by_completion ? tick - LATE : tick;
+            stats_ratio_add_terms(&grid, &terms, &state, canary, seen >= 0 ? baseline[seen] : 0);
+            alarm = stats_ratio_log_e(&state) >= 4.605170185988091;
+        }
+        alarms += alarm;
+    }
+    return share(alarms, replications);
+}
+
 // ---- the table ----
 
 static void print_row(struct bench *bench, const char *what, double reference, struct estimate measured,
@@ -451,6 +482,10 @@ static void bench_traps(struct bench *bench)
     double bound = bench->divisor > 1 ? 0.02 : 0.01;
     row_between(bench, "guard: evidence per span, same ramp (bound)", 0.01,
                 ramp_alarms(false, next_seed(bench), many), many, 0.0, bound);
+    row_between(bench, "trap: baseline times out 5 s late, read as completed", 0.996,
+                timeout_alarms(true, next_seed(bench), few), few, 0.90, 1.0);
+    row_between(bench, "guard: the same by routing tick, pending imputed (bound)", 0.01,
+                timeout_alarms(false, next_seed(bench), many), many, 0.0, bound);
     static const uint32_t CLUSTERS[] = {3, 10, 30};
     for (size_t i = 0; i < ARRAY_LEN(CLUSTERS); i++) {
         char name[96];
