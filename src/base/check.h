@@ -10,8 +10,8 @@ noreturn void check_failed(const char *expression, const char *file, int line);
 #define CHECK(expression)                                                                                    \
     (__builtin_expect(!(expression), 0) ? check_failed(#expression, __FILE__, __LINE__) : (void)0)
 
-// Runs cleanup(&variable) when the variable's scope ends. Cleanup functions take a pointer to the variable.
-#define DEFER(cleanup) __attribute__((cleanup(cleanup)))
+// Runs function(&variable) when the variable's scope ends. Cleanup functions take a pointer to the variable.
+#define DEFER(function) __attribute__((cleanup(function)))
 
 #define ARRAY_LEN(array) (sizeof(array) / sizeof((array)[0]))
 #define CONTAINER_OF(pointer, type, member) ((type *)((char *)(pointer)-offsetof(type, member)))
