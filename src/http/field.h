@@ -80,6 +80,7 @@ struct http_field {
 struct http_fields {
     uint64_t present; // bit id set: at least one field of that id
     uint32_t count;
+    uint8_t first[HTTP_FIELD_COUNT]; // index of the first field of an id; defined where its bit is present
     struct http_field items[HTTP_FIELDS_MAX]; // only the first count are defined
 };
 

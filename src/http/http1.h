@@ -98,7 +98,7 @@ enum http1_reject {
     HTTP1_REJECT_CODING_MISPLACED, // response: Transfer-Encoding in 1xx or 204
     HTTP1_REJECT_CONNECTION,       // Connection malformed or names too many
     HTTP1_REJECT_EXPECT,           // 417: something other than 100-continue
-    HTTP1_REJECT_UPGRADE,          // Upgrade malformed, or together with a body
+    HTTP1_REJECT_TRACE_BODY,       // RFC 9110 9.3.8
     HTTP1_REJECT_CHUNK_SIZE,
     HTTP1_REJECT_CHUNK_EXTENSION,
     HTTP1_REJECT_CHUNK_EXTENSION_LONG, // 413
@@ -184,8 +184,9 @@ struct http1_body {
     uint8_t framing; // enum http_framing
     uint8_t state;   // internal
     uint8_t digits;
-    uint8_t reject; // enum http1_reject, after STATUS_INVALID or STATUS_FULL
-    bool done;      // the message is complete; bytes after it were not consumed
+    bool trailers_cut; // the trailer storage was too small
+    uint8_t reject;    // enum http1_reject, after STATUS_INVALID or STATUS_FULL
+    bool done;         // the message is complete; bytes after it were not consumed
 };
 
 // Starts a body. trailers: storage of trailers_cap bytes that outlives the body (HTTP1_TRAILER_BYTES_MAX

@@ -56,10 +56,10 @@ struct http1_forward {
 size_t http1_request_head_bound(const struct http1_request *request, const struct http1_forward *forward);
 size_t http1_response_head_bound(const struct http1_response *response, const struct http1_forward *forward);
 
-// The head for the upstream: origin-form target (or "*"), HTTP/1.1, Host first. Dropped: fields marked
-// HTTP_FIELD_HOP, Host and framing as received, Expect stays. Never dropped because a client nominated them
-// in Connection: Host, Content-Length, Transfer-Encoding, Cookie, Authorization and the forwarding fields,
-// which are ours (see http1_request_parse).
+// The head for the upstream: origin-form target (or "*"), HTTP/1.1, Host first. Fields marked HTTP_FIELD_HOP
+// are dropped. Never dropped because a client nominated them in Connection: Host, Content-Length, Expect,
+// Cookie, Authorization, the forwarding fields and others that somebody behind us decides by. An HTTP/1.0
+// request may have no authority: then the caller gives host_replace, else Host is written empty.
 MUST_USE enum status http1_write_request_head(struct http1_writer *writer,
                                               const struct http1_request *request,
                                               const struct http1_forward *forward);
