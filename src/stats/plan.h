@@ -3,8 +3,7 @@
 // E[events] ~ (ln(1/alpha) + 1) / KL(theta1 || theta0), theta = wR / (wR + 1 - w); the "+ 1" pays for the
 // mixture. Against simulation of the kernel the figures stay within a factor of 1.5 for decisions of 20
 // events and more (tested); very fast decisions (a handful of events) take up to 2.5 times the plan, because
-// events come whole. "Requests" are totals of both arms. INFINITY: this will never be decided (the truth lies
-// in the null).
+// events come whole. "Requests" are totals of both arms. INFINITY: never decided.
 #pragma once
 
 // Expected events until the kernel with null_ratio rejects, when the true ratio is true_ratio. For rollback
