@@ -1,0 +1,515 @@
+// SPDX-License-Identifier: Apache-2.0
+// What values owe each other: a stage to itself, the checks' shares to one, rollouts to services, routes and
+// addresses to each other. The node beside each struct is where an error is told.
+#include <netinet/in.h>
+
+#include "base/check.h"
+#include "base/heap.h"
+#include "config/config_private.h"
+
+static const double SHARE_TOLERANCE = 1e-9;
+
+// The value's place when the word is given, else the place of what lacks it.
+static const struct config_node *place_of(const struct config_node *node, const char *word)
+{
+    const struct config_node *value = config_node_get(node, word);
+    return value != NULL ? value : node;
+}
+
+static bool is_given(const struct config_node *node, const char *word)
+{
+    return config_node_get(node, word) != NULL;
+}
+
+static struct config_position position_of(const struct config_reader *reader, const struct config_node *node)
+{
+    struct config_position position = {.line = node->line, .column = node->column};
+    memcpy(position.file, reader->sources.items[node->file].name, sizeof position.file);
+    return position;
+}
+
+// ---- stages ----
+
+void config_stage_prepare(struct config_reader *reader, void *target)
+{
+    (void)reader;
+    struct rollout_spec spec;
+    struct rollout_stage *stage = target;
+    rollout_spec_init(&spec);
+    rollout_spec_default_stages(&spec);
+    CHECK(spec.stage_count > 0);
+    *stage = spec.stages[0];
+    stage->weight = 0;
+    stage->by[0] = '\0';
+    // The soak of the last one; taken back below when this stage is not at 100 %.
+    stage->soak_ms = spec.stages[spec.stage_count - 1].soak_ms;
+}
+
+static void approve_stage_finish(struct config_reader *reader, const struct config_node *node,
+                                 struct rollout_stage *stage)
+{
+    static const char *const others[] = {"weight", "for", "horizon", "soak"};
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        if (is_given(node, others[i]))
+            config_error_at(reader, config_node_find(node, others[i])->key,
+                            "'%s' and 'approve' do not belong to one stage; write two", others[i]);
+    stage->kind = ROLLOUT_STAGE_APPROVE;
+    stage->weight = 0;
+    stage->min_ms = stage->horizon_ms = stage->soak_ms = 0;
+}
+
+void config_stage_finish(struct config_reader *reader, const struct config_scope *scope,
+                         const struct config_node *node, void *target)
+{
+    struct rollout_stage *stage = target;
+    (void)scope;
+    if (is_given(node, "approve")) {
+        approve_stage_finish(reader, node, stage);
+        return;
+    }
+    stage->kind = ROLLOUT_STAGE_WEIGHT;
+    // A stage of a later version has been reported already.
+    if (!is_given(node, "weight") && !is_given(node, "shadow") && !is_given(node, "segment"))
+        config_error_at(reader, node, "this stage says neither 'weight' nor 'approve'");
+    if (is_given(node, "soak") && stage->weight != ROLLOUT_WEIGHT_FULL)
+        config_error_at(reader, config_node_find(node, "soak")->key,
+                        "'soak' belongs to the stage with weight 100%%");
+    if (!is_given(node, "horizon") && stage->horizon_ms < stage->min_ms)
+        stage->horizon_ms = stage->min_ms;
+    if (stage->horizon_ms < stage->min_ms)
+        config_error_at(
+            reader, config_node_get(node, "horizon"),
+            "'horizon' is shorter than 'for': the stage would end undecided before it may be promoted");
+    if (stage->weight != ROLLOUT_WEIGHT_FULL)
+        stage->soak_ms = 0;
+}
+
+// ---- checks ----
+
+static bool is_mapping_or_null(const struct config_node *node)
+{
+    return node != NULL && (node->kind == CONFIG_NODE_MAP || config_node_is_null(node));
+}
+
+void config_check_finish_errors(struct config_reader *reader, const struct config_scope *scope,
+                                const struct config_node *node, void *target)
+{
+    struct rollout_check_errors *errors = target;
+    (void)scope;
+    if (is_mapping_or_null(node))
+        errors->on = true;
+    if (is_given(node, "margin") && errors->margin > 0 && errors->margin <= errors->worse)
+        config_error_at(
+            reader, config_node_get(node, "margin"),
+            "'margin' must be above 'worse' (%g), or a version could be promoted and rolled back at once",
+            errors->worse);
+}
+
+void config_check_finish_latency(struct config_reader *reader, const struct config_scope *scope,
+                                 const struct config_node *node, void *target)
+{
+    (void)reader;
+    (void)scope;
+    if (is_mapping_or_null(node))
+        ((struct rollout_check_latency *)target)->on = true;
+}
+
+void config_check_finish_throughput(struct config_reader *reader, const struct config_scope *scope,
+                                    const struct config_node *node, void *target)
+{
+    (void)reader;
+    (void)scope;
+    if (is_mapping_or_null(node))
+        ((struct rollout_check_throughput *)target)->on = true;
+}
+
+struct share_owner {
+    const char *word;
+    bool on;
+    bool given;
+    double *share;
+};
+
+// Shares that are given stand; the checks that are on split what is left equally. The sum is one.
+static void shares_settle(struct config_reader *reader, const struct config_node *checks,
+                          struct share_owner *owners, size_t count)
+{
+    double given = 0;
+    unsigned open = 0, on = 0;
+    for (size_t i = 0; i < count; i++) {
+        owners[i].given = is_given(config_node_get(checks, owners[i].word), "share");
+        on += owners[i].on;
+        open += owners[i].on && !owners[i].given;
+        given += owners[i].on && owners[i].given ? *owners[i].share : 0;
+    }
+    if (on == 0)
+        return;
+    bool too_much = open > 0 ? given > 1 - SHARE_TOLERANCE : given > 1 + SHARE_TOLERANCE;
+    bool too_little = open == 0 && given < 1 - SHARE_TOLERANCE;
+    if (too_much || too_little) {
+        config_error_at(reader, checks, "the shares of the checks make %g%%; they must make 100%%%s",
+                        given * 100, open > 0 ? ", with something left for the checks that give none" : "");
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!owners[i].on)
+            *owners[i].share = 0;
+        else if (!owners[i].given)
+            *owners[i].share = (1 - given) / open;
+    }
+}
+
+// ---- rollouts ----
+
+void config_rollout_prepare(struct config_reader *reader, void *target)
+{
+    (void)reader;
+    struct config_rollout *rollout = target;
+    char name[ROLLOUT_NAME_BYTES];
+    memcpy(name, rollout->spec.name, sizeof name);
+    rollout_spec_init(&rollout->spec);
+    memcpy(rollout->spec.name, name, sizeof name);
+    rollout_spec_default_stages(&rollout->spec);
+}
+
+static void weights_check(struct config_reader *reader, const struct config_node *stages,
+                          const struct rollout_spec *spec)
+{
+    uint32_t last = 0, weights = 0;
+    const struct config_entry *entry = stages->first;
+    for (uint32_t i = 0; i < spec->stage_count && i < stages->count; i++, entry = entry->next) {
+        const struct rollout_stage *stage = &spec->stages[i];
+        if (stage->kind != ROLLOUT_STAGE_WEIGHT || stage->weight == 0)
+            continue;
+        char before[16];
+        struct text text = text_over(before, sizeof before);
+        config_weight_write(last, &text);
+#ifndef BUG_CONFIG_WEIGHT_ORDER
+        if (stage->weight <= last)
+            config_error_at(reader, place_of(entry->value, "weight"),
+                            "weights must grow from stage to stage; the one before has %s", before);
+#endif
+        last = stage->weight;
+        weights++;
+    }
+    if (weights == 0 && reader->errors->count == 0)
+        config_error_at(reader, stages, "no stage has a 'weight'; the new version would get no traffic");
+}
+
+void config_rollout_finish(struct config_reader *reader, const struct config_scope *scope,
+                           const struct config_node *node, void *target)
+{
+    struct config_rollout *rollout = target;
+    struct rollout_spec *spec = &rollout->spec;
+    (void)scope;
+    rollout->position = position_of(reader, node);
+    const struct config_node *stages = config_node_get(node, "stages");
+    if (stages != NULL && stages->kind == CONFIG_NODE_LIST)
+        weights_check(reader, stages, spec);
+    struct share_owner owners[] = {
+        {.word = "errors", .on = spec->errors.on, .share = &spec->errors.share},
+        {.word = "latency", .on = spec->latency.on, .share = &spec->latency.share},
+        {.word = "throughput", .on = spec->throughput.on, .share = &spec->throughput.share},
+    };
+    shares_settle(reader, config_node_get(node, "checks"), owners, ARRAY_LEN(owners));
+    if (!spec->errors.on && !spec->latency.on && !spec->throughput.on)
+        config_error_at(reader, place_of(node, "checks"),
+                        "every check is off: nothing would tell a bad version from a good one");
+}
+
+// ---- services ----
+
+void config_service_prepare(struct config_reader *reader, void *target)
+{
+    ((struct config_service *)target)->timeouts = reader->config->timeouts;
+}
+
+static void endpoints_distinct(struct config_reader *reader, const struct config_node *list,
+                               const struct config_address *endpoints, uint32_t count)
+{
+    if (list == NULL || list->kind != CONFIG_NODE_LIST)
+        return;
+    const struct config_entry *entry = list->first;
+    for (uint32_t i = 0; i < count; i++, entry = entry->next)
+        for (uint32_t j = 0; j < i; j++)
+            if (endpoints[i].text[0] != '\0' && strcmp(endpoints[i].text, endpoints[j].text) == 0)
+                config_error_at(reader, entry->value, "'%s' stands in this list twice", endpoints[i].text);
+}
+
+static const struct config_node *endpoints_node(const struct config_node *node)
+{
+    return node != NULL && node->kind == CONFIG_NODE_LIST ? node : config_node_get(node, "endpoints");
+}
+
+void config_version_finish(struct config_reader *reader, const struct config_scope *scope,
+                           const struct config_node *node, void *target)
+{
+    const struct config_version *version = target;
+    (void)scope;
+    endpoints_distinct(reader, endpoints_node(node), version->endpoints, version->endpoint_count);
+}
+
+void config_unit_finish(struct config_reader *reader, const struct config_scope *scope,
+                        const struct config_node *node, void *target)
+{
+    struct config_unit *unit = target;
+    (void)scope;
+    bool cookie = is_given(node, "cookie");
+    bool header = is_given(node, "header");
+    if (cookie && header)
+        config_error_at(reader, config_node_find(node, "header")->key,
+                        "a unit is one thing: either a 'cookie' or a 'header', not both");
+    else if (node != NULL && node->kind != CONFIG_NODE_SCALAR && !cookie && !header)
+        config_error_at(reader, node, "a unit is {cookie: name}, {header: name}, 'address' or 'request'");
+    if (cookie || header)
+        unit->kind = cookie ? CONFIG_UNIT_COOKIE : CONFIG_UNIT_HEADER;
+}
+
+static void route_for_all(struct config_reader *reader, struct config_service *service)
+{
+    service->routes = heap_alloc(1, sizeof *service->routes);
+    if (service->routes == NULL) {
+        reader->no_memory = true;
+        return;
+    }
+    service->route_count = 1;
+    memcpy(service->routes[0].path, "/", 2);
+}
+
+static void names_hint(struct text *text, const char *wanted, const char *const *names, size_t count)
+{
+    config_hint_write(text, slice_of(wanted), names, count);
+    text_addf(text, "%s known: ", text->len > 0 ? "" : ";");
+    for (size_t i = 0; i < count; i++)
+        text_addf(text, "%s%s", i == 0 ? "" : ", ", names[i]);
+}
+
+static void version_unknown(struct config_reader *reader, const struct config_node *node,
+                            const struct config_service *service, const char *version)
+{
+    char hint[200];
+    struct text text = text_over(hint, sizeof hint);
+    const char *names[CONFIG_VERSIONS_MAX];
+    for (uint32_t i = 0; i < service->version_count; i++)
+        names[i] = service->versions[i].name;
+    names_hint(&text, version, names, service->version_count);
+    config_error_at(reader, node, "service '%s' has no version '%s'%s", service->name, version, hint);
+}
+
+void config_service_finish(struct config_reader *reader, const struct config_scope *scope,
+                           const struct config_node *node, void *target)
+{
+    struct config_service *service = target;
+    (void)scope;
+    service->position = position_of(reader, node);
+    if (!is_given(node, "routes"))
+        route_for_all(reader, service);
+    endpoints_distinct(reader, endpoints_node(config_node_get(node, "control")), service->control_endpoints,
+                       service->control_endpoint_count);
+    if (service->version_count == 0)
+        return;
+    if (!is_given(node, "stable") && service->version_count == 1)
+        memcpy(service->stable, service->versions[0].name, sizeof service->stable);
+    else if (!is_given(node, "stable"))
+        config_error_at(reader, node,
+                        "service '%s' has %u versions and lacks the word 'stable': which of them gets "
+                        "the traffic?",
+                        service->name, service->version_count);
+    else if (service->stable[0] != '\0' && config_version_find(service, service->stable) == NULL)
+        version_unknown(reader, config_node_get(node, "stable"), service, service->stable);
+}
+
+// ---- the admin address ----
+
+static bool is_loopback(const struct io_addr *addr)
+{
+    if (addr->any.sa_family == AF_UNIX)
+        return true;
+    if (addr->any.sa_family == AF_INET) {
+        struct sockaddr_in in;
+        memcpy(&in, addr->bytes, sizeof in);
+        return ntohl(in.sin_addr.s_addr) >> 24 == 127;
+    }
+    struct sockaddr_in6 in6;
+    memcpy(&in6, addr->bytes, sizeof in6);
+    return IN6_IS_ADDR_LOOPBACK(&in6.sin6_addr);
+}
+
+void config_admin_finish(struct config_reader *reader, const struct config_scope *scope,
+                         const struct config_node *node, void *target)
+{
+    const struct config_address *admin = target;
+    (void)scope;
+#ifndef BUG_CONFIG_ADMIN_OPEN
+    if (admin->literal && !is_loopback(&admin->addr))
+        config_error_at(
+            reader, place_of(node, "address"),
+            "'%s' can be reached from other machines, and nothing would ask who is there: tokens come in "
+            "a later version; use a loopback address such as 127.0.0.1:9440, or unix:/path",
+            admin->text);
+#endif
+}
+
+// ---- across sections ----
+
+static bool address_same(const struct config_address *a, const struct config_address *b)
+{
+    return a->literal && b->literal && a->addr.len == b->addr.len &&
+           memcmp(a->addr.bytes, b->addr.bytes, a->addr.len) == 0;
+}
+
+static bool port_is_chosen_later(const struct config_address *address)
+{
+    return address->addr.any.sa_family != AF_UNIX && address->addr.bytes[2] == 0 &&
+           address->addr.bytes[3] == 0;
+}
+
+static void listen_check(struct config_reader *reader, const struct config_node *root)
+{
+    const struct config *config = reader->config;
+    const struct config_entry *entry = config_node_get(root, "listen")->first;
+    for (uint32_t i = 0; i < config->listen_count; i++, entry = entry->next) {
+        const struct config_address *address = &config->listen[i];
+        bool twice = address_same(address, &config->admin);
+        for (uint32_t j = 0; j < i; j++)
+            twice = twice || address_same(address, &config->listen[j]);
+        if (twice && !port_is_chosen_later(address))
+            config_error_at(reader, place_of(entry->value, "address"),
+                            "'%s' is listened to twice; each address belongs to one listener", address->text);
+    }
+}
+
+static void loop_check(struct config_reader *reader, const struct config_node *list,
+                       const struct config_address *endpoints, uint32_t count)
+{
+    const struct config *config = reader->config;
+    const struct config_entry *entry = list->first;
+    for (uint32_t i = 0; i < count; i++, entry = entry->next)
+        for (uint32_t j = 0; j < config->listen_count; j++)
+            if (address_same(&endpoints[i], &config->listen[j]))
+                config_error_at(reader, entry->value,
+                                "'%s' is a listener of this file: requests would go in circles",
+                                endpoints[i].text);
+}
+
+static const struct config_node *route_node(const struct config_node *services, uint32_t service,
+                                            uint32_t route)
+{
+    const struct config_entry *entry = services->first;
+    while (service-- > 0)
+        entry = entry->next;
+    const struct config_node *routes = config_node_get(entry->value, "routes");
+    if (routes == NULL)
+        return entry->value;
+    entry = routes->first;
+    while (route-- > 0)
+        entry = entry->next;
+    return entry->value;
+}
+
+static bool route_same(const struct config_route *a, const struct config_route *b)
+{
+    return strcmp(a->host, b->host) == 0 && strcmp(a->path, b->path) == 0;
+}
+
+// The first route that equals route `number` of service `index`; true and its owner, or false.
+static bool route_earlier(const struct config *config, uint32_t index, uint32_t number, uint32_t *owner)
+{
+    const struct config_route *route = &config->services[index].routes[number];
+    for (uint32_t i = 0; i <= index; i++)
+        for (uint32_t j = 0; j < config->services[i].route_count; j++) {
+            if (i == index && j == number)
+                return false;
+            if (route_same(route, &config->services[i].routes[j])) {
+                *owner = i;
+                return true;
+            }
+        }
+    return false;
+}
+
+static void routes_check(struct config_reader *reader, const struct config_node *services, uint32_t index)
+{
+    const struct config_service *service = &reader->config->services[index];
+    for (uint32_t i = 0; i < service->route_count; i++) {
+        uint32_t owner;
+        if (!route_earlier(reader->config, index, i, &owner))
+            continue;
+        const struct config_route *route = &service->routes[i];
+        config_error_at(reader, route_node(services, index, i),
+                        "host '%s' and path '%s' belong to service '%s' already",
+                        route->host[0] == '\0' ? "*" : config_show(slice_of(route->host)).text,
+                        config_show(slice_of(route->path)).text, reader->config->services[owner].name);
+    }
+}
+
+static void services_check(struct config_reader *reader, const struct config_node *services)
+{
+    const struct config_entry *entry = services->first;
+    for (uint32_t i = 0; i < reader->config->service_count; i++, entry = entry->next) {
+        const struct config_service *service = &reader->config->services[i];
+        routes_check(reader, services, i);
+        const struct config_entry *version = config_node_get(entry->value, "versions")->first;
+        for (uint32_t j = 0; j < service->version_count; j++, version = version->next)
+            loop_check(reader, endpoints_node(version->value), service->versions[j].endpoints,
+                       service->versions[j].endpoint_count);
+        if (service->control_endpoint_count > 0)
+            loop_check(reader, endpoints_node(config_node_get(entry->value, "control")),
+                       service->control_endpoints, service->control_endpoint_count);
+    }
+}
+
+static void service_unknown(struct config_reader *reader, const struct config_node *node, const char *name)
+{
+    char hint[200];
+    struct text text = text_over(hint, sizeof hint);
+    const char *names[CONFIG_SERVICES_MAX];
+    for (uint32_t i = 0; i < reader->config->service_count; i++)
+        names[i] = reader->config->services[i].name;
+    names_hint(&text, name, names, reader->config->service_count);
+    config_error_at(reader, node, "there is no service '%s'%s", name, hint);
+}
+
+// What the service knows and the rollout needs.
+static void rollout_complete(struct rollout_spec *spec, const struct config_service *service)
+{
+    memcpy(spec->from, service->stable, sizeof spec->from);
+    spec->keyed = service->unit.kind != CONFIG_UNIT_REQUEST;
+    spec->control = service->control_endpoint_count > 0;
+}
+
+static void rollout_check(struct config_reader *reader, const struct config_node *node, uint32_t index)
+{
+    struct rollout_spec *spec = &reader->config->rollouts[index].spec;
+    const struct config_service *service = config_service_find(reader->config, spec->service);
+    if (service == NULL) {
+        service_unknown(reader, config_node_get(node, "service"), spec->service);
+        return;
+    }
+    for (uint32_t i = 0; i < index; i++)
+        if (strcmp(reader->config->rollouts[i].spec.service, spec->service) == 0)
+            config_error_at(
+                reader, config_node_get(node, "service"),
+                "service '%s' is in rollout '%s' already; one rollout at a time may move its traffic",
+                spec->service, reader->config->rollouts[i].spec.name);
+    if (config_version_find(service, spec->to) == NULL)
+        version_unknown(reader, config_node_get(node, "to"), service, spec->to);
+    else if (strcmp(spec->to, service->stable) == 0)
+        config_error_at(reader, config_node_get(node, "to"),
+                        "version '%s' is the stable one of service '%s' already; a rollout leads to another",
+                        spec->to, service->name);
+    rollout_complete(spec, service);
+    const char *why;
+    if (reader->errors->count == 0 && rollout_spec_check(spec, &why) != STATUS_OK)
+        config_error_at(reader, node, "rollout '%s' cannot run: %s", spec->name, why);
+}
+
+void config_cross_check(struct config_reader *reader, const struct config_node *root)
+{
+    listen_check(reader, root);
+    services_check(reader, config_node_get(root, "services"));
+    const struct config_node *rollouts = config_node_get(root, "rollouts");
+    const struct config_entry *entry = rollouts == NULL ? NULL : rollouts->first;
+    for (uint32_t i = 0; i < reader->config->rollout_count; i++, entry = entry->next)
+        rollout_check(reader, entry->value, i);
+}
