@@ -39,11 +39,13 @@ enum rollout_command {
 };
 
 enum rollout_input_kind {
-    ROLLOUT_INPUT_SPEC,    // first input of every run: what to do
+    ROLLOUT_INPUT_SPEC,    // first input of every run: what to do. Taken in PENDING, COMPLETED, ROLLED_BACK
     ROLLOUT_INPUT_COMMAND, // an operator's word
     ROLLOUT_INPUT_EDGES,   // the baseline's edges, frozen by control
     ROLLOUT_INPUT_TICK,    // time passed, perhaps with evidence
-    ROLLOUT_INPUT_RESUMED, // the process restarted: spans still open before are closed as they stand
+    // The process restarted; ticks and tables count from zero again. Of the spans still open, those are
+    // counted up to and including the first that has requests pending (imputed); later ones are forgotten.
+    ROLLOUT_INPUT_RESUMED,
     ROLLOUT_INPUTS
 };
 
@@ -67,7 +69,7 @@ struct rollout_input {
         struct rollout_edges edges;
         struct {
             uint64_t tick;       // the present tick
-            uint64_t spans_lost; // spans that were overwritten before they could be gathered
+            uint64_t spans_lost; // spans overwritten before they could be gathered, since the last TICK
             uint32_t
                 baseline_count; // requests in control's baseline histogram, for the text (BASELINE state)
             uint32_t span_count;
@@ -112,14 +114,18 @@ struct rollout_effects {
     uint32_t weight;
     bool has_verdict;
     struct rollout_verdict verdict;
-    enum status refused; // COMMAND only: STATUS_OK, or STATUS_CONFLICT with the reason in refused_text
+    enum status refused; // COMMAND and SPEC: STATUS_OK, or the reason in refused_text (CONFLICT; DENIED for
+                         // an approval that is another's; INVALID for a spec that cannot run)
     char refused_text[160];
 };
 
-// The machine's own state: about half a megabyte, the caller's storage, no pointers inside.
+// The machine's own state: about 1.7 megabytes, the caller's storage, no pointers inside.
 struct rollout;
 size_t rollout_size(void);
 void rollout_init(struct rollout *rollout);
+// Any input is safe in any state: what does not fit is refused (COMMAND, SPEC) or ignored and counted. The
+// machine starts only by a START command (`start_auto` is control's business). A last stage below 100 %
+// completes with its weight standing.
 void rollout_step(struct rollout *rollout, const struct rollout_input *input,
                   struct rollout_effects *effects);
 // When the machine next wants a tick even without evidence (wall ms); INT64_MAX: not before evidence comes.
@@ -162,7 +168,9 @@ struct rollout_view {
     double log_e_srm;
     bool blocked; // by the sample ratio
     struct rollout_edges edges;
-    uint64_t spans_lost;
+    uint64_t spans_lost;     // as told by TICK
+    uint64_t spans_ignored;  // deltas that came for a span already closed, or broke the contract
+    uint32_t baseline_count; // as told by the last TICK, of latency.baseline_requests
     uint32_t check_count;
     struct rollout_check_view checks[3];
     struct rollout_verdict last; // outcome NONE: no verdict yet

@@ -29,7 +29,7 @@ struct rollout_stage {
     uint64_t min_ms;             // WEIGHT: `for`, never promoted before
     uint64_t horizon_ms;         // WEIGHT: after this without evidence the undecided policy applies
     uint64_t soak_ms;            // WEIGHT at 100 %: how long the watch goes on before completion
-    char by[ROLLOUT_NAME_BYTES]; // APPROVE: who may; empty: any approver
+    char by[ROLLOUT_NAME_BYTES]; // APPROVE: the `who` that may, exactly; empty: any approver
 };
 
 struct rollout_check_errors {
@@ -81,7 +81,11 @@ struct rollout_spec {
 void rollout_spec_init(struct rollout_spec *spec);
 // Puts the default stages: 1, 5, 10, 25, 50, 100 %.
 void rollout_spec_default_stages(struct rollout_spec *spec);
-// Whether the machine can run it: STATUS_INVALID with a sentence in *why (constant text).
+// Whether the machine can run it: STATUS_INVALID with a sentence in *why (constant text). Weights must grow
+// from stage to stage, nothing comes after 100 %, a horizon is at least its minimum time. `share`s need not
+// sum to 1.
 MUST_USE enum status rollout_spec_check(const struct rollout_spec *spec, const char **why);
+// Decoding finds malformed bytes (STATUS_CORRUPT); whether the result can run is rollout_spec_check's
+// question.
 void rollout_spec_encode(const struct rollout_spec *spec, struct wire_writer *writer);
 MUST_USE enum status rollout_spec_decode(struct wire_reader *reader, struct rollout_spec *spec);
