@@ -576,6 +576,7 @@ void io_stream_close(struct io_stream *stream)
         return;
     stream->flags |= IO_STREAM_CLOSED;
     stream->flags &= ~(uint32_t)(IO_STREAM_DIRTY | IO_STREAM_READY | IO_STREAM_STARVED);
+    stream->loop->streams_open--;
     list_remove(&stream->link);
     drop_chain(stream->recv_held);
     stream->recv_held = NULL;
@@ -593,7 +594,6 @@ void io_stream_retire(struct io_stream *stream)
     struct io_loop *loop = stream->loop;
     io_stream_drop_queue(stream);
     list_push_back(&loop->closing, &stream->link);
-    loop->streams_open--;
 }
 
 enum status io_stream_peer(const struct io_stream *stream, struct io_addr *addr)
