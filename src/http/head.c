@@ -47,8 +47,8 @@ static inline bool is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
-static inline size_t name_cut(const char *line, size_t line_len, size_t readable, enum http_field_id *id,
-                              enum http1_reject *why)
+static inline __attribute__((always_inline)) size_t
+name_cut(const char *line, size_t line_len, size_t readable, enum http_field_id *id, enum http1_reject *why)
 {
 #if HTTP_HAVE_SSE2
     return http_name_cut_sse2(line, line_len, readable, id, why);
@@ -59,8 +59,8 @@ static inline size_t name_cut(const char *line, size_t line_len, size_t readable
 }
 
 // One line, free of control characters but HTAB and followed by CRLF, into a field.
-static inline enum http1_reject field_cut(const char *line, size_t line_len, size_t readable,
-                                          struct http_field *field)
+static inline __attribute__((always_inline)) enum http1_reject
+field_cut(const char *line, size_t line_len, size_t readable, struct http_field *field)
 {
     enum http1_reject why = HTTP1_REJECT_NONE;
     if (is_blank(line[0]))
@@ -131,7 +131,14 @@ static enum http1_reject connection_option(struct http_fields *fields, struct sl
 static enum http1_reject connection_read(struct http_fields *fields, struct http_head_facts *facts)
 {
     unsigned count = 0;
-    for (uint32_t i = fields->first[HTTP_FIELD_CONNECTION]; i < fields->count; i++) {
+    const uint32_t first = fields->first[HTTP_FIELD_CONNECTION];
+    // What nearly every browser says, alone.
+    if (slice_equal(fields->items[first].value, SLICE("keep-alive")) &&
+        (facts->repeated & http_field_bit(HTTP_FIELD_CONNECTION)) == 0) {
+        facts->keep_alive = true;
+        return HTTP1_REJECT_NONE;
+    }
+    for (uint32_t i = first; i < fields->count; i++) {
         if (fields->items[i].id != HTTP_FIELD_CONNECTION)
             continue;
         struct slice rest = fields->items[i].value;

@@ -3,6 +3,7 @@
 // Two variants exist of what uses SSE2; the tests hold them against each other.
 #pragma once
 
+#include "base/check.h"
 #include "http/http1.h"
 
 #if defined(__SSE2__) && defined(__x86_64__)
@@ -76,8 +77,10 @@ size_t http_name_cut_portable(const char *line, size_t line_len, enum http_field
 #if HTTP_HAVE_SSE2
 // Bytes of a name are letters, digits and '-' nearly always: those are judged sixteen at once. Control
 // characters, which setting bit 5 would alias to such bytes, cannot be in a scanned line.
-static inline size_t http_name_cut_sse2(const char *line, size_t line_len, size_t readable,
-                                        enum http_field_id *id, enum http1_reject *why)
+static inline __attribute__((always_inline)) size_t http_name_cut_sse2(const char *line, size_t line_len,
+                                                                       size_t readable,
+                                                                       enum http_field_id *id,
+                                                                       enum http1_reject *why)
 {
     if (readable < 16)
         return http_name_cut_portable(line, line_len, id, why);
@@ -89,7 +92,21 @@ static inline size_t http_name_cut_sse2(const char *line, size_t line_len, size_
     if (colons == 0)
         return http_name_cut_portable(line, line_len, id, why);
     unsigned len = (unsigned)__builtin_ctz(colons);
+    if (len == 0 || len >= line_len)
+        return http_name_cut_portable(line, line_len, id, why);
     __m128i lower = _mm_or_si128(bytes, _mm_set1_epi8(0x20));
+    uint64_t low = (uint64_t)_mm_cvtsi128_si64(lower);
+    uint64_t high = (uint64_t)_mm_cvtsi128_si64(_mm_unpackhi_epi64(lower, lower));
+    // Whole words for names of 8 and 16 bytes; a shift by 64 is not defined, hence the two steps.
+    if (len <= 8) {
+        low &= ~0ULL >> (64 - 8 * len);
+        high = 0;
+    } else {
+        high &= ~0ULL >> (128 - 8 * len);
+    }
+    *id = http_field_id_of_words(low, high);
+    if (LIKELY(*id != HTTP_FIELD_OTHER && *id != HTTP_FIELD_X_SLUICE))
+        return len; // a known name is a token
     __m128i letter = _mm_and_si128(_mm_cmpgt_epi8(lower, _mm_set1_epi8('a' - 1)),
                                    _mm_cmplt_epi8(lower, _mm_set1_epi8('z' + 1)));
     __m128i digit = _mm_and_si128(_mm_cmpgt_epi8(lower, _mm_set1_epi8('0' - 1)),
@@ -97,17 +114,8 @@ static inline size_t http_name_cut_sse2(const char *line, size_t line_len, size_
     __m128i hyphen = _mm_cmpeq_epi8(lower, _mm_set1_epi8('-'));
     unsigned good = (unsigned)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(letter, digit), hyphen));
     unsigned wanted = (1U << len) - 1;
-    if (len == 0 || len >= line_len || (good & wanted) != wanted)
+    if ((good & wanted) != wanted)
         return http_name_cut_portable(line, line_len, id, why);
-    uint64_t low = (uint64_t)_mm_cvtsi128_si64(lower);
-    uint64_t high = (uint64_t)_mm_cvtsi128_si64(_mm_srli_si128(lower, 8));
-    if (len < 8)
-        low &= (1ULL << (8 * len)) - 1;
-    if (len <= 8)
-        high = 0;
-    if (len > 8 && len < 16)
-        high &= (1ULL << (8 * (len - 8))) - 1;
-    *id = http_field_id_of_words(low, high);
     return len;
 }
 #endif
