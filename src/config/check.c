@@ -74,8 +74,9 @@ void config_stage_finish(struct config_reader *reader, const struct config_scope
     if (is_given(node, "soak") && stage->weight != ROLLOUT_WEIGHT_FULL)
         config_error_at(reader, config_node_find(node, "soak")->key,
                         "'soak' belongs to the stage with weight 100%%");
-    if (!is_given(node, "horizon") && stage->horizon_ms < stage->min_ms)
-        stage->horizon_ms = stage->min_ms;
+    // Equal to `for` it would leave no time to wait for evidence.
+    if (!is_given(node, "horizon") && stage->horizon_ms < 2 * stage->min_ms)
+        stage->horizon_ms = 2 * stage->min_ms;
     if (stage->horizon_ms < stage->min_ms)
         config_error_at(
             reader, config_node_get(node, "horizon"),
@@ -179,6 +180,10 @@ static void weights_check(struct config_reader *reader, const struct config_node
     const struct config_entry *entry = stages->first;
     for (uint32_t i = 0; i < spec->stage_count && i < stages->count; i++, entry = entry->next) {
         const struct rollout_stage *stage = &spec->stages[i];
+        if (last == ROLLOUT_WEIGHT_FULL) {
+            config_error_at(reader, entry->value, "no stage can come after the one with weight 100%%");
+            return;
+        }
         if (stage->kind != ROLLOUT_STAGE_WEIGHT || stage->weight == 0)
             continue;
         char before[16];

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+// config: every kind of mistake, where it is told and in which words.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/heap.h"
+#include "config/config.h"
+
+// A good file around the lines of interest: LISTEN is lines 1, SERVICES 2 to 4, a rollout begins in line 5.
+#define LISTEN "listen: [0.0.0.0:80]\n"
+#define SERVICES                                                                                             \
+    "services:\n"                                                                                            \
+    "  shop: {versions: {v1: [h:1], v2: [h:2]}, stable: v1}\n"                                               \
+    "  cart: {versions: {v1: [h:3], v2: [h:4]}, stable: v1, routes: [{path: /cart}]}\n"
+#define ROLLOUT LISTEN SERVICES "rollouts:\n  r:\n    service: shop\n    to: v2\n"
+#define STAGES ROLLOUT "    stages:\n"
+
+struct mistake {
+    const char *yaml;
+    uint32_t line, column;
+    const char *text;
+};
+
+static const struct mistake mistakes[] = {
+    // YAML itself
+    {"", 0, 0, "the file is empty"},
+    {"# nothing\n", 0, 0, "the file is empty"},
+    {"~\n", 0, 0, "the file is empty"},
+    {"- a\n", 1, 1, "a mapping of words was expected"},
+    {"word\n", 1, 1, "a mapping of words was expected"},
+    {"listen:\n\t- a\n", 2, 1, "a tab stands before"},
+    {"a: b: c\n", 1, 5, "a ':' does not fit here"},
+    {"listen: [0.0.0.0:80\nservices: {}\n", 2, 9, "this list is not closed"},
+    {"a: {b: c\n", 2, 1, "this mapping is not closed"},
+    {"services:\n  a: 1\n b: 2\n", 3, 2, "begin in the same column"},
+    {"a: \"x\n", 2, 1, "the file ends inside quotes"},
+    {"a: %x\n", 1, 4, "put it in quotes"},
+    {"a: \xff\n", 1, 4, "byte 0xff is not valid UTF-8"},
+    {"a: \xc0\x80\n", 1, 4, "byte 0xc0 is not valid UTF-8"},
+    {"a: \xed\xa0\x80\n", 1, 4, "is not valid UTF-8"},
+    {"a: \xc3", 1, 4, "is not valid UTF-8"},
+    {"\xc3\xa4: \x01\n", 1, 4, "a control character (byte 0x01)"},
+    {"a: \"\\0\"\n", 1, 4, "a NUL character"},
+    {LISTEN "---\na: b\n", 2, 1, "a second document begins here"},
+    {"listen: !!str x\n", 1, 9, "tags (!name) are not used"},
+    {"listen: *x\n", 1, 9, "no anchor (&name) of this name"},
+    {"listen: &x [*x]\n", 1, 13, "this alias stands inside what it refers to"},
+    {"base: &x {a: b}\nadmin: {<<: *x}\n", 2, 9, "merge keys (<<) are not used"},
+    {"[a]: b\n", 1, 1, "a word was expected here, not a list"},
+    {LISTEN "listen: [0.0.0.0:81]\n", 2, 1, "'listen' is given twice here; it is first given in line 1"},
+    {"a: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]\n", 1, 35, "nested too deeply"},
+    // words and shapes
+    {LISTEN SERVICES "rollouts:\n  checkout-v2: {service: shop, to: v2, stagse: []}\n", 6, 40,
+     "unknown word 'stagse' in rollout 'checkout-v2'; did you mean 'stages'? known: service, to, stages"},
+    {LISTEN SERVICES "banana: 1\n", 5, 1, "unknown word 'banana' in the file; known: workers, io"},
+    {ROLLOUT "    checks: {errors: {wors: 2}}\n", 9, 23,
+     "unknown word 'wors' in checks.errors of checks of rollout 'r'; did you mean 'worse'?"},
+    {LISTEN, 1, 1, "the file lacks the word 'services'"},
+    {SERVICES, 1, 1, "the file lacks the word 'listen'"},
+    {LISTEN "services: {a: {}}\n", 2, 15, "service 'a' lacks the word 'versions'"},
+    {LISTEN "services: {}\n", 2, 11, "'services' is empty; it needs at least 1"},
+    {LISTEN "services:\n", 2, 10, "'services' wants names"},
+    {LISTEN "services: [a]\n", 2, 11, "'services' wants names"},
+    {"listen: 0.0.0.0:80\n" SERVICES, 1, 9, "'listen' wants a list"},
+    {"listen: []\n" SERVICES, 1, 9, "'listen' is empty"},
+    {LISTEN SERVICES "limits: 5\n", 5, 9, "limits wants words beneath it, not '5'"},
+    {LISTEN SERVICES "limits: [5]\n", 5, 9, "limits wants words beneath it, not a list"},
+    {LISTEN SERVICES "workers: [1]\n", 5, 10, "'workers' wants one value, not a list"},
+    {LISTEN SERVICES "workers: {a: b}\n", 5, 10, "'workers' wants one value, not a mapping"},
+    {LISTEN SERVICES "journal:\n", 5, 9, "'journal' has no value"},
+    {ROLLOUT "    checks: {errors: maybe}\n", 9, 22,
+     "wants words beneath it, or 'off', or 'on', not 'maybe'"},
+    // single values
+    {LISTEN SERVICES "workers: many\n", 5, 10, "'workers' wants a whole number, or 'auto', not 'many'"},
+    {LISTEN SERVICES "workers: 0\n", 5, 10, "'workers' is outside its range: '0', but 1 to 64 is possible"},
+    {LISTEN SERVICES "workers: 99999999999999999999999\n", 5, 10, "is outside its range"},
+    {LISTEN SERVICES "io: fast\n", 5, 5, "'io' wants auto, epoll or uring, not 'fast'"},
+    {LISTEN SERVICES "io: urign\n", 5, 5, "did you mean 'uring'?"},
+    {LISTEN SERVICES "timeouts: {connect: 5}\n", 5, 21,
+     "'connect' wants a duration with its unit, such as 500ms, 30s, 10m or 1h30m, not '5'"},
+    {LISTEN SERVICES "timeouts: {connect: 1h}\n", 5, 21, "'1h', but 1ms to 10m is possible"},
+    {LISTEN SERVICES "timeouts: {connect: 99999999999999999d}\n", 5, 21, "outside its range"},
+    {LISTEN SERVICES "timeouts: {connect: 0}\n", 5, 21, "outside its range"},
+    {LISTEN SERVICES "timeouts: {connect: 18446744073709551617s}\n", 5, 21, "outside its range"},
+    {LISTEN SERVICES "timeouts: {connect: 213503982335d}\n", 5, 21, "outside its range"},
+    {LISTEN SERVICES "limits: {request_body: 64MB}\n", 5, 24, "'request_body' wants a size with its unit"},
+    {LISTEN SERVICES "limits: {request_body: 99999999TiB}\n", 5, 24, "outside its range"},
+    {LISTEN SERVICES "trust: {networks: [10.0.0.1/8]}\n", 5, 20, "zero behind the prefix"},
+    {LISTEN SERVICES "trust: {networks: [10.0.0.0/33]}\n", 5, 20, "'networks' wants a network"},
+    {LISTEN SERVICES "trust: {networks: [me]}\n", 5, 20, "'networks' wants a network"},
+    {ROLLOUT "    alpha: 1%\n", 9, 12, "'alpha' wants a number, such as 1.25, not '1%'"},
+    {ROLLOUT "    alpha: 0x1p-4\n", 9, 12, "'alpha' wants a number"},
+    {ROLLOUT "    alpha: nan\n", 9, 12, "'alpha' wants a number"},
+    {ROLLOUT "    alpha: 0\n", 9, 12, "'alpha' is outside its range: '0', but 1e-06 to 0.2 is possible"},
+    {ROLLOUT "    deadline: 61s\n", 9, 15, "'61s', but 100ms to 1m is possible"},
+    {ROLLOUT "    undecided: wait\n", 9, 16, "'undecided' wants hold, rollback or proceed, not 'wait'"},
+    {ROLLOUT "    checks: {errors: {negligible: 0.001}}\n", 9, 35, "'negligible' wants a share with its %"},
+    {ROLLOUT "    checks: {latency: {margin: 1.0}}\n", 9, 32, "but 1.01 to 100 is possible"},
+    // names, addresses, routes
+    {LISTEN "services: {'a b': {versions: {v: [h:1]}}}\n", 2, 12, "'a b' is not a name"},
+    {LISTEN "services: {a: {versions: {'': [h:1]}}}\n", 2, 27, "'' is not a name"},
+    {LISTEN
+     "services: {aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa: {versions: {v: [h:1]}}}\n",
+     2, 12, "is not a name; a name has 1 to 63 letters"},
+    {"listen: [localhost:80]\n" SERVICES, 1, 10, "'localhost:80' is not an address"},
+    {"listen: ['80']\n" SERVICES, 1, 10, "the port is missing"},
+    {"listen: [0.0.0.0:80, '0.0.0.0:80']\n" SERVICES, 1, 22, "'0.0.0.0:80' is listened to twice"},
+    {"listen: [127.0.0.1:9440]\n" SERVICES, 1, 10, "'127.0.0.1:9440' is listened to twice"},
+    {LISTEN "services: {a: {versions: {v: ['http://h:1']}}}\n", 2, 31, "leave the scheme (http://) away"},
+    {LISTEN "services: {a: {versions: {v: [10.0.0.256:80]}}}\n", 2, 31, "'10.0.0.256:80' is not an address"},
+    {LISTEN "services: {a: {versions: {v: ['h:0']}}}\n", 2, 31, "'h:0' is not an address"},
+    {LISTEN "services: {a: {versions: {v: ['10.0.0.1:0']}}}\n", 2, 31, "has port 0"},
+    {LISTEN "services: {a: {versions: {v: ['h:65536']}}}\n", 2, 31, "is not an address"},
+    {LISTEN "services: {a: {versions: {v: []}}}\n", 2, 30, "'endpoints' is empty; it needs at least 1"},
+    {LISTEN "services: {a: {versions: {v: }}}\n", 2, 30,
+     "version 'v' of service 'a' lacks the word 'endpoints'"},
+    {LISTEN "services: {a: {versions: {v: ['h:1', 'h:1']}}}\n", 2, 38, "'h:1' stands in this list twice"},
+    {"listen: [10.0.0.1:80]\nservices: {a: {versions: {v: ['10.0.0.1:80']}}}\n", 2, 31, "in circles"},
+    {LISTEN "services: {a: {versions: {v: [h:1]}, routes: [{path: cart}]}}\n", 2, 54, "begins with '/'"},
+    {LISTEN "services: {a: {versions: {v: [h:1]}, routes: [{host: 'x:80'}]}}\n", 2, 54,
+     "without scheme and port"},
+    {LISTEN "services:\n  a: {versions: {v: [h:1]}}\n  b: {versions: {v: [h:1]}}\n", 4, 6,
+     "host '*' and path '/' belong to service 'a' already"},
+    {LISTEN "services: {a: {versions: {v: [h:1]}, routes: [{host: X}, {host: x}]}}\n", 2, 58,
+     "belong to service 'a' already"},
+    {LISTEN SERVICES "admin: {address: 0.0.0.0:9440}\n", 5, 18, "tokens come in a later version"},
+    {LISTEN SERVICES "admin: '[::]:9440'\n", 5, 8, "tokens come in a later version"},
+    {LISTEN SERVICES "admin: 10.0.0.1:9440\n", 5, 8, "can be reached from other machines"},
+    // services
+    {LISTEN "services: {a: {versions: {v: [h:1], w: [h:2]}}}\n", 2, 15,
+     "has 2 versions and lacks the word 'stable'"},
+    {LISTEN "services: {a: {versions: {blue: [h:1], green: [h:2]}, stable: gren}}\n", 2, 63,
+     "service 'a' has no version 'gren'; did you mean 'green'? known: blue, green"},
+    {LISTEN "services: {a: {versions: {v: [h:1]}, unit: {cookie: a, header: b}}}\n", 2, 56,
+     "a unit is one thing"},
+    {LISTEN "services: {a: {versions: {v: [h:1]}, unit: {}}}\n", 2, 44, "a unit is {cookie: name}"},
+    {LISTEN "services: {a: {versions: {v: [h:1]}, unit: ip}}\n", 2, 44,
+     "or 'request', or 'address', not 'ip'"},
+    {LISTEN "services: {a: {versions: {v: [h:1]}, unit: {cookie: 'a b'}}}\n", 2, 53,
+     "the name of a cookie or header"},
+    // stages
+    {STAGES "      - {weight: 101%}\n", 10, 18, "'101%', but 0.001% to 100% is possible"},
+    {STAGES "      - {weight: 0%}\n", 10, 18, "'weight' is outside its range: '0%'"},
+    {STAGES "      - {weight: 0.0001%}\n", 10, 18, "'weight' is outside its range"},
+    {STAGES "      - {weight: 0.05}\n", 10, 18, "a share with its %"},
+    {STAGES "      - {weight: 5%}\n      - {weight: 5%}\n", 11, 18,
+     "weights must grow from stage to stage; the one before has 5%"},
+    {STAGES "      - {weight: 5%}\n      - approve: {}\n      - {weight: 1%}\n", 12, 18, "weights must grow"},
+    {STAGES "      - {weight: 5%, for: 2h, horizon: 1h}\n", 10, 40, "'horizon' is shorter than 'for'"},
+    {STAGES "      - {weight: 5%, soak: 1h}\n", 10, 22, "'soak' belongs to the stage with weight 100%"},
+    {STAGES "      - {for: 5m}\n", 10, 9, "this stage says neither 'weight' nor 'approve'"},
+    {STAGES "      - {weight: 5%, approve: sre}\n", 10, 10, "do not belong to one stage"},
+    {STAGES "      - approve: sre\n", 10, 7, "no stage has a 'weight'"},
+    {STAGES "      - {weight: 100%}\n      - approve: sre\n", 11, 9,
+     "no stage can come after the one with weight 100%"},
+    {ROLLOUT "    stages: []\n", 9, 13, "'stages' is empty"},
+    // rollouts
+    {LISTEN SERVICES "rollouts: {r: {service: shpo, to: v2}}\n", 5, 25,
+     "there is no service 'shpo'; did you mean 'shop'? known: shop, cart"},
+    {LISTEN SERVICES "rollouts: {r: {service: shop, to: v9}}\n", 5, 35, "service 'shop' has no version 'v9'"},
+    {LISTEN SERVICES "rollouts: {r: {service: shop, to: v1}}\n", 5, 35,
+     "is the stable one of service 'shop' already"},
+    {LISTEN SERVICES "rollouts: {r: {service: shop}}\n", 5, 15, "rollout 'r' lacks the word 'to'"},
+    {LISTEN SERVICES "rollouts: {r: {service: shop, to: v2}, q: {service: shop, to: v2}}\n", 5, 53,
+     "service 'shop' is in rollout 'r' already"},
+    {ROLLOUT "    checks: {errors: off, latency: off}\n", 9, 13, "every check is off"},
+    {ROLLOUT "    checks: {errors: {share: 60%}, latency: {share: 60%}}\n", 9, 13,
+     "make 120%; they must make 100%"},
+    {ROLLOUT "    checks: {errors: {share: 20%}, latency: {share: 60%}}\n", 9, 13,
+     "make 80%; they must make 100%"},
+    {ROLLOUT "    checks: {errors: {share: 100%}}\n", 9, 13, "with something left"},
+    {ROLLOUT "    checks: {errors: {worse: 2, margin: 1.5}}\n", 9, 41, "'margin' must be above 'worse' (2)"},
+    // later versions
+    {STAGES "      - shadow: {share: 100%, for: 10m}\n      - {weight: 1%}\n", 10, 9,
+     "shadow stages are not in this version yet"},
+    {STAGES "      - segment: {name: internal}\n      - {weight: 1%}\n", 10, 9,
+     "segment stages are not in this version"},
+    {ROLLOUT "    triggers: {memory: off}\n", 9, 5, "triggers are not in this version yet"},
+    {ROLLOUT "    holdback: 5%\n", 9, 5, "a holdback is not in this version yet"},
+    {LISTEN SERVICES "flags: {}\n", 5, 1, "flags are not in this version yet"},
+    {LISTEN SERVICES "segments: {}\n", 5, 1, "segments are not in this version yet"},
+    {LISTEN "services: {a: {versions: {v: [h:1]}, health: {path: /healthz}}}\n", 2, 38,
+     "active health checks are not in this version yet"},
+    {LISTEN SERVICES "admin: {tokens: file}\n", 5, 9, "tokens are not in this version yet"},
+};
+
+static struct config_errors errors;
+
+static void try_mistake(const struct mistake *mistake)
+{
+    struct config *config = NULL;
+    enum status status = config_load_text("t.yaml", slice_of(mistake->yaml), &config, &errors);
+    const struct config_error *error = &errors.items[0];
+    bool right = status == STATUS_INVALID && config == NULL && errors.count == 1 &&
+                 error->position.line == mistake->line && error->position.column == mistake->column &&
+                 strstr(error->message, mistake->text) != NULL && strcmp(error->position.file, "t.yaml") == 0;
+    if (right)
+        return;
+    for (uint32_t i = 0; i < errors.count; i++)
+        print_error("  told: %u:%u: %s\n", errors.items[i].position.line, errors.items[i].position.column,
+                    errors.items[i].message);
+    fail_msg("wanted %u:%u: ...%s... of\n%s", mistake->line, mistake->column, mistake->text, mistake->yaml);
+}
+
+static void test_mistakes(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(mistakes); i++)
+        try_mistake(&mistakes[i]);
+}
+
+static void test_good_frame(void **state)
+{
+    (void)state;
+    struct config *config = NULL;
+    assert_int_equal(config_load_text("t", slice_of(ROLLOUT), &config, &errors), STATUS_OK);
+    config_destroy(config);
+}
+
+// All of what is wrong at once, in the order of the file, and the rest counted.
+static void test_many(void **state)
+{
+    (void)state;
+    char yaml[4096];
+    struct text text = text_over(yaml, sizeof yaml);
+    for (int i = 0; i < 30; i++)
+        text_addf(&text, "word%d: 1\n", i);
+    struct config *config = NULL;
+    assert_int_equal(config_load_text("t", text_slice(&text), &config, &errors), STATUS_INVALID);
+    assert_int_equal(errors.count, CONFIG_ERRORS_MAX);
+    assert_int_equal(errors.dropped, 12);
+    for (uint32_t i = 1; i < errors.count; i++)
+        assert_true(errors.items[i - 1].position.line <= errors.items[i].position.line);
+    static char report[CONFIG_REPORT_BYTES_MAX];
+    struct text told = text_over(report, sizeof report);
+    config_errors_write(&errors, &told);
+    assert_false(told.cut);
+    assert_non_null(strstr(report, "and 12 more\n"));
+}
+
+static void test_report(void **state)
+{
+    (void)state;
+    struct config *config = NULL;
+    char report[2000];
+    struct text text = text_over(report, sizeof report);
+    static const char yaml[] = LISTEN SERVICES "rollouts:\n"
+                                               "  checkout-v2:\n"
+                                               "    service: shop # \xc3\xa4\xc3\xb6\n"
+                                               "    to: v2\n"
+                                               "    \"\xc3\xa4\": 1\n"
+                                               "    stagse:\n"
+                                               "      - {weight: 1%}\n";
+    assert_int_equal(config_load_text("sluice.yaml", slice_of(yaml), &config, &errors), STATUS_INVALID);
+    config_errors_write(&errors, &text);
+    assert_non_null(strstr(
+        report, "sluice.yaml:10:5: unknown word 'stagse' in rollout 'checkout-v2'; did you mean 'stages'?"));
+    assert_non_null(strstr(report, "\n     10 |     stagse:\n        |     ^\n"));
+    assert_non_null(strstr(report, "\n      9 |     \"\xc3\xa4\": 1\n        |     ^\n"));
+}
+
+static void test_long_lines_are_cut(void **state)
+{
+    (void)state;
+    char yaml[2048];
+    struct text text = text_over(yaml, sizeof yaml);
+    text_add(&text, SLICE("listen: ['0.0.0.0:1'"));
+    for (int i = 0; i < 100; i++)
+        text_add(&text, SLICE(", \xc3\xa4"));
+    text_add(&text, SLICE("]\n"));
+    struct config *config = NULL;
+    assert_int_equal(config_load_text("t", text_slice(&text), &config, &errors), STATUS_INVALID);
+    for (uint32_t i = 0; i < errors.count; i++)
+        assert_true(strlen(errors.items[i].excerpt) < CONFIG_EXCERPT_BYTES && errors.items[i].caret < 72);
+}
+
+// Nine aliases of nine aliases of ...: a few hundred bytes that stand for a billion values.
+static void test_alias_bomb(void **state)
+{
+    (void)state;
+    char yaml[4096];
+    struct text text = text_over(yaml, sizeof yaml);
+    text_add(&text, SLICE("a0: &a0 [x, x, x, x, x, x, x, x, x]\n"));
+    for (int i = 1; i < 9; i++) {
+        text_addf(&text, "a%d: &a%d [", i, i);
+        for (int j = 0; j < 9; j++)
+            text_addf(&text, "%s*a%d", j > 0 ? ", " : "", i - 1);
+        text_add(&text, SLICE("]\n"));
+    }
+    struct config *config = NULL;
+    assert_int_equal(config_load_text("t", text_slice(&text), &config, &errors), STATUS_INVALID);
+    assert_int_equal(errors.count, 1);
+    assert_non_null(strstr(errors.items[0].message, "the aliases up to here stand for too many values"));
+}
+
+static void fill_and_try(size_t bytes, const char *head, const char *repeated, const char *wanted)
+{
+    char *yaml = heap_alloc(1, bytes);
+    assert_non_null(yaml);
+    struct text text = text_over(yaml, bytes);
+    text_add(&text, slice_of(head));
+    while (text.len + strlen(repeated) + 1 < bytes)
+        text_add(&text, slice_of(repeated));
+    struct config *config = NULL;
+    assert_int_equal(config_load_text("t", text_slice(&text), &config, &errors), STATUS_INVALID);
+    assert_non_null(strstr(errors.items[0].message, wanted));
+    heap_free(yaml);
+}
+
+static void test_bounds(void **state)
+{
+    (void)state;
+    fill_and_try(20000, "a:\n", "- x\n", "more than 1024 entries");
+    fill_and_try(400000, "",
+                 "- [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
+                 "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]\n",
+                 "the configuration holds too many values");
+    fill_and_try(CONFIG_FILE_BYTES_MAX + 100, "", "# a comment of some length, over and over again\n",
+                 "larger than 4 MiB");
+    fill_and_try(3000, "services: {a: {versions: {v: [h:1]}}}\nlisten:\n", "- 0.0.0.0:80\n", "'listen' has");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_good_frame),
+        cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_report),
+        cmocka_unit_test(test_long_lines_are_cut),
+        cmocka_unit_test(test_alias_bomb),
+        cmocka_unit_test(test_bounds),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

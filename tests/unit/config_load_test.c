@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: Apache-2.0
+// config: what good files become, defaults, directories, and the loader under failing allocations.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/heap.h"
+#include "config/config.h"
+#include "config/config_private.h"
+
+static struct config_errors errors;
+
+static struct config *load_good(const char *yaml)
+{
+    struct config *config = NULL;
+    enum status status = config_load_text("test.yaml", slice_of(yaml), &config, &errors);
+    if (status != STATUS_OK && errors.count > 0)
+        print_error("%u:%u: %s\n", errors.items[0].position.line, errors.items[0].position.column,
+                    errors.items[0].message);
+    assert_int_equal(status, STATUS_OK);
+    assert_int_equal(errors.count, 0);
+    assert_non_null(config);
+    return config;
+}
+
+// The example of the design, without what later versions bring.
+static const char design_example[] =
+    "workers: auto\n"
+    "journal: sluice.db\n"
+    "listen: [{address: 0.0.0.0:8080}]\n"
+    "admin: {address: 127.0.0.1:9440}\n"
+    "services:\n"
+    "  checkout:\n"
+    "    routes: [{host: Shop.Example, path: /checkout}]\n"
+    "    versions:\n"
+    "      v1: {endpoints: [10.0.0.1:9001, 10.0.0.2:9001]}\n"
+    "      v2: {endpoints: [\"unix:/run/checkout-v2.sock\"]}\n"
+    "    stable: v1\n"
+    "    unit: {cookie: sid}\n"
+    "rollouts:\n"
+    "  checkout-v2:\n"
+    "    service: checkout\n"
+    "    to: v2\n"
+    "    stages:\n"
+    "      - {weight: 1%, for: 10m}\n"
+    "      - {weight: 5%, for: 1h30m, horizon: 2h}\n"
+    "      - approve: {by: sre}\n"
+    "      - {weight: 25%}\n"
+    "      - {weight: 50.125%}\n"
+    "      - {weight: 100%, soak: 2h}\n"
+    "    checks: {errors: {negligible: 0.2%}, latency: {margin: 1.10}, throughput: {}}\n"
+    "    undecided: rollback\n";
+
+static void assert_near(double value, double wanted)
+{
+    assert_true(value > wanted - 1e-12 && value < wanted + 1e-12);
+}
+
+static void test_design_example(void **state)
+{
+    (void)state;
+    struct config *config = load_good(design_example);
+    assert_int_equal(config->workers, 0);
+    assert_string_equal(config->journal, "sluice.db");
+    assert_string_equal(config->listen[0].text, "0.0.0.0:8080");
+    assert_true(config->listen[0].literal);
+    const struct config_service *service = config_service_find(config, "checkout");
+    assert_non_null(service);
+    assert_string_equal(service->routes[0].host, "shop.example");
+    assert_string_equal(service->routes[0].path, "/checkout");
+    assert_int_equal(service->version_count, 2);
+    assert_int_equal(config_version_find(service, "v1")->endpoint_count, 2);
+    assert_int_equal(config_version_find(service, "v2")->endpoints[0].addr.any.sa_family, AF_UNIX);
+    assert_int_equal(service->unit.kind, CONFIG_UNIT_COOKIE);
+    assert_string_equal(service->unit.name, "sid");
+    assert_null(config_version_find(service, "v3"));
+    const struct rollout_spec *spec = &config_rollout_find(config, "checkout-v2")->spec;
+    assert_ptr_equal(config_rollout_of_service(config, "checkout"),
+                     config_rollout_find(config, "checkout-v2"));
+    assert_string_equal(spec->from, "v1");
+    assert_string_equal(spec->to, "v2");
+    assert_true(spec->keyed);
+    assert_false(spec->control);
+    assert_int_equal(spec->stage_count, 6);
+    assert_int_equal(spec->stages[0].weight, 1000);
+    assert_int_equal(spec->stages[0].min_ms, 600000);
+    assert_int_equal(spec->stages[0].soak_ms, 0);
+    assert_int_equal(spec->stages[1].min_ms, 5400000);
+    assert_int_equal(spec->stages[1].horizon_ms, 7200000);
+    assert_int_equal(spec->stages[3].horizon_ms, 3600000);
+    assert_int_equal(spec->stages[2].kind, ROLLOUT_STAGE_APPROVE);
+    assert_string_equal(spec->stages[2].by, "sre");
+    assert_int_equal(spec->stages[4].weight, 50125);
+    assert_int_equal(spec->stages[5].soak_ms, 7200000);
+    assert_near(spec->errors.negligible, 0.002);
+    assert_near(spec->latency.margin, 1.1);
+    assert_true(spec->throughput.on);
+    assert_near(spec->errors.share, 1.0 / 3);
+    assert_near(spec->errors.share + spec->latency.share + spec->throughput.share, 1);
+    assert_int_equal(spec->undecided, ROLLOUT_UNDECIDED_ROLLBACK);
+    assert_int_equal(config_rollout_find(config, "checkout-v2")->position.line, 15);
+    config_destroy(config);
+}
+
+static void test_defaults(void **state)
+{
+    (void)state;
+    struct config *config = load_good("listen: ['127.0.0.1:0']\n"
+                                      "services: {a: {versions: {only: ['x:1']}}}\n"
+                                      "rollouts:\n");
+    assert_int_equal(config->io, IO_KIND_AUTO);
+    assert_string_equal(config->admin.text, "127.0.0.1:9440");
+    assert_int_equal(config->timeouts.client_head_ms, 10000);
+    assert_int_equal(config->timeouts.total_ms, 0);
+    assert_int_equal(config->limits.connections, 16384);
+    assert_int_equal(config->limits.request_body_bytes, 0);
+    assert_int_equal(config->log.level, CONFIG_LOG_INFO);
+    assert_int_equal(config->log.requests, CONFIG_LOG_REQUESTS_ERRORS);
+    assert_int_equal(config->rollout_count, 0);
+    const struct config_service *service = &config->services[0];
+    assert_string_equal(service->stable, "only");
+    assert_int_equal(service->route_count, 1);
+    assert_string_equal(service->routes[0].host, "");
+    assert_string_equal(service->routes[0].path, "/");
+    assert_int_equal(service->unit.kind, CONFIG_UNIT_REQUEST);
+    assert_int_equal(service->timeouts.connect_ms, config->timeouts.connect_ms);
+    assert_false(service->versions[0].endpoints[0].literal);
+    config_destroy(config);
+}
+
+static void test_overrides(void **state)
+{
+    (void)state;
+    struct config *config =
+        load_good("services:\n"
+                  "  a: {versions: {v1: [h:1], v2: [h:2]}, stable: v1, unit: address,\n"
+                  "      control: [h:3], timeouts: {connect: 7s}}\n"
+                  "timeouts: {connect: 3s, idle: 4s, total: 2m}\n"
+                  "limits: {request_body: 64MiB}\n"
+                  "trust: {networks: [10.0.0.0/8, '::1'], forwarded_hops: 2}\n"
+                  "listen: [{address: 'unix:/tmp/s'}]\n"
+                  "rollouts: {r: {service: a, to: v2, start: auto, evidence: cumulative,\n"
+                  "  checks: {errors: {share: 75%, window: rollout}, latency: on}}}\n");
+    const struct config_service *service = &config->services[0];
+    assert_int_equal(service->timeouts.connect_ms, 7000);
+    assert_int_equal(service->timeouts.idle_ms, 4000);
+    assert_int_equal(service->timeouts.total_ms, 120000);
+    assert_int_equal(service->unit.kind, CONFIG_UNIT_ADDRESS);
+    assert_int_equal(service->control_endpoint_count, 1);
+    assert_int_equal(config->limits.request_body_bytes, 64 << 20);
+    assert_int_equal(config->trust.network_count, 2);
+    assert_int_equal(config->trust.networks[0].prefix_bits, 104);
+    assert_int_equal(config->trust.networks[0].address[10], 0xff);
+    assert_int_equal(config->trust.networks[0].address[12], 10);
+    assert_int_equal(config->trust.networks[1].prefix_bits, 128);
+    const struct rollout_spec *spec = &config->rollouts[0].spec;
+    assert_true(spec->control);
+    assert_true(spec->start_auto);
+    assert_true(spec->evidence_cumulative);
+    assert_int_equal(spec->errors.window_ms, 0);
+    assert_near(spec->errors.share, 0.75);
+    assert_near(spec->latency.share, 0.25);
+    assert_near(spec->throughput.share, 0);
+    assert_true(spec->stage_count > 0);
+    config_destroy(config);
+}
+
+static void test_aliases(void **state)
+{
+    (void)state;
+    struct config *config =
+        load_good("listen: [0.0.0.0:80]\n"
+                  "services:\n"
+                  "  a: {routes: [{path: /a}], versions: &both {v1: [h:1], v2: [h:2]}, stable: v1}\n"
+                  "  b: {routes: [{path: /b}], versions: *both, stable: v2}\n");
+    assert_int_equal(config->services[1].version_count, 2);
+    assert_string_equal(config->services[1].versions[1].endpoints[0].text, "h:2");
+    config_destroy(config);
+}
+
+static void test_values(void **state)
+{
+    (void)state;
+    uint64_t value;
+    uint32_t weight;
+    assert_int_equal(config_parse_duration(SLICE("1d2h3m4s5ms"), &value), STATUS_OK);
+    assert_int_equal(value, 93784005);
+    static const char *const bad_durations[] = {"",     "10",  "m",    "10x", "1m1h",
+                                                "1m1m", "-1s", "1.5h", " 1s", "1 s"};
+    for (size_t i = 0; i < ARRAY_LEN(bad_durations); i++)
+        assert_int_equal(config_parse_duration(slice_of(bad_durations[i]), &value), STATUS_INVALID);
+    assert_int_equal(config_parse_duration(SLICE("99999999999999999999s"), &value), STATUS_RANGE);
+    assert_int_equal(config_parse_duration(SLICE("18446744073709551615d"), &value), STATUS_RANGE);
+    assert_int_equal(config_parse_duration(SLICE("18446744073709551s1000ms"), &value), STATUS_RANGE);
+    assert_int_equal(value, 93784005);
+    assert_int_equal(config_parse_weight(SLICE("0.001%"), &weight), STATUS_OK);
+    assert_int_equal(weight, 1);
+    assert_int_equal(config_parse_weight(SLICE("100.000000%"), &weight), STATUS_OK);
+    assert_int_equal(weight, ROLLOUT_WEIGHT_FULL);
+    assert_int_equal(config_parse_weight(SLICE("0.0001%"), &weight), STATUS_RANGE);
+    assert_int_equal(config_parse_weight(SLICE("100.001%"), &weight), STATUS_RANGE);
+    assert_int_equal(config_parse_weight(SLICE("5"), &weight), STATUS_INVALID);
+    assert_int_equal(config_parse_weight(SLICE("0.05"), &weight), STATUS_INVALID);
+    assert_int_equal(config_parse_weight(SLICE("5.%"), &weight), STATUS_INVALID);
+    assert_int_equal(config_parse_weight(SLICE("5x%"), &weight), STATUS_INVALID);
+    assert_int_equal(config_parse_weight(SLICE("%"), &weight), STATUS_INVALID);
+    assert_int_equal(config_parse_size(SLICE("2GiB"), &value), STATUS_OK);
+    assert_true(value == (2ULL << 30));
+    assert_int_equal(config_parse_size(SLICE("2GB"), &value), STATUS_INVALID);
+    assert_int_equal(config_parse_size(SLICE("2"), &value), STATUS_INVALID);
+    assert_int_equal(config_parse_size(SLICE("99999999TiB"), &value), STATUS_RANGE);
+}
+
+static void test_values_written(void **state)
+{
+    (void)state;
+    char storage[64];
+    static const struct {
+        uint64_t ms;
+        const char *text;
+    } durations[] = {{0, "0s"}, {500, "500ms"}, {5400000, "1h30m"}, {86400001, "1d1ms"}};
+    for (size_t i = 0; i < ARRAY_LEN(durations); i++) {
+        struct text text = text_over(storage, sizeof storage);
+        config_duration_write(durations[i].ms, &text);
+        assert_string_equal(storage, durations[i].text);
+    }
+    for (uint32_t weight = 0; weight <= ROLLOUT_WEIGHT_FULL; weight += 7) {
+        struct text text = text_over(storage, sizeof storage);
+        uint32_t back;
+        config_weight_write(weight, &text);
+        assert_int_equal(config_parse_weight(slice_of(storage), &back), STATUS_OK);
+        assert_int_equal(back, weight);
+    }
+    struct text text = text_over(storage, sizeof storage);
+    config_weight_write(100, &text);
+    assert_string_equal(storage, "0.1%");
+}
+
+static void test_nearest(void **state)
+{
+    (void)state;
+    static const char *const words[] = {"stages", "checks", "to", "undecided"};
+    assert_string_equal(config_nearest(SLICE("stagse"), words, 4), "stages");
+    assert_string_equal(config_nearest(SLICE("Stages"), words, 4), "stages");
+    assert_string_equal(config_nearest(SLICE("undicide"), words, 4), "undecided");
+    assert_null(config_nearest(SLICE("banana"), words, 4));
+    assert_null(config_nearest(SLICE("xy"), words, 4));
+    assert_null(config_nearest(SLICE(""), words, 4));
+}
+
+// What the table says of defaults is what the core fills in.
+static void test_table_defaults_are_the_cores(void **state)
+{
+    (void)state;
+    struct rollout_spec spec, filled;
+    rollout_spec_init(&spec);
+    filled = spec;
+    struct config_errors none = {.count = 0};
+    struct config_reader *reader = heap_alloc(1, sizeof *reader);
+    assert_non_null(reader);
+    reader->errors = &none;
+    const struct config_section *rollout =
+        config_section_word(&config_root_section, SLICE("rollouts"))->section;
+    config_section_fallbacks(reader, rollout, &filled);
+    assert_int_equal(none.count, 0);
+    assert_memory_equal(&filled.errors, &spec.errors, sizeof spec.errors);
+    assert_memory_equal(&filled.latency, &spec.latency, sizeof spec.latency);
+    assert_memory_equal(&filled.throughput, &spec.throughput, sizeof spec.throughput);
+    assert_true(filled.alpha == spec.alpha && filled.beta == spec.beta);
+    assert_int_equal(filled.undecided, spec.undecided);
+    assert_int_equal(filled.evidence_cumulative, spec.evidence_cumulative);
+    assert_int_equal(filled.start_auto, spec.start_auto);
+    assert_int_equal(filled.warmup_ms, spec.warmup_ms);
+    assert_int_equal(filled.deadline_ms, spec.deadline_ms);
+    assert_int_equal(filled.drain_ms, spec.drain_ms);
+    assert_int_equal(filled.keep_ms, spec.keep_ms);
+    rollout_spec_default_stages(&spec);
+    struct rollout_stage stage = spec.stages[0];
+    stage.soak_ms = spec.stages[spec.stage_count - 1].soak_ms;
+    struct rollout_stage stage_filled = stage;
+    config_section_fallbacks(reader, config_section_word(rollout, SLICE("stages"))->section, &stage_filled);
+    assert_int_equal(stage_filled.min_ms, stage.min_ms);
+    assert_int_equal(stage_filled.horizon_ms, stage.horizon_ms);
+    assert_int_equal(stage_filled.soak_ms, stage.soak_ms);
+    static const uint32_t weights[] = {1000, 5000, 10000, 25000, 50000, 100000};
+    assert_int_equal(spec.stage_count, ARRAY_LEN(weights));
+    for (size_t i = 0; i < ARRAY_LEN(weights); i++)
+        assert_int_equal(spec.stages[i].weight, weights[i]);
+    heap_free(reader);
+}
+
+// ---- files ----
+
+static void file_put(const char *folder, const char *name, const char *text)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static void file_remove(const char *folder, const char *name)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    unlink(path);
+}
+
+static void test_directory(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/sluice-config-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    struct config *config = NULL;
+    assert_int_equal(config_load(folder, &config, &errors), STATUS_INVALID);
+    assert_non_null(strstr(errors.items[0].message, "holds no *.yaml"));
+    file_put(folder, "a.yaml",
+             "listen: [0.0.0.0:80]\nservices: {a: {versions: {v: [h:1]}, routes: [{path: /a}]}}\n");
+    file_put(folder, "b.yaml",
+             "services:\n  b: {versions: {v: [h:1], w: [h:2]}, stable: v}\n"
+             "rollouts: {r: {service: b, to: w}}\n");
+    file_put(folder, "c.txt", "nonsense: [");
+    assert_int_equal(config_load(folder, &config, &errors), STATUS_OK);
+    assert_int_equal(config->service_count, 2);
+    assert_string_equal(config->services[1].name, "b");
+    assert_non_null(strstr(config->services[1].position.file, "/b.yaml"));
+    config_destroy(config);
+    config = NULL;
+    file_put(folder, "d.yml", "services:\n  a: {}\nlisten: [0.0.0.0:81]\n");
+    assert_int_equal(config_load(folder, &config, &errors), STATUS_INVALID);
+    assert_null(config);
+    assert_int_equal(errors.count, 2);
+    assert_non_null(strstr(errors.items[0].position.file, "/d.yml"));
+    assert_int_equal(errors.items[0].position.line, 2);
+    assert_non_null(strstr(errors.items[0].message, "'a' is given already at "));
+    assert_non_null(strstr(errors.items[0].message, "/a.yaml:2:12"));
+    assert_non_null(strstr(errors.items[1].message, "'listen' is given already at "));
+    static const char *const files[] = {"a.yaml", "b.yaml", "c.txt", "d.yml"};
+    for (size_t i = 0; i < ARRAY_LEN(files); i++)
+        file_remove(folder, files[i]);
+    rmdir(folder);
+    assert_int_equal(config_load(folder, &config, &errors), STATUS_NOT_FOUND);
+    assert_int_equal(errors.items[0].position.line, 0);
+    assert_non_null(strstr(errors.items[0].message, "cannot be read"));
+}
+
+static void test_examples(void **state)
+{
+    (void)state;
+    static const char *const files[] = {"examples/minimal.yaml", "examples/full.yaml"};
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        struct config *config = NULL;
+        enum status status = config_load(files[i], &config, &errors);
+        if (status != STATUS_OK)
+            print_error("%s: %s\n", files[i], errors.count > 0 ? errors.items[0].message : "");
+        assert_int_equal(status, STATUS_OK);
+        config_destroy(config);
+    }
+}
+
+static bool word_appears(const char *text, const char *word)
+{
+    char wanted[80];
+    snprintf(wanted, sizeof wanted, "%s:", word);
+    return strstr(text, wanted) != NULL;
+}
+
+static void words_appear(const struct config_section *section, const char *text)
+{
+    for (size_t i = 0; i < section->word_count; i++) {
+        const struct config_word *word = &section->words[i];
+        if (word->kind == CONFIG_KIND_LATER)
+            continue;
+        if (!word_appears(text, word->word))
+            fail_msg("examples/full.yaml does not show '%s' of %s", word->word, section->title);
+        if (word->section != NULL)
+            words_appear(word->section, text);
+    }
+}
+
+static void test_full_example_is_full(void **state)
+{
+    (void)state;
+    static char text[16384];
+    FILE *file = fopen("examples/full.yaml", "r");
+    assert_non_null(file);
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    words_appear(&config_root_section, text);
+}
+
+// ---- failing allocations ----
+
+static void test_torture(void **state)
+{
+    (void)state;
+    enum status status = STATUS_NO_MEMORY;
+    long n = 0;
+    for (; n < 10000 && status == STATUS_NO_MEMORY; n++) {
+        struct config *config = NULL;
+        heap_fail_after(n);
+        status = config_load_text("test.yaml", slice_of(design_example), &config, &errors);
+        heap_fail_after(-1);
+        assert_int_equal(errors.count, 0);
+        assert_true((config != NULL) == (status == STATUS_OK));
+        config_destroy(config);
+    }
+    assert_int_equal(status, STATUS_OK);
+    assert_true(n > 5);
+}
+
+static void test_torture_of_files(void **state)
+{
+    (void)state;
+    enum status status = STATUS_NO_MEMORY;
+    for (long n = 0; n < 10000 && status == STATUS_NO_MEMORY; n++) {
+        struct config *config = NULL;
+        heap_fail_after(n);
+        status = config_load("examples/full.yaml", &config, &errors);
+        heap_fail_after(-1);
+        config_destroy(config);
+    }
+    assert_int_equal(status, STATUS_OK);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_design_example),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_overrides),
+        cmocka_unit_test(test_aliases),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_values_written),
+        cmocka_unit_test(test_nearest),
+        cmocka_unit_test(test_table_defaults_are_the_cores),
+        cmocka_unit_test(test_directory),
+        cmocka_unit_test(test_examples),
+        cmocka_unit_test(test_full_example_is_full),
+        cmocka_unit_test(test_torture),
+        cmocka_unit_test(test_torture_of_files),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
