@@ -235,7 +235,7 @@ static uint64_t body_bytes_of(const char *log)
 static int error_of(const char *log)
 {
     const char *at = strstr(log, "error code=");
-    return at != NULL ? atoi(at + 11) : 0;
+    return at != NULL ? (int)strtol(at + 11, NULL, 10) : 0;
 }
 
 // The fixture text: line ends become CRLF, a backslash at a line's end joins it to the next, \r \n \t \f are
