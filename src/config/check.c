@@ -345,14 +345,16 @@ void config_admin_finish(struct config_reader *reader, const struct config_scope
 {
     const struct config_address *admin = target;
     (void)scope;
-#ifndef BUG_CONFIG_ADMIN_OPEN
-    if (admin->literal && !is_loopback(&admin->addr))
+    bool open = admin->literal && !is_loopback(&admin->addr);
+#ifdef BUG_CONFIG_ADMIN_OPEN
+    open = false;
+#endif
+    if (open)
         config_error_at(
             reader, place_of(node, "address"),
             "'%s' can be reached from other machines, and nothing would ask who is there: tokens come in "
             "a later version; use a loopback address such as 127.0.0.1:9440, or unix:/path",
             admin->text);
-#endif
 }
 
 // ---- across sections ----
@@ -509,8 +511,37 @@ static void rollout_check(struct config_reader *reader, const struct config_node
         config_error_at(reader, node, "rollout '%s' cannot run: %s", spec->name, why);
 }
 
+static bool total_fits(struct config_reader *reader, const struct config_node *services, const char *what,
+                       uint32_t total, uint32_t max)
+{
+    if (total <= max)
+        return true;
+    config_error_at(reader, services, "all services together have %u %s; at most %u are possible", total,
+                    what, max);
+    return false;
+}
+
+static bool totals_check(struct config_reader *reader, const struct config_node *services)
+{
+    uint32_t routes = 0, versions = 0, endpoints = 0;
+    for (uint32_t i = 0; i < reader->config->service_count; i++) {
+        const struct config_service *service = &reader->config->services[i];
+        routes += service->route_count;
+        versions += service->version_count + (service->control_endpoint_count > 0);
+        endpoints += service->control_endpoint_count;
+        for (uint32_t j = 0; j < service->version_count; j++)
+            endpoints += service->versions[j].endpoint_count;
+    }
+    return total_fits(reader, services, "routes", routes, CONFIG_ALL_ROUTES_MAX) &&
+           total_fits(reader, services, "versions", versions, CONFIG_ALL_VERSIONS_MAX) &&
+           total_fits(reader, services, "endpoints", endpoints, CONFIG_ALL_ENDPOINTS_MAX);
+}
+
 void config_cross_check(struct config_reader *reader, const struct config_node *root)
 {
+    // Before what takes time in the square of them.
+    if (!totals_check(reader, config_node_get(root, "services")))
+        return;
     listen_check(reader, root);
     services_check(reader, config_node_get(root, "services"));
     const struct config_node *rollouts = config_node_get(root, "rollouts");

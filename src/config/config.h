@@ -24,9 +24,12 @@ enum {
     CONFIG_LISTEN_MAX = 16,
     CONFIG_NETWORKS_MAX = 64,
     CONFIG_SERVICES_MAX = 256,
-    CONFIG_ROUTES_MAX = 64,     // per service
-    CONFIG_VERSIONS_MAX = 16,   // per service
-    CONFIG_ENDPOINTS_MAX = 256, // per version
+    CONFIG_ROUTES_MAX = 64,         // per service
+    CONFIG_VERSIONS_MAX = 16,       // per service
+    CONFIG_ENDPOINTS_MAX = 256,     // per version
+    CONFIG_ALL_ROUTES_MAX = 4096,   // of all services together, as the proxy's table holds them
+    CONFIG_ALL_VERSIONS_MAX = 1024, // control arms count as one more
+    CONFIG_ALL_ENDPOINTS_MAX = 4096,
     CONFIG_ROLLOUTS_MAX = 256,
     CONFIG_FILES_MAX = 64,                   // *.yaml in a directory
     CONFIG_FILE_BYTES_MAX = 4 * 1024 * 1024, // all files together

@@ -314,6 +314,27 @@ static void fill_and_try(size_t bytes, const char *head, const char *repeated, c
     heap_free(yaml);
 }
 
+static void test_totals(void **state)
+{
+    (void)state;
+    enum { BYTES = 400000, SERVICES_TRIED = 140, ROUTES_TRIED = 30 };
+    char *yaml = heap_alloc(1, BYTES);
+    assert_non_null(yaml);
+    struct text text = text_over(yaml, BYTES);
+    text_add(&text, SLICE(LISTEN "services:\n"));
+    for (int i = 0; i < SERVICES_TRIED; i++) {
+        text_addf(&text, "  s%d: {versions: {v: [h:1]}, routes: [", i);
+        for (int j = 0; j < ROUTES_TRIED; j++)
+            text_addf(&text, "{path: /%d/%d},", i, j);
+        text_add(&text, SLICE("]}\n"));
+    }
+    struct config *config = NULL;
+    assert_false(text.cut);
+    assert_int_equal(config_load_text("t", text_slice(&text), &config, &errors), STATUS_INVALID);
+    assert_non_null(strstr(errors.items[0].message, "all services together have 4200 routes; at most 4096"));
+    heap_free(yaml);
+}
+
 static void test_bounds(void **state)
 {
     (void)state;
@@ -336,6 +357,7 @@ int main(void)
         cmocka_unit_test(test_report),
         cmocka_unit_test(test_long_lines_are_cut),
         cmocka_unit_test(test_alias_bomb),
+        cmocka_unit_test(test_totals),
         cmocka_unit_test(test_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
