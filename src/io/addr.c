@@ -122,6 +122,21 @@ enum status io_addr_resolve(const char *text, struct io_addr *addr)
     return STATUS_OK;
 }
 
+uint16_t io_addr_port(const struct io_addr *addr)
+{
+    struct sockaddr_in in; // the port lies at the same place in both families
+    memcpy(&in, addr->bytes, sizeof in);
+    return ntohs(in.sin_port);
+}
+
+void io_addr_set_port(struct io_addr *addr, uint16_t port)
+{
+    struct sockaddr_in in;
+    memcpy(&in, addr->bytes, sizeof in);
+    in.sin_port = htons(port);
+    memcpy(addr->bytes, &in, sizeof in);
+}
+
 static void format_unix(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTES])
 {
     struct sockaddr_un un = {0};
@@ -153,13 +168,33 @@ void io_addr_format_host(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTE
 void io_addr_format(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTES])
 {
     char host[IO_ADDR_TEXT_BYTES];
-    struct sockaddr_in in; // the port lies at the same place in both families
     if (addr->any.sa_family == AF_UNIX) {
         format_unix(addr, text);
         return;
     }
     io_addr_format_host(addr, host);
-    memcpy(&in, addr->bytes, sizeof in);
     snprintf(text, IO_ADDR_TEXT_BYTES, addr->any.sa_family == AF_INET6 ? "[%.100s]:%u" : "%.100s:%u", host,
-             (unsigned)ntohs(in.sin_port));
+             (unsigned)io_addr_port(addr));
+}
+
+static bool addr_is_any(const struct io_addr *addr)
+{
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    if (addr->any.sa_family == AF_INET) {
+        memcpy(&in, addr->bytes, sizeof in);
+        return in.sin_addr.s_addr == INADDR_ANY;
+    }
+    memcpy(&in6, addr->bytes, sizeof in6);
+    return memcmp(&in6.sin6_addr, &in6addr_any, sizeof in6addr_any) == 0;
+}
+
+bool io_addr_reaches(const struct io_addr *wanted, const struct io_addr *listening)
+{
+    if (listening->any.sa_family != wanted->any.sa_family)
+        return false;
+    bool same = listening->len == wanted->len && memcmp(listening->bytes, wanted->bytes, wanted->len) == 0;
+    if (wanted->any.sa_family == AF_UNIX)
+        return same;
+    return same || (io_addr_port(listening) == io_addr_port(wanted) && addr_is_any(listening));
 }

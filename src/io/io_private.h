@@ -154,6 +154,13 @@ void io_listener_tell_failure(struct io_listener *listener, enum status status);
 // The listener rests for IO_ACCEPT_PAUSE_US; then face->listener_resume is called.
 void io_listener_pause(struct io_listener *listener);
 
+// ---- addr.c: of internet addresses only, but for reaches ----
+
+uint16_t io_addr_port(const struct io_addr *addr);
+void io_addr_set_port(struct io_addr *addr, uint16_t port);
+// Whether a connect to wanted comes to a listener bound to listening.
+bool io_addr_reaches(const struct io_addr *wanted, const struct io_addr *listening);
+
 // ---- socket.c: what both real faces ask of the system ----
 
 uint64_t io_socket_clock_us(void);

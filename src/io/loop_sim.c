@@ -5,41 +5,22 @@
 // itself is refused is a broken invariant: the world is the test's, not the product's.
 #include "io/sim.h"
 
-#include <netinet/in.h>
 #include <string.h>
 
 #include "base/heap.h"
 #include "base/rng.h"
 #include "base/siphash.h"
 #include "io/io_private.h"
+#include "io/sim_private.h"
 
 enum {
     WINDOW_BYTES = 262144, // sent and not yet read by the peer, per direction
     SEGMENT_BYTES_MAX = 16384,
     READS_PER_EVENT = 4,
-    EVENTS_FIRST = 256,
+    HANDLES_FIRST = 256,
     PORT_FIRST = 20000,
     CLIENT_PORT_FIRST = 40000,
     MILLION = 1000000,
-};
-
-enum event_kind {
-    EVENT_NONE, // taken back
-    EVENT_TURN,
-    EVENT_TIMER,
-    EVENT_CONNECT, // arrives at the listener
-    EVENT_OPENED,  // the answer arrives at the client
-    EVENT_DATA,
-    EVENT_FIN,
-    EVENT_RESET,
-    EVENT_WINDOW, // the peer has read
-};
-
-struct segment {
-    struct segment *next;
-    uint32_t start;
-    uint32_t end;
-    uint8_t data[];
 };
 
 // One end of a connection. Lives while the owner, the peer or an event refers to it.
@@ -61,18 +42,6 @@ struct sim_end {
     bool fin_arrived;
     bool closed; // by its owner
     bool silent; // its owner crashed without a sign
-};
-
-struct event {
-    uint64_t time_us;
-    uint64_t tie; // drawn: which of two events at one time comes first
-    uint64_t sequence;
-    enum event_kind kind;
-    enum status status;
-    uint32_t bytes;
-    struct sim_end *end;
-    struct sim_loop *loop;
-    struct segment *segment;
 };
 
 struct sim_listener {
@@ -100,7 +69,6 @@ struct io_sim {
     uint64_t now_us;
     uint64_t trace;
     uint64_t next_id;
-    uint64_t next_sequence;
     int next_handle;
     uint16_t next_port;
     uint16_t next_client_port;
@@ -111,9 +79,7 @@ struct io_sim {
     struct list ends;
     struct sim_end **handles; // by handle; NULL where the end is gone
     size_t handles_room;
-    struct event *events;
-    size_t events_count;
-    size_t events_room;
+    struct sim_events events;
 };
 
 static struct sim_loop *sim_loop_of(struct io_loop *loop)
@@ -127,65 +93,14 @@ static void trace_add(struct io_sim *sim, uint64_t value)
     sim->trace = rng_splitmix(&state);
 }
 
-// ---- the heap of events ----
+// ---- events ----
 
-static bool event_before(const struct event *a, const struct event *b)
+static void event_push(struct io_sim *sim, struct sim_event event)
 {
-    if (a->time_us != b->time_us)
-        return a->time_us < b->time_us;
-    return a->tie != b->tie ? a->tie < b->tie : a->sequence < b->sequence;
-}
-
-static void events_sift_up(struct io_sim *sim, size_t i)
-{
-    struct event event = sim->events[i];
-    for (; i > 0 && event_before(&event, &sim->events[(i - 1) / 2]); i = (i - 1) / 2)
-        sim->events[i] = sim->events[(i - 1) / 2];
-    sim->events[i] = event;
-}
-
-static void events_sift_down(struct io_sim *sim)
-{
-    struct event event = sim->events[0];
-    size_t i = 0;
-    for (;;) {
-        size_t child = 2 * i + 1;
-        if (child >= sim->events_count)
-            break;
-        if (child + 1 < sim->events_count && event_before(&sim->events[child + 1], &sim->events[child]))
-            child++;
-        if (!event_before(&sim->events[child], &event))
-            break;
-        sim->events[i] = sim->events[child];
-        i = child;
-    }
-    sim->events[i] = event;
-}
-
-static void event_push(struct io_sim *sim, struct event event)
-{
-    if (sim->events_count == sim->events_room) {
-        size_t room = sim->events_room == 0 ? EVENTS_FIRST : sim->events_room * 2;
-        struct event *grown = heap_resize(sim->events, room * sizeof *grown);
-        CHECK(grown != NULL);
-        sim->events = grown;
-        sim->events_room = room;
-    }
     event.tie = rng_next(&sim->rng_order);
-    event.sequence = sim->next_sequence++;
     if (event.end != NULL)
         event.end->references++;
-    sim->events[sim->events_count] = event;
-    events_sift_up(sim, sim->events_count++);
-}
-
-static struct event event_pop(struct io_sim *sim)
-{
-    struct event event = sim->events[0];
-    sim->events[0] = sim->events[--sim->events_count];
-    if (sim->events_count > 0)
-        events_sift_down(sim);
-    return event;
+    sim_events_push(&sim->events, event);
 }
 
 // ---- faults: each kind draws from its own numbers ----
@@ -209,7 +124,7 @@ static void handle_remember(struct io_sim *sim, struct sim_end *end)
 {
     size_t handle = (size_t)end->handle;
     if (handle >= sim->handles_room) {
-        size_t room = handle < EVENTS_FIRST ? EVENTS_FIRST : handle * 2;
+        size_t room = handle < HANDLES_FIRST ? HANDLES_FIRST : handle * 2;
         struct sim_end **grown = heap_resize(sim->handles, room * sizeof *grown);
         CHECK(grown != NULL);
         memset(grown + sim->handles_room, 0, (room - sim->handles_room) * sizeof *grown);
@@ -272,7 +187,7 @@ static struct sim_end *end_of(const struct io_stream *stream)
 }
 
 // Sends an event to the peer, behind whatever this end has sent before.
-static void end_send(struct sim_end *end, struct event event, uint64_t extra_us)
+static void end_send(struct sim_end *end, struct sim_event event, uint64_t extra_us)
 {
     struct io_sim *sim = end->sim;
     if (end->peer == NULL)
@@ -288,7 +203,7 @@ static void end_send(struct sim_end *end, struct event event, uint64_t extra_us)
 
 static void end_reset_both(struct sim_end *end)
 {
-    struct event event = {.kind = EVENT_RESET, .status = STATUS_RESET};
+    struct sim_event event = {.kind = EVENT_RESET, .status = STATUS_RESET};
     end_send(end, event, 0);
     if (end->peer != NULL)
         end_send(end->peer, event, 0);
@@ -318,7 +233,7 @@ static uint32_t end_send_segment(struct sim_end *end, const struct io_buf *buf)
         heap_free(segment);
         return len;
     }
-    end_send(end, (struct event){.kind = EVENT_DATA, .segment = segment}, extra_us);
+    end_send(end, (struct sim_event){.kind = EVENT_DATA, .segment = segment}, extra_us);
     return len;
 }
 
@@ -331,9 +246,9 @@ static void end_close(struct sim_end *end, bool reset)
     bool unread = end->inbox_head != NULL;
     inbox_drop(end);
     if (!end->silent)
-        end_send(end,
-                 (struct event){.kind = reset || unread ? EVENT_RESET : EVENT_FIN, .status = STATUS_RESET},
-                 0);
+        end_send(
+            end,
+            (struct sim_event){.kind = reset || unread ? EVENT_RESET : EVENT_FIN, .status = STATUS_RESET}, 0);
     // An end stays as long as its peer may still send to it.
     if (end->peer != NULL)
         end_release(end->peer);
@@ -381,7 +296,7 @@ static void end_read(struct sim_end *end, struct io_stream *stream)
             return;
         }
         buf->end = inbox_take(end, buf->data, IO_BUF_BYTES);
-        end_send(end, (struct event){.kind = EVENT_WINDOW, .bytes = buf->end}, 0);
+        end_send(end, (struct sim_event){.kind = EVENT_WINDOW, .bytes = buf->end}, 0);
         io_stream_tell_data(stream, buf);
         io_loop_flush(stream->loop);
     }
@@ -398,46 +313,6 @@ static void end_deliver(struct sim_end *end)
 
 // ---- what arrives ----
 
-static bool addr_is_any(const struct io_addr *addr)
-{
-    struct sockaddr_in in;
-    struct sockaddr_in6 in6;
-    if (addr->any.sa_family == AF_INET) {
-        memcpy(&in, addr->bytes, sizeof in);
-        return in.sin_addr.s_addr == INADDR_ANY;
-    }
-    if (addr->any.sa_family != AF_INET6)
-        return false;
-    memcpy(&in6, addr->bytes, sizeof in6);
-    return memcmp(&in6.sin6_addr, &in6addr_any, sizeof in6addr_any) == 0;
-}
-
-static uint16_t addr_port(const struct io_addr *addr)
-{
-    struct sockaddr_in in; // the port lies at the same place in both families
-    memcpy(&in, addr->bytes, sizeof in);
-    return ntohs(in.sin_port);
-}
-
-static void addr_set_port(struct io_addr *addr, uint16_t port)
-{
-    struct sockaddr_in in;
-    memcpy(&in, addr->bytes, sizeof in);
-    in.sin_port = htons(port);
-    memcpy(addr->bytes, &in, sizeof in);
-}
-
-static bool addr_matches(const struct io_addr *listening, const struct io_addr *wanted)
-{
-    if (listening->any.sa_family != wanted->any.sa_family)
-        return false;
-    if (wanted->any.sa_family == AF_UNIX)
-        return listening->len == wanted->len && memcmp(listening->bytes, wanted->bytes, wanted->len) == 0;
-    if (addr_port(listening) != addr_port(wanted))
-        return false;
-    return addr_is_any(listening) || memcmp(listening->bytes, wanted->bytes, wanted->len) == 0;
-}
-
 // The listener a connect reaches; with several at one address the seed chooses.
 static struct sim_listener *listener_for(struct io_sim *sim, const struct io_addr *addr)
 {
@@ -445,7 +320,7 @@ static struct sim_listener *listener_for(struct io_sim *sim, const struct io_add
     uint64_t matching = 0;
     for (struct list *node = sim->listeners.next; node != &sim->listeners; node = node->next) {
         struct sim_listener *listener = CONTAINER_OF(node, struct sim_listener, link);
-        if (!addr_matches(&listener->addr, addr))
+        if (!io_addr_reaches(addr, &listener->addr))
             continue;
         matching++;
         if (matching == 1 || rng_below(&sim->rng_order, matching) == 0)
@@ -466,13 +341,13 @@ static void client_addr(struct io_sim *sim, const struct io_addr *server, struct
     if (server->any.sa_family == AF_INET6)
         memcpy(text, "[::1]:1", sizeof "[::1]:1");
     CHECK(io_addr_parse(text, addr) == STATUS_OK);
-    addr_set_port(addr, sim->next_client_port++);
+    io_addr_set_port(addr, sim->next_client_port++);
 }
 
 static void answer_connect(struct sim_end *client, enum status status)
 {
     struct io_sim *sim = client->sim;
-    struct event event = {
+    struct sim_event event = {
         .kind = EVENT_OPENED, .status = status, .end = client, .time_us = sim->now_us + draw_latency(sim)};
     if (client->peer != NULL)
         client->peer->last_arrival_us = event.time_us; // nothing may overtake it
@@ -510,7 +385,7 @@ static void on_data(struct sim_end *end, struct segment *segment)
     struct io_sim *sim = end->sim;
     if (end->closed) {
         heap_free(segment);
-        end_send(end, (struct event){.kind = EVENT_RESET, .status = STATUS_RESET}, 0);
+        end_send(end, (struct sim_event){.kind = EVENT_RESET, .status = STATUS_RESET}, 0);
         return;
     }
     if (end->inbox_tail == NULL)
@@ -555,7 +430,8 @@ static void loop_schedule_turn(struct sim_loop *loop)
     if (loop->turn_scheduled || loop->crashed)
         return;
     loop->turn_scheduled = true;
-    event_push(loop->sim, (struct event){.kind = EVENT_TURN, .loop = loop, .time_us = loop->sim->now_us + 1});
+    event_push(loop->sim,
+               (struct sim_event){.kind = EVENT_TURN, .loop = loop, .time_us = loop->sim->now_us + 1});
 }
 
 // Makes sure that whatever the loop waits for by itself has its event.
@@ -574,10 +450,10 @@ static void loop_schedule(struct sim_loop *loop)
     if (next_us >= loop->timer_at_us && loop->timer_at_us > sim->now_us)
         return; // an earlier one will look again
     loop->timer_at_us = next_us;
-    event_push(sim, (struct event){.kind = EVENT_TIMER, .loop = loop, .time_us = next_us});
+    event_push(sim, (struct sim_event){.kind = EVENT_TIMER, .loop = loop, .time_us = next_us});
 }
 
-static void end_dispatch(const struct event *event)
+static void end_dispatch(const struct sim_event *event)
 {
     switch (event->kind) {
     case EVENT_OPENED:
@@ -603,7 +479,7 @@ static void end_dispatch(const struct event *event)
 }
 
 // Cuts a delivery at a random byte: the rest follows a microsecond later, before anything sent after it.
-static void maybe_fragment(struct io_sim *sim, struct event *event)
+static void maybe_fragment(struct io_sim *sim, struct sim_event *event)
 {
     uint32_t len = event->segment->end - event->segment->start;
     if (!fault_hits(&sim->rng_fragment, len > 1 ? sim->config.fragment_ppm : 0, &sim->faults.fragments))
@@ -614,13 +490,13 @@ static void maybe_fragment(struct io_sim *sim, struct event *event)
     rest->end = len - cut;
     memcpy(rest->data, event->segment->data + cut, len - cut);
     event->segment->end = cut;
-    struct event later = *event;
+    struct sim_event later = *event;
     later.segment = rest;
     event_push(sim, later);
 }
 
 // A connect arrives: the turn is the listener's, if there is one.
-static struct sim_listener *connect_target(const struct event *event)
+static struct sim_listener *connect_target(const struct sim_event *event)
 {
     struct io_sim *sim = event->end->sim;
     struct sim_end *client = event->end;
@@ -637,7 +513,7 @@ static struct sim_listener *connect_target(const struct event *event)
     return NULL;
 }
 
-static void event_run(struct io_sim *sim, struct event *event)
+static void event_run(struct io_sim *sim, struct sim_event *event)
 {
     struct sim_listener *target = NULL;
     struct sim_loop *loop = event->end != NULL ? event->end->loop : event->loop;
@@ -668,7 +544,7 @@ static void event_run(struct io_sim *sim, struct event *event)
 }
 
 // Events of a loop that no longer stand for anything: superseded timers, and what a destroyed loop left.
-static bool event_is_stale(const struct event *event)
+static bool event_is_stale(const struct sim_event *event)
 {
     if (event->kind == EVENT_NONE)
         return true;
@@ -680,8 +556,8 @@ static bool event_is_stale(const struct event *event)
 // Runs the next event at or before until_us. False when there is none; then it is until_us.
 static bool sim_step(struct io_sim *sim, uint64_t until_us)
 {
-    while (sim->events_count > 0 && sim->events[0].time_us <= until_us) {
-        struct event event = event_pop(sim);
+    while (sim->events.count > 0 && sim->events.heap[0].time_us <= until_us) {
+        struct sim_event event = sim_events_pop(&sim->events);
         if (event_is_stale(&event))
             continue;
         sim->now_us = event.time_us > sim->now_us ? event.time_us : sim->now_us;
@@ -766,8 +642,8 @@ static void sim_connect(struct io_stream *stream, const struct io_addr *addr)
     end->peer_addr = *addr;
     client_addr(sim, addr, &end->local_addr);
     stream->handle = end->handle;
-    event_push(sim,
-               (struct event){.kind = EVENT_CONNECT, .end = end, .time_us = sim->now_us + draw_latency(sim)});
+    event_push(sim, (struct sim_event){
+                        .kind = EVENT_CONNECT, .end = end, .time_us = sim->now_us + draw_latency(sim)});
 }
 
 static void sim_flush(struct io_stream *stream)
@@ -789,7 +665,7 @@ static void sim_flush(struct io_stream *stream)
     }
     if ((stream->flags & (IO_STREAM_FINISH | IO_STREAM_FINISHED)) == IO_STREAM_FINISH) {
         stream->flags |= IO_STREAM_FINISHED;
-        end_send(end, (struct event){.kind = EVENT_FIN}, 0);
+        end_send(end, (struct sim_event){.kind = EVENT_FIN}, 0);
     }
     if (had_queue && stream->ops->on_drain != NULL)
         stream->ops->on_drain(stream);
@@ -827,12 +703,12 @@ static enum status sim_listen(struct io_listener *listener, const struct io_addr
     struct sim_loop *loop = sim_loop_of(listener->loop);
     struct io_sim *sim = loop->sim;
     struct io_addr bound = *addr;
-    if (addr->any.sa_family != AF_UNIX && addr_port(addr) == 0)
-        addr_set_port(&bound, sim->next_port++);
+    if (addr->any.sa_family != AF_UNIX && io_addr_port(addr) == 0)
+        io_addr_set_port(&bound, sim->next_port++);
     for (struct list *node = sim->listeners.next, *next; node != &sim->listeners; node = next) {
         struct sim_listener *other = CONTAINER_OF(node, struct sim_listener, link);
         next = node->next;
-        if (!addr_matches(&other->addr, &bound) || (reuse_port && other->reuse_port && !other->silent))
+        if (!io_addr_reaches(&bound, &other->addr) || (reuse_port && other->reuse_port && !other->silent))
             continue;
         if (!other->silent)
             return STATUS_IN_USE;
@@ -942,9 +818,9 @@ static void sim_destroy(struct io_loop *base)
     struct io_sim *sim = loop->sim;
     CHECK(loop->crashed || (base->streams_open == 0 && base->listeners_open == 0));
     sim_loop_detach(loop, false);
-    for (size_t i = 0; i < sim->events_count; i++)
-        if (sim->events[i].loop == loop)
-            sim->events[i].kind = EVENT_NONE;
+    for (size_t i = 0; i < sim->events.count; i++)
+        if (sim->events.heap[i].loop == loop)
+            sim->events.heap[i].kind = EVENT_NONE;
     list_remove(&loop->link);
     io_loop_deinit(base);
     heap_free(loop);
@@ -1001,8 +877,8 @@ void io_sim_destroy(struct io_sim *sim)
     if (sim == NULL)
         return;
     CHECK(list_empty(&sim->loops));
-    for (size_t i = 0; i < sim->events_count; i++)
-        heap_free(sim->events[i].segment);
+    for (size_t i = 0; i < sim->events.count; i++)
+        heap_free(sim->events.heap[i].segment);
     while (!list_empty(&sim->ends)) {
         struct sim_end *end = CONTAINER_OF(sim->ends.next, struct sim_end, link);
         end->references = 1;
@@ -1014,7 +890,7 @@ void io_sim_destroy(struct io_sim *sim)
         heap_free(record);
     }
     heap_free(sim->handles);
-    heap_free(sim->events);
+    heap_free(sim->events.heap);
     heap_free(sim);
 }
 

@@ -17,54 +17,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
-#include "io/loop.h"
-#include "io/sim.h"
-
-enum { WAIT_US = 20000, TURNS_MAX = 200000, SECOND_US = 1000000 };
-
-static enum io_kind kind_under_test;
-static struct io_sim *world;
-
-static struct io_loop *loop_make(uint32_t bufs_max)
-{
-    struct io_loop *loop = NULL;
-    if (kind_under_test == IO_KIND_SIM) {
-        struct io_sim_config config = {.seed = 11, .latency_us_min = 20, .latency_us_max = 200};
-        assert_int_equal(io_sim_create(&config, &world), STATUS_OK);
-        assert_int_equal(io_sim_loop_create(world, &loop), STATUS_OK);
-        return loop;
-    }
-    struct io_loop_config config = {.kind = kind_under_test, .bufs_max = bufs_max};
-    assert_int_equal(io_loop_create(&config, &loop), STATUS_OK);
-    assert_int_equal(io_loop_kind(loop), kind_under_test);
-    return loop;
-}
-
-static void loop_unmake(struct io_loop *loop)
-{
-    assert_int_equal(io_loop_stats(loop)->bufs_in_use, 0);
-    io_loop_destroy(loop);
-    io_sim_destroy(world);
-    world = NULL;
-}
-
-// Turns until *done is at least `count`; fails the test rather than hang.
-static void run_until(struct io_loop *loop, const uint64_t *done, uint64_t count)
-{
-    uint64_t start_us = io_loop_clock_us(loop);
-    for (int i = 0; i < TURNS_MAX && *done < count; i++) {
-        assert_int_equal(io_loop_turn(loop, WAIT_US), STATUS_OK);
-        assert_true(io_loop_clock_us(loop) - start_us < 20 * SECOND_US);
-    }
-    assert_true(*done >= count);
-}
-
-static void run_for(struct io_loop *loop, uint64_t duration_us)
-{
-    uint64_t until_us = io_loop_clock_us(loop) + duration_us;
-    while (io_loop_clock_us(loop) < until_us)
-        assert_int_equal(io_loop_turn(loop, until_us - io_loop_clock_us(loop)), STATUS_OK);
-}
+#include "io_suite.h"
 
 // ---- a peer that records what it is told ----
 
@@ -822,199 +775,6 @@ static void test_descriptors_exhausted(void **state)
     pair_end();
 }
 
-// ---- timers ----
-
-struct alarm {
-    struct io_timer timer;
-    struct io_loop *loop;
-    uint64_t fired_us;
-    uint64_t *count;
-    uint64_t order;
-    struct alarm *clears;
-    uint64_t period_us;
-};
-
-static void alarm_fire(struct io_timer *timer)
-{
-    struct alarm *alarm = CONTAINER_OF(timer, struct alarm, timer);
-    assert_false(io_timer_is_set(timer));
-    alarm->fired_us = io_loop_now_us(alarm->loop);
-    alarm->order = ++*alarm->count;
-    if (alarm->clears != NULL)
-        io_timer_clear(alarm->loop, &alarm->clears->timer);
-    if (alarm->period_us != 0)
-        io_timer_set(alarm->loop, timer, timer->deadline_us + alarm->period_us);
-}
-
-static void test_timers_order(void **state)
-{
-    (void)state;
-    enum { COUNT = 300 };
-    static struct alarm alarms[COUNT];
-    struct io_loop *loop = loop_make(0);
-    uint64_t fired = 0;
-    uint64_t start_us = io_loop_now_us(loop);
-    memset(alarms, 0, sizeof alarms);
-    for (uint64_t i = 0; i < COUNT; i++) {
-        alarms[i].loop = loop;
-        alarms[i].count = &fired;
-        io_timer_init(&alarms[i].timer, alarm_fire);
-        io_timer_set(loop, &alarms[i].timer, start_us + (i * 7919 % COUNT) * 1000 + 1000);
-    }
-    run_until(loop, &fired, COUNT);
-    for (int i = 0; i < COUNT; i++) {
-        assert_true(alarms[i].fired_us >= alarms[i].timer.deadline_us);
-        if (kind_under_test == IO_KIND_SIM)
-            assert_true(alarms[i].fired_us <= alarms[i].timer.deadline_us + 1000);
-        for (int k = 0; k < COUNT; k++)
-            if (alarms[i].timer.deadline_us + 1000 <= alarms[k].timer.deadline_us)
-                assert_true(alarms[i].order < alarms[k].order);
-    }
-    loop_unmake(loop);
-}
-
-static void test_timers_clear_and_move(void **state)
-{
-    (void)state;
-    struct io_loop *loop = loop_make(0);
-    uint64_t fired = 0;
-    struct alarm a = {
-        .loop = loop, .count = &fired, .timer = {.fire = alarm_fire}}; // zeroed is ready for use
-    struct alarm b = a, c = a, d = a;
-    uint64_t now_us = io_loop_now_us(loop);
-    assert_false(io_timer_is_set(&a.timer));
-    io_timer_clear(loop, &a.timer);
-    a.clears = &b; // both due in one turn: b must not fire
-    io_timer_set(loop, &a.timer, now_us + 5000);
-    io_timer_set(loop, &b.timer, now_us + 5000);
-    io_timer_set(loop, &c.timer, now_us + 3000);
-    assert_true(io_timer_is_set(&c.timer));
-    io_timer_clear(loop, &c.timer);
-    assert_false(io_timer_is_set(&c.timer));
-    io_timer_set(loop, &d.timer, now_us + 1000);
-    io_timer_set(loop, &d.timer, now_us + 15000); // moved
-    io_timer_set(loop, &c.timer, 0);              // long past: fires in the next turn
-    run_until(loop, &fired, 1);
-    assert_int_equal(c.order, 1);
-    run_until(loop, &fired, 3);
-    assert_int_equal(a.order, 2);
-    assert_int_equal(b.order, 0);
-    assert_int_equal(d.order, 3);
-    assert_true(d.fired_us >= now_us + 15000);
-    run_for(loop, 5000);
-    assert_int_equal(fired, 3);
-    loop_unmake(loop);
-}
-
-static void test_timers_periodic(void **state)
-{
-    (void)state;
-    struct io_loop *loop = loop_make(0);
-    uint64_t fired = 0;
-    struct alarm a = {.loop = loop, .count = &fired, .timer = {.fire = alarm_fire}, .period_us = 2000};
-    uint64_t start_us = io_loop_now_us(loop);
-    io_timer_set(loop, &a.timer, start_us + 2000);
-    run_until(loop, &fired, 20);
-    assert_true(io_loop_now_us(loop) >= start_us + 40000);
-    assert_true(a.timer.deadline_us == start_us + 42000);
-    io_timer_clear(loop, &a.timer);
-    loop_unmake(loop);
-}
-
-// ---- posting ----
-
-struct posted {
-    struct io_task task;
-    uint64_t *count;
-    struct io_loop *loop;
-    bool stop;
-};
-
-static void posted_run(struct io_task *task)
-{
-    struct posted *posted = CONTAINER_OF(task, struct posted, task);
-    ++*posted->count;
-    if (posted->stop)
-        io_loop_stop(posted->loop);
-}
-
-enum { POSTS = 2000 };
-
-struct poster {
-    struct io_loop *loop;
-    struct posted tasks[POSTS];
-};
-
-static void *poster_main(void *argument)
-{
-    struct poster *poster = argument;
-    for (int i = 0; i < POSTS; i++) {
-        io_loop_post(poster->loop, &poster->tasks[i].task);
-        if (i % 100 == 0)
-            usleep(100); // let the loop fall asleep now and then
-    }
-    return NULL;
-}
-
-static void test_post_from_threads(void **state)
-{
-    (void)state;
-    if (kind_under_test == IO_KIND_SIM)
-        skip(); // one thread is the point of it
-    static struct poster posters[2];
-    pthread_t threads[2];
-    uint64_t ran = 0;
-    struct io_loop *loop = loop_make(0);
-    memset(posters, 0, sizeof posters);
-    for (int t = 0; t < 2; t++) {
-        posters[t].loop = loop;
-        for (int i = 0; i < POSTS; i++)
-            posters[t].tasks[i] = (struct posted){.task = {.run = posted_run}, .count = &ran, .loop = loop};
-        assert_int_equal(pthread_create(&threads[t], NULL, poster_main, &posters[t]), 0);
-    }
-    // Waits without a limit: a lost wake-up would hang here.
-    while (ran < 2 * POSTS)
-        assert_int_equal(io_loop_turn(loop, UINT64_MAX), STATUS_OK);
-    for (int t = 0; t < 2; t++)
-        pthread_join(threads[t], NULL);
-    loop_unmake(loop);
-}
-
-static void test_run_and_stop(void **state)
-{
-    (void)state;
-    struct io_loop *loop = loop_make(0);
-    uint64_t ran = 0;
-    struct posted last = {.task = {.run = posted_run}, .count = &ran, .loop = loop, .stop = true};
-    io_loop_post(loop, &last.task);
-    io_loop_run(loop);
-    assert_int_equal(ran, 1);
-    io_loop_post(loop, &last.task); // and again
-    io_loop_run(loop);
-    assert_int_equal(ran, 2);
-    loop_unmake(loop);
-}
-
-static void count_turn(void *context)
-{
-    ++*(uint64_t *)context;
-}
-
-static void test_turn_hook_and_clocks(void **state)
-{
-    (void)state;
-    struct io_loop *loop = loop_make(0);
-    uint64_t turns = 0;
-    io_loop_set_turn_hook(loop, count_turn, &turns);
-    int64_t wall_ms = io_loop_wall_ms(loop);
-    uint64_t start_us = io_loop_now_us(loop);
-    run_for(loop, 12000);
-    assert_true(kind_under_test == IO_KIND_SIM || turns >= 1);
-    assert_true(io_loop_clock_us(loop) >= start_us + 12000);
-    assert_true(io_loop_wall_ms(loop) >= wall_ms);
-    loop_unmake(loop);
-}
-
 // ---- torture ----
 
 static void test_allocation_torture(void **state)
@@ -1056,7 +816,7 @@ static void test_allocation_torture(void **state)
     }
 }
 
-static int run_kind(enum io_kind kind)
+int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_echo),
@@ -1082,28 +842,7 @@ static int run_kind(enum io_kind kind)
         cmocka_unit_test(test_many_connections),
         cmocka_unit_test(test_buffers_exhausted),
         cmocka_unit_test(test_descriptors_exhausted),
-        cmocka_unit_test(test_timers_order),
-        cmocka_unit_test(test_timers_clear_and_move),
-        cmocka_unit_test(test_timers_periodic),
-        cmocka_unit_test(test_post_from_threads),
-        cmocka_unit_test(test_run_and_stop),
-        cmocka_unit_test(test_turn_hook_and_clocks),
         cmocka_unit_test(test_allocation_torture),
     };
-    kind_under_test = kind;
-    printf("---- %s ----\n", io_kind_name(kind));
-    return cmocka_run_group_tests_name(io_kind_name(kind), tests, NULL, NULL);
-}
-
-int main(void)
-{
-    const char *why = NULL;
-    int failed = run_kind(IO_KIND_EPOLL);
-
-    failed += run_kind(IO_KIND_SIM);
-    if (io_uring_available(&why))
-        failed += run_kind(IO_KIND_URING);
-    else
-        printf("SKIPPED: io_uring is not available here: %s\n", why);
-    return failed;
+    return io_suite_run(tests, ARRAY_LEN(tests));
 }

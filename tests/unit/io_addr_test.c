@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Addresses: what is written comes back, what is not an address is refused.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "io/io_private.h"
+
+static void test_round_trip(void **state)
+{
+    (void)state;
+    static const char *const TEXTS[][2] = {
+        {"127.0.0.1:80", "127.0.0.1"},
+        {"0.0.0.0:0", "0.0.0.0"},
+        {"255.255.255.255:65535", "255.255.255.255"},
+        {"[::1]:8080", "::1"},
+        {"[fe80::1:2]:1", "fe80::1:2"},
+        {"unix:/run/a b.sock", "unix:"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(TEXTS); i++) {
+        struct io_addr addr, resolved;
+        char text[IO_ADDR_TEXT_BYTES];
+        assert_int_equal(io_addr_parse(TEXTS[i][0], &addr), STATUS_OK);
+        io_addr_format(&addr, text);
+        assert_string_equal(text, TEXTS[i][0]);
+        io_addr_format_host(&addr, text);
+        assert_string_equal(text, TEXTS[i][1]);
+        assert_int_equal(io_addr_resolve(TEXTS[i][0], &resolved), STATUS_OK);
+        assert_memory_equal(&addr, &resolved, sizeof addr);
+    }
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    static const char *const TEXTS[] = {
+        "",         ":80",           "127.0.0.1",        "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1",
+        "1.2.3:80", "127.0.0.1:8 0", "127.0.0.1:080000", "name:80",    "::1:80",          "[::1]",
+        "[::1]80",  "[]:80",         "[127.0.0.1]:80",   "unix:",      "[::1:80",         "1.2.3.4:+5",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(TEXTS); i++) {
+        struct io_addr addr = {.len = 77};
+        assert_int_equal(io_addr_parse(TEXTS[i], &addr), STATUS_INVALID);
+        assert_int_equal(addr.len, 77);
+    }
+    char long_path[256] = "unix:/";
+    memset(long_path + 6, 'x', sizeof long_path - 7);
+    struct io_addr addr;
+    assert_int_equal(io_addr_parse(long_path, &addr), STATUS_INVALID);
+}
+
+static void test_resolve(void **state)
+{
+    (void)state;
+    struct io_addr addr;
+    char text[IO_ADDR_TEXT_BYTES];
+    assert_int_equal(io_addr_resolve("localhost:81", &addr), STATUS_OK);
+    io_addr_format(&addr, text);
+    assert_true(strcmp(text, "127.0.0.1:81") == 0 || strcmp(text, "[::1]:81") == 0);
+    assert_int_equal(io_addr_resolve("localhost", &addr), STATUS_INVALID);
+    assert_int_equal(io_addr_resolve("localhost:http", &addr), STATUS_INVALID);
+    assert_int_equal(io_addr_resolve("unix:", &addr), STATUS_INVALID);
+}
+
+static void test_reaches(void **state)
+{
+    (void)state;
+    struct io_addr any, one, other, port;
+    assert_int_equal(io_addr_parse("0.0.0.0:80", &any), STATUS_OK);
+    assert_int_equal(io_addr_parse("10.0.0.1:80", &one), STATUS_OK);
+    assert_int_equal(io_addr_parse("10.0.0.2:80", &other), STATUS_OK);
+    assert_int_equal(io_addr_parse("10.0.0.1:81", &port), STATUS_OK);
+    assert_true(io_addr_reaches(&one, &any));
+    assert_true(io_addr_reaches(&one, &one));
+    assert_false(io_addr_reaches(&one, &other));
+    assert_false(io_addr_reaches(&port, &one));
+    assert_false(io_addr_reaches(&port, &any));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_resolve),
+        cmocka_unit_test(test_reaches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs a suite of tests over every face of the loop. Included after cmocka.h.
+#pragma once
+
+#include <stdio.h>
+
+#include "io/loop.h"
+#include "io/sim.h"
+
+enum { WAIT_US = 20000, TURNS_MAX = 200000, SECOND_US = 1000000 };
+
+static enum io_kind kind_under_test;
+static struct io_sim *world;
+
+static inline struct io_loop *loop_make(uint32_t bufs_max)
+{
+    struct io_loop *loop = NULL;
+    if (kind_under_test == IO_KIND_SIM) {
+        struct io_sim_config config = {.seed = 11, .latency_us_min = 20, .latency_us_max = 200};
+        assert_int_equal(io_sim_create(&config, &world), STATUS_OK);
+        assert_int_equal(io_sim_loop_create(world, &loop), STATUS_OK);
+        return loop;
+    }
+    struct io_loop_config config = {.kind = kind_under_test, .bufs_max = bufs_max};
+    assert_int_equal(io_loop_create(&config, &loop), STATUS_OK);
+    assert_int_equal(io_loop_kind(loop), kind_under_test);
+    return loop;
+}
+
+static inline void loop_unmake(struct io_loop *loop)
+{
+    assert_int_equal(io_loop_stats(loop)->bufs_in_use, 0);
+    io_loop_destroy(loop);
+    io_sim_destroy(world);
+    world = NULL;
+}
+
+// Turns until *done is at least `count`; fails the test rather than hang.
+static inline void run_until(struct io_loop *loop, const uint64_t *done, uint64_t count)
+{
+    uint64_t start_us = io_loop_clock_us(loop);
+    for (int i = 0; i < TURNS_MAX && *done < count; i++) {
+        assert_int_equal(io_loop_turn(loop, WAIT_US), STATUS_OK);
+        assert_true(io_loop_clock_us(loop) - start_us < 20 * SECOND_US);
+    }
+    assert_true(*done >= count);
+}
+
+static inline void run_for(struct io_loop *loop, uint64_t duration_us)
+{
+    uint64_t until_us = io_loop_clock_us(loop) + duration_us;
+    while (io_loop_clock_us(loop) < until_us)
+        assert_int_equal(io_loop_turn(loop, until_us - io_loop_clock_us(loop)), STATUS_OK);
+}
+
+static inline int io_suite_run_kind(enum io_kind kind, const struct CMUnitTest *tests, size_t count)
+{
+    kind_under_test = kind;
+    printf("---- %s ----\n", io_kind_name(kind));
+    return _cmocka_run_group_tests(io_kind_name(kind), tests, count, NULL, NULL);
+}
+
+static inline int io_suite_run(const struct CMUnitTest *tests, size_t count)
+{
+    const char *why = NULL;
+    int failed = io_suite_run_kind(IO_KIND_EPOLL, tests, count);
+    failed += io_suite_run_kind(IO_KIND_SIM, tests, count);
+    if (io_uring_available(&why))
+        return failed + io_suite_run_kind(IO_KIND_URING, tests, count);
+    printf("SKIPPED: io_uring is not available here: %s\n", why);
+    return failed;
+}
