@@ -182,36 +182,35 @@ static bool reg_name_valid(struct slice text)
     return true;
 }
 
-static bool port_valid(struct slice digits)
+bool http_host_read(struct slice text, struct slice *host, uint16_t *port)
 {
-    unsigned port = 0;
-    for (size_t i = 0; i < digits.len; i++) {
-        port = port * 10 + (unsigned)(digits.data[i] - '0');
-        if (port > UINT16_MAX)
+    size_t colon = host_port_colon(text);
+    unsigned number = 0;
+    for (size_t i = colon + 1; i < text.len; i++) {
+        number = number * 10 + (unsigned)(text.data[i] - '0');
+        if (number > UINT16_MAX)
             return false;
     }
+    struct slice name = {text.data, colon};
+    bool bracketed = name.len > 2 && name.data[0] == '[' && name.data[name.len - 1] == ']';
+    if (bracketed ? !ipv6_valid((struct slice){name.data + 1, name.len - 2}) : !reg_name_valid(name))
+        return false;
+    *host = name;
+    *port = (uint16_t)number;
     return true;
 }
 
 bool http_host_valid(struct slice text)
 {
-    size_t colon = host_port_colon(text);
-    if (colon < text.len && !port_valid((struct slice){text.data + colon + 1, text.len - colon - 1}))
-        return false;
-    struct slice name = {text.data, colon};
-    if (name.len > 2 && name.data[0] == '[' && name.data[name.len - 1] == ']')
-        return ipv6_valid((struct slice){name.data + 1, name.len - 2});
-    return reg_name_valid(name);
+    struct slice host;
+    uint16_t port;
+    return http_host_read(text, &host, &port);
 }
 
 void http_host_split(struct slice text, struct slice *host, uint16_t *port)
 {
-    size_t colon = host_port_colon(text);
-    unsigned number = 0;
-    for (size_t i = colon + 1; i < text.len; i++)
-        number = number * 10 + (unsigned)(text.data[i] - '0');
-    *host = (struct slice){text.data, colon};
-    *port = (uint16_t)number;
+    bool valid = http_host_read(text, host, port);
+    CHECK(valid);
 }
 
 static bool cookie_in_value(struct slice rest, struct slice name, struct slice *value)

@@ -104,7 +104,9 @@ bool http_value_valid(struct slice text);
 // host [":" port], RFC 3986 3.2.2: reg-name, IPv4 or bracketed IPv6; no user info, port 0..65535. Empty is
 // not valid.
 bool http_host_valid(struct slice text);
-// Splits a valid host[:port]; brackets of IPv6 stay in *host. *port is 0 when none is given.
+// The same, and splits it; *host and *port stay untouched when it is not valid. http_host_split wants a valid
+// one: brackets of IPv6 stay in *host. *port is 0 when none is given.
+bool http_host_read(struct slice text, struct slice *host, uint16_t *port);
 void http_host_split(struct slice text, struct slice *host, uint16_t *port);
 
 // Next element of a comma-separated list (RFC 9110 5.6.1), blanks trimmed, empty elements skipped. Advances

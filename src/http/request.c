@@ -114,7 +114,7 @@ static enum http1_reject absolute_read(struct slice target, struct http1_request
         end++;
     out->form = HTTP1_TARGET_ABSOLUTE;
     out->authority = (struct slice){target.data + scheme, end - scheme};
-    if (!http_host_valid(out->authority))
+    if (!http_host_read(out->authority, &out->host, &out->port))
         return HTTP1_REJECT_TARGET;
     enum http1_reject why = path_read((struct slice){target.data + end, target.len - end}, out);
     if (out->path.len == 0)
@@ -172,11 +172,23 @@ static enum http1_reject host_read(struct http1_request *out, uint64_t repeated)
         return HTTP1_REJECT_HOST_REPEATED;
     if (field == NULL && out->version_minor > 0)
         return HTTP1_REJECT_HOST_MISSING;
-    if (field != NULL && !http_host_valid(field->value))
+    if (field == NULL) {
+        if (out->form != HTTP1_TARGET_ABSOLUTE) {
+            out->host = (struct slice){NULL, 0};
+            out->port = 0;
+        }
+        return HTTP1_REJECT_NONE;
+    }
+    struct slice host;
+    uint16_t port;
+    if (!http_host_read(field->value, &host, &port))
         return HTTP1_REJECT_HOST;
-    if (out->form != HTTP1_TARGET_ABSOLUTE)
-        out->authority = field != NULL ? field->value : (struct slice){NULL, 0};
-    http_host_split(out->authority, &out->host, &out->port);
+    // Beside an absolute target Host must be valid, and is then ignored.
+    if (out->form != HTTP1_TARGET_ABSOLUTE) {
+        out->authority = field->value;
+        out->host = host;
+        out->port = port;
+    }
     return HTTP1_REJECT_NONE;
 }
 
