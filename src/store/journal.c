@@ -355,9 +355,6 @@ void journal_close(struct journal *journal)
 enum status journal_begin(struct journal *journal, enum journal_sync sync, struct journal_problem *problem)
 {
     CHECK(journal->mode == JOURNAL_WRITE && !journal->in_transaction);
-#ifdef BUG_SYNC_OFF
-    sync = JOURNAL_SYNC_NORMAL;
-#endif
     if (!run_sql(journal,
                  sync == JOURNAL_SYNC_FULL ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL") ||
         !run_sql(journal, "BEGIN IMMEDIATE"))
