@@ -488,6 +488,9 @@ static void rollout_complete(struct rollout_spec *spec, const struct config_serv
 static void rollout_check(struct config_reader *reader, const struct config_node *node, uint32_t index)
 {
     struct rollout_spec *spec = &reader->config->rollouts[index].spec;
+    // Missing or no name: told already.
+    if (spec->service[0] == '\0')
+        return;
     const struct config_service *service = config_service_find(reader->config, spec->service);
     if (service == NULL) {
         service_unknown(reader, config_node_get(node, "service"), spec->service);
@@ -499,6 +502,8 @@ static void rollout_check(struct config_reader *reader, const struct config_node
                 reader, config_node_get(node, "service"),
                 "service '%s' is in rollout '%s' already; one rollout at a time may move its traffic",
                 spec->service, reader->config->rollouts[i].spec.name);
+    if (spec->to[0] == '\0' || service->version_count == 0)
+        return;
     if (config_version_find(service, spec->to) == NULL)
         version_unknown(reader, config_node_get(node, "to"), service, spec->to);
     else if (strcmp(spec->to, service->stable) == 0)
@@ -509,6 +514,16 @@ static void rollout_check(struct config_reader *reader, const struct config_node
     const char *why;
     if (reader->errors->count == 0 && rollout_spec_check(spec, &why) != STATUS_OK)
         config_error_at(reader, node, "rollout '%s' cannot run: %s", spec->name, why);
+}
+
+static void rollouts_check(struct config_reader *reader, const struct config_node *root)
+{
+    if (reader->config->service_count == 0)
+        return;
+    const struct config_node *rollouts = config_node_get(root, "rollouts");
+    const struct config_entry *entry = rollouts == NULL ? NULL : rollouts->first;
+    for (uint32_t i = 0; i < reader->config->rollout_count; i++, entry = entry->next)
+        rollout_check(reader, entry->value, i);
 }
 
 static bool total_fits(struct config_reader *reader, const struct config_node *services, const char *what,
@@ -539,13 +554,13 @@ static bool totals_check(struct config_reader *reader, const struct config_node 
 
 void config_cross_check(struct config_reader *reader, const struct config_node *root)
 {
+    // Rollouts name things, which can be told beside other errors; the rest rests on whole services.
+    rollouts_check(reader, root);
+    if (reader->errors->count > 0)
+        return;
     // Before what takes time in the square of them.
     if (!totals_check(reader, config_node_get(root, "services")))
         return;
     listen_check(reader, root);
     services_check(reader, config_node_get(root, "services"));
-    const struct config_node *rollouts = config_node_get(root, "rollouts");
-    const struct config_entry *entry = rollouts == NULL ? NULL : rollouts->first;
-    for (uint32_t i = 0; i < reader->config->rollout_count; i++, entry = entry->next)
-        rollout_check(reader, entry->value, i);
 }

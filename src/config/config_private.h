@@ -199,5 +199,5 @@ void config_unit_finish(struct config_reader *reader, const struct config_scope 
                         const struct config_node *node, void *target);
 void config_admin_finish(struct config_reader *reader, const struct config_scope *scope,
                          const struct config_node *node, void *target);
-// Everything that crosses sections; only useful when reading added no error.
+// Everything that crosses sections; when reading added errors, only what can still be told of rollouts.
 void config_cross_check(struct config_reader *reader, const struct config_node *root);

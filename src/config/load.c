@@ -243,7 +243,7 @@ static enum status tree_read(struct config_reader *reader)
         return STATUS_INVALID;
     struct config_scope scope = {.section = &config_root_section};
     config_section_read(reader, &scope, &config_root_section, root, reader->config);
-    if (!reader->no_memory && reader->errors->count == 0)
+    if (!reader->no_memory)
         config_cross_check(reader, root);
     if (reader->no_memory)
         return STATUS_NO_MEMORY;

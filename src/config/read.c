@@ -190,6 +190,18 @@ static void fallback_read(struct config_reader *reader, const struct config_word
     config_scalar_read(reader, word, &node, place);
 }
 
+// A mistyped word has been told; that the right one is missing would be told of the same letters.
+static bool is_mistyped(const struct config_section *section, const struct config_node *node,
+                        const char *word)
+{
+    const struct config_entry *entry = node->first;
+    for (uint32_t i = 0; node->kind == CONFIG_NODE_MAP && i < node->count; i++, entry = entry->next)
+        if (config_section_word(section, entry->key->text) == NULL &&
+            config_nearest(entry->key->text, &word, 1) != NULL)
+            return true;
+    return false;
+}
+
 static void word_omitted(struct config_reader *reader, const struct config_scope *scope,
                          const struct config_word *word, const struct config_node *node, void *target)
 {
@@ -199,6 +211,8 @@ static void word_omitted(struct config_reader *reader, const struct config_scope
         return;
     }
     if (word->required && node != NULL) {
+        if (is_mistyped(scope->section, node, word->word))
+            return;
         char message[CONFIG_MESSAGE_BYTES];
         struct text text = text_over(message, sizeof message);
         config_scope_write(scope, &text);

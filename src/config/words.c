@@ -372,24 +372,27 @@ void config_words_write(struct text *text)
 {
     struct sections sections = {.count = 0};
     sections_gather(&config_root_section, &sections);
-    text_add(text, SLICE("# Configuration\n\n<!-- Generated from src/config/table.c; a test compares. -->\n\n"
-                         "One YAML file, or a directory whose `*.yaml` files are read together. "
-                         "`examples/minimal.yaml` is the\n"
-                         "least that works, `examples/full.yaml` shows every word. `docs/sluice.schema.json` "
-                         "lets an editor\n"
-                         "complete and check while you type.\n\n"
-                         "- A **duration** is written with its unit: `500ms`, `30s`, `10m`, `1h30m`, `7d`.\n"
-                         "- A **share** is written with its percent sign: `5%`, `0.1%`; not finer than "
-                         "`0.001%` where it is traffic.\n"
-                         "- A **size** is written with its unit: `512B`, `64KiB`, `64MiB`, `1GiB`.\n"
-                         "- A **name** has 1 to 63 letters, digits, dots, underscores or hyphens.\n"
-                         "- An **address** is `10.0.0.1:9001`, `[::1]:9001` or `unix:/run/app.sock`; "
-                         "endpoints may also be "
-                         "`name:9001`.\n"
-                         "- Every word may stand once. Aliases (`*name`) work; tags, merge keys and second "
-                         "documents do not.\n"
-                         "- What is wrong is told with file, line and column, all of it at once; a bad file "
-                         "changes nothing.\n"));
+    text_add(
+        text,
+        SLICE(
+            "# Configuration\n\n<!-- Generated from src/config/table.c; a test compares. -->\n\n"
+            "One YAML file, or a directory whose `*.yaml` files are read together. "
+            "`examples/minimal.yaml` is the\n"
+            "least that works, `examples/full.yaml` shows every word. `docs/sluice.schema.json` "
+            "lets an editor\n"
+            "complete and check while you type.\n\n"
+            "- A **duration** is written with its unit: `500ms`, `30s`, `10m`, `1h30m`, `7d`.\n"
+            "- A **share** is written with its percent sign: `5%`, `0.1%`; not finer than "
+            "`0.001%` where it is traffic.\n"
+            "- A **size** is written with its unit: `512B`, `64KiB`, `64MiB`, `1GiB`.\n"
+            "- A **name** has 1 to 63 letters, digits, dots, underscores or hyphens.\n"
+            "- An **address** is `10.0.0.1:9001`, `[::1]:9001` or `unix:/run/app.sock`; "
+            "endpoints may also be "
+            "`name:9001`.\n"
+            "- Every word may stand once. Aliases (`*name`) work; tags, merge keys and second "
+            "documents do not.\n"
+            "- What is wrong is told with file, line and column, as much of it at once as can be; a bad file "
+            "changes nothing.\n"));
     for (size_t i = 0; i < sections.count; i++)
         words_section(sections.items[i], &sections, text);
     words_later(&sections, text);

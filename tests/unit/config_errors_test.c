@@ -62,6 +62,8 @@ static const struct mistake mistakes[] = {
     {LISTEN SERVICES "banana: 1\n", 5, 1, "unknown word 'banana' in the file; known: workers, io"},
     {ROLLOUT "    checks: {errors: {wors: 2}}\n", 9, 23,
      "unknown word 'wors' in checks.errors of checks of rollout 'r'; did you mean 'worse'?"},
+    {"listen: [{adress: 0.0.0.0:80}]\n" SERVICES, 1, 11,
+     "unknown word 'adress' in listener; did you mean 'address'?"},
     {LISTEN, 1, 1, "the file lacks the word 'services'"},
     {SERVICES, 1, 1, "the file lacks the word 'listen'"},
     {LISTEN "services: {a: {}}\n", 2, 15, "service 'a' lacks the word 'versions'"},
@@ -314,6 +316,20 @@ static void fill_and_try(size_t bytes, const char *head, const char *repeated, c
     heap_free(yaml);
 }
 
+static void test_names_are_told_beside_other_errors(void **state)
+{
+    (void)state;
+    static const char yaml[] = LISTEN SERVICES "workers: none\nrollouts:\n  r: {service: shpo, to: v2}\n"
+                                               "  q: {service: cart, to: v9}\n  p: {to: v2}\n";
+    struct config *config = NULL;
+    assert_int_equal(config_load_text("t", slice_of(yaml), &config, &errors), STATUS_INVALID);
+    assert_int_equal(errors.count, 4);
+    assert_int_equal(errors.items[1].position.line, 7);
+    assert_non_null(strstr(errors.items[1].message, "did you mean 'shop'?"));
+    assert_non_null(strstr(errors.items[2].message, "service 'cart' has no version 'v9'"));
+    assert_non_null(strstr(errors.items[3].message, "rollout 'p' lacks the word 'service'"));
+}
+
 static void test_totals(void **state)
 {
     (void)state;
@@ -357,6 +373,7 @@ int main(void)
         cmocka_unit_test(test_report),
         cmocka_unit_test(test_long_lines_are_cut),
         cmocka_unit_test(test_alias_bomb),
+        cmocka_unit_test(test_names_are_told_beside_other_errors),
         cmocka_unit_test(test_totals),
         cmocka_unit_test(test_bounds),
     };
