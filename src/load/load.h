@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Open-loop load: requests leave on a schedule, whatever the server does, and latency counts from the scheduled
-// moment, so that a stall shows in full (no coordinated omission). Runs on any loop, simulated ones included.
+// Open-loop load: requests leave on a schedule, whatever the server does, and latency counts from the
+// scheduled moment, so that a stall shows in full (no coordinated omission). Runs on any loop, simulated ones
+// included.
 #pragma once
 
 #include <stdbool.h>
@@ -12,7 +13,7 @@
 
 enum {
     LOAD_CONNECTIONS_DEFAULT = 512,
-    LOAD_QUEUE_MAX = 65536,   // requests that wait for a connection; beyond it they fail as `shed`
+    LOAD_QUEUE_MAX = 65536, // requests that wait for a connection; beyond it they fail as `shed`
     LOAD_VERSIONS_MAX = 8,
     LOAD_NAME_BYTES = 64,
     LOAD_REQUESTS_MAX = 1 << 20,
@@ -34,28 +35,28 @@ struct load_header {
 
 struct load_config {
     struct io_addr to;
-    const char *host;                     // Host field; NULL: the address
-    const struct load_request *requests;  // borrowed for the run; NULL: GET /
+    const char *host;                    // Host field; NULL: the address
+    const struct load_request *requests; // borrowed for the run; NULL: GET /
     uint32_t request_count;
-    const struct load_header *headers;    // sent with every request; borrowed for the run
+    const struct load_header *headers; // sent with every request; borrowed for the run
     uint32_t header_count;
-    double rate;                          // requests per second
-    double rate_end;                      // grows or falls to this over the run; 0: constant
-    bool poisson;                         // random gaps instead of equal ones
+    double rate;     // requests per second
+    double rate_end; // grows or falls to this over the run; 0: constant
+    bool poisson;    // random gaps instead of equal ones
     uint64_t duration_us;
-    uint64_t timeout_us;                  // of one request from its scheduled moment; 0: 30 s
-    uint32_t connections_max;             // 0: LOAD_CONNECTIONS_DEFAULT
-    const char *version_header;           // names who answered; NULL: "x-version"
+    uint64_t timeout_us;        // of one request from its scheduled moment; 0: 30 s
+    uint32_t connections_max;   // 0: LOAD_CONNECTIONS_DEFAULT
+    const char *version_header; // names who answered; NULL: "x-version"
     uint64_t seed;
 };
 
 enum load_failure {
     LOAD_FAILED_CONNECT,
-    LOAD_FAILED_RESET,     // connection ended within an answer, or before it twice
+    LOAD_FAILED_RESET, // connection ended within an answer, or before it twice
     LOAD_FAILED_TIMEOUT,
-    LOAD_FAILED_FRAMING,   // the answer was no HTTP
-    LOAD_FAILED_SHED,      // no place left to wait
-    LOAD_FAILED_STATUS,    // answered with 5xx
+    LOAD_FAILED_FRAMING, // the answer was no HTTP
+    LOAD_FAILED_SHED,    // no place left to wait
+    LOAD_FAILED_STATUS,  // answered with 5xx
     LOAD_FAILURES
 };
 const char *load_failure_name(enum load_failure failure);
@@ -74,7 +75,7 @@ struct load_totals {
     uint64_t failures[LOAD_FAILURES];
     uint64_t status[6]; // answers by first digit; [0] unused
     uint64_t pending;
-    uint64_t retried;   // sent again because a reused connection ended before any byte came
+    uint64_t retried; // sent again because a reused connection ended before any byte came
     uint64_t connections_opened;
     uint64_t bytes_received;
     uint64_t behind_us_max; // how far the generator itself was behind its schedule, at worst
@@ -109,7 +110,7 @@ struct load_log {
     char *storage;
 };
 
-// Reads lines like: 1.2.3.4 - - [time] "GET /path HTTP/1.1" 200 123 "referer" "agent". The client's address becomes
-// the session. STATUS_INVALID when no line could be used.
+// Reads lines like: 1.2.3.4 - - [time] "GET /path HTTP/1.1" 200 123 "referer" "agent". The client's address
+// becomes the session. STATUS_INVALID when no line could be used.
 MUST_USE enum status load_log_parse(struct slice text, struct load_log *log);
 void load_log_free(struct load_log *log);

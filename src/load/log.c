@@ -49,7 +49,8 @@ static bool split_line(struct slice line, struct fields *out)
 
 static bool method_is_safe(struct slice method)
 {
-    return slice_equal(method, SLICE("GET")) || slice_equal(method, SLICE("HEAD")) || slice_equal(method, SLICE("OPTIONS"));
+    return slice_equal(method, SLICE("GET")) || slice_equal(method, SLICE("HEAD")) ||
+           slice_equal(method, SLICE("OPTIONS"));
 }
 
 static bool is_visible(struct slice text, bool blanks)
@@ -66,7 +67,8 @@ static bool target_is_sound(struct slice target)
 {
     // Characters that no path may hold unescaped (RFC 3986 section 2); a strict proxy refuses some of them.
     static const char FORBIDDEN[] = "\"<>\\^`{|}#";
-    if (target.len == 0 || target.len > LOAD_PATH_BYTES_MAX || target.data[0] != '/' || !is_visible(target, false))
+    if (target.len == 0 || target.len > LOAD_PATH_BYTES_MAX || target.data[0] != '/' ||
+        !is_visible(target, false))
         return false;
     for (size_t i = 0; i < target.len; i++)
         if (strchr(FORBIDDEN, target.data[i]) != NULL)
@@ -120,7 +122,8 @@ enum status load_log_parse(struct slice text, struct load_log *out)
     struct load_log log = {0};
     uint32_t lines = count_lines(text);
     log.requests = heap_alloc(lines, sizeof *log.requests);
-    // Each line's four strings with their NULs fit in its own length: the quotes and blanks between them are more.
+    // Each line's four strings with their NULs fit in its own length: the quotes and blanks between them are
+    // more.
     log.storage = heap_alloc(text.len + 8, 1);
     if (log.requests == NULL || log.storage == NULL) {
         load_log_free(&log);

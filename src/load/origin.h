@@ -16,13 +16,13 @@ enum load_origin_behaviour {
 };
 
 struct load_origin_options {
-    const char *version;      // sent as X-Version; borrowed as long as the origin lives
-    uint32_t latency_us;      // median of a lognormal delay; 0: at once
-    double latency_sigma;     // of its logarithm
-    double tail_share;        // of requests whose delay is multiplied
+    const char *version;  // sent as X-Version; borrowed as long as the origin lives
+    uint32_t latency_us;  // median of a lognormal delay; 0: at once
+    double latency_sigma; // of its logarithm
+    double tail_share;    // of requests whose delay is multiplied
     double tail_factor;
-    double error_share;       // of requests answered 500
-    uint32_t body_bytes;      // of a good answer, at most 16 KiB
+    double error_share;  // of requests answered 500
+    uint32_t body_bytes; // of a good answer, at most 16 KiB
     enum load_origin_behaviour behaviour;
     uint64_t seed;
 };
@@ -31,9 +31,9 @@ struct load_origin_counts {
     uint64_t connections;
     uint64_t requests;
     uint64_t answers;
-    uint64_t errors; // of the answers, 500s
-    uint64_t refused; // connections beyond the limit, or refused on purpose
-    uint64_t malformed; // requests that were no HTTP
+    uint64_t errors;          // of the answers, 500s
+    uint64_t refused;         // connections beyond the limit, or refused on purpose
+    uint64_t malformed;       // requests that were no HTTP
     uint64_t last_request_us; // loop time of the newest request
 };
 
@@ -43,7 +43,8 @@ struct load_origin;
 
 // Listens on addr (port 0: any). STATUS_IN_USE and the like from the listener, NO_MEMORY.
 MUST_USE enum status load_origin_create(struct io_loop *loop, const struct io_addr *addr,
-                                        const struct load_origin_options *options, struct load_origin **origin);
+                                        const struct load_origin_options *options,
+                                        struct load_origin **origin);
 void load_origin_addr(const struct load_origin *origin, struct io_addr *addr);
 // On the loop's own thread only.
 void load_origin_set(struct load_origin *origin, const struct load_origin_options *options);
