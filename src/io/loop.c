@@ -151,6 +151,9 @@ static void retry_starved(struct io_timer *timer)
 // While the limit is not reached it was the heap that refused, and nobody may be left to put a buffer back.
 static void run_starved(struct io_loop *loop)
 {
+#ifdef BUG_IO_STARVED_FOR_EVER
+    return;
+#endif
     if (loop->bufs_free != NULL)
         feed_starved(loop);
     else if (loop->bufs_allocated < loop->bufs_max && !io_timer_is_set(&loop->starved_retry))
@@ -593,6 +596,10 @@ void io_stream_retire(struct io_stream *stream)
 {
     struct io_loop *loop = stream->loop;
     io_stream_drop_queue(stream);
+#ifdef BUG_IO_CLOSED_FROM_WITHIN
+    stream->ops->on_closed(stream);
+    return;
+#endif
     list_push_back(&loop->closing, &stream->link);
 }
 

@@ -184,6 +184,10 @@ static void epoll_on_stream(struct io_stream *stream, uint32_t events)
         stream->flags |= IO_STREAM_EOF | IO_STREAM_READABLE;
     if (events & EPOLLIN)
         stream->flags |= IO_STREAM_READABLE;
+#ifdef BUG_IO_END_BEFORE_DATA
+    if (events & EPOLLRDHUP)
+        io_stream_tell_closed_by_peer(stream);
+#endif
     if ((events & EPOLLOUT) && (stream->flags & IO_STREAM_WRITABLE) == 0) {
         stream->flags |= IO_STREAM_WRITABLE;
         io_stream_mark_dirty(stream);
@@ -361,8 +365,11 @@ static void epoll_listener_close(struct io_listener *listener)
     struct io_epoll *epoll = epoll_of(listener->loop);
     close(listener->handle);
     for (int i = 0; i < epoll->events_count; i++)
-        if (epoll->events[i].data.u64 == listener_reference(listener))
+        if (epoll->events[i].data.u64 == listener_reference(listener)) {
+#ifndef BUG_IO_STALE_EVENT
             epoll->events[i].data.u64 = 0;
+#endif
+        }
 }
 
 // ---- the loop ----

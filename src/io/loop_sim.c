@@ -193,8 +193,10 @@ static void end_send(struct sim_end *end, struct sim_event event, uint64_t extra
     if (end->peer == NULL)
         return;
     uint64_t arrival_us = sim->now_us + draw_latency(sim) + extra_us;
+#ifndef BUG_IO_SIM_OVERTAKING
     if (arrival_us <= end->last_arrival_us)
         arrival_us = end->last_arrival_us + 1;
+#endif
     end->last_arrival_us = arrival_us;
     event.time_us = arrival_us;
     event.end = end->peer;
@@ -219,7 +221,11 @@ static uint32_t end_send_segment(struct sim_end *end, const struct io_buf *buf)
     len = len < room ? len : room;
     uint64_t extra_us = 0;
     if (fault_hits(&sim->rng_stall, sim->config.stall_ppm, &sim->faults.stalls))
+#ifdef BUG_IO_SIM_SHARED_NUMBERS
+        extra_us = rng_below(&sim->rng_latency, sim->config.stall_us_max + 1);
+#else
         extra_us = rng_below(&sim->rng_stall, sim->config.stall_us_max + 1);
+#endif
     if (fault_hits(&sim->rng_reset, sim->config.reset_ppm, &sim->faults.resets)) {
         end_reset_both(end);
         return 0;

@@ -154,6 +154,12 @@ bool io_socket_accept_error_passes(int error_number)
 void io_socket_shed(struct io_listener *listener, int error_number)
 {
     struct io_loop *loop = listener->loop;
+#ifdef BUG_IO_LEFT_HANGING
+    loop->stats.accept_failures++;
+    io_listener_pause(listener);
+    io_listener_tell_failure(listener, status_of_errno(error_number));
+    return;
+#endif
     for (int i = 0; i < IO_ACCEPT_BATCH && loop->reserve_fd >= 0; i++) {
         close(loop->reserve_fd);
         int fd = accept4(listener->handle, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);

@@ -76,6 +76,10 @@ static void wheel_expire_slot(struct io_wheel *wheel, unsigned level, unsigned s
     while (!list_empty(&moved)) {
         struct io_timer *timer = CONTAINER_OF(moved.next, struct io_timer, link);
         list_remove(&timer->link);
+#ifdef BUG_IO_WHEEL_NO_CASCADE
+        list_push_back(&wheel->due, &timer->link);
+        continue;
+#endif
         io_wheel_insert(wheel, timer);
     }
 }
