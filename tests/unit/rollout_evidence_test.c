@@ -1,0 +1,528 @@
+// SPDX-License-Identifier: Apache-2.0
+// rollout: whole rollouts against a seeded service. Good versions stay, bad ones leave, and each trap of
+// docs/DECISIONS.md has a case that fails without its guard.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "rollout_sim.h"
+
+static void spec_of_errors(struct rollout_spec *spec)
+{
+    static const uint32_t percents[] = {50};
+    sim_spec(spec, percents, 1, 3600000, 0);
+    spec->latency.on = false;
+}
+
+static struct rollout_view view_of(const struct sim *sim)
+{
+    static struct rollout_view view;
+    rollout_view_get(sim->rollout, &view);
+    return view;
+}
+
+// ---- null and power ----
+
+static void test_a_good_version_is_seldom_taken_back(void **state)
+{
+    (void)state;
+    static const uint32_t percents[] = {5, 20, 50};
+    enum { ROLLOUTS = 150, TICKS = 200 };
+    int back = 0;
+    for (int i = 0; i < ROLLOUTS; i++) {
+        struct rollout_spec spec;
+        sim_spec(&spec, percents, 3, 6000, 0);
+        spec.undecided = ROLLOUT_UNDECIDED_PROCEED;
+        for (uint32_t k = 0; k < 3; k++)
+            spec.stages[k].horizon_ms = 6500;
+        struct sim *sim = sim_create(&spec, 1000 + (uint64_t)i, 60);
+        sim->arms[ROLLOUT_ARM_STABLE].error_rate = 0.05;
+        sim->arms[ROLLOUT_ARM_CANARY].error_rate = 0.05;
+        sim_start(sim);
+        back += sim_until(sim, sim_back, TICKS);
+        sim_destroy(sim);
+    }
+    // At most 1 % in truth: 1.5 expected, three standard errors are 3.7.
+    if (back > 5)
+        fail_msg("%d of %d good versions were taken back", back, ROLLOUTS);
+}
+
+static void test_a_bad_version_leaves_soon(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    static const uint32_t percents[] = {10, 50, 100};
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        sim_spec(&spec, percents, 3, 30000, 0);
+        struct sim *sim = sim_create(&spec, seed, 100);
+        sim->arms[ROLLOUT_ARM_STABLE].error_rate = 0.001;
+        sim->arms[ROLLOUT_ARM_CANARY].error_rate = 0.5;
+        sim_start(sim);
+        assert_true(sim_until(sim, sim_back, 20));
+        assert_int_equal(sim->effects.verdict.outcome, ROLLOUT_OUTCOME_ROLLED_BACK);
+        assert_string_equal(sim->effects.verdict.check, "errors");
+        assert_true(sim->effects.verdict.ratio_low > 1.0);
+        assert_int_equal(sim->effects.weight, 0);
+        assert_true(sim->effects.publish);
+        sim_destroy(sim);
+    }
+}
+
+static void test_a_slow_version_leaves(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    static const uint32_t percents[] = {50};
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        sim_spec(&spec, percents, 1, 600000, 0);
+        struct sim *sim = sim_create(&spec, seed, 100);
+        sim->arms[ROLLOUT_ARM_CANARY].slowdown = 1.5;
+        sim_start(sim);
+        assert_true(sim_until(sim, sim_back, 100));
+        assert_memory_equal(sim->effects.verdict.check, "latency", 7);
+        sim_destroy(sim);
+    }
+}
+
+static void test_a_version_that_answers_less_leaves(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    static const uint32_t percents[] = {50};
+    sim_spec(&spec, percents, 1, 600000, 0);
+    spec.throughput = (struct rollout_check_throughput){.on = true, .share = 0.3, .margin = 1.1};
+    struct sim *sim = sim_create(&spec, 3, 100);
+    sim->arms[ROLLOUT_ARM_CANARY].lost = 0.5;
+    sim_start(sim);
+    assert_true(sim_until(sim, sim_back, 60));
+    assert_string_equal(sim->effects.verdict.check, "throughput");
+    assert_true(sim->effects.verdict.ratio_low < 1.0);
+    sim_destroy(sim);
+}
+
+static void test_a_good_version_arrives(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    static const uint32_t percents[] = {10, 50, 100};
+    sim_spec(&spec, percents, 3, 2000, 5000);
+    spec.throughput = (struct rollout_check_throughput){.on = true, .share = 0.3, .margin = 1.1};
+    struct sim *sim = sim_create(&spec, 7, 200);
+    sim_start(sim);
+    assert_true(sim_until(sim, sim_end, 2000));
+    assert_int_equal(sim->effects.to, ROLLOUT_COMPLETED);
+    assert_int_equal(sim->effects.weight, ROLLOUT_WEIGHT_FULL);
+    struct rollout_view view = view_of(sim);
+    assert_int_equal(view.spans_ignored, 0);
+    assert_int_equal(view.routed[ROLLOUT_ARM_STABLE] + view.routed[ROLLOUT_ARM_CANARY], sim->requests);
+    sim_destroy(sim);
+}
+
+// A canary that is 3 times worse than R1 allows must not be promoted by chance more than beta says.
+static void test_a_worse_version_is_not_promoted(void **state)
+{
+    (void)state;
+    int promoted = 0;
+    for (uint64_t seed = 0; seed < 40; seed++) {
+        struct rollout_spec spec;
+        spec_of_errors(&spec);
+        spec.stages[0].min_ms = 1000;
+        spec.errors.worse = 100; // no rollback here
+        spec.errors.margin = 1.25;
+        struct sim *sim = sim_create(&spec, 40 + seed, 100);
+        sim->arms[ROLLOUT_ARM_STABLE].error_rate = 0.10;
+        sim->arms[ROLLOUT_ARM_CANARY].error_rate = 0.13;
+        sim_start(sim);
+        promoted += sim_until(sim, 1u << ROLLOUT_COMPLETED, 150);
+        sim_destroy(sim);
+    }
+    if (promoted > 6)
+        fail_msg("%d of 40 promoted, beta is 5 %%", promoted);
+}
+
+// ---- traps ----
+
+// Equal error rates; the canary's errors are known at once, the baseline's after 15 s.
+static void test_completion_order_does_not_alarm(void **state)
+{
+    (void)state;
+    int back = 0;
+    for (uint64_t seed = 0; seed < 8; seed++) {
+        struct rollout_spec spec;
+        spec_of_errors(&spec);
+        struct sim *sim = sim_create(&spec, 500 + seed, 40);
+        sim->arms[ROLLOUT_ARM_STABLE] =
+            (struct sim_arm){.error_rate = 0.05, .error_delay = 5, .slowdown = 1.0};
+        sim->arms[ROLLOUT_ARM_CANARY] =
+            (struct sim_arm){.error_rate = 0.05, .error_delay = 0, .slowdown = 1.0};
+        sim_start(sim);
+        back += sim_until(sim, sim_back, 250);
+        sim_destroy(sim);
+    }
+    assert_int_equal(back, 0);
+}
+
+// The mirror image: a canary that hangs is not promoted on the answers it did give.
+static void test_pending_canary_requests_are_not_good(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_of_errors(&spec);
+    spec.stages[0].min_ms = 0;
+    struct sim *sim = sim_create(&spec, 77, 100);
+    sim->arms[ROLLOUT_ARM_STABLE] = (struct sim_arm){.error_rate = 0.05, .error_delay = 0, .slowdown = 1.0};
+    sim->arms[ROLLOUT_ARM_CANARY] = (struct sim_arm){.error_rate = 0.30, .error_delay = 5, .slowdown = 1.0};
+    sim_start(sim);
+    assert_false(sim_until(sim, 1u << ROLLOUT_COMPLETED, 140));
+    // And when its time-outs come, it leaves.
+    assert_true(sim_until(sim, sim_back, 60));
+    sim_destroy(sim);
+}
+
+// A canary that hangs beyond the deadline without any outcome is as bad as one that fails.
+static void test_a_hanging_version_leaves_at_the_deadline(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_of_errors(&spec);
+    spec.deadline_ms = 2000;
+    struct sim *sim = sim_create(&spec, 78, 100);
+    sim->arms[ROLLOUT_ARM_CANARY] = (struct sim_arm){.error_rate = 0.9, .error_delay = 5, .slowdown = 1.0};
+    sim_start(sim);
+    assert_true(sim_until(sim, sim_back, 30));
+    sim_destroy(sim);
+}
+
+// The base rate falls while the weight rises: in totals the canary looks much better or much worse than it
+// is.
+static void test_a_ramp_under_a_drifting_rate_does_not_alarm(void **state)
+{
+    (void)state;
+    static const uint32_t percents[] = {1, 50, 90};
+    int back = 0;
+    for (uint64_t seed = 0; seed < 10; seed++) {
+        struct rollout_spec spec;
+        sim_spec(&spec, percents, 3, 5000, 0);
+        spec.latency.on = false;
+        spec.undecided = ROLLOUT_UNDECIDED_PROCEED;
+        for (int k = 0; k < 3; k++)
+            spec.stages[k].horizon_ms = 5000;
+        struct sim *sim = sim_create(&spec, 900 + seed, 100);
+        sim_start(sim);
+        for (int tick = 0; tick < 150; tick++) {
+            double rate = sim->weight <= 1000 ? 0.01 : 0.20; // both arms alike
+            sim->arms[ROLLOUT_ARM_STABLE].error_rate = rate;
+            sim->arms[ROLLOUT_ARM_CANARY].error_rate = rate;
+            sim_tick(sim);
+            if ((sim_back & (1u << sim->effects.to)) != 0) {
+                back++;
+                break;
+            }
+        }
+        sim_destroy(sim);
+    }
+    assert_int_equal(back, 0);
+}
+
+// ---- hand-made spans ----
+
+struct hand {
+    struct rollout *rollout;
+    struct rollout_effects effects;
+    uint64_t tick;
+    int64_t time_ms;
+};
+
+static void hand_begin(struct hand *hand, const struct rollout_spec *spec)
+{
+    *hand = (struct hand){.rollout = malloc(rollout_size()), .time_ms = 1760000000000};
+    CHECK(hand->rollout != NULL);
+    rollout_init(hand->rollout);
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_SPEC, .time_ms = hand->time_ms, .spec = spec};
+    rollout_step(hand->rollout, &input, &hand->effects);
+    assert_int_equal(hand->effects.refused, STATUS_OK);
+    input = (struct rollout_input){.kind = ROLLOUT_INPUT_COMMAND, .time_ms = hand->time_ms};
+    rollout_step(hand->rollout, &input, &hand->effects);
+    assert_int_equal(hand->effects.refused, STATUS_OK);
+}
+
+static void hand_tick(struct hand *hand, const struct rollout_span_delta *spans, uint32_t count)
+{
+    hand->time_ms += ROLLOUT_TICK_MS;
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_TICK, .time_ms = hand->time_ms};
+    input.tick.tick = ++hand->tick;
+    input.tick.spans = spans;
+    input.tick.span_count = count;
+    rollout_step(hand->rollout, &input, &hand->effects);
+}
+
+static struct rollout_span_delta hand_span(const struct hand *hand, uint32_t weight, uint32_t stable,
+                                           uint32_t stable_errors, uint32_t canary, uint32_t canary_errors)
+{
+    struct rollout_span_delta delta = {.tick = hand->tick, .table = 1, .weight = weight};
+    delta.arms[ROLLOUT_ARM_STABLE] = (struct rollout_counts){.routed = stable,
+                                                             .completed = stable,
+                                                             .errors = stable_errors,
+                                                             .error_events = stable_errors,
+                                                             .good = stable - stable_errors,
+                                                             .units = stable};
+    delta.arms[ROLLOUT_ARM_CANARY] = (struct rollout_counts){.routed = canary,
+                                                             .completed = canary,
+                                                             .errors = canary_errors,
+                                                             .error_events = canary_errors,
+                                                             .good = canary - canary_errors,
+                                                             .units = canary};
+    return delta;
+}
+
+static void hand_end(struct hand *hand)
+{
+    free(hand->rollout);
+}
+
+// Heavy users sit on the canary: it gets three times its share of the requests, with the same error rate.
+static void test_heavy_users_under_keyed_assignment_do_not_alarm(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_of_errors(&spec);
+    spec.keyed = true;
+    struct hand hand;
+    hand_begin(&hand, &spec);
+    struct rng rng;
+    rng_init(&rng, 5);
+    for (int i = 0; i < 300; i++) {
+        struct rollout_span_delta delta = hand_span(&hand, 50000, 50, 0, 150, 0);
+        for (int r = 0; r < 200; r++)
+            if (rng_double(&rng) < 0.05) {
+                struct rollout_counts *counts = &delta.arms[r < 50 ? ROLLOUT_ARM_STABLE : ROLLOUT_ARM_CANARY];
+                counts->errors++;
+                counts->error_events++;
+            }
+        delta.arms[ROLLOUT_ARM_STABLE].units = 1; // users are spread evenly
+        delta.arms[ROLLOUT_ARM_CANARY].units = 1;
+        hand_tick(&hand, &delta, 1);
+        assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
+    }
+    hand_end(&hand);
+}
+
+static void test_a_broken_assignment_blocks_every_verdict(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_of_errors(&spec);
+    spec.stages[0].min_ms = 0;
+    struct hand hand;
+    hand_begin(&hand, &spec);
+    int blocked = 0;
+    for (int i = 0; i < 200; i++) {
+        // Twice as many as the weight says, and every canary request fails.
+        struct rollout_span_delta delta = hand_span(&hand, 50000, 5, 0, 10, i > 50 ? 10 : 0);
+        hand_tick(&hand, &delta, 1);
+        assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
+        if (hand.effects.has_verdict) {
+            assert_int_equal(hand.effects.verdict.outcome, ROLLOUT_OUTCOME_BLOCKED);
+            assert_string_equal(hand.effects.verdict.check, "sample ratio");
+            blocked++;
+        }
+    }
+    assert_int_equal(blocked, 1);
+    hand_end(&hand);
+}
+
+// The process dies while slow baseline failures are in flight: what it knew by then must not look like proof.
+static void test_a_restart_does_not_credit_the_slow_failures(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_of_errors(&spec);
+    struct hand hand;
+    hand_begin(&hand, &spec);
+    for (int i = 0; i < 100; i++) {
+        struct rollout_span_delta delta = hand_span(&hand, 50000, 100, 0, 100, 3);
+        delta.arms[ROLLOUT_ARM_STABLE].completed -= 3; // will be time-outs
+        delta.arms[ROLLOUT_ARM_STABLE].good -= 3;
+        hand_tick(&hand, &delta, 1);
+        assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
+    }
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_RESUMED, .time_ms = hand.time_ms};
+    rollout_step(hand.rollout, &input, &hand.effects);
+    assert_true(hand.effects.publish);
+    assert_int_equal(hand.effects.weight, 50000);
+    hand.tick = 0;
+    hand_tick(&hand, NULL, 0);
+    assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
+    // Ticks count from zero again and evidence goes on.
+    for (int i = 0; i < 5 && hand.effects.to == ROLLOUT_SHIFTING; i++) {
+        struct rollout_span_delta delta = hand_span(&hand, 50000, 100, 0, 100, 80);
+        hand_tick(&hand, &delta, 1);
+    }
+    assert_int_equal(hand.effects.to, ROLLOUT_ROLLING_BACK);
+    hand_end(&hand);
+}
+
+static void test_the_warm_up_counts_errors_only(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    static const uint32_t percents[] = {50};
+    sim_spec(&spec, percents, 1, 600000, 0);
+    spec.warmup_ms = 5000;
+    struct sim *sim = sim_create(&spec, 11, 100);
+    sim->arms[ROLLOUT_ARM_CANARY].slowdown = 3.0;
+    sim_start(sim);
+    assert_false(sim_until(sim, sim_back, 45));
+    assert_true(sim_until(sim, sim_back, 60));
+    sim_destroy(sim);
+    sim = sim_create(&spec, 11, 100);
+    sim->arms[ROLLOUT_ARM_CANARY].error_rate = 0.5;
+    sim_start(sim);
+    assert_true(sim_until(sim, sim_back, 20));
+    sim_destroy(sim);
+}
+
+static void test_the_soak_catches_what_only_full_load_shows(void **state)
+{
+    (void)state;
+    static const uint32_t percents[] = {50, 100};
+    struct rollout_spec spec;
+    sim_spec(&spec, percents, 2, 1000, 60000);
+    spec.errors.negligible = 0.01;
+    struct sim *sim = sim_create(&spec, 21, 200);
+    sim->arms[ROLLOUT_ARM_STABLE].error_rate = 0.002;
+    sim->arms[ROLLOUT_ARM_CANARY].error_rate = 0.002;
+    sim_start(sim);
+    assert_true(sim_until(sim, 1u << ROLLOUT_SOAKING, 3000));
+    assert_false(sim_until(sim, sim_back, 100));
+    sim->arms[ROLLOUT_ARM_CANARY].error_rate = 0.10;
+    assert_true(sim_until(sim, sim_back, 60));
+    assert_string_equal(sim->effects.verdict.check, "errors");
+    assert_true(strstr(sim->effects.verdict.text, "in the soak at 100 %") != NULL);
+    sim_destroy(sim);
+}
+
+static void test_a_long_soak_of_a_good_version_stays_quiet(void **state)
+{
+    (void)state;
+    static const uint32_t percents[] = {50, 100};
+    for (uint64_t seed = 0; seed < 3; seed++) {
+        struct rollout_spec spec;
+        sim_spec(&spec, percents, 2, 1000, 150000);
+        struct sim *sim = sim_create(&spec, 31 + seed, 100);
+        sim->arms[ROLLOUT_ARM_STABLE].error_rate = 0.01;
+        sim->arms[ROLLOUT_ARM_CANARY].error_rate = 0.01;
+        sim_start(sim);
+        assert_true(sim_until(sim, sim_end, 6000));
+        assert_int_equal(sim->effects.to, ROLLOUT_COMPLETED);
+        sim_destroy(sim);
+    }
+}
+
+// ---- robustness ----
+
+static void test_more_spans_than_the_ring_holds(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_of_errors(&spec);
+    struct hand hand;
+    hand_begin(&hand, &spec);
+    static struct rollout_span_delta deltas[ROLLOUT_TICK_SPANS_MAX];
+    for (int round = 0; round < 4; round++) {
+        for (uint32_t i = 0; i < ROLLOUT_TICK_SPANS_MAX; i++) {
+            deltas[i] = hand_span(&hand, 50000, 2, 0, 2, 0);
+            deltas[i].table = 1 + i;
+            deltas[i].arms[ROLLOUT_ARM_STABLE].completed = 0;
+        }
+        hand_tick(&hand, deltas, ROLLOUT_TICK_SPANS_MAX);
+    }
+    // The first round's spans are closed: late news of them is counted as ignored.
+    deltas[0].tick = 0;
+    hand_tick(&hand, deltas, 1);
+    struct rollout_view view;
+    rollout_view_get(hand.rollout, &view);
+    assert_int_equal(view.spans_ignored, 1);
+    assert_int_equal(view.routed[ROLLOUT_ARM_STABLE], 4 * ROLLOUT_TICK_SPANS_MAX * 2);
+    hand_end(&hand);
+}
+
+static void test_nonsense_is_ignored_and_counted(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_of_errors(&spec);
+    struct hand hand;
+    hand_begin(&hand, &spec);
+    struct rollout_span_delta deltas[5];
+    hand.tick = 10;
+    for (int i = 0; i < 5; i++)
+        deltas[i] = hand_span(&hand, 50000, 10, 0, 10, 0);
+    deltas[0].weight = ROLLOUT_WEIGHT_FULL + 1;
+    deltas[1].weight_pair = 50001;
+    deltas[2].tick = UINT64_MAX; // from the future
+    deltas[4].weight = 40000;    // a span changes its weight
+    hand_tick(&hand, deltas, 5);
+    struct rollout_view view;
+    rollout_view_get(hand.rollout, &view);
+    assert_int_equal(view.spans_ignored, 4);
+    assert_int_equal(view.routed[ROLLOUT_ARM_CANARY], 10);
+    // Huge counts and a clock that runs back.
+    memset(&deltas[3].arms, 0xff, sizeof deltas[3].arms);
+    hand.time_ms -= 1000000;
+    for (int i = 0; i < 50; i++)
+        hand_tick(&hand, &deltas[3], 1);
+    rollout_view_get(hand.rollout, &view);
+    assert_true(view.routed[ROLLOUT_ARM_CANARY] > UINT32_MAX);
+    hand_end(&hand);
+}
+
+static void test_a_new_run_starts_clean(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    static const uint32_t percents[] = {50};
+    sim_spec(&spec, percents, 1, 600000, 0);
+    struct sim *sim = sim_create(&spec, 9, 100);
+    sim->arms[ROLLOUT_ARM_CANARY].error_rate = 0.9;
+    sim_start(sim);
+    assert_true(sim_until(sim, 1u << ROLLOUT_ROLLED_BACK, 100));
+    sim->arms[ROLLOUT_ARM_CANARY].error_rate = 0.0;
+    sim_start(sim);
+    assert_false(sim_until(sim, sim_back, 100));
+    struct rollout_view view = view_of(sim);
+    assert_int_equal(view.state, ROLLOUT_SHIFTING);
+    assert_int_equal(view.checks[0].canary_events, 0);
+    sim_destroy(sim);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_good_version_is_seldom_taken_back),
+        cmocka_unit_test(test_a_bad_version_leaves_soon),
+        cmocka_unit_test(test_a_slow_version_leaves),
+        cmocka_unit_test(test_a_version_that_answers_less_leaves),
+        cmocka_unit_test(test_a_good_version_arrives),
+        cmocka_unit_test(test_a_worse_version_is_not_promoted),
+        cmocka_unit_test(test_completion_order_does_not_alarm),
+        cmocka_unit_test(test_pending_canary_requests_are_not_good),
+        cmocka_unit_test(test_a_hanging_version_leaves_at_the_deadline),
+        cmocka_unit_test(test_a_ramp_under_a_drifting_rate_does_not_alarm),
+        cmocka_unit_test(test_heavy_users_under_keyed_assignment_do_not_alarm),
+        cmocka_unit_test(test_a_broken_assignment_blocks_every_verdict),
+        cmocka_unit_test(test_a_restart_does_not_credit_the_slow_failures),
+        cmocka_unit_test(test_the_warm_up_counts_errors_only),
+        cmocka_unit_test(test_the_soak_catches_what_only_full_load_shows),
+        cmocka_unit_test(test_a_long_soak_of_a_good_version_stays_quiet),
+        cmocka_unit_test(test_more_spans_than_the_ring_holds),
+        cmocka_unit_test(test_nonsense_is_ignored_and_counted),
+        cmocka_unit_test(test_a_new_run_starts_clean),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,528 @@
+// SPDX-License-Identifier: Apache-2.0
+// rollout/machine: traces in a small language (input on the left, where the machine then stands on the
+// right), every command in every state, and what verdicts say.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "rollout/rollout.h"
+
+enum { START_MS = 50000000 }; // 13:53:20
+
+struct trace {
+    struct rollout *rollout;
+    struct rollout_effects effects;
+    uint64_t tick;
+    int64_t time_ms;
+};
+
+static void trace_begin(struct trace *trace)
+{
+    *trace = (struct trace){.rollout = malloc(rollout_size()), .time_ms = START_MS};
+    CHECK(trace->rollout != NULL);
+    rollout_init(trace->rollout);
+}
+
+static void trace_end(struct trace *trace)
+{
+    free(trace->rollout);
+}
+
+static void stage_weight(struct rollout_spec *spec, uint32_t percent)
+{
+    spec->stages[spec->stage_count++] = (struct rollout_stage){.kind = ROLLOUT_STAGE_WEIGHT,
+                                                               .weight = percent * 1000,
+                                                               .min_ms = 10000,
+                                                               .horizon_ms = 60000,
+                                                               .soak_ms = 20000};
+}
+
+// 5 %, approval by sre, 50 %, 100 %.
+static void spec_make(struct rollout_spec *spec)
+{
+    rollout_spec_init(spec);
+    memcpy(spec->name, "shop-v2", 8);
+    memcpy(spec->service, "shop", 5);
+    memcpy(spec->from, "v1", 3);
+    memcpy(spec->to, "v2", 3);
+    spec->latency.on = false;
+    spec->warmup_ms = 0;
+    stage_weight(spec, 5);
+    spec->stages[spec->stage_count++] = (struct rollout_stage){.kind = ROLLOUT_STAGE_APPROVE, .by = "sre"};
+    stage_weight(spec, 50);
+    stage_weight(spec, 100);
+}
+
+static void give_spec(struct trace *trace, const struct rollout_spec *spec)
+{
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_SPEC, .time_ms = trace->time_ms, .spec = spec};
+    rollout_step(trace->rollout, &input, &trace->effects);
+}
+
+static void give_command(struct trace *trace, enum rollout_command command, const char *who)
+{
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_COMMAND, .time_ms = trace->time_ms};
+    input.command.command = command;
+    snprintf(input.command.who, sizeof input.command.who, "%s", who);
+    snprintf(input.command.from, sizeof input.command.from, "127.0.0.1");
+    rollout_step(trace->rollout, &input, &trace->effects);
+}
+
+static void give_edges(struct trace *trace)
+{
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_EDGES,
+                                  .time_ms = trace->time_ms,
+                                  .edges = {.requests = 10000, .edge_us = {10000, 20000, 50000, 90000}}};
+    rollout_step(trace->rollout, &input, &trace->effects);
+}
+
+static struct rollout_counts counts_of(uint32_t routed, uint32_t errors, uint32_t pending)
+{
+    return (struct rollout_counts){.routed = routed,
+                                   .completed = routed - pending,
+                                   .errors = errors,
+                                   .error_events = errors,
+                                   .good = routed - pending - errors,
+                                   .units = routed};
+}
+
+// A span of the present weight with these counts, `ms` later.
+static void give_tick(struct trace *trace, unsigned ms, uint32_t stable, uint32_t stable_errors,
+                      uint32_t canary, uint32_t canary_errors, uint32_t canary_pending)
+{
+    struct rollout_view view;
+    rollout_view_get(trace->rollout, &view);
+    trace->time_ms += ms;
+    trace->tick += ms / ROLLOUT_TICK_MS + 1;
+    struct rollout_span_delta span = {.tick = trace->tick - 1, .table = view.weight, .weight = view.weight};
+    span.arms[ROLLOUT_ARM_STABLE] = counts_of(stable, stable_errors, 0);
+    span.arms[ROLLOUT_ARM_CANARY] = counts_of(canary, canary_errors, canary_pending);
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_TICK, .time_ms = trace->time_ms};
+    input.tick.tick = trace->tick;
+    input.tick.span_count = stable + canary > 0;
+    input.tick.spans = &span;
+    rollout_step(trace->rollout, &input, &trace->effects);
+}
+
+// One line of a trace: `verb numbers or name -> State stage weight% [outcome] [publish]`.
+static void trace_line(struct trace *trace, const char *line)
+{
+    char verb[32] = "";
+    char who[64] = "";
+    char state[32] = "";
+    char outcome[32] = "";
+    unsigned n[6] = {0};
+    unsigned stage = 0;
+    unsigned percent = 0;
+    const char *arrow = strstr(line, "->");
+    CHECK(arrow != NULL && sscanf(line, "%31s", verb) == 1);
+    CHECK(sscanf(arrow, "-> %31s %u %u%% %31[a-z_]", state, &stage, &percent, outcome) >= 3);
+    if (strcmp(outcome, "publish") == 0)
+        outcome[0] = '\0';
+    enum rollout_command command;
+    if (strcmp(verb, "tick") == 0) {
+        CHECK(sscanf(line, "tick %u s=%u/%u c=%u/%u pending=%u", &n[0], &n[1], &n[2], &n[3], &n[4], &n[5]) >=
+              1);
+        give_tick(trace, n[0], n[2], n[1], n[4], n[3], n[5]);
+    } else if (strcmp(verb, "edges") == 0) {
+        give_edges(trace);
+    } else if (strcmp(verb, "resumed") == 0) {
+        struct rollout_input input = {.kind = ROLLOUT_INPUT_RESUMED, .time_ms = trace->time_ms};
+        rollout_step(trace->rollout, &input, &trace->effects);
+        trace->tick = 0;
+    } else {
+        CHECK(rollout_command_parse(slice_of(verb), &command) == STATUS_OK);
+        CHECK(sscanf(line, "%*s %63[a-z]", who) <= 1);
+        give_command(trace, command, who);
+    }
+    const struct rollout_effects *effects = &trace->effects;
+    const char *got = effects->refused != STATUS_OK ? "refused"
+                      : effects->has_verdict        ? rollout_outcome_name(effects->verdict.outcome)
+                                                    : "";
+    char word[32];
+    snprintf(word, sizeof word, "%s", got);
+    for (char *c = word; *c != '\0'; c++)
+        *c = *c == ' ' ? '_' : *c;
+    if (strcmp(state, rollout_state_name(effects->to)) != 0 || stage != effects->stage ||
+        percent * 1000 != effects->weight || strcmp(word, outcome) != 0 ||
+        (strstr(arrow, "publish") != NULL) != effects->publish)
+        fail_msg("'%s': stands at %s %u %u%% %s%s; %s%s", line, rollout_state_name(effects->to),
+                 effects->stage, effects->weight / 1000, word, effects->publish ? " publish" : "",
+                 effects->verdict.text, effects->refused_text);
+}
+
+static void run_trace(const struct rollout_spec *spec, const char *const *lines)
+{
+    struct trace trace;
+    trace_begin(&trace);
+    give_spec(&trace, spec);
+    assert_int_equal(trace.effects.refused, STATUS_OK);
+    for (; *lines != NULL; lines++)
+        trace_line(&trace, *lines);
+    trace_end(&trace);
+}
+
+static void test_forward_with_approval(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_make(&spec);
+    run_trace(&spec, (const char *const[]){
+                         "start ann -> Shifting 0 5% started publish",
+                         "tick 1000 s=0/19000 c=0/1000 -> Shifting 0 5%",
+                         "tick 1000 s=0/190000 c=0/10000 -> Shifting 0 5%",
+                         "tick 7900 -> Shifting 0 5%",
+                         "tick 100 -> AwaitingApproval 1 5% promoted",
+                         "promote ann -> AwaitingApproval 1 5% refused",
+                         "approve ann -> AwaitingApproval 1 5% refused",
+                         "tick 1000 s=0/19000 c=0/1000 -> AwaitingApproval 1 5%",
+                         "approve sre -> Shifting 2 50% operator publish",
+                         "tick 9000 s=0/10000 c=0/10000 -> Shifting 2 50%",
+                         "tick 1000 -> Soaking 3 100% promoted publish",
+                         "tick 1000 s=0/0 c=0/5000 -> Soaking 3 100%",
+                         "tick 19000 -> Completed 3 100% completed",
+                         "pause ann -> Completed 3 100% refused",
+                         "undo ann -> RollingBack 3 0% operator publish",
+                         "tick 200 -> RollingBack 3 0%",
+                         "tick 100 -> RolledBack 3 0%",
+                         "start ann -> Shifting 0 5% started publish",
+                         NULL,
+                     });
+}
+
+static void test_back_by_evidence_waits_for_requests_in_flight(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_make(&spec);
+    run_trace(&spec, (const char *const[]){
+                         "start ann -> Shifting 0 5% started publish",
+                         "tick 1000 s=0/1900 c=8/100 pending=5 -> Shifting 0 5%",
+                         "tick 1000 s=1/1900 c=40/100 -> RollingBack 0 0% rolled_back publish",
+                         "promote ann -> RollingBack 0 0% refused",
+                         "tick 1000 -> RollingBack 0 0%",
+                         "tick 28900 -> RolledBack 0 0%",
+                         "tick 1000 s=0/1900 c=50/100 -> RolledBack 0 0%",
+                         "resume ann -> RolledBack 0 0% refused",
+                         NULL,
+                     });
+}
+
+static void test_pause_stops_the_clock_but_not_the_rollback(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_make(&spec);
+    run_trace(&spec, (const char *const[]){
+                         "start ann -> Shifting 0 5% started publish",
+                         "tick 5000 s=0/190000 c=0/10000 -> Shifting 0 5%",
+                         "pause ann -> Paused 0 5% operator",
+                         "tick 100000 -> Paused 0 5%",
+                         "promote ann -> Paused 0 5% refused",
+                         "resume ann -> Shifting 0 5% operator",
+                         "tick 4900 -> Shifting 0 5%",
+                         "tick 100 -> AwaitingApproval 1 5% promoted",
+                         "pause ann -> Paused 1 5% operator",
+                         "approve sre -> Paused 1 5% refused",
+                         "tick 1000 s=0/1900 c=60/100 -> Paused 1 5%",
+                         "tick 1000 -> RollingBack 1 0% rolled_back publish",
+                         NULL,
+                     });
+}
+
+static void test_undecided_policies(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_make(&spec);
+    spec.undecided = ROLLOUT_UNDECIDED_HOLD;
+    run_trace(&spec, (const char *const[]){
+                         "start ann -> Shifting 0 5% started publish",
+                         "tick 30000 s=0/190 c=0/10 -> Shifting 0 5%",
+                         "tick 30000 -> Undecided 0 5% undecided",
+                         "tick 1000 -> Undecided 0 5%",
+                         "resume ann -> Shifting 0 5% operator",
+                         "tick 59000 -> Shifting 0 5%",
+                         "tick 1000 -> Undecided 0 5% undecided",
+                         "tick 1000 s=0/190000 c=0/10000 -> Undecided 0 5%",
+                         "tick 1000 -> AwaitingApproval 1 5% promoted",
+                         "abort ann -> RollingBack 1 0% operator publish",
+                         NULL,
+                     });
+    spec.undecided = ROLLOUT_UNDECIDED_ROLLBACK;
+    run_trace(&spec, (const char *const[]){
+                         "start ann -> Shifting 0 5% started publish",
+                         "tick 60000 -> RollingBack 0 0% undecided publish",
+                         NULL,
+                     });
+    spec.undecided = ROLLOUT_UNDECIDED_PROCEED;
+    run_trace(&spec, (const char *const[]){
+                         "start ann -> Shifting 0 5% started publish",
+                         "tick 60000 -> AwaitingApproval 1 5% undecided",
+                         "approve sre -> Shifting 2 50% operator publish",
+                         "tick 60000 -> Soaking 3 100% undecided publish",
+                         NULL,
+                     });
+}
+
+static void test_the_baseline_comes_first(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_make(&spec);
+    spec.latency.on = true;
+    run_trace(&spec, (const char *const[]){
+                         "edges -> Pending 0 0%",
+                         "start ann -> Baseline 0 0% started",
+                         "tick 1000 s=1/1000 c=0/0 -> Baseline 0 0%",
+                         "promote ann -> Baseline 0 0% refused",
+                         "pause ann -> Paused 0 0% operator",
+                         "edges -> Paused 0 0% publish",
+                         "resume ann -> Shifting 0 5% operator publish",
+                         "edges -> Shifting 0 5%",
+                         "promote ann -> AwaitingApproval 1 5% operator",
+                         NULL,
+                     });
+    run_trace(&spec, (const char *const[]){
+                         "start ann -> Baseline 0 0% started",
+                         "edges -> Shifting 0 5% publish",
+                         "resumed -> Shifting 0 5% publish",
+                         "tick 1000 s=0/1900 c=90/100 -> Shifting 0 5%",
+                         "tick 1000 -> RollingBack 0 0% rolled_back publish",
+                         NULL,
+                     });
+}
+
+static void test_rollback_wins_ties(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_make(&spec);
+    spec.errors.negligible = 0.5;
+    // Below half, so good by its own rate; and far worse than stable, so bad: at the same tick.
+    run_trace(&spec, (const char *const[]){
+                         "start ann -> Shifting 0 5% started publish",
+                         "tick 10000 s=0/1900 c=30/100 -> Shifting 0 5%",
+                         "tick 100 -> RollingBack 0 0% rolled_back publish",
+                         NULL,
+                     });
+}
+
+static void test_undo_ends_with_keep(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_make(&spec);
+    spec.stage_count = 1;
+    spec.keep_ms = 5000;
+    run_trace(&spec, (const char *const[]){
+                         "start ann -> Shifting 0 5% started publish",
+                         "promote ann -> Completed 0 5% operator",
+                         "tick 5001 -> Completed 0 5%",
+                         "undo ann -> Completed 0 5% refused",
+                         NULL,
+                     });
+}
+
+// ---- every command in every state ----
+
+// Puts a fresh machine into a state by inputs alone.
+static void reach(struct trace *trace, enum rollout_state state)
+{
+    struct rollout_spec spec;
+    spec_make(&spec);
+    if (state == ROLLOUT_BASELINE)
+        spec.latency.on = true;
+    trace_begin(trace);
+    give_spec(trace, &spec);
+    if (state == ROLLOUT_PENDING)
+        return;
+    give_command(trace, ROLLOUT_COMMAND_START, "ann");
+    if (state == ROLLOUT_PAUSED)
+        give_command(trace, ROLLOUT_COMMAND_PAUSE, "ann");
+    if (state == ROLLOUT_UNDECIDED)
+        give_tick(trace, 60000, 0, 0, 0, 0, 0);
+    if (state == ROLLOUT_AWAITING_APPROVAL || state == ROLLOUT_SOAKING || state == ROLLOUT_COMPLETED)
+        give_command(trace, ROLLOUT_COMMAND_PROMOTE, "ann");
+    if (state == ROLLOUT_SOAKING || state == ROLLOUT_COMPLETED) {
+        give_command(trace, ROLLOUT_COMMAND_APPROVE, "sre");
+        give_command(trace, ROLLOUT_COMMAND_PROMOTE, "ann");
+    }
+    if (state == ROLLOUT_COMPLETED)
+        give_command(trace, ROLLOUT_COMMAND_PROMOTE, "ann");
+    if (state == ROLLOUT_ROLLING_BACK || state == ROLLOUT_ROLLED_BACK)
+        give_command(trace, ROLLOUT_COMMAND_ABORT, "ann");
+    if (state == ROLLOUT_ROLLED_BACK)
+        give_tick(trace, 1000, 0, 0, 0, 0, 0);
+}
+
+static void test_every_command_in_every_state(void **unused)
+{
+    (void)unused;
+    // Rows: states; columns: start, pause, resume, promote, abort, undo, approve. Where the command leads,
+    // "-" refused.
+    static const char *const expected[ROLLOUT_STATES][ROLLOUT_COMMANDS] = {
+        [ROLLOUT_PENDING] = {"Shifting", "-", "-", "-", "-", "-", "-"},
+        [ROLLOUT_BASELINE] = {"-", "Paused", "-", "-", "RollingBack", "-", "-"},
+        [ROLLOUT_SHIFTING] = {"-", "Paused", "-", "AwaitingApproval", "RollingBack", "-", "-"},
+        [ROLLOUT_AWAITING_APPROVAL] = {"-", "Paused", "-", "-", "RollingBack", "-", "Shifting"},
+        [ROLLOUT_PAUSED] = {"-", "-", "Shifting", "-", "RollingBack", "-", "-"},
+        [ROLLOUT_UNDECIDED] = {"-", "Paused", "Shifting", "AwaitingApproval", "RollingBack", "-", "-"},
+        [ROLLOUT_SOAKING] = {"-", "Paused", "-", "Completed", "RollingBack", "RollingBack", "-"},
+        [ROLLOUT_COMPLETED] = {"-", "-", "-", "-", "-", "RollingBack", "-"},
+        [ROLLOUT_ROLLING_BACK] = {"-", "-", "-", "-", "-", "-", "-"},
+        [ROLLOUT_ROLLED_BACK] = {"Shifting", "-", "-", "-", "-", "-", "-"},
+    };
+    for (int state = 0; state < ROLLOUT_STATES; state++) {
+        for (int command = 0; command < ROLLOUT_COMMANDS; command++) {
+            struct trace trace;
+            reach(&trace, (enum rollout_state)state);
+            struct rollout_view before;
+            rollout_view_get(trace.rollout, &before);
+            assert_int_equal(before.state, state);
+            give_command(&trace, (enum rollout_command)command, "sre");
+            const struct rollout_effects *effects = &trace.effects;
+            const char *want = expected[state][command];
+            bool refused = effects->refused != STATUS_OK;
+            if (refused != (want[0] == '-') ||
+                (!refused && strcmp(want, rollout_state_name(effects->to)) != 0))
+                fail_msg("%s in %s: %s %s", rollout_command_name((enum rollout_command)command),
+                         rollout_state_name((enum rollout_state)state), rollout_state_name(effects->to),
+                         effects->refused_text);
+            if (refused) {
+                assert_int_equal(effects->to, state);
+                assert_int_equal(effects->weight, before.weight);
+                assert_false(effects->has_verdict || effects->publish || effects->changed);
+                assert_true(strstr(effects->refused_text, "cannot ") == effects->refused_text);
+                assert_true(strstr(effects->refused_text, rollout_state_name((enum rollout_state)state)) !=
+                            NULL);
+            } else {
+                assert_true(effects->has_verdict);
+            }
+            trace_end(&trace);
+        }
+    }
+}
+
+static void test_every_other_input_in_every_state_is_safe(void **unused)
+{
+    (void)unused;
+    for (int state = 0; state < ROLLOUT_STATES; state++) {
+        struct trace trace;
+        reach(&trace, (enum rollout_state)state);
+        give_edges(&trace);
+        give_tick(&trace, 100, 100, 1, 10, 1, 2);
+        struct rollout_input input = {.kind = ROLLOUT_INPUT_RESUMED, .time_ms = 0};
+        rollout_step(trace.rollout, &input, &trace.effects);
+        assert_int_equal(trace.effects.publish, state != ROLLOUT_PENDING);
+        struct rollout_spec spec;
+        spec_make(&spec);
+        give_spec(&trace, &spec);
+        bool taken = state == ROLLOUT_PENDING || state == ROLLOUT_COMPLETED || state == ROLLOUT_ROLLED_BACK;
+        assert_int_equal(trace.effects.refused == STATUS_OK, taken);
+        spec.alpha = 2.0;
+        give_spec(&trace, &spec);
+        assert_int_equal(trace.effects.refused, taken ? STATUS_INVALID : STATUS_CONFLICT);
+        (void)rollout_deadline_ms(trace.rollout);
+        trace_end(&trace);
+    }
+}
+
+// ---- words ----
+
+static void test_refusals_say_where_it_stands(void **state)
+{
+    (void)state;
+    struct trace trace;
+    reach(&trace, ROLLOUT_SHIFTING);
+    give_command(&trace, ROLLOUT_COMMAND_RESUME, "ann");
+    assert_string_equal(trace.effects.refused_text,
+                        "cannot resume: the rollout is not paused (it is Shifting, stage 1 of 4, 5 %)");
+    trace_end(&trace);
+}
+
+static void test_a_rollback_says_all_it_rested_on(void **state)
+{
+    (void)state;
+    struct trace trace;
+    reach(&trace, ROLLOUT_SHIFTING);
+    give_tick(&trace, 1000, 12502, 12, 680, 0, 0);
+    give_tick(&trace, 900, 0, 0, 4, 4, 0);
+    give_tick(&trace, 100, 0, 0, 8, 8, 0);
+    for (int i = 0; i < 4 && trace.effects.to == ROLLOUT_SHIFTING; i++)
+        give_tick(&trace, 100, 0, 0, 8, 8, 0);
+    const struct rollout_verdict *verdict = &trace.effects.verdict;
+    assert_int_equal(verdict->outcome, ROLLOUT_OUTCOME_ROLLED_BACK);
+    assert_string_equal(verdict->check, "errors");
+    assert_int_equal(verdict->baseline_events, 12);
+    assert_int_equal(verdict->baseline_total, 12502);
+    assert_true(verdict->log_e >= verdict->log_e_needed);
+    static const char *const parts[] = {"ROLLED BACK 13:53:22.",
+                                        "errors: canary ",
+                                        "vs stable 0.0960 % (12/12 502)",
+                                        "\n  at least ",
+                                        "worse, 99 % sure at any time",
+                                        "evidence since 13:53:21 UTC",
+                                        "decided within 0.10 s of sufficing"};
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+        if (strstr(verdict->text, parts[i]) == NULL)
+            fail_msg("no '%s' in: %s", parts[i], verdict->text);
+    trace_end(&trace);
+}
+
+static void test_undecided_says_what_is_missing(void **state)
+{
+    (void)state;
+    struct trace trace;
+    reach(&trace, ROLLOUT_SHIFTING);
+    give_tick(&trace, 1000, 1900, 2, 100, 0, 0);
+    give_tick(&trace, 59000, 0, 0, 0, 0, 0);
+    const struct rollout_verdict *verdict = &trace.effects.verdict;
+    assert_int_equal(verdict->outcome, ROLLOUT_OUTCOME_UNDECIDED);
+    assert_true(strstr(verdict->text, "UNDECIDED 13:54:20.000  stage 1 of 4, 5 %, after 60 s: held") != NULL);
+    assert_true(strstr(verdict->text, "needs about ") != NULL);
+    assert_true(strstr(verdict->text, " more requests, about ") != NULL);
+    trace_end(&trace);
+}
+
+static void test_deadlines_name_the_next_moment(void **state)
+{
+    (void)state;
+    struct trace trace;
+    reach(&trace, ROLLOUT_PENDING);
+    assert_true(rollout_deadline_ms(trace.rollout) == INT64_MAX);
+    give_command(&trace, ROLLOUT_COMMAND_START, "ann");
+    assert_int_equal(rollout_deadline_ms(trace.rollout), START_MS + 10000);
+    give_tick(&trace, 10000, 0, 0, 0, 0, 0);
+    assert_int_equal(rollout_deadline_ms(trace.rollout), START_MS + 60000);
+    give_command(&trace, ROLLOUT_COMMAND_ABORT, "ann");
+    assert_int_equal(rollout_deadline_ms(trace.rollout), trace.time_ms + 300);
+    trace_end(&trace);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_forward_with_approval),
+        cmocka_unit_test(test_back_by_evidence_waits_for_requests_in_flight),
+        cmocka_unit_test(test_pause_stops_the_clock_but_not_the_rollback),
+        cmocka_unit_test(test_undecided_policies),
+        cmocka_unit_test(test_the_baseline_comes_first),
+        cmocka_unit_test(test_rollback_wins_ties),
+        cmocka_unit_test(test_undo_ends_with_keep),
+        cmocka_unit_test(test_every_command_in_every_state),
+        cmocka_unit_test(test_every_other_input_in_every_state_is_safe),
+        cmocka_unit_test(test_refusals_say_where_it_stands),
+        cmocka_unit_test(test_a_rollback_says_all_it_rested_on),
+        cmocka_unit_test(test_undecided_says_what_is_missing),
+        cmocka_unit_test(test_deadlines_name_the_next_moment),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
