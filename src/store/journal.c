@@ -276,19 +276,48 @@ static enum status check_tail(struct journal *journal, struct journal_problem *p
     return STATUS_OK;
 }
 
+static int note_log_pages(void *context, sqlite3 *db, const char *schema, int pages)
+{
+    (void)db;
+    (void)schema;
+    ((struct journal *)context)->log_pages = pages;
+    return SQLITE_OK;
+}
+
 static enum status prepare_writing(struct journal *journal, struct journal_problem *problem)
 {
-    // The log beside the file is folded in every 1 000 pages and cut back to 4 MiB, so that it stays bounded.
-    if (!run_sql(
-            journal,
-            "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=1000; PRAGMA journal_size_limit=4194304;"))
+    struct stat info;
+    if (stat(journal->path, &info) != 0)
+        return journal_fail(status_of_errno(errno), 0, problem, "cannot look at the journal %s: %s",
+                            journal->path, strerror(errno));
+    journal->device = info.st_dev;
+    journal->inode = info.st_ino;
+    // The log beside the file is folded in by journal_commit and cut back to 4 MiB, so that it stays bounded.
+    // Not by SQLite's own hook, which keeps a failure of it to itself.
+    if (!run_sql(journal, "PRAGMA journal_mode=WAL; PRAGMA journal_size_limit=4194304;"))
         return journal_fail_sqlite(journal, "prepare", problem);
+    sqlite3_wal_hook(journal->db, note_log_pages, journal);
     if (sqlite3_prepare_v3(journal->db, "INSERT INTO journal_entries VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)", -1,
                            SQLITE_PREPARE_PERSISTENT, &journal->insert, NULL) != SQLITE_OK ||
         sqlite3_prepare_v3(journal->db, "UPDATE journal_head SET count = ?1, chain = ?2 WHERE id = 1", -1,
                            SQLITE_PREPARE_PERSISTENT, &journal->update_head, NULL) != SQLITE_OK)
         return journal_fail_sqlite(journal, "prepare", problem);
     return STATUS_OK;
+}
+
+// Head and last entry from one snapshot: a daemon that commits in between must not look like damage.
+static enum status check_ends(struct journal *journal, struct journal_problem *problem)
+{
+#ifndef BUG_JOURNAL_NO_SNAPSHOT
+    if (!run_sql(journal, "BEGIN"))
+        return journal_fail_sqlite(journal, "read", problem);
+#endif
+    enum status status = read_head(journal, problem);
+    if (status == STATUS_OK)
+        status = check_tail(journal, problem);
+    if (sqlite3_get_autocommit(journal->db) == 0)
+        (void)run_sql(journal, "COMMIT");
+    return status;
 }
 
 static enum status open_steps(struct journal *journal, struct journal_problem *problem)
@@ -304,9 +333,7 @@ static enum status open_steps(struct journal *journal, struct journal_problem *p
     if (status == STATUS_OK)
         status = check_identity(journal, problem);
     if (status == STATUS_OK)
-        status = read_head(journal, problem);
-    if (status == STATUS_OK)
-        status = check_tail(journal, problem);
+        status = check_ends(journal, problem);
     if (status == STATUS_OK && journal->mode == JOURNAL_WRITE)
         status = prepare_writing(journal, problem);
     return status;
@@ -352,12 +379,59 @@ void journal_close(struct journal *journal)
 
 // ---- transactions ----
 
+// After a failed sync the system may have dropped what it could not write, while it still reads back: a later
+// sync that succeeds says nothing about it. So everything is written once more, into the file itself, and the
+// log begun anew, before another commit may count.
+static bool write_again(struct journal *journal)
+{
+#ifdef BUG_JOURNAL_SYNC_FORGIVEN
+    journal->sync_failed = false;
+#endif
+    if (!journal->sync_failed)
+        return true;
+    if (sqlite3_wal_checkpoint_v2(journal->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL) != SQLITE_OK)
+        return false;
+    journal->sync_failed = false;
+    return true;
+}
+
+static void note_sync_failure(struct journal *journal)
+{
+    int code = sqlite3_extended_errcode(journal->db);
+    if (code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC)
+        journal->sync_failed = true;
+}
+
+// Folds the log into the file. A failure harms no commit; the next one tries again.
+static void fold_log(struct journal *journal)
+{
+    if (journal->log_pages >= JOURNAL_LOG_PAGES &&
+        sqlite3_wal_checkpoint_v2(journal->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) != SQLITE_OK)
+        note_sync_failure(journal);
+}
+
+// SQLite would go on writing into a file that was removed, where nobody could find the entries again.
+static enum status check_place(const struct journal *journal, struct journal_problem *problem)
+{
+    struct stat info;
+    if (stat(journal->path, &info) == 0 && info.st_dev == journal->device && info.st_ino == journal->inode)
+        return STATUS_OK;
+    return journal_fail(STATUS_NOT_FOUND, 0, problem,
+                        "the journal %s was removed or replaced while in use: put it back or restart",
+                        journal->path);
+}
+
 enum status journal_begin(struct journal *journal, enum journal_sync sync, struct journal_problem *problem)
 {
     CHECK(journal->mode == JOURNAL_WRITE && !journal->in_transaction);
-    if (!run_sql(journal,
-                 sync == JOURNAL_SYNC_FULL ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL") ||
-        !run_sql(journal, "BEGIN IMMEDIATE"))
+    enum status place = check_place(journal, problem);
+    if (place != STATUS_OK)
+        return place;
+    const char *level = sync == JOURNAL_SYNC_FULL ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL";
+#ifdef BUG_SYNC_OFF
+    level = "PRAGMA synchronous=OFF";
+#endif
+    if (!run_sql(journal, level) || !write_again(journal) || !run_sql(journal, "BEGIN IMMEDIATE"))
         return journal_fail_sqlite(journal, "write", problem);
     journal->in_transaction = true;
     journal->pending = journal->head;
@@ -422,12 +496,14 @@ enum status journal_commit(struct journal *journal, struct journal_problem *prob
     bool ok = sqlite3_step(s) == SQLITE_DONE;
     if (!ok || !(sqlite3_reset(s), run_sql(journal, "COMMIT"))) {
         enum status status = journal_fail_sqlite(journal, "write", problem);
+        note_sync_failure(journal);
         sqlite3_reset(s);
         journal_rollback(journal);
         return status;
     }
     journal->in_transaction = false;
     journal->head = journal->pending;
+    fold_log(journal);
     return STATUS_OK;
 }
 

@@ -12,6 +12,7 @@ enum {
     JOURNAL_CHAIN_BYTES = 16,
     JOURNAL_APPLICATION_ID = 0x536c7563, // "Sluc"
     JOURNAL_FRAME_BYTES_MAX = JOURNAL_PAYLOAD_BYTES_MAX + 256,
+    JOURNAL_LOG_PAGES = 1000, // the log is folded into the file beyond this
 };
 
 struct journal_head {
@@ -25,7 +26,10 @@ struct journal {
     sqlite3 *db;
     sqlite3_stmt *insert;
     sqlite3_stmt *update_head;
-    int lock_fd; // -1 when reading
+    int lock_fd;            // -1 when reading
+    uint64_t device, inode; // the file that was opened, to notice when another one stands at its path
+    int log_pages;          // in the log beside the file after the last commit
+    bool sync_failed;       // what was not synced may be gone from the disk though it still reads back
     bool in_transaction;
     struct journal_head head;    // committed
     struct journal_head pending; // with what the open transaction appended
