@@ -4,6 +4,7 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #include "base/check.h"
 #include "io/loop.h"
@@ -172,6 +173,8 @@ void io_socket_handle_close(struct io_loop *loop, int handle);
 // Closes with a reset when asked.
 void io_socket_close(int fd, bool reset);
 int io_socket_error(int fd);
+// Sends what heads the queue, up to IO_SEND_IOVECS_MAX buffers, without waiting; as send(2).
+ssize_t io_socket_send(const struct io_stream *stream);
 int io_socket_reserve(void);
 // True for an accept error that passes with the connection (ECONNABORTED and the like).
 bool io_socket_accept_error_passes(int error_number);

@@ -360,7 +360,7 @@ enum status io_loop_init(struct io_loop *loop, const struct io_face *face, uint3
         bufs_max = IO_BUFS_MAX_DEFAULT;
     if (bufs_max > IO_BUFS_LIMIT)
         return STATUS_RANGE;
-    loop->slabs = heap_alloc((bufs_max + IO_SLAB_BUFS - 1) / IO_SLAB_BUFS, sizeof *loop->slabs);
+    loop->slabs = heap_alloc((bufs_max + IO_SLAB_BUFS - 1) / IO_SLAB_BUFS, sizeof(void *));
     if (loop->slabs == NULL)
         return STATUS_NO_MEMORY;
     loop->face = face;
@@ -520,6 +520,7 @@ void io_stream_consume(struct io_stream *stream, size_t n)
     stream->loop->stats.bytes_sent += n;
     while (n > 0) {
         struct io_buf *buf = stream->send_head;
+        CHECK(buf != NULL);
         uint32_t len = io_buf_len(buf);
         if (n < len) {
             buf->start += (uint32_t)n;

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -100,23 +99,11 @@ static bool epoll_wants_receive(const struct io_stream *stream)
 
 // ---- sending ----
 
-static ssize_t epoll_send(const struct io_stream *stream)
-{
-    struct io_buf *buf = stream->send_head;
-    if (LIKELY(buf->next == NULL))
-        return send(stream->handle, buf->data + buf->start, io_buf_len(buf), MSG_NOSIGNAL);
-    struct iovec parts[IO_SEND_IOVECS_MAX];
-    struct msghdr message = {.msg_iov = parts};
-    for (; buf != NULL && message.msg_iovlen < IO_SEND_IOVECS_MAX; buf = buf->next)
-        parts[message.msg_iovlen++] = (struct iovec){buf->data + buf->start, io_buf_len(buf)};
-    return sendmsg(stream->handle, &message, MSG_NOSIGNAL);
-}
-
 // Sends until the queue is empty (true) or the socket refuses.
 static bool epoll_send_queue(struct io_stream *stream)
 {
     while (stream->send_head != NULL) {
-        ssize_t n = epoll_send(stream);
+        ssize_t n = io_socket_send(stream);
         if (LIKELY(n >= 0)) {
             io_stream_consume(stream, (size_t)n);
             continue;

@@ -125,9 +125,9 @@ static void handle_remember(struct io_sim *sim, struct sim_end *end)
     size_t handle = (size_t)end->handle;
     if (handle >= sim->handles_room) {
         size_t room = handle < HANDLES_FIRST ? HANDLES_FIRST : handle * 2;
-        struct sim_end **grown = heap_resize(sim->handles, room * sizeof *grown);
+        struct sim_end **grown = heap_resize(sim->handles, room * sizeof(void *));
         CHECK(grown != NULL);
-        memset(grown + sim->handles_room, 0, (room - sim->handles_room) * sizeof *grown);
+        memset(grown + sim->handles_room, 0, (room - sim->handles_room) * sizeof(void *));
         sim->handles = grown;
         sim->handles_room = room;
     }

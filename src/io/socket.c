@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -67,7 +68,7 @@ static int bind_socket(int fd, const struct io_addr *addr)
 
 enum status io_socket_listen(const struct io_addr *addr, bool reuse_port, int *fd)
 {
-    int opened;
+    int opened = -1;
     enum status status = io_socket_open(addr, &opened);
     if (status != STATUS_OK)
         return status;
@@ -174,4 +175,16 @@ void io_socket_shed(struct io_listener *listener, int error_number)
         loop->stats.accept_failures++; // left in the backlog until descriptors are back
     io_listener_pause(listener);
     io_listener_tell_failure(listener, status_of_errno(error_number));
+}
+
+ssize_t io_socket_send(const struct io_stream *stream)
+{
+    struct io_buf *buf = stream->send_head;
+    if (LIKELY(buf->next == NULL))
+        return send(stream->handle, buf->data + buf->start, io_buf_len(buf), MSG_NOSIGNAL | MSG_DONTWAIT);
+    struct iovec parts[IO_SEND_IOVECS_MAX];
+    struct msghdr message = {.msg_iov = parts};
+    for (; buf != NULL && message.msg_iovlen < IO_SEND_IOVECS_MAX; buf = buf->next)
+        parts[message.msg_iovlen++] = (struct iovec){buf->data + buf->start, io_buf_len(buf)};
+    return sendmsg(stream->handle, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
