@@ -184,6 +184,9 @@ static void note_canary(struct rollout *rollout, struct rollout_span *span,
     int64_t since = rollout->canary_since_ms == 0 ? rollout->now_ms : rollout->canary_since_ms;
     if (span->weight > 0 && rollout->now_ms - since < (int64_t)rollout->spec.warmup_ms)
         span->warm = true;
+#ifdef BUG_WARMUP_COUNTED
+    span->warm = false;
+#endif
 }
 
 void evidence_add(struct rollout *rollout, const struct rollout_span_delta *delta)
@@ -290,13 +293,14 @@ void evidence_resumed(struct rollout *rollout)
 {
     while (rollout->span_count > 0) {
         bool complete = span_complete(evidence_span(rollout, 0));
+#ifdef BUG_RESUMED_AS_THEY_STAND
+        for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
+            evidence_span(rollout, 0)->arms[arm].routed = evidence_span(rollout, 0)->arms[arm].completed;
+        complete = true;
+#endif
         close_oldest(rollout, IMPUTE_OPEN);
-#ifndef BUG_RESUMED_AS_THEY_STAND
         if (!complete)
             break;
-#else
-        (void)complete;
-#endif
     }
     rollout->span_count = 0;
     rollout->has_closed = false;

@@ -244,10 +244,6 @@ struct judge_pass {
     bool for_good;
     bool grouped; // the group holds something
     bool changed; // the bank changed since the last look
-#ifdef BUG_ROLLOUT_POOLED
-    struct rollout_pairs pooled;
-    const struct rollout_terms *last;
-#endif
 };
 
 static void facts_merge(struct rollout_facts *into, const struct rollout_facts *from)
@@ -291,9 +287,6 @@ static void pass_add(struct rollout *rollout, struct rollout_span *span, struct 
     pass->weight_pair = span->weight_pair;
     pass->for_good = for_good;
     pass->grouped = true;
-#ifdef BUG_ROLLOUT_POOLED
-    pass->last = pass->terms;
-#endif
 }
 
 static double latency_log_e(const double log_e[KERNELS])
@@ -348,6 +341,35 @@ static void look_good(const struct rollout *rollout, const struct rollout_bank *
     keep_largest(&judgement->log_good[CHECK_THROUGHPUT], log_e[KERNEL_THROUGHPUT]);
 }
 
+#ifdef BUG_ROLLOUT_POOLED
+static void look_pooled(const struct rollout *rollout, uint32_t prefix_spans, struct rollout_bank *bank)
+{
+    struct rollout_facts pooled = {.trials = 0};
+    uint64_t canary = 0;
+    uint64_t baseline = 0;
+    for (uint32_t i = 0; i < rollout->tally_count; i++) {
+        struct rollout_facts facts = {.bad = rollout->tallies[i].bad};
+        facts_merge(&pooled, &facts);
+        canary += rollout->tallies[i].routed_canary;
+        baseline += rollout->tallies[i].routed_baseline;
+    }
+    for (uint32_t i = 0; i < prefix_spans; i++) {
+        const struct rollout_span *span = &rollout->spans[(rollout->span_first + i) % ROLLOUT_SPANS_OPEN_MAX];
+        struct rollout_facts facts;
+        evidence_facts(rollout, span, IMPUTE_OPEN, &facts);
+        if (!span_two_armed(span))
+            continue;
+        facts_merge(&pooled, &facts);
+        canary += span->arms[ROLLOUT_ARM_CANARY].routed;
+        baseline += span->arms[ROLLOUT_ARM_STABLE].routed;
+    }
+    struct rollout_terms terms;
+    terms_make(rollout, canary, baseline, &terms);
+    memset(bank->bad, 0, sizeof bank->bad);
+    bank_add(rollout, &terms, &pooled, false, bank);
+}
+#endif
+
 static void pass_look(struct rollout *rollout, struct judge_pass *pass, uint32_t prefix_spans)
 {
     pass_flush(rollout, pass);
@@ -355,23 +377,7 @@ static void pass_look(struct rollout *rollout, struct judge_pass *pass, uint32_t
         return;
     pass->changed = false;
 #ifdef BUG_ROLLOUT_POOLED
-    memset(pass->bank.bad, 0, sizeof pass->bank.bad);
-    memset(&pass->pooled, 0, sizeof pass->pooled);
-    for (uint32_t i = 0; i < rollout->tally_count + prefix_spans; i++) {
-        struct rollout_facts facts = {.trials = 0};
-        if (i < rollout->tally_count)
-            facts.bad = rollout->tallies[i].bad;
-        else
-            evidence_facts(rollout, evidence_span(rollout, i - rollout->tally_count), IMPUTE_OPEN, &facts);
-        for (int kernel = 0; kernel < KERNELS; kernel++) {
-            pass->pooled.canary[kernel] += facts.bad.canary[kernel];
-            pass->pooled.baseline[kernel] += facts.bad.baseline[kernel];
-        }
-    }
-    if (pass->last != NULL) {
-        struct rollout_facts facts = {.bad = pass->pooled};
-        bank_add(rollout, pass->last, &facts, false, &pass->bank);
-    }
+    look_pooled(rollout, prefix_spans, &pass->bank);
 #endif
     look_bad(rollout, &pass->bank, prefix_spans, &rollout->judgement);
     look_good(rollout, &pass->bank, &rollout->judgement);

@@ -82,6 +82,9 @@ static void roll_back(struct rollout *rollout)
 static uint64_t stage_elapsed_ms(const struct rollout *rollout)
 {
     int64_t elapsed = rollout->now_ms - rollout->stage_since_ms - rollout->stage_paused_ms;
+#ifdef BUG_PAUSE_CLOCK_RUNS
+    elapsed = rollout->now_ms - rollout->stage_since_ms;
+#endif
     return elapsed > 0 ? (uint64_t)elapsed : 0;
 }
 
@@ -172,7 +175,9 @@ static bool notice_block(struct rollout *rollout, struct rollout_effects *effect
 {
     if (rollout->blocked || stats_srm_log_e(&rollout->srm) < STATS_SRM_LOG_E_STOP)
         return false;
+#ifndef BUG_SRM_NOT_BLOCKING
     rollout->blocked = true;
+#endif
     effects->has_verdict = true;
     verdict_blocked(rollout, &effects->verdict);
     return true;
@@ -190,6 +195,14 @@ static void decide(struct rollout *rollout, struct rollout_effects *effects)
     judge_evaluate(rollout);
     if (notice_block(rollout, effects))
         return;
+#ifdef BUG_ROLLBACK_LOSES_TIES
+    enum rollout_state before = rollout->state;
+    for (int check = 0; check < CHECKS; check++)
+        rollout->good[check] |= rollout->judgement.log_good[check] >= judge_good_needed(rollout, check);
+    decide_forward(rollout, effects);
+    if (rollout->state != before)
+        return;
+#endif
     if (!rollout->blocked && decide_back(rollout, effects))
         return;
     for (int check = 0; check < CHECKS; check++)
