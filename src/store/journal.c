@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -165,12 +166,10 @@ static enum status look_at_file(struct journal *journal, bool *fresh, struct jou
     return STATUS_OK;
 }
 
-static enum status open_database(struct journal *journal, bool fresh, struct journal_problem *problem)
+static enum status open_database(struct journal *journal, const char *path, int flags,
+                                 struct journal_problem *problem)
 {
-    int flags = journal->mode == JOURNAL_WRITE ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY;
-    if (fresh)
-        flags |= SQLITE_OPEN_CREATE;
-    if (sqlite3_open_v2(journal->path, &journal->db, flags | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
+    if (sqlite3_open_v2(path, &journal->db, flags | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
         return journal->db != NULL
                    ? journal_fail_sqlite(journal, "open", problem)
                    : journal_fail(STATUS_NO_MEMORY, 0, problem, "no memory to open the journal");
@@ -184,7 +183,7 @@ static enum status create_schema(struct journal *journal, struct journal_problem
     char sql[900];
     snprintf(
         sql, sizeof sql,
-        "PRAGMA journal_mode=WAL; BEGIN IMMEDIATE; PRAGMA application_id=%d; PRAGMA user_version=%d;"
+        "PRAGMA synchronous=FULL; BEGIN IMMEDIATE; PRAGMA application_id=%d; PRAGMA user_version=%d;"
         "CREATE TABLE journal_entries(seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, kind INTEGER NOT "
         "NULL,"
         " subject TEXT NOT NULL, run INTEGER NOT NULL, payload BLOB NOT NULL, chain BLOB NOT NULL) STRICT;"
@@ -193,6 +192,49 @@ static enum status create_schema(struct journal *journal, struct journal_problem
         "INSERT INTO journal_head VALUES(1, 0, zeroblob(%d)); COMMIT;",
         JOURNAL_APPLICATION_ID, JOURNAL_SCHEMA_VERSION, JOURNAL_CHAIN_BYTES);
     return run_sql(journal, sql) ? STATUS_OK : journal_fail_sqlite(journal, "create", problem);
+}
+
+static enum status move_into_place(const struct journal *journal, const char *made,
+                                   struct journal_problem *problem)
+{
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%s", journal->path);
+    int fd = open(dirname(folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    // Linking never replaces a file that somebody else put there meanwhile.
+    bool moved = fd >= 0 && link(made, journal->path) == 0 && unlink(made) == 0 && fsync(fd) == 0;
+    int error = errno;
+    if (fd >= 0)
+        close(fd);
+    return moved ? STATUS_OK
+                 : journal_fail(status_of_errno(error), 0, problem,
+                                "cannot put the new journal %s in place: %s", journal->path, strerror(error));
+}
+
+// A new journal is made under another name, so that a start that dies or finds no room leaves nothing at the
+// path that would keep the next start from making one. The lock is held.
+static enum status create_file(struct journal *journal, struct journal_problem *problem)
+{
+    char made[PATH_MAX + 8];
+    char rest[PATH_MAX + 16];
+    snprintf(made, sizeof made, "%s.new", journal->path);
+    snprintf(rest, sizeof rest, "%s.new-journal", journal->path);
+    unlink(rest); // leftovers of a start that died
+    unlink(made);
+#ifdef BUG_JOURNAL_MADE_IN_PLACE
+    snprintf(made, sizeof made, "%s", journal->path);
+#endif
+    enum status status = open_database(journal, made, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, problem);
+    if (status == STATUS_OK)
+        status = create_schema(journal, problem);
+    sqlite3_close(journal->db);
+    journal->db = NULL;
+#ifdef BUG_JOURNAL_MADE_IN_PLACE
+    return status;
+#endif
+    if (status == STATUS_OK)
+        return move_into_place(journal, made, problem);
+    unlink(made);
+    return status;
 }
 
 static enum status check_identity(struct journal *journal, struct journal_problem *problem)
@@ -326,10 +368,12 @@ static enum status open_steps(struct journal *journal, struct journal_problem *p
     enum status status = look_at_file(journal, &fresh, problem);
     if (status == STATUS_OK && journal->mode == JOURNAL_WRITE)
         status = take_lock(journal, problem);
-    if (status == STATUS_OK)
-        status = open_database(journal, fresh, problem);
     if (status == STATUS_OK && fresh)
-        status = create_schema(journal, problem);
+        status = create_file(journal, problem);
+    if (status == STATUS_OK)
+        status = open_database(journal, journal->path,
+                               journal->mode == JOURNAL_WRITE ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY,
+                               problem);
     if (status == STATUS_OK)
         status = check_identity(journal, problem);
     if (status == STATUS_OK)

@@ -23,7 +23,7 @@ static char folder[64];
 static char path[96];
 static struct journal_problem problem;
 
-static const char *const ENDS[] = {"", "-wal", "-shm", "-journal", ".lock"};
+static const char *const ENDS[] = {"", "-wal", "-shm", "-journal", ".lock", ".new", ".new-journal"};
 
 static void remove_files(void)
 {
@@ -210,6 +210,35 @@ static void test_power_lost_around_checkpoints(void **state)
     assert_true(points > 5);
 }
 
+// A first start that loses power, or finds the disk full, never keeps the next one from making the journal.
+static void test_first_start_lost(void **state)
+{
+    (void)state;
+    static const struct script SMALL = {.entries = 2, .per_commit = 2, .bytes = 100};
+    for (int fault = 0; fault < 4; fault++) {
+        bool failed = true;
+        for (uint64_t at = 1; failed; at++) {
+            remove_files();
+            assert_int_equal(fault_vfs_install(), STATUS_OK);
+            struct fault_vfs_plan plan = {.off_at = at};
+            if (fault == 3)
+                plan = (struct fault_vfs_plan){.write_fails_from = at, .write_fails_count = 1000};
+            fault_vfs_set(&plan);
+            struct journal *journal = NULL;
+            if (journal_open(path, JOURNAL_WRITE, &journal, &problem) == STATUS_OK)
+                journal_close(journal);
+            failed = fault_vfs_counts_get().failed > 0;
+            if (fault < 3)
+                assert_int_equal(fault_vfs_crash((enum fault_vfs_keep)fault, at), STATUS_OK);
+            fault_vfs_remove();
+            char name[128];
+            snprintf(name, sizeof name, "%s-shm", path);
+            unlink(name);
+            assert_int_equal(read_back(&SMALL, "after a first start that failed"), 0);
+        }
+    }
+}
+
 // ---- a disk that refuses ----
 
 static void test_disk_full_at_every_write(void **state)
@@ -331,6 +360,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_power_lost_before_every_operation, setup, teardown),
         cmocka_unit_test_setup_teardown(test_power_lost_around_checkpoints, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_first_start_lost, setup, teardown),
         cmocka_unit_test_setup_teardown(test_disk_full_at_every_write, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sync_fails_at_every_sync, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removed_file_is_noticed, setup, teardown),
