@@ -37,7 +37,8 @@ struct sim {
     struct sim_arm arms[ROLLOUT_ARMS];
     double tails[ROLLOUT_ARMS][ROLLOUT_EDGES];
     double tails_margin[ROLLOUT_ARMS][ROLLOUT_EDGES];
-    uint32_t per_tick; // requests
+    uint32_t per_tick;      // requests
+    uint32_t delay_longest; // ticks, of the last of sim_delay_ticks
     uint64_t tick;
     uint64_t table;
     uint32_t weight;
@@ -60,6 +61,7 @@ static inline struct sim *sim_create(const struct rollout_spec *spec, uint64_t s
     rollout_init(sim->rollout);
     rng_init(&sim->rng, seed);
     sim->per_tick = per_tick;
+    sim->delay_longest = sim_delay_ticks[SIM_DELAYS - 1];
     sim->time_ms = 1760000000000;
     for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
         sim->arms[arm] = (struct sim_arm){.slowdown = 1.0};
@@ -153,12 +155,12 @@ static inline void sim_tick(struct sim *sim)
         sim_request(sim, span);
     uint32_t count = 0;
     for (int d = SIM_DELAYS - 1; d >= 0; d--) {
-        if (sim->tick <= sim_delay_ticks[d])
+        uint32_t delay = d == SIM_DELAYS - 1 ? sim->delay_longest : sim_delay_ticks[d];
+        if (sim->tick <= delay)
             continue;
-        const struct sim_span *from = &sim->spans[(sim->tick - sim_delay_ticks[d]) % SIM_RING];
+        const struct sim_span *from = &sim->spans[(sim->tick - delay) % SIM_RING];
         static const struct rollout_counts nothing[ROLLOUT_ARMS];
-        if (from->tick != sim->tick - sim_delay_ticks[d] ||
-            memcmp(from->known[d], nothing, sizeof nothing) == 0)
+        if (from->tick != sim->tick - delay || memcmp(from->known[d], nothing, sizeof nothing) == 0)
             continue;
         struct rollout_span_delta *delta = &sim->deltas[count++];
         *delta =

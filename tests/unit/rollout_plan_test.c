@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// rollout/plan: what each stage is told to need, and that the machine then needs about that.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "rollout/plan.h"
+#include "rollout_sim.h"
+
+static const struct rollout_plan_traffic traffic = {
+    .requests_per_second = 1000.0, .error_rate = 0.01, .error_factor = 5.0, .slowdown = 1.5};
+
+static void test_each_stage_is_planned(void **state)
+{
+    (void)state;
+    static const uint32_t percents[] = {5, 50, 100};
+    struct rollout_spec spec;
+    struct rollout_plan plan;
+    sim_spec(&spec, percents, 3, 10000, 60000);
+    rollout_plan_make(&spec, &traffic, &plan);
+    assert_int_equal(plan.stage_count, 3);
+    for (int i = 0; i < 2; i++) {
+        const struct rollout_plan_stage *stage = &plan.stages[i];
+        assert_true(stage->promote >= stage->promote_errors && stage->promote >= stage->promote_latency);
+        assert_true(stage->promote_throughput <= 0.0);
+        assert_true(stage->promote_ms >= 10000.0);
+        assert_true(stage->detect_errors > 0.0 && stage->detect_errors < 10000.0);
+    }
+    assert_true(plan.stages[0].promote > plan.stages[1].promote);
+    assert_true(plan.stages[2].promote_ms >= 60000.0 && plan.stages[2].promote_ms <= 60000.0);
+    assert_true(isinf(plan.stages[2].detect_errors));
+    double sum = plan.stages[0].promote_ms + plan.stages[1].promote_ms + plan.stages[2].promote_ms;
+    assert_true(plan.promote_ms >= sum && plan.promote_ms <= sum);
+}
+
+static void test_unknown_traffic_has_no_times(void **state)
+{
+    (void)state;
+    static const uint32_t percents[] = {5, 50, 100};
+    struct rollout_spec spec;
+    struct rollout_plan plan;
+    struct rollout_plan_traffic unknown = traffic;
+    unknown.requests_per_second = 0.0;
+    sim_spec(&spec, percents, 3, 10000, 60000);
+    rollout_plan_make(&spec, &unknown, &plan);
+    assert_true(plan.promote_ms <= 0.0 && plan.stages[0].promote_ms <= 0.0);
+    assert_true(plan.stages[0].promote > 0.0);
+    assert_false(plan.stages[0].beyond_horizon);
+}
+
+static void test_slow_traffic_is_beyond_the_horizon(void **state)
+{
+    (void)state;
+    static const uint32_t percents[] = {1, 100};
+    struct rollout_spec spec;
+    struct rollout_plan plan;
+    struct rollout_plan_traffic slow = traffic;
+    slow.requests_per_second = 1.0;
+    sim_spec(&spec, percents, 2, 10000, 60000);
+    rollout_plan_make(&spec, &slow, &plan);
+    assert_true(plan.stages[0].beyond_horizon);
+}
+
+// A control arm of the canary's size compares like with like but sees only its part of the traffic.
+static void test_a_control_arm_costs_requests(void **state)
+{
+    (void)state;
+    static const uint32_t percents[] = {5, 100};
+    struct rollout_spec spec;
+    struct rollout_plan without;
+    struct rollout_plan with;
+    sim_spec(&spec, percents, 2, 10000, 60000);
+    rollout_plan_make(&spec, &traffic, &without);
+    spec.control = true;
+    rollout_plan_make(&spec, &traffic, &with);
+    assert_true(with.stages[0].detect_errors > without.stages[0].detect_errors);
+}
+
+static void test_wild_numbers_are_clamped(void **state)
+{
+    (void)state;
+    static const uint32_t percents[] = {5, 100};
+    struct rollout_spec spec;
+    struct rollout_plan plan;
+    struct rollout_plan_traffic wild = {.requests_per_second = (double)NAN,
+                                        .error_rate = 7.0,
+                                        .error_factor = -1.0,
+                                        .slowdown = (double)NAN,
+                                        .latency_sigma = -3.0};
+    sim_spec(&spec, percents, 2, 10000, 60000);
+    rollout_plan_make(&spec, &wild, &plan);
+    assert_int_equal(plan.stage_count, 2);
+}
+
+// The plan is honest: the machine's mean is within a factor of two of it.
+static void test_the_machine_needs_about_what_was_planned(void **state)
+{
+    (void)state;
+    enum { ROLLOUTS = 12 };
+    static const uint32_t percents[] = {50};
+    struct rollout_spec spec;
+    struct rollout_plan plan;
+    sim_spec(&spec, percents, 1, 3600000, 0);
+    spec.latency.on = false;
+    rollout_plan_make(&spec, &traffic, &plan);
+    double requests = 0.0;
+    for (uint64_t seed = 0; seed < ROLLOUTS; seed++) {
+        struct sim *sim = sim_create(&spec, 4000 + seed, 10);
+        sim->arms[ROLLOUT_ARM_STABLE].error_rate = 0.01;
+        sim->arms[ROLLOUT_ARM_CANARY].error_rate = 0.05;
+        sim_start(sim);
+        assert_true(sim_until(sim, sim_back, 2000));
+        requests += (double)sim->requests / ROLLOUTS;
+        sim_destroy(sim);
+    }
+    double planned = plan.stages[0].detect_errors;
+    if (requests > 2.0 * planned || requests < planned / 2.0)
+        fail_msg("planned %.0f requests, needed %.0f", planned, requests);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_stage_is_planned),
+        cmocka_unit_test(test_unknown_traffic_has_no_times),
+        cmocka_unit_test(test_slow_traffic_is_beyond_the_horizon),
+        cmocka_unit_test(test_a_control_arm_costs_requests),
+        cmocka_unit_test(test_wild_numbers_are_clamped),
+        cmocka_unit_test(test_the_machine_needs_about_what_was_planned),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
