@@ -38,6 +38,15 @@ void evidence_stage_reset(struct rollout *rollout)
     rollout->stage_canary_since_ms = 0;
 }
 
+enum rollout_arm evidence_baseline_arm(const struct rollout *rollout)
+{
+    bool control = rollout->spec.control;
+#ifdef BUG_CONTROL_IGNORED
+    control = false;
+#endif
+    return control ? ROLLOUT_ARM_CONTROL : ROLLOUT_ARM_STABLE;
+}
+
 // ---- the ring ----
 
 static int name_compare(uint64_t tick_a, uint64_t table_a, uint64_t tick_b, uint64_t table_b)
@@ -244,6 +253,9 @@ void evidence_facts(const struct rollout *rollout, const struct rollout_span *sp
     bool over = imputing == IMPUTE_TIMED_OUT;
     *facts = (struct rollout_facts){.trials = canary->routed, .failures = canary->errors + pending_canary};
     facts->bad.canary[KERNEL_ERRORS] = canary->error_events + (over ? pending_canary : 0);
+#ifdef BUG_RETRIES_HIDE
+    facts->bad.canary[KERNEL_ERRORS] = canary->completed - canary->good;
+#endif
     facts->bad.baseline[KERNEL_ERRORS] = baseline->error_events + pending_baseline;
     facts->good.canary[KERNEL_ERRORS] = canary->error_events + pending_canary;
     facts->good.baseline[KERNEL_ERRORS] = baseline->error_events + (over ? pending_baseline : 0);

@@ -219,8 +219,10 @@ static bool state_runs(enum rollout_state state)
 static void step_tick(struct rollout *rollout, const struct rollout_input *input,
                       struct rollout_effects *effects)
 {
-    if (input->tick.tick > rollout->tick)
-        rollout->tick = input->tick.tick;
+    // A process never counts its ticks backwards: this is a new one that was not announced.
+    if (input->tick.tick < rollout->tick)
+        evidence_resumed(rollout);
+    rollout->tick = input->tick.tick;
     if (!state_runs(rollout->state))
         return;
     rollout->spans_lost += input->tick.spans_lost;

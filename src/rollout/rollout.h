@@ -68,7 +68,7 @@ struct rollout_input {
         } command;
         struct rollout_edges edges;
         struct {
-            uint64_t tick;       // the present tick
+            uint64_t tick;       // the present tick; one below an earlier one means a restart (as RESUMED)
             uint64_t spans_lost; // spans overwritten before they could be gathered, since the last TICK
             uint32_t
                 baseline_count; // requests in control's baseline histogram, for the text (BASELINE state)

@@ -187,10 +187,7 @@ static inline struct rollout_span *evidence_span(struct rollout *rollout, uint32
 {
     return &rollout->spans[(rollout->span_first + i) % ROLLOUT_SPANS_OPEN_MAX];
 }
-static inline enum rollout_arm evidence_baseline_arm(const struct rollout *rollout)
-{
-    return rollout->spec.control ? ROLLOUT_ARM_CONTROL : ROLLOUT_ARM_STABLE;
-}
+enum rollout_arm evidence_baseline_arm(const struct rollout *rollout);
 static inline uint64_t evidence_pending(const struct rollout_sums *arm)
 {
     return arm->routed > arm->completed ? arm->routed - arm->completed : 0;

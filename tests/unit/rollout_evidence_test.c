@@ -367,6 +367,91 @@ static void test_a_restart_does_not_credit_the_slow_failures(void **state)
     hand_end(&hand);
 }
 
+// The golden value of the kernel for 30 against 10 events, through the whole machine.
+static void test_the_kernel_sees_the_spans(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_of_errors(&spec);
+    struct hand hand;
+    hand_begin(&hand, &spec);
+    struct rollout_view view;
+    for (int i = 0; i < 10; i++) {
+        struct rollout_span_delta delta = hand_span(&hand, 50000, 100, 1, 100, 3);
+        hand_tick(&hand, &delta, 1);
+    }
+    hand_tick(&hand, NULL, 0);
+    hand_tick(&hand, NULL, 0);
+    rollout_view_get(hand.rollout, &view);
+    if (fabs(view.log_e_bad - 3.858366) > 1e-6)
+        fail_msg("ln E is %.9f", view.log_e_bad);
+    hand_end(&hand);
+}
+
+// Every canary request is answered well in the end, because a second attempt hid the first one's failure.
+static void test_retries_do_not_hide_failures(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_of_errors(&spec);
+    struct hand hand;
+    hand_begin(&hand, &spec);
+    for (int i = 0; i < 20 && hand.effects.to == ROLLOUT_SHIFTING; i++) {
+        struct rollout_span_delta delta = hand_span(&hand, 50000, 100, 0, 100, 10);
+        delta.arms[ROLLOUT_ARM_CANARY].good = 100;
+        hand_tick(&hand, &delta, 1);
+    }
+    assert_int_equal(hand.effects.to, ROLLOUT_ROLLING_BACK);
+    hand_end(&hand);
+}
+
+// The canary fails while it is cold, and so does the control arm; the warm stable arm does not.
+static void test_a_control_arm_is_the_baseline(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_of_errors(&spec);
+    spec.control = true;
+    spec.stages[0].weight = 10000;
+    struct hand hand;
+    hand_begin(&hand, &spec);
+    for (int i = 0; i < 100; i++) {
+        struct rollout_span_delta delta = hand_span(&hand, 10000, 800, 0, 100, 4);
+        delta.weight_pair = 10000;
+        delta.arms[ROLLOUT_ARM_CONTROL] = delta.arms[ROLLOUT_ARM_CANARY];
+        hand_tick(&hand, &delta, 1);
+        assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
+    }
+    hand_end(&hand);
+}
+
+// A process that restarted while the rollout rested counts its ticks from zero; the new run must see them.
+static void test_a_run_after_an_unannounced_restart_sees_its_evidence(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_of_errors(&spec);
+    struct hand hand;
+    hand_begin(&hand, &spec);
+    hand.tick = 50000;
+    struct rollout_span_delta delta = hand_span(&hand, 50000, 100, 0, 100, 90);
+    hand_tick(&hand, &delta, 1);
+    hand_tick(&hand, NULL, 0);
+    for (int i = 0; i < 10; i++)
+        hand_tick(&hand, NULL, 0);
+    assert_int_equal(hand.effects.to, ROLLOUT_ROLLED_BACK);
+    hand.tick = 0;
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_COMMAND, .time_ms = hand.time_ms};
+    rollout_step(hand.rollout, &input, &hand.effects);
+    assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
+    for (int i = 0; i < 5 && hand.effects.to == ROLLOUT_SHIFTING; i++) {
+        delta = hand_span(&hand, 50000, 100, 0, 100, 90);
+        hand_tick(&hand, &delta, 1);
+    }
+    assert_int_equal(hand.effects.to, ROLLOUT_ROLLING_BACK);
+    hand_end(&hand);
+}
+
 static void test_the_warm_up_counts_errors_only(void **state)
 {
     (void)state;
@@ -517,6 +602,10 @@ int main(void)
         cmocka_unit_test(test_heavy_users_under_keyed_assignment_do_not_alarm),
         cmocka_unit_test(test_a_broken_assignment_blocks_every_verdict),
         cmocka_unit_test(test_a_restart_does_not_credit_the_slow_failures),
+        cmocka_unit_test(test_the_kernel_sees_the_spans),
+        cmocka_unit_test(test_retries_do_not_hide_failures),
+        cmocka_unit_test(test_a_control_arm_is_the_baseline),
+        cmocka_unit_test(test_a_run_after_an_unannounced_restart_sees_its_evidence),
         cmocka_unit_test(test_the_warm_up_counts_errors_only),
         cmocka_unit_test(test_the_soak_catches_what_only_full_load_shows),
         cmocka_unit_test(test_a_long_soak_of_a_good_version_stays_quiet),

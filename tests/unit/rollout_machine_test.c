@@ -315,6 +315,31 @@ static void test_rollback_wins_ties(void **state)
                      });
 }
 
+static void test_evidence_of_a_stage_or_of_all(void **state)
+{
+    (void)state;
+    struct rollout_spec spec;
+    spec_make(&spec);
+    static const char *const begin[] = {
+        "start ann -> Shifting 0 5% started publish",
+        "tick 10000 s=0/190000 c=0/10000 -> Shifting 0 5%",
+        "tick 100 -> AwaitingApproval 1 5% promoted",
+        "approve sre -> Shifting 2 50% operator publish",
+    };
+    for (int cumulative = 0; cumulative < 2; cumulative++) {
+        spec.evidence_cumulative = cumulative != 0;
+        run_trace(&spec, (const char *const[]){
+                             begin[0],
+                             begin[1],
+                             begin[2],
+                             begin[3],
+                             cumulative != 0 ? "tick 10000 -> Soaking 3 100% promoted publish"
+                                             : "tick 10000 -> Shifting 2 50%",
+                             NULL,
+                         });
+    }
+}
+
 static void test_undo_ends_with_keep(void **state)
 {
     (void)state;
@@ -516,6 +541,7 @@ int main(void)
         cmocka_unit_test(test_undecided_policies),
         cmocka_unit_test(test_the_baseline_comes_first),
         cmocka_unit_test(test_rollback_wins_ties),
+        cmocka_unit_test(test_evidence_of_a_stage_or_of_all),
         cmocka_unit_test(test_undo_ends_with_keep),
         cmocka_unit_test(test_every_command_in_every_state),
         cmocka_unit_test(test_every_other_input_in_every_state_is_safe),
