@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Between the API's server half (bytes) and its handler half (meaning).
+#pragma once
+
+#include <jansson.h>
+
+#include "api/api.h"
+#include "base/slice.h"
+
+struct api_request {
+    struct slice method;
+    struct slice path;
+    struct slice query;
+    struct slice body;
+    struct slice host;
+    struct slice who; // X-Sluice-Who
+    bool cross_site;  // sent by a page of another origin
+    const char *from; // the peer's address
+};
+
+enum { API_STREAM_NONE, API_STREAM_EVENTS };
+
+struct api_answer {
+    unsigned status;
+    const char *content_type; // constant
+    const char *allow;        // 405: the methods there are; else NULL
+    char *body;               // taken by the server: free() of the C library, as jansson's dumps need
+    size_t body_len;
+    int stream; // API_STREAM_EVENTS: the connection stays open for `subject`
+    char subject[ROLLOUT_NAME_BYTES];
+};
+
+// Answers one request. Never fails: what goes wrong is an answer.
+void api_handle(struct control *control, const struct api_request *request, struct api_answer *answer);
+
+// The whole of one rollout as JSON; NULL when out of memory. Reference is the caller's.
+json_t *api_json_rollout(struct control *control, uint32_t index);
+json_t *api_json_status(struct control *control);
+json_t *api_json_table(struct control *control);
+json_t *api_json_history(struct control *control, uint32_t index);
+json_t *api_json_decision(const char *name, const struct control_decision *decision);
