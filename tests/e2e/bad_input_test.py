@@ -140,12 +140,12 @@ def disk_full(args, folder, stack):
     status, body = sluice.request("GET", "/readyz")
     assert status == 503 and "journal" in str(body), body
     harness.log(f"   /readyz: {str(body)[:160]}")
-    weight = sluice.rollout("echo-v2")["split"]["wanted"]
+    weight = sluice.rollout("echo-v2")["weight"]["wanted"]
     status, answer = sluice.request("POST", "/v1/rollouts/echo-v2/abort")
     assert status == 503, f"a command was taken without a journal: {status} {answer}"
     for _ in range(20):
         assert get(port)[0] == 200
-    assert sluice.rollout("echo-v2")["split"]["wanted"] == weight
+    assert sluice.rollout("echo-v2")["weight"]["wanted"] == weight
     subprocess.run(["prlimit", f"--pid={sluice.pid}", "--fsize=unlimited:unlimited"], check=True)
     harness.wait_for("ready again", lambda: sluice.request("GET", "/readyz")[0] == 200, 20)
     sluice.command("echo-v2", "abort")
@@ -204,7 +204,7 @@ def terminated_in_mid_rollout(args, folder, stack):
     again = harness.Sluice(folder, args.binary, open(sluice.config_path, encoding="utf-8").read().replace(f"127.0.0.1:{sluice.admin}", "@ADMIN@"))
     stack.callback(again.stop)
     body = again.rollout("echo-v2")
-    assert body["state"] == "Shifting" and abs(body["split"]["wanted"] - 0.2) < 1e-9, body
+    assert body["state"] == "Shifting" and abs(body["weight"]["wanted"] - 0.2) < 1e-9, body
 
 
 def slow_and_truncated(args, folder, stack):

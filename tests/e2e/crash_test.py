@@ -52,7 +52,7 @@ def crash(args, folder, stack):
         sluice = harness.Sluice(folder, args.binary, config, admin=admin)
         stack.callback(sluice.stop)
         body = sluice.rollout("shop-v2")
-        assert abs(weight_in_table(sluice) - body["split"]["wanted"]) < 1e-9, f"table and state differ: {weight_in_table(sluice)} and {body}"
+        assert abs(weight_in_table(sluice) - body["weight"]["wanted"]) < 1e-9, f"table and state differ: {weight_in_table(sluice)} and {body}"
         resumed[body["state"]] = resumed.get(body["state"], 0) + 1
         if body["state"] in ("Pending", "Completed", "RolledBack"):
             sluice.command("shop-v2", "start")

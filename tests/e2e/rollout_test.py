@@ -168,7 +168,7 @@ def watch(sluice, final, seconds):
     samples, end, last = {}, time.monotonic() + seconds, None
     while True:
         body = sluice.rollout("shop-v2")
-        split = body["split"]
+        split = body["weight"]
         if body["state"] == "Shifting" and split["stage_requests"] > 0:
             samples[body["stage"]] = (split["wanted"], split["stage_canary"], split["stage_requests"])
         if (body["state"], body["stage"]) != last:
