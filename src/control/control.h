@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// Control: the one thread that decides. Every tick it gathers what the proxy counted, journals it, lets the
+// rollout cores judge, journals what they decided, and only then acts: a new routing table, a log line, word
+// to those who watch. It owns no thread and no clock: it is driven by the loop it is given.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/text.h"
+#include "config/config.h"
+#include "control/case.h"
+#include "control/log.h"
+#include "io/loop.h"
+#include "proxy/proxy.h"
+#include "rollout/rollout.h"
+#include "store/journal.h"
+
+enum {
+    CONTROL_FAULT_BYTES = 1600,
+    CONTROL_JOURNAL_RETRY_MS = 1000,
+    CONTROL_ACK_CHECK_MS = 1,
+    CONTROL_METRICS_BYTES_MAX = 4 * 1024 * 1024,
+};
+
+struct control;
+
+// Why something could not be done, for people.
+struct control_fault {
+    enum status status;
+    char text[CONTROL_FAULT_BYTES];
+};
+
+struct control_parts {
+    struct config *config;   // taken on success
+    struct io_loop *loop;    // borrowed: control's own loop
+    struct proxy *proxy;     // borrowed: created, not started yet
+    struct journal *journal; // borrowed: open for writing
+    struct control_log *log; // borrowed
+};
+
+// Replays the journal, verifies every recorded decision, tells the cores that the process resumed, and
+// publishes the table with the weights in force. Open the listeners only after it. On failure nothing is
+// kept.
+//   STATUS_MISMATCH   the journal's decisions cannot be derived again; fault names the first difference
+//   STATUS_CONFLICT   a rollout under way does not fit the file
+//   and what the journal, the table or the heap say
+MUST_USE enum status control_create(const struct control_parts *parts, struct control **control,
+                                    struct control_fault *fault);
+// Begins to tick. Also starts the rollouts whose file says `start: auto` and that never ran.
+void control_start(struct control *control);
+// After control_stopped, or when nothing was started.
+void control_destroy(struct control *control);
+
+// No new connections; waits at most drain_ms for those open, then stops the proxy and calls done. A second
+// call stops at once.
+void control_shutdown(struct control *control, uint64_t drain_ms, void (*done)(void *context), void *context);
+bool control_draining(const struct control *control);
+
+// A new file for the running daemon. On STATUS_OK the config is taken; what needs a restart is said in the
+// log. Else nothing changed and fault says why.
+MUST_USE enum status control_reload(struct control *control, struct config *config,
+                                    struct control_fault *fault);
+
+// ---- commands ----
+
+// An operator's word. STATUS_OK: done, journalled and in force (the table is published). NOT_FOUND: no such
+// rollout. CONFLICT, DENIED: refused; the fault says why. IO, NO_SPACE, ...: the journal cannot be written.
+MUST_USE enum status control_command(struct control *control, const char *name, enum rollout_command command,
+                                     const char *who, const char *from, struct control_fault *fault);
+
+// ---- what people look at ----
+
+struct control_arm {
+    char version[ROLLOUT_NAME_BYTES];
+    bool present;
+    struct control_arm_sum sum; // since the run began
+    double rate;                // requests per second, over the last 5 s
+    double share;               // of what was routed in the present stage
+    uint64_t latency_count;     // since the run began or the process started, whichever is later
+    uint64_t p50_us, p90_us, p99_us, p999_us;
+};
+
+struct control_rollout {
+    const char *name;
+    const struct rollout_spec *spec; // what is being done; before the first run, what the file says
+    uint32_t run;                    // 0: never started
+    bool in_file;
+    bool file_differs; // the file says something else than the run under way
+    struct rollout_view view;
+    struct control_arm arms[ROLLOUT_ARMS];
+    const struct control_case *record; // NULL: never started
+};
+
+uint32_t control_rollout_count(const struct control *control);
+// index < count. Everything borrowed lives until the next turn of the loop.
+void control_rollout_get(struct control *control, uint32_t index, struct control_rollout *rollout);
+// -1: none.
+int control_rollout_find(const struct control *control, const char *name);
+const char *control_rollout_nearest(const struct control *control, const char *name);
+
+struct control_health {
+    bool journal_failing;
+    int64_t journal_failing_since_ms;
+    char journal_problem[JOURNAL_PROBLEM_BYTES];
+    uint64_t journal_failures;
+    uint64_t journal_entries;
+    uint64_t journal_bytes;
+    uint64_t table_version;
+    uint64_t table_acknowledged;
+    uint64_t table_switch_us; // from the last publish until every worker had taken it up
+    uint64_t table_switch_us_max;
+    uint64_t table_build_us;
+    uint64_t ticks;
+    uint64_t ticks_late;           // ticks that began more than a tick after their time
+    uint64_t tick_us, tick_us_max; // time a tick took
+    bool listening;
+    bool draining;
+    int64_t started_ms;
+};
+void control_health_get(const struct control *control, struct control_health *health);
+// The proxy has its listeners open (set by whoever opened them).
+void control_set_listening(struct control *control, bool listening);
+
+const struct config *control_config(const struct control *control);
+struct proxy *control_proxy(const struct control *control);
+struct io_loop *control_loop(const struct control *control);
+struct control_log *control_log_of(const struct control *control);
+int64_t control_wall_ms(const struct control *control);
+
+// The slots that a service's version counts under; PROXY_SLOT_NONE when there is none.
+uint16_t control_version_slot(const struct control *control, const char *service, const char *version);
+
+// What one service's requests are measured by, for metrics and plans.
+struct control_traffic {
+    double requests_per_second; // last 5 s, all versions
+    double error_rate;          // of the stable version, since the process began
+    uint64_t requests;
+};
+void control_traffic_get(const struct control *control, const char *service, struct control_traffic *traffic);
+
+// Prometheus text of everything, into storage[cap]. STATUS_FULL when it did not fit.
+MUST_USE enum status control_metrics_write(struct control *control, char *storage, size_t cap,
+                                           struct slice *text);
+
+// ---- watching ----
+
+// Called after a decision has taken effect, from the loop's own turn.
+struct control_watcher {
+    struct list link; // private
+    void (*decided)(struct control_watcher *watcher, const char *name,
+                    const struct control_decision *decision);
+};
+void control_watch(struct control *control, struct control_watcher *watcher);
+void control_unwatch(struct control_watcher *watcher);

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Control's own storage, shared by its parts: ticking, recording, table building, views, reload.
+#pragma once
+
+#include "control/control.h"
+
+enum {
+    CONTROL_GATHERS_PER_TICK = 8, // of full span buffers, per rollout
+    CONTROL_EVENTS_PER_TICK = 256,
+    CONTROL_TICK_US = ROLLOUT_TICK_MS * 1000,
+};
+
+// A running rollout's live side, beside its record.
+struct control_live {
+    struct control_case *record; // NULL: never started
+    char name[ROLLOUT_NAME_BYTES];
+    // A decision the core has taken and the journal not yet.
+    bool owed;
+    struct rollout_effects owed_effects;
+    int64_t stepped_ms;
+    uint64_t losses_told;
+    bool mismatch_told; // "the file differs from the run" was logged
+    // Routed per arm and tick, for the rates shown.
+    uint32_t rate_ring[CONTROL_RATE_TICKS][ROLLOUT_ARMS];
+    uint64_t rate_sum[ROLLOUT_ARMS];
+    // The versions' histograms when the run began: what is shown is the difference.
+    struct stats_histogram *latency_before; // [ROLLOUT_ARMS], or NULL
+};
+
+struct control_version_slot {
+    uint16_t service;
+    char name[PROXY_NAME_BYTES];
+};
+
+struct control_endpoint_slot {
+    uint16_t version;
+    char address[IO_ADDR_TEXT_BYTES];
+};
+
+struct control_service_rate {
+    uint32_t ring[CONTROL_RATE_TICKS];
+    uint64_t sum;
+    uint64_t requests_before;
+};
+
+struct control {
+    struct config *config;
+    struct io_loop *loop;
+    struct proxy *proxy;
+    struct journal *journal;
+    struct control_log *log;
+    struct control_live *live; // [CONTROL_CASES_MAX]
+    uint32_t live_count;
+    struct control_health health;
+    struct list watchers;
+    struct io_timer tick_timer;
+    struct io_timer ack_timer;
+    uint64_t tick_due_us;
+    uint64_t journal_retry_us;
+    uint32_t rate_at; // ring position, one per tick
+    bool started;
+    // tables
+    bool table_dirty; // a publish failed: try again each tick
+    uint64_t table_version;
+    uint64_t published_us;
+    bool ack_awaited;
+    char (*service_slots)[PROXY_NAME_BYTES]; // [PROXY_SERVICES_MAX]
+    uint32_t service_slot_count;
+    struct control_version_slot *version_slots; // [PROXY_VERSIONS_MAX]
+    uint32_t version_slot_count;
+    struct control_endpoint_slot *endpoint_slots; // [PROXY_ENDPOINTS_MAX]
+    uint32_t endpoint_slot_count;
+    struct control_service_rate *rates; // [PROXY_SERVICES_MAX]
+    // scratch
+    struct rollout_span_delta *spans; // [ROLLOUT_TICK_SPANS_MAX]
+    uint8_t *wire;                    // ROLLOUT_INPUT_WIRE_BYTES_MAX
+    struct stats_histogram *histogram;
+    // shutdown
+    struct io_timer drain_timer;
+    uint64_t drain_until_us;
+    void (*drained)(void *context);
+    void *drained_context;
+};
+
+// ---- record.c: the only way into a core and out of it
+// Journals the input, steps, journals the decision, acts. On failure nothing has taken effect: the input was
+// not journalled (the core is untouched), or the decision is owed and control_journal_retry will finish it.
+MUST_USE enum status control_record(struct control *control, struct control_live *live,
+                                    const struct rollout_input *input, uint32_t run,
+                                    struct rollout_effects *effects);
+// Journals what is owed and acts on it; STATUS_OK when nothing is owed any more.
+MUST_USE enum status control_record_owed(struct control *control);
+MUST_USE enum status control_record_note(struct control *control, enum journal_kind kind, const char *text);
+void control_journal_failed(struct control *control, const struct journal_problem *problem);
+void control_journal_works(struct control *control);
+
+// ---- act.c
+void control_act(struct control *control, struct control_live *live, uint64_t seq,
+                 const struct rollout_effects *effects);
+struct control_live *control_live_find(struct control *control, const char *name);
+// The live rollout of that name, made when there is none.
+MUST_USE enum status control_live_get(struct control *control, const char *name, struct control_live **live);
+void control_live_run_began(struct control *control, struct control_live *live);
+
+// ---- table.c
+// Builds a table from config and cores and publishes it; a failure is logged and tried again each tick.
+MUST_USE enum status control_publish(struct control *control, struct control_fault *fault);
+// Whether the run in the record governs traffic under that config.
+bool control_run_applies(const struct config *config, const struct control_case *record);
+// STATUS_CONFLICT with a sentence when a rollout under way does not fit the config.
+MUST_USE enum status control_config_fits(const struct control *control, const struct config *config,
+                                         struct control_fault *fault);
+uint16_t control_service_slot(const struct control *control, const char *service);
+__attribute__((format(printf, 3, 4))) enum status
+control_fault_set(struct control_fault *fault, enum status status, const char *format, ...);
+
+// ---- control.c
+// Whether the file says something else than the run under way.
+bool control_file_differs(const struct control *control, const struct control_live *live);
+
+// ---- tick.c
+void control_tick(struct control *control);

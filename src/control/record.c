@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// The order that everything rests on: input into the journal, then the core, then the decision into the
+// journal (durable against power loss), then its effect. No other file steps a core or acts on its effects.
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "control/control_private.h"
+
+void control_journal_failed(struct control *control, const struct journal_problem *problem)
+{
+    struct control_health *health = &control->health;
+    health->journal_failures++;
+    snprintf(health->journal_problem, sizeof health->journal_problem, "%s", problem->text);
+    control->journal_retry_us = io_loop_now_us(control->loop) + CONTROL_JOURNAL_RETRY_MS * 1000;
+    if (health->journal_failing)
+        return;
+    health->journal_failing = true;
+    health->journal_failing_since_ms = control_wall_ms(control);
+    control_log_write(
+        control->log, CONTROL_LOG_ERROR,
+        "the journal cannot be written: no decision is taken until it can; traffic goes on as it "
+        "is; tried again every second",
+        CONTROL_FIELDS(CONTROL_TEXT("problem", problem->text)));
+}
+
+void control_journal_works(struct control *control)
+{
+    struct control_health *health = &control->health;
+    if (!health->journal_failing)
+        return;
+    health->journal_failing = false;
+    int64_t failed_ms = control_wall_ms(control) - health->journal_failing_since_ms;
+    control_log_write(control->log, CONTROL_LOG_INFO, "the journal can be written again: decisions go on",
+                      CONTROL_FIELDS(CONTROL_NUMBER("failed_ms", (uint64_t)(failed_ms > 0 ? failed_ms : 0))));
+}
+
+static enum status append_one(struct control *control, const struct journal_entry *entry,
+                              enum journal_sync sync, uint64_t *seq)
+{
+    struct journal_problem problem = {.status = STATUS_OK};
+    enum status status = journal_begin(control->journal, sync, &problem);
+    if (status == STATUS_OK)
+        status = journal_append(control->journal, entry, seq, &problem);
+    if (status == STATUS_OK)
+        status = journal_commit(control->journal, &problem);
+    if (status != STATUS_OK)
+        control_journal_failed(control, &problem);
+    else
+        control_journal_works(control);
+    return status;
+}
+
+enum status control_record_note(struct control *control, enum journal_kind kind, const char *text)
+{
+    struct journal_entry entry = {
+        .time_ms = control_wall_ms(control), .kind = kind, .payload = slice_of(text)};
+    return append_one(control, &entry, JOURNAL_SYNC_NORMAL, NULL);
+}
+
+static struct journal_entry entry_for(const struct control_live *live, uint32_t run, int64_t time_ms,
+                                      enum journal_kind kind, const struct wire_writer *writer)
+{
+    CHECK(!writer->full);
+    struct journal_entry entry = {
+        .time_ms = time_ms, .kind = kind, .run = run, .payload = {(const char *)writer->data, writer->len}};
+    snprintf(entry.subject, sizeof entry.subject, "%s", live->name);
+    return entry;
+}
+
+static enum status append_input(struct control *control, const struct control_live *live,
+                                const struct rollout_input *input, uint32_t run, uint64_t *seq)
+{
+    struct wire_writer writer = {.data = control->wire, .cap = ROLLOUT_INPUT_WIRE_BYTES_MAX};
+    rollout_input_encode(input, &writer);
+    struct journal_entry entry = entry_for(live, run, input->time_ms, JOURNAL_INPUT, &writer);
+    return append_one(control, &entry, JOURNAL_SYNC_NORMAL, seq);
+}
+
+static enum status append_decision(struct control *control, const struct control_live *live, uint64_t *seq)
+{
+    struct wire_writer writer = {.data = control->wire, .cap = ROLLOUT_INPUT_WIRE_BYTES_MAX};
+    rollout_effects_encode(&live->owed_effects, &writer);
+    struct journal_entry entry =
+        entry_for(live, live->record->run, control_wall_ms(control), JOURNAL_DECISION, &writer);
+    return append_one(control, &entry, JOURNAL_SYNC_FULL, seq);
+}
+
+// Takes the owed decision into the journal and lets it take effect.
+static enum status settle(struct control *control, struct control_live *live)
+{
+    uint64_t seq = 0;
+    struct rollout_effects effects = live->owed_effects;
+    bool journalled = effects.changed || effects.has_verdict;
+#ifdef BUG_EFFECT_BEFORE_JOURNAL
+    control_act(control, live, seq, &effects);
+#endif
+    if (journalled) {
+        enum status status = append_decision(control, live, &seq);
+        if (status != STATUS_OK)
+            return status;
+        control_case_remember(live->record, seq, &effects);
+    }
+    live->owed = false;
+#ifndef BUG_EFFECT_BEFORE_JOURNAL
+    control_act(control, live, seq, &effects);
+#endif
+    return STATUS_OK;
+}
+
+enum status control_record(struct control *control, struct control_live *live,
+                           const struct rollout_input *input, uint32_t run, struct rollout_effects *effects)
+{
+    CHECK(!live->owed && live->record != NULL);
+    uint64_t seq = 0;
+    enum status status = append_input(control, live, input, run, &seq);
+    if (status != STATUS_OK)
+        return status;
+    control_case_step(live->record, input, run, seq, &live->owed_effects);
+    *effects = live->owed_effects;
+    live->owed = true;
+    live->stepped_ms = input->time_ms;
+    return settle(control, live);
+}
+
+enum status control_record_owed(struct control *control)
+{
+    for (uint32_t i = 0; i < control->live_count; i++) {
+        if (!control->live[i].owed)
+            continue;
+        enum status status = settle(control, &control->live[i]);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}

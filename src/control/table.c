@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the file and the cores to the routing table. Slots are given out once per name and never again, so
+// that counters and pools outlive every change.
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/heap.h"
+#include "base/siphash.h"
+#include "control/control_private.h"
+
+struct table_scratch {
+    struct proxy_service_plan *services;
+    struct proxy_version_plan *versions;
+    struct proxy_endpoint_plan *endpoints;
+    struct proxy_route_plan *routes;
+    struct proxy_network networks[PROXY_NETWORKS_MAX];
+    uint32_t version_count, endpoint_count, route_count;
+};
+
+enum status control_fault_set(struct control_fault *fault, enum status status, const char *format, ...)
+{
+    fault->status = status;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(fault->text, sizeof fault->text, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+// ---- slots ----
+
+uint16_t control_service_slot(const struct control *control, const char *service)
+{
+    for (uint32_t i = 0; i < control->service_slot_count; i++)
+        if (strcmp(control->service_slots[i], service) == 0)
+            return (uint16_t)i;
+    return PROXY_SLOT_NONE;
+}
+
+static uint16_t version_slot_find(const struct control *control, uint16_t service, const char *version)
+{
+    for (uint32_t i = 0; i < control->version_slot_count; i++) {
+        const struct control_version_slot *slot = &control->version_slots[i];
+        if (slot->service == service && strcmp(slot->name, version) == 0)
+            return (uint16_t)i;
+    }
+    return PROXY_SLOT_NONE;
+}
+
+uint16_t control_version_slot(const struct control *control, const char *service, const char *version)
+{
+    uint16_t slot = control_service_slot(control, service);
+    return slot == PROXY_SLOT_NONE ? slot : version_slot_find(control, slot, version);
+}
+
+static uint16_t service_slot_give(struct control *control, const char *service)
+{
+    uint16_t slot = control_service_slot(control, service);
+    if (slot != PROXY_SLOT_NONE || control->service_slot_count == PROXY_SERVICES_MAX)
+        return slot;
+    snprintf(control->service_slots[control->service_slot_count], PROXY_NAME_BYTES, "%s", service);
+    return (uint16_t)control->service_slot_count++;
+}
+
+static uint16_t version_slot_give(struct control *control, uint16_t service, const char *version)
+{
+    uint16_t slot = version_slot_find(control, service, version);
+    if (slot != PROXY_SLOT_NONE || control->version_slot_count == PROXY_VERSIONS_MAX)
+        return slot;
+    struct control_version_slot *fresh = &control->version_slots[control->version_slot_count];
+    fresh->service = service;
+    snprintf(fresh->name, sizeof fresh->name, "%s", version);
+    return (uint16_t)control->version_slot_count++;
+}
+
+static uint16_t endpoint_slot_give(struct control *control, uint16_t version, const char *address)
+{
+    for (uint32_t i = 0; i < control->endpoint_slot_count; i++) {
+        const struct control_endpoint_slot *slot = &control->endpoint_slots[i];
+        if (slot->version == version && strcmp(slot->address, address) == 0)
+            return (uint16_t)i;
+    }
+    if (control->endpoint_slot_count == PROXY_ENDPOINTS_MAX)
+        return PROXY_SLOT_NONE;
+    struct control_endpoint_slot *fresh = &control->endpoint_slots[control->endpoint_slot_count];
+    fresh->version = version;
+    snprintf(fresh->address, sizeof fresh->address, "%s", address);
+    return (uint16_t)control->endpoint_slot_count++;
+}
+
+// ---- which run governs ----
+
+bool control_run_applies(const struct config *config, const struct control_case *record)
+{
+    if (record == NULL || record->run == 0)
+        return false;
+    const struct rollout_spec *spec = rollout_spec_of(record->core);
+    const struct config_service *service = config_service_find(config, spec->service);
+    const struct config_rollout *entry = config_rollout_find(config, record->name);
+    if (service == NULL || entry == NULL || strcmp(entry->spec.service, spec->service) != 0)
+        return false;
+    return strcmp(service->stable, spec->from) == 0 && config_version_find(service, spec->to) != NULL &&
+           (control_case_active(record) || strcmp(entry->spec.to, spec->to) == 0);
+}
+
+enum status control_config_fits(const struct control *control, const struct config *config,
+                                struct control_fault *fault)
+{
+    for (uint32_t i = 0; i < control->live_count; i++) {
+        const struct control_case *record = control->live[i].record;
+        if (record == NULL || !control_case_active(record) || control_run_applies(config, record))
+            continue;
+        const struct rollout_spec *spec = rollout_spec_of(record->core);
+        return control_fault_set(
+            fault, STATUS_CONFLICT,
+            "rollout %s is under way from %s to %s of service %s, and the file does not fit: it "
+            "must keep that rollout, both versions, and `stable: %s` until it is over (or abort "
+            "it first)",
+            record->name, spec->from, spec->to, spec->service, spec->from);
+    }
+    return STATUS_OK;
+}
+
+// ---- plan ----
+
+static enum status plan_endpoints(struct control *control, struct table_scratch *scratch,
+                                  const struct config_address *addresses, uint32_t count,
+                                  struct proxy_version_plan *version, struct control_fault *fault)
+{
+    struct proxy_endpoint_plan *first = &scratch->endpoints[scratch->endpoint_count];
+    for (uint32_t i = 0; i < count; i++) {
+        struct proxy_endpoint_plan *endpoint = &scratch->endpoints[scratch->endpoint_count];
+        *endpoint = (struct proxy_endpoint_plan){.addr = addresses[i].addr};
+        if (!addresses[i].literal && io_addr_resolve(addresses[i].text, &endpoint->addr) != STATUS_OK)
+            return control_fault_set(fault, STATUS_UNREACHABLE, "the name in \"%s\" cannot be resolved",
+                                     addresses[i].text);
+        endpoint->slot = endpoint_slot_give(control, version->slot, addresses[i].text);
+        if (endpoint->slot == PROXY_SLOT_NONE)
+            return control_fault_set(fault, STATUS_FULL,
+                                     "more than %d endpoints since the start; restart to go on",
+                                     PROXY_ENDPOINTS_MAX);
+        scratch->endpoint_count++;
+    }
+    version->endpoints = first;
+    version->endpoint_count = count;
+    return STATUS_OK;
+}
+
+static enum status plan_version(struct control *control, struct table_scratch *scratch, uint16_t service,
+                                const char *name, const struct config_address *addresses, uint32_t count,
+                                struct control_fault *fault)
+{
+    struct proxy_version_plan *version = &scratch->versions[scratch->version_count++];
+    *version = (struct proxy_version_plan){.name = name, .slot = version_slot_give(control, service, name)};
+    if (version->slot == PROXY_SLOT_NONE)
+        return control_fault_set(fault, STATUS_FULL,
+                                 "more than %d versions since the start; restart to go on",
+                                 PROXY_VERSIONS_MAX);
+    return plan_endpoints(control, scratch, addresses, count, version, fault);
+}
+
+static int32_t version_index(const struct config_service *service, const char *name)
+{
+    for (uint32_t i = 0; i < service->version_count; i++)
+        if (strcmp(service->versions[i].name, name) == 0)
+            return (int32_t)i;
+    return PROXY_VERSION_NONE;
+}
+
+// Assignment is drawn anew for every run, and is the same through all of one run, restarts included.
+static struct siphash_key salt_of(const struct control_case *record, const char *service)
+{
+    char seed[2 * ROLLOUT_NAME_BYTES + 32];
+    int len = snprintf(seed, sizeof seed, "%s/%s/%u", service, record != NULL ? record->name : "",
+                       record != NULL ? record->run : 0);
+    const struct siphash_key key0 = {0x736c75696365206bULL, 0x30};
+    const struct siphash_key key1 = {0x736c75696365206bULL, 0x31};
+    return (struct siphash_key){siphash(key0, seed, (size_t)len), siphash(key1, seed, (size_t)len)};
+}
+
+static void plan_rollout(const struct control *control, const struct config_service *service,
+                         struct proxy_service_plan *plan)
+{
+    const struct config_rollout *entry = config_rollout_of_service(control->config, service->name);
+    const struct control_case *record = NULL;
+    for (uint32_t i = 0; entry != NULL && i < control->live_count; i++)
+        if (strcmp(control->live[i].name, entry->spec.name) == 0)
+            record = control->live[i].record;
+    bool applies = control_run_applies(control->config, record);
+    plan->salt = salt_of(applies ? record : NULL, service->name);
+    if (entry != NULL)
+        plan->canary = version_index(service, entry->spec.to);
+    if (!applies)
+        return;
+    const struct rollout_spec *spec = rollout_spec_of(record->core);
+    struct rollout_view view;
+    rollout_view_get(record->core, &view);
+    bool back = view.state == ROLLOUT_ROLLING_BACK || view.state == ROLLOUT_ROLLED_BACK;
+    plan->canary = version_index(service, spec->to);
+    plan->weight = view.weight;
+    plan->weight_control = spec->control && view.weight < ROLLOUT_WEIGHT_FULL ? view.weight : 0;
+    plan->epoch = record->run_seq * 2 + (back ? 1 : 0);
+    plan->edges = view.edges;
+    for (int k = 0; view.edges.requests > 0 && k < ROLLOUT_EDGES; k++)
+        plan->edge_margin_us[k] = stats_histogram_edge_scale(view.edges.edge_us[k], spec->latency.margin);
+    plan->deadline_ms = (uint32_t)spec->deadline_ms;
+    plan->error_window_ms = (uint32_t)spec->errors.window_ms;
+}
+
+static uint32_t clamp_ms(uint64_t ms)
+{
+    return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+}
+
+static enum proxy_unit_kind unit_of(enum config_unit_kind kind)
+{
+    switch (kind) {
+    case CONFIG_UNIT_COOKIE:
+        return PROXY_UNIT_COOKIE;
+    case CONFIG_UNIT_HEADER:
+        return PROXY_UNIT_HEADER;
+    case CONFIG_UNIT_ADDRESS:
+        return PROXY_UNIT_ADDRESS;
+    case CONFIG_UNIT_REQUEST:
+        break;
+    }
+    return PROXY_UNIT_REQUEST;
+}
+
+static enum status plan_service(struct control *control, struct table_scratch *scratch, uint32_t index,
+                                struct control_fault *fault)
+{
+    const struct config_service *service = &control->config->services[index];
+    struct proxy_service_plan *plan = &scratch->services[index];
+    *plan = (struct proxy_service_plan){
+        .name = service->name,
+        .slot = service_slot_give(control, service->name),
+        .versions = &scratch->versions[scratch->version_count],
+        .version_count = service->version_count,
+        .stable = version_index(service, service->stable),
+        .canary = PROXY_VERSION_NONE,
+        .control = PROXY_VERSION_NONE,
+        .unit = unit_of(service->unit.kind),
+        .unit_name = service->unit.name,
+        .body_bytes_max = control->config->limits.request_body_bytes,
+        .timeouts = {.connect_ms = clamp_ms(service->timeouts.connect_ms),
+                     .first_byte_ms = clamp_ms(service->timeouts.first_byte_ms),
+                     .idle_ms = clamp_ms(service->timeouts.idle_ms),
+                     .total_ms = clamp_ms(service->timeouts.total_ms)},
+    };
+    if (plan->slot == PROXY_SLOT_NONE)
+        return control_fault_set(fault, STATUS_FULL,
+                                 "more than %d services since the start; restart to go on",
+                                 PROXY_SERVICES_MAX);
+    for (uint32_t i = 0; i < service->version_count; i++) {
+        const struct config_version *version = &service->versions[i];
+        enum status status = plan_version(control, scratch, plan->slot, version->name, version->endpoints,
+                                          version->endpoint_count, fault);
+        if (status != STATUS_OK)
+            return status;
+    }
+    for (uint32_t i = 0; i < service->route_count; i++)
+        scratch->routes[scratch->route_count++] = (struct proxy_route_plan){
+            .host = service->routes[i].host[0] != '\0' ? service->routes[i].host : NULL,
+            .path = service->routes[i].path,
+            .service = index};
+    plan_rollout(control, service, plan);
+    if (service->control_endpoint_count == 0)
+        return STATUS_OK;
+    plan->control = (int32_t)plan->version_count++;
+    return plan_version(control, scratch, plan->slot, "(control)", service->control_endpoints,
+                        service->control_endpoint_count, fault);
+}
+
+static uint32_t plan_networks(const struct config *config, struct proxy_network *networks)
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    uint32_t count = 0;
+    for (; count < config->trust.network_count && count < PROXY_NETWORKS_MAX; count++) {
+        const struct config_network *from = &config->trust.networks[count];
+        struct proxy_network *to = &networks[count];
+        *to = (struct proxy_network){.bits = from->prefix_bits, .ipv6 = true};
+        memcpy(to->bytes, from->address, sizeof to->bytes);
+        if (from->prefix_bits < 96 || memcmp(from->address, mapped, sizeof mapped) != 0)
+            continue;
+        *to = (struct proxy_network){.bits = (uint8_t)(from->prefix_bits - 96)};
+        memcpy(to->bytes, from->address + 12, 4);
+    }
+    return count;
+}
+
+static void scratch_free(struct table_scratch *scratch)
+{
+    heap_free(scratch->services);
+    heap_free(scratch->versions);
+    heap_free(scratch->endpoints);
+    heap_free(scratch->routes);
+}
+
+static enum status scratch_alloc(const struct config *config, struct table_scratch *scratch)
+{
+    size_t versions = 1, endpoints = 1, routes = 1;
+    for (uint32_t i = 0; i < config->service_count; i++) {
+        const struct config_service *service = &config->services[i];
+        versions += service->version_count + 1;
+        routes += service->route_count;
+        endpoints += service->control_endpoint_count;
+        for (uint32_t j = 0; j < service->version_count; j++)
+            endpoints += service->versions[j].endpoint_count;
+    }
+    scratch->services = heap_alloc(config->service_count + 1, sizeof *scratch->services);
+    scratch->versions = heap_alloc(versions, sizeof *scratch->versions);
+    scratch->endpoints = heap_alloc(endpoints, sizeof *scratch->endpoints);
+    scratch->routes = heap_alloc(routes, sizeof *scratch->routes);
+    bool all = scratch->services != NULL && scratch->versions != NULL && scratch->endpoints != NULL &&
+               scratch->routes != NULL;
+    return all ? STATUS_OK : STATUS_NO_MEMORY;
+}
+
+static enum status build(struct control *control, struct table_scratch *scratch, struct proxy_table **table,
+                         struct control_fault *fault)
+{
+    const struct config *config = control->config;
+    if (scratch_alloc(config, scratch) != STATUS_OK)
+        return control_fault_set(fault, STATUS_NO_MEMORY, "no memory left for a routing table");
+    for (uint32_t i = 0; i < config->service_count; i++) {
+        enum status status = plan_service(control, scratch, i, fault);
+        if (status != STATUS_OK)
+            return status;
+    }
+    struct proxy_table_plan plan = {
+        .version = control->table_version + 1,
+        .services = scratch->services,
+        .service_count = config->service_count,
+        .routes = scratch->routes,
+        .route_count = scratch->route_count,
+        .operators = scratch->networks,
+        .operator_count = plan_networks(config, scratch->networks),
+        .trusted_hops = config->trust.forwarded_hops,
+        .client_head_ms = clamp_ms(config->timeouts.client_head_ms),
+        .client_idle_ms = clamp_ms(config->timeouts.client_idle_ms),
+    };
+    const char *why = "";
+    enum status status = proxy_table_build(&plan, table, &why);
+    if (status != STATUS_OK)
+        return control_fault_set(fault, status, "no routing table can be made: %s", why);
+    return STATUS_OK;
+}
+
+enum status control_publish(struct control *control, struct control_fault *fault)
+{
+    uint64_t before_us = io_loop_clock_us(control->loop);
+    struct table_scratch scratch = {.services = NULL};
+    struct proxy_table *table = NULL;
+    enum status status = build(control, &scratch, &table, fault);
+    scratch_free(&scratch);
+    if (status != STATUS_OK)
+        return status;
+    status = proxy_publish(control->proxy, table);
+    if (status != STATUS_OK) {
+        proxy_table_destroy(table);
+        return control_fault_set(fault, status, "the routing table was not taken (%s)", status_name(status));
+    }
+    control->table_version++;
+    control->published_us = io_loop_clock_us(control->loop);
+    control->health.table_build_us = control->published_us - before_us;
+    control->health.table_version = control->table_version;
+    control->ack_awaited = true;
+    io_timer_set(control->loop, &control->ack_timer,
+                 io_loop_now_us(control->loop) + CONTROL_ACK_CHECK_MS * 1000);
+    return STATUS_OK;
+}
