@@ -225,7 +225,9 @@ uint32_t judge_lags(const struct rollout *rollout, uint64_t lags[ROLLOUT_PREFIXE
     edge_ms = edge_ms < rollout->spec.deadline_ms ? edge_ms : rollout->spec.deadline_ms;
     uint64_t lags_ms[ROLLOUT_PREFIXES_MAX] = {rollout->spec.deadline_ms, 5000, 1000, edge_ms, 0};
     for (uint32_t i = 0; i < ROLLOUT_PREFIXES_MAX; i++) {
-        uint64_t lag = lags_ms[i] / ROLLOUT_TICK_MS + 2;
+        // A request routed at the end of its tick is one tick younger than its span. The last prefix is all
+        // there is.
+        uint64_t lag = lags_ms[i] > 0 ? lags_ms[i] / ROLLOUT_TICK_MS + 2 : 0;
         uint32_t at = i;
         for (; at > 0 && lags[at - 1] < lag; at--)
             lags[at] = lags[at - 1];

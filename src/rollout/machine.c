@@ -494,7 +494,7 @@ void rollout_step(struct rollout *rollout, const struct rollout_input *input, st
     check_invariants(rollout, effects, stage_before, weight_before);
 }
 
-int64_t rollout_deadline_ms(const struct rollout *rollout)
+static int64_t state_deadline_ms(const struct rollout *rollout)
 {
     const struct rollout_stage *stage = &rollout->spec.stages[rollout->stage];
     int64_t began = rollout->stage_since_ms + rollout->stage_paused_ms;
@@ -513,4 +513,14 @@ int64_t rollout_deadline_ms(const struct rollout *rollout)
     default:
         return INT64_MAX;
     }
+}
+
+int64_t rollout_deadline_ms(const struct rollout *rollout)
+{
+    int64_t deadline_ms = state_deadline_ms(rollout);
+    // Open spans settle with time alone: their prefixes grow older, and so does what is pending.
+    int64_t settled_ms = rollout->now_ms + ROLLOUT_SETTLE_TICKS * ROLLOUT_TICK_MS;
+    if (state_runs(rollout->state) && rollout->span_count > 0 && settled_ms < deadline_ms)
+        return settled_ms;
+    return deadline_ms;
 }
