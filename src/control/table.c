@@ -243,7 +243,7 @@ static enum status plan_service(struct control *control, struct table_scratch *s
         .canary = PROXY_VERSION_NONE,
         .control = PROXY_VERSION_NONE,
         .unit = unit_of(service->unit.kind),
-        .unit_name = service->unit.name,
+        .unit_name = service->unit.name[0] != '\0' ? service->unit.name : NULL,
         .body_bytes_max = control->config->limits.request_body_bytes,
         .timeouts = {.connect_ms = clamp_ms(service->timeouts.connect_ms),
                      .first_byte_ms = clamp_ms(service->timeouts.first_byte_ms),
