@@ -223,16 +223,16 @@ uint32_t judge_lags(const struct rollout *rollout, uint64_t lags[ROLLOUT_PREFIXE
     // Never let bytes from a journal make an age that overflows.
     uint64_t edge_ms = rollout->edges.edge_us[ROLLOUT_EDGES - 1] / 1000;
     edge_ms = edge_ms < rollout->spec.deadline_ms ? edge_ms : rollout->spec.deadline_ms;
-    uint64_t lags_ms[ROLLOUT_PREFIXES_MAX] = {rollout->spec.deadline_ms, 5000, 1000, edge_ms, 0};
-    for (uint32_t i = 0; i < ROLLOUT_PREFIXES_MAX; i++) {
-        // A request routed at the end of its tick is one tick younger than its span. The last prefix is all
-        // there is.
-        uint64_t lag = lags_ms[i] > 0 ? lags_ms[i] / ROLLOUT_TICK_MS + 2 : 0;
+    const uint64_t lags_ms[ROLLOUT_PREFIXES_MAX - 1] = {rollout->spec.deadline_ms, 5000, 1000, edge_ms, 0};
+    for (uint32_t i = 0; i < ROLLOUT_PREFIXES_MAX - 1; i++) {
+        // A request routed at the end of its tick is one tick younger than its span.
+        uint64_t lag = lags_ms[i] / ROLLOUT_TICK_MS + 2;
         uint32_t at = i;
         for (; at > 0 && lags[at - 1] < lag; at--)
             lags[at] = lags[at - 1];
         lags[at] = lag;
     }
+    lags[ROLLOUT_PREFIXES_MAX - 1] = 0; // all there is
     return ROLLOUT_PREFIXES_MAX;
 }
 

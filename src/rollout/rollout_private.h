@@ -25,7 +25,7 @@ enum {
     ROLLOUT_SETTLE_TICKS = 10,      // a complete span younger than this is still kept open for late counts
     ROLLOUT_DRAIN_MS_MIN = 300,     // workers take up the table of a rollback within this
     ROLLOUT_RATE_TRIALS_MIN = 1000, // fewer say nothing about a small rate
-    ROLLOUT_PREFIXES_MAX = 5,
+    ROLLOUT_PREFIXES_MAX = 6,
     ROLLOUT_STAGE_NONE = 0xffffffff,
 };
 // The last millisecond of the year 9999: no sum of times below overflows.
