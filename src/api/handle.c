@@ -16,7 +16,7 @@ static void answer_json(struct api_answer *answer, unsigned status, json_t *body
 {
     answer->status = status;
     answer->content_type = JSON_TYPE;
-    char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+    char *text = body != NULL ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
     json_decref(body);
     if (text == NULL) {
         answer->status = 500;

@@ -140,7 +140,7 @@ static void finish(struct connection *c)
 
 static void send_event(struct connection *c, const char *type, json_t *data)
 {
-    char *json = data != NULL ? json_dumps(data, JSON_COMPACT) : NULL;
+    char *json = data != NULL ? json_dumps(data, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
     json_decref(data);
     if (json == NULL)
         return;
