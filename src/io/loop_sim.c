@@ -758,6 +758,8 @@ static void sim_listener_resume(struct io_listener *listener)
 
 static void sim_listener_close(struct io_listener *listener)
 {
+    if (sim_loop_of(listener->loop)->crashed)
+        return; // went with the crash
     struct sim_listener *record = record_of(listener);
     list_remove(&record->link);
     heap_free(record);
@@ -816,6 +818,16 @@ void io_sim_loop_crash(struct io_loop *base, bool silent)
     trace_add(loop->sim, loop->id ^ 0xc0ffee);
     loop->crashed = true;
     sim_loop_detach(loop, silent);
+}
+
+void io_sim_loop_bury(struct io_loop *base)
+{
+    struct sim_loop *loop = sim_loop_of(base);
+    CHECK(loop->crashed);
+    while (loop_has_work(base)) {
+        io_loop_begin(base, loop->sim->now_us);
+        io_loop_end(base);
+    }
 }
 
 static void sim_destroy(struct io_loop *base)
@@ -898,6 +910,15 @@ void io_sim_destroy(struct io_sim *sim)
     heap_free(sim->handles);
     heap_free(sim->events.heap);
     heap_free(sim);
+}
+
+void io_sim_set_faults(struct io_sim *sim, const struct io_sim_config *config)
+{
+    sim->config.stall_ppm = config->stall_ppm;
+    sim->config.stall_us_max = config->stall_us_max;
+    sim->config.reset_ppm = config->reset_ppm;
+    sim->config.refuse_ppm = config->refuse_ppm;
+    sim->config.fragment_ppm = config->fragment_ppm;
 }
 
 enum status io_sim_loop_create(struct io_sim *sim, struct io_loop **loop)

@@ -31,6 +31,11 @@ MUST_USE enum status io_sim_loop_create(struct io_sim *sim, struct io_loop **loo
 // Crashes a loop's owner: all its connections are reset or, with silent, simply never answer again; its
 // listeners vanish; its timers and tasks never fire. The loop may then only be destroyed.
 void io_sim_loop_crash(struct io_loop *loop, bool silent);
+// Lets the owner of a crashed loop free what it held: runs what was posted and closed on it. Nothing of it
+// reaches the world. Then the loop can be destroyed.
+void io_sim_loop_bury(struct io_loop *loop);
+// From now on the faults (probabilities and stall_us_max) are those of config; all else stays.
+void io_sim_set_faults(struct io_sim *sim, const struct io_sim_config *config);
 // Runs until virtual time has passed until_us, or nothing is left to do. Returns the number of events run.
 uint64_t io_sim_run(struct io_sim *sim, uint64_t until_us);
 uint64_t io_sim_now_us(const struct io_sim *sim);

@@ -30,7 +30,8 @@ struct connection {
     struct io_buf *held;
     struct http1_body body;
     struct order order;
-    uint32_t version; // index into totals.versions, LOAD_VERSIONS_MAX: none
+    uint32_t version;    // index into totals.versions, LOAD_VERSIONS_MAX: none
+    uint64_t request_id; // as sent
     uint16_t status;
     bool busy;  // an order is under way
     bool fresh; // no answer yet on this connection
@@ -182,8 +183,9 @@ static void send_order(struct connection *c)
     add_header(&w, "User-Agent", request->agent);
     if (request->session != NULL)
         w.len += (size_t)snprintf(w.data + w.len, w.cap - w.len, "Cookie: sid=%s\r\n", request->session);
+    c->request_id = rng_next(&load->rng);
     w.len += (size_t)snprintf(w.data + w.len, w.cap - w.len, "X-Request-Id: %016llx\r\n\r\n",
-                              (unsigned long long)rng_next(&load->rng));
+                              (unsigned long long)c->request_id);
     CHECK(w.len < w.cap); // load_create checked the parts
     buf->end = (uint32_t)w.len;
     c->any_byte = false;
@@ -278,6 +280,11 @@ static bool read_head(struct connection *c)
     } while (r->informational);
     const char *name = load->config.version_header;
     const struct http_field *version = http_fields_find_name(&r->fields, slice_of(name));
+    const struct http_field *id = http_fields_find_name(&r->fields, SLICE("x-request-id"));
+    char wanted[17];
+    snprintf(wanted, sizeof wanted, "%016llx", (unsigned long long)c->request_id);
+    if (id != NULL && !slice_equal(id->value, slice_of(wanted)))
+        load->totals.mismatched++;
     c->version = version_index(load, version != NULL ? version->value : (struct slice){"", 0});
     c->status = r->status;
     c->keep_alive = r->keep_alive;

@@ -75,7 +75,8 @@ struct load_totals {
     uint64_t failures[LOAD_FAILURES];
     uint64_t status[6]; // answers by first digit; [0] unused
     uint64_t pending;
-    uint64_t retried; // sent again because a reused connection ended before any byte came
+    uint64_t mismatched; // answers that carried another request's X-Request-Id
+    uint64_t retried;    // sent again because a reused connection ended before any byte came
     uint64_t connections_opened;
     uint64_t bytes_received;
     uint64_t behind_us_max; // how far the generator itself was behind its schedule, at worst

@@ -12,6 +12,8 @@
 #include "http/http1.h"
 #include "http/http1_write.h"
 
+enum { REQUEST_ID_BYTES = 64 };
+
 struct connection {
     struct io_stream stream;
     struct io_timer timer;
@@ -19,6 +21,8 @@ struct connection {
     struct list link;
     struct io_buf *held; // bytes of an incomplete head, or of the next request
     struct http1_body body;
+    char request_id[REQUEST_ID_BYTES]; // sent back; empty: none, or too long to keep
+    uint32_t request_id_len;
     bool in_body;
     bool waiting; // an answer is due at the timer
     bool fail;    // it will be a 500
@@ -81,12 +85,15 @@ static void send_answer(struct connection *c)
         close_connection(c);
         return;
     }
-    struct http_field version = {.name = SLICE("X-Version"), .value = slice_of(origin->options.version)};
+    struct http_field fields[] = {
+        {.name = SLICE("X-Version"), .value = slice_of(origin->options.version)},
+        {.name = SLICE("X-Request-Id"), .value = {c->request_id, c->request_id_len}},
+    };
     struct http1_local local = {
         .status = c->fail ? 500 : 200,
         .body = c->fail ? SLICE("it broke\n") : (struct slice){FILL, origin->options.body_bytes},
-        .add = &version,
-        .add_count = 1,
+        .add = fields,
+        .add_count = c->request_id_len > 0 ? 2 : 1,
         .close = !c->keep_alive,
         .head_only = c->head_only,
     };
@@ -183,6 +190,12 @@ static bool read_head(struct connection *c)
     origin->counts.last_request_us = io_loop_now_us(origin->loop);
     c->keep_alive = origin->request.keep_alive;
     c->head_only = origin->request.method_id == HTTP_METHOD_HEAD;
+    const struct http_field *id = http_fields_find_name(&origin->request.fields, SLICE("x-request-id"));
+    c->request_id_len = id != NULL && id->value.len <= sizeof c->request_id ? (uint32_t)id->value.len : 0;
+    if (c->request_id_len > 0)
+        memcpy(c->request_id, id->value.data, c->request_id_len);
+    if (origin->options.seen != NULL)
+        origin->options.seen(origin->options.seen_context, &origin->request);
     http1_body_init(&c->body, (enum http_framing)origin->request.framing, origin->request.content_length,
                     NULL, NULL, 0);
     take(c->held, head);

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // A small HTTP/1.1 origin for the demo and for tests: answers every request after a drawn delay, with a drawn
-// share of errors, and misbehaves on request. Runs on any loop, simulated ones included.
+// share of errors, and misbehaves on request. An X-Request-Id is sent back in the answer. Runs on any loop,
+// simulated ones included.
 #pragma once
 
 #include <stdint.h>
 
 #include "io/loop.h"
+
+struct http1_request;
 
 enum load_origin_behaviour {
     LOAD_ORIGIN_ANSWERS, // as the rest of the options says
@@ -25,6 +28,9 @@ struct load_origin_options {
     uint32_t body_bytes; // of a good answer, at most 16 KiB
     enum load_origin_behaviour behaviour;
     uint64_t seed;
+    // Told every request head when it has come; NULL: nobody.
+    void (*seen)(void *context, const struct http1_request *request);
+    void *seen_context;
 };
 
 struct load_origin_counts {

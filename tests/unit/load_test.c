@@ -73,6 +73,7 @@ static void test_plain(void **state)
     assert_in_range(run.totals.scheduled, 4999, 5001);
     assert_int_equal(run.totals.answers, run.totals.scheduled);
     assert_int_equal(run.totals.failed, 0);
+    assert_int_equal(run.totals.mismatched, 0);
     assert_int_equal(run.counts.requests, run.totals.scheduled);
     assert_int_equal(run.totals.version_count, 1);
     assert_string_equal(run.totals.versions[0].name, "v1");
