@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// Assignment: the share is what was asked, nobody moves without need, cookies are ours or nobody's.
+// clang-format off
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+// clang-format on
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "proxy/assign.h"
+
+enum { UNITS = 1000000 };
+
+static const struct siphash_key SALT = {11, 12};
+
+// The probability that a binomial(n, p) count is at most k, by summing its terms; exact up to rounding.
+static double binomial_cdf(double n, double p, double k)
+{
+    double sum = 0;
+    for (double i = k; i >= 0; i--) {
+        double term =
+            exp(lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) + i * log(p) + (n - i) * log1p(-p));
+        sum += term;
+        if (term < 1e-18 && i < n * p)
+            break;
+    }
+    return sum;
+}
+
+static struct slice unit_name(uint32_t i, char text[32])
+{
+    return (struct slice){text, (size_t)snprintf(text, 32, "user-%u", i)};
+}
+
+static void shares_are_binomial(void **state)
+{
+    (void)state;
+    static const uint32_t WEIGHTS[] = {1, 100, 1000, 5000, 50000, 99000};
+    uint32_t counts[ARRAY_LEN(WEIGHTS)] = {0}, control[ARRAY_LEN(WEIGHTS)] = {0};
+    for (uint32_t i = 0; i < UNITS; i++) {
+        char text[32];
+        uint32_t bucket = assign_bucket(SALT, unit_name(i, text));
+        assert_true(bucket < ROLLOUT_WEIGHT_FULL);
+        for (size_t k = 0; k < ARRAY_LEN(WEIGHTS); k++) {
+            uint32_t w = WEIGHTS[k], other = w < ROLLOUT_WEIGHT_FULL - w ? w : ROLLOUT_WEIGHT_FULL - w;
+            enum rollout_arm arm = assign_arm(bucket, w, other);
+            counts[k] += arm == ROLLOUT_ARM_CANARY;
+            control[k] += arm == ROLLOUT_ARM_CONTROL;
+        }
+    }
+    for (size_t k = 0; k < ARRAY_LEN(WEIGHTS); k++) {
+        double p = WEIGHTS[k] / (double)ROLLOUT_WEIGHT_FULL;
+        double below = binomial_cdf(UNITS, p, counts[k]), above = 1 - binomial_cdf(UNITS, p, counts[k] - 1.0);
+        assert_true(below > 1e-4 && above > 1e-4);
+        double q = p < 0.5 ? p : 1 - p;
+        below = binomial_cdf(UNITS, q, control[k]), above = 1 - binomial_cdf(UNITS, q, control[k] - 1.0);
+        assert_true(below > 1e-4 && above > 1e-4);
+    }
+}
+
+static void growth_is_monotone(void **state)
+{
+    (void)state;
+    static const uint32_t STEPS[] = {0, 1000, 5000, 3000, 3000, 25000, 50000, 10000, 100000, 0};
+    for (uint32_t i = 0; i < 100000; i++) {
+        char text[32];
+        uint32_t bucket = assign_bucket(SALT, unit_name(i, text));
+        assert_int_equal(bucket, assign_bucket(SALT, unit_name(i, text)));
+        for (size_t k = 1; k < ARRAY_LEN(STEPS); k++) {
+            enum rollout_arm before = assign_arm(bucket, STEPS[k - 1], 0),
+                             after = assign_arm(bucket, STEPS[k], 0);
+            if (STEPS[k] >= STEPS[k - 1])
+                assert_false(before == ROLLOUT_ARM_CANARY && after != ROLLOUT_ARM_CANARY);
+            if (STEPS[k] <= STEPS[k - 1])
+                assert_false(before != ROLLOUT_ARM_CANARY && after == ROLLOUT_ARM_CANARY);
+        }
+        // With a control arm beside it, the three never trade but with stable.
+        enum rollout_arm small = assign_arm(bucket, 5000, 5000), large = assign_arm(bucket, 25000, 25000);
+        if (small != ROLLOUT_ARM_STABLE)
+            assert_int_equal(small, large);
+    }
+}
+
+static void salts_are_independent(void **state)
+{
+    (void)state;
+    uint32_t both = 0;
+    for (uint32_t i = 0; i < UNITS; i++) {
+        char text[32];
+        struct slice unit = unit_name(i, text);
+        both +=
+            assign_bucket(SALT, unit) < 10000 && assign_bucket((struct siphash_key){13, 14}, unit) < 10000;
+    }
+    assert_in_range(both, 9600, 10400);
+}
+
+static void cookies(void **state)
+{
+    (void)state;
+    struct siphash_key key = {5, 6};
+    char text[ASSIGN_COOKIE_BYTES];
+    uint64_t unit = 1;
+    assign_cookie_write(key, 0x123456789abcdef0, 7, text);
+    struct slice cookie = {text, sizeof text};
+    assert_int_equal(assign_cookie_read(key, 7, cookie, &unit), STATUS_OK);
+    assert_true(unit == 0x123456789abcdef0);
+    assert_int_equal(assign_cookie_read(key, 8, cookie, &unit), STATUS_MISMATCH);
+    assert_int_equal(assign_cookie_read((struct siphash_key){5, 7}, 7, cookie, &unit), STATUS_INVALID);
+    for (size_t i = 0; i < sizeof text; i++) {
+        char was = text[i];
+        text[i] = was == '0' ? '1' : '0';
+        assert_int_not_equal(assign_cookie_read(key, 7, cookie, &unit), STATUS_OK);
+        text[i] = was;
+    }
+    assert_int_equal(assign_cookie_read(key, 7, (struct slice){text, sizeof text - 1}, &unit),
+                     STATUS_INVALID);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shares_are_binomial),
+        cmocka_unit_test(growth_is_monotone),
+        cmocka_unit_test(salts_are_independent),
+        cmocka_unit_test(cookies),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: Apache-2.0
+// The request path when something is wrong: malformed requests, origins that refuse, stall, lie or die,
+// clients that stall or leave. Each case says what the client sees, what is counted against the version, and
+// what is tried again.
+#include "proxy_world.h"
+
+static const char GET[] = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+
+static void malformed_is_answered_and_closed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        const char *status;
+    } CASES[] = {
+        {"GET / HTTP/1.1\r\n\r\n", "400"},
+        {"GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n", "400"},
+        {"GET / HTTP/1.1\nHost: h\n\n", "400"},
+        {"GET / HTTP/1.1\r\nHost : h\r\n\r\n", "400"},
+        {"GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n c\r\n\r\n", "400"},
+        {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+         "400"},
+        {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", "400"},
+        {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +5\r\n\r\nhello", "400"},
+        {"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked, x\r\n\r\n", "400"},
+        {"POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"},
+        {"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", "501"},
+        {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505"},
+        {"POST / HTTP/1.1\r\nHost: h\r\nExpect: tea\r\nContent-Length: 1\r\n\r\n", "417"},
+    };
+    struct world *w = world_create();
+    for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
+        struct peer *c = world_connect(w);
+        peer_send(c, CASES[i].text);
+        peer_send(c, GET); // what a smuggler would have answered
+        world_run(w, 500);
+        assert_true(strncmp(c->got + 9, CASES[i].status, 3) == 0);
+        assert_int_equal(peer_count_of(c, "Content-Type: "), 1);
+        assert_true(peer_has(c, "Connection: close"));
+        assert_true(c->ended && !c->reset);
+    }
+    assert_int_equal(w->origins[0].accepted, 0);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_REJECTED), ARRAY_LEN(CASES));
+    struct proxy_event events[32];
+    assert_int_equal(proxy_events_take(w->proxy, events, 32), ARRAY_LEN(CASES));
+    assert_int_equal(events[0].kind, PROXY_EVENT_REJECTED);
+    assert_int_equal(events[0].status, 400);
+    assert_int_equal(proxy_events_take(w->proxy, events, 32), 0);
+    world_destroy(w);
+}
+
+static void smuggling_in_a_body(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    w->origins[0].reply = ""; // waits for the body
+    struct peer *c = world_ask(w, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
+    peer_send(c, "5\r\nhelloX\r\nGET /evil HTTP/1.1\r\nHost: h\r\n\r\n");
+    world_run(w, 100);
+    assert_true(peer_has(c, "HTTP/1.1 400"));
+    assert_false(peer_has(w->origins[0].peers[0], "evil"));
+    assert_true(w->origins[0].peers[0]->closed);
+    // The client's fault: nothing against the version.
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERRORS), 0);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ABORTED), 1);
+    world_destroy(w);
+}
+
+static void bodies_and_heads_too_large(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    w->service.body_bytes_max = 100;
+    w->origins[0].reply = "";
+    world_publish(w);
+    struct peer *c = world_ask(w, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 101\r\n\r\n");
+    assert_true(peer_has(c, "HTTP/1.1 413"));
+    assert_int_equal(w->origins[0].accepted, 0);
+    char text[512] = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n80\r\n";
+    memset(text + strlen(text), 'x', 128);
+    c = world_ask(w, text);
+    assert_true(peer_has(c, "HTTP/1.1 413"));
+    char *head = heap_alloc(1, 20000);
+    assert_non_null(head);
+    strcat(head, "GET / HTTP/1.1\r\nHost: h\r\n");
+    for (int i = 0; i < 3; i++) {
+        strcat(head, "X: ");
+        memset(head + strlen(head), 'y', 6000);
+        strcat(head, "\r\n");
+    }
+    c = world_ask(w, head);
+    assert_true(peer_has(c, "HTTP/1.1 431"));
+    heap_free(head);
+    world_destroy(w);
+}
+
+static void refused_goes_to_another_endpoint(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    struct proxy_endpoint_plan two[2] = {w->endpoints[0], w->endpoints[2]};
+    two[1].slot = 10;
+    w->versions[0].endpoints = two;
+    w->versions[0].endpoint_count = 2;
+    world_publish(w);
+    origin_unlisten(&w->origins[0]);
+    // Also with a body: no byte of it has left.
+    w->origins[2].reply = HELLO;
+    for (int i = 0; i < 20; i++) {
+        struct peer *c =
+            world_ask(w, i % 2 ? GET : "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc");
+        assert_true(peer_has(c, "200 OK"));
+        peer_close(c);
+        w->origins[2].peers[0]->used = w->origins[2].peers[0]->len;
+    }
+    uint64_t errors = version_counter(w, 0, PROXY_VERSION_ERROR_CONNECT);
+    assert_true(errors > 0);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_RETRIES), errors);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_STATUS_2XX), 20);
+    // It is passed over for a growing while, not asked each time.
+    assert_in_range(errors, 1, 9);
+    world_destroy(w);
+}
+
+static void nobody_there(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    origin_unlisten(&w->origins[0]);
+    struct peer *c = world_ask(w, GET);
+    assert_true(peer_has(c, "HTTP/1.1 502"));
+    assert_false(c->ended);
+    w->versions[0].endpoint_count = 0;
+    world_publish(w);
+    peer_send(c, GET);
+    world_run(w, 100);
+    assert_true(peer_has(c, "HTTP/1.1 503"));
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERROR_UNAVAILABLE), 1);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_GOOD), 0);
+    world_destroy(w);
+}
+
+// Answers the first request of a connection and dies at the second without a word.
+static void serve_once_then_die(struct peer *peer)
+{
+    if (strstr(peer->got + peer->used, "\r\n\r\n") == NULL)
+        return;
+    peer->used = peer->len;
+    if (peer->requests++ == 0)
+        peer_send(peer, HELLO);
+    else
+        peer_close(peer);
+}
+
+static void dead_pooled_connection(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    w->origins[0].serve = serve_once_then_die;
+    struct peer *c = world_ask(w, GET);
+    peer_send(c, GET);
+    world_run(w, 100);
+    // The second attempt had a new connection.
+    assert_int_equal(peer_count_of(c, "200 OK"), 2);
+    assert_int_equal(w->origins[0].accepted, 2);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_RETRIES), 1);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERROR_RESET), 1);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ATTEMPTS), 3);
+    // A POST is never sent twice.
+    peer_send(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n");
+    world_run(w, 100);
+    assert_true(peer_has(c, "HTTP/1.1 502"));
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_RETRIES), 1);
+    world_destroy(w);
+}
+
+static void idle_death_is_noticed(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    struct peer *c = world_ask(w, GET);
+    peer_close(w->origins[0].peers[0]); // while it lies in the pool
+    world_run(w, 100);
+    peer_send(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n");
+    world_run(w, 100);
+    assert_int_equal(peer_count_of(c, "200 OK"), 2);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERRORS), 0);
+    // One that talks unasked is closed, too.
+    peer_send(w->origins[0].peers[1], HELLO);
+    world_run(w, 100);
+    assert_true(w->origins[0].peers[1]->closed);
+    // And one that grew too old.
+    peer_send(c, GET);
+    world_run(w, 100);
+    assert_false(w->origins[0].peers[2]->closed);
+    world_run(w, 31000);
+    assert_true(w->origins[0].peers[2]->closed);
+    world_destroy(w);
+}
+
+static void serve_nothing(struct peer *peer)
+{
+    (void)peer;
+}
+
+// Dead connections found by many requests at once: only so many are tried again.
+static void retry_budget(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    w->origins[0].serve = serve_once_then_die;
+    w->service.retry.budget_min = 2;
+    world_publish(w);
+    struct peer *c[10];
+    for (int i = 0; i < 10; i++) {
+        c[i] = world_connect(w);
+        peer_send(c[i], GET);
+    }
+    world_run(w, 100);
+    w->origins[0].serve = serve_nothing;
+    for (int i = 0; i < 10; i++)
+        peer_send(c[i], GET);
+    world_run(w, 5);
+    for (int i = 0; i < 10; i++)
+        peer_close(w->origins[0].peers[i]);
+    world_run(w, 100);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERROR_RESET), 10);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_RETRIES), 2);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_RETRIES_DENIED), 8);
+    world_run(w, 20000);
+    world_destroy(w);
+}
+
+static void no_first_byte(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    w->origins[0].serve = serve_nothing;
+    w->service.timeouts.first_byte_ms = 3000;
+    world_publish(w);
+    struct peer *c = world_connect(w);
+    peer_send(c, GET);
+    world_run(w, 2900);
+    assert_int_equal(c->len, 0);
+    world_run(w, 300);
+    assert_true(peer_has(c, "HTTP/1.1 504"));
+    assert_false(c->ended);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERROR_TIMEOUT), 1);
+    assert_true(w->origins[0].peers[0]->closed);
+    world_destroy(w);
+}
+
+static void total_time(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    w->origins[0].reply = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart";
+    w->service.timeouts.total_ms = 2000;
+    world_publish(w);
+    struct peer *c = world_connect(w);
+    peer_send(c, GET);
+    world_run(w, 2500);
+    assert_true(peer_has(c, "part") && c->reset);
+    world_destroy(w);
+}
+
+static void answer_breaks_off(void **state)
+{
+    (void)state;
+    static const char *const REPLIES[] = {
+        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\npart",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\nnonsense\r\n",
+    };
+    struct world *w = world_create();
+    for (size_t i = 0; i < ARRAY_LEN(REPLIES); i++) {
+        w->origins[0].reply = REPLIES[i];
+        struct peer *c = world_ask(w, GET);
+        if (i < 2)
+            peer_close(w->origins[0].peers[i]);
+        world_run(w, 100);
+        // Never an end that looks like the answer's own.
+        assert_true(c->reset);
+        assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERRORS), i + 1);
+    }
+    assert_int_equal(worker_counter(w, PROXY_WORKER_CUT), 3);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERROR_RESET), 2);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERROR_BROKEN), 1);
+    // A body that stalls ends after the idle time.
+    w->origins[0].reply = REPLIES[0];
+    struct peer *c = world_ask(w, GET);
+    world_run(w, 28000);
+    assert_false(c->reset);
+    world_run(w, 3000);
+    assert_true(c->reset);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERROR_TIMEOUT), 1);
+    world_destroy(w);
+}
+
+static void no_http_at_all(void **state)
+{
+    (void)state;
+    static const char *const REPLIES[] = {
+        "SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nhello",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    };
+    struct world *w = world_create();
+    for (size_t i = 0; i < ARRAY_LEN(REPLIES); i++) {
+        w->origins[0].reply = REPLIES[i];
+        struct peer *c = world_ask(w, GET);
+        assert_true(peer_has(c, "HTTP/1.1 502"));
+        assert_false(c->ended);
+        assert_true(w->origins[0].peers[i]->closed);
+    }
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERROR_BROKEN), ARRAY_LEN(REPLIES));
+    world_destroy(w);
+}
+
+// Bytes behind an answer must never answer the next request.
+static void answer_with_a_tail(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    w->origins[0].reply =
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    struct peer *c = world_ask(w, GET);
+    peer_send(c, GET);
+    world_run(w, 100);
+    assert_int_equal(peer_count_of(c, "hello"), 2);
+    assert_false(peer_has(c, "evil"));
+    assert_int_equal(w->origins[0].accepted, 2);
+    world_destroy(w);
+}
+
+static void origin_errors_count(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    w->origins[0].reply = "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy";
+    struct peer *c = world_ask(w, GET);
+    assert_true(peer_has(c, "503 Busy") && peer_has(c, "busy"));
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERROR_5XX), 1);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_STATUS_5XX), 1);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_GOOD), 0);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_LOCAL), 0);
+    // A redirect or a client error is the origin's good right.
+    w->origins[0].reply = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+    peer_send(c, GET);
+    world_run(w, 100);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERRORS), 1);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_GOOD), 1);
+    world_destroy(w);
+}
+
+static void slow_heads(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    struct peer *c = world_connect(w);
+    struct peer *idle = world_connect(w);
+    // One byte a second does not move the deadline.
+    for (int i = 0; i < 9; i++) {
+        peer_send_bytes(c, GET + i, 1);
+        world_run(w, 1000);
+        assert_false(c->ended);
+    }
+    world_run(w, 2000);
+    assert_true(peer_has(c, "HTTP/1.1 408") && c->ended);
+    assert_false(idle->ended);
+    world_run(w, 50000);
+    assert_true(idle->ended && idle->len == 0);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_HEAD_TIMEOUTS), 1);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_IDLE_CLOSED), 1);
+    world_destroy(w);
+}
+
+static void slow_bodies(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    w->origins[0].serve = serve_nothing;
+    struct peer *c = world_ask(w, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n");
+    // A byte every ten seconds is below the least rate, though never idle for long.
+    for (int i = 0; i < 6 && c->len == 0; i++) {
+        peer_send(c, "x");
+        world_run(w, 10000);
+    }
+    assert_true(peer_has(c, "HTTP/1.1 408") && c->ended);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERRORS), 0);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ABORTED), 1);
+    world_destroy(w);
+}
+
+static void client_leaves(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    w->origins[0].serve = serve_nothing;
+    struct peer *c = world_ask(w, GET);
+    io_stream_abort(&c->stream);
+    c->closed = true;
+    world_run(w, 100);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ABORTED), 1);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_COMPLETED), 1);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERRORS), 0);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_GOOD), 0);
+    assert_true(w->origins[0].peers[0]->closed);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_ABORTED), 1);
+    world_destroy(w);
+}
+
+static void too_many_clients(void **state)
+{
+    (void)state;
+    struct io_sim_config sim = {.seed = 1, .latency_us_min = 100, .latency_us_max = 200};
+    struct proxy_config config = {.clients_max = 3};
+    struct world *w = world_create_with(&sim, &config);
+    struct peer *c[3];
+    for (int i = 0; i < 3; i++)
+        c[i] = world_ask(w, GET);
+    struct peer *late = world_ask(w, GET);
+    assert_true(peer_has(late, "HTTP/1.1 503") && late->ended);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_REFUSED), 1);
+    peer_close(c[0]);
+    world_run(w, 100);
+    assert_true(peer_has(world_ask(w, GET), "200 OK"));
+    world_destroy(w);
+}
+
+static void drain_and_stop(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    struct peer *idle = world_ask(w, GET);
+    w->origins[0].serve = serve_nothing;
+    struct peer *busy = world_ask(w, GET);
+    proxy_drain(w->proxy);
+    world_run(w, 2000);
+    assert_true(idle->ended && !idle->reset);
+    assert_false(busy->ended);
+    struct peer *late = world_ask(w, GET);
+    assert_false(late->open);
+    peer_send(w->origins[0].peers[0], HELLO);
+    world_run(w, 3000);
+    assert_true(peer_has(busy, "Connection: close") && peer_has(busy, "hello") && busy->ended);
+    assert_int_equal(proxy_clients_open(w->proxy), 0);
+    world_destroy(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(malformed_is_answered_and_closed),
+        cmocka_unit_test(smuggling_in_a_body),
+        cmocka_unit_test(bodies_and_heads_too_large),
+        cmocka_unit_test(refused_goes_to_another_endpoint),
+        cmocka_unit_test(nobody_there),
+        cmocka_unit_test(dead_pooled_connection),
+        cmocka_unit_test(idle_death_is_noticed),
+        cmocka_unit_test(retry_budget),
+        cmocka_unit_test(no_first_byte),
+        cmocka_unit_test(total_time),
+        cmocka_unit_test(answer_breaks_off),
+        cmocka_unit_test(no_http_at_all),
+        cmocka_unit_test(answer_with_a_tail),
+        cmocka_unit_test(origin_errors_count),
+        cmocka_unit_test(slow_heads),
+        cmocka_unit_test(slow_bodies),
+        cmocka_unit_test(client_leaves),
+        cmocka_unit_test(too_many_clients),
+        cmocka_unit_test(drain_and_stop),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a rollout needs of the proxy: the split it was told, evidence that adds up, tables that come and go
+// under load without a request lost, identities under every fault the simulated network has.
+#include "proxy_world.h"
+
+static const char GET[] = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+
+struct totals {
+    struct rollout_counts arms[ROLLOUT_ARMS];
+    uint64_t spans;
+};
+
+static void gather(struct world *w, struct totals *totals)
+{
+    struct rollout_span_delta out[16];
+    bool more = true;
+    while (more) {
+        uint32_t told = proxy_gather_spans(w->proxy, 0, out, ARRAY_LEN(out), &more);
+        totals->spans += told;
+        for (uint32_t i = 0; i < told; i++)
+            for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
+                totals->arms[arm].routed += out[i].arms[arm].routed;
+                totals->arms[arm].completed += out[i].arms[arm].completed;
+                totals->arms[arm].errors += out[i].arms[arm].errors;
+                totals->arms[arm].error_events += out[i].arms[arm].error_events;
+                totals->arms[arm].good += out[i].arms[arm].good;
+                totals->arms[arm].units += out[i].arms[arm].units;
+            }
+    }
+}
+
+static void gather_all(struct world *w, struct totals *totals)
+{
+    for (int i = 0; i < 5; i++) { // the first ones wake the worker, which sleeps
+        gather(w, totals);
+        world_run(w, 100);
+    }
+}
+
+static void split_follows_the_weight(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    w->service.weight = 25000;
+    w->service.control = 2;
+    w->service.weight_control = 25000;
+    w->origins[1].reply = "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n";
+    world_publish(w);
+    struct peer *c = world_connect(w);
+    for (int i = 0; i < 2000; i++) {
+        peer_send(c, GET);
+        world_run(w, 2);
+        c->len = 0;
+        for (int k = 0; k < 3; k++)
+            for (uint32_t p = 0; p < w->origins[k].accepted; p++)
+                peer_clear(w->origins[k].peers[p]);
+    }
+    struct totals totals = {0};
+    gather_all(w, &totals);
+    assert_true(totals.spans >= 40);
+    uint64_t sum = 0;
+    for (uint16_t arm = 0; arm < ROLLOUT_ARMS; arm++) {
+        const struct rollout_counts *counts = &totals.arms[arm];
+        assert_int_equal(counts->routed, version_counter(w, arm, PROXY_VERSION_REQUESTS));
+        assert_int_equal(counts->completed, counts->routed);
+        assert_int_equal(counts->units, counts->routed);
+        assert_int_equal(counts->good, version_counter(w, arm, PROXY_VERSION_GOOD));
+        assert_int_equal(counts->errors, version_counter(w, arm, PROXY_VERSION_ERRORS));
+        sum += counts->routed;
+    }
+    assert_int_equal(sum, 2000);
+    assert_in_range(totals.arms[ROLLOUT_ARM_CANARY].routed, 420, 580);
+    assert_in_range(totals.arms[ROLLOUT_ARM_CONTROL].routed, 420, 580);
+    assert_int_equal(totals.arms[ROLLOUT_ARM_CANARY].errors, totals.arms[ROLLOUT_ARM_CANARY].routed);
+    assert_int_equal(totals.arms[ROLLOUT_ARM_CANARY].good, 0);
+    assert_int_equal(totals.arms[ROLLOUT_ARM_STABLE].good, totals.arms[ROLLOUT_ARM_STABLE].routed);
+    struct stats_histogram latency;
+    proxy_version_latency(w->proxy, 1, &latency);
+    assert_int_equal(latency.count, totals.arms[ROLLOUT_ARM_CANARY].routed);
+    assert_in_range(stats_histogram_quantile(&latency, 0.5), 200, 1000);
+    world_destroy(w);
+}
+
+static void units_stay_and_count_once(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    w->service.weight = 50000;
+    w->service.unit = PROXY_UNIT_COOKIE;
+    w->service.unit_name = "sid";
+    w->service.error_window_ms = 10000;
+    w->origins[1].reply = "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n";
+    world_publish(w);
+    struct peer *c = world_connect(w);
+    for (int round = 0; round < 4; round++) {
+        for (int user = 0; user < 40; user++) {
+            char text[128];
+            snprintf(text, sizeof text, "GET / HTTP/1.1\r\nHost: h\r\nCookie: a=b; sid=u%d\r\n\r\n", user);
+            peer_send(c, text);
+            world_run(w, 2);
+        }
+    }
+    struct totals totals = {0};
+    gather_all(w, &totals);
+    const struct rollout_counts *canary = &totals.arms[ROLLOUT_ARM_CANARY];
+    assert_int_equal(canary->routed + totals.arms[ROLLOUT_ARM_STABLE].routed, 160);
+    assert_int_equal(canary->units + totals.arms[ROLLOUT_ARM_STABLE].units, 40);
+    // Each of the canary's users came four times, failed four times, and is one event.
+    assert_int_equal(canary->routed, canary->units * 4);
+    assert_int_equal(canary->errors, canary->routed);
+    assert_int_equal(canary->error_events, canary->units);
+    // After the window it counts again.
+    world_run(w, 10000);
+    for (int user = 0; user < 40; user++) {
+        char text[128];
+        snprintf(text, sizeof text, "GET / HTTP/1.1\r\nHost: h\r\nCookie: sid=u%d\r\n\r\n", user);
+        peer_send(c, text);
+        world_run(w, 2);
+    }
+    gather_all(w, &totals);
+    assert_int_equal(canary->error_events, canary->units * 2);
+    world_destroy(w);
+}
+
+static void sticky_cookie(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    w->service.weight = 50000;
+    w->service.unit = PROXY_UNIT_STICKY;
+    w->service.unit_name = "lane";
+    w->service.epoch = 1;
+    w->origins[1].reply = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\ncanary";
+    world_publish(w);
+    for (int i = 0; i < 20; i++) {
+        struct peer *c = world_ask(w, GET);
+        char *set = strstr(c->got, "Set-Cookie: lane=");
+        assert_non_null(set);
+        char text[256];
+        snprintf(text, sizeof text, "GET / HTTP/1.1\r\nHost: h\r\nCookie: lane=%.50s\r\n\r\n", set + 17);
+        bool canary = peer_has(c, "canary");
+        for (int k = 0; k < 5; k++) {
+            peer_clear(c);
+            peer_send(c, text);
+            world_run(w, 10);
+            assert_int_equal(peer_has(c, "canary"), canary);
+            assert_false(peer_has(c, "Set-Cookie"));
+        }
+        // A forged one is replaced.
+        peer_clear(c);
+        char *mac = strstr(text, "\r\n\r\n") - 1;
+        *mac = *mac == '0' ? '1' : '0';
+        peer_send(c, text);
+        world_run(w, 10);
+        assert_true(peer_has(c, "Set-Cookie: lane="));
+        peer_close(c);
+    }
+    world_destroy(w);
+}
+
+static void forced_version(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    w->origins[2].reply = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\npreview";
+    struct peer *c = world_ask(w, "GET / HTTP/1.1\r\nHost: h\r\nX-Sluice-Version: v3\r\n\r\n");
+    // Nobody is an operator yet.
+    assert_true(peer_has(c, "hello"));
+    assert_false(peer_has(w->origins[0].peers[0], "X-Sluice"));
+    struct proxy_network everywhere[2];
+    assert_int_equal(proxy_network_parse("0.0.0.0/0", &everywhere[0]), STATUS_OK);
+    assert_int_equal(proxy_network_parse("203.0.113.0/24", &everywhere[1]), STATUS_OK);
+    w->plan.operators = &everywhere[1];
+    w->plan.operator_count = 1;
+    world_publish(w);
+    c = world_ask(w, "GET / HTTP/1.1\r\nHost: h\r\nX-Sluice-Version: v3\r\n\r\n");
+    assert_true(peer_has(c, "hello"));
+    w->plan.operators = &everywhere[0];
+    world_publish(w);
+    c = world_ask(w, "GET / HTTP/1.1\r\nHost: h\r\nX-Sluice-Version: v3\r\n\r\n");
+    assert_true(peer_has(c, "preview"));
+    assert_int_equal(version_counter(w, 2, PROXY_VERSION_FORCED), 1);
+    c = world_ask(w, "GET / HTTP/1.1\r\nHost: h\r\nX-Sluice-Version: nonsense\r\n\r\n");
+    assert_true(peer_has(c, "hello"));
+    // What was not drawn by lot is no evidence.
+    struct totals totals = {0};
+    gather_all(w, &totals);
+    assert_int_equal(totals.arms[ROLLOUT_ARM_STABLE].routed, 3);
+    world_destroy(w);
+}
+
+static void endpoint_goes_away(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    struct peer *c = world_ask(w, GET);
+    assert_false(w->origins[0].peers[0]->closed);
+    // Same version, other endpoint: the idle connection to the old one is closed, the new one is used.
+    struct proxy_endpoint_plan other = w->endpoints[3];
+    other.slot = 20;
+    w->versions[0].endpoints = &other;
+    world_publish(w);
+    world_run(w, 10);
+    assert_true(w->origins[0].peers[0]->closed);
+    peer_send(c, GET);
+    world_run(w, 100);
+    assert_int_equal(w->origins[3].accepted, 1);
+    // A change of weight alone keeps the pool.
+    w->service.weight = 1;
+    world_publish(w);
+    world_run(w, 10);
+    assert_false(w->origins[3].peers[0]->closed);
+    // The service goes away under a running request: it ends as it began.
+    w->origins[3].reply = "";
+    peer_clear(c);
+    peer_send(c, GET);
+    world_run(w, 100);
+    w->plan.service_count = 0;
+    w->plan.route_count = 0;
+    world_publish(w);
+    peer_send(w->origins[3].peers[0], HELLO);
+    world_run(w, 100);
+    assert_true(peer_has(c, "hello"));
+    peer_send(c, GET);
+    world_run(w, 100);
+    assert_true(peer_has(c, "HTTP/1.1 404"));
+    world_destroy(w);
+}
+
+// A thousand changes of weight under load: every answer comes, none is wrong.
+static void thousand_tables(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    struct peer *c[20];
+    for (int i = 0; i < 20; i++)
+        c[i] = world_connect(w);
+    struct totals totals = {0};
+    for (uint32_t k = 0; k < 1000; k++) {
+        for (int i = 0; i < 20; i++)
+            if ((k + (uint32_t)i) % 3 == 0) {
+                peer_send(c[i], GET);
+                c[i]->requests++;
+            }
+        w->service.weight = k * 7919 % (ROLLOUT_WEIGHT_FULL + 1);
+        world_publish(w);
+        if (k % 10 == 0)
+            gather(w, &totals);
+    }
+    world_run(w, 1000);
+    gather_all(w, &totals);
+    uint32_t sent = 0;
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(peer_count_of(c[i], "HTTP/1.1 200"), c[i]->requests);
+        sent += c[i]->requests;
+    }
+    assert_int_equal(totals.arms[0].routed + totals.arms[1].routed, sent);
+    assert_int_equal(totals.arms[0].good + totals.arms[1].good, sent);
+    assert_int_equal(totals.arms[0].errors + totals.arms[1].errors, 0);
+    world_destroy(w);
+}
+
+static void serve_moods(struct peer *peer)
+{
+    char *end;
+    while (!peer->closed && (end = strstr(peer->got + peer->used, "\r\n\r\n")) != NULL) {
+        peer->used = (size_t)(end + 4 - peer->got);
+        switch (peer->origin->requests++ * 2654435761u >> 28) {
+        case 0:
+            peer_close(peer);
+            break;
+        case 1:
+            peer_send(peer, "HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno");
+            break;
+        case 2:
+            peer_send(peer, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+            break;
+        case 3:
+            peer_send(peer, "nonsense\r\n\r\n");
+            break;
+        case 4:
+            peer_send(peer, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort");
+            break;
+        case 5:
+            break; // silence
+        default:
+            peer_send(peer, HELLO);
+        }
+    }
+}
+
+static uint64_t storm(uint64_t seed)
+{
+    struct io_sim_config sim = {.seed = seed,
+                                .latency_us_min = 50,
+                                .latency_us_max = 20000,
+                                .stall_ppm = 5000,
+                                .stall_us_max = 3000000,
+                                .reset_ppm = 4000,
+                                .refuse_ppm = 30000,
+                                .fragment_ppm = 200000};
+    struct proxy_config config = {0};
+    struct world *w = world_create_with(&sim, &config);
+    w->service.weight = 30000;
+    w->service.timeouts = (struct proxy_timeouts){.first_byte_ms = 1000, .idle_ms = 1000};
+    for (int i = 0; i < ORIGINS_MAX; i++)
+        w->origins[i].serve = serve_moods;
+    world_publish(w);
+    struct totals totals = {0};
+    for (uint32_t k = 0; k < 200; k++) {
+        struct peer *c = world_connect(w);
+        switch ((k * 2654435761u + seed) % 6) {
+        case 0:
+            peer_send(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n");
+            peer_send(c, "abcd");
+            peer_send(c, GET);
+            break;
+        case 1:
+            peer_send(c,
+                      "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n");
+            break;
+        case 2:
+            peer_send(c, "GET / HTTP/1.1\r\nHost: h\r\nHost: i\r\n\r\n");
+            break;
+        default:
+            for (int i = 0; i < 5; i++)
+                peer_send(c, GET);
+        }
+        world_run(w, 30);
+        if (k % 16 == 7 && !c->closed) {
+            io_stream_abort(&c->stream);
+            c->closed = true;
+        }
+        if (k % 20 == 0)
+            world_publish(w);
+        gather(w, &totals);
+    }
+    world_run(w, 90000);
+    gather_all(w, &totals);
+    world_check_identities(w);
+    for (int arm = 0; arm < 2; arm++) {
+        assert_int_equal(totals.arms[arm].routed, version_counter(w, (uint16_t)arm, PROXY_VERSION_REQUESTS));
+        assert_int_equal(totals.arms[arm].completed, totals.arms[arm].routed);
+        assert_int_equal(totals.arms[arm].errors, version_counter(w, (uint16_t)arm, PROXY_VERSION_ERRORS));
+        assert_int_equal(totals.arms[arm].good, version_counter(w, (uint16_t)arm, PROXY_VERSION_GOOD));
+        assert_true(totals.arms[arm].errors > 0);
+    }
+    uint64_t hash = io_sim_trace_hash(w->sim);
+    assert_true(worker_counter(w, PROXY_WORKER_CUT) > 0);
+    world_destroy(w);
+    return hash;
+}
+
+static void identities_hold_in_a_storm(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++)
+        assert_true(storm(seed) == storm(seed));
+}
+
+// The n-th allocation fails, for every n until none does: a status, and nothing is left behind.
+static void torture_creation(void **state)
+{
+    (void)state;
+    struct world *w = world_create();
+    for (long n = 0;; n++) {
+        struct proxy_config config = {.workers = 2};
+        struct proxy *proxy;
+        heap_fail_after(n);
+        enum status status = proxy_create(&config, &proxy);
+        heap_fail_after(-1);
+        if (status == STATUS_OK) {
+            proxy_destroy(proxy);
+            assert_true(n >= 3);
+            break;
+        }
+        assert_int_equal(status, STATUS_NO_MEMORY);
+    }
+    // A table whose slots have no room stays the caller's, and the old one in force.
+    struct proxy_table *table;
+    const char *why;
+    w->plan.version = ++w->table_version;
+    w->service.slot = 9;
+    assert_int_equal(proxy_table_build(&w->plan, &table, &why), STATUS_OK);
+    heap_fail_after(0);
+    assert_int_equal(proxy_publish(w->proxy, table), STATUS_NO_MEMORY);
+    heap_fail_after(-1);
+    assert_true(peer_has(world_ask(w, GET), "200 OK"));
+    assert_int_equal(proxy_publish(w->proxy, table), STATUS_OK);
+    world_destroy(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(split_follows_the_weight),
+        cmocka_unit_test(units_stay_and_count_once),
+        cmocka_unit_test(sticky_cookie),
+        cmocka_unit_test(forced_version),
+        cmocka_unit_test(endpoint_goes_away),
+        cmocka_unit_test(thousand_tables),
+        cmocka_unit_test(identities_hold_in_a_storm),
+        cmocka_unit_test(torture_creation),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

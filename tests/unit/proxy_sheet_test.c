@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sheets: every request in the span it was routed in, nothing told twice, nothing lost without being counted.
+// clang-format off
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+// clang-format on
+
+#include "base/check.h"
+#include "base/heap.h"
+#include "base/rng.h"
+#include "proxy/sheet.h"
+
+static struct proxy_service service = {
+    .weight = 10000,
+    .deadline_us = 1000000,
+    .edges = {.requests = 10000, .edge_us = {1000, 2000, 3000, 4000}},
+    .edge_margin_us = {1250, 2500, 3750, 5000},
+};
+
+static struct sheet *sheet_create(void)
+{
+    struct sheet *sheet = heap_alloc_aligned((sizeof *sheet + 63) & ~(size_t)63);
+    assert_non_null(sheet);
+    return sheet;
+}
+
+static uint32_t gather(struct sheet *sheet, uint64_t watermark, struct rollout_span_delta *out)
+{
+    bool more, held;
+    return sheet_gather(&sheet, 1, watermark, watermark, out, 64, &more, &held);
+}
+
+static void completion_goes_to_the_routing_tick(void **state)
+{
+    (void)state;
+    struct sheet *sheet = sheet_create();
+    struct rollout_span_delta out[64];
+    struct sheet_outcome slow = {.elapsed_us = 2600, .ok = true, .measured = true};
+    uint64_t first = sheet_route(sheet, 5, 1, &service, ROLLOUT_ARM_CANARY, true);
+    uint64_t second = sheet_route(sheet, 6, 1, &service, ROLLOUT_ARM_STABLE, false);
+    uint64_t third = sheet_route(sheet, 6, 2, &service, ROLLOUT_ARM_STABLE, false);
+    assert_true(first != second && second != third);
+    // Nothing of a tick that is not over.
+    assert_int_equal(gather(sheet, 5, out), 0);
+    assert_int_equal(gather(sheet, 7, out), 3);
+    assert_int_equal(out[0].tick, 5);
+    assert_int_equal(out[0].weight, 10000);
+    assert_int_equal(out[0].arms[ROLLOUT_ARM_CANARY].routed, 1);
+    assert_int_equal(out[0].arms[ROLLOUT_ARM_CANARY].units, 1);
+    assert_int_equal(out[1].tick, 6);
+    assert_int_equal(out[1].table, 1);
+    assert_int_equal(out[2].table, 2);
+    assert_true(sheet_complete(sheet, first, ROLLOUT_ARM_CANARY, &slow));
+    assert_int_equal(gather(sheet, 7, out), 1);
+    assert_int_equal(out[0].tick, 5);
+    const struct rollout_counts *canary = &out[0].arms[ROLLOUT_ARM_CANARY];
+    assert_int_equal(canary->routed, 0);
+    assert_int_equal(canary->completed, 1);
+    assert_int_equal(canary->good, 1);
+    assert_int_equal(canary->slow[0], 1);
+    assert_int_equal(canary->slow[1], 1);
+    assert_int_equal(canary->slow[2], 0);
+    assert_int_equal(canary->slow_margin[1], 1);
+    assert_int_equal(canary->slow_margin[2], 0);
+    assert_int_equal(gather(sheet, 7, out), 0);
+    heap_free(sheet);
+}
+
+static void good_only_within_the_deadline(void **state)
+{
+    (void)state;
+    struct sheet *sheet = sheet_create();
+    struct rollout_span_delta out[64];
+    struct sheet_outcome late = {.elapsed_us = 1000001, .ok = true, .measured = true};
+    struct sheet_outcome failed = {.elapsed_us = 10, .measured = true};
+    struct sheet_outcome aborted = {.elapsed_us = 999999};
+    uint64_t span = sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, true);
+    for (int i = 0; i < 2; i++)
+        assert_true(sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, true) == span);
+    assert_false(sheet_complete(sheet, span, ROLLOUT_ARM_STABLE, &late));
+    sheet_error(sheet, span, ROLLOUT_ARM_STABLE, true);
+    sheet_error(sheet, span, ROLLOUT_ARM_STABLE, false);
+    assert_false(sheet_complete(sheet, span, ROLLOUT_ARM_STABLE, &failed));
+    assert_false(sheet_complete(sheet, span, ROLLOUT_ARM_STABLE, &aborted));
+    assert_int_equal(gather(sheet, 2, out), 1);
+    const struct rollout_counts *stable = &out[0].arms[ROLLOUT_ARM_STABLE];
+    assert_int_equal(stable->completed, 3);
+    assert_int_equal(stable->good, 0);
+    assert_int_equal(stable->errors, 2);
+    assert_int_equal(stable->error_events, 1);
+    assert_int_equal(stable->slow[3], 1); // the late one; an abort is nobody's slowness
+    heap_free(sheet);
+}
+
+static void spans_are_let_go(void **state)
+{
+    (void)state;
+    struct sheet *sheet = sheet_create();
+    struct rollout_span_delta out[64];
+    struct sheet_outcome ok = {.elapsed_us = 10, .ok = true, .measured = true};
+    uint64_t hanging = sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, true);
+    assert_int_equal(gather(sheet, 2, out), 1);
+    assert_int_equal(gather(sheet, 1 + 10 + SHEET_SLACK_TICKS - 1, out), 0);
+    assert_int_equal(atomic_load(&sheet->tail), 0);
+    assert_int_equal(gather(sheet, 1 + 10 + SHEET_SLACK_TICKS, out), 0);
+    assert_int_equal(atomic_load(&sheet->tail), 1);
+    assert_int_equal(atomic_load(&sheet->pending_dropped), 1);
+    (void)sheet_complete(sheet, hanging, ROLLOUT_ARM_STABLE, &ok);
+    assert_int_equal(atomic_load(&sheet->late), 1);
+    // Nobody gathers: the ring fills, and what does not fit is counted.
+    for (uint64_t tick = 100; tick < 100 + SHEET_SPANS; tick++)
+        assert_true(sheet_route(sheet, tick, 1, &service, ROLLOUT_ARM_STABLE, true) != SHEET_SPAN_NONE);
+    assert_true(sheet_route(sheet, 5000, 1, &service, ROLLOUT_ARM_STABLE, true) == SHEET_SPAN_NONE);
+    assert_int_equal(atomic_load(&sheet->unspanned), 1);
+    assert_false(sheet_complete(sheet, SHEET_SPAN_NONE, ROLLOUT_ARM_STABLE, &ok));
+    heap_free(sheet);
+}
+
+// Two workers, random work: the deltas add up to what was counted, in order, whatever the cap.
+static void deltas_add_up(void **state)
+{
+    (void)state;
+    struct sheet *sheets[2] = {sheet_create(), sheet_create()};
+    struct rng rng;
+    rng_init(&rng, 3);
+    struct {
+        uint64_t span;
+        uint32_t worker;
+        enum rollout_arm arm;
+    } pending[512];
+    uint32_t n = 0;
+    struct rollout_counts want[ROLLOUT_ARMS] = {0}, got[ROLLOUT_ARMS] = {0};
+    struct sheet_outcome ok = {.elapsed_us = 10, .ok = true, .measured = true};
+    for (uint64_t tick = 1; tick < 3000; tick++) {
+        for (uint64_t i = rng_below(&rng, 6); i > 0 && n < 512; i--) {
+            uint32_t worker = (uint32_t)rng_below(&rng, 2);
+            enum rollout_arm arm = (enum rollout_arm)rng_below(&rng, ROLLOUT_ARMS);
+            pending[n].span = sheet_route(sheets[worker], tick, 1 + tick / 7, &service, arm, true);
+            pending[n].worker = worker;
+            pending[n++].arm = arm;
+            want[arm].routed++;
+        }
+        for (uint64_t i = rng_below(&rng, 6); i > 0 && n > 0; i--) {
+            uint32_t k = (uint32_t)rng_below(&rng, n);
+            (void)sheet_complete(sheets[pending[k].worker], pending[k].span, pending[k].arm, &ok);
+            want[pending[k].arm].completed++;
+            pending[k] = pending[--n];
+        }
+        if (rng_below(&rng, 4) != 0)
+            continue;
+        struct rollout_span_delta out[3];
+        bool more = true, held;
+        uint64_t last = 0;
+        while (more) {
+            uint32_t told = sheet_gather(sheets, 2, tick, tick, out, 3, &more, &held);
+            for (uint32_t i = 0; i < told; i++) {
+                assert_true(out[i].tick > last && out[i].tick < tick);
+                last = out[i].tick;
+                for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
+                    got[arm].routed += out[i].arms[arm].routed;
+                    got[arm].completed += out[i].arms[arm].completed;
+                }
+            }
+        }
+    }
+    while (n-- > 0) {
+        (void)sheet_complete(sheets[pending[n].worker], pending[n].span, pending[n].arm, &ok);
+        want[pending[n].arm].completed++;
+    }
+    struct rollout_span_delta out[64];
+    bool more = true, held;
+    while (more) {
+        uint32_t told = sheet_gather(sheets, 2, UINT64_MAX, 3000, out, 64, &more, &held);
+        for (uint32_t i = 0; i < told; i++)
+            for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
+                got[arm].routed += out[i].arms[arm].routed;
+                got[arm].completed += out[i].arms[arm].completed;
+            }
+    }
+    uint64_t late = 0, dropped = 0;
+    for (int i = 0; i < 2; i++) {
+        late += sheets[i]->late;
+        dropped += sheets[i]->pending_dropped;
+    }
+    assert_int_equal(late, dropped);
+    uint64_t completed_want = 0, completed_got = 0;
+    for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
+        assert_int_equal(got[arm].routed, want[arm].routed);
+        completed_want += want[arm].completed;
+        completed_got += got[arm].completed;
+    }
+    assert_int_equal(completed_got + late, completed_want);
+    assert_false(held);
+    heap_free(sheets[0]);
+    heap_free(sheets[1]);
+}
+
+static void first_error_of_a_unit(void **state)
+{
+    (void)state;
+    struct sheet_errors *errors = heap_alloc_aligned(sizeof *errors);
+    assert_non_null(errors);
+    uint64_t unit = 0x1234567890abcdef, other = 0x1234567890abcdef ^ (UINT64_C(1) << 60);
+    assert_true(sheet_error_first(errors, unit, 100, 50));
+    assert_false(sheet_error_first(errors, unit, 101, 50));
+    assert_true(sheet_error_first(errors, other, 101, 50));
+    assert_false(sheet_error_first(errors, unit, 149, 50));
+    assert_true(sheet_error_first(errors, unit, 150, 50));
+    assert_false(sheet_error_first(errors, unit, 100000, 0));
+    // A full set forgets the oldest.
+    for (uint64_t i = 1; i <= SHEET_ERROR_WAYS; i++)
+        assert_true(sheet_error_first(errors, i << 25 | 9, 200 + i, 0));
+    assert_true(sheet_error_first(errors, UINT64_C(98) << 25 | 9, 300, 0));
+    assert_false(sheet_error_first(errors, UINT64_C(3) << 25 | 9, 301, 0));
+    heap_free(errors);
+    struct sheet_seen *seen = heap_alloc_aligned(sizeof *seen);
+    assert_non_null(seen);
+    assert_true(sheet_unit_first(seen, unit));
+    assert_false(sheet_unit_first(seen, unit));
+    sheet_seen_clear(seen);
+    assert_true(sheet_unit_first(seen, unit));
+    heap_free(seen);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(completion_goes_to_the_routing_tick),
+        cmocka_unit_test(good_only_within_the_deadline),
+        cmocka_unit_test(spans_are_let_go),
+        cmocka_unit_test(deltas_add_up),
+        cmocka_unit_test(first_error_of_a_unit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
