@@ -96,18 +96,24 @@ static inline void sim_command(struct sim *sim, enum rollout_command command)
     sim_step(sim, &input);
 }
 
-// Starts and gives edges if they are waited for.
-static inline void sim_start(struct sim *sim)
+// From now on the arm's answers take `slowdown` times the baseline's. Latency is lognormal with sigma 1.
+static inline void sim_slow_down(struct sim *sim, enum rollout_arm arm, double slowdown)
 {
     static const double z[ROLLOUT_EDGES] = {0.0, 1.2815515655446004, 2.3263478740408408, 3.0902323061678132};
     double margin = log(rollout_spec_of(sim->rollout)->latency.margin);
-    for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
-        double shift = log(sim->arms[arm].slowdown); // lognormal with sigma 1
-        for (int k = 0; k < ROLLOUT_EDGES; k++) {
-            sim->tails[arm][k] = 0.5 * erfc((z[k] - shift) / sqrt(2.0));
-            sim->tails_margin[arm][k] = 0.5 * erfc((z[k] + margin - shift) / sqrt(2.0));
-        }
+    double shift = log(slowdown);
+    sim->arms[arm].slowdown = slowdown;
+    for (int k = 0; k < ROLLOUT_EDGES; k++) {
+        sim->tails[arm][k] = 0.5 * erfc((z[k] - shift) / sqrt(2.0));
+        sim->tails_margin[arm][k] = 0.5 * erfc((z[k] + margin - shift) / sqrt(2.0));
     }
+}
+
+// Starts and gives edges if they are waited for.
+static inline void sim_start(struct sim *sim)
+{
+    for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
+        sim_slow_down(sim, (enum rollout_arm)arm, sim->arms[arm].slowdown);
     sim_command(sim, ROLLOUT_COMMAND_START);
     CHECK(sim->effects.refused == STATUS_OK);
     if (sim->effects.to != ROLLOUT_BASELINE)

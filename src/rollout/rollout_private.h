@@ -116,6 +116,17 @@ struct rollout_judgement {
     double log_watch_kernel[KERNELS];
 };
 
+// Where the watch stands: one e-CUSUM per kernel. Errors count one by one; for latency and throughput the
+// second is the trial, because slowness comes in bursts.
+struct rollout_watch_track {
+    struct stats_ecusum ecusum[KERNELS];
+    uint64_t second; // being filled
+    uint64_t trials; // requests in it
+    uint64_t events[KERNELS];
+    uint64_t seconds; // complete ones with requests
+    uint64_t seconds_bad[KERNELS];
+};
+
 struct rollout_watch {
     bool on;
     bool kernel_on[KERNELS];
@@ -124,8 +135,9 @@ struct rollout_watch {
     uint64_t steps;
     uint32_t extensions; // how often the soak outlasted its plan
     double threshold;
-    struct stats_bernoulli_grid grid[KERNELS];
-    struct stats_ecusum closed[KERNELS];
+    struct stats_bernoulli_grid errors_grid;
+    struct stats_bernoulli_grid seconds_grid;
+    struct rollout_watch_track closed;
 };
 
 struct rollout {

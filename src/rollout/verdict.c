@@ -279,6 +279,9 @@ void verdict_watch_alarm(struct rollout *rollout, struct rollout_verdict *verdic
     text_addf(&text, kernel == KERNEL_THROUGHPUT ? "not good" : "rate");
     text_addf(&text, " above the frozen ");
     add_percent(&text, watch->rate[kernel]);
+    if (kernel != KERNEL_ERRORS)
+        text_addf(&text, " in %llu of %llu s", (unsigned long long)watch->closed.seconds_bad[kernel],
+                  (unsigned long long)watch->closed.seconds);
     add_since_and_delay(rollout, &text, rollout->stage_canary_since_ms);
 }
 

@@ -13,6 +13,8 @@ enum { WATCH_BISECTIONS = 50 };
 // Of alpha, the watch of the soak takes a tenth (half of it for the frozen rates): the whole rollout, shift
 // and soak together, stays within 1.1 alpha, and the price is a threshold higher by ln 10.
 #define WATCH_ALPHA_PART 0.1
+#define WATCH_SECONDS_BAD 0.2    // the null: at most this share of seconds is bad
+#define WATCH_SECOND_CHANCE 0.05 // a second is bad when chance explains it less often than this
 #define WATCH_RATE_MIN 1e-6
 #define WATCH_RATE_MAX 0.9
 
@@ -99,27 +101,69 @@ void watch_start(struct rollout *rollout)
         rate = rate > WATCH_RATE_MIN ? rate : WATCH_RATE_MIN;
         watch->rate[kernel] = rate;
         watch->kernel_on[kernel] = rate <= WATCH_RATE_MAX;
-        if (watch->kernel_on[kernel])
-            stats_bernoulli_grid_init(&watch->grid[kernel], STATS_BERNOULLI_ABOVE, rate);
+        if (watch->kernel_on[kernel] && kernel == KERNEL_ERRORS)
+            stats_bernoulli_grid_init(&watch->errors_grid, STATS_BERNOULLI_ABOVE, rate);
     }
+    stats_bernoulli_grid_init(&watch->seconds_grid, STATS_BERNOULLI_ABOVE, WATCH_SECONDS_BAD);
+}
+
+// Chernoff again: n trials at rate p show q > p or more with probability at most e^(-n·KL(q || p)).
+static bool second_is_bad(uint64_t trials, uint64_t events, double rate)
+{
+    double n = (double)trials;
+    double seen = events < trials ? (double)events / n : 1.0;
+    if (seen <= rate)
+        return false;
+    double divergence = seen * stats_ln(seen / rate);
+    if (seen < 1.0)
+        divergence += (1.0 - seen) * stats_ln((1.0 - seen) / (1.0 - rate));
+    return n * divergence >= -stats_ln(WATCH_SECOND_CHANCE);
+}
+
+// The second is over: one trial for each kernel that is judged by seconds.
+static void second_end(const struct rollout_watch *watch, struct rollout_watch_track *track)
+{
+    if (track->trials == 0)
+        return;
+    track->seconds++;
+    for (int kernel = 0; kernel < KERNELS; kernel++) {
+        if (!watch->kernel_on[kernel] || kernel == KERNEL_ERRORS)
+            continue;
+        bool bad = second_is_bad(track->trials, track->events[kernel], watch->rate[kernel]);
+        track->seconds_bad[kernel] += bad;
+#ifdef BUG_SOAK_BURSTS
+        stats_ecusum_add(&watch->seconds_grid, &track->ecusum[kernel], track->trials,
+                         bad ? track->trials : 0);
+#else
+        stats_ecusum_add(&watch->seconds_grid, &track->ecusum[kernel], 1, bad);
+#endif
+    }
+    track->trials = 0;
+    for (int kernel = 0; kernel < KERNELS; kernel++)
+        track->events[kernel] = 0;
 }
 
 // A request without an outcome is no event as long as its time lasts, and one afterwards.
 static void watch_step(const struct rollout_watch *watch, const struct rollout_span *span,
-                       enum rollout_imputing imputing, struct stats_ecusum ecusum[KERNELS])
+                       enum rollout_imputing imputing, struct rollout_watch_track *track)
 {
     const struct rollout_sums *canary = &span->arms[ROLLOUT_ARM_CANARY];
     uint64_t pending = evidence_pending(canary);
     uint64_t late = imputing == IMPUTE_TIMED_OUT ? pending : 0;
-    uint64_t events[KERNELS];
-    events[KERNEL_ERRORS] = canary->error_events + late;
+    uint64_t second = span->tick / (1000 / ROLLOUT_TICK_MS);
+    if (watch->kernel_on[KERNEL_ERRORS])
+        stats_ecusum_add(&watch->errors_grid, &track->ecusum[KERNEL_ERRORS], canary->routed,
+                         canary->error_events + late);
+    if (second != track->second)
+        second_end(watch, track);
+    track->second = second;
+    if (span->warm)
+        return;
+    track->trials += canary->routed;
     for (int k = 0; k < ROLLOUT_EDGES; k++)
-        events[KERNEL_LATENCY + k] = canary->slow_margin[k] + late;
+        track->events[KERNEL_LATENCY + k] += canary->slow_margin[k] + late;
     uint64_t not_bad = canary->good + pending;
-    events[KERNEL_THROUGHPUT] = (canary->routed > not_bad ? canary->routed - not_bad : 0) + late;
-    for (int kernel = 0; kernel < KERNELS; kernel++)
-        if (watch->kernel_on[kernel] && (kernel == KERNEL_ERRORS || !span->warm))
-            stats_ecusum_add(&watch->grid[kernel], &ecusum[kernel], canary->routed, events[kernel]);
+    track->events[KERNEL_THROUGHPUT] += (canary->routed > not_bad ? canary->routed - not_bad : 0) + late;
 }
 
 static bool span_watched(const struct rollout_span *span)
@@ -132,7 +176,7 @@ void watch_close(struct rollout *rollout, const struct rollout_span *span, enum 
     struct rollout_watch *watch = &rollout->watch;
     if (!watch->on || !span_watched(span))
         return;
-    watch_step(watch, span, imputing, watch->closed);
+    watch_step(watch, span, imputing, &watch->closed);
     watch->steps++;
     if (watch->steps < watch->steps_max)
         return;
@@ -141,13 +185,13 @@ void watch_close(struct rollout *rollout, const struct rollout_span *span, enum 
     set_threshold(rollout);
 }
 
-static void watch_look(struct rollout *rollout, const struct stats_ecusum ecusum[KERNELS])
+static void watch_look(struct rollout *rollout, const struct rollout_watch_track *track)
 {
     double log_m[KERNELS] = {0.0};
     double checks[CHECKS];
     double shares[CHECKS];
     for (int kernel = 0; kernel < KERNELS; kernel++)
-        log_m[kernel] = stats_ecusum_log_m(&ecusum[kernel]);
+        log_m[kernel] = stats_ecusum_log_m(&track->ecusum[kernel]);
     checks[CHECK_ERRORS] = log_m[KERNEL_ERRORS];
     checks[CHECK_LATENCY] = stats_log_mean_exp(log_m + KERNEL_LATENCY, ROLLOUT_EDGES);
     checks[CHECK_THROUGHPUT] = log_m[KERNEL_THROUGHPUT];
@@ -168,20 +212,18 @@ bool watch_evaluate(struct rollout *rollout)
     if (!watch->on)
         return false;
     rollout->judgement.log_watch = -1e300;
-    struct stats_ecusum ecusum[KERNELS];
-    for (int kernel = 0; kernel < KERNELS; kernel++)
-        ecusum[kernel] = watch->closed[kernel];
+    struct rollout_watch_track track = watch->closed;
     uint64_t lags[ROLLOUT_PREFIXES_MAX];
     uint32_t prefixes = judge_lags(rollout, lags);
     uint32_t at = 0;
     for (uint32_t i = 0; i < rollout->span_count && at < prefixes; i++) {
         const struct rollout_span *span = evidence_span(rollout, i);
         for (; at < prefixes && rollout->tick - span->tick < lags[at]; at++)
-            watch_look(rollout, ecusum);
+            watch_look(rollout, &track);
         if (at < prefixes && span_watched(span))
-            watch_step(watch, span, IMPUTE_OPEN, ecusum);
+            watch_step(watch, span, IMPUTE_OPEN, &track);
     }
     if (at < prefixes)
-        watch_look(rollout, ecusum);
+        watch_look(rollout, &track);
     return rollout->judgement.log_watch >= watch->threshold;
 }

@@ -509,6 +509,30 @@ static void test_a_long_soak_of_a_good_version_stays_quiet(void **state)
     }
 }
 
+// Without a baseline beside it, a stall of the machine slows every request of a moment. Such moments are no
+// regression; a version that stays slow is.
+static void test_the_soak_tells_bursts_from_slowness(void **state)
+{
+    (void)state;
+    static const uint32_t percents[] = {50, 100};
+    struct rollout_spec spec;
+    sim_spec(&spec, percents, 2, 1000, 60000);
+    spec.latency.on = true;
+    struct sim *sim = sim_create(&spec, 41, 200);
+    sim_start(sim);
+    assert_true(sim_until(sim, 1u << ROLLOUT_SOAKING, 3000));
+    for (int burst = 0; burst < 3; burst++) {
+        sim_slow_down(sim, ROLLOUT_ARM_CANARY, 8.0);
+        assert_false(sim_until(sim, sim_back, 4));
+        sim_slow_down(sim, ROLLOUT_ARM_CANARY, 1.0);
+        assert_false(sim_until(sim, sim_back, 96));
+    }
+    sim_slow_down(sim, ROLLOUT_ARM_CANARY, 2.5);
+    assert_true(sim_until(sim, sim_back, 200));
+    assert_true(strstr(sim->effects.verdict.check, "latency") != NULL);
+    sim_destroy(sim);
+}
+
 // ---- robustness ----
 
 static void test_more_spans_than_the_ring_holds(void **state)
@@ -609,6 +633,7 @@ int main(void)
         cmocka_unit_test(test_the_warm_up_counts_errors_only),
         cmocka_unit_test(test_the_soak_catches_what_only_full_load_shows),
         cmocka_unit_test(test_a_long_soak_of_a_good_version_stays_quiet),
+        cmocka_unit_test(test_the_soak_tells_bursts_from_slowness),
         cmocka_unit_test(test_more_spans_than_the_ring_holds),
         cmocka_unit_test(test_nonsense_is_ignored_and_counted),
         cmocka_unit_test(test_a_new_run_starts_clean),
