@@ -19,7 +19,8 @@ struct control_live {
     struct rollout_effects owed_effects;
     int64_t stepped_ms;
     uint64_t losses_told;
-    bool mismatch_told; // "the file differs from the run" was logged
+    uint64_t spans_unwritten; // gathered, but the journal did not take them: told to the core as lost
+    bool mismatch_told;       // "the file differs from the run" was logged
     // Routed per arm and tick, for the rates shown.
     uint32_t rate_ring[CONTROL_RATE_TICKS][ROLLOUT_ARMS];
     uint64_t rate_sum[ROLLOUT_ARMS];

@@ -25,6 +25,8 @@ static uint64_t losses_new(struct control *control, struct control_live *live, u
     proxy_gather_losses(control->proxy, service, &losses);
     uint64_t fresh = losses.routed_unspanned - live->losses_told;
     live->losses_told = losses.routed_unspanned;
+    fresh += live->spans_unwritten;
+    live->spans_unwritten = 0;
     return fresh;
 }
 
@@ -80,8 +82,10 @@ static void tick_step(struct control *control, struct control_live *live, const 
             control->histogram->count < UINT32_MAX ? (uint32_t)control->histogram->count : UINT32_MAX;
     }
     struct rollout_effects effects;
-    (void)!control_record(control, live, &input, live->record->run,
-                          &effects); // a failure is told by record.c
+    enum status status = control_record(control, live, &input, live->record->run, &effects);
+    // A failure is told by record.c. What the core has not seen is gone from the proxy: it counts as lost.
+    if (status != STATUS_OK && !live->owed)
+        live->spans_unwritten += count + lost;
 }
 
 // Gathers a service's spans. Those that no rollout needs are taken out of the proxy's sheets all the same.
