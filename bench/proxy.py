@@ -91,7 +91,11 @@ def run_wrk(port, seconds, connections, cpu):
     return requests, p99 / 1000
 
 
-def start_all(stack, folder, build, proxy_cpu, load_cpu, origin):
+def leaves_out_sluice(only):
+    return bool(only) and not any("sluice".startswith(w.split()[0]) for w in only.split(","))
+
+
+def start_all(stack, folder, build, proxy_cpu, load_cpu, origin, only):
     pin = ("taskset", "-c", proxy_cpu)
     out = []
 
@@ -112,6 +116,8 @@ def start_all(stack, folder, build, proxy_cpu, load_cpu, origin):
         relay = harness.Process(folder, f"relay-{io}", [*pin, f"{build}/bench/io_relay_bench", "--io", io, "--listen", f"127.0.0.1:{port}",
                                                         "--to", f"127.0.0.1:{origin}"])
         add(f"relay {io}", relay, port)
+        if leaves_out_sluice(only):
+            continue
         port = harness.free_port()
         name = f"sluice-{io}"
         sluice = harness.Sluice(folder, f"{build}/sluice", SLUICE.format(io=io, folder=folder, port=port, origin=origin, name=name), name=name, prefix=pin)
@@ -136,7 +142,7 @@ def main():
         origin = harness.Nginx(folder, "origin", f'server {{ listen 127.0.0.1:{origin_port} backlog=4096; location / {{ return 200 "hello, world\\n"; }} }}',
                                origin_port, prefix=("taskset", "-c", load_cpu))
         stack.callback(origin.stop)
-        contenders = start_all(stack, folder, build, proxy_cpu, load_cpu, origin_port)
+        contenders = start_all(stack, folder, build, proxy_cpu, load_cpu, origin_port, args.only)
         if args.only:
             words = args.only.split(",")
             contenders = [c for c in contenders if any(w in c.name for w in words)]
