@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon put together: loop, proxy, journal, control, API, in the order that keeps promises: journal and
+// replay first, the table with the weights in force, and only then listeners.
+#pragma once
+
+#include <stdio.h>
+
+#include "api/api.h"
+#include "control/control.h"
+
+struct cli_daemon_options {
+    struct config *config;   // taken in every case
+    struct control_log *log; // borrowed
+    uint32_t workers;        // 0: as the file says, or one per core
+    enum io_kind io;         // AUTO: as the file says
+    FILE *err;               // messages of a start that fails
+};
+
+struct cli_daemon {
+    struct io_loop *loop; // the control loop: the caller's thread runs it
+    struct journal *journal;
+    struct proxy *proxy;
+    struct control *control;
+    struct api *api;
+    uint32_t workers;
+};
+
+// CLI_EXIT_OK, or CLI_EXIT_START / CLI_EXIT_UNREADABLE after a message; then nothing is left behind, the
+// config destroyed.
+int cli_daemon_start(const struct cli_daemon_options *options, struct cli_daemon *daemon);
+// Runs until a shutdown (control_shutdown with cli_daemon_stopped as done) is over.
+void cli_daemon_run(struct cli_daemon *daemon);
+void cli_daemon_stopped(void *context); // context: the daemon
+// After run.
+void cli_daemon_end(struct cli_daemon *daemon);
+// Raises the limit of descriptors to what the system allows.
+void cli_raise_descriptors(void);
