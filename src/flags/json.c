@@ -233,6 +233,22 @@ static size_t skip_digits(struct parser *p)
     return p->at - begin;
 }
 
+// Small whole numbers, which are nearly all, without the library; the rest by strtod (in the C locale).
+static double number_of(struct slice text, bool integral)
+{
+    enum { EXACT_DIGITS = 15 };
+    if (integral && text.len <= EXACT_DIGITS) {
+        int64_t value = 0;
+        for (size_t i = text.data[0] == '-'; i < text.len; i++)
+            value = value * 10 + (text.data[i] - '0');
+        return text.data[0] == '-' ? -(double)value : (double)value;
+    }
+    char copy[FLAGS_JSON_NUMBER_BYTES_MAX + 1];
+    memcpy(copy, text.data, text.len);
+    copy[text.len] = '\0';
+    return strtod(copy, NULL);
+}
+
 static enum status parse_number(struct parser *p, double *number, bool *integral)
 {
     size_t begin = p->at;
@@ -259,13 +275,10 @@ static enum status parse_number(struct parser *p, double *number, bool *integral
         if (skip_digits(p) == 0)
             return fail(p, "expected digits in the exponent");
     }
-    char copy[FLAGS_JSON_NUMBER_BYTES_MAX + 1];
     size_t len = p->at - begin;
     if (len > FLAGS_JSON_NUMBER_BYTES_MAX)
         return fail(p, "the number is too long");
-    memcpy(copy, p->source.data + begin, len);
-    copy[len] = '\0';
-    *number = strtod(copy, NULL);
+    *number = number_of((struct slice){p->source.data + begin, len}, *integral);
     if (!(*number >= -1.7976931348623157e308 && *number <= 1.7976931348623157e308))
         return fail(p, "the number is out of range");
     return STATUS_OK;
@@ -293,19 +306,20 @@ static enum status new_node(struct parser *p, struct flags_json **out)
     return STATUS_OK;
 }
 
-static enum status check_duplicate(struct parser *p, const struct flags_json *object, struct slice key)
+// The link to the member of that name, or NULL. Small objects only: a quadratic look at a huge one would be a
+// gift to whoever sends it.
+static struct flags_json **find_duplicate(struct flags_json *object, struct slice key)
 {
-    // Small objects only: a quadratic look at a huge one would be a gift to whoever sends it.
     enum { LOOK_MAX = 256 };
     uint32_t looked = 0;
-    for (const struct flags_json *member = object->first; member != NULL && looked < LOOK_MAX;
-         member = member->next, looked++)
-        if (slice_equal(member->key, key))
-            return fail(p, "the name stands twice in one object");
-    return STATUS_OK;
+    for (struct flags_json **link = &object->first; *link != NULL && looked < LOOK_MAX;
+         link = &(*link)->next, looked++)
+        if (slice_equal((*link)->key, key))
+            return link;
+    return NULL;
 }
 
-static enum status parse_member_key(struct parser *p, const struct flags_json *object, struct slice *key)
+static enum status parse_member_key(struct parser *p, struct flags_json *object, struct slice *key)
 {
     if (peek(p) != '"')
         return fail(p, "expected a name in double quotes");
@@ -317,7 +331,26 @@ static enum status parse_member_key(struct parser *p, const struct flags_json *o
         return fail(p, "expected ':' after the name");
     p->at++;
     skip_space(p);
-    return p->space != NULL ? check_duplicate(p, object, *key) : STATUS_OK;
+    if (p->space != NULL && !p->space->last_wins && find_duplicate(object, *key) != NULL)
+        return fail(p, "the name stands twice in one object");
+    return STATUS_OK;
+}
+
+// Appends a child at *link and returns the next link. With last_wins an earlier member of that name goes.
+static struct flags_json **append_child(struct parser *p, struct flags_json *node, struct flags_json *child,
+                                        struct flags_json **link)
+{
+    struct flags_json **twin =
+        p->space->last_wins && node->kind == FLAGS_JSON_OBJECT ? find_duplicate(node, child->key) : NULL;
+    if (twin != NULL) {
+        if (link == &(*twin)->next)
+            link = twin;
+        *twin = (*twin)->next;
+        node->count--;
+    }
+    *link = child;
+    node->count++;
+    return &child->next;
 }
 
 static enum status parse_container(struct parser *p, struct flags_json *node, bool object)
@@ -326,6 +359,8 @@ static enum status parse_container(struct parser *p, struct flags_json *node, bo
     struct flags_json **link = &node->first;
     if (++p->depth > FLAGS_JSON_DEPTH_MAX)
         return fail(p, "nested too deeply");
+    if (p->space != NULL)
+        node->kind = object ? FLAGS_JSON_OBJECT : FLAGS_JSON_ARRAY;
     p->at++;
     skip_space(p);
     if (peek(p) == close) {
@@ -343,9 +378,7 @@ static enum status parse_container(struct parser *p, struct flags_json *node, bo
             return status;
         if (p->space != NULL) {
             child->key = key;
-            *link = child;
-            link = &child->next;
-            node->count++;
+            link = append_child(p, node, child, link);
         }
         skip_space(p);
         int c = peek(p);
@@ -472,36 +505,58 @@ static enum status walk_key(struct parser *p, struct slice *key)
     return STATUS_OK;
 }
 
-enum status flags_json_walk_next(struct flags_json_walk *walk, struct slice *key, struct slice *value,
-                                 struct flags_json_fault *fault)
+// One step. With space NULL the value is only validated and *node means nothing.
+static enum status walk_step(struct flags_json_walk *walk, struct flags_json_space *space, struct slice *key,
+                             struct slice *value, struct flags_json **node, struct flags_json_fault *fault)
 {
     if (walk->done)
         return STATUS_NOT_FOUND;
     struct parser p = {.source = walk->source, .at = walk->at, .fault = fault};
     struct slice name = {"", 0};
-    struct flags_json *node;
     enum status status = walk->object ? walk_key(&p, &name) : STATUS_OK;
     size_t begin = p.at;
+    p.space = space;
     if (status == STATUS_OK)
-        status = parse_value(&p, &node);
+        status = parse_value(&p, node);
     if (status != STATUS_OK)
         return status;
-    struct slice text = {walk->source.data + begin, p.at - begin};
+    *value = (struct slice){walk->source.data + begin, p.at - begin};
+    bool done = false;
     skip_space(&p);
     int c = peek(&p);
-    if (c == ',') {
-        p.at++;
-        skip_space(&p);
-    } else if (c == (walk->object ? '}' : ']')) {
-        p.at++;
-        walk->done = true;
-    } else {
+    if (c != ',' && c != (walk->object ? '}' : ']'))
         return fail(&p, walk->object ? "expected ',' or '}'" : "expected ',' or ']'");
-    }
+    p.at++;
+    if (c == ',')
+        skip_space(&p);
+    else
+        done = true;
+    walk->done = done;
     walk->at = p.at;
     *key = name;
-    *value = text;
     return STATUS_OK;
+}
+
+enum status flags_json_walk_next(struct flags_json_walk *walk, struct slice *key, struct slice *value,
+                                 struct flags_json_fault *fault)
+{
+    struct flags_json *node;
+    struct slice text;
+    enum status status = walk_step(walk, NULL, key, &text, &node, fault);
+    if (status == STATUS_OK)
+        *value = text;
+    return status;
+}
+
+enum status flags_json_walk_tree(struct flags_json_walk *walk, struct flags_json_space *space,
+                                 struct slice *key, struct flags_json **node, struct flags_json_fault *fault)
+{
+    struct slice text;
+    struct flags_json *tree;
+    enum status status = walk_step(walk, space, key, &text, &tree, fault);
+    if (status == STATUS_OK)
+        *node = tree;
+    return status;
 }
 
 const struct flags_json *flags_json_member(const struct flags_json *object, struct slice key)

@@ -46,6 +46,10 @@ struct flags_json_space {
     char *chars; // for strings with escapes; as long as the source always suffices
     size_t char_count;
     size_t char_cap;
+    // Evaluation contexts come from clients whose own readers keep the last of two members with one name;
+    // with this set so do we. Otherwise a repeated name is refused. Either is looked for among the first 256
+    // members.
+    bool last_wins;
 };
 
 struct flags_json_fault {
@@ -70,9 +74,14 @@ struct flags_json_walk {
 MUST_USE enum status flags_json_walk_begin(struct slice container, struct flags_json_walk *walk,
                                            struct flags_json_fault *fault);
 // STATUS_OK with key (raw: still escaped, without quotes; empty in arrays) and value; STATUS_NOT_FOUND at the
-// end.
+// end. Offsets in fault count from the container's first byte.
 MUST_USE enum status flags_json_walk_next(struct flags_json_walk *walk, struct slice *key,
                                           struct slice *value, struct flags_json_fault *fault);
+// The same step, building the value's tree in space (STATUS_FULL when it does not fit; the walk stays before
+// the member, so that the step may be repeated with more space).
+MUST_USE enum status flags_json_walk_tree(struct flags_json_walk *walk, struct flags_json_space *space,
+                                          struct slice *key, struct flags_json **node,
+                                          struct flags_json_fault *fault);
 // Unescapes a raw string body into out[cap].
 MUST_USE enum status flags_json_unescape(struct slice raw, char *out, size_t cap, size_t *len);
 
