@@ -146,6 +146,7 @@ static enum status take_cases(struct control *control, struct control_replay *re
             return control_fault_set(fault, STATUS_FULL, "more than %d rollouts in the journal",
                                      CONTROL_CASES_MAX);
         live->record = replay->cases[i];
+        control_share_take(live->record, &live->share);
         for (uint32_t j = 0; j < replay->owed_count; j++) {
             if (replay->owed[j].record != live->record)
                 continue;

@@ -10,9 +10,29 @@ enum {
     CONTROL_TICK_US = ROLLOUT_TICK_MS * 1000,
 };
 
+// What the routing table takes from a run. It is renewed only when the journal holds the decision it comes
+// from: while one is owed the core is already ahead, and a table built then for any other reason (a reload,
+// another rollout's decision) must not show it.
+struct control_share {
+    uint32_t run; // 0: never started
+    uint64_t run_seq;
+    char service[ROLLOUT_NAME_BYTES];
+    char from[ROLLOUT_NAME_BYTES];
+    char to[ROLLOUT_NAME_BYTES];
+    bool active; // started and not final
+    bool back;   // rolling or rolled back
+    bool control;
+    uint32_t weight;
+    uint32_t deadline_ms;
+    uint32_t error_window_ms;
+    struct rollout_edges edges;
+    uint64_t edge_margin_us[ROLLOUT_EDGES];
+};
+
 // A running rollout's live side, beside its record.
 struct control_live {
     struct control_case *record; // NULL: never started
+    struct control_share share;
     char name[ROLLOUT_NAME_BYTES];
     // A decision the core has taken and the journal not yet.
     bool owed;
@@ -106,6 +126,8 @@ void control_live_run_began(struct control *control, struct control_live *live);
 // ---- table.c
 // Builds a table from config and cores and publishes it; a failure is logged and tried again each tick.
 MUST_USE enum status control_publish(struct control *control, struct control_fault *fault);
+// What the table may carry of the record, as it stands.
+void control_share_take(const struct control_case *record, struct control_share *share);
 // Whether the run in the record governs traffic under that config.
 bool control_run_applies(const struct config *config, const struct control_case *record);
 // STATUS_CONFLICT with a sentence when a rollout under way does not fit the config.

@@ -102,6 +102,7 @@ static enum status settle(struct control *control, struct control_live *live)
         control_case_remember(live->record, seq, &effects);
     }
     live->owed = false;
+    control_share_take(live->record, &live->share);
 #ifndef BUG_EFFECT_BEFORE_JOURNAL
     control_act(control, live, seq, &effects);
 #endif

@@ -92,17 +92,47 @@ static uint16_t endpoint_slot_give(struct control *control, uint16_t version, co
 
 // ---- which run governs ----
 
+void control_share_take(const struct control_case *record, struct control_share *share)
+{
+    memset(share, 0, sizeof *share);
+    if (record == NULL || record->run == 0)
+        return;
+    const struct rollout_spec *spec = rollout_spec_of(record->core);
+    struct rollout_view view;
+    rollout_view_get(record->core, &view);
+    share->run = record->run;
+    share->run_seq = record->run_seq;
+    snprintf(share->service, sizeof share->service, "%s", spec->service);
+    snprintf(share->from, sizeof share->from, "%s", spec->from);
+    snprintf(share->to, sizeof share->to, "%s", spec->to);
+    share->active = control_case_active(record);
+    share->back = view.state == ROLLOUT_ROLLING_BACK || view.state == ROLLOUT_ROLLED_BACK;
+    share->control = spec->control;
+    share->weight = view.weight;
+    share->deadline_ms = (uint32_t)spec->deadline_ms;
+    share->error_window_ms = (uint32_t)spec->errors.window_ms;
+    share->edges = view.edges;
+    for (int k = 0; view.edges.requests > 0 && k < ROLLOUT_EDGES; k++)
+        share->edge_margin_us[k] = stats_histogram_edge_scale(view.edges.edge_us[k], spec->latency.margin);
+}
+
+static bool share_applies(const struct config *config, const char *name, const struct control_share *share)
+{
+    if (share->run == 0)
+        return false;
+    const struct config_service *service = config_service_find(config, share->service);
+    const struct config_rollout *entry = config_rollout_find(config, name);
+    if (service == NULL || entry == NULL || strcmp(entry->spec.service, share->service) != 0)
+        return false;
+    return strcmp(service->stable, share->from) == 0 && config_version_find(service, share->to) != NULL &&
+           (share->active || strcmp(entry->spec.to, share->to) == 0);
+}
+
 bool control_run_applies(const struct config *config, const struct control_case *record)
 {
-    if (record == NULL || record->run == 0)
-        return false;
-    const struct rollout_spec *spec = rollout_spec_of(record->core);
-    const struct config_service *service = config_service_find(config, spec->service);
-    const struct config_rollout *entry = config_rollout_find(config, record->name);
-    if (service == NULL || entry == NULL || strcmp(entry->spec.service, spec->service) != 0)
-        return false;
-    return strcmp(service->stable, spec->from) == 0 && config_version_find(service, spec->to) != NULL &&
-           (control_case_active(record) || strcmp(entry->spec.to, spec->to) == 0);
+    struct control_share share;
+    control_share_take(record, &share);
+    return record != NULL && share_applies(config, record->name, &share);
 }
 
 enum status control_config_fits(const struct control *control, const struct config *config,
@@ -132,7 +162,8 @@ static enum status plan_endpoints(struct control *control, struct table_scratch 
     struct proxy_endpoint_plan *first = &scratch->endpoints[scratch->endpoint_count];
     for (uint32_t i = 0; i < count; i++) {
         struct proxy_endpoint_plan *endpoint = &scratch->endpoints[scratch->endpoint_count];
-        *endpoint = (struct proxy_endpoint_plan){.addr = addresses[i].addr};
+        *endpoint = (struct proxy_endpoint_plan){
+            .addr = addresses[i].addr, .connections_max = control->config->limits.endpoint_connections};
         if (!addresses[i].literal && io_addr_resolve(addresses[i].text, &endpoint->addr) != STATUS_OK)
             return control_fault_set(fault, STATUS_UNREACHABLE, "the name in \"%s\" cannot be resolved",
                                      addresses[i].text);
@@ -170,11 +201,10 @@ static int32_t version_index(const struct config_service *service, const char *n
 }
 
 // Assignment is drawn anew for every run, and is the same through all of one run, restarts included.
-static struct siphash_key salt_of(const struct control_case *record, const char *service)
+static struct siphash_key salt_of(const char *service, const char *rollout, uint32_t run)
 {
     char seed[2 * ROLLOUT_NAME_BYTES + 32];
-    int len = snprintf(seed, sizeof seed, "%s/%s/%u", service, record != NULL ? record->name : "",
-                       record != NULL ? record->run : 0);
+    int len = snprintf(seed, sizeof seed, "%s/%s/%u", service, rollout, run);
     const struct siphash_key key0 = {0x736c75696365206bULL, 0x30};
     const struct siphash_key key1 = {0x736c75696365206bULL, 0x31};
     return (struct siphash_key){siphash(key0, seed, (size_t)len), siphash(key1, seed, (size_t)len)};
@@ -184,29 +214,28 @@ static void plan_rollout(const struct control *control, const struct config_serv
                          struct proxy_service_plan *plan)
 {
     const struct config_rollout *entry = config_rollout_of_service(control->config, service->name);
-    const struct control_case *record = NULL;
+    struct control_share share = {.run = 0};
     for (uint32_t i = 0; entry != NULL && i < control->live_count; i++)
         if (strcmp(control->live[i].name, entry->spec.name) == 0)
-            record = control->live[i].record;
-    bool applies = control_run_applies(control->config, record);
-    plan->salt = salt_of(applies ? record : NULL, service->name);
+#ifdef BUG_TABLE_SHOWS_OWED
+            control_share_take(control->live[i].record, &share);
+#else
+            share = control->live[i].share;
+#endif
+    bool applies = entry != NULL && share_applies(control->config, entry->spec.name, &share);
+    plan->salt = salt_of(service->name, applies ? entry->spec.name : "", applies ? share.run : 0);
     if (entry != NULL)
         plan->canary = version_index(service, entry->spec.to);
     if (!applies)
         return;
-    const struct rollout_spec *spec = rollout_spec_of(record->core);
-    struct rollout_view view;
-    rollout_view_get(record->core, &view);
-    bool back = view.state == ROLLOUT_ROLLING_BACK || view.state == ROLLOUT_ROLLED_BACK;
-    plan->canary = version_index(service, spec->to);
-    plan->weight = view.weight;
-    plan->weight_control = spec->control && view.weight < ROLLOUT_WEIGHT_FULL ? view.weight : 0;
-    plan->epoch = record->run_seq * 2 + (back ? 1 : 0);
-    plan->edges = view.edges;
-    for (int k = 0; view.edges.requests > 0 && k < ROLLOUT_EDGES; k++)
-        plan->edge_margin_us[k] = stats_histogram_edge_scale(view.edges.edge_us[k], spec->latency.margin);
-    plan->deadline_ms = (uint32_t)spec->deadline_ms;
-    plan->error_window_ms = (uint32_t)spec->errors.window_ms;
+    plan->canary = version_index(service, share.to);
+    plan->weight = share.weight;
+    plan->weight_control = share.control && share.weight < ROLLOUT_WEIGHT_FULL ? share.weight : 0;
+    plan->epoch = share.run_seq * 2 + (share.back ? 1 : 0);
+    plan->edges = share.edges;
+    memcpy(plan->edge_margin_us, share.edge_margin_us, sizeof plan->edge_margin_us);
+    plan->deadline_ms = share.deadline_ms;
+    plan->error_window_ms = share.error_window_ms;
 }
 
 static uint32_t clamp_ms(uint64_t ms)
@@ -248,7 +277,9 @@ static enum status plan_service(struct control *control, struct table_scratch *s
         .timeouts = {.connect_ms = clamp_ms(service->timeouts.connect_ms),
                      .first_byte_ms = clamp_ms(service->timeouts.first_byte_ms),
                      .idle_ms = clamp_ms(service->timeouts.idle_ms),
-                     .total_ms = clamp_ms(service->timeouts.total_ms)},
+                     .total_ms = clamp_ms(service->timeouts.total_ms),
+                     .tunnel_ms = clamp_ms(service->timeouts.tunnel_ms),
+                     .pool_idle_ms = clamp_ms(service->timeouts.pool_idle_ms)},
     };
     if (plan->slot == PROXY_SLOT_NONE)
         return control_fault_set(fault, STATUS_FULL,

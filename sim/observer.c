@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+// The observer: what must hold whatever happens. It reads the table in force, the counters, the journal's own
+// entries and what origins and clients saw, and compares them with each other.
+#include <inttypes.h>
+#include <math.h>
+
+#include "base/check.h"
+#include "base/heap.h"
+#include "base/siphash.h"
+#include "http/http1.h"
+#include "proxy/proxy_private.h"
+#include "world.h"
+
+enum {
+    // A new table is taken up by a worker's next turn, at once in virtual time; what was routed before stays.
+    SWITCH_US = 2 * WORLD_SLICE_US,
+};
+
+// ---- what origins see ----
+
+static uint64_t parse_id(struct slice text)
+{
+    uint64_t id = 0;
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.data[i];
+        id = id << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    return id == 0 ? 1 : id;
+}
+
+static struct world_sighting *sighting_of(struct world *world, uint64_t id)
+{
+    uint64_t at = id & (WORLD_SIGHTINGS - 1);
+    while (world->sightings[at].id != 0 && world->sightings[at].id != id)
+        at = (at + 1) & (WORLD_SIGHTINGS - 1);
+    struct world_sighting *found = &world->sightings[at];
+    if (found->id == 0)
+        world->sighting_count++;
+    CHECK(world->sighting_count < WORLD_SIGHTINGS / 4 * 3);
+    found->id = id;
+    return found;
+}
+
+void world_seen(void *context, const struct http1_request *request)
+{
+    struct world_origin *host = context;
+    struct world *world = host->world;
+    const struct http_field *field = http_fields_find_name(&request->fields, SLICE("x-request-id"));
+    if (field == NULL || field->value.len != 16) {
+        world_fail(world, "a request reached an origin without its X-Request-Id");
+        return;
+    }
+    struct world_sighting *seen = sighting_of(world, parse_id(field->value));
+    seen->origins |= (uint8_t)host->bit;
+    seen->times++;
+    if ((seen->origins & (seen->origins - 1)) != 0)
+        world_fail(world, "request " SLICE_FMT " reached two versions", SLICE_ARG(field->value));
+    if (request->method_id == HTTP_METHOD_POST && seen->times > 1)
+        world_fail(world, "POST " SLICE_FMT " reached an origin twice", SLICE_ARG(field->value));
+}
+
+// ---- the table in force ----
+
+bool world_table(const struct world *world, uint32_t *weight, uint64_t *version)
+{
+    const struct proxy_table *table = world->daemon.proxy->newest;
+    if (table == NULL)
+        return false;
+    *weight = table->services[0].weight;
+    *version = table->version;
+    return true;
+}
+
+// The weight of the newest decision in the journal.
+static bool journal_weight(struct world *world, uint32_t *weight)
+{
+    struct journal_problem problem;
+    struct journal_cursor *cursor;
+    *weight = 0;
+    if (journal_cursor_open(world->daemon.journal, &cursor, &problem) != STATUS_OK)
+        return false;
+    struct journal_entry entry;
+    enum status status;
+    while ((status = journal_cursor_next(cursor, &entry, &problem)) == STATUS_OK) {
+        static struct rollout_effects effects;
+        struct wire_reader reader = {.data = (const uint8_t *)entry.payload.data, .len = entry.payload.len};
+        if (entry.kind == JOURNAL_DECISION && rollout_effects_decode(&reader, &effects) == STATUS_OK)
+            *weight = effects.weight;
+    }
+    journal_cursor_close(cursor);
+    return status == STATUS_NOT_FOUND;
+}
+
+// A weight shows in a table only after the journal has it.
+static void observe_table(struct world *world)
+{
+    struct world_daemon *daemon = &world->daemon;
+    uint32_t weight, recorded;
+    uint64_t version;
+    if (!world_table(world, &weight, &version) || version == daemon->table_version)
+        return;
+    daemon->table_version = version;
+    if (weight != daemon->weight)
+        daemon->weight_since_us = world_now_us(world);
+    daemon->weight = weight;
+    if (fault_vfs_counts_get().off)
+        return; // nothing can be asked of a disk without power
+    if (!journal_weight(world, &recorded))
+        world_fail(world, "the journal cannot be read while the daemon writes it");
+    else if (weight != recorded)
+        world_fail(world, "the table's weight is %u, the journal's newest decision says %u", weight,
+                   recorded);
+}
+
+void world_decided(struct control_watcher *watcher, const char *name, const struct control_decision *decision)
+{
+    struct world *world = CONTAINER_OF(watcher, struct world, daemon.watcher);
+    (void)name;
+    world_count_up(world, WORLD_DECISIONS, 1);
+    uint32_t weight = 0;
+    uint64_t version = 0;
+    if (decision->seq == 0 || decision->seq > journal_count(world->daemon.journal))
+        world_fail(world, "decision %" PRIu64 " took effect and the journal ends at %" PRIu64, decision->seq,
+                   journal_count(world->daemon.journal));
+    if (!world_table(world, &weight, &version) || weight != decision->effects.weight)
+        world_fail(world, "decided weight %u, and the table in force has %u", decision->effects.weight,
+                   weight);
+    world->daemon.acted_seq = decision->seq;
+    if (decision->effects.from != decision->effects.to) {
+        world_count_up(world, WORLD_COMPLETED, decision->effects.to == ROLLOUT_COMPLETED);
+        world_count_up(world, WORLD_ROLLED_BACK, decision->effects.to == ROLLOUT_ROLLED_BACK);
+    }
+}
+
+static uint64_t version_requests(const struct world *world, const char *version)
+{
+    uint64_t counts[PROXY_VERSION_COUNTERS];
+    uint16_t slot = control_version_slot(world->daemon.control, "shop", version);
+    CHECK(slot != PROXY_SLOT_NONE);
+    proxy_version_counts(world->daemon.proxy, slot, counts);
+    return counts[PROXY_VERSION_REQUESTS];
+}
+
+// No request goes where the weight in force sends nobody.
+static void observe_share(struct world *world)
+{
+    struct world_daemon *daemon = &world->daemon;
+    bool settled = world_now_us(world) - daemon->weight_since_us > SWITCH_US;
+    uint64_t requests[2] = {version_requests(world, "v1"), version_requests(world, "v2")};
+    if (settled && daemon->weight == 0 && requests[1] != daemon->requests[1])
+        world_fail(world,
+                   "%" PRIu64 " requests went to the new version %" PRIu64 " ms after its weight was 0",
+                   requests[1] - daemon->requests[1], (world_now_us(world) - daemon->weight_since_us) / 1000);
+    if (settled && daemon->weight == ROLLOUT_WEIGHT_FULL && requests[0] != daemon->requests[0])
+        world_fail(world, "requests went to the old version at weight 100 %%");
+    daemon->requests[0] = requests[0];
+    daemon->requests[1] = requests[1];
+}
+
+static void observe_workers(struct world *world)
+{
+    for (uint32_t i = 0; i < world->plan.workers; i++) {
+        uint64_t c[PROXY_WORKER_COUNTERS];
+        proxy_worker_counts(world->daemon.proxy, i, c);
+        if (c[PROXY_WORKER_RECEIVED] < c[PROXY_WORKER_ANSWERED] + c[PROXY_WORKER_ABORTED])
+            world_fail(world, "worker %u answered more than it received", i);
+    }
+}
+
+void world_observe(struct world *world)
+{
+    if (!world->daemon.up || world->stopping)
+        return;
+    observe_table(world);
+    observe_share(world);
+    observe_workers(world);
+}
+
+// ---- replay before a start ----
+
+void world_replay(struct world *world, struct journal *journal, struct world_expected *expected)
+{
+    struct control_replay *replay = heap_alloc(1, sizeof *replay);
+    CHECK(replay != NULL);
+    struct journal_problem problem;
+    enum status status = control_replay_run(journal, replay, &problem);
+    if (status != STATUS_OK)
+        world_fail(world, "the journal does not replay (%s): %s", status_name(status), problem.text);
+    else if (replay->differs)
+        world_fail(world, "entry %" PRIu64 " derives differently: %s; %s", replay->difference_seq,
+                   replay->recorded, replay->derived);
+    expected->count = journal_count(journal);
+    if (world->daemon.acted_seq > expected->count)
+        world_fail(world, "decision %" PRIu64 " took effect and is lost: the journal ends at %" PRIu64,
+                   world->daemon.acted_seq, expected->count);
+    const struct control_case *record = status == STATUS_OK ? control_replay_find(replay, "ship") : NULL;
+    if (record != NULL && record->run > 0) {
+        struct rollout_view view;
+        rollout_view_get(record->core, &view);
+        expected->known = true;
+        expected->weight = view.weight;
+    }
+    world_count_up(world, WORLD_OWED_AT_RESTART, replay->owed_count);
+    control_replay_deinit(replay);
+    heap_free(replay);
+}
+
+// ---- clients ----
+
+void world_check_load(struct world *world, const struct load_totals *t)
+{
+    uint64_t sum = t->answers + t->failed - t->failures[LOAD_FAILED_STATUS] + t->pending;
+    if (t->scheduled != sum)
+        world_fail(world, "clients: %" PRIu64 " scheduled, %" PRIu64 " accounted for", t->scheduled, sum);
+    if (t->mismatched != 0)
+        world_fail(world, "%" PRIu64 " clients got another request's answer", t->mismatched);
+    if (t->failures[LOAD_FAILED_FRAMING] != 0)
+        world_fail(world, "%" PRIu64 " answers were no HTTP", t->failures[LOAD_FAILED_FRAMING]);
+    for (uint32_t i = 0; i < t->version_count; i++) {
+        const char *name = t->versions[i].name;
+        if (name[0] != '\0' && strcmp(name, "v1") != 0 && strcmp(name, "v2") != 0)
+            world_fail(world, "an answer of version \"%s\"", name);
+    }
+}
+
+// ---- accounts ----
+
+static void check_version(struct world *world, const char *version)
+{
+    uint64_t c[PROXY_VERSION_COUNTERS];
+    uint16_t slot = control_version_slot(world->daemon.control, "shop", version);
+    if (slot == PROXY_SLOT_NONE)
+        return;
+    proxy_version_counts(world->daemon.proxy, slot, c);
+    if (c[PROXY_VERSION_REQUESTS] != c[PROXY_VERSION_COMPLETED])
+        world_fail(world, "%s: %" PRIu64 " requests, %" PRIu64 " completed, at rest", version,
+                   c[PROXY_VERSION_REQUESTS], c[PROXY_VERSION_COMPLETED]);
+    uint64_t errors = 0;
+    for (int k = PROXY_VERSION_ERROR_5XX; k <= PROXY_VERSION_ERROR_UNAVAILABLE; k++)
+        errors += c[k];
+    if (errors != c[PROXY_VERSION_ERRORS])
+        world_fail(world, "%s: %" PRIu64 " errors, the kinds sum to %" PRIu64, version,
+                   c[PROXY_VERSION_ERRORS], errors);
+    if (c[PROXY_VERSION_GOOD] > c[PROXY_VERSION_COMPLETED])
+        world_fail(world, "%s: more good than completed", version);
+    bool faultless = plan_is_clean(&world->plan) && strcmp(version, "v2") != 0;
+    if (faultless && errors != c[PROXY_VERSION_ERROR_5XX])
+        world_fail(world, "%s: %" PRIu64 " errors that the origin did not make", version,
+                   errors - c[PROXY_VERSION_ERROR_5XX]);
+}
+
+void world_check_accounts(struct world *world)
+{
+    check_version(world, "v1");
+    check_version(world, "v2");
+    check_version(world, "(control)");
+    for (uint32_t i = 0; i < world->plan.workers; i++) {
+        uint64_t c[PROXY_WORKER_COUNTERS];
+        proxy_worker_counts(world->daemon.proxy, i, c);
+        if (c[PROXY_WORKER_RECEIVED] != c[PROXY_WORKER_ANSWERED] + c[PROXY_WORKER_ABORTED])
+            world_fail(world, "worker %u: received %" PRIu64 ", answered %" PRIu64 ", aborted %" PRIu64, i,
+                       c[PROXY_WORKER_RECEIVED], c[PROXY_WORKER_ANSWERED], c[PROXY_WORKER_ABORTED]);
+        if (c[PROXY_WORKER_REJECTED] != 0 || c[PROXY_WORKER_UNROUTED] != 0)
+            world_fail(world, "worker %u refused a good request", i);
+    }
+}
+
+void world_check_closed(struct world *world)
+{
+    for (uint32_t i = 0; i < world->plan.workers; i++) {
+        uint64_t c[PROXY_WORKER_COUNTERS];
+        proxy_worker_counts(world->daemon.proxy, i, c);
+        if (c[PROXY_WORKER_ACCEPTED] != c[PROXY_WORKER_REFUSED] + c[PROXY_WORKER_CLIENTS_CLOSED])
+            world_fail(world, "worker %u: clients accepted and closed differ after the end", i);
+        if (c[PROXY_WORKER_UPSTREAM_OPENED] != c[PROXY_WORKER_UPSTREAM_CLOSED])
+            world_fail(world, "worker %u: %" PRIu64 " upstream connections opened, %" PRIu64 " closed", i,
+                       c[PROXY_WORKER_UPSTREAM_OPENED], c[PROXY_WORKER_UPSTREAM_CLOSED]);
+    }
+}
+
+// ---- the journal as a whole ----
+
+struct journal_pass {
+    uint32_t run, weight, stage;
+    enum rollout_state state;
+    double wanted, variance; // of the canary's share, over all spans
+    uint64_t routed, canary;
+    uint64_t hash;
+};
+
+static void pass_decision(struct world *world, const struct journal_entry *entry, struct journal_pass *pass)
+{
+    static struct rollout_effects effects;
+    struct wire_reader reader = {.data = (const uint8_t *)entry->payload.data, .len = entry->payload.len};
+    if (rollout_effects_decode(&reader, &effects) != STATUS_OK) {
+        world_fail(world, "decision %" PRIu64 " cannot be read", entry->seq);
+        return;
+    }
+    bool fresh = entry->run != pass->run || pass->state == ROLLOUT_ROLLED_BACK;
+    if (effects.from != pass->state && !fresh)
+        world_fail(world, "decision %" PRIu64 " leaves %s, and the one before it led to %s", entry->seq,
+                   rollout_state_name(effects.from), rollout_state_name(pass->state));
+    if (!fresh && effects.weight != 0 && (effects.weight < pass->weight || effects.stage < pass->stage))
+        world_fail(world, "decision %" PRIu64 " goes back from weight %u to %u", entry->seq, pass->weight,
+                   effects.weight);
+    if (!fresh && pass->weight == 0 && pass->stage > 0 && effects.weight != 0)
+        world_fail(world, "decision %" PRIu64 " goes forward again after a rollback", entry->seq);
+    pass->run = entry->run;
+    pass->state = effects.to;
+    pass->stage = effects.stage;
+    pass->weight = effects.weight;
+}
+
+static void pass_input(struct world *world, const struct journal_entry *entry, struct journal_pass *pass)
+{
+    struct wire_reader reader = {.data = (const uint8_t *)entry->payload.data, .len = entry->payload.len};
+    struct rollout_input input;
+    if (rollout_input_decode(&reader, &world->spec, world->spans, &input) != STATUS_OK) {
+        world_fail(world, "input %" PRIu64 " cannot be read", entry->seq);
+        return;
+    }
+    for (uint32_t i = 0; input.kind == ROLLOUT_INPUT_TICK && i < input.tick.span_count; i++) {
+        const struct rollout_span_delta *span = &input.tick.spans[i];
+        uint64_t routed = 0;
+        for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
+            routed += span->arms[arm].routed;
+        double share = (double)span->weight / ROLLOUT_WEIGHT_FULL;
+        pass->wanted += (double)routed * share;
+        pass->variance += (double)routed * share * (1.0 - share);
+        pass->routed += routed;
+        pass->canary += span->arms[ROLLOUT_ARM_CANARY].routed;
+    }
+}
+
+static void pass_journal(struct world *world, struct journal *journal, struct journal_pass *pass)
+{
+    struct journal_problem problem;
+    struct journal_cursor *cursor;
+    CHECK(journal_cursor_open(journal, &cursor, &problem) == STATUS_OK);
+    struct journal_entry entry;
+    enum status status;
+    while ((status = journal_cursor_next(cursor, &entry, &problem)) == STATUS_OK) {
+        const struct siphash_key key = {pass->hash, (uint64_t)entry.time_ms};
+        pass->hash = siphash(key, entry.payload.data, entry.payload.len) + entry.seq + (uint64_t)entry.kind;
+        if (entry.kind == JOURNAL_DECISION)
+            pass_decision(world, &entry, pass);
+        else if (entry.kind == JOURNAL_INPUT)
+            pass_input(world, &entry, pass);
+    }
+    if (status != STATUS_NOT_FOUND)
+        world_fail(world, "the journal's chain breaks (%s): %s", status_name(status), problem.text);
+    journal_cursor_close(cursor);
+}
+
+static void compare_replay(struct world *world, const struct control_replay *replay)
+{
+    struct rollout_view live, derived;
+    uint32_t run;
+    world_view(world, &live, &run);
+    struct control_case *record = NULL;
+    for (uint32_t i = 0; i < replay->case_count; i++)
+        if (strcmp(replay->cases[i]->name, "ship") == 0)
+            record = replay->cases[i];
+    if (record == NULL || run == 0) {
+        if ((record != NULL && record->run > 0) != (run > 0))
+            world_fail(world, "the journal and the daemon differ in whether the rollout ever ran");
+        return;
+    }
+    rollout_view_get(record->core, &derived);
+    if (record->run != run || derived.state != live.state || derived.stage != live.stage ||
+        derived.weight != live.weight || derived.log_e_bad != live.log_e_bad ||
+        derived.routed[ROLLOUT_ARM_CANARY] != live.routed[ROLLOUT_ARM_CANARY])
+        world_fail(world, "replayed: run %u, %s, weight %u; live: run %u, %s, weight %u", record->run,
+                   rollout_state_name(derived.state), derived.weight, run, rollout_state_name(live.state),
+                   live.weight);
+    if (replay->owed_count != 0)
+        world_fail(world, "a decision is not in the journal at rest");
+}
+
+void world_check_journal(struct world *world)
+{
+    struct journal_problem problem;
+    struct journal *journal;
+    enum status status = journal_open(world->path, JOURNAL_READ, &journal, &problem);
+    if (status != STATUS_OK) {
+        world_fail(world, "the journal does not open for reading: %s", problem.text);
+        return;
+    }
+    struct journal_pass pass = {.state = ROLLOUT_PENDING};
+    pass_journal(world, journal, &pass);
+    world->result->journal_hash = pass.hash;
+    // Six sigmas: once in five hundred million honest seeds.
+    if (!world->plan.keyed && fabs((double)pass.canary - pass.wanted) > 6.0 * sqrt(pass.variance) + 3.0)
+        world_fail(world, "the canary got %" PRIu64 " of %" PRIu64 " requests, %.1f were its share",
+                   pass.canary, pass.routed, pass.wanted);
+    struct control_replay *replay = heap_alloc(1, sizeof *replay);
+    CHECK(replay != NULL);
+    status = control_replay_run(journal, replay, &problem);
+    if (status != STATUS_OK || replay->differs)
+        world_fail(world, "the journal does not replay: %s %s %s", status != STATUS_OK ? problem.text : "",
+                   replay->recorded, replay->derived);
+    else
+        compare_replay(world, replay);
+    control_replay_deinit(replay);
+    heap_free(replay);
+    journal_close(journal);
+}
