@@ -55,6 +55,7 @@ void control_live_run_began(struct control *control, struct control_live *live)
     }
     memset(live->rate_ring, 0, sizeof live->rate_ring);
     memset(live->rate_sum, 0, sizeof live->rate_sum);
+    live->rate_ticks = 0;
 }
 
 // ---- effects ----

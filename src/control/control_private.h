@@ -44,6 +44,7 @@ struct control_live {
     // Routed per arm and tick, for the rates shown.
     uint32_t rate_ring[CONTROL_RATE_TICKS][ROLLOUT_ARMS];
     uint64_t rate_sum[ROLLOUT_ARMS];
+    uint32_t rate_ticks; // since the run began, at most CONTROL_RATE_TICKS
     // The versions' histograms when the run began: what is shown is the difference.
     struct stats_histogram *latency_before; // [ROLLOUT_ARMS], or NULL
 };

@@ -125,6 +125,7 @@ static void rates_advance(struct control *control)
     control->rate_at = (control->rate_at + 1) % CONTROL_RATE_TICKS;
     for (uint32_t i = 0; i < control->live_count; i++) {
         struct control_live *live = &control->live[i];
+        live->rate_ticks += live->rate_ticks < CONTROL_RATE_TICKS ? 1 : 0;
         for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
             live->rate_sum[arm] -= live->rate_ring[control->rate_at][arm];
             live->rate_ring[control->rate_at][arm] = 0;

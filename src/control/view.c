@@ -26,10 +26,10 @@ const char *control_rollout_nearest(const struct control *control, const char *n
     return config_nearest(slice_of(name), names, control->live_count);
 }
 
-static double window_s(const struct control *control)
+static double window_s(uint64_t ticks)
 {
-    uint64_t ticks = control->health.ticks;
-    ticks = ticks < 1 ? 1 : ticks > CONTROL_RATE_TICKS - 1 ? CONTROL_RATE_TICKS - 1 : ticks;
+    // The present tick is still being filled.
+    ticks = ticks < 2 ? 1 : ticks > CONTROL_RATE_TICKS ? CONTROL_RATE_TICKS - 1 : ticks - 1;
     return (double)ticks * ROLLOUT_TICK_MS / 1000.0;
 }
 
@@ -69,7 +69,7 @@ static void fill_arm(struct control *control, const struct control_live *live, i
     if (live->record == NULL)
         return;
     arm->sum = live->record->arms[index];
-    arm->rate = (double)live->rate_sum[index] / window_s(control);
+    arm->rate = (double)live->rate_sum[index] / window_s(live->rate_ticks);
     uint64_t routed = 0;
     for (int i = 0; i < ROLLOUT_ARMS; i++)
         routed += rollout->view.stage_routed[i];
@@ -112,7 +112,7 @@ void control_traffic_get(const struct control *control, const char *service, str
     if (slot == PROXY_SLOT_NONE || entry == NULL)
         return;
     traffic->requests = control->rates[slot].requests_before;
-    traffic->requests_per_second = (double)control->rates[slot].sum / window_s(control);
+    traffic->requests_per_second = (double)control->rates[slot].sum / window_s(control->health.ticks);
     uint16_t stable = control_version_slot(control, service, entry->stable);
     if (stable == PROXY_SLOT_NONE)
         return;
