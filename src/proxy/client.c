@@ -90,12 +90,12 @@ static void put_local(struct client *client, struct io_buf *buf, unsigned status
     io_stream_send(&client->stream, buf);
 }
 
-void client_answer_local(struct client *client, unsigned status, const char *why, bool head_only, bool keep)
+bool client_answer_local(struct client *client, unsigned status, const char *why, bool head_only, bool keep)
 {
     struct io_buf *buf = io_buf_get(client->worker->loop);
-    if (buf == NULL) { // the connection is closed without a word; it counts as aborted
+    if (UNLIKELY(buf == NULL)) {
         worker_count(client->worker, PROXY_WORKER_ABORTED);
-        return;
+        return false;
     }
     put_local(client, buf, status, why, head_only, keep);
     worker_count(client->worker, PROXY_WORKER_ANSWERED);
@@ -106,6 +106,7 @@ void client_answer_local(struct client *client, unsigned status, const char *why
         worker_count(client->worker, PROXY_WORKER_UNAVAILABLE);
     if (status == 504)
         worker_count(client->worker, PROXY_WORKER_GATEWAY_TIMEOUT);
+    return keep;
 }
 
 static const struct event_where NOWHERE = {PROXY_SLOT_NONE, PROXY_SLOT_NONE, PROXY_SLOT_NONE};
@@ -116,7 +117,7 @@ static void client_reject(struct client *client, unsigned status, const char *wh
     worker_count(client->worker, PROXY_WORKER_RECEIVED);
     worker_count(client->worker, PROXY_WORKER_REJECTED);
     worker_event(client->worker, PROXY_EVENT_REJECTED, status, why, client_address(client), NOWHERE);
-    client_answer_local(client, status, why, false, false);
+    (void)client_answer_local(client, status, why, false, false);
     client_linger(client);
 }
 
@@ -130,8 +131,7 @@ static void client_turn_away(struct client *client, uint32_t head_len, struct ev
     bool head_only = request->method_id == HTTP_METHOD_HEAD;
     worker_event(client->worker, PROXY_EVENT_LOCAL, status, why, client_address(client), where);
     client->held = held_skip(client->held, head_len);
-    client_answer_local(client, status, why, head_only, keep);
-    if (!keep)
+    if (!client_answer_local(client, status, why, head_only, keep))
         client_linger(client);
 }
 

@@ -239,7 +239,8 @@ void exchange_cut(struct exchange *exchange)
 {
     struct client *client = exchange->client;
     struct worker *worker = client->worker;
-    worker_count(worker, exchange->answering ? PROXY_WORKER_CUT : PROXY_WORKER_ABORTED);
+    if (!exchange->tunnel)
+        worker_count(worker, exchange->answering ? PROXY_WORKER_CUT : PROXY_WORKER_ABORTED);
     if (exchange->answering && exchange->erred)
         worker_event(worker, PROXY_EVENT_CUT, 0, "the answer broke off", client_address(client),
                      exchange_where(exchange));
@@ -256,7 +257,7 @@ static void exchange_answer(struct exchange *exchange, unsigned status, const ch
     bool keep = exchange->keep_client && exchange->request_done && !exchange->http10;
     worker_event(client->worker, PROXY_EVENT_LOCAL, (uint16_t)status, why, client_address(client),
                  exchange_where(exchange));
-    client_answer_local(client, status, why, exchange->method == HTTP_METHOD_HEAD, keep);
+    keep = client_answer_local(client, status, why, exchange->method == HTTP_METHOD_HEAD, keep);
     exchange_end(exchange, false, keep);
 }
 
@@ -591,13 +592,26 @@ static void begin_body(struct exchange *exchange, uint32_t head_len)
     }
 }
 
+// A request without a body stays where it was received until it is answered, for a second attempt; but not
+// when buffers run short, or requests that wait would keep answers from being received.
+static void keep_head(struct exchange *exchange, uint32_t head_len)
+{
+    struct worker *worker = worker_of(exchange);
+    exchange->head_len = head_len;
+    if (LIKELY(io_loop_stats(worker->loop)->bufs_in_use <= worker->proxy->bufs_max / 2))
+        return;
+    exchange->repeatable = false;
+    client_drop_head(exchange->client, exchange);
+}
+
 void exchange_begin(struct client *client, const struct proxy_service *service, uint32_t head_len)
 {
     struct worker *worker = client->worker;
     const struct http1_request *request = &worker->request;
     struct exchange *exchange = exchange_create(client, service);
     if (UNLIKELY(exchange == NULL)) {
-        client_answer_local(client, 503, "out of memory", request->method_id == HTTP_METHOD_HEAD, false);
+        (void)client_answer_local(client, 503, "out of memory", request->method_id == HTTP_METHOD_HEAD,
+                                  false);
         client_linger(client);
         return;
     }
@@ -613,7 +627,7 @@ void exchange_begin(struct client *client, const struct proxy_service *service, 
         return;
     }
     if (exchange->request.body.done) {
-        exchange->head_len = head_len; // stays where it is until the answer, for a second attempt
+        keep_head(exchange, head_len);
         request_sent(exchange);
     } else {
         // Counted before the body moves: an attempt may fail at once and end all this.

@@ -26,7 +26,7 @@ static void proxy_config_take(struct proxy *proxy, const struct proxy_config *co
 {
     proxy->io = config->io;
     proxy->clients_max = config->clients_max != 0 ? config->clients_max : PROXY_CLIENTS_DEFAULT;
-    proxy->bufs_max = config->bufs_max;
+    proxy->bufs_max = config->bufs_max != 0 ? config->bufs_max : IO_BUFS_MAX_DEFAULT;
     proxy->body_rate_min = config->body_rate_min != 0 ? config->body_rate_min : 1;
     proxy->limits = config->limits != NULL ? *config->limits : http1_limits_default;
     proxy->listen_count = config->listen_count;

@@ -107,14 +107,17 @@ struct client {
     char address[CLIENT_ADDRESS_BYTES];
 };
 
+_Static_assert(sizeof(struct client) <= 512, "with its socket, an idle connection stays under 2 KiB");
+
 void client_accept(struct worker *worker, int handle, const struct io_addr *peer);
 void client_due(struct client *client, uint64_t due_us);
 // Goes on with what is held: parses and begins exchanges as long as none is active.
 void client_run(struct client *client);
 // The exchange is over and freed; keep: the connection goes on.
 void client_exchange_over(struct client *client, bool keep);
-// Answers by ourselves. why is constant text. After it the connection must be ended unless keep.
-void client_answer_local(struct client *client, unsigned status, const char *why, bool head_only, bool keep);
+// Answers by ourselves. why is constant text. Returns whether the connection may go on: keep, and the answer
+// was given (without a buffer it cannot be, and the next answer would be taken for it).
+bool client_answer_local(struct client *client, unsigned status, const char *why, bool head_only, bool keep);
 // Ends our side after what is queued and drops what still comes.
 void client_linger(struct client *client);
 void client_close(struct client *client, bool reset);

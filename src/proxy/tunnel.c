@@ -15,8 +15,7 @@ void tunnel_close(struct exchange *exchange, bool reset)
         exchange_end(exchange, false, false);
         return;
     }
-    exchange->answering = true; // the 101 was an answer
-    exchange->erred = false;    // and whoever broke the tunnel, its request was served
+    exchange->erred = false; // and whoever broke the tunnel, its request was served
     exchange_cut(exchange);
 }
 
@@ -37,7 +36,8 @@ void tunnel_open(struct exchange *exchange, struct io_buf *rest)
     chain_send(&first, &client->stream);
     client_due(client, exchange_due(exchange));
     // What the client sent behind its request, trusting the switch.
-    client->held = held_skip(client->held, exchange->head_len);
+    if (exchange->head_len > 0)
+        client->held = held_skip(client->held, exchange->head_len);
     exchange->head_len = 0;
     struct chain early = {client->held, NULL};
     client->held = NULL;

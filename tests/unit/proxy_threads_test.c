@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+// Workers on threads of their own, over loopback, while tables are published and evidence is gathered: for
+// the thread sanitizer, and to show that nothing is lost between the threads.
+// clang-format off
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+// clang-format on
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/heap.h"
+#include "proxy/proxy.h"
+
+enum { WORKERS = 2, CLIENTS = 8, REQUESTS = 100 };
+
+static const char HELLO[] = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+static const char GET[] = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+
+// ---- an origin on a loop of its own ----
+
+struct origin {
+    struct io_loop *loop;
+    struct io_listener listener;
+    struct io_addr addr;
+    struct list streams;
+    pthread_t thread;
+};
+
+struct origin_stream {
+    struct io_stream io;
+    struct origin *origin;
+    struct list link;
+};
+
+static void origin_data(struct io_stream *stream, struct io_buf *buf)
+{
+    // One head comes in one piece over loopback, and the proxy asks one at a time.
+    buf->start = 0;
+    buf->end = sizeof HELLO - 1;
+    memcpy(buf->data, HELLO, sizeof HELLO - 1);
+    io_stream_send(stream, buf);
+}
+
+static void origin_end(struct io_stream *stream, enum status status)
+{
+    (void)status;
+    io_stream_close(stream);
+}
+
+static void origin_closed(struct io_stream *stream)
+{
+    struct origin_stream *mine = CONTAINER_OF(stream, struct origin_stream, io);
+    list_remove(&mine->link);
+    heap_free(mine);
+}
+
+static const struct io_stream_ops ORIGIN_OPS = {
+    .on_data = origin_data, .on_end = origin_end, .on_closed = origin_closed};
+
+static void origin_accept(struct io_listener *listener, int handle, const struct io_addr *peer)
+{
+    (void)peer;
+    struct origin *origin = CONTAINER_OF(listener, struct origin, listener);
+    struct origin_stream *stream = heap_alloc(1, sizeof *stream);
+    assert_non_null(stream);
+    stream->origin = origin;
+    list_push_back(&origin->streams, &stream->link);
+    io_stream_adopt(origin->loop, &stream->io, handle, &ORIGIN_OPS);
+}
+
+static void *origin_main(void *context)
+{
+    struct origin *origin = context;
+    io_loop_run(origin->loop);
+    io_listener_close(&origin->listener);
+    for (struct list *link = origin->streams.next; link != &origin->streams; link = link->next)
+        io_stream_close(&CONTAINER_OF(link, struct origin_stream, link)->io);
+    while (!list_empty(&origin->streams))
+        assert_int_equal(io_loop_turn(origin->loop, 1000), STATUS_OK);
+    return NULL;
+}
+
+static void origin_start(struct origin *origin)
+{
+    struct io_loop_config config = {.kind = IO_KIND_EPOLL};
+    list_init(&origin->streams);
+    assert_int_equal(io_loop_create(&config, &origin->loop), STATUS_OK);
+    origin->listener.on_accept = origin_accept;
+    assert_int_equal(io_addr_parse("127.0.0.1:0", &origin->addr), STATUS_OK);
+    assert_int_equal(io_listener_open(origin->loop, &origin->listener, &origin->addr, false), STATUS_OK);
+    io_listener_addr(&origin->listener, &origin->addr);
+    assert_int_equal(pthread_create(&origin->thread, NULL, origin_main, origin), 0);
+}
+
+static void origin_stop(struct origin *origin)
+{
+    io_loop_stop(origin->loop);
+    pthread_join(origin->thread, NULL);
+    io_loop_destroy(origin->loop);
+}
+
+// ---- clients that block ----
+
+struct asker {
+    struct io_addr addr;
+    pthread_t thread;
+    uint32_t answered;
+};
+
+static bool ask_once(int fd)
+{
+    char got[512];
+    size_t len = 0;
+    if (write(fd, GET, sizeof GET - 1) != sizeof GET - 1)
+        return false;
+    while (len < sizeof got - 1) {
+        ssize_t n = read(fd, got + len, sizeof got - 1 - len);
+        if (n <= 0)
+            return false;
+        len += (size_t)n;
+        got[len] = '\0';
+        if (strstr(got, "\r\n\r\nhello") != NULL || strstr(got, "out of buffers\n") != NULL)
+            return true;
+    }
+    return false;
+}
+
+static void *asker_main(void *context)
+{
+    struct asker *asker = context;
+    for (int round = 0; round < 4; round++) {
+        int fd = socket(asker->addr.any.sa_family, SOCK_STREAM, 0);
+        if (fd < 0 || connect(fd, &asker->addr.any, asker->addr.len) != 0)
+            return NULL;
+        for (int i = 0; i < REQUESTS / 4 && ask_once(fd); i++)
+            asker->answered++;
+        close(fd);
+    }
+    return NULL;
+}
+
+// ---- the test ----
+
+static struct proxy_table *make_table(const struct io_addr *to, uint64_t version, uint32_t weight)
+{
+    struct proxy_endpoint_plan endpoints[2] = {{.slot = 0, .addr = *to}, {.slot = 1, .addr = *to}};
+    struct proxy_version_plan versions[2] = {
+        {.slot = 0, .name = "v1", .endpoints = &endpoints[0], .endpoint_count = 1},
+        {.slot = 1, .name = "v2", .endpoints = &endpoints[1], .endpoint_count = 1}};
+    struct proxy_service_plan service = {.name = "s",
+                                         .versions = versions,
+                                         .version_count = 2,
+                                         .canary = 1,
+                                         .control = PROXY_VERSION_NONE,
+                                         .weight = weight};
+    struct proxy_route_plan route = {0};
+    struct proxy_table_plan plan = {
+        .version = version, .services = &service, .service_count = 1, .routes = &route, .route_count = 1};
+    struct proxy_table *table;
+    const char *why;
+    assert_int_equal(proxy_table_build(&plan, &table, &why), STATUS_OK);
+    return table;
+}
+
+static uint64_t gathered, completed;
+
+static void gather(struct proxy *proxy)
+{
+    struct rollout_span_delta out[64];
+    bool more = true;
+    while (more) {
+        uint32_t told = proxy_gather_spans(proxy, 0, out, ARRAY_LEN(out), &more);
+        for (uint32_t i = 0; i < told; i++)
+            for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
+                gathered += out[i].arms[arm].routed;
+                completed += out[i].arms[arm].completed;
+            }
+    }
+}
+
+static bool all_finished(struct asker *askers)
+{
+    // pthread_tryjoin_np tells without waiting; joined ones are marked by a zero thread.
+    bool all = true;
+    for (int i = 0; i < CLIENTS; i++) {
+        if (askers[i].thread != 0 && pthread_tryjoin_np(askers[i].thread, NULL) == 0)
+            askers[i].thread = 0;
+        all &= askers[i].thread == 0;
+    }
+    return all;
+}
+
+static void publish_and_gather(struct proxy *proxy, const struct io_addr *to, struct asker *askers)
+{
+    const struct timespec pause = {.tv_nsec = 2000000};
+    struct stats_histogram latency;
+    for (uint64_t version = 2; version < 100 || !all_finished(askers); version++) {
+        assert_int_equal(proxy_publish(proxy, make_table(to, version, (uint32_t)(version * 997 % 100001))),
+                         STATUS_OK);
+        gather(proxy);
+        proxy_version_latency(proxy, 0, &latency);
+        (void)proxy_clients_open(proxy);
+        nanosleep(&pause, NULL);
+        assert_true(version < 5000);
+    }
+}
+
+static void run(enum io_kind kind, uint32_t bufs_max)
+{
+    struct origin origin = {0};
+    origin_start(&origin);
+    struct io_addr listen;
+    assert_int_equal(io_addr_parse("127.0.0.1:0", &listen), STATUS_OK);
+    struct proxy_config config = {.io = kind,
+                                  .workers = WORKERS,
+                                  .listen = &listen,
+                                  .listen_count = 1,
+                                  .bufs_max = bufs_max,
+                                  .seed = 1};
+    struct proxy *proxy;
+    assert_int_equal(proxy_create(&config, &proxy), STATUS_OK);
+    assert_int_equal(proxy_publish(proxy, make_table(&origin.addr, 1, 50000)), STATUS_OK);
+    assert_int_equal(proxy_start(proxy), STATUS_OK);
+    gathered = completed = 0;
+    struct asker askers[CLIENTS] = {0};
+    for (int i = 0; i < CLIENTS; i++) {
+        proxy_listen_addr(proxy, 0, &askers[i].addr);
+        assert_int_equal(pthread_create(&askers[i].thread, NULL, asker_main, &askers[i]), 0);
+    }
+    publish_and_gather(proxy, &origin.addr, askers);
+    proxy_drain(proxy);
+    proxy_stop(proxy);
+    gather(proxy);
+    uint64_t answered = 0;
+    for (int i = 0; i < CLIENTS; i++)
+        answered += askers[i].answered;
+    if (bufs_max == 0) // else some connections were closed for want of a buffer
+        assert_int_equal(answered, CLIENTS * REQUESTS);
+    assert_true(answered >= CLIENTS);
+    assert_true(gathered >= answered);
+    assert_int_equal(completed, gathered);
+    proxy_destroy(proxy);
+    origin_stop(&origin);
+}
+
+static void on_epoll(void **state)
+{
+    (void)state;
+    run(IO_KIND_EPOLL, 0);
+}
+
+static void on_uring(void **state)
+{
+    (void)state;
+    const char *why = "";
+    if (!io_uring_available(&why)) {
+        print_message("SKIPPED: io_uring is not available here: %s\n", why);
+        return;
+    }
+    run(IO_KIND_URING, 0);
+}
+
+// Fewer buffers than requests: refusals and waiting, but no standstill and nothing lost.
+static void few_buffers(void **state)
+{
+    (void)state;
+    for (uint32_t bufs_max = 3; bufs_max <= 12; bufs_max += 3)
+        run(IO_KIND_EPOLL, bufs_max);
+}
+
+// An address that is taken is told by start, and the proxy may be started elsewhere or thrown away.
+static void start_fails_cleanly(void **state)
+{
+    (void)state;
+    struct io_addr taken;
+    struct io_loop_config loop_config = {.kind = IO_KIND_EPOLL};
+    struct io_loop *loop;
+    struct io_listener listener = {.on_accept = origin_accept};
+    assert_int_equal(io_loop_create(&loop_config, &loop), STATUS_OK);
+    assert_int_equal(io_addr_parse("127.0.0.1:0", &taken), STATUS_OK);
+    assert_int_equal(io_listener_open(loop, &listener, &taken, false), STATUS_OK);
+    io_listener_addr(&listener, &taken);
+    struct proxy_config config = {.io = IO_KIND_EPOLL, .workers = 2, .listen = &taken, .listen_count = 1};
+    struct proxy *proxy;
+    assert_int_equal(proxy_create(&config, &proxy), STATUS_OK);
+    assert_int_equal(proxy_start(proxy), STATUS_IN_USE);
+    io_listener_close(&listener);
+    assert_int_equal(proxy_start(proxy), STATUS_OK);
+    proxy_stop(proxy);
+    proxy_destroy(proxy);
+    assert_int_equal(io_loop_turn(loop, 0), STATUS_OK);
+    io_loop_destroy(loop);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(on_epoll),
+        cmocka_unit_test(on_uring),
+        cmocka_unit_test(few_buffers),
+        cmocka_unit_test(start_fails_cleanly),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
