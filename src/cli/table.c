@@ -154,7 +154,7 @@ const struct cli_command cli_commands[] = {
      "one, "
      "which is taken back by itself, and a good one, which goes to 100 %. Every number shown was measured.",
      demo_options, demo_examples, demo_exits, cli_run_demo},
-    {"serve", NULL, "FILE", "the daemon",
+    {"serve", NULL, "FILE", "the daemon: splits, measures, decides",
      "Reads the file, replays the journal, opens the listeners, and serves until SIGTERM or SIGINT (a second "
      "one "
      "ends it at once). SIGHUP reads the file again: a bad file changes nothing.",

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+// cli: the live view is read from JSON and drawn inside any terminal size, with colours only where they are
+// wanted.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <string.h>
+
+#include "cli/view.h"
+
+static const char JSON[] =
+    "{\"name\":\"shop-v2\",\"service\":\"shop\",\"from\":\"v1\",\"to\":\"v2\",\"run\":2,\"state\":"
+    "\"Shifting\","
+    "\"stage\":2,\"stage_count\":4,\"stages\":[{\"kind\":\"weight\",\"weight\":0.05,\"for_ms\":1000,\"soak_"
+    "ms\":0},"
+    "{\"kind\":\"weight\",\"weight\":0.25,\"for_ms\":60000,\"soak_ms\":0},{\"kind\":\"approve\",\"by\":"
+    "\"ann\"},"
+    "{\"kind\":\"weight\",\"weight\":1.0,\"for_ms\":0,\"soak_ms\":1000}],"
+    "\"weight\":{\"wanted\":0.25,\"measured\":0.2512,\"stage_requests\":1000,\"stage_canary\":251},"
+    "\"started_ms\":1000,\"stage_since_ms\":100000,\"state_since_ms\":100000,"
+    "\"arms\":{\"stable\":{\"version\":\"v1\",\"requests\":12431,\"errors\":12,\"error_rate\":0.00097,"
+    "\"requests_per_second\":842.1,\"share\":0.75,\"latency_ms\":{\"count\":12000,\"p50\":1.2,\"p90\":3.4,"
+    "\"p99\":12.1,"
+    "\"p999\":140.0}},\"canary\":{\"version\":\"v2\",\"requests\":1381,\"errors\":0,\"error_rate\":0,"
+    "\"requests_per_second\":93.5,\"share\":0.25,\"latency_ms\":{\"count\":0}},\"control\":null},"
+    "\"evidence\":{\"rollback\":{\"log_e\":1.2,\"log_e_needed\":4.6},\"sample_ratio\":{\"log_e\":0,"
+    "\"blocked\":false},"
+    "\"checks\":[{\"name\":\"errors\",\"log_e_good\":1.5,\"log_e_good_needed\":3.7,\"good\":false,\"more_"
+    "requests\":5320},"
+    "{\"name\":\"latency\",\"log_e_good\":9,\"log_e_good_needed\":3.0,\"good\":true,\"more_requests\":0}]},"
+    "\"verdict\":{\"outcome\":\"promoted\",\"text\":\"PROMOTED by evidence\\n  errors "
+    "fine\\u001b[31m\",\"time_ms\":5}}";
+
+static void read_view(struct cli_view *view)
+{
+    json_error_t error;
+    json_t *json = json_loads(JSON, 0, &error);
+    if (json == NULL)
+        fail_msg("%s", error.text);
+    assert_int_equal(cli_view_read(json, view), STATUS_OK);
+    json_decref(json);
+}
+
+static void test_read(void **state)
+{
+    (void)state;
+    struct cli_view view;
+    read_view(&view);
+    assert_int_equal(view.stage_count, 4);
+    assert_true(view.stage_weights[2] < 0);
+    assert_int_equal(view.stage_for_ms, 60000);
+    assert_int_equal(view.arms[0].requests, 12431);
+    assert_false(view.arms[1].has_latency);
+    assert_false(view.arms[2].present);
+    assert_false(cli_view_final(&view));
+    assert_false(cli_view_waits(&view));
+    json_t *nothing = json_object();
+    assert_int_equal(cli_view_read(nothing, &view), STATUS_INVALID);
+    json_decref(nothing);
+}
+
+static void test_frame_shows_what_matters(void **state)
+{
+    (void)state;
+    static const char *const shown[] = {
+        "shop-v2",  "v1 -> v2",        "Shifting", "stage 2 of 4",    "[25%]",      "approve",
+        "25.120 %", "12 431",          "842.1",    "ln E 1.2 of 4.6", "5 320 more", "shown to be good enough",
+        "PROMOTED", "at least another"};
+    struct cli_view view;
+    char frame[CLI_VIEW_FRAME_BYTES];
+    struct text text = text_over(frame, sizeof frame);
+    struct cli_style style = {.columns = 80, .rows = 24};
+    read_view(&view);
+    cli_view_draw(&view, 110000, &style, &text);
+    for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++)
+        if (strstr(frame, shown[i]) == NULL)
+            fail_msg("\"%s\" is not in\n%s", shown[i], frame);
+    assert_null(strchr(frame, '\033')); // no colour was asked for, and none comes in by a verdict
+}
+
+static size_t columns_of(const char *line, size_t len)
+{
+    size_t columns = 0;
+    for (size_t i = 0; i < len; i++) {
+        if (line[i] == '\033') {
+            i += strcspn(line + i, "m");
+            continue;
+        }
+        columns += ((unsigned char)line[i] & 0xc0) != 0x80;
+    }
+    return columns;
+}
+
+static void test_every_size_holds_the_frame(void **state)
+{
+    (void)state;
+    static char frame[CLI_VIEW_FRAME_BYTES];
+    struct cli_view view;
+    read_view(&view);
+    for (uint32_t columns = 1; columns <= 240; columns += 7) {
+        for (uint32_t rows = 1; rows <= 60; rows += 5) {
+            for (int kind = 0; kind < 4; kind++) {
+                struct cli_style style = {columns, rows, (kind & 1) != 0, (kind & 2) != 0};
+                struct text text = text_over(frame, sizeof frame);
+                cli_view_draw(&view, 110000, &style, &text);
+                assert_false(text.cut);
+                uint32_t lines = 0;
+                for (const char *p = frame; *p != '\0'; lines++) {
+                    size_t len = strcspn(p, "\n");
+                    assert_in_range(columns_of(p, len), 0, columns);
+                    p += len + 1;
+                }
+                assert_in_range(lines, 0, rows);
+            }
+        }
+    }
+}
+
+static void test_spans(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t ms;
+        const char *text;
+    } cases[] = {
+        {-5, "0 s"}, {59999, "59 s"}, {60000, "1 min 0 s"}, {3600000, "1 h 0 min"}, {90000000, "1 d 1 h"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char storage[32];
+        struct text text = text_over(storage, sizeof storage);
+        cli_span_write(cases[i].ms, &text);
+        assert_string_equal(storage, cases[i].text);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_read),
+        cmocka_unit_test(test_frame_shows_what_matters),
+        cmocka_unit_test(test_every_size_holds_the_frame),
+        cmocka_unit_test(test_spans),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
