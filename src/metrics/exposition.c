@@ -53,11 +53,11 @@ static void put_escaped(struct metrics_writer *w, struct slice value, bool quote
         char c = value.data[i];
         if (c == '\n')
             put_text(w, "\\n");
+        else if (c == '"' && quote)
+            put_text(w, "\\\"");
 #ifndef BUG_METRICS_ESCAPE
         else if (c == '\\')
             put_text(w, "\\\\");
-        else if (c == '"' && quote)
-            put_text(w, "\\\"");
 #endif
         else
             put(w, (struct slice){&c, 1});
