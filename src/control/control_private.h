@@ -27,6 +27,7 @@ struct control_share {
     uint32_t error_window_ms;
     struct rollout_edges edges;
     uint64_t edge_margin_us[ROLLOUT_EDGES];
+    uint64_t edge_slack_us;
 };
 
 // A running rollout's live side, beside its record.

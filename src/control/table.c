@@ -112,8 +112,12 @@ void control_share_take(const struct control_case *record, struct control_share 
     share->deadline_ms = (uint32_t)spec->deadline_ms;
     share->error_window_ms = (uint32_t)spec->errors.window_ms;
     share->edges = view.edges;
-    for (int k = 0; view.edges.requests > 0 && k < ROLLOUT_EDGES; k++)
-        share->edge_margin_us[k] = stats_histogram_edge_scale(view.edges.edge_us[k], spec->latency.margin);
+    share->edge_slack_us = spec->latency.slack_ms * 1000;
+    for (int k = 0; view.edges.requests > 0 && k < ROLLOUT_EDGES; k++) {
+        uint64_t slacked_us = view.edges.edge_us[k] + share->edge_slack_us;
+        uint64_t margin_us = stats_histogram_edge_scale(view.edges.edge_us[k], spec->latency.margin);
+        share->edge_margin_us[k] = margin_us > slacked_us ? margin_us : slacked_us;
+    }
 }
 
 static bool share_applies(const struct config *config, const char *name, const struct control_share *share)
@@ -234,6 +238,7 @@ static void plan_rollout(const struct control *control, const struct config_serv
     plan->epoch = share.run_seq * 2 + (share.back ? 1 : 0);
     plan->edges = share.edges;
     memcpy(plan->edge_margin_us, share.edge_margin_us, sizeof plan->edge_margin_us);
+    plan->edge_slack_us = share.edge_slack_us;
     plan->deadline_ms = share.deadline_ms;
     plan->error_window_ms = share.error_window_ms;
 }

@@ -27,6 +27,7 @@ static void span_open(struct sheet_span *span, uint64_t tick, uint64_t table,
         span->edge_margin_us[k] =
             frozen && service->edge_margin_us[k] > 0 ? service->edge_margin_us[k] : UINT64_MAX;
     }
+    span->edge_slack_us = service->edge_slack_us;
     for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
         struct sheet_counts *counts = &span->arms[arm];
         atomic_store_explicit(&counts->routed, 0, memory_order_relaxed);
@@ -99,10 +100,17 @@ void sheet_error(struct sheet *sheet, uint64_t number, enum rollout_arm arm, boo
         sheet_add32(&span->arms[arm].error_events, 1);
 }
 
-static void count_slow(const struct sheet_span *span, struct sheet_counts *counts, uint64_t elapsed_us)
+// Against the edges of the baseline the canary has a slack: a difference that nobody feels is no regression.
+static void count_slow(const struct sheet_span *span, struct sheet_counts *counts, enum rollout_arm arm,
+                       uint64_t elapsed_us)
 {
+    uint64_t slack_us = arm == ROLLOUT_ARM_CANARY ? span->edge_slack_us : 0;
+#ifdef BUG_NO_SLACK
+    slack_us = 0;
+#endif
+    uint64_t past_us = elapsed_us > slack_us ? elapsed_us - slack_us : 0;
     for (int k = 0; k < ROLLOUT_EDGES; k++) {
-        if (elapsed_us > span->edge_us[k])
+        if (past_us > span->edge_us[k])
             sheet_add32(&counts->slow[k], 1);
         if (elapsed_us > span->edge_margin_us[k])
             sheet_add32(&counts->slow_margin[k], 1);
@@ -120,7 +128,7 @@ bool sheet_complete(struct sheet *sheet, uint64_t number, enum rollout_arm arm,
     }
     struct sheet_counts *counts = &span->arms[arm];
     if (outcome->measured)
-        count_slow(span, counts, outcome->elapsed_us);
+        count_slow(span, counts, arm, outcome->elapsed_us);
     bool good = outcome->ok && outcome->elapsed_us <= span->deadline_us;
     if (good)
         sheet_add32(&counts->good, 1);

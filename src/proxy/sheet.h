@@ -43,6 +43,7 @@ struct sheet_span {
     uint64_t deadline_us;
     uint64_t edge_us[ROLLOUT_EDGES];
     uint64_t edge_margin_us[ROLLOUT_EDGES];
+    uint64_t edge_slack_us;
     struct sheet_counts arms[ROLLOUT_ARMS];
 };
 

@@ -227,6 +227,7 @@ static void compile_split(const struct proxy_service_plan *plan, struct proxy_se
     service->cookie_key = plan->cookie_key;
     service->edges = plan->edges;
     memcpy(service->edge_margin_us, plan->edge_margin_us, sizeof service->edge_margin_us);
+    service->edge_slack_us = plan->edge_slack_us;
 }
 
 static void compile_service(struct carve *from, const struct proxy_service_plan *plan,

@@ -99,6 +99,7 @@ struct proxy_service_plan {
     // Evidence. Zero edges count nothing.
     struct rollout_edges edges;
     uint64_t edge_margin_us[ROLLOUT_EDGES]; // margin times edge k
+    uint64_t edge_slack_us;                 // the canary is slow only this long past an edge
     uint32_t deadline_ms;           // a response is good only within it; spans are kept that long. 0: 30 s
     uint32_t error_window_ms;       // a unit's second error within it is no event; 0: within the epoch
     struct proxy_timeouts timeouts; // zero members (but total_ms): the defaults above

@@ -30,6 +30,7 @@ struct proxy_service {
     struct siphash_key cookie_key;
     struct rollout_edges edges;
     uint64_t edge_margin_us[ROLLOUT_EDGES];
+    uint64_t edge_slack_us;
     uint64_t deadline_us;
     uint64_t error_window_us; // 0: within the epoch
     struct proxy_timeouts timeouts;

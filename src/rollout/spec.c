@@ -18,7 +18,7 @@ void rollout_spec_init(struct rollout_spec *spec)
 {
     *spec = (struct rollout_spec){
         .errors = {.on = true, .share = 0.5, .worse = 1.0, .negligible = 0.001},
-        .latency = {.on = true, .share = 0.5, .margin = 1.25, .baseline_requests = 10000},
+        .latency = {.on = true, .share = 0.5, .margin = 1.25, .baseline_requests = 10000, .slack_ms = 1},
         .throughput = {.on = false, .share = 0.0, .margin = 1.1},
         .alpha = 0.01,
         .beta = 0.05,
@@ -132,6 +132,8 @@ static const char *check_checks(const struct rollout_spec *spec)
         return "latency: margin is a factor above 1, at most 1000";
     if (latency->on && (latency->baseline_requests < 1 || latency->baseline_requests > 1000000000))
         return "latency: the baseline is 1 to 10^9 requests";
+    if (latency->on && latency->slack_ms > ROLLOUT_DEADLINE_MS_MAX)
+        return "latency: the slack is longer than any deadline";
     if (throughput->on && !within(throughput->margin, 1.0001, 1000.0))
         return "throughput: margin is a factor above 1, at most 1000";
     return NULL;
@@ -194,6 +196,7 @@ static void put_checks(struct wire_writer *writer, const struct rollout_spec *sp
     wire_put_double(writer, spec->latency.share);
     wire_put_double(writer, spec->latency.margin);
     wire_put_u64(writer, spec->latency.baseline_requests);
+    wire_put_u64(writer, spec->latency.slack_ms);
     wire_put_u64(writer, spec->throughput.on);
     wire_put_double(writer, spec->throughput.share);
     wire_put_double(writer, spec->throughput.margin);
@@ -265,6 +268,7 @@ static void get_checks(struct wire_reader *reader, struct rollout_spec *spec)
     spec->latency.share = get_setting(reader);
     spec->latency.margin = get_setting(reader);
     spec->latency.baseline_requests = get_at_most(reader, 1000000000);
+    spec->latency.slack_ms = get_at_most(reader, ROLLOUT_DEADLINE_MS_MAX);
     spec->throughput.on = get_at_most(reader, 1);
     spec->throughput.share = get_setting(reader);
     spec->throughput.margin = get_setting(reader);

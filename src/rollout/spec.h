@@ -46,6 +46,7 @@ struct rollout_check_latency {
     double share;
     double margin;              // canary slower than margin*T against baseline slower than T; default 1.25
     uint64_t baseline_requests; // sample before the edges are frozen, default 10 000
+    uint64_t slack_ms;          // the canary counts as slow only this long past an edge: no user feels less
 };
 
 struct rollout_check_throughput {

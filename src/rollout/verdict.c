@@ -254,6 +254,10 @@ void verdict_rolled_back(struct rollout *rollout, struct rollout_verdict *verdic
         verdict->ratio_low = 0.0;
     add_what(rollout, &text, kernel);
     add_comparison(rollout, &text, &rates);
+    if (kernel >= KERNEL_LATENCY && kernel < KERNEL_LATENCY + ROLLOUT_EDGES &&
+        rollout->spec.latency.slack_ms > 0)
+        text_addf(&text, " (the canary's %llu ms of slack taken off)",
+                  (unsigned long long)rollout->spec.latency.slack_ms);
     text_addf(&text, "\n  ");
     add_factor(&text, verdict->ratio_low, kernel, rollout->spec.alpha);
     add_since_and_delay(rollout, &text, rollout->canary_since_ms);

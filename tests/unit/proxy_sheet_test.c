@@ -68,6 +68,25 @@ static void completion_goes_to_the_routing_tick(void **state)
     heap_free(sheet);
 }
 
+static void the_canary_has_its_slack(void **state)
+{
+    (void)state;
+    struct sheet *sheet = sheet_create();
+    struct rollout_span_delta out[64];
+    struct proxy_service slacked = service;
+    slacked.edge_slack_us = 500;
+    struct sheet_outcome near = {.elapsed_us = 2400, .ok = true, .measured = true};
+    uint64_t canary = sheet_route(sheet, 1, 1, &slacked, ROLLOUT_ARM_CANARY, true);
+    uint64_t stable = sheet_route(sheet, 1, 1, &slacked, ROLLOUT_ARM_STABLE, true);
+    assert_true(sheet_complete(sheet, canary, ROLLOUT_ARM_CANARY, &near));
+    assert_true(sheet_complete(sheet, stable, ROLLOUT_ARM_STABLE, &near));
+    assert_int_equal(gather(sheet, 2, out), 1);
+    assert_int_equal(out[0].arms[ROLLOUT_ARM_STABLE].slow[1], 1);
+    assert_int_equal(out[0].arms[ROLLOUT_ARM_CANARY].slow[1], 0);
+    assert_int_equal(out[0].arms[ROLLOUT_ARM_CANARY].slow[0], 1);
+    heap_free(sheet);
+}
+
 static void good_only_within_the_deadline(void **state)
 {
     (void)state;
@@ -228,6 +247,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(completion_goes_to_the_routing_tick),
+        cmocka_unit_test(the_canary_has_its_slack),
         cmocka_unit_test(good_only_within_the_deadline),
         cmocka_unit_test(spans_are_let_go),
         cmocka_unit_test(deltas_add_up),
