@@ -118,7 +118,7 @@ class Load:
 
     def __init__(self, args, folder, port, rate=RATE, seconds=300):
         data = harness.find_shared("SLUICE_DATA", "data")
-        argv = [args.binary, "load", f"http://127.0.0.1:{port}/", "--rate", str(rate), "--for", f"{seconds}s", "--json", "--header", "Host: shop.example"]
+        argv = [args.binary, "load", f"http://127.0.0.1:{port}/", "--rate", str(rate), "--duration", f"{seconds}s", "--json", "--host", "shop.example"]
         if data:
             argv += ["--replay", os.path.join(data, "traffic", "apache_access.log")]
         else:
@@ -134,9 +134,9 @@ class Load:
         _, err = self.popen.communicate(timeout=20)
         self.file.close()
         with open(self.path, encoding="utf-8") as f:
-            lines = [line for line in f.read().splitlines() if line.strip()]
-        assert lines, f"load said nothing: {err.decode()}"
-        return json.loads(lines[-1])
+            text = f.read()
+        assert text.strip(), f"load said nothing: {err.decode()}"
+        return json.loads(text)
 
     def kill(self):
         if self.popen.poll() is None:
@@ -163,10 +163,11 @@ def check_share(samples):
         harness.log(f"   stage {stage}: wanted {weight:.3%}, measured {canary / total:.3%} of {total} requests")
 
 
-def watch(sluice, final, seconds):
+def watch(sluice, load, final, seconds):
     """Follows the rollout to one of the states `final`; returns its last body and the share samples per stage."""
     samples, end, last = {}, time.monotonic() + seconds, None
     while True:
+        assert load.popen.poll() is None, f"the load ended: {load.stop()}"
         body = sluice.rollout("shop-v2")
         split = body["weight"]
         if body["state"] == "Shifting" and split["stage_requests"] > 0:
@@ -191,7 +192,7 @@ def good(args, folder, stack):
     v2, _ = start_origin(folder, stack, "v2")
     sluice, load = setup(args, folder, stack, v1, v2, STAGES_GOOD)
     sluice.command("shop-v2", "start")
-    body, samples = watch(sluice, ("Completed", "RolledBack"), 200)
+    body, samples = watch(sluice, load, ("Completed", "RolledBack"), 200)
     totals = load.stop()
     assert body["state"] == "Completed", body["verdict"]
     assert totals["failed"] == 0, f"clients saw failures: {totals}"
@@ -204,7 +205,7 @@ def bad(args, folder, stack, v2, log_path, seconds, stages=STAGES_BAD, seen=None
     v1, v1_log = start_origin(folder, stack, "v1")
     sluice, load = setup(args, folder, stack, v1, v2, stages)
     sluice.command("shop-v2", "start")
-    body, samples = watch(sluice, ("RolledBack", "Completed"), seconds)
+    body, samples = watch(sluice, load, ("RolledBack", "Completed"), seconds)
     assert body["state"] == "RolledBack", f"a bad version completed: {body}"
     decided = body["verdict"]["time_ms"] / 1000
     time.sleep(1.5)
