@@ -177,13 +177,15 @@ static bool decide_by_extension(struct flags_run *run, const struct flags_image_
                                        : default_of(flag, "a prerequisite is not met");
         return true;
     }
-#ifndef BUG_FLAGS_NO_SCHEDULE
-    if (now_s < extension->from_s || now_s >= extension->until_s) {
+    bool outside = now_s < extension->from_s || now_s >= extension->until_s;
+#ifdef BUG_FLAGS_NO_SCHEDULE
+    outside = false;
+#endif
+    if (outside) {
         trace(run, "schedule");
         *decision = default_of(flag, "outside its schedule");
         return true;
     }
-#endif
     if (extension->target_count > 0) {
         uint32_t variant = find_target(run, extension);
         if (variant != FLAGS_NO_VARIANT) {

@@ -48,6 +48,10 @@ static size_t utf8_sequence(const unsigned char *bytes, size_t len)
         return 0;
     unsigned char low = a == 0xe0 ? 0xa0 : a == 0xf0 ? 0x90 : 0x80;
     unsigned char high = a == 0xed ? 0x9f : a == 0xf4 ? 0x8f : 0xbf;
+#ifdef BUG_FLAGS_UTF8_SHORTEST
+    low = 0x80;
+    high = 0xbf;
+#endif
     if (bytes[1] < low || bytes[1] > high)
         return 0;
     for (size_t i = 2; i < need; i++)

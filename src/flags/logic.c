@@ -371,10 +371,8 @@ struct flags_value flags_eval(struct flags_run *run, const struct flags_node *no
     default:
         break;
     }
-#ifndef BUG_FLAGS_NO_DEPTH_BOUND
     if (run->depth >= FLAGS_RULE_DEPTH_MAX)
         return flags_run_fail(run, "the rule is nested too deeply");
-#endif
     run->depth++;
     struct flags_value value = eval_rule(run, node, scope, decides);
     run->depth--;

@@ -129,12 +129,12 @@ static double number_of_text(struct slice text)
     if (text.len == 0)
         return 0;
     if (text.len > FLAGS_JSON_NUMBER_BYTES_MAX)
-        return NAN;
+        return (double)NAN;
     for (size_t i = 0; i < text.len; i++) {
         char c = text.data[i];
         // Keeps the library's "inf", "nan" and hexadecimal out.
         if (!(c >= '0' && c <= '9') && c != '+' && c != '-' && c != '.' && c != 'e' && c != 'E')
-            return NAN;
+            return (double)NAN;
     }
     memcpy(copy, text.data, text.len);
     copy[text.len] = '\0';
@@ -159,7 +159,7 @@ double flags_value_to_number(struct flags_run *run, const struct flags_value *va
         break;
     }
     if (!flags_value_is_array(value, &count))
-        return NAN;
+        return (double)NAN;
     return number_of_text(flags_value_text(run, value, SLICE("")));
 }
 
