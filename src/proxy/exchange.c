@@ -201,6 +201,7 @@ static void exchange_free(struct exchange *exchange)
         load->retrying--;
     version_count(exchange->counts, PROXY_VERSION_BYTES_IN, exchange->request.body.total);
     version_count(exchange->counts, PROXY_VERSION_BYTES_OUT, exchange->response.body.total);
+    io_buf_put(exchange->head_buf);
     body_relay_end(&exchange->request);
     body_relay_end(&exchange->response);
     chain_put(&exchange->pending);
@@ -219,18 +220,10 @@ static void exchange_drop_upstream(struct exchange *exchange, bool reuse)
         upstream_close(upstream);
 }
 
-static void client_drop_head(struct client *client, struct exchange *exchange)
-{
-    if (exchange->head_len > 0)
-        client->held = held_skip(client->held, exchange->head_len);
-    exchange->head_len = 0;
-}
-
 void exchange_end(struct exchange *exchange, bool reuse_upstream, bool keep_client)
 {
     struct client *client = exchange->client;
     exchange_drop_upstream(exchange, reuse_upstream);
-    client_drop_head(client, exchange);
     exchange_free(exchange);
     client_exchange_over(client, keep_client);
 }
@@ -310,12 +303,7 @@ static bool retry_allowed(struct exchange *exchange, enum attempt_error error)
         return false;
     bool unsent = error == ATTEMPT_CONNECT;
     bool found_dead = error == ATTEMPT_RESET && upstream != NULL && upstream->uses > 1 && !upstream->answered;
-#ifdef BUG_RETRY_POST
-    bool repeatable = exchange->request_done && exchange->head_len > 0;
-#else
-    bool repeatable = exchange->repeatable;
-#endif
-    if (!unsent && !(found_dead && repeatable))
+    if (!unsent && !(found_dead && exchange->repeatable))
         return false;
     return retry_within_budget(exchange, service);
 }
@@ -475,15 +463,15 @@ void exchange_upstream_drained(struct exchange *exchange)
 
 // ---- attempts ----
 
-// Reads the head again where it still lies, for an attempt after the first.
+// Reads the kept head again, for an attempt after the first.
 static enum status parse_again(struct exchange *exchange)
 {
     struct worker *worker = worker_of(exchange);
-    struct io_buf *buf = exchange->client->held;
+    const char *head = exchange->head_buf != NULL ? (char *)exchange->head_buf->data : exchange->head;
     size_t head_len;
     enum http1_reject why;
-    return http1_request_parse((char *)buf->data + buf->start, io_buf_len(buf), &worker->proxy->limits,
-                               &worker->request, &head_len, &why);
+    return http1_request_parse(head, exchange->head_len, &worker->proxy->limits, &worker->request, &head_len,
+                               &why);
 }
 
 // Takes up a connection to one of the version's endpoints and sends what is pending.
@@ -544,9 +532,9 @@ static struct exchange *exchange_create(struct client *client, const struct prox
     struct exchange *exchange = free_list_get(&worker->free_exchanges, sizeof *exchange);
     if (exchange == NULL)
         return NULL;
-    // The bodies are the largest part and are set by body_relay_start.
+    // The bodies and the head are the largest parts; body_relay_start and keep_head set them.
     memset(exchange, 0, offsetof(struct exchange, request));
-    memset(&exchange->pending, 0, sizeof *exchange - offsetof(struct exchange, pending));
+    memset(&exchange->pending, 0, offsetof(struct exchange, head) - offsetof(struct exchange, pending));
     exchange->client = client;
     exchange->request.trailers = NULL;
     exchange->response.trailers = NULL;
@@ -563,6 +551,9 @@ static struct exchange *exchange_create(struct client *client, const struct prox
     exchange->upgrade = request->upgrade.len > 0;
     exchange->repeatable = request->framing == HTTP_FRAMING_NONE && request->upgrade.len == 0 &&
                            http_method_idempotent((enum http_method)request->method_id);
+#ifdef BUG_RETRY_POST
+    exchange->repeatable = true;
+#endif
     client->exchange = exchange;
     return exchange;
 }
@@ -592,16 +583,25 @@ static void begin_body(struct exchange *exchange, uint32_t head_len)
     }
 }
 
-// A request without a body stays where it was received until it is answered, for a second attempt; but not
-// when buffers run short, or requests that wait would keep answers from being received.
+// Keeps the head of a request that may be sent twice. The received buffer is not held for it: requests that
+// wait would keep buffers from the answers, and warm ones from the cache.
 static void keep_head(struct exchange *exchange, uint32_t head_len)
 {
     struct worker *worker = worker_of(exchange);
-    exchange->head_len = head_len;
-    if (LIKELY(io_loop_stats(worker->loop)->bufs_in_use <= worker->proxy->bufs_max / 2))
+    const struct io_buf *held = exchange->client->held;
+    char *to = exchange->head;
+    if (!exchange->repeatable)
         return;
-    exchange->repeatable = false;
-    client_drop_head(exchange->client, exchange);
+    if (UNLIKELY(head_len > HEAD_COPY_BYTES)) {
+        bool plenty = io_loop_stats(worker->loop)->bufs_in_use <= worker->proxy->bufs_max / 2;
+        exchange->head_buf = plenty ? io_buf_get(worker->loop) : NULL;
+        exchange->repeatable = exchange->head_buf != NULL;
+        if (!exchange->repeatable)
+            return;
+        to = (char *)exchange->head_buf->data;
+    }
+    memcpy(to, held->data + held->start, head_len);
+    exchange->head_len = head_len;
 }
 
 void exchange_begin(struct client *client, const struct proxy_service *service, uint32_t head_len)
@@ -628,6 +628,7 @@ void exchange_begin(struct client *client, const struct proxy_service *service, 
     }
     if (exchange->request.body.done) {
         keep_head(exchange, head_len);
+        client->held = held_skip(client->held, head_len);
         request_sent(exchange);
     } else {
         // Counted before the body moves: an attempt may fail at once and end all this.

@@ -25,6 +25,7 @@
 enum {
     SEND_HIGH_BYTES = 2 * IO_BUF_BYTES, // the source of a stream with more than that queued is paused
     COPY_MAX_BYTES = 4096,              // a shorter run of body is copied behind what is already to be sent
+    HEAD_COPY_BYTES = 1024,             // longer heads are kept in a buffer for a second attempt
     LINGER_BYTES_MAX = 1 << 18,         // read and dropped after the last answer, so that the client sees it
     LINGER_US = 2000000,
     FREE_OBJECTS_MAX = 1024, // kept for reuse, per kind and worker
@@ -155,8 +156,9 @@ struct exchange {
     struct proxy_timeouts timeouts;
     struct body_relay request;
     struct body_relay response;
-    struct chain pending; // request bytes that wait for the connect
-    uint32_t head_len;    // bytes of the request's head still at the front of client->held
+    struct chain pending;    // request bytes that wait for the connect
+    struct io_buf *head_buf; // the kept head when it is too long for `head`
+    uint32_t head_len;       // repeatable: bytes of the request's head as received
     uint16_t service;
     uint16_t version;
     uint16_t status; // the origin's, once known
@@ -180,6 +182,7 @@ struct exchange {
     bool completed;     // counted
     bool tunnel;
     bool tunnel_client_ended, tunnel_upstream_ended;
+    char head[HEAD_COPY_BYTES];
 };
 
 // Begins the exchange for worker->request, whose head is the first head_len bytes of client->held.

@@ -36,9 +36,6 @@ void tunnel_open(struct exchange *exchange, struct io_buf *rest)
     chain_send(&first, &client->stream);
     client_due(client, exchange_due(exchange));
     // What the client sent behind its request, trusting the switch.
-    if (exchange->head_len > 0)
-        client->held = held_skip(client->held, exchange->head_len);
-    exchange->head_len = 0;
     struct chain early = {client->held, NULL};
     client->held = NULL;
     chain_send(&early, &exchange->upstream->stream);

@@ -166,11 +166,19 @@ static void dead_pooled_connection(void **state)
     assert_int_equal(version_counter(w, 0, PROXY_VERSION_RETRIES), 1);
     assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERROR_RESET), 1);
     assert_int_equal(version_counter(w, 0, PROXY_VERSION_ATTEMPTS), 3);
+    // Also a head too long to be copied.
+    char text[3100] = "GET / HTTP/1.1\r\nHost: h\r\nX: ";
+    memset(text + strlen(text), 'y', 3000);
+    strcat(text, "\r\n\r\n");
+    peer_send(c, text);
+    world_run(w, 100);
+    assert_int_equal(peer_count_of(c, "200 OK"), 3);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_RETRIES), 2);
     // A POST is never sent twice.
     peer_send(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n");
     world_run(w, 100);
     assert_true(peer_has(c, "HTTP/1.1 502"));
-    assert_int_equal(version_counter(w, 0, PROXY_VERSION_RETRIES), 1);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_RETRIES), 2);
     world_destroy(w);
 }
 
