@@ -24,105 +24,137 @@ enum {
 // ---- the second phase ----
 
 // What an attentive operator does: goes on where a person is waited for.
-static void operate(struct world *world, enum rollout_state state, bool promote)
+static void operate(struct world *world, uint32_t service, const struct rollout_view *view)
 {
-    switch (state) {
+    switch (view->state) {
+    case ROLLOUT_PENDING:
+        (void)world_command(world, service, ROLLOUT_COMMAND_START);
+        return;
     case ROLLOUT_PAUSED:
-        (void)world_command(world, ROLLOUT_COMMAND_RESUME);
+        (void)world_command(world, service, ROLLOUT_COMMAND_RESUME);
         return;
     case ROLLOUT_AWAITING_APPROVAL:
-        (void)world_command(world, ROLLOUT_COMMAND_APPROVE);
+        (void)world_command(world, service, ROLLOUT_COMMAND_APPROVE);
         return;
     case ROLLOUT_UNDECIDED:
-        if (promote)
-            (void)world_command(world, ROLLOUT_COMMAND_PROMOTE);
+        if (!plan_nature_is_bad(world->plan.nature))
+            (void)world_command(world, service, ROLLOUT_COMMAND_PROMOTE);
         return;
     default:
         return;
     }
 }
 
-// Waits until the rollout is over. False when it does not end.
-static bool await_end(struct world *world, struct rollout_view *view)
+static bool is_over(const struct rollout_view *view, uint32_t run)
+{
+    return rollout_state_is_final(view->state) || run == 0;
+}
+
+// Waits until every rollout is over. False when one does not end.
+static bool await_end(struct world *world)
 {
     uint64_t began_us = world_now_us(world);
-    bool promote = !plan_nature_is_bad(world->plan.nature);
     uint64_t next_us = began_us;
-    uint32_t run;
-    do {
+    while (world_now_us(world) - began_us < PROGRESS_US && !world->result->failed) {
         world_run(world, world_now_us(world) + STEP_US);
-        world_view(world, view, &run);
-        if (rollout_state_is_final(view->state) || (run == 0 && world->daemon.up))
+        bool over = world->daemon.up;
+        bool act = world_now_us(world) >= next_us;
+        for (uint32_t i = 0; i < world->plan.services && world->daemon.up; i++) {
+            struct rollout_view view;
+            uint32_t run;
+            world_view(world, i, &view, &run);
+            over = over && is_over(&view, run);
+            if (act && !is_over(&view, run))
+                operate(world, i, &view);
+        }
+        if (over)
             return true;
-        if (world_now_us(world) < next_us)
-            continue;
-        operate(world, view->state, promote);
-        next_us = world_now_us(world) + OPERATOR_US;
-    } while (world_now_us(world) - began_us < PROGRESS_US && !world->result->failed);
-    world_fail(world, "nothing is broken any more, and the rollout does not end: %s, stage %u, %s%s",
-               rollout_state_name(view->state), view->stage + 1, view->blocked ? "blocked, " : "",
-               world->daemon.up ? "" : "the daemon is down");
+        if (act)
+            next_us = world_now_us(world) + OPERATOR_US;
+    }
+    world_fail(world, "nothing is broken any more, and not every rollout ends%s",
+               world->daemon.up ? "" : ": the daemon is down");
     return false;
 }
 
-static bool take_back(struct world *world, struct rollout_view *view)
+static void take_back(struct world *world, uint32_t service)
 {
-    if (view->state != ROLLOUT_COMPLETED)
-        return true;
-    enum status status = world_command(world, ROLLOUT_COMMAND_UNDO);
+    struct rollout_view view;
+    uint32_t run;
+    world_view(world, service, &view, &run);
+    if (view.state != ROLLOUT_COMPLETED)
+        return;
+    enum status status = world_command(world, service, ROLLOUT_COMMAND_UNDO);
     if (status != STATUS_OK)
         world_fail(world, "a completed rollout cannot be undone: %s", status_name(status));
-    return await_end(world, view);
+}
+
+static void begin_again(struct world *world, uint32_t service)
+{
+    enum status status = world_command(world, service, ROLLOUT_COMMAND_START);
+    if (status != STATUS_OK)
+        world_fail(world, "a rollout cannot be started in a healthy world: %s", status_name(status));
 }
 
 // A run that no fault touches must end as the new version deserves.
-static void judge_outcome(struct world *world, const struct rollout_view *view)
+static void judge_outcome(struct world *world, uint32_t service)
 {
+    struct rollout_view view;
+    uint32_t run;
+    world_view(world, service, &view, &run);
     bool good = world->plan.nature == PLAN_GOOD;
-    bool alarm = view->state == ROLLOUT_ROLLED_BACK && view->last.outcome == ROLLOUT_OUTCOME_ROLLED_BACK;
+    bool alarm = view.state == ROLLOUT_ROLLED_BACK && view.last.outcome == ROLLOUT_OUTCOME_ROLLED_BACK;
     world_count_up(world, WORLD_GOOD_RUNS, good);
     world_count_up(world, WORLD_FALSE_ALARMS, good && alarm);
-    world_say(world, "== the untouched run ends %s", rollout_state_name(view->state));
-    if (plan_nature_is_bad(world->plan.nature) && view->state != ROLLOUT_ROLLED_BACK)
+    world_say(world, "== the untouched run ends %s", rollout_state_name(view.state));
+    if (plan_nature_is_bad(world->plan.nature) && view.state != ROLLOUT_ROLLED_BACK)
         world_fail(world, "a version that is clearly bad (%s) ended %s", plan_nature_name(world->plan.nature),
-                   rollout_state_name(view->state));
-    if (good && view->state == ROLLOUT_ROLLED_BACK && !alarm &&
+                   rollout_state_name(view.state));
+    if (good && view.state == ROLLOUT_ROLLED_BACK && !alarm &&
         world->plan.undecided != ROLLOUT_UNDECIDED_ROLLBACK)
         world_fail(world, "a good version was taken back without evidence");
 }
 
 static void demand_progress(struct world *world)
 {
-    struct rollout_view view;
     world_heal(world);
     world_say(world, "== everything heals");
-    if (!await_end(world, &view) || !take_back(world, &view))
+    if (!await_end(world))
         return;
-    enum status status = world_command(world, ROLLOUT_COMMAND_START);
-    if (status != STATUS_OK) {
-        world_fail(world, "a rollout cannot be started in a healthy world: %s", status_name(status));
+    for (uint32_t i = 0; i < world->plan.services; i++)
+        take_back(world, i);
+    if (!await_end(world))
         return;
+    for (uint32_t i = 0; i < world->plan.services; i++)
+        begin_again(world, i);
+    if (world->result->failed || !await_end(world))
+        return;
+    for (uint32_t i = 0; i < world->plan.services; i++)
+        judge_outcome(world, i);
+}
+
+static bool version_serves(struct world *world, const char *version)
+{
+    for (uint32_t i = 0; i < world->plan.services; i++) {
+        struct rollout_view view;
+        uint32_t run;
+        world_view(world, i, &view, &run);
+        if (strcmp(version, view.state == ROLLOUT_COMPLETED ? "v2" : "v1") == 0)
+            return true;
     }
-    if (await_end(world, &view))
-        judge_outcome(world, &view);
+    return false;
 }
 
 // After a rollback all is answered by the old version, after completion by the new one.
 static void demand_traffic(struct world *world)
 {
-    struct rollout_view view;
-    uint32_t run;
-    world_view(world, &view, &run);
     world_load_begin(world, world->plan.rate, FINAL_LOAD_US);
     world_run(world, world_now_us(world) + FINAL_LOAD_US + OPERATOR_US);
-    if (world->load == NULL)
-        return;
     const struct load_totals *t = load_totals(world->load);
-    const char *serving = view.state == ROLLOUT_COMPLETED ? "v2" : "v1";
     for (uint32_t i = 0; i < t->version_count; i++)
-        if (strcmp(t->versions[i].name, serving) != 0)
-            world_fail(world, "after the end \"%s\" answered %" PRIu64 " requests, and %s serves",
-                       t->versions[i].name, t->versions[i].answers, serving);
+        if (!version_serves(world, t->versions[i].name))
+            world_fail(world, "after the end \"%s\" answered %" PRIu64 " requests, and serves nothing",
+                       t->versions[i].name, t->versions[i].answers);
     if (t->scheduled < 100 || t->failed != t->failures[LOAD_FAILED_STATUS] || t->failed > t->scheduled / 10)
         world_fail(world, "after the end %" PRIu64 " of %" PRIu64 " requests failed", t->failed,
                    t->scheduled);

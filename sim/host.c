@@ -18,12 +18,13 @@ void world_disk_apply(struct world *world, uint64_t off_after)
     world_count_up(world, WORLD_DISK_FAILURES, failed);
     bool off = fault_vfs_counts_get().off;
     struct fault_vfs_plan plan = {
-        .write_fails_from = world->disk_full_until_us != 0 ? 1 : 0,
+        .write_fails_from = world->disk_full_until_us != 0 ? world->disk_full_from : 0,
         .write_fails_count = UINT64_MAX / 2,
         .sync_fails_at = world->sync_fails_at,
         .off_at = off ? 1 : off_after,
     };
-    world->sync_fails_at = 0; // told once
+    world->sync_fails_at = 0;  // told once
+    world->disk_full_from = 1; // counting begins anew with the next plan
     if (off_after == 0 && world->daemon.crash_us != 0 && world->daemon.crash.count != 0 && !off)
         plan.off_at = world->daemon.crash.count; // the crash that is under way stays
     fault_vfs_set(&plan);
@@ -59,7 +60,7 @@ void world_daemon_crash(struct world *world, const struct plan_event *how)
 {
     struct world_daemon *daemon = &world->daemon;
     CHECK(daemon->up);
-    world_say(world, "-- the daemon dies%s", how->silent ? " silently" : "");
+    world_say(world, "-- the daemon is gone%s", how->silent ? ", silently" : "");
     world_count_up(world, WORLD_DAEMON_CRASHES, !world->stopping);
     world_count_up(world, WORLD_SILENT_CRASHES, how->silent);
     note_journal_failures(world);
@@ -168,9 +169,7 @@ static void open_doors(struct world *world)
     control_set_listening(daemon->control, true);
     daemon->up = true;
     daemon->back_us = 0;
-    daemon->weight_since_us = world_now_us(world);
-    daemon->table_version = 0;
-    daemon->requests[0] = daemon->requests[1] = 0;
+    world_observe_start(world);
     control_start(daemon->control);
 }
 
@@ -190,31 +189,50 @@ void world_daemon_start(struct world *world)
     }
     make_loops(world);
     make_proxy(world, config);
-    struct world_expected expected = {.known = false};
+    struct world_expected expected = {.weights = {0}};
     if (open_journal(world, &expected) != STATUS_OK || world->result->failed ||
         make_control(world, config) != STATUS_OK) {
         give_up_start(world, config);
         return;
     }
-    uint32_t weight = 0;
+    uint32_t weights[PLAN_SERVICES_MAX] = {0};
     uint64_t version;
-    if (!world_table(world, &weight, &version) || weight != expected.weight)
-        world_fail(world, "after the start the table's weight is %u, the journal's %u", weight,
-                   expected.weight);
+    bool has_table = world_table(world, weights, &version);
+    for (uint32_t i = 0; i < world->plan.services; i++)
+        if (!has_table || weights[i] != expected.weights[i])
+            world_fail(world, "after the start the table's weight of %s is %u, the journal's %u",
+                       plan_rollout_name(i), weights[i], expected.weights[i]);
     open_doors(world);
 }
 
 // ---- origins ----
+
+static void origin_options(struct world *world, enum plan_origin which, struct load_origin_options *options)
+{
+    plan_origin(&world->plan, which, options);
+    options->seed += world_now_us(world);
+    options->seen = world_seen;
+    options->seen_context = &world->origins[which];
+}
+
+void world_origin_set(struct world *world, enum plan_origin which, enum load_origin_behaviour behaviour)
+{
+    struct world_origin *host = &world->origins[which];
+    struct load_origin_options options;
+    origin_options(world, which, &options);
+    if (behaviour == options.behaviour)
+        host->turned_us = 0;
+    options.behaviour = behaviour;
+    if (host->origin != NULL)
+        load_origin_set(host->origin, &options);
+}
 
 void world_origin_start(struct world *world, enum plan_origin which)
 {
     struct world_origin *host = &world->origins[which];
     static const char *const addresses[] = {"10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"};
     struct load_origin_options options;
-    plan_origin(&world->plan, which, &options);
-    options.seed += world_now_us(world);
-    options.seen = world_seen;
-    options.seen_context = host;
+    origin_options(world, which, &options);
     host->world = world;
     host->bit = 1u << which;
     CHECK(io_addr_parse(addresses[which], &host->addr) == STATUS_OK);

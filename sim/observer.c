@@ -14,6 +14,8 @@
 enum {
     // A new table is taken up by a worker's next turn, at once in virtual time; what was routed before stays.
     SWITCH_US = 2 * WORLD_SLICE_US,
+    // A request routed before a switch reaches its origin at the latest after its attempts' timeouts.
+    STRAGGLE_US = 8000000,
 };
 
 // ---- what origins see ----
@@ -41,6 +43,34 @@ static struct world_sighting *sighting_of(struct world *world, uint64_t id)
     return found;
 }
 
+static uint32_t service_of(const struct world *world, struct slice path)
+{
+    for (uint32_t i = 1; i < world->plan.services; i++)
+        if (slice_starts_with((struct slice){path.data + 1, path.len - 1}, slice_of(plan_service_name(i))))
+            return i;
+    return 0;
+}
+
+// A session that came to the canary stays there as long as its weight does not fall.
+static void observe_session(struct world *world, const struct http1_request *request, uint32_t bit)
+{
+    const struct http_field *cookie = http_fields_find_name(&request->fields, SLICE("cookie"));
+    uint32_t session = 0;
+    if (cookie == NULL || !slice_starts_with(cookie->value, SLICE("sid=user")))
+        return;
+    for (size_t i = 8; i < cookie->value.len; i++)
+        session = session * 10 + (uint32_t)(cookie->value.data[i] - '0');
+    struct world_service *service = &world->services[service_of(world, request->path)];
+    uint64_t *seen_us = &service->canary_seen_us[session % PLAN_SESSIONS];
+    uint64_t now_us = world_now_us(world);
+    bool canary = bit == 1u << PLAN_CANARY;
+    if (canary && *seen_us == 0 && service->weight != 0)
+        *seen_us = now_us;
+    if (!canary && *seen_us != 0 && now_us - *seen_us > STRAGGLE_US)
+        world_fail(world, "session %u came to the canary %.1f s ago, and back to the old version", session,
+                   (double)(now_us - *seen_us) / 1e6);
+}
+
 void world_seen(void *context, const struct http1_request *request)
 {
     struct world_origin *host = context;
@@ -57,26 +87,34 @@ void world_seen(void *context, const struct http1_request *request)
         world_fail(world, "request " SLICE_FMT " reached two versions", SLICE_ARG(field->value));
     if (request->method_id == HTTP_METHOD_POST && seen->times > 1)
         world_fail(world, "POST " SLICE_FMT " reached an origin twice", SLICE_ARG(field->value));
+    if (world->plan.keyed)
+        observe_session(world, request, host->bit);
 }
 
 // ---- the table in force ----
 
-bool world_table(const struct world *world, uint32_t *weight, uint64_t *version)
+bool world_table(const struct world *world, uint32_t weights[PLAN_SERVICES_MAX], uint64_t *version)
 {
     const struct proxy_table *table = world->daemon.proxy->newest;
     if (table == NULL)
         return false;
-    *weight = table->services[0].weight;
+    CHECK(table->service_count == world->plan.services);
+    for (uint32_t i = 0; i < table->service_count; i++)
+        weights[i] = table->services[i].weight;
     *version = table->version;
     return true;
 }
 
-// The weight of the newest decision in the journal.
-static bool journal_weight(struct world *world, uint32_t *weight)
+static uint32_t service_of_rollout(const char *rollout)
+{
+    return strcmp(rollout, plan_rollout_name(0)) == 0 ? 0 : 1;
+}
+
+// The weights of the newest decisions in the journal.
+static bool journal_weights(struct world *world, uint32_t weights[PLAN_SERVICES_MAX])
 {
     struct journal_problem problem;
     struct journal_cursor *cursor;
-    *weight = 0;
     if (journal_cursor_open(world->daemon.journal, &cursor, &problem) != STATUS_OK)
         return false;
     struct journal_entry entry;
@@ -85,76 +123,97 @@ static bool journal_weight(struct world *world, uint32_t *weight)
         static struct rollout_effects effects;
         struct wire_reader reader = {.data = (const uint8_t *)entry.payload.data, .len = entry.payload.len};
         if (entry.kind == JOURNAL_DECISION && rollout_effects_decode(&reader, &effects) == STATUS_OK)
-            *weight = effects.weight;
+            weights[service_of_rollout(entry.subject)] = effects.weight;
     }
     journal_cursor_close(cursor);
     return status == STATUS_NOT_FOUND;
+}
+
+static void note_weight(struct world *world, uint32_t index, uint32_t weight)
+{
+    struct world_service *service = &world->services[index];
+    if (weight == service->weight)
+        return;
+    if (weight < service->weight)
+        memset(service->canary_seen_us, 0, sizeof service->canary_seen_us);
+    service->weight_since_us = world_now_us(world);
+    service->weight = weight;
 }
 
 // A weight shows in a table only after the journal has it.
 static void observe_table(struct world *world)
 {
     struct world_daemon *daemon = &world->daemon;
-    uint32_t weight, recorded;
+    uint32_t weights[PLAN_SERVICES_MAX] = {0}, recorded[PLAN_SERVICES_MAX] = {0};
     uint64_t version;
-    if (!world_table(world, &weight, &version) || version == daemon->table_version)
+    if (!world_table(world, weights, &version) || version == daemon->table_version)
         return;
     daemon->table_version = version;
-    if (weight != daemon->weight)
-        daemon->weight_since_us = world_now_us(world);
-    daemon->weight = weight;
+    for (uint32_t i = 0; i < world->plan.services; i++)
+        note_weight(world, i, weights[i]);
     if (fault_vfs_counts_get().off)
         return; // nothing can be asked of a disk without power
-    if (!journal_weight(world, &recorded))
+    if (!journal_weights(world, recorded))
         world_fail(world, "the journal cannot be read while the daemon writes it");
-    else if (weight != recorded)
-        world_fail(world, "the table's weight is %u, the journal's newest decision says %u", weight,
-                   recorded);
+    for (uint32_t i = 0; i < world->plan.services; i++)
+        if (weights[i] != recorded[i])
+            world_fail(world, "the table's weight of %s is %u, the journal's newest decision says %u",
+                       plan_rollout_name(i), weights[i], recorded[i]);
 }
 
 void world_decided(struct control_watcher *watcher, const char *name, const struct control_decision *decision)
 {
     struct world *world = CONTAINER_OF(watcher, struct world, daemon.watcher);
-    (void)name;
-    world_count_up(world, WORLD_DECISIONS, 1);
-    uint32_t weight = 0;
+    uint32_t weights[PLAN_SERVICES_MAX] = {0};
     uint64_t version = 0;
+    uint32_t weight_wanted = decision->effects.weight;
+    world_count_up(world, WORLD_DECISIONS, 1);
     if (decision->seq == 0 || decision->seq > journal_count(world->daemon.journal))
         world_fail(world, "decision %" PRIu64 " took effect and the journal ends at %" PRIu64, decision->seq,
                    journal_count(world->daemon.journal));
-    if (!world_table(world, &weight, &version) || weight != decision->effects.weight)
-        world_fail(world, "decided weight %u, and the table in force has %u", decision->effects.weight,
-                   weight);
+    if (!world_table(world, weights, &version) || weights[service_of_rollout(name)] != weight_wanted)
+        world_fail(world, "%s: decided weight %u, and the table in force has %u", name, weight_wanted,
+                   weights[service_of_rollout(name)]);
     world->daemon.acted_seq = decision->seq;
+    note_weight(world, service_of_rollout(name), weights[service_of_rollout(name)]);
     if (decision->effects.from != decision->effects.to) {
         world_count_up(world, WORLD_COMPLETED, decision->effects.to == ROLLOUT_COMPLETED);
         world_count_up(world, WORLD_ROLLED_BACK, decision->effects.to == ROLLOUT_ROLLED_BACK);
     }
 }
 
-static uint64_t version_requests(const struct world *world, const char *version)
+static uint64_t version_requests(const struct world *world, uint32_t service, const char *version)
 {
     uint64_t counts[PROXY_VERSION_COUNTERS];
-    uint16_t slot = control_version_slot(world->daemon.control, "shop", version);
+    uint16_t slot = control_version_slot(world->daemon.control, plan_service_name(service), version);
     CHECK(slot != PROXY_SLOT_NONE);
     proxy_version_counts(world->daemon.proxy, slot, counts);
     return counts[PROXY_VERSION_REQUESTS];
 }
 
 // No request goes where the weight in force sends nobody.
-static void observe_share(struct world *world)
+static void observe_share(struct world *world, uint32_t index)
 {
-    struct world_daemon *daemon = &world->daemon;
-    bool settled = world_now_us(world) - daemon->weight_since_us > SWITCH_US;
-    uint64_t requests[2] = {version_requests(world, "v1"), version_requests(world, "v2")};
-    if (settled && daemon->weight == 0 && requests[1] != daemon->requests[1])
+    struct world_service *service = &world->services[index];
+    uint64_t since_us = world_now_us(world) - service->weight_since_us;
+    uint64_t requests[2] = {version_requests(world, index, "v1"), version_requests(world, index, "v2")};
+    if (since_us > SWITCH_US && service->weight == 0 && requests[1] != service->requests[1])
         world_fail(world,
                    "%" PRIu64 " requests went to the new version %" PRIu64 " ms after its weight was 0",
-                   requests[1] - daemon->requests[1], (world_now_us(world) - daemon->weight_since_us) / 1000);
-    if (settled && daemon->weight == ROLLOUT_WEIGHT_FULL && requests[0] != daemon->requests[0])
+                   requests[1] - service->requests[1], since_us / 1000);
+    if (since_us > SWITCH_US && service->weight == ROLLOUT_WEIGHT_FULL && requests[0] != service->requests[0])
         world_fail(world, "requests went to the old version at weight 100 %%");
-    daemon->requests[0] = requests[0];
-    daemon->requests[1] = requests[1];
+    service->requests[0] = requests[0];
+    service->requests[1] = requests[1];
+}
+
+void world_observe_start(struct world *world)
+{
+    world->daemon.table_version = 0;
+    for (uint32_t i = 0; i < world->plan.services; i++) {
+        world->services[i].weight_since_us = world_now_us(world);
+        world->services[i].requests[0] = world->services[i].requests[1] = 0;
+    }
 }
 
 static void observe_workers(struct world *world)
@@ -172,7 +231,8 @@ void world_observe(struct world *world)
     if (!world->daemon.up || world->stopping)
         return;
     observe_table(world);
-    observe_share(world);
+    for (uint32_t i = 0; i < world->plan.services; i++)
+        observe_share(world, i);
     observe_workers(world);
 }
 
@@ -189,16 +249,16 @@ void world_replay(struct world *world, struct journal *journal, struct world_exp
     else if (replay->differs)
         world_fail(world, "entry %" PRIu64 " derives differently: %s; %s", replay->difference_seq,
                    replay->recorded, replay->derived);
-    expected->count = journal_count(journal);
-    if (world->daemon.acted_seq > expected->count)
+    if (world->daemon.acted_seq > journal_count(journal))
         world_fail(world, "decision %" PRIu64 " took effect and is lost: the journal ends at %" PRIu64,
-                   world->daemon.acted_seq, expected->count);
-    const struct control_case *record = status == STATUS_OK ? control_replay_find(replay, "ship") : NULL;
-    if (record != NULL && record->run > 0) {
+                   world->daemon.acted_seq, journal_count(journal));
+    for (uint32_t i = 0; i < world->plan.services && status == STATUS_OK; i++) {
+        const struct control_case *record = control_replay_find(replay, plan_rollout_name(i));
         struct rollout_view view;
+        if (record == NULL || record->run == 0)
+            continue;
         rollout_view_get(record->core, &view);
-        expected->known = true;
-        expected->weight = view.weight;
+        expected->weights[i] = view.weight;
     }
     world_count_up(world, WORLD_OWED_AT_RESTART, replay->owed_count);
     control_replay_deinit(replay);
@@ -206,6 +266,33 @@ void world_replay(struct world *world, struct journal *journal, struct world_exp
 }
 
 // ---- clients ----
+
+static uint64_t version_errors(const struct world *world, uint32_t service, const char *version)
+{
+    uint64_t counts[PROXY_VERSION_COUNTERS];
+    uint16_t slot = control_version_slot(world->daemon.control, plan_service_name(service), version);
+    proxy_version_counts(world->daemon.proxy, slot, counts);
+    return counts[PROXY_VERSION_ERRORS] - counts[PROXY_VERSION_ERROR_5XX];
+}
+
+// Where nothing but the new version can fail, clients see its failures and no others.
+static void check_clean_load(struct world *world, const struct load_totals *t)
+{
+    uint64_t made = 0;
+    for (int i = 0; i < PLAN_ORIGINS; i++)
+        made += load_origin_counts(world->origins[i].origin)->errors;
+    for (uint32_t i = 0; i < world->plan.services; i++)
+        made += version_errors(world, i, "v2");
+    uint64_t cut = world->plan.nature == PLAN_CUTS ? 0 : t->failures[LOAD_FAILED_RESET];
+    uint64_t other = t->failures[LOAD_FAILED_CONNECT] + t->failures[LOAD_FAILED_TIMEOUT] +
+                     t->failures[LOAD_FAILED_SHED] + cut;
+    if (other != 0 || t->retried != 0)
+        world_fail(world, "clients: %" PRIu64 " failures and %" PRIu64 " second tries that nothing explains",
+                   other, t->retried);
+    if (t->failures[LOAD_FAILED_STATUS] > made)
+        world_fail(world, "clients got %" PRIu64 " errors, and only %" PRIu64 " were made",
+                   t->failures[LOAD_FAILED_STATUS], made);
+}
 
 void world_check_load(struct world *world, const struct load_totals *t)
 {
@@ -216,6 +303,8 @@ void world_check_load(struct world *world, const struct load_totals *t)
         world_fail(world, "%" PRIu64 " clients got another request's answer", t->mismatched);
     if (t->failures[LOAD_FAILED_FRAMING] != 0)
         world_fail(world, "%" PRIu64 " answers were no HTTP", t->failures[LOAD_FAILED_FRAMING]);
+    if (plan_is_clean(&world->plan) && world->daemon.up)
+        check_clean_load(world, t);
     for (uint32_t i = 0; i < t->version_count; i++) {
         const char *name = t->versions[i].name;
         if (name[0] != '\0' && strcmp(name, "v1") != 0 && strcmp(name, "v2") != 0)
@@ -225,10 +314,10 @@ void world_check_load(struct world *world, const struct load_totals *t)
 
 // ---- accounts ----
 
-static void check_version(struct world *world, const char *version)
+static void check_version(struct world *world, uint32_t service, const char *version)
 {
     uint64_t c[PROXY_VERSION_COUNTERS];
-    uint16_t slot = control_version_slot(world->daemon.control, "shop", version);
+    uint16_t slot = control_version_slot(world->daemon.control, plan_service_name(service), version);
     if (slot == PROXY_SLOT_NONE)
         return;
     proxy_version_counts(world->daemon.proxy, slot, c);
@@ -251,9 +340,11 @@ static void check_version(struct world *world, const char *version)
 
 void world_check_accounts(struct world *world)
 {
-    check_version(world, "v1");
-    check_version(world, "v2");
-    check_version(world, "(control)");
+    for (uint32_t i = 0; i < world->plan.services; i++) {
+        check_version(world, i, "v1");
+        check_version(world, i, "v2");
+        check_version(world, i, "(control)");
+    }
     for (uint32_t i = 0; i < world->plan.workers; i++) {
         uint64_t c[PROXY_WORKER_COUNTERS];
         proxy_worker_counts(world->daemon.proxy, i, c);
@@ -285,7 +376,6 @@ struct journal_pass {
     enum rollout_state state;
     double wanted, variance; // of the canary's share, over all spans
     uint64_t routed, canary;
-    uint64_t hash;
 };
 
 static void pass_decision(struct world *world, const struct journal_entry *entry, struct journal_pass *pass)
@@ -332,7 +422,8 @@ static void pass_input(struct world *world, const struct journal_entry *entry, s
     }
 }
 
-static void pass_journal(struct world *world, struct journal *journal, struct journal_pass *pass)
+static void pass_journal(struct world *world, struct journal *journal,
+                         struct journal_pass passes[PLAN_SERVICES_MAX])
 {
     struct journal_problem problem;
     struct journal_cursor *cursor;
@@ -340,8 +431,10 @@ static void pass_journal(struct world *world, struct journal *journal, struct jo
     struct journal_entry entry;
     enum status status;
     while ((status = journal_cursor_next(cursor, &entry, &problem)) == STATUS_OK) {
-        const struct siphash_key key = {pass->hash, (uint64_t)entry.time_ms};
-        pass->hash = siphash(key, entry.payload.data, entry.payload.len) + entry.seq + (uint64_t)entry.kind;
+        uint64_t *hash = &world->result->journal_hash;
+        const struct siphash_key key = {*hash, (uint64_t)entry.time_ms};
+        *hash = siphash(key, entry.payload.data, entry.payload.len) + entry.seq + (uint64_t)entry.kind;
+        struct journal_pass *pass = &passes[service_of_rollout(entry.subject)];
         if (entry.kind == JOURNAL_DECISION)
             pass_decision(world, &entry, pass);
         else if (entry.kind == JOURNAL_INPUT)
@@ -352,15 +445,12 @@ static void pass_journal(struct world *world, struct journal *journal, struct jo
     journal_cursor_close(cursor);
 }
 
-static void compare_replay(struct world *world, const struct control_replay *replay)
+static void compare_replay(struct world *world, struct control_replay *replay, uint32_t service)
 {
     struct rollout_view live, derived;
     uint32_t run;
-    world_view(world, &live, &run);
-    struct control_case *record = NULL;
-    for (uint32_t i = 0; i < replay->case_count; i++)
-        if (strcmp(replay->cases[i]->name, "ship") == 0)
-            record = replay->cases[i];
+    world_view(world, service, &live, &run);
+    const struct control_case *record = control_replay_find(replay, plan_rollout_name(service));
     if (record == NULL || run == 0) {
         if ((record != NULL && record->run > 0) != (run > 0))
             world_fail(world, "the journal and the daemon differ in whether the rollout ever ran");
@@ -377,6 +467,27 @@ static void compare_replay(struct world *world, const struct control_replay *rep
         world_fail(world, "a decision is not in the journal at rest");
 }
 
+// Where one process gathered everything and the canary never outlived its rollout, the journal's evidence
+// holds every request that the proxy sent to it.
+static void check_evidence(struct world *world, const struct journal_pass *pass, uint32_t service)
+{
+    bool whole =
+        world->daemon.starts == 1 && !world->plan.disk_faults && world->result->counts[WORLD_COMPLETED] == 0;
+    uint64_t requests = version_requests(world, service, "v2");
+    if (whole && pass->canary != requests)
+        world_fail(world, "%s: the canary got %" PRIu64 " requests, and the journal's evidence has %" PRIu64,
+                   plan_rollout_name(service), requests, pass->canary);
+    world_count_up(world, WORLD_EVIDENCE_WHOLE, whole && requests > 0);
+}
+
+static void check_split(struct world *world, const struct journal_pass *pass)
+{
+    // Six sigmas: once in five hundred million honest seeds.
+    if (!world->plan.keyed && fabs((double)pass->canary - pass->wanted) > 6.0 * sqrt(pass->variance) + 3.0)
+        world_fail(world, "the canary got %" PRIu64 " of %" PRIu64 " requests, %.1f were its share",
+                   pass->canary, pass->routed, pass->wanted);
+}
+
 void world_check_journal(struct world *world)
 {
     struct journal_problem problem;
@@ -386,21 +497,20 @@ void world_check_journal(struct world *world)
         world_fail(world, "the journal does not open for reading: %s", problem.text);
         return;
     }
-    struct journal_pass pass = {.state = ROLLOUT_PENDING};
-    pass_journal(world, journal, &pass);
-    world->result->journal_hash = pass.hash;
-    // Six sigmas: once in five hundred million honest seeds.
-    if (!world->plan.keyed && fabs((double)pass.canary - pass.wanted) > 6.0 * sqrt(pass.variance) + 3.0)
-        world_fail(world, "the canary got %" PRIu64 " of %" PRIu64 " requests, %.1f were its share",
-                   pass.canary, pass.routed, pass.wanted);
+    struct journal_pass passes[PLAN_SERVICES_MAX] = {{.state = ROLLOUT_PENDING}};
+    pass_journal(world, journal, passes);
+    for (uint32_t i = 0; i < world->plan.services; i++) {
+        check_split(world, &passes[i]);
+        check_evidence(world, &passes[i], i);
+    }
     struct control_replay *replay = heap_alloc(1, sizeof *replay);
     CHECK(replay != NULL);
     status = control_replay_run(journal, replay, &problem);
     if (status != STATUS_OK || replay->differs)
         world_fail(world, "the journal does not replay: %s %s %s", status != STATUS_OK ? problem.text : "",
                    replay->recorded, replay->derived);
-    else
-        compare_replay(world, replay);
+    for (uint32_t i = 0; i < world->plan.services && !world->result->failed; i++)
+        compare_replay(world, replay, i);
     control_replay_deinit(replay);
     heap_free(replay);
     journal_close(journal);

@@ -30,6 +30,16 @@ bool plan_nature_is_bad(enum plan_nature nature)
     return nature >= PLAN_MANY_ERRORS;
 }
 
+const char *plan_service_name(uint32_t service)
+{
+    return service == 0 ? "shop" : "blog";
+}
+
+const char *plan_rollout_name(uint32_t service)
+{
+    return service == 0 ? "ship" : "print";
+}
+
 const char *plan_event_name(enum plan_event_kind kind)
 {
     static const char *const names[PLAN_EVENT_KINDS] = {
@@ -41,6 +51,10 @@ const char *plan_event_name(enum plan_event_kind kind)
         [PLAN_CLOCK_STEP] = "clock step",
         [PLAN_RELOAD] = "reload",
         [PLAN_NETWORK_FAULTS] = "network faults",
+        [PLAN_CRASH_IN_COMMAND] = "crash in command",
+        [PLAN_FULL_IN_COMMAND] = "disk full in command",
+        [PLAN_ORIGIN_TURNS] = "origin turns",
+        [PLAN_RESTART] = "restart",
     };
     return names[kind];
 }
@@ -69,6 +83,7 @@ static void draw_setting(struct plan *plan, struct rng *rng)
 {
     static const uint32_t percents[] = {5, 10, 20, 50};
     plan->workers = (uint32_t)between(rng, 1, 3);
+    plan->services = chance(rng, 40) ? 2 : 1;
     plan->keyed = chance(rng, 40);
     plan->control_arm = chance(rng, 30);
     plan->latency_check = chance(rng, 50);
@@ -85,6 +100,7 @@ static void draw_setting(struct plan *plan, struct rng *rng)
     // Good versions are the common case, as in life.
     plan->nature = chance(rng, 40) ? PLAN_GOOD : (enum plan_nature)rng_below(rng, PLAN_NATURES);
     plan->safety_us = between(rng, 8, 16) * SECOND_US;
+    plan->calm = chance(rng, 25);
 }
 
 static uint32_t ppm(struct rng *rng, uint64_t light_max, uint64_t heavy_max)
@@ -104,7 +120,7 @@ static void draw_network(struct plan *plan, struct rng *rng)
         .fragment_ppm = ppm(rng, 5 * PPM_PERCENT, 40 * PPM_PERCENT), // no fault: bytes come as they come
         .wall_start_ms = 1795000000000,
     };
-    bool on = chance(rng, 50);
+    bool on = chance(rng, 50) && !plan->calm;
     network->stall_ppm = ppm(rng, 1000, 5 * PPM_PERCENT);
     network->stall_us_max = between(rng, 1000, 1500000);
     network->reset_ppm = ppm(rng, 500, PPM_PERCENT);
@@ -116,8 +132,8 @@ static void draw_network(struct plan *plan, struct rng *rng)
 
 static void draw_daemon(struct plan *plan, struct rng *rng)
 {
-    plan->daemon_crashes = chance(rng, 50);
-    uint64_t count = plan->daemon_crashes ? between(rng, 1, chance(rng, 20) ? 6 : 2) : 0;
+    plan->daemon_ends = chance(rng, 50) && !plan->calm;
+    uint64_t count = plan->daemon_ends ? between(rng, 1, chance(rng, 20) ? 6 : 2) : 0;
     for (uint64_t i = 0; i < count; i++) {
         struct plan_event *event = add(plan, rng, PLAN_DAEMON_CRASH);
         event->count = chance(rng, 30) ? 0 : between(rng, 1, 80);
@@ -125,20 +141,31 @@ static void draw_daemon(struct plan *plan, struct rng *rng)
         event->silent = chance(rng, 30);
         event->keep = (enum fault_vfs_keep)rng_below(rng, 3);
     }
-    if (chance(rng, 20))
+    for (uint64_t i = chance(rng, 30) ? between(rng, 1, 3) : 0; i > 0; i--)
         add(plan, rng, PLAN_RELOAD);
+    if (!chance(rng, 15) || plan->calm)
+        return;
+    plan->daemon_ends = true;
+    add(plan, rng, PLAN_RESTART)->down_us = between(rng, 1, SECOND_US);
 }
 
 static void draw_origins(struct plan *plan, struct rng *rng)
 {
-    plan->origin_crashes = chance(rng, 35);
-    uint64_t count = plan->origin_crashes ? between(rng, 1, 2) : 0;
+    plan->origin_faults = chance(rng, 35) && !plan->calm;
+    uint64_t count = plan->origin_faults ? between(rng, 1, 2) : 0;
     for (uint64_t i = 0; i < count; i++) {
         struct plan_event *event = add(plan, rng, PLAN_ORIGIN_CRASH);
         event->count = rng_below(rng, plan->control_arm ? PLAN_ORIGINS : PLAN_CONTROL);
         event->down_us = between(rng, 1000, 3 * SECOND_US);
         event->silent = chance(rng, 30);
     }
+    if (!chance(rng, 15) || plan->calm)
+        return;
+    plan->origin_faults = true;
+    struct plan_event *event = add(plan, rng, PLAN_ORIGIN_TURNS);
+    event->count = rng_below(rng, PLAN_CONTROL);
+    event->down_us = between(rng, 1000, 3 * SECOND_US);
+    event->behaviour = (enum load_origin_behaviour)rng_below(rng, LOAD_ORIGIN_CUTS + 1);
 }
 
 static void draw_disk(struct plan *plan, struct rng *rng)
@@ -153,6 +180,26 @@ static void draw_disk(struct plan *plan, struct rng *rng)
     }
 }
 
+// Faults that hit while a command is being written down.
+static void draw_in_command(struct plan *plan, struct rng *rng)
+{
+    uint64_t count = chance(rng, 35) ? between(rng, 1, 3) : 0;
+    for (uint64_t i = 0; i < count; i++) {
+        bool crash = chance(rng, 50) && !plan->calm;
+        struct plan_event *event = add(plan, rng, crash ? PLAN_CRASH_IN_COMMAND : PLAN_FULL_IN_COMMAND);
+        static const enum rollout_command commands[] = {ROLLOUT_COMMAND_PROMOTE, ROLLOUT_COMMAND_ABORT,
+                                                        ROLLOUT_COMMAND_PAUSE, ROLLOUT_COMMAND_START};
+        event->command = commands[rng_below(rng, ARRAY_LEN(commands))];
+        event->service = (uint32_t)rng_below(rng, plan->services);
+        event->count = between(rng, 1, 24);
+        event->down_us = between(rng, 1000, 3 * SECOND_US);
+        event->silent = chance(rng, 30);
+        event->keep = (enum fault_vfs_keep)rng_below(rng, 3);
+        plan->daemon_ends |= crash;
+        plan->disk_faults |= !crash;
+    }
+}
+
 static void draw_clock(struct plan *plan, struct rng *rng)
 {
     plan->clock_steps = chance(rng, 15);
@@ -164,13 +211,19 @@ static void draw_commands(struct plan *plan, struct rng *rng)
 {
     plan->commands = chance(rng, 50);
     uint64_t count = plan->commands ? between(rng, 1, chance(rng, 20) ? 20 : 4) : 0;
-    for (uint64_t i = 0; i < count; i++)
-        add(plan, rng, PLAN_COMMAND)->command = (enum rollout_command)rng_below(rng, ROLLOUT_COMMANDS);
+    for (uint64_t i = 0; i < count; i++) {
+        struct plan_event *event = add(plan, rng, PLAN_COMMAND);
+        event->command = (enum rollout_command)rng_below(rng, ROLLOUT_COMMANDS);
+        event->service = (uint32_t)rng_below(rng, plan->services);
+    }
     if (plan->start_auto)
         return;
-    struct plan_event *start = add(plan, rng, PLAN_COMMAND);
-    start->command = ROLLOUT_COMMAND_START;
-    start->at_us = between(rng, 100000, SECOND_US);
+    for (uint32_t i = 0; i < plan->services; i++) {
+        struct plan_event *start = add(plan, rng, PLAN_COMMAND);
+        start->command = ROLLOUT_COMMAND_START;
+        start->service = i;
+        start->at_us = between(rng, 100000, SECOND_US);
+    }
 }
 
 static int by_time(const void *a, const void *b)
@@ -195,6 +248,7 @@ void plan_draw(uint64_t seed, struct plan *plan)
     draw_daemon(plan, &streams.daemon);
     draw_origins(plan, &streams.origins);
     draw_disk(plan, &streams.disk);
+    draw_in_command(plan, &streams.disk);
     draw_clock(plan, &streams.clock);
     draw_commands(plan, &streams.commands);
     plan->network.seed = rng_splitmix(&state);
@@ -203,24 +257,27 @@ void plan_draw(uint64_t seed, struct plan *plan)
 
 bool plan_is_clean(const struct plan *plan)
 {
-    return !plan->network_faults && !plan->daemon_crashes && !plan->origin_crashes;
+    return !plan->network_faults && !plan->daemon_ends && !plan->origin_faults;
 }
 
 // ---- what follows from it ----
 
-void plan_yaml(const struct plan *plan, const char *journal, struct text *text)
+static void yaml_service(const struct plan *plan, uint32_t service, struct text *text)
 {
-    static const char *const undecided[] = {"hold", "rollback", "proceed"};
-    text_addf(text, "workers: %u\njournal: \"%s\"\nlisten: [10.0.0.9:80]\n", plan->workers, journal);
-    text_addf(text, "timeouts: {connect: 500ms, first_byte: 1s, idle: 2s, client_head: 5s}\n");
-    text_addf(text, "services:\n  shop:\n    versions: {v1: [10.0.0.1:80], v2: [10.0.0.2:80]}\n"
-                    "    stable: v1\n");
+    text_addf(text, "  %s:\n    routes: [{path: /%s}]\n", plan_service_name(service),
+              plan_service_name(service));
+    text_addf(text, "    versions: {v1: [10.0.0.1:80], v2: [10.0.0.2:80]}\n    stable: v1\n");
     if (plan->keyed)
         text_addf(text, "    unit: {cookie: sid}\n");
     if (plan->control_arm)
         text_addf(text, "    control: {endpoints: [10.0.0.3:80]}\n");
-    text_addf(text, "rollouts:\n  ship:\n    service: shop\n    to: v2\n    start: %s\n",
-              plan->start_auto ? "auto" : "manual");
+}
+
+static void yaml_rollout(const struct plan *plan, uint32_t service, struct text *text)
+{
+    static const char *const undecided[] = {"hold", "rollback", "proceed"};
+    text_addf(text, "  %s:\n    service: %s\n    to: v2\n    start: %s\n", plan_rollout_name(service),
+              plan_service_name(service), plan->start_auto ? "auto" : "manual");
     text_addf(text, "    stages:\n      - {weight: %u%%, for: 1s, horizon: 12s}\n", plan->first_percent);
     if (plan->approve)
         text_addf(text, "      - approve: {by: sre}\n");
@@ -237,6 +294,17 @@ void plan_yaml(const struct plan *plan, const char *journal, struct text *text)
     text_addf(text, "    undecided: %s\n    evidence: %s\n", undecided[plan->undecided],
               plan->cumulative ? "cumulative" : "stage");
     text_addf(text, "    warmup: 500ms\n    deadline: 3s\n    drain: 4s\n");
+}
+
+void plan_yaml(const struct plan *plan, const char *journal, struct text *text)
+{
+    text_addf(text, "workers: %u\njournal: \"%s\"\nlisten: [10.0.0.9:80]\n", plan->workers, journal);
+    text_addf(text, "timeouts: {connect: 500ms, first_byte: 1s, idle: 2s, client_head: 5s}\nservices:\n");
+    for (uint32_t i = 0; i < plan->services; i++)
+        yaml_service(plan, i, text);
+    text_addf(text, "rollouts:\n");
+    for (uint32_t i = 0; i < plan->services; i++)
+        yaml_rollout(plan, i, text);
     CHECK(!text->cut);
 }
 
@@ -281,6 +349,13 @@ void plan_origin(const struct plan *plan, enum plan_origin which, struct load_or
     }
 }
 
+enum load_origin_behaviour plan_behaviour(const struct plan *plan, enum plan_origin which)
+{
+    struct load_origin_options options;
+    plan_origin(plan, which, &options);
+    return options.behaviour;
+}
+
 static void event_print(const struct plan_event *event, FILE *out)
 {
     fprintf(out, "  %8.3f s  %s", (double)event->at_us / SECOND_US, plan_event_name(event->kind));
@@ -292,8 +367,17 @@ static void event_print(const struct plan_event *event, FILE *out)
     case PLAN_ORIGIN_CRASH:
         fprintf(out, " %" PRIu64 "%s", event->count, event->silent ? ", silent" : "");
         break;
+    case PLAN_CRASH_IN_COMMAND:
+    case PLAN_FULL_IN_COMMAND:
+        fprintf(out, " %s of %s at operation %" PRIu64 ", keep %d%s", rollout_command_name(event->command),
+                plan_rollout_name(event->service), event->count, event->keep,
+                event->silent ? ", silent" : "");
+        break;
+    case PLAN_ORIGIN_TURNS:
+        fprintf(out, ": %" PRIu64 " to behaviour %d", event->count, event->behaviour);
+        break;
     case PLAN_COMMAND:
-        fprintf(out, " %s", rollout_command_name(event->command));
+        fprintf(out, " %s of %s", rollout_command_name(event->command), plan_rollout_name(event->service));
         break;
     case PLAN_CLOCK_STEP:
         fprintf(out, " %" PRId64 " ms", event->step_ms);
@@ -312,13 +396,14 @@ static void event_print(const struct plan_event *event, FILE *out)
 void plan_print(const struct plan *plan, FILE *out)
 {
     fprintf(out,
-            "seed %" PRIu64 ": v2 %s; %u workers, %.0f requests/s, %u B, first stage %u %%%s%s%s%s%s%s%s, "
+            "seed %" PRIu64
+            ": v2 %s; %u workers, %u services, %.0f requests/s, %u B, first stage %u %%%s%s%s%s%s%s%s, "
             "undecided %d\n",
-            plan->seed, plan_nature_name(plan->nature), plan->workers, plan->rate, plan->body_bytes,
-            plan->first_percent, plan->keyed ? ", keyed" : "", plan->control_arm ? ", control arm" : "",
-            plan->latency_check ? ", latency" : "", plan->throughput_check ? ", throughput" : "",
-            plan->approve ? ", approval" : "", plan->start_auto ? ", auto" : "",
-            plan->cumulative ? ", cumulative" : "", plan->undecided);
+            plan->seed, plan_nature_name(plan->nature), plan->workers, plan->services, plan->rate,
+            plan->body_bytes, plan->first_percent, plan->keyed ? ", keyed" : "",
+            plan->control_arm ? ", control arm" : "", plan->latency_check ? ", latency" : "",
+            plan->throughput_check ? ", throughput" : "", plan->approve ? ", approval" : "",
+            plan->start_auto ? ", auto" : "", plan->cumulative ? ", cumulative" : "", plan->undecided);
     fprintf(out,
             "  network: stall %u ppm up to %" PRIu64 " us, reset %u ppm, refuse %u ppm, fragment %u ppm%s\n",
             plan->network.stall_ppm, plan->network.stall_us_max, plan->network.reset_ppm,

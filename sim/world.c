@@ -29,6 +29,8 @@ const char *world_count_name(enum world_count count)
         [WORLD_COMMANDS_OBEYED] = "commands obeyed",
         [WORLD_COMMANDS_REFUSED] = "commands refused",
         [WORLD_RELOADS] = "reloads",
+        [WORLD_RESTARTS] = "restarts in good order",
+        [WORLD_ORIGIN_TURNS] = "origins that changed their ways",
         [WORLD_CLOCK_STEPS] = "clock steps",
         [WORLD_STALLS] = "network stalls",
         [WORLD_RESETS] = "network resets",
@@ -38,6 +40,8 @@ const char *world_count_name(enum world_count count)
         [WORLD_DECISIONS] = "decisions",
         [WORLD_COMPLETED] = "rollouts completed",
         [WORLD_ROLLED_BACK] = "rollouts rolled back",
+        [WORLD_CLEAN_RUNS] = "seeds without faults that clients may see",
+        [WORLD_EVIDENCE_WHOLE] = "rollouts whose evidence was counted again",
         [WORLD_GOOD_RUNS] = "good runs without a fault",
         [WORLD_FALSE_ALARMS] = "false alarms in them",
     };
@@ -106,7 +110,7 @@ static void remove_folder(const struct world *world)
     CHECK(rmdir(world->folder) == 0);
 }
 
-// One in eight is a POST, which must never be sent twice.
+// One in seven is a POST, which must never be sent twice.
 static void make_requests(struct world *world)
 {
     world->requests = heap_alloc(PLAN_SESSIONS, sizeof *world->requests);
@@ -114,10 +118,11 @@ static void make_requests(struct world *world)
     CHECK(world->requests != NULL && world->names != NULL);
     for (uint32_t i = 0; i < PLAN_SESSIONS; i++) {
         char *path = world->names[2 * i], *session = world->names[2 * i + 1];
-        snprintf(path, sizeof world->names[0], "/item/%u", i);
+        const char *service = plan_service_name(i % world->plan.services);
+        snprintf(path, sizeof world->names[0], "/%s/item/%u", service, i);
         snprintf(session, sizeof world->names[0], "user%u", i * 7919 % PLAN_SESSIONS);
         world->requests[i] =
-            (struct load_request){.method = i % 8 == 3 ? "POST" : "GET", .path = path, .session = session};
+            (struct load_request){.method = i % 7 == 3 ? "POST" : "GET", .path = path, .session = session};
     }
 }
 
@@ -126,6 +131,7 @@ void world_create(struct world *world, uint64_t seed, struct world_result *resul
     *world = (struct world){.result = result, .verbose = verbose};
     *result = (struct world_result){.failed = false};
     plan_draw(seed, &world->plan);
+    world_count_up(world, WORLD_CLEAN_RUNS, plan_is_clean(&world->plan));
     make_folder(world);
     make_requests(world);
     world->sightings = heap_alloc(WORLD_SIGHTINGS, sizeof *world->sightings);
@@ -222,6 +228,33 @@ static void begin_crash(struct world *world, const struct plan_event *event)
         world_disk_apply(world, event->count);
 }
 
+static void turn_origin(struct world *world, const struct plan_event *event)
+{
+    struct world_origin *host = &world->origins[event->count];
+    if (host->origin == NULL)
+        return;
+    host->turned_us = world_now_us(world) + event->down_us;
+    world_origin_set(world, (enum plan_origin)event->count, event->behaviour);
+    world_count_up(world, WORLD_ORIGIN_TURNS, 1);
+}
+
+// The daemon ends in good order under load, and comes back.
+static void restart(struct world *world, const struct plan_event *event)
+{
+    const struct plan_event how = {.keep = FAULT_VFS_KEEP_ALL};
+    if (!world->daemon.up || world->daemon.crash_us != 0)
+        return;
+    world_stop(world);
+    if (world->result->failed)
+        return;
+    world_check_accounts(world);
+    world_check_closed(world);
+    world_daemon_crash(world, &how); // only its remains
+    world->stopping = world->stopped = false;
+    world->daemon.back_us = world_now_us(world) + event->down_us;
+    world_count_up(world, WORLD_RESTARTS, 1);
+}
+
 static void run_event(struct world *world, const struct plan_event *event)
 {
     uint64_t now_us = world_now_us(world);
@@ -238,15 +271,29 @@ static void run_event(struct world *world, const struct plan_event *event)
         world_count_up(world, WORLD_ORIGIN_CRASHES, 1);
         break;
     case PLAN_DISK_FULL:
+    case PLAN_FULL_IN_COMMAND:
         world->disk_full_until_us = now_us + event->down_us;
+        world->disk_full_from = event->kind == PLAN_DISK_FULL ? 1 : event->count;
         world_disk_apply(world, 0);
+        if (event->kind == PLAN_FULL_IN_COMMAND)
+            (void)world_command(world, event->service, event->command);
+        break;
+    case PLAN_CRASH_IN_COMMAND:
+        begin_crash(world, event);
+        (void)world_command(world, event->service, event->command);
+        break;
+    case PLAN_ORIGIN_TURNS:
+        turn_origin(world, event);
+        break;
+    case PLAN_RESTART:
+        restart(world, event);
         break;
     case PLAN_SYNC_FAILS:
         world->sync_fails_at = event->count;
         world_disk_apply(world, 0);
         break;
     case PLAN_COMMAND:
-        (void)world_command(world, event->command);
+        (void)world_command(world, event->service, event->command);
         break;
     case PLAN_CLOCK_STEP:
         step_clock(world, event->step_ms);
@@ -287,9 +334,13 @@ static void run_due(struct world *world)
     }
     if (!daemon->up && !world->stopped && daemon->back_us != 0 && now_us >= daemon->back_us)
         world_daemon_start(world);
-    for (int i = 0; i < PLAN_ORIGINS; i++)
-        if (world->origins[i].origin == NULL && now_us >= world->origins[i].back_us)
+    for (int i = 0; i < PLAN_ORIGINS; i++) {
+        struct world_origin *host = &world->origins[i];
+        if (host->origin == NULL && now_us >= host->back_us)
             world_origin_start(world, (enum plan_origin)i);
+        if (host->turned_us != 0 && now_us >= host->turned_us)
+            world_origin_set(world, (enum plan_origin)i, plan_behaviour(&world->plan, (enum plan_origin)i));
+    }
 }
 
 void world_run(struct world *world, uint64_t until_us)
@@ -320,7 +371,7 @@ void world_heal(struct world *world)
     if (world->daemon.crash_us == 0)
         world_disk_apply(world, 0);
     for (int i = 0; i < PLAN_ORIGINS; i++)
-        world->origins[i].back_us = now_us;
+        world->origins[i].back_us = world->origins[i].turned_us = now_us;
     world->daemon.crash.down_us = 0;
     if (!world->daemon.up)
         world->daemon.back_us = now_us;
@@ -362,26 +413,27 @@ void world_load_end(struct world *world)
     load_free(world);
 }
 
-enum status world_command(struct world *world, enum rollout_command command)
+enum status world_command(struct world *world, uint32_t service, enum rollout_command command)
 {
     if (!world->daemon.up)
         return STATUS_CLOSED;
     static struct control_fault fault;
     fault.text[0] = '\0';
-    enum status status = control_command(world->daemon.control, "ship", command, "sre", "10.0.0.77", &fault);
+    enum status status = control_command(world->daemon.control, plan_rollout_name(service), command, "sre",
+                                         "10.0.0.77", &fault);
     world_count_up(world, status == STATUS_OK ? WORLD_COMMANDS_OBEYED : WORLD_COMMANDS_REFUSED, 1);
-    world_say(world, "-- %s: %s %s", rollout_command_name(command), status_name(status),
-              status == STATUS_OK ? "" : fault.text);
+    world_say(world, "-- %s %s: %s %s", rollout_command_name(command), plan_rollout_name(service),
+              status_name(status), status == STATUS_OK ? "" : fault.text);
     return status;
 }
 
-void world_view(struct world *world, struct rollout_view *view, uint32_t *run)
+void world_view(struct world *world, uint32_t service, struct rollout_view *view, uint32_t *run)
 {
     *view = (struct rollout_view){.state = ROLLOUT_PENDING};
     *run = 0;
     if (!world->daemon.up)
         return;
-    int index = control_rollout_find(world->daemon.control, "ship");
+    int index = control_rollout_find(world->daemon.control, plan_rollout_name(service));
     CHECK(index >= 0);
     static struct control_rollout rollout;
     control_rollout_get(world->daemon.control, (uint32_t)index, &rollout);

@@ -31,6 +31,8 @@ enum world_count {
     WORLD_COMMANDS_OBEYED,
     WORLD_COMMANDS_REFUSED,
     WORLD_RELOADS,
+    WORLD_RESTARTS,
+    WORLD_ORIGIN_TURNS,
     WORLD_CLOCK_STEPS,
     WORLD_STALLS,
     WORLD_RESETS,
@@ -38,10 +40,12 @@ enum world_count {
     WORLD_FRAGMENTS,
     WORLD_REQUESTS,
     WORLD_DECISIONS,
-    WORLD_COMPLETED,    // rollouts
-    WORLD_ROLLED_BACK,  // rollouts
-    WORLD_GOOD_RUNS,    // runs of a good version that no fault touched
-    WORLD_FALSE_ALARMS, // of them, taken back by evidence
+    WORLD_COMPLETED,      // rollouts
+    WORLD_ROLLED_BACK,    // rollouts
+    WORLD_GOOD_RUNS,      // runs of a good version that no fault touched
+    WORLD_FALSE_ALARMS,   // of them, taken back by evidence
+    WORLD_CLEAN_RUNS,     // seeds in which clients may see no failure but the new version's
+    WORLD_EVIDENCE_WHOLE, // rollouts whose evidence was compared with the proxy's counts
     WORLD_COUNTS
 };
 const char *world_count_name(enum world_count count);
@@ -59,7 +63,8 @@ struct world_origin {
     struct io_loop *loop;
     struct load_origin *origin; // NULL: down
     struct io_addr addr;
-    uint64_t back_us;               // 0: up
+    uint64_t back_us;               // when it comes up
+    uint64_t turned_us;             // until when it is not itself; 0: it is
     struct load_origin_counts past; // of those that crashed
     struct world *world;
     uint32_t bit;
@@ -82,9 +87,15 @@ struct world_daemon {
     // The observer's notes.
     uint64_t acted_seq;     // newest decision that took effect, over all processes
     uint64_t table_version; // newest table seen
-    uint32_t weight;        // in force
+};
+
+// The observer's notes of one service.
+struct world_service {
+    uint32_t weight; // in force
     uint64_t weight_since_us;
     uint64_t requests[2]; // of stable and canary when last looked at
+    uint64_t
+        canary_seen_us[PLAN_SESSIONS]; // when the session first came to the canary under this growth; 0: not
 };
 
 struct world_sighting {
@@ -101,12 +112,14 @@ struct world {
     char folder[WORLD_PATH_BYTES];
     char path[WORLD_PATH_BYTES];
     struct world_daemon daemon;
+    struct world_service services[PLAN_SERVICES_MAX];
     struct world_origin origins[PLAN_ORIGINS];
     struct io_loop *load_loop;
     struct load *load;
     struct load_request *requests;
     char (*names)[32]; // paths and sessions
     uint32_t next_event;
+    uint64_t disk_full_from; // the write, counted from the fault's beginning
     uint64_t disk_full_until_us, sync_fails_at, network_until_us;
     bool stopping; // an orderly end: nothing is checked while it lasts
     bool stopped;
@@ -136,9 +149,9 @@ void world_load_end(struct world *world);
 // No faults from now on; everything that is down comes up.
 void world_heal(struct world *world);
 // The operator's word; STATUS_CLOSED when the daemon is down.
-enum status world_command(struct world *world, enum rollout_command command);
-void world_view(struct world *world, struct rollout_view *view, uint32_t *run);
-// Ends the daemon in good order.
+enum status world_command(struct world *world, uint32_t service, enum rollout_command command);
+void world_view(struct world *world, uint32_t service, struct rollout_view *view, uint32_t *run);
+// Ends the daemon in good order; its remains stay for the observer.
 void world_stop(struct world *world);
 
 // ---- host.c: the machines ----
@@ -146,6 +159,8 @@ void world_stop(struct world *world);
 void world_daemon_start(struct world *world);
 void world_daemon_crash(struct world *world, const struct plan_event *how);
 void world_origin_start(struct world *world, enum plan_origin which);
+// From now on it behaves so; its turn is over when that is its nature.
+void world_origin_set(struct world *world, enum plan_origin which, enum load_origin_behaviour behaviour);
 void world_origin_crash(struct world *world, enum plan_origin which, bool silent);
 void world_disk_apply(struct world *world, uint64_t off_after);
 
@@ -156,15 +171,15 @@ void world_decided(struct control_watcher *watcher, const char *name,
                    const struct control_decision *decision);
 // After each slice.
 void world_observe(struct world *world);
-// The weight and table version in force; false before the first table.
-bool world_table(const struct world *world, uint32_t *weight, uint64_t *version);
+// The weights and the table's version in force; false before the first table.
+bool world_table(const struct world *world, uint32_t weights[PLAN_SERVICES_MAX], uint64_t *version);
 // Before control takes the journal: what it must come to.
 struct world_expected {
-    bool known; // a run exists
-    uint32_t weight;
-    uint64_t count;
+    uint32_t weights[PLAN_SERVICES_MAX];
 };
 void world_replay(struct world *world, struct journal *journal, struct world_expected *expected);
+// A new process: its counters begin at zero.
+void world_observe_start(struct world *world);
 // After the load ended.
 void world_check_load(struct world *world, const struct load_totals *totals);
 // At rest, before and after the proxy stopped.

@@ -92,12 +92,25 @@ static void on_ack_check(struct io_timer *timer)
                                      CONTROL_NUMBER("switch_us", health->table_switch_us)));
 }
 
+// Whether the rollout ever started. A process may have died between its first specification and its start.
+static bool ever_started(const struct control_live *live)
+{
+    if (live->record == NULL || live->record->run == 0)
+        return false;
+#ifdef BUG_AUTO_START_HALF_DONE
+    return true;
+#endif
+    struct rollout_view view;
+    rollout_view_get(live->record->core, &view);
+    return live->record->run > 1 || view.state != ROLLOUT_PENDING;
+}
+
 static void start_automatic(struct control *control)
 {
     for (uint32_t i = 0; i < control->config->rollout_count; i++) {
         const struct rollout_spec *spec = &control->config->rollouts[i].spec;
         struct control_live *live = control_live_find(control, spec->name);
-        if (!spec->start_auto || live == NULL || live->record != NULL)
+        if (!spec->start_auto || live == NULL || ever_started(live))
             continue;
         struct control_fault fault;
         if (control_command(control, spec->name, ROLLOUT_COMMAND_START, "sluice", "the file", &fault) !=

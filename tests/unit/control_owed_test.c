@@ -26,6 +26,8 @@ static const char YAML[] = "listen: [10.0.0.9:80]\n"
                            "    stages: [{weight: 10%}, {weight: 50%}, {weight: 100%}]\n"
                            "    checks: {latency: off}\n";
 
+static bool automatic;
+
 struct daemon {
     char path[256];
     struct io_sim *sim;
@@ -40,20 +42,18 @@ static struct config *read_file(void)
 {
     static struct config_errors errors;
     struct config *config = NULL;
-    assert_int_equal(config_load_text("t.yaml", slice_of(YAML), &config, &errors), STATUS_OK);
+    char yaml[sizeof YAML + 32];
+    snprintf(yaml, sizeof yaml, "%s%s", YAML, automatic ? "    start: auto\n" : "");
+    assert_int_equal(config_load_text("t.yaml", slice_of(yaml), &config, &errors), STATUS_OK);
     return config;
 }
 
-static void daemon_start(struct daemon *daemon)
+static void process_start(struct daemon *daemon)
 {
     struct io_sim_config world = {.seed = 1, .latency_us_min = 1, .latency_us_max = 1};
     struct proxy_config proxy = {.workers = 1};
     struct journal_problem problem;
     static struct control_fault fault;
-    const char *folder = getenv("TMPDIR");
-    snprintf(daemon->path, sizeof daemon->path, "%.160s/control_owed_test_%d.db",
-             folder != NULL ? folder : "/tmp", (int)getpid());
-    assert_int_equal(fault_vfs_install(), STATUS_OK);
     assert_int_equal(io_sim_create(&world, &daemon->sim), STATUS_OK);
     assert_int_equal(io_sim_loop_create(daemon->sim, &daemon->loop), STATUS_OK);
     assert_int_equal(proxy_create(&proxy, &daemon->proxy), STATUS_OK);
@@ -65,15 +65,29 @@ static void daemon_start(struct daemon *daemon)
     assert_int_equal(control_create(&parts, &daemon->control, &fault), STATUS_OK);
 }
 
-static void daemon_end(struct daemon *daemon)
+static void daemon_start(struct daemon *daemon)
 {
-    static const char *const suffixes[] = {"", "-wal", "-shm", ".lock", ".new"};
+    const char *folder = getenv("TMPDIR");
+    snprintf(daemon->path, sizeof daemon->path, "%.160s/control_owed_test_%d.db",
+             folder != NULL ? folder : "/tmp", (int)getpid());
+    assert_int_equal(fault_vfs_install(), STATUS_OK);
+    process_start(daemon);
+}
+
+static void process_end(struct daemon *daemon)
+{
     control_destroy(daemon->control);
     proxy_stop(daemon->proxy);
     proxy_destroy(daemon->proxy);
     journal_close(daemon->journal);
     io_loop_destroy(daemon->loop);
     io_sim_destroy(daemon->sim);
+}
+
+static void daemon_end(struct daemon *daemon)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm", ".lock", ".new"};
+    process_end(daemon);
     fault_vfs_remove();
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
         char path[300];
@@ -124,8 +138,36 @@ static void test_reload_shows_nothing_owed(void **state)
     assert_true(owed > 0);
 }
 
+// `start: auto` must hold though the first process dies at any write of starting it.
+static void test_automatic_start_is_finished(void **state)
+{
+    (void)state;
+    bool started = false;
+    int half_done = 0;
+    for (uint64_t n = 1; n < 200 && !started; n++) {
+        struct daemon daemon;
+        automatic = true;
+        daemon_start(&daemon);
+        fault_vfs_set(&(struct fault_vfs_plan){.write_fails_from = n, .write_fails_count = UINT64_MAX / 2});
+        uint64_t entries = journal_count(daemon.journal);
+        control_start(daemon.control);
+        started = weight_in_force(&daemon) == 10000;
+        half_done += !started && journal_count(daemon.journal) > entries;
+        fault_vfs_set(&(struct fault_vfs_plan){0});
+        process_end(&daemon);
+        process_start(&daemon);
+        control_start(daemon.control);
+        assert_int_equal(weight_in_force(&daemon), 10000);
+        daemon_end(&daemon);
+        automatic = false;
+    }
+    assert_true(started);
+    assert_true(half_done > 0);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reload_shows_nothing_owed)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reload_shows_nothing_owed),
+                                       cmocka_unit_test(test_automatic_start_is_finished)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
