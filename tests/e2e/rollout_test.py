@@ -198,7 +198,7 @@ def good(args, folder, stack):
     assert totals["failed"] == 0, f"clients saw failures: {totals}"
     check_share(samples)
     replays(sluice)
-    harness.log(f"   {totals['requests']} requests, {totals['failed']} failed")
+    harness.log(f"   {totals['answers']} answers, {totals['failed']} failed")
 
 
 def bad(args, folder, stack, v2, log_path, seconds, stages=STAGES_BAD, seen=None):
