@@ -125,7 +125,9 @@ static void add_map(struct flags_run *run, struct flags_hash *hash, const struct
     uint32_t i = 0;
     for (const struct flags_json *member = object->first; member != NULL && i < count; member = member->next)
         members[i++] = member;
-#ifndef BUG_FLAGS_CBOR_UNSORTED
+#ifdef BUG_FLAGS_CBOR_UNSORTED
+    sort_members(members, 0);
+#else
     sort_members(members, i);
 #endif
     flags_cbor_head(hash, FLAGS_CBOR_MAP, i);

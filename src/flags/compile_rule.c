@@ -160,7 +160,9 @@ static void compile_path(struct flags_compiler *c, struct slice path, uint32_t s
         c->paths[cached].segments = segments;
     }
     uint32_t at = c->paths[cached].segments;
-    set_node(c, slot, (struct flags_node){.op = op, .count = count, .at = at});
+    bool plain = count > 0 && !slice_starts_with(path, SLICE("$flagd")) &&
+                 !slice_starts_with(path, SLICE("targetingKey"));
+    set_node(c, slot, (struct flags_node){.op = op, .detail = plain, .count = count, .at = at});
 }
 
 static void check_path(struct flags_compiler *c, const struct flags_json *name)

@@ -3,6 +3,7 @@
 // evaluation. Offsets count from the image's first byte; 0 means none.
 #pragma once
 
+#include "base/check.h"
 #include "flags/bucket.h"
 #include "flags/evaluate.h"
 #include "flags/image.h"
@@ -23,7 +24,7 @@ enum flags_op {
     FLAGS_OP_STRING,  // count bytes at
     FLAGS_OP_ARRAY,   // count nodes at
     FLAGS_OP_STRINGS, // count spans at, sorted by length and bytes: only as the second argument of IN_STRINGS
-    FLAGS_OP_VAR,     // count spans at: the path, split at its dots
+    FLAGS_OP_VAR,     // count spans at: the path, split at its dots; detail 1: nothing injected can hide it
     FLAGS_OP_VAR_TARGETING_KEY, // the same, and known at compile time to be this one
     FLAGS_OP_VAR_FLAG_KEY,
     FLAGS_OP_VAR_TIMESTAMP,
@@ -258,10 +259,21 @@ static inline struct slice flags_value_slice(const struct flags_value *value)
 
 // run.c: bounds and storage of a run.
 struct flags_value flags_run_fail(struct flags_run *run, const char *why);
-bool flags_run_charge(struct flags_run *run, size_t steps); // false, with a fault, when the bound is passed
-void *flags_run_alloc(struct flags_run *run, size_t size);  // aligned to 8; NULL, with a fault, when full
+bool flags_run_exhausted(struct flags_run *run);           // sets the fault, false
+void *flags_run_alloc(struct flags_run *run, size_t size); // aligned to 8; NULL, with a fault, when full
 // The targeting key as a string value, or null.
 struct flags_value flags_run_targeting_key(const struct flags_run *run);
+
+// False, with a fault, when the bound is passed or there was a fault already.
+static inline bool flags_run_charge(struct flags_run *run, size_t steps)
+{
+    if (run->fault != NULL)
+        return false;
+    if (UNLIKELY(steps > FLAGS_STEPS_MAX - run->steps))
+        return flags_run_exhausted(run);
+    run->steps += (uint32_t)steps;
+    return true;
+}
 
 // value.c: conversions, as JavaScript has them, which JSON Logic leans on.
 enum { FLAGS_NUMBER_TEXT_MAX = 32 };

@@ -68,6 +68,23 @@ static struct flags_value injected(struct flags_run *run, struct slice name)
     return flags_value_null();
 }
 
+// The common case, objects all the way: a walk over members and nothing else. NULL when the path leaves the
+// tree or meets an array, which the general way then decides.
+static const struct flags_json *plain_member(const struct flags_run *run, const struct flags_node *node)
+{
+    const struct flags_span *path = flags_image_at(run->image, node->at);
+    const struct flags_json *tree = run->context->tree;
+    for (uint32_t i = 0; i < node->count && tree != NULL; i++) {
+        const char *name = (const char *)run->image + path[i].at;
+        const struct flags_json *member = tree->kind == FLAGS_JSON_OBJECT ? tree->first : NULL;
+        while (member != NULL &&
+               (member->key.len != path[i].len || memcmp(member->key.data, name, path[i].len) != 0))
+            member = member->next;
+        tree = member;
+    }
+    return tree;
+}
+
 static struct flags_value eval_var(struct flags_run *run, const struct flags_node *node,
                                    const struct flags_scope *scope)
 {
@@ -78,6 +95,11 @@ static struct flags_value eval_var(struct flags_run *run, const struct flags_nod
             return flags_value_number((double)run->context->time_s);
         if (node->op == FLAGS_OP_VAR_TARGETING_KEY && run->context->has_targeting_key)
             return flags_value_string(run->context->targeting_key);
+    }
+    if (scope->kind == FLAGS_SCOPE_CONTEXT && node->detail == 1) {
+        const struct flags_json *tree = plain_member(run, node);
+        if (tree != NULL)
+            return flags_value_of_tree(tree);
     }
     const struct flags_span *path = flags_image_at(run->image, node->at);
     if (node->count == 0)

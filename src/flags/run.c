@@ -9,18 +9,14 @@ struct flags_value flags_run_fail(struct flags_run *run, const char *why)
     return flags_value_null();
 }
 
-bool flags_run_charge(struct flags_run *run, size_t steps)
+bool flags_run_exhausted(struct flags_run *run)
 {
-    if (run->fault != NULL)
-        return false;
-#ifndef BUG_FLAGS_NO_STEP_BOUND
-    if (steps > FLAGS_STEPS_MAX - run->steps) {
-        flags_run_fail(run, "the rule took too many steps");
-        return false;
-    }
-#endif
-    run->steps += (uint32_t)steps;
+#ifdef BUG_FLAGS_NO_STEP_BOUND
+    run->steps = 0;
     return true;
+#endif
+    flags_run_fail(run, "the rule took too many steps");
+    return false;
 }
 
 void *flags_run_alloc(struct flags_run *run, size_t size)

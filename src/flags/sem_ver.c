@@ -141,21 +141,19 @@ static int order_versions(const struct version *a, const struct version *b, int 
             return order;
     }
 #ifdef BUG_FLAGS_SEM_VER_NO_PRERELEASE
-    return 0;
-#else
-    return parts > 3 ? order_prereleases(a->prerelease, b->prerelease) : 0;
+    parts = 0;
 #endif
+    return parts > 3 ? order_prereleases(a->prerelease, b->prerelease) : 0;
 }
 
 enum { WHOLE = 4, MAJOR_MINOR = 2, MAJOR = 1 };
 
 bool flags_sem_ver_op_known(struct slice op)
 {
-    static const char *const OPS[] = {"=", "!=", "<", "<=", ">", ">=", "~", "^"};
-    for (size_t i = 0; i < sizeof OPS / sizeof OPS[0]; i++)
-        if (slice_equal(op, slice_of(OPS[i])))
-            return true;
-    return false;
+    // One of < > = ~ ^ alone, or one of ! < > with = behind it.
+    if (op.len == 1)
+        return op.data[0] != '\0' && strchr("<>=~^", op.data[0]) != NULL;
+    return op.len == 2 && op.data[1] == '=' && (op.data[0] == '!' || op.data[0] == '<' || op.data[0] == '>');
 }
 
 bool flags_sem_ver_compare(struct slice a, struct slice op, struct slice b, bool *result)

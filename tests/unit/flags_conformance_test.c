@@ -90,7 +90,7 @@ static void test_json_logic(void **state)
 {
     (void)state;
     char path[600];
-    size_t len;
+    size_t len = 0;
     struct count count = {0};
     if (!fixture_conformance(root, sizeof root))
         skip();
@@ -132,7 +132,7 @@ static char *wrap_targeting(char *text)
 static void schema_folder(const char *folder, bool accept, bool targeting, struct count *count)
 {
     char path[1200];
-    size_t len;
+    size_t len = 0;
     snprintf(path, sizeof path, "%s/flagd/schemas/json/test/%s", root, folder);
     DIR *dir = opendir(path);
     assert_non_null(dir);
@@ -159,7 +159,7 @@ static void schema_folder(const char *folder, bool accept, bool targeting, struc
 static enum status compile_example(const char *name, bool strict)
 {
     char path[600];
-    size_t len;
+    size_t len = 0;
     snprintf(path, sizeof path, "%s/flagd/schemas/json/examples/%s", root, name);
     char *text = fixture_read(path, &len);
     assert_non_null(text);
@@ -480,7 +480,7 @@ static void load_flags(uint8_t generation)
     static char flags_text[1 << 17];
     static char evaluators_text[1 << 14];
     char path[900];
-    size_t len;
+    size_t len = 0;
     const char *selected = strstr(scene.selector, "rawflags/");
     bool testkit = strstr(feature_file, "/evaluator/") != NULL;
     if (testkit || selected != NULL) {
@@ -524,7 +524,7 @@ static void append_members(struct text *out, const struct flags_json *object)
 
 static void append_file(struct text *flags, struct text *evaluators, const char *path)
 {
-    size_t len;
+    size_t len = 0;
     char *text = fixture_read(path, &len);
     CHECK(text != NULL);
     const struct flags_json *tree = fixture_tree(&other, (struct slice){text, len});
@@ -616,8 +616,8 @@ static void add_table_row(enum where where, const char *line)
 static void run_feature(const char *path, struct count *count)
 {
     char line[LINE_MAX_BYTES];
-    char pending[256] = "";
-    char block_tags[1024] = "";
+    char pending[LINE_MAX_BYTES + 512] = "";
+    char block_tags[2 * LINE_MAX_BYTES] = "";
     enum where where = NOWHERE;
     bool outline = false;
     FILE *file = fopen(path, "rb");
@@ -634,8 +634,8 @@ static void run_feature(const char *path, struct count *count)
             end_block(where, outline, block_tags);
             if (where == IN_SCENARIO || where == IN_EXAMPLES)
                 where = NOWHERE;
-            strncat(pending, line, sizeof pending - strlen(pending) - 2);
-            strncat(pending, " ", 2);
+            size_t used = strlen(pending);
+            snprintf(pending + used, sizeof pending - used, "%s ", line);
         } else if (strncmp(line, "Feature:", 8) == 0) {
             pending[0] = '\0';
         } else if (strncmp(line, "Background:", 11) == 0) {
@@ -643,7 +643,7 @@ static void run_feature(const char *path, struct count *count)
         } else if (strncmp(line, "Scenario", 8) == 0) {
             end_block(where, outline, block_tags);
             snprintf(scenario_name, sizeof scenario_name, "%.500s", line);
-            snprintf(scenario_tags, sizeof scenario_tags, "%s%s", pending,
+            snprintf(scenario_tags, sizeof scenario_tags, "%.400s%s", pending,
                      strstr(path, "fractional.feature") != NULL ? " @fractional" : "");
             snprintf(block_tags, sizeof block_tags, "%s", scenario_tags);
             pending[0] = '\0';
