@@ -73,9 +73,9 @@ def port_in_use(args, folder, stack):
         taken.listen()
         port = taken.getsockname()[1]
         config = CONFIG.format(port=port, origin=1).replace("@FOLDER@", folder).replace("@ADMIN@", f"127.0.0.1:{harness.free_port()}")
-        serve_fails(args, folder, config, str(port), "in use")
+        serve_fails(args, folder, config, str(port), "another process uses that address")
         config = CONFIG.format(port=harness.free_port(), origin=1).replace("@FOLDER@", folder).replace("@ADMIN@", f"127.0.0.1:{port}")
-        serve_fails(args, folder, config, str(port), "in use")
+        serve_fails(args, folder, config, str(port), "another process uses that address")
 
 
 def journal_foreign(args, folder, stack):

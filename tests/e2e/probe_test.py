@@ -43,7 +43,7 @@ def exchange(port, payloads):
             except OSError:
                 closed = True
                 break
-            s.settimeout(0.35)
+            s.settimeout(0.06)
             end = time.monotonic() + 3.0
             while time.monotonic() < end:
                 try:
