@@ -24,7 +24,7 @@ struct api_answer {
     unsigned status;
     const char *content_type; // constant
     const char *allow;        // 405: the methods there are; else NULL
-    char *body;               // taken by the server: free() of the C library, as jansson's dumps need
+    char *body;               // heap, taken by the server
     size_t body_len;
     int stream; // API_STREAM_EVENTS: the connection stays open for `subject`
     char subject[ROLLOUT_NAME_BYTES];
@@ -35,6 +35,9 @@ void api_handle(struct control *control, const struct api_request *request, stru
 
 // The whole of one rollout as JSON; NULL when out of memory. Reference is the caller's.
 json_t *api_json_rollout(struct control *control, uint32_t index);
+// The text of a document on the heap, not terminated, with room for one more byte; drops the reference. NULL
+// when out of memory.
+char *api_json_text(json_t *body, size_t *len);
 json_t *api_json_status(struct control *control);
 json_t *api_json_table(struct control *control);
 json_t *api_json_history(struct control *control, uint32_t index);

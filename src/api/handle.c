@@ -2,39 +2,38 @@
 // What each address of the API means. One table of routes; everything that goes wrong is an answer with a
 // code and a sentence.
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "api/api_private.h"
 #include "base/check.h"
+#include "base/heap.h"
 #include "http/field.h"
 #include "metrics/exposition.h"
 
 static const char JSON_TYPE[] = "application/json";
 
+char *api_json_text(json_t *body, size_t *len)
+{
+    enum { FLAGS = JSON_COMPACT | JSON_REAL_PRECISION(12) };
+    size_t size = body != NULL ? json_dumpb(body, NULL, 0, FLAGS) : 0;
+    char *text = size > 0 ? heap_alloc(size + 1, 1) : NULL;
+    if (text != NULL) {
+        *len = json_dumpb(body, text, size, FLAGS);
+        CHECK(*len == size);
+    }
+    json_decref(body);
+    return text;
+}
+
 static void answer_json(struct api_answer *answer, unsigned status, json_t *body)
 {
     answer->status = status;
     answer->content_type = JSON_TYPE;
-    char *text = body != NULL ? json_dumps(body, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
-    json_decref(body);
-    if (text == NULL) {
+    answer->body = api_json_text(body, &answer->body_len);
+    if (answer->body != NULL)
+        answer->body[answer->body_len++] = '\n';
+    else
         answer->status = 500;
-        answer->body = NULL;
-        answer->body_len = 0;
-        return;
-    }
-    size_t len = strlen(text);
-    char *line = realloc(text, len + 2);
-    if (line == NULL) {
-        answer->body = text;
-        answer->body_len = len;
-        return;
-    }
-    line[len] = '\n';
-    line[len + 1] = '\0';
-    answer->body = line;
-    answer->body_len = len + 1;
 }
 
 static void answer_error(struct api_answer *answer, unsigned status, const char *code, const char *message)
@@ -97,10 +96,10 @@ static void get_metrics(struct control *control, const struct api_request *reque
 {
     (void)request;
     struct slice text;
-    char *storage = malloc(CONTROL_METRICS_BYTES_MAX);
+    char *storage = heap_alloc(CONTROL_METRICS_BYTES_MAX, 1);
     if (storage == NULL ||
         control_metrics_write(control, storage, CONTROL_METRICS_BYTES_MAX, &text) != STATUS_OK) {
-        free(storage);
+        heap_free(storage);
         answer_error(answer, 500, "full", "the metrics did not fit in their storage");
         return;
     }

@@ -3,7 +3,6 @@
 // event streams. A connection without a request holds no buffer. Slow peers are let go by timers and by what
 // they leave unread.
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "api/api_private.h"
@@ -140,17 +139,17 @@ static void finish(struct connection *c)
 
 static void send_event(struct connection *c, const char *type, json_t *data)
 {
-    char *json = data != NULL ? json_dumps(data, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
-    json_decref(data);
+    size_t len = 0;
+    char *json = api_json_text(data, &len);
     if (json == NULL)
         return;
     char line[96];
     int n =
         snprintf(line, sizeof line, "id: %llu\nevent: %s\ndata: ", (unsigned long long)++c->event_id, type);
-    if (send_bytes(c, line, (size_t)n) && send_bytes(c, json, strlen(json)) && send_bytes(c, "\n\n", 2) &&
+    if (send_bytes(c, line, (size_t)n) && send_bytes(c, json, len) && send_bytes(c, "\n\n", 2) &&
         io_stream_pending(&c->stream) > API_PENDING_BYTES_MAX)
         close_connection(c);
-    free(json);
+    heap_free(json);
 }
 
 static void send_state(struct connection *c, const char *type)
@@ -240,7 +239,7 @@ static void answer_request(struct connection *c)
         begin_stream(c, &answer);
     else if (send_answer(c, &answer) && !c->keep_alive)
         finish(c);
-    free(answer.body);
+    heap_free(answer.body);
 }
 
 static void note_request(struct connection *c)

@@ -134,11 +134,13 @@ enum status cli_client_get(struct cli_client *client, const char *path, unsigned
 enum status cli_client_post(struct cli_client *client, const char *path, json_t *body, unsigned *http,
                             json_t **answer)
 {
-    char *text = json_dumps(body, JSON_COMPACT);
+    size_t size = json_dumpb(body, NULL, 0, JSON_COMPACT);
+    char *text = heap_alloc(size + 1, 1);
     if (text == NULL)
         return STATUS_NO_MEMORY;
+    (void)json_dumpb(body, text, size, JSON_COMPACT);
     enum status status = ask(client, path, text, http, answer);
-    free(text); // jansson's own allocation
+    heap_free(text);
     return status;
 }
 

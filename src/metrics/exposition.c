@@ -185,7 +185,7 @@ void metrics_histogram(struct metrics_writer *w, const struct metrics_label *lab
         put_u64(w, buckets->cumulative[i]);
         end_line(w, start);
     }
-    const double infinite = INFINITY;
+    const double infinite = (double)INFINITY;
     put_series(w, "_bucket", labels, label_count, &infinite);
     put_u64(w, buckets->count);
     put_text(w, "\n");

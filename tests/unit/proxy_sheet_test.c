@@ -138,6 +138,7 @@ static void spans_are_let_go(void **state)
 }
 
 // Two workers, random work: the deltas add up to what was counted, in order, whatever the cap.
+// Long because one random run is set up, driven and checked in one place.
 static void deltas_add_up(void **state)
 {
     (void)state;

@@ -1,0 +1,29 @@
+_sluice() {
+    local cur=${COMP_WORDS[COMP_CWORD]} words=
+    case "${COMP_WORDS[1]} ${COMP_WORDS[2]}" in
+    "demo "*) words="--plain --rate --write-example --help" ;;
+    "serve "*) words="--log --workers --io --help" ;;
+    "check "*) words="--rate --error-rate --admin --no-ask --help" ;;
+    "status "*) words="--watch --json --admin --help" ;;
+    "rollout start"*) words="--admin --json --who --help" ;;
+    "rollout watch"*) words="--admin --once --plain --help" ;;
+    "rollout pause"*) words="--admin --json --who --help" ;;
+    "rollout resume"*) words="--admin --json --who --help" ;;
+    "rollout promote"*) words="--admin --json --who --help" ;;
+    "rollout abort"*) words="--admin --json --who --help" ;;
+    "rollout undo"*) words="--admin --json --who --yes --help" ;;
+    "rollout approve"*) words="--admin --json --who --help" ;;
+    "rollout explain"*) words="--admin --json --help" ;;
+    "rollout history"*) words="--admin --json --help" ;;
+    "replay "*) words="--json --help" ;;
+    "load "*) words="--rate --rate-end --duration --connections --timeout --poisson --host --header --replay --json --help" ;;
+    "version "*) words="--help" ;;
+    "completion "*) words="--help" ;;
+    "man "*) words="--help" ;;
+    "help "*) words="--help" ;;
+    esac
+    if [ "$COMP_CWORD" -eq 1 ]; then words="demo serve check status rollout replay load version completion man help"; fi
+    if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = rollout ]; then words="start watch pause resume promote abort undo approve explain history"; fi
+    COMPREPLY=($(compgen -W "$words" -- "$cur") $(compgen -f -- "$cur"))
+}
+complete -F _sluice sluice
