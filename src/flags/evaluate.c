@@ -258,6 +258,7 @@ void flags_explain(const struct flags_set *set, struct slice key, enum flags_typ
         .text = NONE, .json = NONE, .variant = NONE, .error_text = NONE, .note = NONE, .metadata = NONE};
     const struct flags_image_flag *flag = flags_image_find(set->image, key);
     if (flag == NULL) {
+        result->metadata = flags_set_metadata(set);
         set_error(result, FLAGS_ERROR_FLAG_NOT_FOUND, SLICE("the set has no such flag"));
         return;
     }

@@ -66,7 +66,8 @@ struct flags_result {
     enum flags_error error;
     struct slice error_text; // why, for people; empty without error
     struct slice note;       // what else decided ("outside its schedule"); may be empty
-    struct slice metadata;   // a JSON object, or empty
+    struct slice
+        metadata; // the flag's over the set's (of an unknown flag the set's): a JSON object, or empty
 };
 
 // Slices of the result borrow from the image, except `note`, `error_text` (image or constants) — nothing

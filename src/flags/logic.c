@@ -40,7 +40,19 @@ static struct flags_value scope_root(const struct flags_run *run, const struct f
 {
     if (scope->kind == FLAGS_SCOPE_CONTEXT)
         return flags_value_of_tree(run->context->tree);
-    return scope->current;
+    // The pair that reduce offers is no value of its own; only its members are.
+    return scope->kind == FLAGS_SCOPE_ITEM ? scope->current : flags_value_null();
+}
+
+// One segment further. Members are searched one by one, so a huge object costs steps.
+static struct flags_value step_into(struct flags_run *run, const struct flags_value *value,
+                                    struct slice segment)
+{
+    enum { MEMBERS_PER_STEP = 16 };
+    struct flags_items items = flags_value_items(value);
+    if (!flags_run_charge(run, items.left / MEMBERS_PER_STEP))
+        return flags_value_null();
+    return flags_value_step(value, segment);
 }
 
 // The first segment of a path; what is injected into the context hides members of the same name.
@@ -56,7 +68,7 @@ static struct flags_value first_step(struct flags_run *run, const struct flags_s
         slice_equal(segment, SLICE("targetingKey")))
         return flags_value_string(run->context->targeting_key);
     struct flags_value root = scope_root(run, scope);
-    return flags_value_step(&root, segment);
+    return step_into(run, &root, segment);
 }
 
 static struct flags_value injected(struct flags_run *run, struct slice name)
@@ -72,11 +84,13 @@ static struct flags_value injected(struct flags_run *run, struct slice name)
 // tree or meets an array, which the general way then decides.
 static const struct flags_json *plain_member(const struct flags_run *run, const struct flags_node *node)
 {
+    enum { MEMBERS_MAX = 64 }; // more are counted as steps, the general way
     const struct flags_span *path = flags_image_at(run->image, node->at);
     const struct flags_json *tree = run->context->tree;
     for (uint32_t i = 0; i < node->count && tree != NULL; i++) {
         const char *name = (const char *)run->image + path[i].at;
-        const struct flags_json *member = tree->kind == FLAGS_JSON_OBJECT ? tree->first : NULL;
+        const struct flags_json *member =
+            tree->kind == FLAGS_JSON_OBJECT && tree->count <= MEMBERS_MAX ? tree->first : NULL;
         while (member != NULL &&
                (member->key.len != path[i].len || memcmp(member->key.data, name, path[i].len) != 0))
             member = member->next;
@@ -106,7 +120,7 @@ static struct flags_value eval_var(struct flags_run *run, const struct flags_nod
         return scope_root(run, scope);
     struct flags_value value = first_step(run, scope, flags_image_slice(run->image, path[0]));
     for (uint32_t i = 1; i < node->count; i++)
-        value = flags_value_step(&value, flags_image_slice(run->image, path[i]));
+        value = step_into(run, &value, flags_image_slice(run->image, path[i]));
     return value;
 }
 
@@ -123,7 +137,7 @@ struct flags_value flags_lookup_path(struct flags_run *run, const struct flags_s
         const char *dot = memchr(path.data + begin, '.', path.len - begin);
         size_t end = dot != NULL ? (size_t)(dot - path.data) : path.len;
         struct slice segment = {path.data + begin, end - begin};
-        value = first ? first_step(run, scope, segment) : flags_value_step(&value, segment);
+        value = first ? first_step(run, scope, segment) : step_into(run, &value, segment);
         begin = end + 1;
     }
     return value;

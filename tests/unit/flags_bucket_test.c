@@ -7,9 +7,10 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdio.h>
 
-#include "flags/bucket.h"
+#include "flags/flags_private.h"
 #include "flags_fixture.h"
 
 enum { KEYS = 1000000, SOME_KEYS = 20000 };
@@ -49,6 +50,62 @@ static void test_scale(void **state)
     assert_int_equal(flags_bucket_scale(0x7fffffffU, 100), 49);
     assert_true(flags_bucket_percent(0x7fffffffU) == 100.0);
     assert_true(flags_bucket_percent(0xffffffffU) == flags_bucket_percent(1));
+}
+
+// RFC 8949 appendix A, and the edges of what is an integer. The encoder feeds the hash, so hashes are
+// compared.
+static void test_cbor(void **state)
+{
+    (void)state;
+    static const struct {
+        double number;
+        const char *bytes;
+        size_t len;
+    } CASES[] = {
+        {0, "\x00", 1},
+        {-0.0, "\x00", 1},
+        {10, "\x0a", 1},
+        {23, "\x17", 1},
+        {24, "\x18\x18", 2},
+        {100, "\x18\x64", 2},
+        {1000, "\x19\x03\xe8", 3},
+        {1000000, "\x1a\x00\x0f\x42\x40", 5},
+        {1000000000000, "\x1b\x00\x00\x00\xe8\xd4\xa5\x10\x00", 9},
+        {18446744073709549568.0, "\x1b\xff\xff\xff\xff\xff\xff\xf8\x00", 9},
+        {18446744073709551616.0, "\xfa\x5f\x80\x00\x00", 5},
+        {-1, "\x20", 1},
+        {-10, "\x29", 1},
+        {-100, "\x38\x63", 2},
+        {-1000, "\x39\x03\xe7", 3},
+        {-18446744073709551616.0, "\x3b\xff\xff\xff\xff\xff\xff\xff\xff", 9},
+        {1.1, "\xfb\x3f\xf1\x99\x99\x99\x99\x99\x9a", 9},
+        {1.5, "\xf9\x3e\x00", 3},
+        {3.4028234663852886e+38, "\xfa\x7f\x7f\xff\xff", 5},
+        {1.0e+300, "\xfb\x7e\x37\xe4\x3c\x88\x00\x75\x9c", 9},
+        {5.960464477539063e-8, "\xf9\x00\x01", 3},
+        {0.00006103515625, "\xf9\x04\x00", 3},
+        {0.000030517578125, "\xf9\x02\x00", 3},
+        {-4.1, "\xfb\xc0\x10\x66\x66\x66\x66\x66\x66", 9},
+        {(double)INFINITY, "\xf9\x7c\x00", 3},
+        {(double)NAN, "\xf9\x7e\x00", 3},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
+        struct flags_hash hash;
+        flags_hash_init(&hash, 0);
+        flags_cbor_number(&hash, CASES[i].number);
+        assert_int_equal(hash.len, CASES[i].len);
+        assert_int_equal(flags_hash_end(&hash),
+                         flags_hash_of((struct slice){CASES[i].bytes, CASES[i].len}, 0));
+    }
+    static const size_t LENGTHS[] = {0, 23, 24, 255, 256};
+    static char text[256];
+    for (size_t i = 0; i < ARRAY_LEN(LENGTHS); i++) {
+        struct flags_hash hash;
+        flags_hash_init(&hash, 0);
+        flags_cbor_string(&hash, (struct slice){text, LENGTHS[i]});
+        size_t head = LENGTHS[i] < 24 ? 1 : LENGTHS[i] < 256 ? 2 : 3;
+        assert_int_equal(hash.len, head + LENGTHS[i]);
+    }
 }
 
 static uint32_t place(uint32_t i)
@@ -136,10 +193,8 @@ static void test_monotone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hash),
-        cmocka_unit_test(test_scale),
-        cmocka_unit_test(test_fair),
-        cmocka_unit_test(test_monotone),
+        cmocka_unit_test(test_hash), cmocka_unit_test(test_scale),    cmocka_unit_test(test_cbor),
+        cmocka_unit_test(test_fair), cmocka_unit_test(test_monotone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

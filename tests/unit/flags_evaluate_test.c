@@ -113,6 +113,27 @@ static void test_steps_bounded(void **state)
     assert_true(slice_equal(r.error_text, SLICE("the rule took too many steps")));
 }
 
+// A context of thousands of members, looked into again and again: the search counts as work.
+static void test_huge_context(void **state)
+{
+    (void)state;
+    static char storage[1 << 16];
+    static char condition[1 << 16];
+    struct text context = text_over(storage, sizeof storage);
+    struct text all = text_over(condition, sizeof condition);
+    text_addf(&context, "{\"m0\":0");
+    for (int i = 1; i < 4000; i++)
+        text_addf(&context, ",\"m%d\":%d", i, i);
+    text_addf(&context, "}");
+    text_addf(&all, "{\"if\":[{\"and\":[1");
+    for (int i = 0; i < 1000; i++)
+        text_addf(&all, ",{\"var\":\"m3999\"}");
+    text_addf(&all, "]},\"on\"]}");
+    assert_false(context.cut || all.cut);
+    assert_condition("{\"==\":[{\"var\":\"m3999\"},3999]}", storage, true);
+    assert_error(rule(condition, storage), "GENERAL");
+}
+
 static void test_scratch_bounded(void **state)
 {
     (void)state;
@@ -372,13 +393,21 @@ static void test_context(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_types),         cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_steps_bounded), cmocka_unit_test(test_scratch_bounded),
-        cmocka_unit_test(test_depth_bounded), cmocka_unit_test(test_comparison),
-        cmocka_unit_test(test_text),          cmocka_unit_test(test_versions),
-        cmocka_unit_test(test_map_order),     cmocka_unit_test(test_schedule_and_targets),
-        cmocka_unit_test(test_kill),          cmocka_unit_test(test_prerequisites),
-        cmocka_unit_test(test_explain),       cmocka_unit_test(test_context),
+        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_steps_bounded),
+        cmocka_unit_test(test_huge_context),
+        cmocka_unit_test(test_scratch_bounded),
+        cmocka_unit_test(test_depth_bounded),
+        cmocka_unit_test(test_comparison),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_map_order),
+        cmocka_unit_test(test_schedule_and_targets),
+        cmocka_unit_test(test_kill),
+        cmocka_unit_test(test_prerequisites),
+        cmocka_unit_test(test_explain),
+        cmocka_unit_test(test_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
