@@ -16,6 +16,7 @@ enum {
     SWITCH_US = 2 * WORLD_SLICE_US,
     // A request routed before a switch reaches its origin at the latest after its attempts' timeouts.
     STRAGGLE_US = 8000000,
+    STRAGGLE_CLEAN_US = 200000,
 };
 
 // ---- what origins see ----
@@ -51,7 +52,8 @@ static uint32_t service_of(const struct world *world, struct slice path)
     return 0;
 }
 
-// A session that came to the canary stays there as long as its weight does not fall.
+// A session that came to the canary stays there as long as its weight does not fall, and while the weight
+// stands none comes.
 static void observe_session(struct world *world, const struct http1_request *request, uint32_t bit)
 {
     const struct http_field *cookie = http_fields_find_name(&request->fields, SLICE("cookie"));
@@ -66,7 +68,15 @@ static void observe_session(struct world *world, const struct http1_request *req
     bool canary = bit == 1u << PLAN_CANARY;
     if (canary && *seen_us == 0 && service->weight != 0)
         *seen_us = now_us;
-    if (!canary && *seen_us != 0 && now_us - *seen_us > STRAGGLE_US)
+    uint64_t straggle_us = plan_is_clean(&world->plan) ? STRAGGLE_CLEAN_US : STRAGGLE_US;
+    uint64_t *stable_under_us = &service->stable_under_us[session % PLAN_SESSIONS];
+    bool settled = now_us - service->weight_since_us > straggle_us;
+    if (canary && settled && service->weight != 0 && *stable_under_us == service->weight_since_us + 1)
+        world_fail(world, "session %u moved to the canary while the weight stood at %u", session,
+                   service->weight);
+    if (!canary && settled && service->weight != 0)
+        *stable_under_us = service->weight_since_us + 1;
+    if (!canary && *seen_us != 0 && now_us - *seen_us > straggle_us)
         world_fail(world, "session %u came to the canary %.1f s ago, and back to the old version", session,
                    (double)(now_us - *seen_us) / 1e6);
 }

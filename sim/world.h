@@ -94,8 +94,10 @@ struct world_service {
     uint32_t weight; // in force
     uint64_t weight_since_us;
     uint64_t requests[2]; // of stable and canary when last looked at
-    uint64_t
-        canary_seen_us[PLAN_SESSIONS]; // when the session first came to the canary under this growth; 0: not
+    // Per session: when it first came to the canary under this growth (0: it did not), and the beginning of
+    // the weight under which it was seen at the old version.
+    uint64_t canary_seen_us[PLAN_SESSIONS];
+    uint64_t stable_under_us[PLAN_SESSIONS];
 };
 
 struct world_sighting {
