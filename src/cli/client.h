@@ -20,6 +20,7 @@ const char *cli_client_admin(const struct cli_client *client);
 // UNREACHABLE, TIMEOUT, INVALID (no JSON came).
 MUST_USE enum status cli_client_get(struct cli_client *client, const char *path, unsigned *http,
                                     json_t **answer);
+// body is at most a kilobyte of JSON; STATUS_FULL beyond it.
 MUST_USE enum status cli_client_post(struct cli_client *client, const char *path, json_t *body,
                                      unsigned *http, json_t **answer);
 // The address a call names, by its option, environment or default.

@@ -2,10 +2,13 @@
 // Start and end of the daemon. Every way it can fail ends in one sentence that says what to do.
 #include "cli/daemon.h"
 
+#include <errno.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/heap.h"
 #include "base/siphash.h"
@@ -53,6 +56,34 @@ static void say_listen(const struct config *config, enum status status, FILE *er
     for (uint32_t i = 0; i < config->listen_count; i++)
         fprintf(err, "%s %s", i > 0 ? "," : "", config->listen[i].text);
     fprintf(err, ": %s\n", advice(status));
+}
+
+// The workers' listeners share their port among themselves, and the kernel would share it with another daemon
+// of the same user just as silently. Binding once without sharing tells whether somebody is there.
+static enum status address_free(const struct io_addr *addr)
+{
+    if (addr->any.sa_family != AF_INET && addr->any.sa_family != AF_INET6)
+        return STATUS_OK;
+    int handle = socket(addr->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (handle < 0)
+        return status_of_errno(errno);
+    const int on = 1;
+    if (addr->any.sa_family == AF_INET6)
+        (void)!setsockopt(handle, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    (void)!setsockopt(handle, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    enum status status = bind(handle, &addr->any, addr->len) == 0 ? STATUS_OK : status_of_errno(errno);
+    close(handle);
+    return status;
+}
+
+static enum status addresses_free(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->listen_count; i++) {
+        enum status status = address_free(&config->listen[i].addr);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
 }
 
 static uint64_t seed_now(const struct io_loop *loop)
@@ -126,7 +157,9 @@ static int open_doors(const struct cli_daemon_options *options, struct cli_daemo
                 advice(status));
         return CLI_EXIT_START;
     }
-    status = proxy_start(daemon->proxy);
+    status = addresses_free(config);
+    if (status == STATUS_OK)
+        status = proxy_start(daemon->proxy);
     if (status != STATUS_OK) {
         say_listen(config, status, options->err);
         return CLI_EXIT_START;

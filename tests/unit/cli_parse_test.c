@@ -24,8 +24,9 @@ static int cut(const char *line, char words[512], char *argv[32])
 {
     int argc = 0;
     snprintf(words, 512, "%s", line);
-    for (char *word = strtok(words, " "); word != NULL; word = strtok(NULL, " "))
-        argv[argc++] = word;
+    for (char *word = words; word != NULL && *word != '\0';) {
+        argv[argc++] = strsep(&word, " ");
+    }
     return argc;
 }
 

@@ -124,7 +124,7 @@ static void hand_append(struct hand *hand, enum journal_kind kind, const struct 
 {
     struct journal_problem problem;
     struct journal_entry entry = {.time_ms = 1000, .kind = kind, .run = 1};
-    strcpy(entry.subject, "ship");
+    snprintf(entry.subject, sizeof entry.subject, "%s", "ship");
     entry.payload = (struct slice){(const char *)writer->data, writer->len};
     assert_int_equal(journal_begin(hand->journal, JOURNAL_SYNC_NORMAL, &problem), STATUS_OK);
     assert_int_equal(journal_append(hand->journal, &entry, NULL, &problem), STATUS_OK);
@@ -156,14 +156,14 @@ static void hand_write(const char *path, bool lie)
     struct rollout_spec spec;
     rollout_spec_init(&spec);
     rollout_spec_default_stages(&spec);
-    strcpy(spec.name, "ship");
-    strcpy(spec.service, "shop");
-    strcpy(spec.from, "v1");
-    strcpy(spec.to, "v2");
+    snprintf(spec.name, sizeof spec.name, "%s", "ship");
+    snprintf(spec.service, sizeof spec.service, "%s", "shop");
+    snprintf(spec.from, sizeof spec.from, "%s", "v1");
+    snprintf(spec.to, sizeof spec.to, "%s", "v2");
     struct rollout_input input = {.kind = ROLLOUT_INPUT_SPEC, .time_ms = 1000, .spec = &spec};
     hand_step(&hand, &input, false);
     input = (struct rollout_input){.kind = ROLLOUT_INPUT_COMMAND, .time_ms = 1001};
-    strcpy(input.command.who, "ann");
+    snprintf(input.command.who, sizeof input.command.who, "%s", "ann");
     hand_step(&hand, &input, false);
     input = (struct rollout_input){.kind = ROLLOUT_INPUT_EDGES, .time_ms = 2000};
     input.edges = (struct rollout_edges){10000, {100, 200, 300, 400}};
