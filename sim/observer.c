@@ -17,6 +17,7 @@ enum {
     // A request routed before a switch reaches its origin at the latest after its attempts' timeouts.
     STRAGGLE_US = 8000000,
     STRAGGLE_CLEAN_US = 200000,
+    PASS_SPANS = 4096,
 };
 
 // ---- what origins see ----
@@ -381,12 +382,41 @@ void world_check_closed(struct world *world)
 
 // ---- the journal as a whole ----
 
+// One span as the journal tells it. Of a later tick the table is never older, so few share a place.
+struct pass_span {
+    uint64_t tick, table;
+    struct rollout_counts arms[ROLLOUT_ARMS];
+    bool whole; // its beginning was told
+};
+
 struct journal_pass {
     uint32_t run, weight, stage;
     enum rollout_state state;
     double wanted, variance; // of the canary's share, over all spans
     uint64_t routed, canary;
+    struct pass_span spans[PASS_SPANS];
 };
+
+// No request of a span is completed twice, or in a span other than its own.
+static void pass_span(struct world *world, const struct journal_entry *entry,
+                      const struct rollout_span_delta *delta, struct journal_pass *pass)
+{
+    struct pass_span *span = &pass->spans[(delta->tick * 7 + delta->table) % PASS_SPANS];
+    if (span->tick != delta->tick || span->table != delta->table) {
+        *span = (struct pass_span){.tick = delta->tick, .table = delta->table};
+        for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
+            span->whole |= delta->arms[arm].routed > 0;
+    }
+    for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
+        struct rollout_counts *sum = &span->arms[arm];
+        sum->routed += delta->arms[arm].routed;
+        sum->completed += delta->arms[arm].completed;
+        sum->good += delta->arms[arm].good;
+        if (span->whole && (sum->completed > sum->routed || sum->good > sum->completed))
+            world_fail(world, "input %" PRIu64 ": of %u requests of a span %u are completed, %u good",
+                       entry->seq, sum->routed, sum->completed, sum->good);
+    }
+}
 
 static void pass_decision(struct world *world, const struct journal_entry *entry, struct journal_pass *pass)
 {
@@ -421,6 +451,7 @@ static void pass_input(struct world *world, const struct journal_entry *entry, s
     }
     for (uint32_t i = 0; input.kind == ROLLOUT_INPUT_TICK && i < input.tick.span_count; i++) {
         const struct rollout_span_delta *span = &input.tick.spans[i];
+        pass_span(world, entry, span, pass);
         uint64_t routed = 0;
         for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
             routed += span->arms[arm].routed;
@@ -445,6 +476,9 @@ static void pass_journal(struct world *world, struct journal *journal,
         const struct siphash_key key = {*hash, (uint64_t)entry.time_ms};
         *hash = siphash(key, entry.payload.data, entry.payload.len) + entry.seq + (uint64_t)entry.kind;
         struct journal_pass *pass = &passes[service_of_rollout(entry.subject)];
+        if (entry.kind == JOURNAL_PROCESS) // ticks and tables begin anew
+            for (int i = 0; i < PLAN_SERVICES_MAX; i++)
+                memset(passes[i].spans, 0, sizeof passes[i].spans);
         if (entry.kind == JOURNAL_DECISION)
             pass_decision(world, &entry, pass);
         else if (entry.kind == JOURNAL_INPUT)
@@ -507,7 +541,8 @@ void world_check_journal(struct world *world)
         world_fail(world, "the journal does not open for reading: %s", problem.text);
         return;
     }
-    struct journal_pass passes[PLAN_SERVICES_MAX] = {{.state = ROLLOUT_PENDING}};
+    static struct journal_pass passes[PLAN_SERVICES_MAX];
+    memset(passes, 0, sizeof passes);
     pass_journal(world, journal, passes);
     for (uint32_t i = 0; i < world->plan.services; i++) {
         check_split(world, &passes[i]);
