@@ -113,6 +113,12 @@ static void give_up_start(struct world *world, struct config *config)
     world_count_up(world, WORLD_STARTS_REFUSED, 1);
     journal_close(daemon->journal);
     daemon->journal = NULL;
+    if (fault_vfs_counts_get().off) { // the power went while it started
+        world_count_up(world, WORLD_CRASHES_IN_START, 1);
+        CHECK(fault_vfs_crash(daemon->crash.keep, world->plan.seed * 1000 + daemon->starts) == STATUS_OK);
+        daemon->crash_us = 0;
+        world_disk_apply(world, 0);
+    }
     config_destroy(config);
     proxy_stop(daemon->proxy);
     proxy_destroy(daemon->proxy);

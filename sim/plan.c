@@ -200,6 +200,17 @@ static void draw_in_command(struct plan *plan, struct rng *rng)
     }
 }
 
+static void draw_first_start(struct plan *plan, struct rng *rng)
+{
+    if (!chance(rng, 20) || plan->calm)
+        return;
+    plan->daemon_ends = true;
+    plan->first_start = (struct plan_event){.kind = PLAN_DAEMON_CRASH,
+                                            .count = between(rng, 1, 60),
+                                            .down_us = between(rng, 1, SECOND_US),
+                                            .keep = (enum fault_vfs_keep)rng_below(rng, 3)};
+}
+
 static void draw_clock(struct plan *plan, struct rng *rng)
 {
     plan->clock_steps = chance(rng, 15);
@@ -249,6 +260,7 @@ void plan_draw(uint64_t seed, struct plan *plan)
     draw_origins(plan, &streams.origins);
     draw_disk(plan, &streams.disk);
     draw_in_command(plan, &streams.disk);
+    draw_first_start(plan, &streams.disk);
     draw_clock(plan, &streams.clock);
     draw_commands(plan, &streams.commands);
     plan->network.seed = rng_splitmix(&state);
@@ -409,6 +421,8 @@ void plan_print(const struct plan *plan, FILE *out)
             plan->network.stall_ppm, plan->network.stall_us_max, plan->network.reset_ppm,
             plan->network.refuse_ppm, plan->network.fragment_ppm,
             plan->network_faults ? "" : " (stall, reset and refuse off)");
+    if (plan->first_start.count > 0)
+        event_print(&plan->first_start, out);
     for (uint32_t i = 0; i < plan->event_count; i++)
         event_print(&plan->events[i], out);
 }

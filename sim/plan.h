@@ -88,6 +88,7 @@ struct plan {
     struct io_sim_config network; // with the faults of the first phase
     bool network_faults;
     bool daemon_ends, origin_faults, disk_faults, clock_steps, commands;
+    struct plan_event first_start; // count > 0: the power goes before that operation of the first start
     uint32_t event_count;
     struct plan_event events[PLAN_EVENTS_MAX]; // by time
 };

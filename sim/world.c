@@ -20,6 +20,7 @@ const char *world_count_name(enum world_count count)
         [WORLD_DAEMON_CRASHES] = "daemon crashes",
         [WORLD_SILENT_CRASHES] = "silent crashes",
         [WORLD_CRASHES_IN_JOURNAL] = "crashes within a journal write",
+        [WORLD_CRASHES_IN_START] = "crashes while starting",
         [WORLD_POWER_LOSSES] = "power losses",
         [WORLD_OWED_AT_RESTART] = "decisions owed at restart",
         [WORLD_STARTS_REFUSED] = "starts refused by the disk",
@@ -144,6 +145,11 @@ void world_create(struct world *world, uint64_t seed, struct world_result *resul
     CHECK(io_sim_loop_create(world->sim, &world->load_loop) == STATUS_OK);
     for (int i = 0; i < PLAN_ORIGINS; i++)
         world_origin_start(world, (enum plan_origin)i);
+    if (world->plan.first_start.count > 0) {
+        world->daemon.crash = world->plan.first_start;
+        world->daemon.crash_us = CRASH_LATEST_US;
+        world_disk_apply(world, world->plan.first_start.count);
+    }
     world_daemon_start(world);
 }
 

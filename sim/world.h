@@ -22,6 +22,7 @@ enum world_count {
     WORLD_DAEMON_CRASHES,
     WORLD_SILENT_CRASHES,
     WORLD_CRASHES_IN_JOURNAL, // of the crashes, in the middle of a write to the journal
+    WORLD_CRASHES_IN_START,   // the same while the daemon started
     WORLD_POWER_LOSSES,
     WORLD_OWED_AT_RESTART, // decisions that the journal did not hold when the daemon came back
     WORLD_STARTS_REFUSED,  // the daemon could not start: the disk
