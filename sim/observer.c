@@ -255,9 +255,9 @@ void world_replay(struct world *world, struct journal *journal, struct world_exp
     CHECK(replay != NULL);
     struct journal_problem problem;
     enum status status = control_replay_run(journal, replay, &problem);
-    if (status != STATUS_OK)
+    if (status != STATUS_OK && !fault_vfs_counts_get().off) // without power the start fails soon
         world_fail(world, "the journal does not replay (%s): %s", status_name(status), problem.text);
-    else if (replay->differs)
+    else if (status == STATUS_OK && replay->differs)
         world_fail(world, "entry %" PRIu64 " derives differently: %s; %s", replay->difference_seq,
                    replay->recorded, replay->derived);
     if (world->daemon.acted_seq > journal_count(journal))
