@@ -214,7 +214,9 @@ static void draw(const struct cli_call *call, struct cli_screen *screen, const s
 {
     struct cli_style style = cli_style_of(call->out);
     struct text text = text_over(frame, CLI_VIEW_FRAME_BYTES);
-    style.rows = style.rows > 2 ? style.rows - 1 : style.rows;
+    // The last two lines are for the hint.
+    if (screen != NULL)
+        style.rows = style.rows > 3 ? style.rows - 2 : 1;
     cli_view_draw(view, cli_now_ms(), &style, &text);
     if (screen == NULL) {
         fputs(frame, call->out);

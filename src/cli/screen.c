@@ -62,7 +62,7 @@ void cli_screen_close(struct cli_screen *screen)
         return;
     fputs("\033[?25h\033[?1049l", screen->out);
     if (screen->last != NULL)
-        fputs(screen->last, screen->out);
+        fprintf(screen->out, "%s\n", screen->last);
     fflush(screen->out);
     tcsetattr(STDIN_FILENO, TCSANOW, &screen->before);
     sigaction(SIGINT, &screen->before_int, NULL);
