@@ -152,6 +152,10 @@ static bool read_who(const struct api_request *request, char who[ROLLOUT_WHO_BYT
     if (given != NULL && *given != '\0')
         copy_word(who, ROLLOUT_WHO_BYTES, slice_of(given));
     json_decref(body);
+    // It comes back in verdicts, on terminals too: nobody may move a cursor or begin a line by his name.
+    for (char *at = who; *at != '\0'; at++)
+        if ((unsigned char)*at < 0x20 || *at == 0x7f)
+            *at = '?';
     return ok;
 }
 

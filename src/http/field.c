@@ -184,6 +184,10 @@ static bool reg_name_valid(struct slice text)
 
 bool http_host_read(struct slice text, struct slice *host, uint16_t *port)
 {
+#ifndef BUG_HOST_WITHOUT_END
+    if (text.len > HTTP_HOST_BYTES_MAX)
+        return false;
+#endif
     size_t colon = host_port_colon(text);
     unsigned number = 0;
     for (size_t i = colon + 1; i < text.len; i++) {

@@ -101,8 +101,13 @@ MUST_USE enum status http_fields_add(struct http_fields *fields, struct slice na
 // RFC 9110 5.6.2 token, and 5.5 field value (visible, obs-text, SP, HTAB inside). Both refuse CR, LF, NUL.
 bool http_token_valid(struct slice text);
 bool http_value_valid(struct slice text);
-// host [":" port], RFC 3986 3.2.2: reg-name, IPv4 or bracketed IPv6; no user info, port 0..65535. Empty is
-// not valid.
+enum {
+    HTTP_HOST_BYTES_MAX = 512,    // a name has 253 at most; it is written up to three times in one head
+    HTTP_UPGRADE_BYTES_MAX = 256, // a longer list of protocols is no upgrade
+};
+
+// host [":" port], RFC 3986 3.2.2: reg-name, IPv4 or bracketed IPv6; no user info, port 0..65535. Empty and
+// longer than HTTP_HOST_BYTES_MAX is not valid.
 bool http_host_valid(struct slice text);
 // The same, and splits it; *host and *port stay untouched when it is not valid. http_host_split wants a valid
 // one: brackets of IPv6 stay in *host. *port is 0 when none is given.

@@ -214,6 +214,8 @@ static bool upgrade_tunnels(struct slice value)
 {
     struct slice protocol;
     bool any = false;
+    if (value.len > HTTP_UPGRADE_BYTES_MAX)
+        return false;
     while (http_list_next(&value, &protocol)) {
         for (size_t i = 0; i < protocol.len; i++)
             if (!http_is(protocol.data[i], HTTP_CLASS_TOKEN) && protocol.data[i] != '/')

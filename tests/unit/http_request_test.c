@@ -10,6 +10,8 @@
 #include <stdio.h>
 
 #include "base/check.h"
+#include "base/text.h"
+#include "http/http1_write.h"
 #include "http/http_private.h"
 
 static struct http1_request request;
@@ -398,14 +400,51 @@ static void test_field_count(void **state)
     assert_int_equal(http1_request_parse(two.data, two.len, &limits, &request, &head_len, &why), STATUS_OK);
 }
 
+// A head at its limits, written anew with all that is added, fits a buffer of 20 KiB: else a long name alone
+// would be answered as if the proxy were out of buffers.
+static void test_largest_head_fits(void **state)
+{
+    (void)state;
+    static char head[HTTP1_HEAD_BYTES_MAX];
+    static const size_t host_lens[] = {HTTP_HOST_BYTES_MAX, HTTP_HOST_BYTES_MAX + 1};
+    for (size_t i = 0; i < ARRAY_LEN(host_lens); i++) {
+        struct text text = text_over(head, sizeof head);
+        text_add(&text, SLICE("GET / HTTP/1.1\r\nHost: "));
+        for (size_t k = 0; k < host_lens[i]; k++)
+            text_add_char(&text, 'a');
+        text_add(&text, SLICE("\r\nConnection: upgrade\r\nUpgrade: "));
+        for (size_t k = 0; k < HTTP_UPGRADE_BYTES_MAX; k++)
+            text_add_char(&text, 'u');
+        while (text.len < sizeof head - 256) {
+            text_add(&text, SLICE("\r\nX-Name: "));
+            for (int k = 0; k < 200; k++)
+                text_add_char(&text, 'x');
+        }
+        text_add(&text, SLICE("\r\n\r\n"));
+        assert_false(text.cut);
+        enum status status = parse(text_slice(&text));
+        if (host_lens[i] > HTTP_HOST_BYTES_MAX) {
+            assert_int_equal(status, STATUS_INVALID);
+            assert_int_equal(why, HTTP1_REJECT_HOST);
+            continue;
+        }
+        assert_int_equal(status, STATUS_OK);
+        assert_int_equal(request.upgrade.len, HTTP_UPGRADE_BYTES_MAX);
+        const struct http1_forward forward = {
+            .via = SLICE("sluice"), .peer_address = SLICE("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255")};
+        assert_true(http1_request_head_bound(&request, &forward) <= 20480);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_splits),   cmocka_unit_test(test_target_forms),
-        cmocka_unit_test(test_framing),  cmocka_unit_test(test_persistence),
-        cmocka_unit_test(test_upgrade),  cmocka_unit_test(test_hop_marks),
-        cmocka_unit_test(test_limits),   cmocka_unit_test(test_field_count),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_splits),      cmocka_unit_test(test_target_forms),
+        cmocka_unit_test(test_framing),     cmocka_unit_test(test_persistence),
+        cmocka_unit_test(test_upgrade),     cmocka_unit_test(test_hop_marks),
+        cmocka_unit_test(test_limits),      cmocka_unit_test(test_largest_head_fits),
+        cmocka_unit_test(test_field_count),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
