@@ -522,7 +522,7 @@ static void rollouts_check(struct config_reader *reader, const struct config_nod
         return;
     const struct config_node *rollouts = config_node_get(root, "rollouts");
     const struct config_entry *entry = rollouts == NULL ? NULL : rollouts->first;
-    for (uint32_t i = 0; i < reader->config->rollout_count; i++, entry = entry->next)
+    for (uint32_t i = 0; i < reader->config->rollout_count && entry != NULL; i++, entry = entry->next)
         rollout_check(reader, entry->value, i);
 }
 

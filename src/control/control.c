@@ -436,7 +436,9 @@ enum status control_reload(struct control *control, struct config *config, struc
         return status;
     struct config *before = control->config;
     control->config = config;
+    control->names_fresh = true;
     status = control_publish(control, fault);
+    control->names_fresh = false;
     if (status != STATUS_OK) {
         control->config = before;
         return status;

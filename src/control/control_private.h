@@ -57,7 +57,9 @@ struct control_version_slot {
 
 struct control_endpoint_slot {
     uint16_t version;
+    bool resolved; // addr is what the name meant when the file was read
     char address[IO_ADDR_TEXT_BYTES];
+    struct io_addr addr;
 };
 
 struct control_service_rate {
@@ -92,6 +94,7 @@ struct control {
     struct control_version_slot *version_slots; // [PROXY_VERSIONS_MAX]
     uint32_t version_slot_count;
     struct control_endpoint_slot *endpoint_slots; // [PROXY_ENDPOINTS_MAX]
+    bool names_fresh;                             // the file is being read: names are asked for again
     uint32_t endpoint_slot_count;
     struct control_service_rate *rates; // [PROXY_SERVICES_MAX]
     // scratch

@@ -159,6 +159,24 @@ enum status control_config_fits(const struct control *control, const struct conf
 
 // ---- plan ----
 
+// What a name means is asked when the file is read, never when a decision takes effect: a rollback must not
+// wait for a name server, nor fail with it.
+static bool name_resolve(struct control *control, struct proxy_endpoint_plan *endpoint)
+{
+    struct control_endpoint_slot *slot = &control->endpoint_slots[endpoint->slot];
+    bool ask = !slot->resolved || control->names_fresh;
+#ifdef BUG_NAMES_AT_EVERY_TABLE
+    ask = true;
+#endif
+    if (ask) {
+        if (io_addr_resolve(slot->address, &slot->addr) != STATUS_OK)
+            return false;
+        slot->resolved = true;
+    }
+    endpoint->addr = slot->addr;
+    return true;
+}
+
 static enum status plan_endpoints(struct control *control, struct table_scratch *scratch,
                                   const struct config_address *addresses, uint32_t count,
                                   struct proxy_version_plan *version, struct control_fault *fault)
@@ -168,14 +186,14 @@ static enum status plan_endpoints(struct control *control, struct table_scratch 
         struct proxy_endpoint_plan *endpoint = &scratch->endpoints[scratch->endpoint_count];
         *endpoint = (struct proxy_endpoint_plan){
             .addr = addresses[i].addr, .connections_max = control->config->limits.endpoint_connections};
-        if (!addresses[i].literal && io_addr_resolve(addresses[i].text, &endpoint->addr) != STATUS_OK)
-            return control_fault_set(fault, STATUS_UNREACHABLE, "the name in \"%s\" cannot be resolved",
-                                     addresses[i].text);
         endpoint->slot = endpoint_slot_give(control, version->slot, addresses[i].text);
         if (endpoint->slot == PROXY_SLOT_NONE)
             return control_fault_set(fault, STATUS_FULL,
                                      "more than %d endpoints since the start; restart to go on",
                                      PROXY_ENDPOINTS_MAX);
+        if (!addresses[i].literal && !name_resolve(control, endpoint))
+            return control_fault_set(fault, STATUS_UNREACHABLE, "the name in \"%s\" cannot be resolved",
+                                     addresses[i].text);
         scratch->endpoint_count++;
     }
     version->endpoints = first;

@@ -55,6 +55,7 @@ static void fill_arm(struct control *control, const struct control_live *live, i
 {
     struct control_arm *arm = &rollout->arms[index];
     const struct rollout_spec *spec = rollout->spec;
+    CHECK(spec != NULL);
     const char *version = index == ROLLOUT_ARM_STABLE   ? spec->from
                           : index == ROLLOUT_ARM_CANARY ? spec->to
                           : spec->control               ? "(control)"

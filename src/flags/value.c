@@ -207,7 +207,7 @@ static size_t small_integer_text(int64_t value, char *out)
 size_t flags_number_text(double number, char out[FLAGS_NUMBER_TEXT_MAX])
 {
     char text[40];
-    char digits[20];
+    char digits[20] = {0};
     size_t len = 0;
     int precision = 0;
     if (isnan(number) || isinf(number))

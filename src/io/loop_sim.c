@@ -504,6 +504,7 @@ static void maybe_fragment(struct io_sim *sim, struct sim_event *event)
 // A connect arrives: the turn is the listener's, if there is one.
 static struct sim_listener *connect_target(const struct sim_event *event)
 {
+    CHECK(event->end != NULL);
     struct io_sim *sim = event->end->sim;
     struct sim_end *client = event->end;
     if (client->closed)

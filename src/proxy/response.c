@@ -89,22 +89,23 @@ static bool sticky_field(const struct exchange *exchange, struct text *storage, 
     return !storage->cut;
 }
 
-static enum status write_head(struct exchange *exchange, struct http1_forward *forward, struct chain *out)
+static enum status write_head(struct exchange *exchange, const struct http1_forward *how, struct chain *out)
 {
     struct worker *worker = worker_of(exchange);
+    struct http1_forward forward = *how;
     char storage[COOKIE_TEXT_BYTES];
     struct text text = text_over(storage, sizeof storage);
     struct http_field cookie;
-    forward->via = worker->table != NULL ? worker->table->via : SLICE("");
+    forward.via = worker->table != NULL ? worker->table->via : SLICE("");
     if (worker->response.status >= 200 && sticky_field(exchange, &text, &cookie)) {
-        forward->add = &cookie;
-        forward->add_count = 1;
+        forward.add = &cookie;
+        forward.add_count = 1;
     }
     struct io_buf *buf = io_buf_get(worker->loop);
     if (buf == NULL)
         return STATUS_FULL;
     struct http1_writer writer = http1_writer_over((char *)buf->data, IO_BUF_BYTES);
-    enum status status = http1_write_response_head(&writer, &worker->response, forward);
+    enum status status = http1_write_response_head(&writer, &worker->response, &forward);
     if (status != STATUS_OK) {
         io_buf_put(buf);
         return STATUS_INVALID; // it does not fit: its fields are at the limit

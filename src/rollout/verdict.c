@@ -49,7 +49,7 @@ static void add_percent(struct text *text, double share)
 
 static void add_weight(struct text *text, uint32_t weight)
 {
-    text_addf(text, "%g %%", (double)weight / (ROLLOUT_WEIGHT_FULL / 100));
+    text_addf(text, "%g %%", (double)weight * 100.0 / ROLLOUT_WEIGHT_FULL);
 }
 
 static void add_rate(struct text *text, const char *arm, uint64_t events, uint64_t total)

@@ -49,13 +49,13 @@ static inline uint32_t stats_histogram_shift(uint32_t index)
 static inline uint64_t stats_histogram_low(uint32_t index)
 {
     uint32_t shift = stats_histogram_shift(index);
-    return (uint64_t)(index - (shift << STATS_HISTOGRAM_SUB_BITS)) << shift;
+    return (uint64_t)(index - (shift << STATS_HISTOGRAM_SUB_BITS)) << (shift & 63);
 }
 
 // Largest value of a bucket (inclusive): its upper edge.
 static inline uint64_t stats_histogram_high(uint32_t index)
 {
-    return stats_histogram_low(index) + ((UINT64_C(1) << stats_histogram_shift(index)) - 1);
+    return stats_histogram_low(index) + ((UINT64_C(1) << (stats_histogram_shift(index) & 63)) - 1);
 }
 
 // The bucket's mid-point: the value whose relative error is equal at both ends, at most 1/257 (0.389 %) for
