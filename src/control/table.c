@@ -164,11 +164,7 @@ enum status control_config_fits(const struct control *control, const struct conf
 static bool name_resolve(struct control *control, struct proxy_endpoint_plan *endpoint)
 {
     struct control_endpoint_slot *slot = &control->endpoint_slots[endpoint->slot];
-    bool ask = !slot->resolved || control->names_fresh;
-#ifdef BUG_NAMES_AT_EVERY_TABLE
-    ask = true;
-#endif
-    if (ask) {
+    if (!slot->resolved || control->names_fresh) {
         if (io_addr_resolve(slot->address, &slot->addr) != STATUS_OK)
             return false;
         slot->resolved = true;
