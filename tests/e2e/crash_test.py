@@ -54,7 +54,9 @@ def crash(args, folder, stack):
         body = sluice.rollout("shop-v2")
         assert abs(weight_in_table(sluice) - body["weight"]["wanted"]) < 1e-9, f"table and state differ: {weight_in_table(sluice)} and {body}"
         resumed[body["state"]] = resumed.get(body["state"], 0) + 1
-        if body["state"] in ("Pending", "Completed", "RolledBack"):
+        if body["state"] == "Completed":
+            sluice.command("shop-v2", "undo")
+        elif body["state"] in ("Pending", "RolledBack"):
             sluice.command("shop-v2", "start")
         time.sleep(rng.uniform(0.05, 1.5))
         before = sluice.rollout("shop-v2")
