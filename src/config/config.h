@@ -73,7 +73,7 @@ void config_errors_write(const struct config_errors *errors, struct text *text);
 
 enum config_log_level { CONFIG_LOG_ERROR, CONFIG_LOG_WARN, CONFIG_LOG_INFO, CONFIG_LOG_DEBUG };
 enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
-enum config_log_requests { CONFIG_LOG_REQUESTS_NONE, CONFIG_LOG_REQUESTS_ERRORS, CONFIG_LOG_REQUESTS_ALL };
+enum config_log_requests { CONFIG_LOG_REQUESTS_NONE, CONFIG_LOG_REQUESTS_ERRORS };
 
 struct config_log {
     enum config_log_level level;

@@ -597,10 +597,8 @@ static const struct config_choice level_choices[] = {{"error", CONFIG_LOG_ERROR}
                                                      {NULL, 0}};
 static const struct config_choice format_choices[] = {
     {"text", CONFIG_LOG_TEXT}, {"json", CONFIG_LOG_JSON}, {NULL, 0}};
-static const struct config_choice requests_choices[] = {{"none", CONFIG_LOG_REQUESTS_NONE},
-                                                        {"errors", CONFIG_LOG_REQUESTS_ERRORS},
-                                                        {"all", CONFIG_LOG_REQUESTS_ALL},
-                                                        {NULL, 0}};
+static const struct config_choice requests_choices[] = {
+    {"none", CONFIG_LOG_REQUESTS_NONE}, {"errors", CONFIG_LOG_REQUESTS_ERRORS}, {NULL, 0}};
 static const struct config_word log_words[] = {
     {.word = "level",
      .kind = CONFIG_KIND_CHOICE,

@@ -69,8 +69,9 @@ static bool worker_is_empty(const struct worker *worker)
 static void *worker_main(void *context)
 {
     struct worker *worker = context;
-    while (!worker_is_empty(worker))
-        if (io_loop_turn(worker->loop, UINT64_MAX) != STATUS_OK)
+    // The first turn does not wait: it takes up the table that was published before the start.
+    for (uint64_t wait_us = 0; !worker_is_empty(worker); wait_us = UINT64_MAX)
+        if (io_loop_turn(worker->loop, wait_us) != STATUS_OK)
             break;
     return NULL;
 }

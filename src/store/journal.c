@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "base/text.h"
 #include "base/wire.h"
 
 // Fixed and public: the chain finds accidents and clumsy edits. It is no signature.
@@ -362,6 +363,41 @@ static enum status check_ends(struct journal *journal, struct journal_problem *p
     return status;
 }
 
+// A journal that lies where we may not write, and whose log is folded in, is read as it stands: SQLite would
+// want to make its shared-memory file beside it.
+static bool reads_as_it_stands(const struct journal *journal)
+{
+    char log[PATH_MAX + 8];
+    char folder[PATH_MAX];
+    struct stat info;
+    snprintf(log, sizeof log, "%s-wal", journal->path);
+    snprintf(folder, sizeof folder, "%s", journal->path);
+    char *slash = strrchr(folder, '/');
+    if (slash == NULL)
+        snprintf(folder, sizeof folder, ".");
+    else
+        slash[slash == folder ? 1 : 0] = '\0';
+    bool writable = access(journal->path, W_OK) == 0 && access(folder, W_OK) == 0;
+    return !writable && (stat(log, &info) != 0 || info.st_size == 0);
+}
+
+static enum status open_for_reading(struct journal *journal, struct journal_problem *problem)
+{
+    if (!reads_as_it_stands(journal))
+        return open_database(journal, journal->path, SQLITE_OPEN_READONLY, problem);
+    char uri[3 * PATH_MAX + 32];
+    struct text text = text_over(uri, sizeof uri);
+    text_add(&text, SLICE("file:"));
+    for (const char *c = journal->path; *c != '\0'; c++) {
+        bool plain =
+            *c != '%' && *c != '?' && *c != '#' && (unsigned char)*c > 0x20 && (unsigned char)*c < 0x7f;
+        text_addf(&text, plain ? "%c" : "%%%02X", (unsigned char)*c);
+    }
+    text_add(&text, SLICE("?immutable=1"));
+    CHECK(!text.cut);
+    return open_database(journal, uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, problem);
+}
+
 static enum status open_steps(struct journal *journal, struct journal_problem *problem)
 {
     bool fresh;
@@ -371,9 +407,9 @@ static enum status open_steps(struct journal *journal, struct journal_problem *p
     if (status == STATUS_OK && fresh)
         status = create_file(journal, problem);
     if (status == STATUS_OK)
-        status = open_database(journal, journal->path,
-                               journal->mode == JOURNAL_WRITE ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY,
-                               problem);
+        status = journal->mode == JOURNAL_WRITE
+                     ? open_database(journal, journal->path, SQLITE_OPEN_READWRITE, problem)
+                     : open_for_reading(journal, problem);
     if (status == STATUS_OK)
         status = check_identity(journal, problem);
     if (status == STATUS_OK)
