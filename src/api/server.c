@@ -351,25 +351,6 @@ static void consume(struct connection *c)
 
 // ---- the stream's events ----
 
-static bool hold(struct connection *c, struct io_buf *buf)
-{
-    if (c->held == NULL) {
-        c->held = buf;
-        return true;
-    }
-    struct io_buf *held = c->held;
-    memmove(held->data, held->data + held->start, io_buf_len(held));
-    held->end = io_buf_len(held);
-    held->start = 0;
-    bool fits = io_buf_len(buf) <= io_buf_room(held);
-    if (fits) {
-        memcpy(held->data + held->end, buf->data + buf->start, io_buf_len(buf));
-        held->end += io_buf_len(buf);
-    }
-    io_buf_put(buf);
-    return fits;
-}
-
 static void on_data(struct io_stream *stream, struct io_buf *buf)
 {
     struct connection *c = CONTAINER_OF(stream, struct connection, stream);
@@ -379,7 +360,7 @@ static void on_data(struct io_stream *stream, struct io_buf *buf)
     }
     if (c->held == NULL && !c->in_body)
         set_timer(c, API_REQUEST_MS_MAX);
-    if (!hold(c, buf)) {
+    if (io_buf_join(&c->held, buf) != STATUS_OK) {
         refuse(c, 431, "the head is too large\n");
         return;
     }

@@ -61,6 +61,27 @@ void io_buf_put(struct io_buf *buf)
     loop->stats.bufs_in_use--;
 }
 
+enum status io_buf_join(struct io_buf **held, struct io_buf *buf)
+{
+    struct io_buf *into = *held;
+    if (into == NULL) {
+        *held = buf;
+        return STATUS_OK;
+    }
+    uint32_t have = io_buf_len(into);
+    memmove(into->data, into->data + into->start, have);
+    into->start = 0;
+    into->end = have;
+    uint32_t more = io_buf_len(buf);
+    bool fits = more <= io_buf_room(into);
+    if (fits) {
+        memcpy(into->data + have, buf->data + buf->start, more);
+        into->end += more;
+    }
+    io_buf_put(buf);
+    return fits ? STATUS_OK : STATUS_FULL;
+}
+
 // ---- work lists ----
 
 static struct io_stream *first_stream(struct list *head)

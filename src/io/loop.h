@@ -65,6 +65,10 @@ MUST_USE struct io_buf *io_buf_get(struct io_loop *loop);
 // Takes the buffer back. NULL is allowed.
 void io_buf_put(struct io_buf *buf);
 
+// Puts buf's bytes behind those of *held (NULL: buf becomes it) and takes buf. STATUS_FULL when they do not
+// fit one buffer: *held stays as it was, buf is put back.
+MUST_USE enum status io_buf_join(struct io_buf **held, struct io_buf *buf);
+
 static inline uint32_t io_buf_len(const struct io_buf *buf)
 {
     return buf->end - buf->start;

@@ -313,30 +313,6 @@ static void read_answer(struct connection *c)
     answer_complete(c);
 }
 
-// Puts new bytes behind the held ones; false when a head grows past a buffer.
-static bool hold(struct connection *c, struct io_buf *buf)
-{
-    if (c->held != NULL && io_buf_len(c->held) == 0) {
-        io_buf_put(c->held);
-        c->held = NULL;
-    }
-    if (c->held == NULL) {
-        c->held = buf;
-        return true;
-    }
-    struct io_buf *held = c->held;
-    memmove(held->data, held->data + held->start, io_buf_len(held));
-    held->end = io_buf_len(held);
-    held->start = 0;
-    bool fits = io_buf_len(buf) <= io_buf_room(held);
-    if (fits) {
-        memcpy(held->data + held->end, buf->data + buf->start, io_buf_len(buf));
-        held->end += io_buf_len(buf);
-    }
-    io_buf_put(buf);
-    return fits;
-}
-
 static void on_data(struct io_stream *stream, struct io_buf *buf)
 {
     struct connection *c = CONTAINER_OF(stream, struct connection, stream);
@@ -351,7 +327,11 @@ static void on_data(struct io_stream *stream, struct io_buf *buf)
         return;
     }
     c->any_byte = true;
-    if (!hold(c, buf)) {
+    if (c->held != NULL && io_buf_len(c->held) == 0) {
+        io_buf_put(c->held);
+        c->held = NULL;
+    }
+    if (io_buf_join(&c->held, buf) != STATUS_OK) { // a head larger than a buffer
         fail_order(c, LOAD_FAILED_FRAMING);
         return;
     }

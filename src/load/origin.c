@@ -246,22 +246,10 @@ static void on_data(struct io_stream *stream, struct io_buf *buf)
         io_buf_put(buf);
         return;
     }
-    if (c->held == NULL) {
-        c->held = buf;
-    } else {
-        struct io_buf *held = c->held;
-        memmove(held->data, held->data + held->start, io_buf_len(held));
-        held->end = io_buf_len(held);
-        held->start = 0;
-        if (io_buf_len(buf) > io_buf_room(held)) {
-            io_buf_put(buf);
-            c->origin->counts.malformed++;
-            close_connection(c);
-            return;
-        }
-        memcpy(held->data + held->end, buf->data + buf->start, io_buf_len(buf));
-        held->end += io_buf_len(buf);
-        io_buf_put(buf);
+    if (io_buf_join(&c->held, buf) != STATUS_OK) {
+        c->origin->counts.malformed++;
+        close_connection(c);
+        return;
     }
     consume(c);
 }
