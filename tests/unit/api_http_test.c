@@ -197,8 +197,9 @@ static void test_hostile_bytes(void **state)
         "garbage\r\n\r\n",
         "GET / HTTP/1.1\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-        "POST /v1/rollouts/ship/start HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: "
-        "chunked\r\n\r\n",
+        ("POST /v1/rollouts/ship/start HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+         "5\r\nTransfer-Encoding: "
+         "chunked\r\n\r\n"),
     };
     server_up(&server);
     for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
