@@ -331,7 +331,7 @@ static void stream_prepare_send(struct uring *uring, struct io_stream *stream)
     entry_tag(entry, stream, OPERATION_SEND);
 }
 
-// A send that does not block is done at once: measured cheaper than an entry and its completion, and the
+// A send that does not block is done at once: no dearer than an entry and its completion here, and the
 // buffer is free again while it is hot. Only what the socket refuses, an error too, goes through the ring.
 static void uring_send_now(struct io_stream *stream)
 {
