@@ -328,6 +328,17 @@ static void add_check_line(const struct rollout *rollout, struct text *text, enu
     add_comparison(rollout, text, &rates);
 }
 
+// The check that stands for the gate in the verdict's fields, with its rates in this stage.
+static void set_gate(const struct rollout *rollout, enum rollout_check_kind check,
+                     struct rollout_verdict *verdict)
+{
+    struct kernel_rates rates = rates_of(rollout, &rollout->in_stage, kernel_shown(check), false);
+    set_rates(verdict, &rates);
+    set_check(verdict, check == CHECK_ERRORS ? "errors" : check == CHECK_LATENCY ? "latency" : "throughput");
+    verdict->log_e = rollout->judgement.log_good[check];
+    verdict->log_e_needed = judge_good_needed(rollout, check);
+}
+
 void verdict_promoted(const struct rollout *rollout, uint32_t stage, uint32_t weight_before,
                       struct rollout_verdict *verdict)
 {
@@ -349,13 +360,7 @@ void verdict_promoted(const struct rollout *rollout, uint32_t stage, uint32_t we
         if (!first)
             continue;
         first = false;
-        struct kernel_rates rates = rates_of(rollout, &rollout->in_stage, kernel_shown(check), false);
-        set_rates(verdict, &rates);
-        set_check(verdict, check == CHECK_ERRORS    ? "errors"
-                           : check == CHECK_LATENCY ? "latency"
-                                                    : "throughput");
-        verdict->log_e = rollout->judgement.log_good[check];
-        verdict->log_e_needed = judge_good_needed(rollout, check);
+        set_gate(rollout, check, verdict);
     }
 }
 
@@ -413,13 +418,7 @@ void verdict_undecided(const struct rollout *rollout, const char *consequence,
         if (rollout->good[check] || !first)
             continue;
         first = false;
-        struct kernel_rates rates = rates_of(rollout, &rollout->in_stage, kernel_shown(check), false);
-        set_rates(verdict, &rates);
-        set_check(verdict, check == CHECK_ERRORS    ? "errors"
-                           : check == CHECK_LATENCY ? "latency"
-                                                    : "throughput");
-        verdict->log_e = rollout->judgement.log_good[check];
-        verdict->log_e_needed = judge_good_needed(rollout, check);
+        set_gate(rollout, check, verdict);
     }
 }
 

@@ -153,14 +153,18 @@ def setup(args, folder, stack, v1, v2, stages):
     return sluice, load
 
 
-def check_share(samples):
-    """samples: {stage: (weight, canary, all)} at the last look within each stage. Six standard deviations: 2 in 10^9."""
+def check_share(samples, stages_min=0):
+    """samples: {stage: (weight, canary, all)} at the last look within each stage. Six standard deviations: 2 in 10^9.
+    At least stages_min stages must have been long enough to be judged."""
+    judged = 0
     for stage, (weight, canary, total) in samples.items():
         if total < 100 or weight >= 1:
             continue
+        judged += 1
         bound = 6 * math.sqrt(total * weight * (1 - weight)) + 1
         assert abs(canary - total * weight) <= bound, f"stage {stage}: {canary} of {total} at weight {weight}: outside the binomial bound {bound:.0f}"
         harness.log(f"   stage {stage}: wanted {weight:.3%}, measured {canary / total:.3%} of {total} requests")
+    assert judged >= stages_min, f"only {judged} stages were long enough for their share to be judged: {samples}"
 
 
 def watch(sluice, load, final, seconds):
@@ -196,7 +200,7 @@ def good(args, folder, stack):
     totals = load.stop()
     assert body["state"] == "Completed", body["verdict"]
     assert totals["failed"] == 0, f"clients saw failures: {totals}"
-    check_share(samples)
+    check_share(samples, stages_min=2)
     replays(sluice)
     harness.log(f"   {totals['answers']} answers, {totals['failed']} failed")
 
@@ -252,7 +256,8 @@ def refuses(args, folder, stack):
         time.sleep(0.02)
     gone = time.monotonic() - (first or time.monotonic())
     harness.log(f"   gone {gone:.2f} s after its first request was seen\n   " + body["verdict"]["text"].replace("\n", "\n   "))
-    assert gone <= 2.0, f"took {gone:.2f} s"
+    # Counts are a tick or two old when they are seen, so the first request came up to 0.3 s earlier.
+    assert gone + 0.3 <= 2.0, f"took {gone:.2f} s"
     time.sleep(1)
     totals = load.stop()
     after = sluice.rollout("shop-v2")["arms"]["canary"]
