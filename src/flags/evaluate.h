@@ -23,6 +23,7 @@ enum flags_reason {
     FLAGS_REASON_STATIC,
     FLAGS_REASON_TARGETING_MATCH,
     FLAGS_REASON_DEFAULT,
+    FLAGS_REASON_SPLIT, // the split of a rollout decided
     FLAGS_REASON_DISABLED,
     FLAGS_REASON_ERROR,
 };
@@ -54,6 +55,9 @@ struct flags_scratch {
     size_t cap;
 };
 
+// Where a rollout's split put the key. Members of rings are not drawn at random and are in no arm.
+enum flags_arm { FLAGS_ARM_NONE, FLAGS_ARM_FROM, FLAGS_ARM_TO };
+
 struct flags_result {
     bool has_value;       // false: the caller's own default answers (DISABLED, ERROR, no default variant)
     enum flags_type type; // of the value: BOOLEAN, STRING, FLOAT or OBJECT
@@ -64,6 +68,8 @@ struct flags_result {
     struct slice variant; // empty when none
     enum flags_reason reason;
     enum flags_error error;
+    enum flags_arm arm;
+    uint32_t counter; // which counter of the set this outcome is (tally.h)
     struct slice error_text; // why, for people; empty without error
     struct slice note;       // what else decided ("outside its schedule"); may be empty
     struct slice

@@ -28,6 +28,7 @@ enum flags_severity { FLAGS_WARNING, FLAGS_ERROR };
 // Something wrong in the source. line and column count from 1, columns in bytes.
 struct flags_problem {
     enum flags_severity severity;
+    uint32_t document; // of a bundle: index; FLAGS_DOCUMENTS_MAX: the segments or a patch
     uint32_t line;
     uint32_t column;
     const char *message;  // a constant sentence part
@@ -63,6 +64,56 @@ MUST_USE enum status flags_set_compile(struct slice json, const struct flags_com
                                        struct flags_problem *problems, size_t problem_cap,
                                        size_t *problem_count);
 
+// ---- a set made of several documents ----
+
+enum {
+    FLAGS_DOCUMENTS_MAX = 256,
+    FLAGS_RINGS_MAX = 8,
+};
+
+// A flagd file. Its "$evaluators", its metadata and its "x-sluice" settings concern its own flags only.
+struct flags_document {
+    struct slice json;
+    const char *name; // for people: a path or an address; borrowed
+};
+
+enum flags_patch_state { FLAGS_PATCH_AS_IS, FLAGS_PATCH_ENABLED, FLAGS_PATCH_DISABLED };
+
+// What an operator or a rollout lays over a flag, whichever document the flag came from. A patch of a flag or
+// variant that is not there changes nothing and is a warning.
+struct flags_patch {
+    struct slice key;
+    enum flags_patch_state state;
+    bool kill;                 // as "kill" in the file
+    struct slice kill_variant; // empty: the caller's default
+    // The split of a rollout: of those whom targeting or the default gives `split_from`, the members of a
+    // ring and then `split_share` of FLAGS_SHARE_TOTAL of all others get `split_to`. By the targeting key
+    // (flags_bucket_of_key), so nobody moves while the share stays, and growth is monotone. Individual
+    // targets, kills, prerequisites and schedules are not split; without a targeting key nobody is.
+    bool split;
+    struct slice split_from, split_to; // names of variants
+    uint32_t split_share;
+    uint32_t ring_count;
+    struct slice rings[FLAGS_RINGS_MAX]; // names of segments
+};
+
+struct flags_bundle {
+    const struct flags_document *documents; // of two flags with one key the later document's is taken
+    uint32_t document_count;
+    struct slice segments; // JSON object of name and rule, "$ref"-able by every document and named by rings
+    const struct flags_patch *patches;
+    uint32_t patch_count; // at most one per key
+};
+
+// As flags_set_compile, for many documents at once; problems name theirs. Prerequisites are looked up in the
+// merged set. STATUS_RANGE above FLAGS_DOCUMENTS_MAX. Metadata of the set is the last document's that has
+// some.
+MUST_USE enum status flags_bundle_compile(const struct flags_bundle *bundle,
+                                          const struct flags_compile_options *options,
+                                          struct flags_json_space *scratch, void *out, size_t cap,
+                                          size_t *len, struct flags_problem *problems, size_t problem_cap,
+                                          size_t *problem_count);
+
 // A view of an image; it borrows it.
 struct flags_set {
     const uint8_t *image;
@@ -73,6 +124,9 @@ struct flags_set {
 // against somebody who may write the image.
 MUST_USE enum status flags_set_open(const void *image, size_t len, struct flags_set *set);
 
+// Counters of a set (tally.h): 0 counts unknown flags; each flag has variant_count + 2 from its
+// first_counter: the variants, then "no variant", then errors.
+uint32_t flags_set_counter_count(const struct flags_set *set);
 uint32_t flags_set_count(const struct flags_set *set);
 enum flags_generation flags_set_generation(const struct flags_set *set);
 // Changes whenever the source changes in a way that matters: an entity tag.
@@ -91,6 +145,9 @@ struct flags_info {
     bool has_targets;
     bool has_schedule;
     bool killed;
+    bool split;
+    uint32_t document;      // index in the bundle
+    uint32_t first_counter; // see flags_set_counter_count
     uint32_t variant_count;
     uint32_t prerequisite_count;
     struct slice default_variant; // empty: the caller's default

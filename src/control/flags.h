@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Flags under control: what operators change at runtime, journalled before it is in force, kept over
+// restarts. Calls are for the control thread.
+#pragma once
+
+#include "control/control.h"
+#include "flagset/flagset.h"
+
+enum {
+    CONTROL_FLAG_KEY_BYTES = 256, // longest key that can be changed at runtime, the NUL included
+    CONTROL_FLAG_DEFINITION_BYTES = 512 * 1024,
+    CONTROL_FLAG_CHANGES_KEPT = 10000, // newest ones, for history
+    CONTROL_FLAG_OVERLAY_MAX = 100000, // flags changed at runtime
+};
+
+enum control_flag_op {
+    CONTROL_FLAG_SET,   // a definition, over whatever the sources say
+    CONTROL_FLAG_ON,    // enabled, not killed, whatever the definition says
+    CONTROL_FLAG_OFF,   // killed: everybody gets `variant`, or the caller's default when it is empty
+    CONTROL_FLAG_UNSET, // all of the above is taken away: the sources speak again
+};
+const char *control_flag_op_name(enum control_flag_op op); // "set", "on", "off", "unset"
+
+struct control_flag_change {
+    enum control_flag_op op;
+    const char *key;
+    struct slice definition; // SET: the flag's JSON object
+    const char *variant;     // OFF; NULL or "": the caller's default
+    const char *who;
+    const char *from;
+};
+
+// NULL when the file has no `flags`.
+struct flagset *control_flagset(const struct control *control);
+// Journals the change and hands it on. STATUS_OK: kept, *change numbers it; in force once the snapshot's
+// `change` is at least that. INVALID (with line and column), NOT_FOUND (no such flag or variant), CONFLICT
+// (no flags in the file; a rollout drives the flag), FULL, and what the journal says.
+MUST_USE enum status control_flag_apply(struct control *control, const struct control_flag_change *change,
+                                        uint64_t *number, struct control_fault *fault);
+
+// What stands over a flag at runtime.
+struct control_flag_overlay {
+    bool defined; // by SET
+    enum flags_patch_state state;
+    bool killed;
+    char kill_variant[ROLLOUT_NAME_BYTES];
+    const char *rollout; // that drives it, or NULL
+};
+void control_flag_overlay_get(const struct control *control, struct slice key,
+                              struct control_flag_overlay *overlay);
+
+// A change that was made, newest last.
+struct control_flag_entry {
+    uint64_t number;
+    uint64_t seq; // in the journal
+    int64_t time_ms;
+    enum control_flag_op op;
+    char key[CONTROL_FLAG_KEY_BYTES];
+    char variant[ROLLOUT_NAME_BYTES];
+    char who[ROLLOUT_WHO_BYTES];
+    char from[IO_ADDR_TEXT_BYTES];
+};
+uint32_t control_flag_history_count(const struct control *control);
+const struct control_flag_entry *control_flag_history(const struct control *control, uint32_t i);
