@@ -5,6 +5,7 @@
 
 #include "control/control.h"
 #include "flagset/flagset.h"
+#include "flagset/usage.h"
 
 enum {
     CONTROL_FLAG_KEY_BYTES = 256, // longest key that can be changed at runtime, the NUL included
@@ -32,6 +33,8 @@ struct control_flag_change {
 
 // NULL when the file has no `flags`.
 struct flagset *control_flagset(const struct control *control);
+// What becomes of the flags in use; NULL when the file has no `flags`.
+const struct usage *control_flag_usage(const struct control *control);
 // Journals the change and hands it on. STATUS_OK: kept, *change numbers it; in force once the snapshot's
 // `change` is at least that. INVALID (with line and column), NOT_FOUND (no such flag or variant), CONFLICT
 // (no flags in the file; a rollout drives the flag), FULL, and what the journal says.
