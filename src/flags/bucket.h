@@ -36,6 +36,9 @@ double flags_bucket_percent(uint32_t hash);
 // The place of a targeting key in a flag's own shorthand rule under generation 3: the hash of the canonical
 // CBOR array [flag key, targeting key], scaled.
 uint32_t flags_bucket_of_key(struct slice flag_key, struct slice targeting_key, uint32_t total);
+// The same for the split of a rollout over that flag: the hash of [flag key, targeting key, "split"], so that
+// it is independent of what a fractional rule of the flag itself gave.
+uint32_t flags_bucket_of_split(struct slice flag_key, struct slice targeting_key, uint32_t total);
 
 // Writes {"fractional":[["to",share],["from",FLAGS_SHARE_TOTAL-share]]}.
 void flags_bucket_rule(struct text *out, struct slice to, struct slice from, uint32_t share);

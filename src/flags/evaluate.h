@@ -69,7 +69,7 @@ struct flags_result {
     enum flags_reason reason;
     enum flags_error error;
     enum flags_arm arm;
-    uint32_t counter; // which counter of the set this outcome is (tally.h)
+    uint32_t counter;        // which counter of the set this outcome is (tally.h)
     struct slice error_text; // why, for people; empty without error
     struct slice note;       // what else decided ("outside its schedule"); may be empty
     struct slice
@@ -83,7 +83,14 @@ void flags_evaluate(const struct flags_set *set, struct slice key, enum flags_ty
                     struct flags_result *result);
 
 // The same with the path that decided, such as "targeting.if[2].fractional[1]", added to path: the argument
-// of each rule that was taken, counted from 0, or "targets", "schedule", "prerequisites[0]", "kill".
+// of each rule that was taken, counted from 0, or "targets", "schedule", "prerequisites[0]", "kill",
+// "rollout.ring[0]", "rollout.split".
 void flags_explain(const struct flags_set *set, struct slice key, enum flags_type type,
                    const struct flags_context *context, struct flags_scratch scratch,
                    struct flags_result *result, struct text *path);
+
+// Whether the context is in a shared segment of the set: whether its rule is true. The rule sees the
+// segment's name as $flagd.flagKey, and a fractional in it is of the set's default generation. A rule that
+// passes a bound matches nobody. False: no such segment.
+bool flags_segment_matches(const struct flags_set *set, struct slice name,
+                           const struct flags_context *context, struct flags_scratch scratch, bool *matches);

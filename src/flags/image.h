@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A flag set compiled from a flagd file into one read-only image: position-independent (offsets of 32 bits),
+// A flag set compiled from flagd files into one read-only image: position-independent (offsets of 32 bits),
 // checksummed, the same bytes for the same source, so that it may be mapped by any number of processes. The
 // evaluator (evaluate.h) works on the image alone and allocates nothing.
 #pragma once
@@ -13,7 +13,7 @@
 #include "flags/json.h"
 
 enum {
-    FLAGS_IMAGE_VERSION = 1,
+    FLAGS_IMAGE_VERSION = 2,
     FLAGS_IMAGE_ALIGN = 8,        // of the storage given to compile and open
     FLAGS_RULE_DEPTH_MAX = 96,    // nesting of a rule, $ref followed
     FLAGS_PREREQUISITES_MAX = 16, // of one flag, and the longest chain
@@ -28,7 +28,7 @@ enum flags_severity { FLAGS_WARNING, FLAGS_ERROR };
 // Something wrong in the source. line and column count from 1, columns in bytes.
 struct flags_problem {
     enum flags_severity severity;
-    uint32_t document; // of a bundle: index; FLAGS_DOCUMENTS_MAX: the segments or a patch
+    uint32_t document; // of a bundle: index; FLAGS_DOCUMENTS_MAX: the segments, or a patch (line 0)
     uint32_t line;
     uint32_t column;
     const char *message;  // a constant sentence part
@@ -79,17 +79,18 @@ struct flags_document {
 
 enum flags_patch_state { FLAGS_PATCH_AS_IS, FLAGS_PATCH_ENABLED, FLAGS_PATCH_DISABLED };
 
-// What an operator or a rollout lays over a flag, whichever document the flag came from. A patch of a flag or
-// variant that is not there changes nothing and is a warning.
+// What an operator or a rollout lays over a flag, whichever document the flag came from. A patch that names a
+// flag, variant or segment that is not there changes nothing at all and is a warning.
 struct flags_patch {
     struct slice key;
-    enum flags_patch_state state;
-    bool kill;                 // as "kill" in the file
-    struct slice kill_variant; // empty: the caller's default
+    enum flags_patch_state state; // ENABLED also lifts a kill that the file has
+    bool kill;                    // as "kill" in the file
+    struct slice kill_variant;    // empty: the caller's default
     // The split of a rollout: of those whom targeting or the default gives `split_from`, the members of a
     // ring and then `split_share` of FLAGS_SHARE_TOTAL of all others get `split_to`. By the targeting key
-    // (flags_bucket_of_key), so nobody moves while the share stays, and growth is monotone. Individual
-    // targets, kills, prerequisites and schedules are not split; without a targeting key nobody is.
+    // (flags_bucket_of_split), so nobody moves while the share stays, and growth is monotone. Individual
+    // targets, kills, prerequisites and schedules are not split; without a targeting key nobody is. Who is a
+    // member of a ring is what flags_segment_matches says.
     bool split;
     struct slice split_from, split_to; // names of variants
     uint32_t split_share;
@@ -100,9 +101,11 @@ struct flags_patch {
 struct flags_bundle {
     const struct flags_document *documents; // of two flags with one key the later document's is taken
     uint32_t document_count;
-    struct slice segments; // JSON object of name and rule, "$ref"-able by every document and named by rings
+    // JSON object of name and rule, "$ref"-able by every document (unless it has an evaluator of that name
+    // itself) and named by rings; empty: none. A faulty one refuses the bundle.
+    struct slice segments;
     const struct flags_patch *patches;
-    uint32_t patch_count; // at most one per key
+    uint32_t patch_count; // one per key; a second one is a warning and changes nothing
 };
 
 // As flags_set_compile, for many documents at once; problems name theirs. Prerequisites are looked up in the
@@ -120,6 +123,17 @@ struct flags_set {
     uint32_t len;
 };
 
+enum { FLAGS_PATCH_BYTES_MAX = 64 }; // what a patch adds to an image at most
+
+// The image with patches, made from one compiled without any, by copying: the very bytes that compiling the
+// same bundle with them gives, for the price of a copy and a checksum. STATUS_FULL: cap is below base->len +
+// count * FLAGS_PATCH_BYTES_MAX and did not do. STATUS_CONFLICT: the base has patches already. Problems are
+// warnings, as when compiling. out must be aligned to FLAGS_IMAGE_ALIGN and must not overlap the base.
+MUST_USE enum status flags_set_patch(const struct flags_set *base, const struct flags_patch *patches,
+                                     uint32_t count, void *out, size_t cap, size_t *len,
+                                     struct flags_problem *problems, size_t problem_cap,
+                                     size_t *problem_count);
+
 // STATUS_CORRUPT unless magic, version, length and checksum hold. The checksum guards against damage, not
 // against somebody who may write the image.
 MUST_USE enum status flags_set_open(const void *image, size_t len, struct flags_set *set);
@@ -128,6 +142,7 @@ MUST_USE enum status flags_set_open(const void *image, size_t len, struct flags_
 // first_counter: the variants, then "no variant", then errors.
 uint32_t flags_set_counter_count(const struct flags_set *set);
 uint32_t flags_set_count(const struct flags_set *set);
+// The generation of the last document; the flags of each document follow their own.
 enum flags_generation flags_set_generation(const struct flags_set *set);
 // Changes whenever the source changes in a way that matters: an entity tag.
 uint64_t flags_set_checksum(const struct flags_set *set);
@@ -147,6 +162,7 @@ struct flags_info {
     bool killed;
     bool split;
     uint32_t document;      // index in the bundle
+    uint32_t at;            // byte of that document where its member (or list item) begins
     uint32_t first_counter; // see flags_set_counter_count
     uint32_t variant_count;
     uint32_t prerequisite_count;
@@ -155,7 +171,7 @@ struct flags_info {
     struct slice metadata;        // merged over the set's, a JSON object, or empty
 };
 
-// Walks all flags in the order of the file: *cursor begins at 0. False at the end.
+// Walks all flags in the order of the documents: *cursor begins at 0. False at the end.
 bool flags_set_next(const struct flags_set *set, uint32_t *cursor, struct flags_info *info);
 bool flags_set_find(const struct flags_set *set, struct slice key, struct flags_info *info);
 // The i-th variant's name and its value as JSON text; false when there is none.
