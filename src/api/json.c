@@ -69,6 +69,9 @@ static json_t *stage_json(const struct rollout_stage *stage)
 {
     if (stage->kind == ROLLOUT_STAGE_APPROVE)
         return json_pack("{s:s, s:s}", "kind", "approve", "by", stage->by);
+    if (stage->kind == ROLLOUT_STAGE_SEGMENT)
+        return json_pack("{s:s, s:s, s:I}", "kind", "segment", "segment", stage->segment, "for_ms",
+                         (json_int_t)stage->min_ms);
     return json_pack("{s:s, s:o, s:I, s:I, s:I}", "kind", "weight", "weight", share_json(stage->weight),
                      "for_ms", (json_int_t)stage->min_ms, "horizon_ms", (json_int_t)stage->horizon_ms,
                      "soak_ms", (json_int_t)stage->soak_ms);

@@ -47,6 +47,13 @@ static void print_stage(FILE *out, const struct rollout_plan_stage *stage, uint3
         fprintf(out, "  %2u  approval by a person\n", number);
         return;
     }
+    if (stage->kind == ROLLOUT_STAGE_SEGMENT) {
+        char time[48];
+        struct text text = text_over(time, sizeof time);
+        write_time(stage->promote_ms, &text);
+        fprintf(out, "  %2u  a segment gets it, for %s, without a comparison\n", number, time);
+        return;
+    }
     char promote[48], promote_time[48], errors[48], errors_time[48], latency[48];
     struct text text = text_over(promote, sizeof promote);
     write_requests(stage->promote, &text);

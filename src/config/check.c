@@ -45,14 +45,22 @@ void config_stage_prepare(struct config_reader *reader, void *target)
     stage->soak_ms = spec.stages[spec.stage_count - 1].soak_ms;
 }
 
+// A stage of a kind that knows no more than `kept`.
+static void stage_alone(struct config_reader *reader, const struct config_node *node, const char *kind,
+                        const char *kept)
+{
+    static const char *const others[] = {"weight", "for", "horizon", "soak", "segment", "approve"};
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        if (strcmp(others[i], kind) != 0 && (kept == NULL || strcmp(others[i], kept) != 0) &&
+            is_given(node, others[i]))
+            config_error_at(reader, config_node_find(node, others[i])->key,
+                            "'%s' and '%s' do not belong to one stage; write two", others[i], kind);
+}
+
 static void approve_stage_finish(struct config_reader *reader, const struct config_node *node,
                                  struct rollout_stage *stage)
 {
-    static const char *const others[] = {"weight", "for", "horizon", "soak"};
-    for (size_t i = 0; i < ARRAY_LEN(others); i++)
-        if (is_given(node, others[i]))
-            config_error_at(reader, config_node_find(node, others[i])->key,
-                            "'%s' and 'approve' do not belong to one stage; write two", others[i]);
+    stage_alone(reader, node, "approve", NULL);
     stage->kind = ROLLOUT_STAGE_APPROVE;
     stage->weight = 0;
     stage->min_ms = stage->horizon_ms = stage->soak_ms = 0;
@@ -67,10 +75,17 @@ void config_stage_finish(struct config_reader *reader, const struct config_scope
         approve_stage_finish(reader, node, stage);
         return;
     }
+    if (is_given(node, "segment")) {
+        stage_alone(reader, node, "segment", "for");
+        stage->kind = ROLLOUT_STAGE_SEGMENT;
+        stage->weight = 0;
+        stage->horizon_ms = stage->soak_ms = 0;
+        return;
+    }
     stage->kind = ROLLOUT_STAGE_WEIGHT;
     // A stage of a later version has been reported already.
-    if (!is_given(node, "weight") && !is_given(node, "shadow") && !is_given(node, "segment"))
-        config_error_at(reader, node, "this stage says neither 'weight' nor 'approve'");
+    if (!is_given(node, "weight") && !is_given(node, "shadow"))
+        config_error_at(reader, node, "this stage says neither 'weight' nor 'approve' nor 'segment'");
     if (is_given(node, "soak") && stage->weight != ROLLOUT_WEIGHT_FULL)
         config_error_at(reader, config_node_find(node, "soak")->key,
                         "'soak' belongs to the stage with weight 100%%");
@@ -324,7 +339,48 @@ void config_service_finish(struct config_reader *reader, const struct config_sco
         version_unknown(reader, config_node_get(node, "stable"), service, service->stable);
 }
 
-// ---- the admin address ----
+// ---- flags ----
+
+void config_attribute_finish(struct config_reader *reader, const struct config_scope *scope,
+                             const struct config_node *node, void *target)
+{
+    struct config_attribute *attribute = target;
+    (void)scope;
+    bool cookie = is_given(node, "cookie");
+    bool header = is_given(node, "header");
+    if (cookie && header)
+        config_error_at(reader, config_node_find(node, "cookie")->key,
+                        "a value stands in one place: either a 'cookie' or a 'header', not both");
+    else if (node != NULL && node->kind != CONFIG_NODE_SCALAR && !cookie && !header)
+        config_error_at(reader, node,
+                        "write {header: name}, {cookie: name}, 'address', 'method', 'host' or 'path'");
+    if (cookie || header)
+        attribute->kind = cookie ? CONFIG_ATTRIBUTE_COOKIE : CONFIG_ATTRIBUTE_HEADER;
+}
+
+void config_flag_source_finish(struct config_reader *reader, const struct config_scope *scope,
+                               const struct config_node *node, void *target)
+{
+    struct config_flag_source *source = target;
+    (void)scope;
+    static const char *const words[] = {"file", "directory", "url"};
+    static const enum config_flag_source_kind kinds[] = {CONFIG_FLAG_FILE, CONFIG_FLAG_DIRECTORY,
+                                                         CONFIG_FLAG_URL};
+    uint32_t given = 0;
+    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+        if (!is_given(node, words[i]))
+            continue;
+        source->kind = kinds[i];
+        given++;
+    }
+    if (node != NULL && node->kind == CONFIG_NODE_MAP && given != 1)
+        config_error_at(reader, node, "a source is one of 'file', 'directory' and 'url'");
+    static const char *const fetched[] = {"every", "token"};
+    for (size_t i = 0; i < ARRAY_LEN(fetched); i++)
+        if (is_given(node, fetched[i]) && source->kind != CONFIG_FLAG_URL)
+            config_error_at(reader, config_node_find(node, fetched[i])->key, "'%s' belongs to a 'url'",
+                            fetched[i]);
+}
 
 static bool is_loopback(const struct io_addr *addr)
 {
@@ -339,6 +395,28 @@ static bool is_loopback(const struct io_addr *addr)
     memcpy(&in6, addr->bytes, sizeof in6);
     return IN6_IS_ADDR_LOOPBACK(&in6.sin6_addr);
 }
+
+void config_flags_finish(struct config_reader *reader, const struct config_scope *scope,
+                         const struct config_node *node, void *target)
+{
+    struct config_flags *flags = target;
+    (void)scope;
+    flags->given = true;
+    flags->position = position_of(reader, node);
+    bool open = flags->listen.literal && !is_loopback(&flags->listen.addr);
+#ifdef BUG_CONFIG_FLAGS_OPEN
+    open = false;
+#endif
+    if (open && flags->tokens[0] == '\0')
+        config_error_at(reader, place_of(node, "listen"),
+                        "'%s' can be reached from other machines: name a file of 'tokens' (`sluice flag "
+                        "token` makes lines for it), or use a loopback address such as 127.0.0.1:8016",
+                        flags->listen.text);
+    if (is_given(node, "burst") && flags->rate == 0)
+        config_error_at(reader, config_node_find(node, "burst")->key, "'burst' means nothing without 'rate'");
+}
+
+// ---- the admin address ----
 
 void config_admin_finish(struct config_reader *reader, const struct config_scope *scope,
                          const struct config_node *node, void *target)
@@ -374,10 +452,11 @@ static bool port_is_chosen_later(const struct config_address *address)
 static void listen_check(struct config_reader *reader, const struct config_node *root)
 {
     const struct config *config = reader->config;
-    const struct config_entry *entry = config_node_get(root, "listen")->first;
-    for (uint32_t i = 0; i < config->listen_count; i++, entry = entry->next) {
+    const struct config_node *list = config_node_get(root, "listen");
+    const struct config_entry *entry = list != NULL ? list->first : NULL;
+    for (uint32_t i = 0; i < config->listen_count && entry != NULL; i++, entry = entry->next) {
         const struct config_address *address = &config->listen[i];
-        bool twice = address_same(address, &config->admin);
+        bool twice = address_same(address, &config->admin) || address_same(address, &config->flags.listen);
         for (uint32_t j = 0; j < i; j++)
             twice = twice || address_same(address, &config->listen[j]);
         if (twice && !port_is_chosen_later(address))
@@ -452,8 +531,8 @@ static void routes_check(struct config_reader *reader, const struct config_node 
 
 static void services_check(struct config_reader *reader, const struct config_node *services)
 {
-    const struct config_entry *entry = services->first;
-    for (uint32_t i = 0; i < reader->config->service_count; i++, entry = entry->next) {
+    const struct config_entry *entry = services != NULL ? services->first : NULL;
+    for (uint32_t i = 0; i < reader->config->service_count && entry != NULL; i++, entry = entry->next) {
         const struct config_service *service = &reader->config->services[i];
         routes_check(reader, services, i);
         const struct config_entry *version = config_node_get(entry->value, "versions")->first;
@@ -485,23 +564,52 @@ static void rollout_complete(struct rollout_spec *spec, const struct config_serv
     spec->control = service->control_endpoint_count > 0;
 }
 
-static void rollout_check(struct config_reader *reader, const struct config_node *node, uint32_t index)
+// Segments are for rollouts of flags: a ring gets the variant for good.
+static void segments_check(struct config_reader *reader, const struct config_node *root,
+                           const struct config_node *node, const struct rollout_spec *spec)
+{
+    const struct config_node *stages = config_node_get(node, "stages");
+    const struct config_node *segments = config_node_get(root, "segments");
+    const struct config_entry *entry = stages != NULL ? stages->first : NULL;
+    for (uint32_t i = 0; i < spec->stage_count && entry != NULL; i++, entry = entry->next) {
+        const struct rollout_stage *stage = &spec->stages[i];
+        if (stage->kind != ROLLOUT_STAGE_SEGMENT)
+            continue;
+        const struct config_node *at = place_of(entry->value, "segment");
+        if (spec->flag[0] == '\0')
+            config_error_at(reader, at, "'segment' stages belong to rollouts of flags");
+        else if (stage->segment[0] != '\0' && config_node_get(segments, stage->segment) == NULL)
+            config_error_at(reader, at, "there is no segment '%s' in this file", stage->segment);
+    }
+}
+
+static void flag_rollout_check(struct config_reader *reader, const struct config_node *node, uint32_t index)
 {
     struct rollout_spec *spec = &reader->config->rollouts[index].spec;
-    // Missing or no name: told already.
-    if (spec->service[0] == '\0')
-        return;
-    const struct config_service *service = config_service_find(reader->config, spec->service);
-    if (service == NULL) {
-        service_unknown(reader, config_node_get(node, "service"), spec->service);
-        return;
-    }
+    if (!reader->config->flags.given)
+        config_error_at(reader, config_node_get(node, "flag"),
+                        "this file has no 'flags'; say where flag '%s' comes from", spec->flag);
+    if (spec->from[0] == '\0' && !is_given(node, "from"))
+        config_error_at(reader, node, "rollout '%s' lacks the word 'from': the variant that is given today",
+                        spec->name);
+    else if (strcmp(spec->from, spec->to) == 0 && spec->to[0] != '\0')
+        config_error_at(reader, config_node_get(node, "to"), "'from' and 'to' are the same variant '%s'",
+                        spec->to);
     for (uint32_t i = 0; i < index; i++)
-        if (strcmp(reader->config->rollouts[i].spec.service, spec->service) == 0)
-            config_error_at(
-                reader, config_node_get(node, "service"),
-                "service '%s' is in rollout '%s' already; one rollout at a time may move its traffic",
-                spec->service, reader->config->rollouts[i].spec.name);
+        if (strcmp(reader->config->rollouts[i].spec.flag, spec->flag) == 0)
+            config_error_at(reader, config_node_get(node, "flag"),
+                            "flag '%s' is in rollout '%s' already; one rollout at a time may drive it",
+                            spec->flag, reader->config->rollouts[i].spec.name);
+    spec->keyed = true;
+    spec->control = false;
+}
+
+static void service_rollout_check(struct config_reader *reader, const struct config_node *node,
+                                  struct rollout_spec *spec, const struct config_service *service)
+{
+    if (is_given(node, "from"))
+        config_error_at(reader, config_node_find(node, "from")->key,
+                        "'from' belongs to rollouts of flags; a service's is its 'stable' version");
     if (spec->to[0] == '\0' || service->version_count == 0)
         return;
     if (config_version_find(service, spec->to) == NULL)
@@ -511,6 +619,32 @@ static void rollout_check(struct config_reader *reader, const struct config_node
                         "version '%s' is the stable one of service '%s' already; a rollout leads to another",
                         spec->to, service->name);
     rollout_complete(spec, service);
+}
+
+static void rollout_check(struct config_reader *reader, const struct config_node *root,
+                          const struct config_node *node, uint32_t index)
+{
+    struct rollout_spec *spec = &reader->config->rollouts[index].spec;
+    bool of_flag = spec->flag[0] != '\0';
+    segments_check(reader, root, node, spec);
+    if (of_flag)
+        flag_rollout_check(reader, node, index);
+    // Missing or no name: told already.
+    if (spec->service[0] == '\0' && !of_flag)
+        return;
+    const struct config_service *service = config_service_find(reader->config, spec->service);
+    if (service == NULL && spec->service[0] != '\0') {
+        service_unknown(reader, config_node_get(node, "service"), spec->service);
+        return;
+    }
+    for (uint32_t i = 0; i < index && service != NULL; i++)
+        if (strcmp(reader->config->rollouts[i].spec.service, spec->service) == 0)
+            config_error_at(
+                reader, config_node_get(node, "service"),
+                "service '%s' is in rollout '%s' already; one rollout at a time may move its traffic",
+                spec->service, reader->config->rollouts[i].spec.name);
+    if (!of_flag)
+        service_rollout_check(reader, node, spec, service);
     const char *why;
     if (reader->errors->count == 0 && rollout_spec_check(spec, &why) != STATUS_OK)
         config_error_at(reader, node, "rollout '%s' cannot run: %s", spec->name, why);
@@ -518,12 +652,12 @@ static void rollout_check(struct config_reader *reader, const struct config_node
 
 static void rollouts_check(struct config_reader *reader, const struct config_node *root)
 {
-    if (reader->config->service_count == 0)
+    if (reader->config->service_count == 0 && !reader->config->flags.given)
         return;
     const struct config_node *rollouts = config_node_get(root, "rollouts");
     const struct config_entry *entry = rollouts == NULL ? NULL : rollouts->first;
     for (uint32_t i = 0; i < reader->config->rollout_count && entry != NULL; i++, entry = entry->next)
-        rollout_check(reader, entry->value, i);
+        rollout_check(reader, root, entry->value, i);
 }
 
 static bool total_fits(struct config_reader *reader, const struct config_node *services, const char *what,

@@ -36,6 +36,11 @@ enum {
     CONFIG_NODES_MAX = 65536,                // values, aliases counted as often as they are used
     CONFIG_CHILDREN_MAX = 1024,              // words in one mapping, items in one list
     CONFIG_DEPTH_MAX = 32,
+    CONFIG_FLAG_BYTES = 256, // of a flag's key
+    CONFIG_FLAG_SOURCES_MAX = 64,
+    CONFIG_FLAG_HEADERS_MAX = 8,  // per service
+    CONFIG_HEADER_FLAGS_MAX = 64, // per header
+    CONFIG_ATTRIBUTES_MAX = 32,   // per service
     CONFIG_ERRORS_MAX = 20,
     CONFIG_FILE_NAME_BYTES = 256,
     CONFIG_MESSAGE_BYTES = 400,
@@ -139,6 +144,39 @@ struct config_unit {
     char name[CONFIG_WORD_BYTES]; // COOKIE, HEADER
 };
 
+enum config_attribute_kind {
+    CONFIG_ATTRIBUTE_NONE,
+    CONFIG_ATTRIBUTE_HEADER,
+    CONFIG_ATTRIBUTE_COOKIE,
+    CONFIG_ATTRIBUTE_ADDRESS,
+    CONFIG_ATTRIBUTE_METHOD,
+    CONFIG_ATTRIBUTE_HOST,
+    CONFIG_ATTRIBUTE_PATH,
+};
+
+// Where in a request a value of the evaluation context stands.
+struct config_attribute {
+    char name[CONFIG_NAME_BYTES]; // of the context's member
+    enum config_attribute_kind kind;
+    char source[CONFIG_WORD_BYTES]; // HEADER, COOKIE
+};
+
+struct config_flag_header {
+    char name[CONFIG_NAME_BYTES]; // of the field
+    char (*flags)[CONFIG_FLAG_BYTES];
+    uint32_t flag_count;
+};
+
+// Flags in the path of one service's requests.
+struct config_service_flags {
+    struct config_attribute key; // the targeting key; kind NONE: the service's unit
+    struct config_attribute *context;
+    uint32_t context_count;
+    struct config_flag_header *headers;
+    uint32_t header_count;
+    char version[CONFIG_FLAG_BYTES]; // the flag whose variant is the version; empty: none
+};
+
 struct config_service {
     char name[CONFIG_NAME_BYTES];
     struct config_route *routes; // at least one; without `routes` it is any host, path "/"
@@ -150,6 +188,32 @@ struct config_service {
     struct config_address *control_endpoints; // freshly started endpoints of the stable version, or none
     uint32_t control_endpoint_count;
     struct config_timeouts timeouts;
+    struct config_service_flags flags;
+    struct config_position position;
+};
+
+enum config_flag_source_kind { CONFIG_FLAG_FILE, CONFIG_FLAG_DIRECTORY, CONFIG_FLAG_URL };
+
+struct config_flag_source {
+    enum config_flag_source_kind kind;
+    char place[CONFIG_PATH_BYTES];
+    char token_file[CONFIG_PATH_BYTES]; // URL; empty: none
+    uint64_t every_ms;                  // URL
+};
+
+struct config_flags {
+    bool given;
+    struct config_address listen; // OFREP and flagd's evaluation service; text empty: not served
+    uint32_t threads;
+    char tokens[CONFIG_PATH_BYTES];     // empty: no token is asked for
+    uint32_t rate;                      // requests per second and client; 0: unlimited
+    uint32_t burst;                     // 0: as rate
+    char cors[CONFIG_HOST_BYTES];       // origin of browser clients; empty: none
+    char share[CONFIG_PATH_BYTES];      // directory for libsluice-flags; empty: none
+    char exposures[CONFIG_PATH_BYTES];  // file; empty: none
+    struct config_flag_source *sources; // later override earlier
+    uint32_t source_count;
+    char *define; // JSON object of flags in flagd's format; NULL: none. Lines and columns are the file's
     struct config_position position;
 };
 
@@ -170,9 +234,11 @@ struct config {
     struct config_timeouts timeouts;
     struct config_log log;
     struct config_service *services;
-    uint32_t service_count; // at least 1
+    uint32_t service_count; // at least 1, or 0 when the file has flags
     struct config_rollout *rollouts;
     uint32_t rollout_count;
+    struct config_flags flags;
+    char *segments; // JSON object of names and rules; NULL: none. Lines and columns are the file's
 };
 
 // ---- loading ----

@@ -92,6 +92,8 @@ enum config_kind {
     CONFIG_KIND_NAME,     // char[]: [a-zA-Z0-9._-]
     CONFIG_KIND_TOKEN,    // char[]: RFC 9110 5.6.2, a cookie or header name
     CONFIG_KIND_FILE,     // char[]: a path of this machine
+    CONFIG_KIND_TEXT,     // char[]: any text of one line
+    CONFIG_KIND_URL,      // char[]: begins with http:// or https://
     CONFIG_KIND_HOST,     // char[]: host without port, lower-cased
     CONFIG_KIND_PATH,     // char[]: path of a request
     CONFIG_KIND_COUNT,    // uint32_t or uint64_t within min..max
@@ -107,6 +109,7 @@ enum config_kind {
     CONFIG_KIND_SECTION,  // a mapping of known words
     CONFIG_KIND_LIST,     // items
     CONFIG_KIND_MAP,      // names and their sections
+    CONFIG_KIND_TREE,     // char *: any mapping, as JSON text on the heap; NULL when empty
     CONFIG_KIND_LATER,    // known, but belongs to a later version
 };
 
@@ -127,6 +130,7 @@ struct config_word {
     double low, high;    // NUMBER, SHARE
     const char *zero;    // COUNT, DURATION, SIZE: the word that stands for 0, such as "off"
     bool required;
+    const char *unless;                   // required only where this word is not given
     bool in_place;                        // LIST: an array inside the struct, not on the heap
     bool optional;                        // SECTION: when it is not given nothing is filled in
     const char *fallback;                 // as the file would write it; NULL: none
@@ -169,7 +173,10 @@ void config_section_fallbacks(struct config_reader *reader, const struct config_
 // Reads one scalar.
 void config_scalar_read(struct config_reader *reader, const struct config_word *word,
                         const struct config_node *node, void *target);
-// Frees what the table's lists hold.
+// Turns any mapping to JSON text on the heap (tree.c).
+void config_tree_read(struct config_reader *reader, const struct config_word *word,
+                      const struct config_node *node, void *target);
+// Frees what the table's lists and trees hold.
 void config_section_free(const struct config_section *section, void *target);
 void config_scope_write(const struct config_scope *scope, struct text *text);
 const struct config_word *config_section_word(const struct config_section *section, struct slice word);
@@ -197,6 +204,12 @@ void config_version_finish(struct config_reader *reader, const struct config_sco
                            const struct config_node *node, void *target);
 void config_unit_finish(struct config_reader *reader, const struct config_scope *scope,
                         const struct config_node *node, void *target);
+void config_attribute_finish(struct config_reader *reader, const struct config_scope *scope,
+                             const struct config_node *node, void *target);
+void config_flag_source_finish(struct config_reader *reader, const struct config_scope *scope,
+                               const struct config_node *node, void *target);
+void config_flags_finish(struct config_reader *reader, const struct config_scope *scope,
+                         const struct config_node *node, void *target);
 void config_admin_finish(struct config_reader *reader, const struct config_scope *scope,
                          const struct config_node *node, void *target);
 // Everything that crosses sections; when reading added errors, only what can still be told of rollouts.

@@ -152,7 +152,7 @@ static enum status folder_read(struct config_reader *reader, const char *path)
 
 static bool merges(const char *word)
 {
-    return strcmp(word, "services") == 0 || strcmp(word, "rollouts") == 0;
+    return strcmp(word, "services") == 0 || strcmp(word, "rollouts") == 0 || strcmp(word, "segments") == 0;
 }
 
 static void given_twice(struct config_reader *reader, const struct config_node *again,

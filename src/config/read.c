@@ -176,6 +176,10 @@ static void word_read(struct config_reader *reader, const struct config_scope *s
         list_read(reader, scope, word, node, target);
         return;
     }
+    if (word->kind == CONFIG_KIND_TREE) {
+        config_tree_read(reader, word, node, place);
+        return;
+    }
     if (word->kind == CONFIG_KIND_SECTION) {
         struct config_scope inner = {.up = scope, .section = word->section};
         config_section_read(reader, &inner, word->section, node, place);
@@ -210,7 +214,8 @@ static void word_omitted(struct config_reader *reader, const struct config_scope
         config_section_read(reader, &inner, word->section, NULL, target_at(target, word->offset));
         return;
     }
-    if (word->required && node != NULL) {
+    bool excused = word->unless != NULL && config_node_get(node, word->unless) != NULL;
+    if (word->required && !excused && node != NULL) {
         if (is_mistyped(scope->section, node, word->word))
             return;
         char message[CONFIG_MESSAGE_BYTES];
@@ -325,6 +330,8 @@ void config_section_free(const struct config_section *section, void *target)
         const struct config_word *word = &section->words[i];
         if (word->kind == CONFIG_KIND_LIST || word->kind == CONFIG_KIND_MAP)
             list_free(word, target);
+        else if (word->kind == CONFIG_KIND_TREE)
+            heap_free(pointer_load(target_at(target, word->offset)));
         else if (word->kind == CONFIG_KIND_SECTION)
             config_section_free(word->section, target_at(target, word->offset));
     }

@@ -98,6 +98,26 @@ static void file_read(const struct value *value)
         text_store(value);
 }
 
+static void line_read(const struct value *value)
+{
+    bool one_line = value->node->text.len > 0;
+    for (size_t i = 0; i < value->node->text.len; i++)
+        one_line = one_line && (unsigned char)value->node->text.data[i] >= ' ';
+    if (!one_line)
+        expected(value, "a text of one line");
+    else if (text_fits(value))
+        text_store(value);
+}
+
+static void url_read(const struct value *value)
+{
+    struct slice text = value->node->text;
+    if (!slice_starts_with(text, SLICE("http://")) && !slice_starts_with(text, SLICE("https://")))
+        expected(value, "an address that begins with http:// or https://");
+    else
+        line_read(value);
+}
+
 static void path_read(const struct value *value)
 {
     struct slice text = value->node->text;
@@ -439,7 +459,8 @@ static void kind_read(const struct value *value)
         [CONFIG_KIND_WEIGHT] = weight_read,     [CONFIG_KIND_SHARE] = real_read,
         [CONFIG_KIND_NUMBER] = real_read,       [CONFIG_KIND_CHOICE] = choice_read,
         [CONFIG_KIND_LISTEN] = address_read,    [CONFIG_KIND_ENDPOINT] = address_read,
-        [CONFIG_KIND_NETWORK] = network_read,
+        [CONFIG_KIND_NETWORK] = network_read,   [CONFIG_KIND_TEXT] = line_read,
+        [CONFIG_KIND_URL] = url_read,
     };
     CHECK((size_t)value->word->kind < ARRAY_LEN(readers) && readers[value->word->kind] != NULL);
     readers[value->word->kind](value);

@@ -33,6 +33,26 @@ static const struct config_section approve_section = {
     .shorthand = "by",
 };
 
+static const struct config_word ring_words[] = {
+    {.word = "name",
+     .kind = CONFIG_KIND_NAME,
+     AT(struct rollout_stage, segment),
+     .required = true,
+     .help = "a segment of this file"},
+    {.word = "for",
+     .kind = CONFIG_KIND_DURATION,
+     AT(struct rollout_stage, min_ms),
+     .max = 30 * DAY,
+     .help = "time in this stage, as the stage's own `for`"},
+};
+static const struct config_section ring_section = {
+    .title = "ring",
+    .help = "Everybody in a segment gets the new variant. `segment: internal` is short for "
+            "`segment: {name: internal}`.",
+    WORDS(ring_words),
+    .shorthand = "name",
+};
+
 static const struct config_word stage_words[] = {
     {.word = "weight",
      .kind = CONFIG_KIND_WEIGHT,
@@ -67,11 +87,17 @@ static const struct config_word stage_words[] = {
      .section = &approve_section,
      .help = "instead of a weight: wait for a person"},
     {.word = "shadow", .kind = CONFIG_KIND_LATER, .help = "shadow stages are"},
-    {.word = "segment", .kind = CONFIG_KIND_LATER, .help = "segment stages are"},
+    {.word = "segment",
+     .kind = CONFIG_KIND_SECTION,
+     .offset = 0,
+     .size = sizeof(struct rollout_stage),
+     .optional = true,
+     .section = &ring_section,
+     .help = "instead of a weight, of a flag's rollout: a ring, whose members get the variant for good"},
 };
 static const struct config_section stage_section = {
     .title = "stage",
-    .help = "One step of a rollout: either a `weight` or an `approve`.",
+    .help = "One step of a rollout: a `weight`, an `approve` or a `segment`.",
     WORDS(stage_words),
     .prepared = true,
     .prepare = config_stage_prepare,
@@ -238,12 +264,22 @@ static const struct config_word rollout_words[] = {
      .kind = CONFIG_KIND_NAME,
      AT(struct rollout_spec, service),
      .required = true,
-     .help = "the service whose version changes"},
+     .unless = "flag",
+     .help = "the service whose version changes; of a flag's rollout, the service whose requests are the "
+             "evidence (without it, evidence is what is sent to `/v1/events`)"},
+    {.word = "flag",
+     .kind = CONFIG_KIND_TEXT,
+     AT(struct rollout_spec, flag),
+     .help = "instead of a version: the flag whose variant changes"},
+    {.word = "from",
+     .kind = CONFIG_KIND_NAME,
+     AT(struct rollout_spec, from),
+     .help = "only with `flag`: the variant that is given today"},
     {.word = "to",
      .kind = CONFIG_KIND_NAME,
      AT(struct rollout_spec, to),
      .required = true,
-     .help = "the version that is to become stable"},
+     .help = "the version that is to become stable, or the variant that is to replace `from`"},
     {.word = "stages",
      .kind = CONFIG_KIND_LIST,
      ITEMS(struct rollout_spec, stages, stage_count),
@@ -322,7 +358,7 @@ static const struct config_word rollout_words[] = {
 };
 static const struct config_section rollout_section = {
     .title = "rollout",
-    .help = "Ships one version of one service by evidence.",
+    .help = "Ships one version of one service, or one variant of one flag, by evidence.",
     WORDS(rollout_words),
     .prepared = true,
     .prepare = config_rollout_prepare,
@@ -444,6 +480,87 @@ static const struct config_section service_timeouts_section = {
     .prepared = true,
 };
 
+static const struct config_choice attribute_choices[] = {{"address", CONFIG_ATTRIBUTE_ADDRESS},
+                                                         {"method", CONFIG_ATTRIBUTE_METHOD},
+                                                         {"host", CONFIG_ATTRIBUTE_HOST},
+                                                         {"path", CONFIG_ATTRIBUTE_PATH},
+                                                         {NULL, 0}};
+static const struct config_word attribute_words[] = {
+    {.word = "header",
+     .kind = CONFIG_KIND_TOKEN,
+     AT(struct config_attribute, source),
+     .help = "the value of this header"},
+    {.word = "cookie",
+     .kind = CONFIG_KIND_TOKEN,
+     AT(struct config_attribute, source),
+     .help = "the value of this cookie"},
+};
+static const struct config_section attribute_section = {
+    .title = "attribute",
+    .help = "Where in a request a value stands: a header or a cookie by its name, or the client's `address`, "
+            "the `method`, the `host` or the `path`.",
+    WORDS(attribute_words),
+    .choices = attribute_choices,
+    .choice_offset = offsetof(struct config_attribute, kind),
+    .choice_size = sizeof(enum config_attribute_kind),
+    .finish = config_attribute_finish,
+};
+
+static const struct config_word header_flag_item = {
+    .word = "flags", .kind = CONFIG_KIND_TEXT, .size = CONFIG_FLAG_BYTES};
+static const struct config_word flag_header_words[] = {
+    {.word = "flags",
+     .kind = CONFIG_KIND_LIST,
+     ITEMS(struct config_flag_header, flags, flag_count),
+     .min = 1,
+     .max = CONFIG_HEADER_FLAGS_MAX,
+     .item = &header_flag_item,
+     .required = true,
+     .help = "keys of flags"},
+};
+static const struct config_section flag_header_section = {
+    .title = "flag header",
+    .help =
+        "A header that the service gets, with the variants of some flags: `X-Flags: [banner, theme]` gives "
+        "it `X-Flags: banner=on, theme=dark`. What clients send under that name is removed.",
+    WORDS(flag_header_words),
+    .shorthand = "flags",
+};
+
+static const struct config_word service_flags_words[] = {
+    {.word = "key",
+     .kind = CONFIG_KIND_SECTION,
+     AT(struct config_service_flags, key),
+     .section = &attribute_section,
+     .optional = true,
+     .fallback = "the service's unit",
+     .help = "the targeting key: who asks"},
+    {.word = "context",
+     .kind = CONFIG_KIND_MAP,
+     ITEMS(struct config_service_flags, context, context_count),
+     .max = CONFIG_ATTRIBUTES_MAX,
+     .section = &attribute_section,
+     .fallback = "none",
+     .help = "further members of the evaluation context, by name"},
+    {.word = "headers",
+     .kind = CONFIG_KIND_MAP,
+     ITEMS(struct config_service_flags, headers, header_count),
+     .max = CONFIG_FLAG_HEADERS_MAX,
+     .section = &flag_header_section,
+     .fallback = "none",
+     .help = "headers for the service, by name"},
+    {.word = "version",
+     .kind = CONFIG_KIND_TEXT,
+     AT(struct config_service_flags, version),
+     .help = "a flag whose variants are names of versions: it chooses the version of each request; where it "
+             "names none, the request goes the usual way"},
+};
+static const struct config_section service_flags_section = {
+    .title = "flags of a service",
+    .help = "Flags in the path of this service's requests.",
+    WORDS(service_flags_words),
+};
+
 static const struct config_word service_words[] = {
     {.word = "routes",
      .kind = CONFIG_KIND_LIST,
@@ -484,6 +601,12 @@ static const struct config_word service_words[] = {
      .section = &service_timeouts_section,
      .fallback = "as in the file's own",
      .help = "timeouts of this service alone"},
+    {.word = "flags",
+     .kind = CONFIG_KIND_SECTION,
+     AT(struct config_service, flags),
+     .section = &service_flags_section,
+     .optional = true,
+     .help = "headers and versions by flags"},
     {.word = "health", .kind = CONFIG_KIND_LATER, .help = "active health checks are"},
 };
 static const struct config_section service_section = {
@@ -622,6 +745,105 @@ static const struct config_word log_words[] = {
 static const struct config_section log_section = {
     .title = "log", .help = "What is written to standard error.", WORDS(log_words)};
 
+// ---- flags ----
+
+static const struct config_word flag_source_words[] = {
+    {.word = "file",
+     .kind = CONFIG_KIND_FILE,
+     AT(struct config_flag_source, place),
+     .help = "a file in flagd's format; read again when it changes"},
+    {.word = "directory",
+     .kind = CONFIG_KIND_FILE,
+     AT(struct config_flag_source, place),
+     .help = "every *.json in it, in name order"},
+    {.word = "url",
+     .kind = CONFIG_KIND_URL,
+     AT(struct config_flag_source, place),
+     .help = "fetched again every `every`, with its entity tag"},
+    {.word = "every",
+     .kind = CONFIG_KIND_DURATION,
+     AT(struct config_flag_source, every_ms),
+     .min = 100,
+     .max = DAY,
+     .fallback = "30s",
+     .help = "only with `url`: between two fetches"},
+    {.word = "token",
+     .kind = CONFIG_KIND_FILE,
+     AT(struct config_flag_source, token_file),
+     .help = "only with `url`: a file whose first line is sent as bearer token"},
+};
+static const struct config_section flag_source_section = {
+    .title = "flag source",
+    .help = "Where flags come from. `sources: [flags.json]` is short for `sources: [{file: flags.json}]`.",
+    WORDS(flag_source_words),
+    .shorthand = "file",
+    .finish = config_flag_source_finish,
+};
+
+static const struct config_word flags_words[] = {
+    {.word = "listen",
+     .kind = CONFIG_KIND_LISTEN,
+     AT(struct config_flags, listen),
+     .help = "where SDKs ask: OFREP and flagd's evaluation service; without it flags are used here only"},
+    {.word = "sources",
+     .kind = CONFIG_KIND_LIST,
+     ITEMS(struct config_flags, sources, source_count),
+     .max = CONFIG_FLAG_SOURCES_MAX,
+     .section = &flag_source_section,
+     .fallback = "none",
+     .help =
+         "where flags come from; of two flags with one key the later source's counts, and what is changed "
+         "at runtime counts over all"},
+    {.word = "define",
+     .kind = CONFIG_KIND_TREE,
+     AT(struct config_flags, define),
+     .help = "flags in flagd's format, here; the first of the sources"},
+    {.word = "threads",
+     .kind = CONFIG_KIND_COUNT,
+     AT(struct config_flags, threads),
+     .min = 1,
+     .max = 16,
+     .fallback = "1",
+     .help = "threads that answer SDKs"},
+    {.word = "tokens",
+     .kind = CONFIG_KIND_FILE,
+     AT(struct config_flags, tokens),
+     .help = "file of tokens (`sluice flag token` makes lines for it); needed when `listen` is no loopback "
+             "address"},
+    {.word = "rate",
+     .kind = CONFIG_KIND_COUNT,
+     AT(struct config_flags, rate),
+     .min = 1,
+     .max = 10000000,
+     .zero = "unlimited",
+     .fallback = "unlimited",
+     .help = "requests per second of one token or client address; beyond it 429"},
+    {.word = "burst",
+     .kind = CONFIG_KIND_COUNT,
+     AT(struct config_flags, burst),
+     .min = 1,
+     .max = 10000000,
+     .help = "requests at once before `rate` counts; as many as `rate` by default"},
+    {.word = "cors",
+     .kind = CONFIG_KIND_TEXT,
+     AT(struct config_flags, cors),
+     .help = "origin whose pages may ask, such as https://shop.example, or \"*\""},
+    {.word = "share",
+     .kind = CONFIG_KIND_FILE,
+     AT(struct config_flags, share),
+     .help = "directory in which the set is shared with processes that use libsluice-flags"},
+    {.word = "exposures",
+     .kind = CONFIG_KIND_FILE,
+     AT(struct config_flags, exposures),
+     .help = "file to which each first sight of a variant by a key is appended, one JSON object a line"},
+};
+static const struct config_section flags_section = {
+    .title = "flags",
+    .help = "Runtime feature flags: where they come from, and who may ask for them.",
+    WORDS(flags_words),
+    .finish = config_flags_finish,
+};
+
 static const struct config_choice io_choices[] = {
     {"auto", IO_KIND_AUTO}, {"epoll", IO_KIND_EPOLL}, {"uring", IO_KIND_URING}, {NULL, 0}};
 
@@ -652,6 +874,7 @@ static const struct config_word root_words[] = {
      .max = CONFIG_LISTEN_MAX,
      .section = &listen_section,
      .required = true,
+     .unless = "flags",
      .help = "where clients connect"},
     {.word = "admin",
      .kind = CONFIG_KIND_SECTION,
@@ -685,6 +908,7 @@ static const struct config_word root_words[] = {
      .max = CONFIG_SERVICES_MAX,
      .section = &service_section,
      .required = true,
+     .unless = "flags",
      .help = "what answers requests, in which versions"},
     {.word = "rollouts",
      .kind = CONFIG_KIND_MAP,
@@ -693,8 +917,17 @@ static const struct config_word root_words[] = {
      .section = &rollout_section,
      .fallback = "none",
      .help = "which versions are to be shipped, and how"},
-    {.word = "segments", .kind = CONFIG_KIND_LATER, .help = "segments are"},
-    {.word = "flags", .kind = CONFIG_KIND_LATER, .help = "flags are"},
+    {.word = "segments",
+     .kind = CONFIG_KIND_TREE,
+     AT(struct config, segments),
+     .help = "groups of users: names, each with a rule in JSON Logic; for `{$ref: name}` in flags and for "
+             "rings of rollouts"},
+    {.word = "flags",
+     .kind = CONFIG_KIND_SECTION,
+     AT(struct config, flags),
+     .section = &flags_section,
+     .optional = true,
+     .help = "runtime feature flags"},
     {.word = "programmes", .kind = CONFIG_KIND_LATER, .help = "programmes are"},
 };
 const struct config_section config_root_section = {

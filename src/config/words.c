@@ -101,6 +101,9 @@ static void schema_scalar_type(const struct config_word *word, struct text *text
     case CONFIG_KIND_PATH:
         schema_pattern("^/[^?# ]*$", text);
         return;
+    case CONFIG_KIND_URL:
+        schema_pattern("^https?://", text);
+        return;
     default:
         text_add(text, SLICE("\"type\": \"string\", \"minLength\": 1"));
         return;
@@ -157,7 +160,9 @@ static void schema_list(const struct config_word *word, const struct sections *s
 
 static void schema_value(const struct config_word *word, const struct sections *sections, struct text *text)
 {
-    if (word->kind == CONFIG_KIND_LIST || word->kind == CONFIG_KIND_MAP)
+    if (word->kind == CONFIG_KIND_TREE)
+        text_add(text, SLICE("\"type\": [\"object\", \"null\"]"));
+    else if (word->kind == CONFIG_KIND_LIST || word->kind == CONFIG_KIND_MAP)
         schema_list(word, sections, text);
     else if (word->kind == CONFIG_KIND_SECTION)
         schema_reference(word->section, sections, text);
@@ -188,7 +193,7 @@ static void schema_required(const struct config_section *section, struct text *t
 {
     bool first = true;
     for (size_t i = 0; i < section->word_count; i++) {
-        if (!section->words[i].required)
+        if (!section->words[i].required || section->words[i].unless != NULL)
             continue;
         text_add(text, first ? SLICE(", \"required\": [") : SLICE(", "));
         json_string(text, section->words[i].word);
@@ -295,6 +300,9 @@ static void words_value(const struct config_word *word, struct text *text)
         [CONFIG_KIND_NAME] = "name",
         [CONFIG_KIND_TOKEN] = "name",
         [CONFIG_KIND_FILE] = "path of a file",
+        [CONFIG_KIND_TEXT] = "text",
+        [CONFIG_KIND_URL] = "http:// or https:// address",
+        [CONFIG_KIND_TREE] = "names and what they mean",
         [CONFIG_KIND_HOST] = "host",
         [CONFIG_KIND_PATH] = "path",
         [CONFIG_KIND_COUNT] = "number",
@@ -331,7 +339,9 @@ static void words_row(const struct config_word *word, struct text *text)
     text_addf(text, "| `%s` | ", word->word);
     words_value(word, text);
     text_add(text, SLICE(" | "));
-    if (word->required)
+    if (word->unless != NULL)
+        text_addf(text, "**needed** unless `%s`", word->unless);
+    else if (word->required)
         text_add(text, SLICE("**needed**"));
     else if (word->fallback != NULL)
         text_addf(text, word->kind < CONFIG_KIND_SECTION ? "`%s`" : "%s", word->fallback);

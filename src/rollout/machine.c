@@ -31,6 +31,7 @@ static void state_set(struct rollout *rollout, enum rollout_state state)
 static void run_reset(struct rollout *rollout)
 {
     rollout->stage = 0;
+    rollout->ring_stages = 0;
     rollout->weight = 0;
     rollout->started_ms = 0;
     rollout->stage_since_ms = 0;
@@ -47,9 +48,14 @@ static void stage_enter(struct rollout *rollout, uint32_t stage)
     rollout->stage = stage;
     rollout->stage_since_ms = rollout->now_ms;
     rollout->stage_paused_ms = 0;
+    rollout->ring_stages = stage + 1;
     evidence_stage_reset(rollout);
     if (entered->kind == ROLLOUT_STAGE_APPROVE) {
         state_set(rollout, ROLLOUT_AWAITING_APPROVAL);
+        return;
+    }
+    if (entered->kind == ROLLOUT_STAGE_SEGMENT) {
+        state_set(rollout, ROLLOUT_SEGMENT);
         return;
     }
     CHECK(entered->weight > rollout->weight);
@@ -74,6 +80,9 @@ static void stage_leave(struct rollout *rollout)
 static void roll_back(struct rollout *rollout)
 {
     rollout->weight = 0;
+#ifndef BUG_RING_STAYS
+    rollout->ring_stages = 0;
+#endif
     rollout->watch.on = false;
     state_set(rollout, ROLLOUT_ROLLING_BACK);
 }
@@ -144,6 +153,10 @@ static void decide_forward(struct rollout *rollout, struct rollout_effects *effe
     case ROLLOUT_UNDECIDED:
         if (good)
             promote_by_evidence(rollout, effects);
+        break;
+    case ROLLOUT_SEGMENT: // a ring is not drawn at random: only time moves it forward
+        if (elapsed >= stage->min_ms)
+            stage_leave(rollout);
         break;
     case ROLLOUT_SOAKING:
         if (elapsed >= soak_ms_of(stage) && !rollout->blocked) {
@@ -252,15 +265,15 @@ static uint32_t states_allowing(enum rollout_command command)
     case ROLLOUT_COMMAND_START:
         return STATES(ROLLOUT_PENDING, ROLLOUT_ROLLED_BACK);
     case ROLLOUT_COMMAND_PAUSE:
-        return STATES(ROLLOUT_BASELINE, ROLLOUT_SHIFTING, ROLLOUT_AWAITING_APPROVAL, ROLLOUT_UNDECIDED,
-                      ROLLOUT_SOAKING);
+        return STATES(ROLLOUT_BASELINE, ROLLOUT_SEGMENT, ROLLOUT_SHIFTING, ROLLOUT_AWAITING_APPROVAL,
+                      ROLLOUT_UNDECIDED, ROLLOUT_SOAKING);
     case ROLLOUT_COMMAND_RESUME:
         return STATES(ROLLOUT_PAUSED, ROLLOUT_UNDECIDED);
     case ROLLOUT_COMMAND_PROMOTE:
-        return STATES(ROLLOUT_SHIFTING, ROLLOUT_UNDECIDED, ROLLOUT_SOAKING);
+        return STATES(ROLLOUT_SEGMENT, ROLLOUT_SHIFTING, ROLLOUT_UNDECIDED, ROLLOUT_SOAKING);
     case ROLLOUT_COMMAND_ABORT:
-        return STATES(ROLLOUT_BASELINE, ROLLOUT_SHIFTING, ROLLOUT_AWAITING_APPROVAL, ROLLOUT_PAUSED,
-                      ROLLOUT_UNDECIDED, ROLLOUT_SOAKING);
+        return STATES(ROLLOUT_BASELINE, ROLLOUT_SEGMENT, ROLLOUT_SHIFTING, ROLLOUT_AWAITING_APPROVAL,
+                      ROLLOUT_PAUSED, ROLLOUT_UNDECIDED, ROLLOUT_SOAKING);
     case ROLLOUT_COMMAND_UNDO:
         return STATES(ROLLOUT_SOAKING, ROLLOUT_COMPLETED);
     case ROLLOUT_COMMAND_APPROVE:
@@ -486,9 +499,11 @@ void rollout_step(struct rollout *rollout, const struct rollout_input *input, st
     effects->to = rollout->state;
     effects->stage = rollout->stage;
     effects->weight = rollout->weight;
-    effects->publish = effects->publish || rollout->weight != weight_before;
     effects->changed =
         effects->from != effects->to || rollout->stage != stage_before || rollout->weight != weight_before;
+    // A flag's set carries rings and arms besides the weight.
+    effects->publish = effects->publish || rollout->weight != weight_before ||
+                       (rollout->spec.flag[0] != '\0' && effects->changed);
     if (effects->has_verdict)
         rollout->last = effects->verdict;
     check_invariants(rollout, effects, stage_before, weight_before);
@@ -503,6 +518,8 @@ static int64_t state_deadline_ms(const struct rollout *rollout)
         if (stage_elapsed_ms(rollout) < stage->min_ms)
             return began + (int64_t)stage->min_ms;
         return stage->horizon_ms > 0 ? began + (int64_t)stage->horizon_ms : INT64_MAX;
+    case ROLLOUT_SEGMENT:
+        return began + (int64_t)stage->min_ms;
     case ROLLOUT_SOAKING:
         return began + (int64_t)soak_ms_of(stage);
     case ROLLOUT_ROLLING_BACK: {

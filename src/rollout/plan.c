@@ -118,6 +118,11 @@ void rollout_plan_make(const struct rollout_spec *spec, const struct rollout_pla
         *planned = (struct rollout_plan_stage){.kind = stage->kind, .weight = weight};
         if (stage->kind == ROLLOUT_STAGE_APPROVE)
             continue;
+        if (stage->kind == ROLLOUT_STAGE_SEGMENT) {
+            planned->promote_ms = (double)stage->min_ms;
+            plan->promote_ms += planned->promote_ms;
+            continue;
+        }
         weight = stage->weight;
         planned->weight = weight;
         if (weight < ROLLOUT_WEIGHT_FULL) {

@@ -2,7 +2,7 @@
 // The rollout machine: evidence and commands in, effects out. Pure: time is in the input, storage is the
 // caller's, and equal inputs give equal effects to the bit, on which the journal's replay rests.
 //
-//     Pending → Shifting(k) ⇄ Paused, AwaitingApproval, Undecided → Soaking → Completed
+//     Pending → Segment → Shifting(k) ⇄ Paused, AwaitingApproval, Undecided → Soaking → Completed
 //     and from any of them RollingBack → RolledBack
 #pragma once
 
@@ -24,6 +24,7 @@ enum rollout_state {
     ROLLOUT_COMPLETED,
     ROLLOUT_ROLLING_BACK, // weight is zero; waiting for the requests in flight
     ROLLOUT_ROLLED_BACK,
+    ROLLOUT_SEGMENT, // a ring has the new variant of a flag; nothing is compared. Last: states are journalled
     ROLLOUT_STATES
 };
 
@@ -155,9 +156,10 @@ struct rollout_check_view {
 
 struct rollout_view {
     enum rollout_state state;
-    uint32_t stage;     // index into the spec's stages
-    uint32_t weight;    // wanted now
-    int64_t started_ms; // 0: not started
+    uint32_t stage;       // index into the spec's stages
+    uint32_t ring_stages; // the segments among so many first stages are in force
+    uint32_t weight;      // wanted now
+    int64_t started_ms;   // 0: not started
     int64_t stage_since_ms;
     int64_t state_since_ms;
     uint64_t routed[ROLLOUT_ARMS];       // whole rollout

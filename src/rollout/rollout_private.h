@@ -146,6 +146,7 @@ struct rollout {
     enum rollout_state state;
     enum rollout_state paused_from;
     uint32_t stage;
+    uint32_t ring_stages; // the segments among so many first stages are in force; 0 once it goes back
     uint32_t weight;
     int64_t now_ms;
     int64_t tick_before_ms; // time of the TICK before the present one

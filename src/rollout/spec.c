@@ -8,7 +8,7 @@
 #include "base/check.h"
 
 enum {
-    SPEC_WIRE_VERSION = 1,
+    SPEC_WIRE_VERSION = 2, // 1 had neither flags nor segments; it is still read
     MINUTE_MS = 60000,
 };
 
@@ -61,10 +61,11 @@ static bool text_ends(const char *text, size_t cap)
 static const char *check_names(const struct rollout_spec *spec)
 {
     if (!text_ends(spec->name, sizeof spec->name) || !text_ends(spec->service, sizeof spec->service) ||
-        !text_ends(spec->from, sizeof spec->from) || !text_ends(spec->to, sizeof spec->to))
+        !text_ends(spec->flag, sizeof spec->flag) || !text_ends(spec->from, sizeof spec->from) ||
+        !text_ends(spec->to, sizeof spec->to))
         return "a name is longer than 63 bytes";
-    if (spec->name[0] == '\0' || spec->service[0] == '\0')
-        return "a rollout needs a name and a service";
+    if (spec->name[0] == '\0' || (spec->service[0] == '\0' && spec->flag[0] == '\0'))
+        return "a rollout needs a name and a service or a flag";
     if (spec->from[0] == '\0' || spec->to[0] == '\0')
         return "a rollout needs the version it comes from and the one it goes to";
     if (strcmp(spec->from, spec->to) == 0)
@@ -87,11 +88,25 @@ static const char *check_stage(const struct rollout_stage *stage, uint32_t weigh
     return NULL;
 }
 
+static const char *check_ring(const struct rollout_spec *spec, const struct rollout_stage *stage,
+                              uint32_t weight_before)
+{
+    if (spec->flag[0] == '\0')
+        return "segments belong to rollouts of flags";
+    if (!text_ends(stage->segment, sizeof stage->segment) || stage->segment[0] == '\0')
+        return "a segment has a name of 1 to 63 bytes";
+    if (stage->min_ms > DURATION_MS_MAX)
+        return "a stage's times are at most a year";
+    if (weight_before == ROLLOUT_WEIGHT_FULL)
+        return "nothing can come after the stage of 100 %";
+    return NULL;
+}
+
 static const char *check_stages(const struct rollout_spec *spec)
 {
     if (spec->stage_count < 1 || spec->stage_count > ROLLOUT_STAGES_MAX)
         return "a rollout has 1 to 32 stages";
-    uint32_t weight = 0;
+    uint32_t weight = 0, rings = 0;
     for (uint32_t i = 0; i < spec->stage_count; i++) {
         const struct rollout_stage *stage = &spec->stages[i];
         if (stage->kind == ROLLOUT_STAGE_APPROVE) {
@@ -101,13 +116,22 @@ static const char *check_stages(const struct rollout_spec *spec)
                 return "nothing can come after the stage of 100 %";
             continue;
         }
+        if (stage->kind == ROLLOUT_STAGE_SEGMENT) {
+            const char *why = check_ring(spec, stage, weight);
+            if (why != NULL)
+                return why;
+            rings++;
+            continue;
+        }
         if (stage->kind != ROLLOUT_STAGE_WEIGHT)
-            return "a stage is a weight or an approval";
+            return "a stage is a weight, an approval or a segment";
         const char *why = check_stage(stage, weight);
         if (why != NULL)
             return why;
         weight = stage->weight;
     }
+    if (rings > ROLLOUT_RINGS_MAX)
+        return "a rollout has at most 8 segments";
     return weight == 0 ? "at least one stage must have a weight" : NULL;
 }
 
@@ -182,6 +206,7 @@ static void put_stage(struct wire_writer *writer, const struct rollout_stage *st
     wire_put_u64(writer, stage->horizon_ms);
     wire_put_u64(writer, stage->soak_ms);
     put_name(writer, stage->by);
+    put_name(writer, stage->segment);
 }
 
 static void put_checks(struct wire_writer *writer, const struct rollout_spec *spec)
@@ -207,6 +232,7 @@ void rollout_spec_encode(const struct rollout_spec *spec, struct wire_writer *wr
     CHECK(spec->stage_count <= ROLLOUT_STAGES_MAX);
     wire_put_u64(writer, SPEC_WIRE_VERSION);
     put_name(writer, spec->name);
+    put_name(writer, spec->flag);
     put_name(writer, spec->service);
     put_name(writer, spec->from);
     put_name(writer, spec->to);
@@ -246,14 +272,16 @@ static double get_setting(struct wire_reader *reader)
     return 0.0;
 }
 
-static void get_stage(struct wire_reader *reader, struct rollout_stage *stage)
+static void get_stage(struct wire_reader *reader, uint64_t version, struct rollout_stage *stage)
 {
-    stage->kind = (enum rollout_stage_kind)get_at_most(reader, ROLLOUT_STAGE_APPROVE);
+    stage->kind = (enum rollout_stage_kind)get_at_most(reader, ROLLOUT_STAGE_SEGMENT);
     stage->weight = (uint32_t)get_at_most(reader, ROLLOUT_WEIGHT_FULL);
     stage->min_ms = get_at_most(reader, DURATION_MS_MAX);
     stage->horizon_ms = get_at_most(reader, DURATION_MS_MAX);
     stage->soak_ms = get_at_most(reader, DURATION_MS_MAX);
     wire_get_string(reader, stage->by, sizeof stage->by);
+    if (version >= 2)
+        wire_get_string(reader, stage->segment, sizeof stage->segment);
 }
 
 static void get_checks(struct wire_reader *reader, struct rollout_spec *spec)
@@ -277,15 +305,18 @@ static void get_checks(struct wire_reader *reader, struct rollout_spec *spec)
 enum status rollout_spec_decode(struct wire_reader *reader, struct rollout_spec *spec)
 {
     struct rollout_spec out = {.stage_count = 0};
-    if (wire_get_u64(reader) != SPEC_WIRE_VERSION)
+    uint64_t version = wire_get_u64(reader);
+    if (version < 1 || version > SPEC_WIRE_VERSION)
         reader->bad = true;
     wire_get_string(reader, out.name, sizeof out.name);
+    if (version >= 2)
+        wire_get_string(reader, out.flag, sizeof out.flag);
     wire_get_string(reader, out.service, sizeof out.service);
     wire_get_string(reader, out.from, sizeof out.from);
     wire_get_string(reader, out.to, sizeof out.to);
     out.stage_count = (uint32_t)get_at_most(reader, ROLLOUT_STAGES_MAX);
     for (uint32_t i = 0; i < out.stage_count && !reader->bad; i++)
-        get_stage(reader, &out.stages[i]);
+        get_stage(reader, version, &out.stages[i]);
     get_checks(reader, &out);
     out.alpha = get_setting(reader);
     out.beta = get_setting(reader);

@@ -13,23 +13,26 @@
 enum {
     ROLLOUT_NAME_BYTES = 64, // names of rollouts, services, versions, people; the NUL included
     ROLLOUT_STAGES_MAX = 32,
+    ROLLOUT_RINGS_MAX = 8, // segments of one rollout
     ROLLOUT_SPEC_WIRE_BYTES_MAX = 8192,
 };
 
 enum rollout_stage_kind {
     ROLLOUT_STAGE_WEIGHT,  // a share of live traffic
     ROLLOUT_STAGE_APPROVE, // wait for a person
+    ROLLOUT_STAGE_SEGMENT, // of a flag: a ring gets the new variant, for min_ms without a comparison
 };
 
 enum rollout_undecided { ROLLOUT_UNDECIDED_HOLD, ROLLOUT_UNDECIDED_ROLLBACK, ROLLOUT_UNDECIDED_PROCEED };
 
 struct rollout_stage {
     enum rollout_stage_kind kind;
-    uint32_t weight;             // WEIGHT: canary share, 1..ROLLOUT_WEIGHT_FULL
-    uint64_t min_ms;             // WEIGHT: `for`, never promoted before
-    uint64_t horizon_ms;         // WEIGHT: after this without evidence the undecided policy applies
-    uint64_t soak_ms;            // WEIGHT at 100 %: how long the watch goes on before completion
-    char by[ROLLOUT_NAME_BYTES]; // APPROVE: the `who` that may, exactly; empty: any approver
+    uint32_t weight;                  // WEIGHT: canary share, 1..ROLLOUT_WEIGHT_FULL
+    uint64_t min_ms;                  // WEIGHT: `for`, never promoted before
+    uint64_t horizon_ms;              // WEIGHT: after this without evidence the undecided policy applies
+    uint64_t soak_ms;                 // WEIGHT at 100 %: how long the watch goes on before completion
+    char segment[ROLLOUT_NAME_BYTES]; // SEGMENT: whose members are the ring
+    char by[ROLLOUT_NAME_BYTES];      // APPROVE: the `who` that may, exactly; empty: any approver
 };
 
 struct rollout_check_errors {
@@ -57,9 +60,10 @@ struct rollout_check_throughput {
 
 struct rollout_spec {
     char name[ROLLOUT_NAME_BYTES];
-    char service[ROLLOUT_NAME_BYTES];
-    char from[ROLLOUT_NAME_BYTES]; // the stable version
-    char to[ROLLOUT_NAME_BYTES];   // the canary version
+    char flag[ROLLOUT_NAME_BYTES];    // of a flag's rollout: its key; else empty
+    char service[ROLLOUT_NAME_BYTES]; // of a flag's rollout: whose requests are evidence; empty: events are
+    char from[ROLLOUT_NAME_BYTES];    // the stable version, or the variant given today
+    char to[ROLLOUT_NAME_BYTES];      // the canary version, or the variant to come
     uint32_t stage_count;
     struct rollout_stage stages[ROLLOUT_STAGES_MAX];
     struct rollout_check_errors errors;

@@ -57,6 +57,7 @@ void rollout_view_get(const struct rollout *rollout, struct rollout_view *view)
         .started_ms = rollout->started_ms,
         .stage_since_ms = rollout->stage_since_ms,
         .state_since_ms = rollout->state_since_ms,
+        .ring_stages = rollout->ring_stages,
         .log_e_srm = presentable(stats_srm_log_e(&rollout->srm)),
         .blocked = rollout->blocked,
         .edges = rollout->edges,
@@ -101,6 +102,7 @@ const char *rollout_state_name(enum rollout_state state)
         [ROLLOUT_COMPLETED] = "Completed",
         [ROLLOUT_ROLLING_BACK] = "RollingBack",
         [ROLLOUT_ROLLED_BACK] = "RolledBack",
+        [ROLLOUT_SEGMENT] = "Segment",
     };
     return (unsigned)state < ROLLOUT_STATES ? names[state] : "Unknown";
 }

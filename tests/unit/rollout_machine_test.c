@@ -352,6 +352,16 @@ static void test_undo_ends_with_keep(void **state)
 
 // ---- every command in every state ----
 
+// A flag's rollout that begins with a ring of ten seconds.
+static void ring_first(struct rollout_spec *spec)
+{
+    memcpy(spec->flag, "banner", 7);
+    memmove(&spec->stages[1], &spec->stages[0], spec->stage_count * sizeof spec->stages[0]);
+    spec->stage_count++;
+    spec->stages[0] =
+        (struct rollout_stage){.kind = ROLLOUT_STAGE_SEGMENT, .segment = "internal", .min_ms = 10000};
+}
+
 // Puts a fresh machine into a state by inputs alone.
 static void reach(struct trace *trace, enum rollout_state state)
 {
@@ -359,6 +369,8 @@ static void reach(struct trace *trace, enum rollout_state state)
     spec_make(&spec);
     if (state == ROLLOUT_BASELINE)
         spec.latency.on = true;
+    if (state == ROLLOUT_SEGMENT)
+        ring_first(&spec);
     trace_begin(trace);
     give_spec(trace, &spec);
     if (state == ROLLOUT_PENDING)
@@ -382,6 +394,38 @@ static void reach(struct trace *trace, enum rollout_state state)
         give_tick(trace, 1000, 0, 0, 0, 0, 0);
 }
 
+static void test_a_ring_is_given_and_taken_back(void **unused)
+{
+    (void)unused;
+    struct rollout_spec spec;
+    struct rollout_view view;
+    struct trace trace;
+    spec_make(&spec);
+    ring_first(&spec);
+    trace_begin(&trace);
+    give_spec(&trace, &spec);
+    give_command(&trace, ROLLOUT_COMMAND_START, "ann");
+    assert_true(trace.effects.publish);
+    rollout_view_get(trace.rollout, &view);
+    assert_int_equal(view.state, ROLLOUT_SEGMENT);
+    assert_int_equal(view.weight, 0);
+    assert_int_equal(view.ring_stages, 1);
+    give_tick(&trace, 9000, 0, 0, 0, 0, 0);
+    rollout_view_get(trace.rollout, &view);
+    assert_int_equal(view.state, ROLLOUT_SEGMENT); // not before its time
+    give_tick(&trace, 1500, 0, 0, 0, 0, 0);
+    rollout_view_get(trace.rollout, &view);
+    assert_int_equal(view.state, ROLLOUT_SHIFTING);
+    assert_int_equal(view.ring_stages, 2); // the ring keeps what it has
+    assert_int_equal(view.weight, 5000);
+    give_command(&trace, ROLLOUT_COMMAND_ABORT, "ann");
+    assert_true(trace.effects.publish);
+    rollout_view_get(trace.rollout, &view);
+    assert_int_equal(view.weight, 0);
+    assert_int_equal(view.ring_stages, 0);
+    trace_end(&trace);
+}
+
 static void test_every_command_in_every_state(void **unused)
 {
     (void)unused;
@@ -398,6 +442,7 @@ static void test_every_command_in_every_state(void **unused)
         [ROLLOUT_COMPLETED] = {"-", "-", "-", "-", "-", "RollingBack", "-"},
         [ROLLOUT_ROLLING_BACK] = {"-", "-", "-", "-", "-", "-", "-"},
         [ROLLOUT_ROLLED_BACK] = {"Shifting", "-", "-", "-", "-", "-", "-"},
+        [ROLLOUT_SEGMENT] = {"-", "Paused", "-", "Shifting", "RollingBack", "-", "-"},
     };
     for (int state = 0; state < ROLLOUT_STATES; state++) {
         for (int command = 0; command < ROLLOUT_COMMANDS; command++) {
@@ -540,6 +585,7 @@ int main(void)
         cmocka_unit_test(test_rollback_wins_ties),
         cmocka_unit_test(test_evidence_of_a_stage_or_of_all),
         cmocka_unit_test(test_undo_ends_with_keep),
+        cmocka_unit_test(test_a_ring_is_given_and_taken_back),
         cmocka_unit_test(test_every_command_in_every_state),
         cmocka_unit_test(test_every_other_input_in_every_state_is_safe),
         cmocka_unit_test(test_refusals_say_where_it_stands),
