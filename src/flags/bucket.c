@@ -90,6 +90,20 @@ uint32_t flags_bucket_of_key(struct slice flag_key, struct slice targeting_key, 
     return flags_bucket_scale(flags_hash_end(&hash), total);
 }
 
+uint32_t flags_bucket_of_split(struct slice flag_key, struct slice targeting_key, uint32_t total)
+{
+    struct flags_hash hash;
+    flags_hash_init(&hash, 0);
+#ifdef BUG_FLAGS_SPLIT_LIKE_FRACTIONAL
+    return flags_bucket_of_key(flag_key, targeting_key, total);
+#endif
+    flags_cbor_head(&hash, FLAGS_CBOR_ARRAY, 3);
+    flags_cbor_string(&hash, flag_key);
+    flags_cbor_string(&hash, targeting_key);
+    flags_cbor_string(&hash, SLICE("split"));
+    return flags_bucket_scale(flags_hash_end(&hash), total);
+}
+
 // A JSON string; bytes of 0x80 and above pass as they are.
 static void add_string(struct text *out, struct slice s)
 {

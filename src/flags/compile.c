@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a flagd file to an image: the set, its flags, variants and metadata. Flag by flag, so that the largest
+// From one flagd file to an image: its flags, variants and metadata. Flag by flag, so that the largest
 // flag and not the whole set decides how much scratch is needed. Structural faults refuse the set; all of it
 // is still read, so that one pass reports everything.
 #include <stddef.h>
@@ -9,17 +9,31 @@
 
 // Problems
 
+struct flags_problem *flags_report_add(struct flags_report *report, enum flags_severity severity)
+{
+    size_t i = report->count++;
+    report->error_count += severity == FLAGS_ERROR;
+    if (i < report->cap)
+        return &report->problems[i];
+    for (i = report->cap; severity == FLAGS_ERROR && i-- > 0;)
+        if (report->problems[i].severity == FLAGS_WARNING)
+            return &report->problems[i];
+    return NULL;
+}
+
 void flags_compile_problem_at(struct flags_compiler *c, enum flags_severity severity, const char *message,
                               size_t at, struct slice subject)
 {
-    c->error_count += severity == FLAGS_ERROR;
-    if (c->problem_count < c->problem_cap) {
-        struct flags_problem *problem = &c->problems[c->problem_count];
-        *problem = (struct flags_problem){
-            .severity = severity, .message = message, .key = c->flag_key, .subject = subject};
-        flags_json_position(c->source, at, &problem->line, &problem->column);
-    }
-    c->problem_count++;
+    struct flags_problem *problem = flags_report_add(&c->report, severity);
+    if (problem == NULL)
+        return;
+    *problem = (struct flags_problem){.severity = severity,
+                                      .document = c->document,
+                                      .message = message,
+                                      .key = c->flag_key,
+                                      .subject = subject};
+    flags_json_position(c->source, at, &problem->line, &problem->column);
+    c->char_floor = c->scratch->char_count;
 }
 
 static bool in_source(const struct flags_compiler *c, const char *at)
@@ -196,16 +210,6 @@ static void compile_variants(struct flags_compiler *c, const struct flags_json *
     flag->type = type_of(variants->first);
 }
 
-uint32_t flags_compile_variant_index(struct flags_compiler *c, uint32_t flag_at, struct slice name)
-{
-    const struct flags_image_flag *flag = flags_write_at(c, flag_at);
-    const struct flags_image_variant *variants = flags_write_at(c, flag->variants);
-    for (uint32_t i = 0; i < flag->variant_count; i++)
-        if (slice_equal(flags_image_slice(c->out, variants[i].name), name))
-            return i;
-    return FLAGS_NO_VARIANT;
-}
-
 // Flags
 
 static void compile_state(struct flags_compiler *c, const struct flags_json *tree, uint32_t flag_at)
@@ -224,7 +228,7 @@ static void compile_default(struct flags_compiler *c, const struct flags_json *t
     const struct flags_json *name = flags_json_member(tree, SLICE("defaultVariant"));
     uint32_t index = FLAGS_NO_VARIANT;
     if (name != NULL && name->kind == FLAGS_JSON_STRING) {
-        index = flags_compile_variant_index(c, flag_at, name->text);
+        index = flags_image_variant_named(c->out, flags_write_at(c, flag_at), name->text);
         if (index == FLAGS_NO_VARIANT)
             error(c, "defaultVariant names no variant", name, name->text);
     } else if (name != NULL && name->kind != FLAGS_JSON_NULL) {
@@ -278,6 +282,7 @@ static void link_flag(struct flags_compiler *c, uint32_t at)
         c->first_flag = at;
     c->last_flag = at;
     c->flag_count++;
+    ((struct flags_image_flag *)flags_write_at(c, at))->size = c->used - at;
 }
 
 static void compile_flag(struct flags_compiler *c, struct slice key, const struct flags_json *tree)
@@ -297,6 +302,8 @@ static void compile_flag(struct flags_compiler *c, struct slice key, const struc
     flag->key = name;
     flag->hash = flags_hash_of(key, 0);
     flag->source_at = c->flag_at;
+    flag->document = c->document;
+    flag->generation = c->generation;
     compile_state(c, tree, at);
     if (check_variants(c, variants, tree)) {
         compile_variants(c, variants, at);
@@ -358,7 +365,7 @@ static void compile_flags(struct flags_compiler *c, struct slice flags)
         struct slice raw;
         struct flags_json *tree;
         c->scratch->node_count = node_mark;
-        c->scratch->char_count = char_mark;
+        c->scratch->char_count = char_mark > c->char_floor ? char_mark : c->char_floor;
         c->flag_key = (struct slice){"", 0};
         c->flag_at = (uint32_t)(base + walk.at);
         enum status status = flags_json_walk_tree(&walk, c->scratch, &raw, &tree, &fault);
@@ -445,6 +452,8 @@ static void compile_set_metadata(struct flags_compiler *c, struct slice text)
     check_metadata(c, tree);
     c->set_metadata_tree = tree;
     c->set_metadata = write_metadata(c, tree, NULL);
+    if (c->set_metadata.len > 0)
+        c->bundle_metadata = c->set_metadata;
 }
 
 static void check_form(struct flags_compiler *c, const struct members *members)
@@ -463,103 +472,47 @@ static void check_form(struct flags_compiler *c, const struct members *members)
                                  SLICE(""));
 }
 
-static void build_table(struct flags_compiler *c)
+static void compile_evaluators(struct flags_compiler *c, struct slice text, const char *message)
 {
-    uint32_t slots = 2;
-    while (slots < 2 * (uint64_t)c->flag_count)
-        slots *= 2;
-    uint32_t at = flags_write_reserve(c, (uint64_t)slots * sizeof(uint32_t), 4);
-    if (c->status != STATUS_OK)
-        return;
-    uint32_t *table = flags_write_at(c, at);
-    for (uint32_t f = c->first_flag; f != 0;) {
-        const struct flags_image_flag *flag = flags_write_at(c, f);
-        struct slice key = flags_image_slice(c->out, flag->key);
-        uint32_t i = flag->hash & (slots - 1);
-        for (; table[i] != 0; i = (i + 1) & (slots - 1)) {
-            const struct flags_image_flag *other = flags_write_at(c, table[i]);
-            if (other->hash == flag->hash && slice_equal(flags_image_slice(c->out, other->key), key))
-                flags_compile_problem_at(c, FLAGS_ERROR, "the flag stands twice in the set", flag->source_at,
-                                         key);
-        }
-        table[i] = f;
-        f = flag->next;
-    }
-    struct flags_image_header *header = flags_write_at(c, 0);
-    header->slots = at;
-    header->slot_mask = slots - 1;
+    const struct flags_json *tree = parse_member(c, text);
+    if (tree != NULL && tree->kind != FLAGS_JSON_OBJECT)
+        error(c, message, tree, SLICE(""));
+    else if (tree != NULL)
+        flags_compile_evaluators(c, tree);
 }
 
-static void finish_header(struct flags_compiler *c)
+void flags_compile_enter(struct flags_compiler *c, uint32_t document)
 {
-    struct flags_image_header *header = flags_write_at(c, 0);
-    header->magic = FLAGS_IMAGE_MAGIC;
-    header->version = FLAGS_IMAGE_VERSION;
-    header->len = c->used;
-    header->metadata = c->set_metadata;
-    header->evaluator_count = c->evaluator_count;
-    header->evaluators = c->evaluator_table;
-    header->generation = c->generation;
-    header->checksum = flags_image_checksum(c->out, c->used);
+    bool segments = document == FLAGS_DOCUMENTS_MAX;
+    c->document = document;
+    c->source = segments ? c->bundle->segments : c->bundle->documents[document].json;
 }
 
-static void compile_set(struct flags_compiler *c)
+void flags_compile_segments(struct flags_compiler *c)
+{
+    flags_compile_enter(c, FLAGS_DOCUMENTS_MAX);
+    compile_evaluators(c, c->bundle->segments, "segments are an object");
+    c->segments = c->evaluators;
+    c->evaluators = (struct flags_names){0};
+}
+
+void flags_compile_document(struct flags_compiler *c, uint32_t index)
 {
     struct members members = {0};
+    flags_compile_enter(c, index);
+    c->generation = c->options.default_generation;
+    c->set_metadata = (struct flags_span){0};
+    c->set_metadata_tree = NULL;
+    c->evaluators = (struct flags_names){0};
+    c->flag_at = 0;
+    c->scratch->node_count = 0;
+    c->scratch->char_count = c->char_floor;
     if (!split(c, &members))
         return;
     check_form(c, &members);
     flags_compile_settings(c, parse_member(c, members.settings));
     compile_set_metadata(c, members.metadata);
-    c->evaluators = parse_member(c, members.evaluators);
-    if (c->evaluators != NULL && c->evaluators->kind != FLAGS_JSON_OBJECT) {
-        error(c, "$evaluators is an object", c->evaluators, SLICE(""));
-        c->evaluators = NULL;
-    }
-    flags_compile_evaluators(c);
+    compile_evaluators(c, members.evaluators, "$evaluators is an object");
     if (c->status == STATUS_OK)
         compile_flags(c, members.flags);
-    if (c->status != STATUS_OK)
-        return;
-    struct flags_image_header *header = flags_write_at(c, 0);
-    header->first_flag = c->first_flag;
-    header->flag_count = c->flag_count;
-    build_table(c);
-    if (c->status == STATUS_OK && c->error_count == 0)
-        flags_compile_prerequisites(c);
-}
-
-enum status flags_set_compile(struct slice json, const struct flags_compile_options *options,
-                              struct flags_json_space *scratch, void *out, size_t cap, size_t *len,
-                              struct flags_problem *problems, size_t problem_cap, size_t *problem_count)
-{
-    struct flags_compiler c = {
-        .source = json,
-        .options = *options,
-        .scratch = scratch,
-        .out = out,
-        .cap = cap < UINT32_MAX ? (uint32_t)cap : UINT32_MAX,
-        .problems = problems,
-        .problem_cap = problem_cap,
-        .generation = options->default_generation != 0 ? options->default_generation : FLAGS_GENERATION_3,
-    };
-    CHECK((uintptr_t)out % FLAGS_IMAGE_ALIGN == 0);
-    CHECK(c.generation <= FLAGS_GENERATION_3);
-    if (json.len > UINT32_MAX) {
-        *problem_count = 0;
-        return STATUS_RANGE;
-    }
-    scratch->node_count = 0;
-    scratch->char_count = 0;
-    (void)flags_write_reserve(&c, sizeof(struct flags_image_header), 8); // at 0, which also stands for none
-    if (c.status == STATUS_OK)
-        compile_set(&c);
-    *problem_count = c.problem_count;
-    if (c.error_count > 0)
-        return STATUS_INVALID;
-    if (c.status != STATUS_OK)
-        return c.status;
-    finish_header(&c);
-    *len = c.used;
-    return STATUS_OK;
 }

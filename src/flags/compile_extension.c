@@ -41,7 +41,7 @@ void flags_compile_settings(struct flags_compiler *c, const struct flags_json *t
     bool known = generation->kind == FLAGS_JSON_NUMBER &&
                  (generation->number == 1 || generation->number == 2 || generation->number == 3);
     if (known)
-        c->generation = (uint32_t)generation->number;
+        c->generation = (uint8_t)generation->number;
     else
         error(c, "the generations of fractional are 1, 2 and 3", generation, SLICE(""));
 }
@@ -150,21 +150,21 @@ static void compile_schedule(struct flags_compiler *c, const struct flags_json *
 
 // Kill switch and targets
 
-static void compile_kill(struct flags_compiler *c, const struct flags_json *tree, uint32_t flag_at,
-                         struct flags_image_extension *extension)
+static void compile_kill(struct flags_compiler *c, const struct flags_json *tree,
+                         struct flags_image_flag *flag)
 {
     if (tree == NULL || tree->kind == FLAGS_JSON_FALSE)
         return;
-    extension->kill = FLAGS_KILL_DEFAULT;
+    flag->bits |= FLAGS_BIT_KILLED;
+    flag->kill_variant = FLAGS_NO_VARIANT;
     if (tree->kind == FLAGS_JSON_TRUE)
         return;
     if (tree->kind != FLAGS_JSON_STRING) {
         error(c, "kill is true, false or a variant", tree, SLICE(""));
         return;
     }
-    extension->kill = FLAGS_KILL_VARIANT;
-    extension->kill_variant = flags_compile_variant_index(c, flag_at, tree->text);
-    if (extension->kill_variant == FLAGS_NO_VARIANT)
+    flag->kill_variant = flags_image_variant_named(c->out, flag, tree->text);
+    if (flag->kill_variant == FLAGS_NO_VARIANT)
         error(c, "kill names no variant", tree, tree->text);
 }
 
@@ -177,7 +177,7 @@ static uint64_t count_targets(struct flags_compiler *c, const struct flags_json 
         return 0;
     }
     for (const struct flags_json *list = tree->first; list != NULL; list = list->next) {
-        if (flags_compile_variant_index(c, flag_at, list->key) == FLAGS_NO_VARIANT)
+        if (flags_image_variant_named(c->out, flags_write_at(c, flag_at), list->key) == FLAGS_NO_VARIANT)
             error(c, "targets name no variant", list, list->key);
         if (list->kind != FLAGS_JSON_ARRAY)
             error(c, "targets are lists of keys by variant", list, list->key);
@@ -191,14 +191,14 @@ static uint64_t count_targets(struct flags_compiler *c, const struct flags_json 
 static void compile_targets(struct flags_compiler *c, const struct flags_json *tree, uint32_t flag_at,
                             struct flags_image_extension *extension)
 {
-    size_t errors_before = c->error_count;
+    size_t errors_before = c->report.error_count;
     uint64_t count = tree != NULL ? count_targets(c, tree, flag_at) : 0;
-    if (count == 0 || c->error_count > errors_before)
+    if (count == 0 || c->report.error_count > errors_before)
         return;
     uint32_t at = flags_write_reserve(c, count * sizeof(struct flags_image_target), 4);
     uint32_t i = 0;
     for (const struct flags_json *list = tree->first; list != NULL; list = list->next) {
-        uint32_t variant = flags_compile_variant_index(c, flag_at, list->key);
+        uint32_t variant = flags_image_variant_named(c->out, flags_write_at(c, flag_at), list->key);
         for (const struct flags_json *key = list->first; key != NULL && c->status == STATUS_OK;
              key = key->next) {
             struct flags_image_target target = {flags_write_bytes(c, key->text), variant};
@@ -265,7 +265,7 @@ void flags_compile_extension(struct flags_compiler *c, const struct flags_json *
     if (!known_members(c, tree, NAMES, ARRAY_LEN(NAMES)))
         return;
     const struct flags_json *schedule = flags_json_member(tree, SLICE("schedule"));
-    compile_kill(c, flags_json_member(tree, SLICE("kill")), flag_at, &extension);
+    compile_kill(c, flags_json_member(tree, SLICE("kill")), flags_write_at(c, flag_at));
     compile_schedule(c, schedule, &extension);
     compile_targets(c, flags_json_member(tree, SLICE("targets")), flag_at, &extension);
     compile_prerequisite_list(c, flags_json_member(tree, SLICE("prerequisites")), &extension);
@@ -292,7 +292,7 @@ static void resolve(struct flags_compiler *c, const struct flags_image_flag *fla
     }
     struct slice name = flags_image_slice(c->out, p->variant_name);
     p->flag = (uint32_t)((const uint8_t *)needed - c->out);
-    p->variant = flags_compile_variant_index(c, p->flag, name);
+    p->variant = flags_image_variant_named(c->out, needed, name);
     if (p->variant == FLAGS_NO_VARIANT)
         flags_compile_problem_at(c, FLAGS_ERROR, "a prerequisite names no variant", flag->source_at, name);
 }
@@ -313,6 +313,7 @@ static bool measure_chain(struct flags_compiler *c, uint32_t flag_at, uint32_t a
             (flag->mark != 0 && flag->mark != OPEN && above + flag->mark - 1 > FLAGS_PREREQUISITES_MAX))
         fault = "the chain of prerequisites is too long";
     if (fault != NULL) {
+        flags_compile_enter(c, flag->document);
         flags_compile_problem_at(c, FLAGS_ERROR, fault, flag->source_at, key);
         return false;
     }
@@ -340,12 +341,13 @@ void flags_compile_prerequisites(struct flags_compiler *c)
         flag = flags_write_at(c, at);
         if (flag->extension == 0)
             continue;
+        flags_compile_enter(c, flag->document);
         const struct flags_image_extension *extension = flags_write_at(c, flag->extension);
         struct flags_image_prerequisite *list = flags_write_at(c, extension->prerequisites);
         for (uint32_t i = 0; i < extension->prerequisite_count; i++)
             resolve(c, flag, &list[i]);
     }
-    if (c->error_count > 0)
+    if (c->report.error_count > 0)
         return;
     for (uint32_t at = c->first_flag; at != 0; at = flag->next) {
         flag = flags_write_at(c, at);

@@ -65,13 +65,14 @@ static const struct operation OPERATIONS[] = {
     {"var", FLAGS_OP_VAR, 0, ANY, SHAPE_FREE},
 };
 
-// What the rule's fault makes of its flag: it answers PARSE_ERROR.
+// What the rule's fault makes of its flag: it answers PARSE_ERROR. A shared segment must have none.
 static void rule_fault(struct flags_compiler *c, const char *message, const struct flags_json *where,
                        struct slice subject)
 {
     if (c->rule_fault == NULL)
         c->rule_fault = message;
-    flags_compile_problem(c, c->options.strict ? FLAGS_ERROR : FLAGS_WARNING, message, where, subject);
+    bool refuse = c->options.strict || c->document == FLAGS_DOCUMENTS_MAX;
+    flags_compile_problem(c, refuse ? FLAGS_ERROR : FLAGS_WARNING, message, where, subject);
 }
 
 // A departure that evaluation puts up with: the operator yields null, or does without the argument.
@@ -411,25 +412,20 @@ static void check_arguments(struct flags_compiler *c, const struct operation *op
 
 // References
 
-static struct flags_image_evaluator *evaluator_at(struct flags_compiler *c, uint32_t index)
-{
-    return flags_write_at(c, c->evaluator_table + index * (uint32_t)sizeof(struct flags_image_evaluator));
-}
-
 enum { EVALUATOR_NEW, EVALUATOR_OPEN, EVALUATOR_DONE, EVALUATOR_FAULTY };
 
-// Compiles the index-th evaluator unless that is done; it may be reached while another one is being compiled.
-static void compile_evaluator(struct flags_compiler *c, const struct flags_json *tree, uint32_t index)
+// Compiles an evaluator unless that is done; it may be reached while another one is being compiled.
+static void compile_evaluator(struct flags_compiler *c, uint32_t at)
 {
-    if (evaluator_at(c, index)->state != EVALUATOR_NEW)
+    struct flags_image_evaluator *evaluator = flags_write_at(c, at);
+    if (evaluator->state != EVALUATOR_NEW)
         return;
     const char *outer_fault = c->rule_fault;
     uint32_t outer_deepest = c->deepest;
     uint8_t outer_bits = c->rule_bits;
-    evaluator_at(c, index)->state = EVALUATOR_OPEN;
-    uint32_t node = flags_compile_rule(c, tree);
+    evaluator->state = EVALUATOR_OPEN;
+    uint32_t node = flags_compile_rule(c, &c->scratch->nodes[evaluator->node]);
     if (c->status == STATUS_OK) {
-        struct flags_image_evaluator *evaluator = evaluator_at(c, index);
         evaluator->node = node;
         evaluator->depth = (uint16_t)c->deepest;
         evaluator->bits = c->rule_bits;
@@ -440,31 +436,39 @@ static void compile_evaluator(struct flags_compiler *c, const struct flags_json 
     c->rule_bits = outer_bits;
 }
 
+// The document's own evaluators hide shared segments.
+static uint32_t find_evaluator(struct flags_compiler *c, struct slice name)
+{
+    uint32_t at = flags_image_named(c->out, c->evaluators, name);
+#ifdef BUG_FLAGS_SEGMENT_FIRST
+    if (flags_image_named(c->out, c->segments, name) != 0)
+        return flags_image_named(c->out, c->segments, name);
+#endif
+    return at != 0 ? at : flags_image_named(c->out, c->segments, name);
+}
+
 static void compile_ref(struct flags_compiler *c, const struct flags_json *name, uint32_t slot,
                         uint32_t depth)
 {
-    uint32_t index = 0;
-    const struct flags_json *tree = c->evaluators != NULL ? c->evaluators->first : NULL;
     if (name->kind != FLAGS_JSON_STRING) {
         rule_fault(c, "$ref names an evaluator by a string", name, SLICE("$ref"));
         return;
     }
-    for (; tree != NULL && !slice_equal(tree->key, name->text); tree = tree->next)
-        index++;
-    if (tree == NULL) {
+    uint32_t at = find_evaluator(c, name->text);
+    if (at == 0) {
         rule_fault(c, "$ref names no evaluator", name, name->text);
         return;
     }
+    const struct flags_image_evaluator *evaluator = flags_write_at(c, at);
 #ifndef BUG_FLAGS_REF_CYCLE
-    if (evaluator_at(c, index)->state == EVALUATOR_OPEN) {
+    if (evaluator->state == EVALUATOR_OPEN) {
         rule_fault(c, "$ref leads back to itself", name, name->text);
         return;
     }
 #endif
-    compile_evaluator(c, tree, index);
+    compile_evaluator(c, at);
     if (c->status != STATUS_OK)
         return;
-    const struct flags_image_evaluator *evaluator = evaluator_at(c, index);
     if (evaluator->state == EVALUATOR_FAULTY)
         rule_fault(c, "$ref names an evaluator with a fault", name, name->text);
     uint32_t reached = depth + 1 + evaluator->depth;
@@ -472,24 +476,31 @@ static void compile_ref(struct flags_compiler *c, const struct flags_json *name,
         rule_fault(c, "the rule is nested too deeply", name, name->text);
     c->deepest = reached > c->deepest ? reached : c->deepest;
     c->rule_bits |= evaluator->bits;
-    set_node(c, slot, (struct flags_node){.op = FLAGS_OP_REF, .count = index, .at = evaluator->node});
+    set_node(c, slot, (struct flags_node){.op = FLAGS_OP_REF, .at = evaluator->node, .extra = at});
 }
 
-void flags_compile_evaluators(struct flags_compiler *c)
+void flags_compile_evaluators(struct flags_compiler *c, const struct flags_json *tree)
 {
-    uint32_t count = c->evaluators != NULL ? c->evaluators->count : 0;
-    uint32_t index = 0;
-    c->evaluator_table = flags_write_reserve(c, (uint64_t)count * sizeof(struct flags_image_evaluator), 4);
-    c->evaluator_count = count;
-    const struct flags_json *tree = count > 0 ? c->evaluators->first : NULL;
-    for (const struct flags_json *t = tree; t != NULL && c->status == STATUS_OK; t = t->next) {
-        struct flags_span name = flags_write_bytes(c, t->key);
-        if (c->status == STATUS_OK)
-            evaluator_at(c, index++)->name = name;
+    uint32_t count = tree->count;
+    uint32_t record = sizeof(struct flags_image_evaluator);
+    uint32_t table = flags_write_reserve(c, (uint64_t)count * record, 4);
+    uint32_t names = flags_write_reserve(c, (uint64_t)count * sizeof(struct flags_image_name), 4);
+    uint32_t i = 0;
+    for (const struct flags_json *t = tree->first; t != NULL && c->status == STATUS_OK; t = t->next, i++) {
+        struct flags_image_name name = {flags_write_bytes(c, t->key), table + i * record};
+        struct flags_image_evaluator evaluator = {.name = name.name,
+                                                  .node = (uint32_t)(t - c->scratch->nodes)};
+        if (c->status != STATUS_OK)
+            return;
+        memcpy(c->out + name.evaluator, &evaluator, sizeof evaluator);
+        memcpy(c->out + names + i * sizeof name, &name, sizeof name);
     }
-    index = 0;
-    for (const struct flags_json *t = tree; t != NULL && c->status == STATUS_OK; t = t->next)
-        compile_evaluator(c, t, index++);
+    if (c->status != STATUS_OK)
+        return;
+    flags_write_sort_spans(c->out, names, count, sizeof(struct flags_image_name));
+    c->evaluators = (struct flags_names){names, count};
+    for (i = 0; i < count && c->status == STATUS_OK; i++)
+        compile_evaluator(c, table + i * record);
 }
 
 // Rules

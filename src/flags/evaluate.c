@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a key and a context to a value. In this order: state, kill switch, prerequisites, schedule, individual
-// targets, targeting, default variant.
+// targets, targeting, default variant; and over the last two the split of a rollout.
 #include <math.h>
 
 #include "base/check.h"
@@ -8,7 +8,7 @@
 
 const char *flags_reason_name(enum flags_reason reason)
 {
-    static const char *const NAMES[] = {"STATIC", "TARGETING_MATCH", "DEFAULT", "DISABLED", "ERROR"};
+    static const char *const NAMES[] = {"STATIC", "TARGETING_MATCH", "DEFAULT", "SPLIT", "DISABLED", "ERROR"};
     return NAMES[reason];
 }
 
@@ -31,6 +31,7 @@ struct decision {
     uint32_t variant;
     enum flags_reason reason;
     enum flags_error error;
+    enum flags_arm arm;
     struct slice text;
     const char *note;
 };
@@ -58,16 +59,6 @@ static const struct flags_image_variant *variants_of(const uint8_t *image,
                                                      const struct flags_image_flag *flag)
 {
     return flags_image_at(image, flag->variants);
-}
-
-static uint32_t variant_named(const struct flags_run *run, const struct flags_image_flag *flag,
-                              struct slice name)
-{
-    const struct flags_image_variant *variants = variants_of(run->image, flag);
-    for (uint32_t i = 0; i < flag->variant_count; i++)
-        if (slice_equal(flags_image_slice(run->image, variants[i].name), name))
-            return i;
-    return FLAGS_NO_VARIANT;
 }
 
 struct flags_value flags_rule_value(struct flags_run *run, const struct flags_image_flag *flag)
@@ -100,7 +91,7 @@ static struct decision decide_by_rule(struct flags_run *run, const struct flags_
     default:
         return fail(FLAGS_ERROR_GENERAL, SLICE("the targeting rule gave a list or an object, not a variant"));
     }
-    uint32_t variant = variant_named(run, flag, name);
+    uint32_t variant = flags_image_variant_named(run->image, flag, name);
     if (variant == FLAGS_NO_VARIANT)
         return fail(FLAGS_ERROR_GENERAL,
                     SLICE("the targeting rule gave a variant that the flag does not have"));
@@ -135,6 +126,7 @@ static bool prerequisites_fail(struct flags_run *run, const struct flags_image_e
 {
     const struct flags_image_prerequisite *list = flags_image_at(run->image, extension->prerequisites);
     struct slice flag_key = run->flag_key;
+    enum flags_generation generation = run->generation;
     struct text *path = run->path;
     bool fails = false;
     run->path = NULL;
@@ -145,12 +137,14 @@ static bool prerequisites_fail(struct flags_run *run, const struct flags_image_e
         // One step each, so that a web of prerequisites ends too.
         if (flags_run_charge(run, 1)) {
             run->flag_key = flags_image_slice(run->image, needed->key);
+            run->generation = (enum flags_generation)needed->generation;
             struct decision decision = decide(run, needed);
             fails = decision.variant != list[i].variant || decision.reason == FLAGS_REASON_ERROR;
         }
     }
     run->path = path;
     run->flag_key = flag_key;
+    run->generation = generation;
     run->note = NULL;
     return fails;
 }
@@ -162,14 +156,6 @@ static bool decide_by_extension(struct flags_run *run, const struct flags_image_
     const struct flags_image_extension *extension = flags_image_at(run->image, flag->extension);
     int64_t now_s = run->context->time_s <= INT64_MAX ? (int64_t)run->context->time_s : INT64_MAX;
     uint32_t unmet;
-    if (extension->kill != FLAGS_KILL_NONE) {
-        bool named = extension->kill == FLAGS_KILL_VARIANT;
-        trace(run, "kill");
-        *decision = (struct decision){.variant = named ? extension->kill_variant : FLAGS_NO_VARIANT,
-                                      .reason = FLAGS_REASON_DISABLED,
-                                      .note = "the flag is killed"};
-        return true;
-    }
     if (extension->prerequisite_count > 0 && prerequisites_fail(run, extension, &unmet)) {
         if (run->path != NULL)
             text_addf(run->path, "prerequisites[%u]", unmet);
@@ -197,13 +183,17 @@ static bool decide_by_extension(struct flags_run *run, const struct flags_image_
     return false;
 }
 
-static struct decision decide(struct flags_run *run, const struct flags_image_flag *flag)
+static struct decision killed(struct flags_run *run, const struct flags_image_flag *flag)
+{
+    trace(run, "kill");
+    return (struct decision){
+        .variant = flag->kill_variant, .reason = FLAGS_REASON_DISABLED, .note = "the flag is killed"};
+}
+
+// Targeting, or else the default.
+static struct decision decide_by_targeting(struct flags_run *run, const struct flags_image_flag *flag)
 {
     struct decision decision;
-    if ((flag->bits & FLAGS_BIT_DISABLED) != 0)
-        return (struct decision){.variant = FLAGS_NO_VARIANT, .reason = FLAGS_REASON_DISABLED};
-    if (flag->extension != 0 && decide_by_extension(run, flag, &decision))
-        return decision;
     if (flag->fault.len > 0)
         return fail(FLAGS_ERROR_PARSE_ERROR, flags_image_slice(run->image, flag->fault));
     if ((flag->bits & FLAGS_BIT_USES_KEY) != 0 && run->context->key_required &&
@@ -219,6 +209,82 @@ static struct decision decide(struct flags_run *run, const struct flags_image_fl
     else
         decision.note = "the flag has no default variant";
     return decision;
+}
+
+// The split
+
+// Whether a segment's rule is true. It sees the segment's name as the flag's, so that who is in it does not
+// depend on who asks.
+static bool in_segment(struct flags_run *run, uint32_t segment)
+{
+    static const struct flags_scope CONTEXT = {.kind = FLAGS_SCOPE_CONTEXT};
+    const struct flags_image_header *header = flags_image_at(run->image, 0);
+    const struct flags_image_evaluator *evaluator = flags_image_at(run->image, segment);
+    struct flags_run inner = *run;
+    inner.flag_key = flags_image_slice(run->image, evaluator->name);
+    inner.generation = (enum flags_generation)header->segment_generation;
+    inner.path = NULL;
+    struct flags_value value =
+        flags_eval(&inner, flags_image_at(run->image, evaluator->node), &CONTEXT, false);
+    run->steps = inner.steps;
+    run->fault = inner.fault;
+    return inner.fault == NULL && flags_value_truth(&value);
+}
+
+// The first ring that has the context as a member, ring_count when none has.
+static uint32_t find_ring(struct flags_run *run, const struct flags_image_split *split)
+{
+    const uint32_t *rings = (const uint32_t *)(split + 1);
+    for (uint32_t i = 0; i < split->ring_count && run->fault == NULL; i++)
+        if (in_segment(run, rings[i]))
+            return i;
+    return split->ring_count;
+}
+
+static struct decision decide_by_split(struct flags_run *run, const struct flags_image_split *split,
+                                       struct slice key, size_t path_begin)
+{
+    uint32_t ring = find_ring(run, split);
+    if (run->fault != NULL)
+        return fail(FLAGS_ERROR_GENERAL, slice_of(run->fault));
+    struct decision decision = {.variant = split->to, .reason = FLAGS_REASON_SPLIT};
+    if (run->path != NULL) {
+        run->path->len = path_begin;
+        run->path->data[path_begin] = '\0';
+    }
+#ifdef BUG_FLAGS_NO_RINGS
+    ring = split->ring_count;
+#endif
+    if (ring < split->ring_count) {
+        if (run->path != NULL)
+            text_addf(run->path, "rollout.ring[%u]", ring);
+        return decision;
+    }
+    trace(run, "rollout.split");
+    bool to = flags_bucket_of_split(run->flag_key, key, FLAGS_SHARE_TOTAL) < split->share;
+    decision.arm = to ? FLAGS_ARM_TO : FLAGS_ARM_FROM;
+    decision.variant = to ? split->to : split->from;
+    return decision;
+}
+
+static struct decision decide(struct flags_run *run, const struct flags_image_flag *flag)
+{
+    struct decision decision;
+    size_t path_begin = run->path != NULL ? run->path->len : 0;
+    if ((flag->bits & FLAGS_BIT_DISABLED) != 0)
+        return (struct decision){.variant = FLAGS_NO_VARIANT, .reason = FLAGS_REASON_DISABLED};
+    if ((flag->bits & FLAGS_BIT_KILLED) != 0)
+        return killed(run, flag);
+    if (flag->extension != 0 && decide_by_extension(run, flag, &decision))
+        return decision;
+    decision = decide_by_targeting(run, flag);
+    if (flag->split == 0 || decision.error != FLAGS_ERROR_NONE)
+        return decision;
+    const struct flags_image_split *split = flags_image_at(run->image, flag->split);
+    struct flags_value key = flags_run_targeting_key(run);
+    if (decision.variant != split->from || key.kind != FLAGS_VALUE_STRING)
+        return decision;
+    return decide_by_split(run, split, flags_value_slice(&key), path_begin);
 }
 
 static bool type_fits(enum flags_type wanted, const struct flags_image_variant *variant)
@@ -249,6 +315,36 @@ static void set_error(struct flags_result *result, enum flags_error error, struc
     result->error_text = why;
 }
 
+// Counters of a flag: its variants, then no variant, then errors.
+static void count(struct flags_result *result, const struct flags_image_flag *flag, uint32_t variant)
+{
+    uint32_t at = variant != FLAGS_NO_VARIANT ? variant : flag->variant_count;
+    if (result->error != FLAGS_ERROR_NONE)
+        at = flag->variant_count + 1;
+    result->counter = flag->first_counter + at;
+}
+
+static void answer(const struct flags_set *set, const struct flags_image_flag *flag, enum flags_type type,
+                   struct flags_run *run, struct flags_result *result)
+{
+    struct decision decision = decide(run, flag);
+    result->reason = decision.reason;
+    result->arm = decision.arm;
+    if (decision.text.data != NULL)
+        result->error_text = decision.text;
+    result->error = decision.error;
+    if (decision.note != NULL)
+        result->note = slice_of(decision.note);
+    if (decision.variant != FLAGS_NO_VARIANT) {
+        const struct flags_image_variant *variant = variants_of(set->image, flag) + decision.variant;
+        if (!type_fits(type, variant))
+            set_error(result, FLAGS_ERROR_TYPE_MISMATCH, SLICE("the flag's values are of another type"));
+        else
+            set_value(set->image, variant, result);
+    }
+    count(result, flag, decision.variant);
+}
+
 void flags_explain(const struct flags_set *set, struct slice key, enum flags_type type,
                    const struct flags_context *context, struct flags_scratch scratch,
                    struct flags_result *result, struct text *path)
@@ -265,29 +361,18 @@ void flags_explain(const struct flags_set *set, struct slice key, enum flags_typ
     result->metadata = flags_image_slice(set->image, flag->metadata);
     if (context->tree != NULL && context->tree->kind != FLAGS_JSON_OBJECT) {
         set_error(result, FLAGS_ERROR_INVALID_CONTEXT, SLICE("the context is not an object"));
+        count(result, flag, FLAGS_NO_VARIANT);
         return;
     }
-    const struct flags_image_header *header = flags_image_at(set->image, 0);
     struct flags_run run = {
         .image = set->image,
         .context = context,
         .flag_key = flags_image_slice(set->image, flag->key),
         .scratch = scratch,
-        .generation = (enum flags_generation)header->generation,
+        .generation = (enum flags_generation)flag->generation,
         .path = path,
     };
-    struct decision decision = decide(&run, flag);
-    result->reason = decision.reason;
-    result->error = decision.error;
-    result->error_text = decision.text.data != NULL ? decision.text : NONE;
-    result->note = decision.note != NULL ? slice_of(decision.note) : NONE;
-    if (decision.variant == FLAGS_NO_VARIANT)
-        return;
-    const struct flags_image_variant *variant = variants_of(set->image, flag) + decision.variant;
-    if (!type_fits(type, variant))
-        set_error(result, FLAGS_ERROR_TYPE_MISMATCH, SLICE("the flag's values are of another type"));
-    else
-        set_value(set->image, variant, result);
+    answer(set, flag, type, &run, result);
 }
 
 void flags_evaluate(const struct flags_set *set, struct slice key, enum flags_type type,
@@ -295,4 +380,17 @@ void flags_evaluate(const struct flags_set *set, struct slice key, enum flags_ty
                     struct flags_result *result)
 {
     flags_explain(set, key, type, context, scratch, result, NULL);
+}
+
+bool flags_segment_matches(const struct flags_set *set, struct slice name,
+                           const struct flags_context *context, struct flags_scratch scratch, bool *matches)
+{
+    const struct flags_image_header *header = flags_image_at(set->image, 0);
+    uint32_t segment = flags_image_named(set->image, header->segments, name);
+    if (segment == 0)
+        return false;
+    struct flags_run run = {.image = set->image, .context = context, .scratch = scratch};
+    bool object = context->tree == NULL || context->tree->kind == FLAGS_JSON_OBJECT;
+    *matches = object && in_segment(&run, segment);
+    return true;
 }

@@ -30,7 +30,7 @@ enum flags_op {
     FLAGS_OP_VAR_TIMESTAMP,
     FLAGS_OP_VAR_DYNAMIC, // one node: the path is computed
     FLAGS_OP_VAR_DEFAULT, // two nodes: a var, and what stands in for its null
-    FLAGS_OP_REF,         // at: a node elsewhere; count: the evaluator's index
+    FLAGS_OP_REF,         // at: a node elsewhere; extra: the evaluator
     FLAGS_OP_FAULTY,      // stands where compiling failed; its flag is never evaluated
     FLAGS_OP_RULES,       // from here on: count argument nodes at
     FLAGS_OP_IF = FLAGS_OP_RULES,
@@ -82,7 +82,7 @@ struct flags_node {
         double number;
         struct {
             uint32_t at;
-            uint32_t extra; // FRACTIONAL: the total when all weights are constants, else 0
+            uint32_t extra; // FRACTIONAL: the total when all weights are constants, else 0; REF: see there
         };
     };
 };
@@ -109,45 +109,78 @@ struct flags_image_prerequisite {
     uint32_t variant;
 };
 
-enum { FLAGS_KILL_NONE, FLAGS_KILL_DEFAULT, FLAGS_KILL_VARIANT };
-
 struct flags_image_extension {
     int64_t from_s; // INT64_MIN, INT64_MAX when open
     int64_t until_s;
-    uint32_t kill;
-    uint32_t kill_variant;
     uint32_t target_count;
     uint32_t targets; // sorted by key length and bytes
     uint32_t prerequisite_count;
     uint32_t prerequisites;
 };
 
-enum { FLAGS_BIT_DISABLED = 1, FLAGS_BIT_USES_KEY = 2, FLAGS_BIT_SCHEDULE = 4 };
+// The split of a rollout, appended by a patch; ring_count offsets of evaluators follow.
+struct flags_image_split {
+    uint32_t from;
+    uint32_t to;
+    uint32_t share;
+    uint32_t ring_count;
+};
 
+enum {
+    FLAGS_BIT_DISABLED = 1,
+    FLAGS_BIT_USES_KEY = 2,
+    FLAGS_BIT_SCHEDULE = 4,
+    FLAGS_BIT_KILLED = 8,
+    FLAGS_BIT_PATCHED = 16,
+};
+
+// What an evaluation reads comes first and fits one line of the cache.
 struct flags_image_flag {
-    uint32_t next;
-    uint32_t hash;
     struct flags_span key;
-    uint32_t default_variant;
-    uint32_t variant_count;
     uint32_t variants;
+    uint32_t variant_count;
+    uint32_t default_variant;
     uint32_t targeting;
     uint32_t extension;
-    uint32_t source_at; // where the flag stands in the source
+    uint32_t split;
+    uint32_t kill_variant; // when KILLED; FLAGS_NO_VARIANT: the caller's default
+    uint32_t first_counter;
     struct flags_span fault;
     struct flags_span metadata;
     uint8_t type;
     uint8_t bits;
+    uint8_t generation;
     uint8_t mark; // while prerequisites are checked; then the length of their longest chain plus one
-    uint8_t unused[5];
+    uint32_t next;
+    uint32_t hash;
+    uint32_t size; // of the flag with what was written for it alone, which lies behind it
+    uint32_t document;
+    uint32_t source_at; // where the flag stands in its document
 };
 
 struct flags_image_evaluator {
     struct flags_span name;
-    uint32_t node;
+    uint32_t node; // until it is compiled: the index of its tree in the scratch
     uint16_t depth;
     uint8_t state;
     uint8_t bits;
+};
+
+// Evaluators by name: sorted by length and bytes.
+struct flags_image_name {
+    struct flags_span name;
+    uint32_t evaluator;
+};
+struct flags_names {
+    uint32_t at;
+    uint32_t count;
+};
+
+// The low bits of a tag say how many lines a flag takes, the others are those of its key's hash.
+enum { FLAGS_SLOT_LINES_MAX = 31, FLAGS_LINE_BYTES = 64 };
+struct flags_image_slot {
+    uint32_t tag;
+    uint32_t flag; // 0: free
 };
 
 struct flags_image_header {
@@ -158,16 +191,22 @@ struct flags_image_header {
     uint32_t flag_count;
     uint32_t first_flag;
     uint32_t slot_mask;
-    uint32_t slots; // open addressing by the hash of the key: offsets of flags
+    uint32_t slots; // open addressing by the hash of the key
     struct flags_span metadata;
-    uint32_t evaluator_count;
-    uint32_t evaluators;
-    uint32_t generation;
-    uint32_t unused;
+    struct flags_names segments;
+    uint32_t counter_count;
+    uint8_t generation;         // of the last document
+    uint8_t segment_generation; // of segments on their own
+    uint8_t patched;
+    uint8_t unused;
 };
 
 uint64_t flags_image_checksum(const uint8_t *image, uint32_t len);
 const struct flags_image_flag *flags_image_find(const uint8_t *image, struct slice key);
+// The offset of an evaluator, 0 when there is none of that name.
+uint32_t flags_image_named(const uint8_t *image, struct flags_names names, struct slice name);
+uint32_t flags_image_variant_named(const uint8_t *image, const struct flags_image_flag *flag,
+                                   struct slice name); // FLAGS_NO_VARIANT: none
 
 static inline const void *flags_image_at(const uint8_t *image, uint32_t at)
 {
@@ -341,32 +380,45 @@ void flags_cbor_value(struct flags_run *run, struct flags_hash *hash, const stru
 // For tests: the value of a flag's rule on any data, before it is taken for a variant's name.
 struct flags_value flags_rule_value(struct flags_run *run, const struct flags_image_flag *flag);
 
-// The compiler's state; compile.c owns it, the other compile_*.c write through it.
+// Problems found, stored as far as there is room; an error takes the place of a warning.
+struct flags_report {
+    struct flags_problem *problems;
+    size_t cap;
+    size_t count;
+    size_t error_count;
+};
+// The one to fill in, or NULL; it is counted either way.
+struct flags_problem *flags_report_add(struct flags_report *report, enum flags_severity severity);
+
+// The compiler's state; bundle.c owns it, the other compile_*.c write through it.
 enum { FLAGS_INTERN_SLOTS = 1024 };
 struct flags_compiler {
-    struct slice source;
+    const struct flags_bundle *bundle;
     struct flags_compile_options options;
     struct flags_json_space *scratch;
     uint8_t *out;
     uint32_t used;
     uint32_t cap;
     enum status status; // sticky: FULL, NO_MEMORY
-    struct flags_problem *problems;
-    size_t problem_cap;
-    size_t problem_count;
-    size_t error_count;
-    struct slice flag_key;               // of the flag being compiled, raw
-    const char *rule_fault;              // first targeting fault of the rule being compiled
-    uint32_t deepest;                    // of the rule being compiled
-    uint32_t nesting;                    // of compile calls, now
-    uint32_t flag_at;                    // where the flag stands in the source
-    uint8_t rule_bits;                   // FLAGS_BIT_USES_KEY
-    const struct flags_json *evaluators; // the tree of "$evaluators", or NULL
-    uint32_t evaluator_table;
-    uint32_t evaluator_count;
+    struct flags_report report;
+    size_t char_floor; // of the scratch: a problem told borrows what is below
+    // Of the document being compiled, or of the segments.
+    uint32_t document;
+    struct slice source;
+    struct flags_names evaluators;
     struct flags_span set_metadata;
     const struct flags_json *set_metadata_tree;
-    uint32_t generation;
+    uint8_t generation;
+    // Of the flag or rule being compiled.
+    struct slice flag_key;  // raw
+    const char *rule_fault; // first targeting fault
+    uint32_t deepest;
+    uint32_t nesting;  // of compile calls, now
+    uint32_t flag_at;  // where the flag stands in the source
+    uint8_t rule_bits; // FLAGS_BIT_USES_KEY
+    // Of the bundle.
+    struct flags_names segments;
+    struct flags_span bundle_metadata;
     uint32_t flag_count;
     uint32_t first_flag;
     uint32_t last_flag;
@@ -386,16 +438,30 @@ void flags_write_sort_spans(uint8_t *base, uint32_t at, uint32_t count, uint32_t
 void *flags_write_at(struct flags_compiler *c, uint32_t at);
 
 // compile.c
+void flags_compile_document(struct flags_compiler *c, uint32_t index);
+void flags_compile_segments(struct flags_compiler *c);
 void flags_compile_problem(struct flags_compiler *c, enum flags_severity severity, const char *message,
                            const struct flags_json *where, struct slice subject);
 // compile_rule.c. Writes the rule's root node; 0 when the image is full. c->rule_fault tells of faults.
 uint32_t flags_compile_rule(struct flags_compiler *c, const struct flags_json *tree);
-void flags_compile_evaluators(struct flags_compiler *c);
+void flags_compile_evaluators(struct flags_compiler *c, const struct flags_json *tree);
 // compile_extension.c
 void flags_compile_settings(struct flags_compiler *c, const struct flags_json *tree);
 void flags_compile_extension(struct flags_compiler *c, const struct flags_json *tree, uint32_t flag_at);
 // When all flags are there and the table stands: resolves names, refuses cycles.
 void flags_compile_prerequisites(struct flags_compiler *c);
-uint32_t flags_compile_variant_index(struct flags_compiler *c, uint32_t flag_at, struct slice name);
 void flags_compile_problem_at(struct flags_compiler *c, enum flags_severity severity, const char *message,
                               size_t at, struct slice subject);
+// The source the document's problems and flags refer to.
+void flags_compile_enter(struct flags_compiler *c, uint32_t document);
+
+// patch.c
+struct flags_patcher {
+    uint8_t *image;
+    uint32_t used;
+    uint32_t cap;
+    struct flags_report *report;
+};
+// STATUS_FULL when the image cannot grow.
+MUST_USE enum status flags_patch_apply(struct flags_patcher *patcher, const struct flags_patch *patches,
+                                       uint32_t count);

@@ -34,6 +34,11 @@ enum status flags_set_open(const void *image, size_t len, struct flags_set *set)
     return STATUS_OK;
 }
 
+uint32_t flags_set_counter_count(const struct flags_set *set)
+{
+    return header(set)->counter_count;
+}
+
 uint32_t flags_set_count(const struct flags_set *set)
 {
     return header(set)->flag_count;
@@ -54,17 +59,56 @@ struct slice flags_set_metadata(const struct flags_set *set)
     return flags_image_slice(set->image, header(set)->metadata);
 }
 
+// All of a flag lies together. Asking for it at once costs one trip to memory instead of one per line.
+static void fetch(const uint8_t *image, const struct flags_image_slot *slot)
+{
+    const uint8_t *at = image + slot->flag;
+    for (uint32_t i = 0; i < (slot->tag & FLAGS_SLOT_LINES_MAX); i++)
+        __builtin_prefetch(at + i * FLAGS_LINE_BYTES);
+}
+
 const struct flags_image_flag *flags_image_find(const uint8_t *image, struct slice key)
 {
     const struct flags_image_header *head = flags_image_at(image, 0);
-    const uint32_t *slots = flags_image_at(image, head->slots);
+    const struct flags_image_slot *slots = flags_image_at(image, head->slots);
     uint32_t hash = flags_hash_of(key, 0);
-    for (uint32_t i = hash & head->slot_mask; slots[i] != 0; i = (i + 1) & head->slot_mask) {
-        const struct flags_image_flag *flag = flags_image_at(image, slots[i]);
-        if (flag->hash == hash && slice_equal(flags_image_slice(image, flag->key), key))
+    for (uint32_t i = hash & head->slot_mask; slots[i].flag != 0; i = (i + 1) & head->slot_mask) {
+        if (((slots[i].tag ^ hash) & ~(uint32_t)FLAGS_SLOT_LINES_MAX) != 0)
+            continue;
+        fetch(image, &slots[i]);
+        const struct flags_image_flag *flag = flags_image_at(image, slots[i].flag);
+        if (slice_equal(flags_image_slice(image, flag->key), key))
             return flag;
     }
     return NULL;
+}
+
+uint32_t flags_image_named(const uint8_t *image, struct flags_names names, struct slice name)
+{
+    const struct flags_image_name *list = flags_image_at(image, names.at);
+    uint32_t low = 0;
+    uint32_t high = names.count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        int order = flags_slice_order(name, flags_image_slice(image, list[middle].name));
+        if (order == 0)
+            return list[middle].evaluator;
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return 0;
+}
+
+uint32_t flags_image_variant_named(const uint8_t *image, const struct flags_image_flag *flag,
+                                   struct slice name)
+{
+    const struct flags_image_variant *variants = flags_image_at(image, flag->variants);
+    for (uint32_t i = 0; i < flag->variant_count; i++)
+        if (slice_equal(flags_image_slice(image, variants[i].name), name))
+            return i;
+    return FLAGS_NO_VARIANT;
 }
 
 static void describe(const struct flags_set *set, const struct flags_image_flag *flag,
@@ -78,6 +122,11 @@ static void describe(const struct flags_set *set, const struct flags_image_flag 
         .enabled = (flag->bits & FLAGS_BIT_DISABLED) == 0,
         .has_targeting = flag->targeting != 0 || flag->fault.len > 0,
         .has_schedule = (flag->bits & FLAGS_BIT_SCHEDULE) != 0,
+        .killed = (flag->bits & FLAGS_BIT_KILLED) != 0,
+        .split = flag->split != 0,
+        .document = flag->document,
+        .at = flag->source_at,
+        .first_counter = flag->first_counter,
         .variant_count = flag->variant_count,
         .fault = flags_image_slice(image, flag->fault),
         .metadata = flags_image_slice(image, flag->metadata),
@@ -86,7 +135,6 @@ static void describe(const struct flags_set *set, const struct flags_image_flag 
         info->default_variant = flags_image_slice(image, variants[flag->default_variant].name);
     if (flag->extension != 0) {
         const struct flags_image_extension *extension = flags_image_at(image, flag->extension);
-        info->killed = extension->kill != FLAGS_KILL_NONE;
         info->has_targets = extension->target_count > 0;
         info->prerequisite_count = extension->prerequisite_count;
     }

@@ -312,11 +312,9 @@ static struct flags_value eval_ref(struct flags_run *run, const struct flags_nod
                                    const struct flags_scope *scope, bool decides)
 {
     if (decides && run->path != NULL) {
-        const struct flags_image_header *head = flags_image_at(run->image, 0);
-        const struct flags_image_evaluator *evaluators = flags_image_at(run->image, head->evaluators);
-        struct slice name = flags_image_slice(run->image, evaluators[node->count].name);
+        const struct flags_image_evaluator *evaluator = flags_image_at(run->image, node->extra);
         text_addf(run->path, ".$ref(");
-        text_add(run->path, name);
+        text_add(run->path, flags_image_slice(run->image, evaluator->name));
         text_add_char(run->path, ')');
     }
     return flags_eval(run, flags_image_at(run->image, node->at), scope, decides);
