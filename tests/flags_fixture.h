@@ -37,6 +37,18 @@ static inline enum status fixture_compile_with(struct flags_fixture *f, struct s
     return status;
 }
 
+static inline enum status fixture_compile_bundle(struct flags_fixture *f, const struct flags_bundle *bundle)
+{
+    struct flags_compile_options options = {0};
+    struct flags_json_space space = {
+        .nodes = f->nodes, .node_cap = FIXTURE_NODES, .chars = f->chars, .char_cap = FIXTURE_CHARS};
+    enum status status = flags_bundle_compile(bundle, &options, &space, f->image, sizeof f->image, &f->len,
+                                              f->problems, FIXTURE_PROBLEMS, &f->problem_count);
+    if (status == STATUS_OK)
+        CHECK(flags_set_open(f->image, f->len, &f->set) == STATUS_OK);
+    return status;
+}
+
 static inline enum status fixture_compile(struct flags_fixture *f, const char *json)
 {
     return fixture_compile_with(f, slice_of(json), false, 0);
