@@ -269,6 +269,9 @@ void flags_compile_extension(struct flags_compiler *c, const struct flags_json *
     compile_schedule(c, schedule, &extension);
     compile_targets(c, flags_json_member(tree, SLICE("targets")), flag_at, &extension);
     compile_prerequisite_list(c, flags_json_member(tree, SLICE("prerequisites")), &extension);
+    // A kill alone leaves the flag as static as it is without.
+    if (schedule == NULL && extension.target_count == 0 && extension.prerequisite_count == 0)
+        return;
     uint32_t at = flags_write_reserve(c, sizeof extension, 8);
     if (c->status != STATUS_OK)
         return;

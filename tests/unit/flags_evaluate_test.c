@@ -316,7 +316,7 @@ static void test_kill(void **state)
     assert_reason(r, "DISABLED");
     assert_true(r.has_value && !r.boolean && slice_equal(r.variant, SLICE("off")));
     assert_int_equal(fixture_compile_flag(&fixture, "\"x-sluice\":{\"kill\":false}"), STATUS_OK);
-    assert_reason(at_time("u", 0), "DEFAULT");
+    assert_reason(at_time("u", 0), "STATIC");
 }
 
 static void test_prerequisites(void **state)
