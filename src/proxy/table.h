@@ -14,6 +14,8 @@
 #include "base/siphash.h"
 #include "base/slice.h"
 #include "base/status.h"
+#include "flags/image.h"
+#include "flags/tally.h"
 #include "io/loop.h"
 #include "rollout/evidence.h"
 
@@ -28,6 +30,10 @@ enum {
     PROXY_NAME_BYTES = 64,             // names, the NUL included
     PROXY_SLOT_NONE = 0xffff,
     PROXY_VERSION_NONE = -1,
+    PROXY_ATTRIBUTES_MAX = 32,          // of one service's evaluation context
+    PROXY_FLAG_HEADERS_MAX = 8,         // of one service
+    PROXY_HEADER_FLAGS_MAX = 64,        // in all of a service's flag fields together
+    PROXY_FLAG_HEADERS_BYTES_MAX = 4096 // of one request: all its flag fields, names included
 };
 
 enum proxy_host_kind {
@@ -78,6 +84,43 @@ struct proxy_retry {
     uint32_t budget_min;     // 0: 3
 };
 
+// ---- flags in the path of a service's requests ----
+//
+// A worker evaluates on its own thread, without a lock and without allocation: the image lies behind the
+// table. It builds one evaluation context per request, of slices of the request, and evaluates (and tallies)
+// each flag at most once per request. A later attempt of the same request evaluates again by the table then
+// in force, and counts nothing again.
+
+enum proxy_attribute_kind {
+    PROXY_ATTRIBUTE_HEADER, // the first field of that name
+    PROXY_ATTRIBUTE_COOKIE,
+    PROXY_ATTRIBUTE_ADDRESS, // the client's, as far as trusted hops let it be believed
+    PROXY_ATTRIBUTE_METHOD,
+    PROXY_ATTRIBUTE_HOST, // without the port, as sent
+    PROXY_ATTRIBUTE_PATH, // without the query, as sent
+};
+
+// A member of the evaluation context, always a string. One that the request does not have, or that is not
+// well-formed UTF-8, is left out.
+struct proxy_attribute_plan {
+    const char *name; // of the member; no two alike, not "targetingKey". Ignored in `key`
+    enum proxy_attribute_kind kind;
+    const char *source; // HEADER, COOKIE: the field's or cookie's name; else ignored
+};
+
+// A field of the forwarded request: a dictionary of structured fields (RFC 9651 3.2), `X-Flags: banner=on,
+// theme="2 cols"`. A member's key is the flag's. Bytes that such a key may not hold are written as '*' and
+// two lower-case hexadecimal digits, so is '*' itself, and so is a first byte that is no lower-case letter:
+// "newBanner" is "new*42anner". Its value is the name of the variant: a token, or else a string, or else (not
+// printable ASCII) a display string. Flags without a variant (unknown, disabled, in error) are left out, and
+// so is what does not fit; a field without members is not sent. What a client sends under the name of the
+// field, as a header or as a trailer, '-' and '_' being the same, never goes on.
+struct proxy_flag_header_plan {
+    const char *name;         // no field that HTTP, or the proxy itself, has a use for
+    const char *const *flags; // keys, each once
+    uint32_t flag_count;
+};
+
 struct proxy_service_plan {
     uint16_t slot; // index of its span sheet
     const char *name;
@@ -105,6 +148,23 @@ struct proxy_service_plan {
     struct proxy_timeouts timeouts; // zero members (but total_ms): the defaults above
     struct proxy_retry retry;
     uint64_t body_bytes_max; // larger request bodies get 413; 0: no limit
+    // Flags. The targeting key; NULL: the service's unit (REQUEST: none; STICKY: the cookie's unit as 16
+    // hexadecimal digits, which a new epoch draws anew).
+    const struct proxy_attribute_plan *key;
+    const struct proxy_attribute_plan *attributes;
+    uint32_t attribute_count;
+    const struct proxy_flag_header_plan *flag_headers;
+    uint32_t flag_header_count;
+    // Its variant's name is the version a request goes to, after an operator's wish and before the split.
+    // Whom it places was not drawn by lot: counted as PROXY_VERSION_FLAGGED, never evidence of a rollout of
+    // versions. Any other variant, or none: the request goes the usual way. NULL: none.
+    const char *version_flag;
+    // The flag that a rollout of kind flag moves. The arm of a request is where the flag's split puts its
+    // targeting key (FROM: stable, TO: canary), units are targeting keys, and `weight` is the split's share
+    // and moves no request: each goes where version_flag says, or to `stable`. Requests that the split did
+    // not draw (no key, a ring, a target, a kill), and operators' forced ones, are in no arm. `canary` may
+    // be PROXY_VERSION_NONE, weight_control must be 0. NULL: none.
+    const char *arm_flag;
 };
 
 struct proxy_route_plan {
@@ -135,6 +195,15 @@ struct proxy_table_plan {
     uint32_t client_head_ms; // from the first byte of a head to its end; 0: 10 s
     uint32_t client_idle_ms; // keep-alive without a request; 0: 60 s
     const char *via;         // our pseudonym in Via; NULL: "sluice", "": none
+    // The flags that services evaluate; schedules and $flagd.timestamp follow the workers' wall clock. NULL:
+    // none; then flag fields stay away (forged ones too), and version and arm flags say nothing.
+    const struct flags_set *flags; // the view is copied, the image is not: it must live until the release
+    struct flags_tally *tallies;   // NULL, or one for each worker of the proxy, alive until the release
+    // Called exactly once, on the thread that destroys the table (control's), when no worker can see it any
+    // more. NULL: nobody is told. When building fails it is not called: everything stays the caller's. When
+    // publishing fails the table is still the caller's, and its destruction calls it.
+    void (*flags_release)(void *context);
+    void *flags_context;
 };
 
 enum {
