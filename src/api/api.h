@@ -9,10 +9,11 @@
 
 enum {
     API_CONNECTIONS_MAX = 256,
-    API_SUBSCRIBERS_MAX = 64,       // server-sent event streams
-    API_BODY_BYTES_MAX = 8192,      // of a request
-    API_PENDING_BYTES_MAX = 262144, // a subscriber that lags further behind is let go
-    API_REQUEST_MS_MAX = 10000,     // from a request's first byte to its last
+    API_SUBSCRIBERS_MAX = 64,           // server-sent event streams
+    API_BODY_BYTES_MAX = 8192,          // of a request
+    API_FLAGS_BODY_BYTES_MAX = 1 << 20, // of a request to /v1/flags and below
+    API_PENDING_BYTES_MAX = 262144,     // a subscriber that lags further behind is let go
+    API_REQUEST_MS_MAX = 10000,         // from a request's first byte to its last
     API_IDLE_MS_MAX = 60000,
     API_HEARTBEAT_MS = 15000,
     API_PROGRESS_MS = 1000,

@@ -33,6 +33,12 @@ struct api_answer {
 // Answers one request. Never fails: what goes wrong is an answer.
 void api_handle(struct control *control, const struct api_request *request, struct api_answer *answer);
 
+// "/v1/flags" or below it: there bodies may have API_FLAGS_BODY_BYTES_MAX.
+bool api_path_is_flags(struct slice path);
+// flags.c: "/v1/flags" and what is below it; rest is what follows "/v1/flags".
+void api_handle_flags(struct control *control, struct slice rest, const struct api_request *request,
+                      struct api_answer *answer);
+
 // The whole of one rollout as JSON; NULL when out of memory. Reference is the caller's.
 json_t *api_json_rollout(struct control *control, uint32_t index);
 // The text of a document on the heap, not terminated, with room for one more byte; drops the reference. NULL

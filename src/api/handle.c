@@ -269,6 +269,13 @@ static bool host_is_ours(struct slice authority)
     return true; // an address cannot be rebound
 }
 
+static const struct slice FLAGS = SLICE("/v1/flags");
+
+bool api_path_is_flags(struct slice path)
+{
+    return slice_starts_with(path, FLAGS) && (path.len == FLAGS.len || path.data[FLAGS.len] == '/');
+}
+
 void api_handle(struct control *control, const struct api_request *request, struct api_answer *answer)
 {
     static const struct slice ROLLOUT = SLICE("/v1/rollouts/");
@@ -296,6 +303,12 @@ void api_handle(struct control *control, const struct api_request *request, stru
         handle_rollout(control, rest, request, answer);
         return;
     }
-    answer_error(answer, 404, "not_found",
-                 "nothing here; see /v1/status, /v1/rollouts, /v1/table, /healthz, /readyz, /metrics");
+    if (api_path_is_flags(request->path)) {
+        struct slice rest = {request->path.data + FLAGS.len, request->path.len - FLAGS.len};
+        api_handle_flags(control, rest, request, answer);
+        return;
+    }
+    answer_error(
+        answer, 404, "not_found",
+        "nothing here; see /v1/status, /v1/rollouts, /v1/flags, /v1/table, /healthz, /readyz, /metrics");
 }
