@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include "base/siphash.h"
+
 struct parser {
     struct slice source;
     size_t at;
@@ -310,17 +312,63 @@ static enum status new_node(struct parser *p, struct flags_json **out)
     return STATUS_OK;
 }
 
-// The link to the member of that name, or NULL. Small objects only: a quadratic look at a huge one would be a
-// gift to whoever sends it.
+// Members of one name are looked for one by one as long as there are few, then all at once at the end.
+enum { NAMES_LOOK_MAX = 256 };
+
+// The link to the member of that name, or NULL; NULL too in a large object.
 static struct flags_json **find_duplicate(struct flags_json *object, struct slice key)
 {
-    enum { LOOK_MAX = 256 };
-    uint32_t looked = 0;
-    for (struct flags_json **link = &object->first; *link != NULL && looked < LOOK_MAX;
-         link = &(*link)->next, looked++)
+    if (object->count > NAMES_LOOK_MAX)
+        return NULL;
+    for (struct flags_json **link = &object->first; *link != NULL; link = &(*link)->next)
         if (slice_equal((*link)->key, key))
             return link;
     return NULL;
+}
+
+static struct flags_json **name_slot(struct flags_json **table, uint32_t mask, struct siphash_key hash_key,
+                                     struct slice key)
+{
+    uint32_t i = (uint32_t)siphash(hash_key, key.data, key.len) & mask;
+    while (table[i] != NULL && !slice_equal(table[i]->key, key))
+        i = (i + 1) & mask;
+    return &table[i];
+}
+
+// The names of a large object, in a table on the nodes not yet used. Where these lie keys the hash, so that
+// nobody outside can choose names that collide.
+static enum status settle_names(struct parser *p, struct flags_json *object)
+{
+    enum { DEAD = UINT8_MAX };
+    struct flags_json_space *space = p->space;
+    uint32_t slots = NAMES_LOOK_MAX;
+    while (slots < 2 * (uint64_t)object->count)
+        slots *= 2;
+    struct flags_json **table = (void *)(space->nodes + space->node_count);
+    if ((space->node_cap - space->node_count) * sizeof *space->nodes < slots * sizeof(struct flags_json *))
+        return STATUS_FULL;
+    memset(table, 0, slots * sizeof(struct flags_json *));
+    struct siphash_key hash_key = {(uintptr_t)table, (uintptr_t)p->source.data};
+    for (struct flags_json *member = object->first; member != NULL; member = member->next) {
+        struct flags_json **slot = name_slot(table, slots - 1, hash_key, member->key);
+        if (*slot != NULL && !space->last_wins) {
+            if (member->key.data >= p->source.data && member->key.data < p->source.data + p->at)
+                p->at = (size_t)(member->key.data - p->source.data);
+            return fail(p, "the name stands twice in one object");
+        }
+        if (*slot != NULL)
+            (*slot)->kind = DEAD;
+        *slot = member;
+    }
+    for (struct flags_json **link = &object->first; *link != NULL;) {
+        bool dead = (*link)->kind == DEAD;
+        object->count -= dead;
+        if (dead)
+            *link = (*link)->next;
+        else
+            link = &(*link)->next;
+    }
+    return STATUS_OK;
 }
 
 static enum status parse_member_key(struct parser *p, struct flags_json *object, struct slice *key)
@@ -393,6 +441,13 @@ static enum status parse_container(struct parser *p, struct flags_json *node, bo
         p->at++;
         skip_space(p);
     }
+#ifndef BUG_FLAGS_DUPLICATE_FAR
+    if (p->space != NULL && object && node->count > NAMES_LOOK_MAX) {
+        enum status status = settle_names(p, node);
+        if (status != STATUS_OK)
+            return status;
+    }
+#endif
     p->at++;
     p->depth--;
     return STATUS_OK;

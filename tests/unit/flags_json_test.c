@@ -4,13 +4,15 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
 #include "base/check.h"
+#include "base/text.h"
 #include "flags/json.h"
 
-static struct flags_json nodes[256];
+static struct flags_json nodes[6400];
 static char chars[1024];
 static struct flags_json_fault fault;
 
@@ -136,6 +138,41 @@ static void test_last_wins(void **state)
     assert_int_equal(seen, 3);
 }
 
+// However many members there are.
+static void test_large_objects(void **state)
+{
+    (void)state;
+    enum { MEMBERS = 3000 };
+    static char storage[MEMBERS * 16];
+    struct flags_json *root;
+    for (int twin = -1; twin < MEMBERS; twin += 1500) {
+        struct text text = text_over(storage, sizeof storage);
+        text_addf(&text, "{");
+        for (int i = 0; i < MEMBERS; i++)
+            text_addf(&text, "\"m%d\":%d,", i, i);
+        size_t at = text.len;
+        text_addf(&text, "\"m%d\":-1}", twin);
+        struct slice source = text_slice(&text);
+        if (twin < 0) {
+            assert_int_equal(parse(source, &root), STATUS_OK);
+            assert_int_equal(root->count, MEMBERS + 1);
+            assert_int_equal(parse_with(source, MEMBERS + 2, 0, false, &root), STATUS_FULL);
+            continue;
+        }
+        assert_int_equal(parse(source, &root), STATUS_INVALID);
+        assert_int_equal(fault.at, at + 1);
+        assert_int_equal(parse_with(source, 2 * MEMBERS, 0, true, &root), STATUS_OK);
+        assert_int_equal(root->count, MEMBERS);
+        char name[16];
+        snprintf(name, sizeof name, "m%d", twin);
+        assert_true(flags_json_member(root, slice_of(name))->number == -1);
+        uint32_t seen = 0;
+        for (const struct flags_json *m = root->first; m != NULL; m = m->next)
+            seen++;
+        assert_int_equal(seen, MEMBERS);
+    }
+}
+
 static void test_walk(void **state)
 {
     (void)state;
@@ -177,9 +214,9 @@ static void test_position(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),   cmocka_unit_test(test_refused),   cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_space),    cmocka_unit_test(test_last_wins), cmocka_unit_test(test_walk),
-        cmocka_unit_test(test_position),
+        cmocka_unit_test(test_values), cmocka_unit_test(test_refused),   cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_space),  cmocka_unit_test(test_last_wins), cmocka_unit_test(test_large_objects),
+        cmocka_unit_test(test_walk),   cmocka_unit_test(test_position),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
