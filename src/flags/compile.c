@@ -15,9 +15,11 @@ struct flags_problem *flags_report_add(struct flags_report *report, enum flags_s
     report->error_count += severity == FLAGS_ERROR;
     if (i < report->cap)
         return &report->problems[i];
+#ifndef BUG_FLAGS_ERRORS_LOST
     for (i = report->cap; severity == FLAGS_ERROR && i-- > 0;)
         if (report->problems[i].severity == FLAGS_WARNING)
             return &report->problems[i];
+#endif
     return NULL;
 }
 
@@ -33,7 +35,9 @@ void flags_compile_problem_at(struct flags_compiler *c, enum flags_severity seve
                                       .key = c->flag_key,
                                       .subject = subject};
     flags_json_position(c->source, at, &problem->line, &problem->column);
+#ifndef BUG_FLAGS_SUBJECT_REUSED
     c->char_floor = c->scratch->char_count;
+#endif
 }
 
 static bool in_source(const struct flags_compiler *c, const char *at)
@@ -500,10 +504,12 @@ void flags_compile_document(struct flags_compiler *c, uint32_t index)
 {
     struct members members = {0};
     flags_compile_enter(c, index);
+#ifndef BUG_FLAGS_DOCUMENTS_LEAK
     c->generation = c->options.default_generation;
     c->set_metadata = (struct flags_span){0};
     c->set_metadata_tree = NULL;
     c->evaluators = (struct flags_names){0};
+#endif
     c->flag_at = 0;
     c->scratch->node_count = 0;
     c->scratch->char_count = c->char_floor;

@@ -221,7 +221,9 @@ static bool in_segment(struct flags_run *run, uint32_t segment)
     const struct flags_image_header *header = flags_image_at(run->image, 0);
     const struct flags_image_evaluator *evaluator = flags_image_at(run->image, segment);
     struct flags_run inner = *run;
+#ifndef BUG_FLAGS_RING_BY_FLAG
     inner.flag_key = flags_image_slice(run->image, evaluator->name);
+#endif
     inner.generation = (enum flags_generation)header->segment_generation;
     inner.path = NULL;
     struct flags_value value =
@@ -275,14 +277,24 @@ static struct decision decide(struct flags_run *run, const struct flags_image_fl
         return (struct decision){.variant = FLAGS_NO_VARIANT, .reason = FLAGS_REASON_DISABLED};
     if ((flag->bits & FLAGS_BIT_KILLED) != 0)
         return killed(run, flag);
-    if (flag->extension != 0 && decide_by_extension(run, flag, &decision))
+    bool decided = flag->extension != 0 && decide_by_extension(run, flag, &decision);
+#ifdef BUG_FLAGS_SPLIT_TARGETS
+    if (!decided)
+        decision = decide_by_targeting(run, flag);
+#else
+    if (decided)
         return decision;
     decision = decide_by_targeting(run, flag);
+#endif
     if (flag->split == 0 || decision.error != FLAGS_ERROR_NONE)
         return decision;
     const struct flags_image_split *split = flags_image_at(run->image, flag->split);
     struct flags_value key = flags_run_targeting_key(run);
-    if (decision.variant != split->from || key.kind != FLAGS_VALUE_STRING)
+    bool asked = decision.variant == split->from;
+#ifdef BUG_FLAGS_SPLIT_ANYBODY
+    asked = true;
+#endif
+    if (!asked || key.kind != FLAGS_VALUE_STRING)
         return decision;
     return decide_by_split(run, split, flags_value_slice(&key), path_begin);
 }
@@ -319,8 +331,10 @@ static void set_error(struct flags_result *result, enum flags_error error, struc
 static void count(struct flags_result *result, const struct flags_image_flag *flag, uint32_t variant)
 {
     uint32_t at = variant != FLAGS_NO_VARIANT ? variant : flag->variant_count;
+#ifndef BUG_FLAGS_ERRORS_UNCOUNTED
     if (result->error != FLAGS_ERROR_NONE)
         at = flag->variant_count + 1;
+#endif
     result->counter = flag->first_counter + at;
 }
 
@@ -372,6 +386,9 @@ void flags_explain(const struct flags_set *set, struct slice key, enum flags_typ
         .generation = (enum flags_generation)flag->generation,
         .path = path,
     };
+#ifdef BUG_FLAGS_ONE_GENERATION
+    run.generation = flags_set_generation(set);
+#endif
     answer(set, flag, type, &run, result);
 }
 

@@ -57,8 +57,10 @@ static bool find_split(struct flags_patcher *p, const struct flags_patch *patch,
 static bool find_changes(struct flags_patcher *p, const struct flags_patch *patch,
                          const struct flags_image_flag *flag, struct changes *changes)
 {
+#ifndef BUG_FLAGS_PATCH_TWICE
     if ((flag->bits & FLAGS_BIT_PATCHED) != 0)
         return warn(p, patch, "the flag has a patch already", patch->key);
+#endif
     changes->kill_variant = FLAGS_NO_VARIANT;
     if (patch->kill && patch->kill_variant.len > 0 &&
         !find_variant(p, patch, flag, patch->kill_variant, &changes->kill_variant))
@@ -90,8 +92,12 @@ static enum status apply_one(struct flags_patcher *p, const struct flags_patch *
         (void)warn(p, patch, "a patch names no flag", patch->key);
         return STATUS_OK;
     }
-    if (!find_changes(p, patch, found, &changes))
+    bool whole = find_changes(p, patch, found, &changes);
+#ifndef BUG_FLAGS_PATCH_IN_PART
+    if (!whole)
         return STATUS_OK;
+#endif
+    (void)whole;
     // Through the image's own pointer, which may be written.
     struct flags_image_flag *flag = (void *)(p->image + ((const uint8_t *)found - p->image));
     if (patch->split && (flag->split = append_split(p, &changes)) == 0)
