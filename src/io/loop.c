@@ -323,6 +323,29 @@ void io_loop_post(struct io_loop *loop, struct io_task *task)
     loop_wake(loop);
 }
 
+bool io_loop_unpost(struct io_loop *loop, struct io_task *task)
+{
+    struct io_task *newest = atomic_exchange_explicit(&loop->posted, NULL, memory_order_acquire);
+    struct io_task *oldest = NULL;
+    bool found = false;
+    while (newest != NULL) {
+        struct io_task *next = newest->next;
+        if (newest == task) {
+            found = true;
+        } else {
+            newest->next = oldest;
+            oldest = newest;
+        }
+        newest = next;
+    }
+    while (oldest != NULL) {
+        struct io_task *next = oldest->next;
+        io_loop_post(loop, oldest);
+        oldest = next;
+    }
+    return found;
+}
+
 void io_loop_set_turn_hook(struct io_loop *loop, void (*hook)(void *context), void *context)
 {
     loop->hook = hook;

@@ -126,6 +126,9 @@ struct io_task {
     void (*run)(struct io_task *task);
 };
 void io_loop_post(struct io_loop *loop, struct io_task *task);
+// Takes back a task that was posted; for the loop's own thread. False: it was not posted, or it is about to
+// run in this very turn. Other posted tasks still run, each once.
+bool io_loop_unpost(struct io_loop *loop, struct io_task *task);
 
 // ---- timers ----
 
