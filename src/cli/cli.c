@@ -24,14 +24,17 @@ int cli_main(int argc, char *const *argv, FILE *out, FILE *err)
     struct cli_call call = {.out = out, .err = err};
     bool help_asked = false;
     // The words are only read; the copy lets the first one be replaced by what it means.
-    enum { WORDS_MAX = 64 };
+    enum { WORDS_MAX = CLI_ARGS_MAX + CLI_OPTIONS_MAX * 2 + 4 };
     char *words[WORDS_MAX];
-    int count = argc < WORDS_MAX ? argc : WORDS_MAX;
-    memcpy(words, argv, (size_t)count * sizeof words[0]);
+    if (argc > WORDS_MAX) {
+        fprintf(err, "sluice: too many arguments\n");
+        return CLI_EXIT_USAGE;
+    }
+    memcpy(words, argv, (size_t)argc * sizeof words[0]);
     char alias[64];
     snprintf(alias, sizeof alias, "%s", command_alias(argv[1]));
     words[1] = alias;
-    enum status status = cli_parse(count, words, err, &call, &help_asked);
+    enum status status = cli_parse(argc, words, err, &call, &help_asked);
     if (status != STATUS_OK)
         return CLI_EXIT_USAGE;
     if (help_asked && call.command == NULL) {

@@ -12,7 +12,7 @@
 
 enum {
     CLI_OPTIONS_MAX = 24,
-    CLI_ARGS_MAX = 8,
+    CLI_ARGS_MAX = 256,
 };
 
 struct cli_call;
@@ -37,7 +37,7 @@ struct cli_exit_note {
 struct cli_command {
     const char *group; // first word; NULL ends the table
     const char *verb;  // second word, or NULL
-    const char *args;  // "FILE", "NAME", ""; a word that ends in "?" may be left out
+    const char *args;  // "FILE", "NAME", ""; a word that ends in "?" may be left out, "..." is any number
     const char *summary;
     const char *details; // paragraphs, may be ""
     const struct cli_option *options;
@@ -96,3 +96,14 @@ int cli_run_rollout_history(const struct cli_call *call);
 int cli_run_replay(const struct cli_call *call);
 int cli_run_load(const struct cli_call *call);
 int cli_run_demo(const struct cli_call *call);
+int cli_run_flag_list(const struct cli_call *call);
+int cli_run_flag_show(const struct cli_call *call);
+int cli_run_flag_set(const struct cli_call *call);
+int cli_run_flag_switch(const struct cli_call *call);
+int cli_run_flag_unset(const struct cli_call *call);
+int cli_run_flag_eval(const struct cli_call *call);
+int cli_run_flag_history(const struct cli_call *call);
+int cli_run_flag_import(const struct cli_call *call);
+int cli_run_flag_export(const struct cli_call *call);
+int cli_run_flag_lint(const struct cli_call *call);
+int cli_run_flag_token(const struct cli_call *call);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/heap.h"
+#include "base/text.h"
 
 struct cli_client {
     CURL *curl;
@@ -53,8 +54,7 @@ struct cli_client *cli_client_open(const char *admin)
         return NULL;
     snprintf(client->admin, sizeof client->admin, "%s", admin);
     client->curl = curl_easy_init();
-    client->headers = curl_slist_append(NULL, "Content-Type: application/json");
-    if (client->curl == NULL || client->headers == NULL) {
+    if (client->curl == NULL) {
         cli_client_close(client);
         return NULL;
     }
@@ -80,7 +80,7 @@ const char *cli_client_admin(const struct cli_client *client)
 // "unix:/path" goes by the socket; "http://..." is taken as it is; "0.0.0.0:1" and the like as host and port.
 static void set_address(struct cli_client *client, const char *path)
 {
-    char url[768];
+    char url[2048];
     bool by_socket = strncmp(client->admin, "unix:", 5) == 0;
     bool whole = strncmp(client->admin, "http://", 7) == 0;
     snprintf(url, sizeof url, "%s%s%s", whole ? "" : "http://", by_socket ? "localhost" : client->admin,
@@ -89,12 +89,42 @@ static void set_address(struct cli_client *client, const char *path)
     curl_easy_setopt(client->curl, CURLOPT_UNIX_SOCKET_PATH, by_socket ? client->admin + 5 : NULL);
 }
 
-static enum status ask(struct cli_client *client, const char *path, const char *body, unsigned *http,
+struct request {
+    const char *method; // NULL: GET
+    const char *path;
+    struct slice body; // data NULL: none
+    const char *who;   // NULL: none
+};
+
+// Header lines of a request of ours; NULL when memory ran out.
+static struct curl_slist *headers_of(const struct request *request)
+{
+    char line[200] = "X-Sluice-Who: ";
+    struct text text = {.data = line, .len = strlen(line), .cap = sizeof line};
+    struct curl_slist *list = curl_slist_append(NULL, "Content-Type: application/json");
+    if (list == NULL || request->who == NULL)
+        return list;
+    // A name must not begin another line.
+    for (const char *at = request->who; *at != '\0'; at++)
+        text_add_char(&text, (unsigned char)*at < 0x20 || *at == 0x7f ? '?' : *at);
+    struct curl_slist *longer = curl_slist_append(list, line);
+    if (longer == NULL)
+        curl_slist_free_all(list);
+    return longer;
+}
+
+static enum status ask(struct cli_client *client, const struct request *request, unsigned *http,
                        json_t **answer)
 {
     CURL *curl = client->curl;
+    curl_slist_free_all(client->headers);
+    client->headers = headers_of(request);
+    if (client->headers == NULL)
+        return STATUS_NO_MEMORY;
     curl_easy_reset(curl);
-    set_address(client, path);
+    set_address(client, request->path);
+    // A key may hold "..": it must arrive as it was encoded.
+    curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http");
     curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
@@ -102,9 +132,13 @@ static enum status ask(struct cli_client *client, const char *path, const char *
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, 10000L);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_bytes);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, client);
-    if (body != NULL) {
+    if (request->body.data != NULL) {
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.len);
+        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->body.data);
+    }
+    if (request->method != NULL) {
         curl_easy_setopt(curl, CURLOPT_HTTPHEADER, client->headers);
-        curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
+        curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
     }
     client->body_len = 0;
     client->body_too_long = false;
@@ -128,7 +162,7 @@ static enum status ask(struct cli_client *client, const char *path, const char *
 
 enum status cli_client_get(struct cli_client *client, const char *path, unsigned *http, json_t **answer)
 {
-    return ask(client, path, NULL, http, answer);
+    return ask(client, &(struct request){.path = path}, http, answer);
 }
 
 enum status cli_client_post(struct cli_client *client, const char *path, json_t *body, unsigned *http,
@@ -139,9 +173,22 @@ enum status cli_client_post(struct cli_client *client, const char *path, json_t 
     if (text == NULL)
         return STATUS_NO_MEMORY;
     (void)json_dumpb(body, text, size, JSON_COMPACT);
-    enum status status = ask(client, path, text, http, answer);
+    enum status status =
+        ask(client, &(struct request){.method = "POST", .path = path, .body = {text, size}}, http, answer);
     heap_free(text);
     return status;
+}
+
+enum status cli_client_send(struct cli_client *client, const char *method, const char *path,
+                            struct slice body, const char *who, unsigned *http, json_t **answer)
+{
+    struct request request = {.method = method, .path = path, .body = body, .who = who};
+    return ask(client, &request, http, answer);
+}
+
+struct slice cli_client_body(const struct cli_client *client)
+{
+    return (struct slice){client->body != NULL ? client->body : "", client->body_len};
 }
 
 int cli_say_unreachable(const struct cli_call *call, const struct cli_client *client, enum status status)

@@ -8,7 +8,7 @@
 
 #define CLI_ADMIN_DEFAULT "127.0.0.1:9440"
 
-enum { CLI_ANSWER_BYTES_MAX = 16 * 1024 * 1024 };
+enum { CLI_ANSWER_BYTES_MAX = 256 * 1024 * 1024 };
 
 struct cli_client;
 
@@ -20,9 +20,13 @@ const char *cli_client_admin(const struct cli_client *client);
 // UNREACHABLE, TIMEOUT, INVALID (no JSON came).
 MUST_USE enum status cli_client_get(struct cli_client *client, const char *path, unsigned *http,
                                     json_t **answer);
-// body is at most a kilobyte of JSON; STATUS_FULL beyond it.
 MUST_USE enum status cli_client_post(struct cli_client *client, const char *path, json_t *body,
                                      unsigned *http, json_t **answer);
+// Any method, with a body that is sent as it is (empty: none) and the name of who asks (NULL: none).
+MUST_USE enum status cli_client_send(struct cli_client *client, const char *method, const char *path,
+                                     struct slice body, const char *who, unsigned *http, json_t **answer);
+// The bytes of the last answer, until the next request.
+struct slice cli_client_body(const struct cli_client *client);
 // The address a call names, by its option, environment or default.
 const char *cli_admin_of(const struct cli_call *call);
 // Says that the daemon does not answer and what to do; returns CLI_EXIT_UNREACHABLE.

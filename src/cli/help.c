@@ -16,6 +16,14 @@ static bool first_of_group(const struct cli_command *command)
     return command == cli_commands || strcmp(command[-1].group, command->group) != 0;
 }
 
+static bool same_args(const struct cli_command *first)
+{
+    for (const struct cli_command *c = first; c->group != NULL && strcmp(c->group, first->group) == 0; c++)
+        if (strcmp(c->args, first->args) != 0)
+            return false;
+    return true;
+}
+
 // Wraps at 78 columns.
 static void print_wrapped(FILE *out, const char *text, const char *indent)
 {
@@ -47,18 +55,22 @@ void cli_help_all(FILE *out)
         fprintf(out, "  sluice %s ", c->group);
         for (const struct cli_command *v = c; v->group != NULL && strcmp(v->group, c->group) == 0; v++)
             fprintf(out, "%s%s", v == c ? "" : "|", v->verb);
-        fprintf(out, " %s\n", c->args);
+        fprintf(out, " %s\n", same_args(c) ? c->args : "...");
     }
     fprintf(out, "\nBegin with \"sluice demo\". \"sluice help COMMAND\" tells more of each.\n");
 }
 
 void cli_help_group(FILE *out, const char *group)
 {
+    int width = 0;
+    for (const struct cli_command *c = cli_commands; c->group != NULL; c++)
+        if (strcmp(c->group, group) == 0 && (int)strlen(c->args) > width)
+            width = (int)strlen(c->args);
     fprintf(out, "Usage:\n");
     for (const struct cli_command *c = cli_commands; c->group != NULL; c++)
         if (strcmp(c->group, group) == 0)
-            fprintf(out, "  sluice %s %-8s %-6s %s\n", c->group, c->verb != NULL ? c->verb : "", c->args,
-                    c->summary);
+            fprintf(out, "  sluice %s %-8s %-*s %s\n", c->group, c->verb != NULL ? c->verb : "", width,
+                    c->args, c->summary);
     fprintf(out, "\n\"sluice help %s VERB\" tells more of each.\n", group);
 }
 
@@ -224,10 +236,16 @@ static void bash_completion(FILE *out)
     }
     fprintf(out, "    esac\n    if [ \"$COMP_CWORD\" -eq 1 ]; then words=\"");
     print_groups(out, " ");
-    fprintf(out,
-            "\"; fi\n    if [ \"$COMP_CWORD\" -eq 2 ] && [ \"${COMP_WORDS[1]}\" = rollout ]; then words=\"");
-    print_verbs(out, "rollout");
-    fprintf(out, "\"; fi\n    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\") $(compgen -f -- \"$cur\"))\n}\n"
+    fprintf(out, "\"; fi\n");
+    for (const struct cli_command *c = cli_commands; c->group != NULL; c++) {
+        if (c->verb == NULL || !first_of_group(c))
+            continue;
+        fprintf(out, "    if [ \"$COMP_CWORD\" -eq 2 ] && [ \"${COMP_WORDS[1]}\" = %s ]; then words=\"",
+                c->group);
+        print_verbs(out, c->group);
+        fprintf(out, "\"; fi\n");
+    }
+    fprintf(out, "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\") $(compgen -f -- \"$cur\"))\n}\n"
                  "complete -F _sluice sluice\n");
 }
 
@@ -235,9 +253,15 @@ static void zsh_completion(FILE *out)
 {
     fprintf(out, "#compdef sluice\n_sluice() {\n    if (( CURRENT == 2 )); then compadd ");
     print_groups(out, " ");
-    fprintf(out, "; return; fi\n    if (( CURRENT == 3 )) && [[ $words[2] == rollout ]]; then compadd ");
-    print_verbs(out, "rollout");
-    fprintf(out, "; return; fi\n    case \"$words[2] $words[3]\" in\n");
+    fprintf(out, "; return; fi\n");
+    for (const struct cli_command *c = cli_commands; c->group != NULL; c++) {
+        if (c->verb == NULL || !first_of_group(c))
+            continue;
+        fprintf(out, "    if (( CURRENT == 3 )) && [[ $words[2] == %s ]]; then compadd ", c->group);
+        print_verbs(out, c->group);
+        fprintf(out, "; return; fi\n");
+    }
+    fprintf(out, "    case \"$words[2] $words[3]\" in\n");
     for (const struct cli_command *c = cli_commands; c->group != NULL; c++) {
         fprintf(out, "    \"%s %s\"*) compadd -- ", c->group, c->verb != NULL ? c->verb : "");
         for (const struct cli_option *o = c->options; o != NULL && o->name != NULL; o++)
@@ -275,8 +299,9 @@ static void fish_completion(FILE *out)
             fputc('\n', out);
         }
         for (const struct cli_option *o = c->options; o != NULL && o->name != NULL; o++) {
-            fprintf(out, "complete -c sluice -n '__fish_seen_subcommand_from %s' -l %s%s -d ",
-                    c->verb != NULL ? c->verb : c->group, o->name, o->value != NULL ? " -r" : "");
+            fprintf(out, "complete -c sluice -n '__fish_seen_subcommand_from %s%s%s' -l %s%s -d ", c->group,
+                    c->verb != NULL ? "; and __fish_seen_subcommand_from " : "",
+                    c->verb != NULL ? c->verb : "", o->name, o->value != NULL ? " -r" : "");
             fish_quoted(out, o->help);
             fputc('\n', out);
         }

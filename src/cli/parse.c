@@ -140,7 +140,8 @@ void cli_command_arity(const struct cli_command *command, size_t *least, size_t 
     *most = 0;
     for (const char *p = command->args; *p != '\0';) {
         size_t len = strcspn(p, " ");
-        ++*most;
+        bool many = len > 3 && memcmp(p + len - 3, "...", 3) == 0;
+        *most += many ? CLI_ARGS_MAX : 1;
         *least += p[len - 1] == '?' ? 0 : 1;
         p += len + strspn(p + len, " ");
     }

@@ -148,6 +148,129 @@ static const struct cli_exit_note demo_exits[] = {
     {1, "it did not: a request failed that no origin failed, or a verdict was wrong"},
     END_EXIT};
 
+// ---- flags
+
+static const struct cli_option flag_list_options[] = {
+    {"stale", 's', NULL, "only flags that are not evaluated, or gave one variant, for 30 days"},
+    {"changed", 'c', NULL, "only flags that were changed at runtime or are driven by a rollout"},
+    OPTION_ADMIN,
+    OPTION_JSON,
+    END_OPTION};
+static const struct cli_example flag_list_examples[] = {
+    {"sluice flag list", "all flags: state, default, evaluations, source, what was changed"},
+    {"sluice flag list checkout", "those with \"checkout\" in their key"},
+    {"sluice flag list --changed", "what somebody switched, and nobody switched back"},
+    END_PAIR};
+static const struct cli_example flag_show_examples[] = {
+    {"sluice flag show new-checkout", "variants, use, what stands over it, and its definition"}, END_PAIR};
+static const struct cli_option flag_set_options[] = {
+    {"default", 'd', "VARIANT", "instead of a file: only another default variant"},
+    OPTION_WHO,
+    OPTION_ADMIN,
+    OPTION_JSON,
+    END_OPTION};
+static const struct cli_example flag_set_examples[] = {
+    {"sluice flag set new-checkout new-checkout.json", "the definition of one flag, as in a flagd file"},
+    {"echo '{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":\"off\"}' | "
+     "sluice "
+     "flag set fresh -",
+     "from standard input"},
+    {"sluice flag set banner --default red", "the same definition with another default variant"},
+    END_PAIR};
+static const struct cli_option flag_on_options[] = {OPTION_WHO, OPTION_ADMIN, OPTION_JSON, END_OPTION};
+static const struct cli_example flag_on_examples[] = {
+    {"sluice flag on new-checkout", "after \"off\", or where the file says DISABLED"}, END_PAIR};
+static const struct cli_option flag_off_options[] = {
+    {"variant", 'v', "NAME", "everybody gets this variant (default: the default in the caller's code)"},
+    OPTION_WHO,
+    OPTION_ADMIN,
+    OPTION_JSON,
+    END_OPTION};
+static const struct cli_example flag_off_examples[] = {
+    {"sluice flag off new-checkout", "callers get the default in their own code, now"},
+    {"sluice flag off new-checkout --variant off", "everybody gets the variant \"off\", now"},
+    END_PAIR};
+static const struct cli_option flag_unset_options[] = {
+    {"yes", 'y', NULL, "do not ask"}, OPTION_WHO, OPTION_ADMIN, OPTION_JSON, END_OPTION};
+static const struct cli_example flag_unset_examples[] = {
+    {"sluice flag unset new-checkout", "the sources speak again"}, END_PAIR};
+static const struct cli_option flag_eval_options[] = {
+    {"context", 'c', "JSON", "the evaluation context, or @FILE"},
+    {"key", 'k', "KEY", "the targeting key: who asks"},
+    {"type", 't', "TYPE", "what the caller expects: boolean, string, integer, float, object (default: any)"},
+    {"file", 'f', "FILE", "offline: evaluate with this file instead of the daemon's flags"},
+    {"segments", 0, "FILE", "offline: the configuration file whose segments the flags refer to"},
+    OPTION_ADMIN,
+    {"json", 'j', NULL, "the result as JSON"},
+    END_OPTION};
+static const struct cli_example flag_eval_examples[] = {
+    {"sluice flag eval new-checkout --key user-1", "what user-1 gets, and which rule decided"},
+    {"sluice flag eval new-checkout -k user-1 -c '{\"plan\":\"beta\"}'", "with a context"},
+    {"sluice flag eval new-checkout -k user-1 --file flags.json", "before the file is shipped"},
+    END_PAIR};
+static const struct cli_exit_note flag_eval_exits[] = {
+    {0, "there is an answer"},
+    {1, "there is no such flag, or it answers with an error (also printed)"},
+    {3, "the daemon does not answer"},
+    {4, "a file cannot be read"},
+    END_EXIT};
+static const struct cli_example flag_history_examples[] = {
+    {"sluice flag history", "every change at runtime, newest last: what, by whom, from where"},
+    {"sluice flag history new-checkout", "of one flag"},
+    END_PAIR};
+static const struct cli_option flag_import_options[] = {
+    {"from", 'f', "SYSTEM", "launchdarkly, unleash or flagd (default: as the file looks)"},
+    {"environment", 'e', "NAME", "of exports that hold several"},
+    {"output", 'o', "FILE", "write the flagd file here instead of standard output"},
+    {"strict", 0, NULL, "do nothing when a part would be lost"},
+    {"apply", 0, NULL, "set the flags in the running daemon"},
+    {"yes", 'y', NULL, "do not ask before applying"},
+    OPTION_WHO,
+    OPTION_ADMIN,
+    {"json", 'j', NULL, "the result of applying as JSON"},
+    END_OPTION};
+static const struct cli_example flag_import_examples[] = {
+    {"sluice flag import export.json --from launchdarkly -e production -o flags.json",
+     "a file to review, check and ship; what does not map is listed on standard error"},
+    {"sluice flag import flags.json --apply", "set them in the daemon, after asking"},
+    END_PAIR};
+static const struct cli_exit_note flag_import_exits[] = {
+    {0, "done; what was lost is listed"},
+    {1, "not importable, not confirmed, refused, or --strict and something would be lost"},
+    {3, "the daemon does not answer"},
+    {4, "a file cannot be read or written"},
+    END_EXIT};
+static const struct cli_option flag_export_options[] = {
+    {"output", 'o', "FILE", "write here instead of standard output"}, OPTION_ADMIN, END_OPTION};
+static const struct cli_example flag_export_examples[] = {
+    {"sluice flag export -o flags.json", "all flags in force as one flagd file, runtime changes included"},
+    END_PAIR};
+static const struct cli_option flag_lint_options[] = {
+    {"segments", 0, "FILE", "the configuration file whose segments the flags refer to"},
+    {"stale", 's', NULL, "also say which flags the running daemon calls stale"},
+    OPTION_ADMIN,
+    {"json", 'j', NULL, "the problems as JSON"},
+    END_OPTION};
+static const struct cli_example flag_lint_examples[] = {
+    {"sluice flag lint flags.json", "every problem with its line and column"},
+    {"sluice flag lint --stale flags/*.json", "and which flags can go from the code"},
+    END_PAIR};
+static const struct cli_exit_note flag_lint_exits[] = {{0, "no errors (there may be warnings)"},
+                                                       {1, "errors"},
+                                                       {3, "--stale: the daemon does not answer"},
+                                                       {4, "a file cannot be read"},
+                                                       END_EXIT};
+static const struct cli_option flag_token_options[] = {
+    {"name", 'n', "NAME", "who will use it, such as web-shop"},
+    {"kind", 'k', "KIND", "read (evaluates; the default) or server (also reads definitions)"},
+    {"environment", 'e', "NAME", "the flagSetId it may see (default: all)"},
+    {"json", 'j', NULL, "token and line as JSON"},
+    END_OPTION};
+static const struct cli_example flag_token_examples[] = {
+    {"sluice flag token --name web-shop", "a token for a client; add its line to the file of `tokens`"},
+    {"sluice flag token --name backup --kind server --environment eu", "may read definitions of one set"},
+    END_PAIR};
+
 const struct cli_command cli_commands[] = {
     {"demo", NULL, "", "the whole story on this machine, nothing to configure",
      "Starts two small origins, the proxy and a load generator on loopback, then ships two versions: a bad "
@@ -185,6 +308,44 @@ const struct cli_command cli_commands[] = {
      explain_examples, command_exits, cli_run_rollout_explain},
     {"rollout", "history", "NAME", "every decision with its reason", "", read_options, history_examples,
      command_exits, cli_run_rollout_history},
+    {"flag", "list", "TEXT?", "flags: state, default, evaluations, source, what was changed", "",
+     flag_list_options, flag_list_examples, command_exits, cli_run_flag_list},
+    {"flag", "show", "NAME", "one flag: variants, use, what stands over it, definition", "", read_options,
+     flag_show_examples, command_exits, cli_run_flag_show},
+    {"flag", "off", "NAME", "kill switch: everybody gets one variant, or the caller's default, at once",
+     "Does not ask: in an emergency it is the one word to type. Counts over whatever the files say, also "
+     "after a "
+     "restart, until \"on\" or \"unset\".",
+     flag_off_options, flag_off_examples, command_exits, cli_run_flag_switch},
+    {"flag", "on", "NAME", "enabled and not killed, whatever the file says; its rules decide", "",
+     flag_on_options, flag_on_examples, command_exits, cli_run_flag_switch},
+    {"flag", "set", "NAME DEFINITION?", "a definition over whatever the sources say, kept over restarts",
+     "DEFINITION is a file with one flag's JSON object, or \"-\" for standard input. It is checked whole "
+     "before "
+     "anything is kept.",
+     flag_set_options, flag_set_examples, command_exits, cli_run_flag_set},
+    {"flag", "unset", "NAME", "take away what was changed at runtime: the sources speak again",
+     "Undoes \"set\", \"on\" and \"off\" of this flag. Asks on a terminal when a definition would go, unless "
+     "--yes is "
+     "given.",
+     flag_unset_options, flag_unset_examples, command_exits, cli_run_flag_unset},
+    {"flag", "eval", "NAME", "what somebody gets, and which rule decided",
+     "Is not counted as a use of the flag.", flag_eval_options, flag_eval_examples, flag_eval_exits,
+     cli_run_flag_eval},
+    {"flag", "history", "NAME?", "who changed what at runtime, when and from where", "", read_options,
+     flag_history_examples, command_exits, cli_run_flag_history},
+    {"flag", "import", "FILE", "flags of LaunchDarkly, Unleash or flagd as a flagd file, or into the daemon",
+     "Prints the flagd file; what does not map, or behaves differently, is listed on standard error with its "
+     "flag. FILE may be \"-\".",
+     flag_import_options, flag_import_examples, flag_import_exits, cli_run_flag_import},
+    {"flag", "export", "", "all flags in force as one flagd file", "", flag_export_options,
+     flag_export_examples, command_exits, cli_run_flag_export},
+    {"flag", "lint", "FILE...", "every problem of files of flags, with its place",
+     "Needs no daemon. FILE may be \"-\".", flag_lint_options, flag_lint_examples, flag_lint_exits,
+     cli_run_flag_lint},
+    {"flag", "token", "", "a fresh token for clients that ask for flags",
+     "The token is printed once and kept nowhere; the file of tokens holds only its hash.",
+     flag_token_options, flag_token_examples, NULL, cli_run_flag_token},
     {"replay", NULL, "JOURNAL",
      "derive every decision again from what was counted; exit 1 at the first difference", "", replay_options,
      replay_examples, replay_exits, cli_run_replay},
