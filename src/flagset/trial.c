@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+// What comes into force. The newest of every document is compiled together; a document at fault is replaced
+// by what it was before and the rest is tried again, so that one bad file stops no other. When the fault is
+// none of a new document's own, everything new is refused. Nothing is ever half in force: a snapshot is made
+// whole, then taken.
+#include <stdio.h>
+
+#include "flagset/flagset_private.h"
+
+struct trial {
+    struct flagset_loader *loader;
+    struct flagset_item *items[FLAGS_DOCUMENTS_MAX]; // of each document in turn
+    struct flagset_document *chosen[FLAGS_DOCUMENTS_MAX];
+    uint32_t item_count;
+    // Document numbers of a bundle count only what is there.
+    uint32_t item_of[FLAGS_DOCUMENTS_MAX];
+    bool old_overlay; // take what was laid over before; a newer one may come while this goes on
+    struct flagset_document *segments;
+    bool fallen_back; // everything is what it was
+};
+
+void flagset_words_add(struct flagset_words *words, const char *line)
+{
+    for (uint32_t i = 0; i < words->count; i++)
+        if (strcmp(words->lines[i], line) == 0)
+            return;
+    if (words->count < FLAGSET_PROBLEMS_MAX)
+        (void)snprintf(words->lines[words->count++], FLAGSET_PROBLEM_BYTES, "%s", line);
+}
+
+// ---- faults ----
+
+static const char *name_of(const struct flagset_contents *contents, const struct flags_problem *fault)
+{
+    if (fault->document < contents->document_count)
+        return contents->documents[fault->document]->name;
+    return fault->line > 0 ? "segments" : "runtime";
+}
+
+static void note_faults(const struct flagset_compiler *compiler, const struct flagset_contents *contents,
+                        enum flags_severity severity, struct flagset_words *words)
+{
+    for (size_t i = 0; i < compiler->fault_count; i++) {
+        char line[FLAGSET_PROBLEM_BYTES];
+        const struct flags_problem *fault = &compiler->faults[i];
+        if (fault->severity != severity)
+            continue;
+        flagset_fault_text(fault, name_of(contents, fault), line);
+        flagset_words_add(words, line);
+    }
+}
+
+// Puts back what the faults name, as far as it is new. False: nothing of it was.
+static bool blame(struct trial *trial, const struct flagset_contents *contents)
+{
+    struct flagset_loader *loader = trial->loader;
+    const struct flagset_compiler *compiler = &loader->compiler;
+    bool put_back = false;
+    for (size_t i = 0; i < compiler->fault_count; i++) {
+        const struct flags_problem *fault = &compiler->faults[i];
+        if (fault->severity != FLAGS_ERROR)
+            continue;
+        if (fault->document >= contents->document_count) {
+            put_back |= trial->segments != loader->segments_good;
+            trial->segments = loader->segments_good;
+        } else if (fault->document + 1 == contents->document_count) {
+            put_back |= !trial->old_overlay && loader->overlay != loader->overlay_good;
+            trial->old_overlay = true;
+        } else {
+            uint32_t at = trial->item_of[fault->document];
+            put_back |= trial->chosen[at] != trial->items[at]->good;
+            trial->chosen[at] = trial->items[at]->good;
+        }
+    }
+    return put_back;
+}
+
+static bool fall_back(struct trial *trial)
+{
+    struct flagset_loader *loader = trial->loader;
+    if (trial->fallen_back)
+        return false;
+    for (uint32_t i = 0; i < trial->item_count; i++)
+        trial->chosen[i] = trial->items[i]->good;
+    trial->old_overlay = true;
+    trial->segments = loader->segments_good;
+    trial->fallen_back = true;
+    return true;
+}
+
+// ---- making a snapshot ----
+
+// Compiles contents whose documents, segments and patches are set, and makes a snapshot of them. Takes
+// contents when STATUS_OK.
+static enum status make_snapshot(struct flagset_loader *loader, struct flagset_contents *contents,
+                                 uint64_t change, struct flagset_snapshot **snapshot)
+{
+    const struct flagset_contents *before = loader->snapshot != NULL ? loader->snapshot->contents : NULL;
+    struct flagset_stored_view *whole = &contents->views[0];
+    struct flags_document documents[FLAGS_DOCUMENTS_MAX];
+    struct flags_bundle bundle = flagset_contents_bundle(contents, documents);
+    uint64_t begin_us = flagset_now_us();
+    enum status status = flagset_compile(&loader->compiler, &bundle, &whole->base);
+    loader->compile_us = flagset_now_us() - begin_us;
+    if (status != STATUS_OK)
+        return status;
+    loader->warnings.count = 0;
+    loader->patch_warnings.count = 0;
+    note_faults(&loader->compiler, contents, FLAGS_WARNING, &loader->warnings);
+    status = flagset_patch(&loader->compiler, whole->base, contents->patches, &whole->image);
+    if (status != STATUS_OK)
+        return status;
+    note_faults(&loader->compiler, contents, FLAGS_WARNING, &loader->patch_warnings);
+    contents->view_count = 1;
+    status = flagset_views_build(&loader->compiler, contents, before);
+    if (status != STATUS_OK)
+        return status;
+    return flagset_snapshot_create(contents, loader->version + 1, change, loader->reader_count, snapshot);
+}
+
+static void take_snapshot(struct flagset_loader *loader, struct flagset_snapshot *snapshot)
+{
+    flagset_snapshot_unref(loader->snapshot);
+    loader->snapshot = snapshot;
+    loader->version = snapshot->version;
+    loader->change = snapshot->change;
+}
+
+// ---- a trial ----
+
+static bool begin_trial(struct trial *trial)
+{
+    struct flagset_loader *loader = trial->loader;
+    for (uint32_t f = 0; f < loader->feed_count; f++) {
+        struct flagset_feed *feed = &loader->feeds[f];
+        for (uint32_t i = 0; i < feed->item_count; i++) {
+            struct flagset_item *item = &feed->items[i];
+            // One place is the overlay's.
+            if (trial->item_count == FLAGS_DOCUMENTS_MAX - 1) {
+                char line[FLAGSET_PROBLEM_BYTES];
+                (void)snprintf(line, sizeof line, "more than %d documents", FLAGS_DOCUMENTS_MAX - 1);
+                flagset_words_add(&loader->errors, line);
+                return false;
+            }
+            trial->items[trial->item_count] = item;
+            trial->chosen[trial->item_count++] = item->newest;
+        }
+    }
+    trial->segments = loader->segments;
+    return true;
+}
+
+static struct flagset_document *trial_overlay(const struct trial *trial)
+{
+    return trial->old_overlay ? trial->loader->overlay_good : trial->loader->overlay;
+}
+
+static struct flagset_contents *trial_contents(struct trial *trial)
+{
+    struct flagset_loader *loader = trial->loader;
+    struct flagset_contents *contents = flagset_contents_create(loader->empty);
+    if (contents == NULL)
+        return NULL;
+    for (uint32_t i = 0; i < trial->item_count; i++) {
+        if (trial->chosen[i] == NULL)
+            continue;
+        trial->item_of[contents->document_count] = i;
+        contents->documents[contents->document_count++] = flagset_document_ref(trial->chosen[i]);
+    }
+    contents->documents[contents->document_count++] = flagset_document_ref(trial_overlay(trial));
+    contents->segments = flagset_document_ref(trial->segments);
+    contents->patches = flagset_patches_ref(loader->patches);
+    return contents;
+}
+
+static void replace(struct flagset_document **place, struct flagset_document *document)
+{
+    struct flagset_document *old = *place;
+    *place = flagset_document_ref(document);
+    flagset_document_unref(old);
+}
+
+static void keep_chosen(struct trial *trial)
+{
+    struct flagset_loader *loader = trial->loader;
+    struct flagset_document *overlay = trial_overlay(trial);
+    loader->refused = overlay != loader->overlay || trial->segments != loader->segments;
+    for (uint32_t i = 0; i < trial->item_count; i++) {
+        loader->refused |= trial->chosen[i] != trial->items[i]->newest;
+        replace(&trial->items[i]->good, trial->chosen[i]);
+    }
+    replace(&loader->overlay_good, overlay);
+    replace(&loader->segments_good, trial->segments);
+}
+
+// One compilation. AGAIN: something was put back.
+static enum status try_once(struct trial *trial)
+{
+    struct flagset_loader *loader = trial->loader;
+    struct flagset_snapshot *snapshot;
+    struct flagset_contents *contents = trial_contents(trial);
+    if (contents == NULL)
+        return STATUS_NO_MEMORY;
+    bool newest = trial_overlay(trial) == loader->overlay;
+    enum status status =
+        make_snapshot(loader, contents, newest ? loader->overlay_change : loader->change, &snapshot);
+    if (status == STATUS_OK) {
+        take_snapshot(loader, snapshot);
+        keep_chosen(trial);
+        return STATUS_OK;
+    }
+    if (status == STATUS_INVALID) {
+        note_faults(&loader->compiler, contents, FLAGS_ERROR, &loader->errors);
+        if (blame(trial, contents) || fall_back(trial))
+            status = STATUS_AGAIN;
+    }
+    flagset_contents_destroy(contents);
+    return status;
+}
+
+void flagset_loader_compile(struct flagset_loader *loader)
+{
+    struct trial trial = {.loader = loader};
+    loader->errors.count = 0;
+    enum status status = begin_trial(&trial) ? STATUS_AGAIN : STATUS_FULL;
+    while (status == STATUS_AGAIN) {
+        status = try_once(&trial);
+        // Whoever kills a flag now must not wait until every bad file has had its turn.
+        if (status == STATUS_AGAIN && loader->breathe != NULL && loader->snapshot != NULL)
+            loader->breathe(loader->context);
+    }
+    if (status == STATUS_OK)
+        return;
+    loader->refused = true;
+    if (status != STATUS_INVALID && status != STATUS_FULL)
+        flagset_words_add(&loader->errors, "no memory to compile the flags");
+    else if (status == STATUS_FULL && loader->errors.count == 0)
+        flagset_words_add(&loader->errors, "the flags are too large to compile");
+}
+
+// ---- the overlay, over what is in force ----
+
+static struct flagset_contents *contents_again(const struct flagset_loader *loader,
+                                               struct flagset_document *overlay)
+{
+    const struct flagset_contents *before = loader->snapshot->contents;
+    struct flagset_contents *contents = flagset_contents_create(loader->empty);
+    if (contents == NULL)
+        return NULL;
+    contents->document_count = before->document_count;
+    for (uint32_t i = 0; i + 1 < before->document_count; i++)
+        contents->documents[i] = flagset_document_ref(before->documents[i]);
+    contents->documents[before->document_count - 1] = flagset_document_ref(overlay);
+    contents->segments = flagset_document_ref(before->segments);
+    contents->patches = flagset_patches_ref(loader->patches);
+    return contents;
+}
+
+// The same images with other patches: a copy and a checksum each, however many rules there are.
+static enum status repatch(struct flagset_loader *loader, struct flagset_contents *contents)
+{
+    const struct flagset_contents *before = loader->snapshot->contents;
+    for (uint32_t v = 0; v < before->view_count; v++) {
+        struct flagset_stored_view *view = &contents->views[v];
+        memcpy(view->members, before->views[v].members, sizeof view->members);
+        view->overlay = flagset_document_ref(before->views[v].overlay);
+        view->base = flagset_image_ref(before->views[v].base);
+        enum status status = flagset_patch(&loader->compiler, view->base, contents->patches, &view->image);
+        if (status != STATUS_OK)
+            return status;
+        if (v == 0) {
+            loader->patch_warnings.count = 0;
+            note_faults(&loader->compiler, contents, FLAGS_WARNING, &loader->patch_warnings);
+        }
+        contents->view_count++;
+    }
+    for (uint32_t s = 0; s < before->selector_count; s++) {
+        struct flagset_selector *selector = &contents->selectors[s];
+        *selector = before->selectors[s];
+        selector->name = heap_strdup(before->selectors[s].name);
+        contents->selector_count++;
+        if (selector->name == NULL)
+            return STATUS_NO_MEMORY;
+    }
+    contents->selectors_cut = before->selectors_cut;
+    contents->views_faulty = before->views_faulty;
+    return STATUS_OK;
+}
+
+static enum status lay_over(struct flagset_loader *loader, struct flagset_document *overlay, uint64_t change)
+{
+    struct flagset_snapshot *snapshot;
+    const struct flagset_contents *before = loader->snapshot->contents;
+    struct flagset_contents *contents = contents_again(loader, overlay);
+    if (contents == NULL)
+        return STATUS_NO_MEMORY;
+    bool same = overlay == before->documents[before->document_count - 1];
+    enum status status =
+        same ? repatch(loader, contents) : make_snapshot(loader, contents, change, &snapshot);
+    if (same && status == STATUS_OK)
+        status =
+            flagset_snapshot_create(contents, loader->version + 1, change, loader->reader_count, &snapshot);
+    if (status == STATUS_OK) {
+        take_snapshot(loader, snapshot);
+        return STATUS_OK;
+    }
+    if (status == STATUS_INVALID)
+        note_faults(&loader->compiler, contents, FLAGS_ERROR, &loader->errors);
+    flagset_contents_destroy(contents);
+    return status;
+}
+
+// The order's document, or the one there was when its text is the same.
+static enum status order_document(struct flagset_loader *loader, struct flagset_overlay_order *order,
+                                  struct flagset_document **document)
+{
+    char *json = order->json;
+    order->json = NULL;
+    if (loader->overlay->len == order->len && memcmp(loader->overlay->json, json, order->len) == 0) {
+        heap_free(json);
+        *document = flagset_document_ref(loader->overlay);
+        return STATUS_OK;
+    }
+    return flagset_document_create("runtime", "runtime", json, order->len, document, loader->overlay_problem);
+}
+
+bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overlay_order *order)
+{
+    struct flagset_document *document;
+    bool new_text = false;
+    flagset_patches_unref(loader->patches);
+    loader->patches = flagset_patches_ref(order->patches);
+    loader->overlay_problem[0] = '\0';
+    enum status status = order_document(loader, order, &document);
+    if (status == STATUS_OK) {
+        new_text = document != loader->overlay;
+        loader->overlay_change = order->change;
+        flagset_document_unref(loader->overlay);
+        loader->overlay = document;
+        status = lay_over(loader, document, order->change);
+        if (status == STATUS_OK)
+            replace(&loader->overlay_good, document);
+    }
+    if (status != STATUS_OK) {
+        // What is laid over is at fault; what the patches say must still be so.
+        loader->refused = true;
+        status = lay_over(loader, loader->overlay_good, loader->change);
+    }
+    if (status != STATUS_OK)
+        flagset_words_add(&loader->errors, "no memory for what was changed at runtime");
+    flagset_overlay_order_destroy(order);
+    return new_text && loader->refused;
+}
