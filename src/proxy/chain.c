@@ -148,13 +148,29 @@ static enum status put_chunks(struct chain *out, struct io_loop *loop, struct sl
     return STATUS_OK;
 }
 
-static enum status put_last_chunk(struct body_relay *relay, struct io_loop *loop, struct chain *out)
+// What stands in a trailer some origins take for a header.
+static void mark_forged(struct http_fields *fields, const struct proxy_service_flags *flags)
+{
+#ifndef BUG_FLAG_TRAILER_FORGED
+    for (uint32_t i = 0; flags != NULL && i < fields->count; i++)
+        if (table_flags_forged(flags, fields->items[i].name))
+            fields->items[i].marks |= HTTP_FIELD_HOP;
+#else
+    (void)fields;
+    (void)flags;
+#endif
+}
+
+static enum status put_last_chunk(struct body_relay *relay, struct io_loop *loop, struct chain *out,
+                                  const struct proxy_service_flags *flags)
 {
     struct http_fields fields;
     const struct http_fields *trailers = NULL;
     if (relay->body.framing == HTTP_FRAMING_CHUNKED && relay->body.trailers_len > 0 &&
-        http1_body_trailers(&relay->body, &fields) == STATUS_OK)
+        !relay->drop_trailers && http1_body_trailers(&relay->body, &fields) == STATUS_OK) {
+        mark_forged(&fields, flags);
         trailers = &fields;
+    }
     struct io_buf *buf = chain_room(out, loop, trailers == NULL ? 5 : HTTP1_TRAILER_BYTES_MAX + 1024);
     if (buf == NULL)
         return STATUS_FULL;
@@ -190,7 +206,7 @@ static enum status put_plain(struct chain *out, struct io_loop *loop, struct io_
 }
 
 enum status body_relay_run(struct body_relay *relay, struct io_loop *loop, struct io_buf **in,
-                           struct chain *out)
+                           struct chain *out, const struct proxy_service_flags *flags)
 {
     while (*in != NULL && !relay->body.done) {
         struct io_buf *buf = *in;
@@ -209,7 +225,7 @@ enum status body_relay_run(struct body_relay *relay, struct io_loop *loop, struc
             *in = held_skip(buf, (uint32_t)consumed);
     }
     if (relay->body.done && relay->chunked_out)
-        return put_last_chunk(relay, loop, out);
+        return put_last_chunk(relay, loop, out, flags);
     return STATUS_OK;
 }
 
@@ -217,5 +233,5 @@ enum status body_relay_finish(struct body_relay *relay, struct io_loop *loop, st
 {
     if (http1_body_finish(&relay->body) != STATUS_OK)
         return STATUS_INVALID;
-    return relay->chunked_out ? put_last_chunk(relay, loop, out) : STATUS_OK;
+    return relay->chunked_out ? put_last_chunk(relay, loop, out, NULL) : STATUS_OK;
 }

@@ -57,14 +57,15 @@ static uint64_t sticky_unit(struct exchange *exchange, const struct proxy_servic
     if (http_cookie_find(&worker->request.fields, service->unit_name, &value) == STATUS_OK &&
         assign_cookie_read(service->cookie_key, service->epoch, value, &unit) == STATUS_OK)
         return unit;
+    if (exchange->set_cookie)
+        return exchange->unit_cookie; // drawn already, for the flags
     exchange->set_cookie = true;
     exchange->unit_cookie = rng_next(&worker->rng);
     return exchange->unit_cookie;
 }
 
-// The request's unit. False when it has none and so stands for itself.
-static bool unit_of(struct exchange *exchange, const struct proxy_service *service, uint64_t *sticky,
-                    struct slice *unit)
+bool exchange_unit(struct exchange *exchange, const struct proxy_service *service, uint64_t *sticky,
+                   struct slice *unit)
 {
     struct worker *worker = worker_of(exchange);
     const struct http_fields *fields = &worker->request.fields;
@@ -90,18 +91,24 @@ static bool unit_of(struct exchange *exchange, const struct proxy_service *servi
     return false;
 }
 
+// Names the unit for the once-per-unit counts. Returns its hash.
+static uint64_t set_unit(struct exchange *exchange, const struct proxy_service *service, struct slice unit)
+{
+    uint64_t hash = siphash(service->salt, unit.data, unit.len);
+    uint64_t mix = service->epoch ^ (uint64_t)service->slot << 48;
+    exchange->unit_hash = hash ^ rng_splitmix(&mix);
+    return hash;
+}
+
 static enum rollout_arm assign(struct exchange *exchange, const struct proxy_service *service)
 {
     struct worker *worker = worker_of(exchange);
     struct slice unit;
     uint64_t sticky;
     uint32_t bucket;
-    exchange->keyed = unit_of(exchange, service, &sticky, &unit);
+    exchange->keyed = exchange_unit(exchange, service, &sticky, &unit);
     if (exchange->keyed) {
-        uint64_t hash = siphash(service->salt, unit.data, unit.len);
-        bucket = assign_bucket_of_hash(hash);
-        uint64_t mix = service->epoch ^ (uint64_t)service->slot << 48;
-        exchange->unit_hash = hash ^ rng_splitmix(&mix);
+        bucket = assign_bucket_of_hash(set_unit(exchange, service, unit));
     } else if (service->weight == 0 && service->weight_control == 0) {
         return ROLLOUT_ARM_STABLE;
     } else {
@@ -110,29 +117,83 @@ static enum rollout_arm assign(struct exchange *exchange, const struct proxy_ser
     return assign_arm(bucket, service->weight, service->weight_control);
 }
 
+// Makes the request evidence of that arm.
+static void enter_arm(struct exchange *exchange, const struct proxy_service *service, enum rollout_arm arm)
+{
+    struct worker *worker = worker_of(exchange);
+    exchange->arm = (uint8_t)arm;
+    bool first = true;
+    if (exchange->keyed)
+        first = sheet_unit_first(worker->proxy->seen[service->slot], exchange->unit_hash);
+    exchange->span = sheet_route(exchange->sheet, worker->tick, worker->table->version, service, arm, first);
+}
+
+static const struct proxy_version *route_by_lot(struct exchange *exchange,
+                                                const struct proxy_service *service)
+{
+    enum rollout_arm arm = assign(exchange, service);
+    enter_arm(exchange, service, arm);
+    return service->arms[arm];
+}
+
+// A rollout of a flag moves no request: the arm is what the flag's split made of the targeting key. That is
+// drawn by lot even where the same flag then chooses the version.
+static void enter_split_arm(struct exchange *exchange, const struct proxy_service *service)
+{
+    struct slice key;
+    enum flags_arm arm = request_flags_arm(exchange, service, &key);
+#ifdef BUG_ARM_COUNTS_UNDRAWN
+    if (arm == FLAGS_ARM_NONE)
+        arm = FLAGS_ARM_FROM, key = SLICE("");
+#endif
+    if (arm == FLAGS_ARM_NONE)
+        return;
+    exchange->keyed = true;
+    (void)set_unit(exchange, service, key);
+    enter_arm(exchange, service, arm == FLAGS_ARM_TO ? ROLLOUT_ARM_CANARY : ROLLOUT_ARM_STABLE);
+}
+
+static const struct proxy_version *route_by_flags(struct exchange *exchange,
+                                                  const struct proxy_service *service)
+{
+    const struct proxy_version *version = request_flags_version(exchange, service);
+    bool flagged = version != NULL;
+    bool split = service->flags->arm_flag != PROXY_FLAG_NONE;
+#ifdef BUG_FLAGGED_IS_EVIDENCE
+    if (flagged && !split)
+        enter_arm(exchange, service, ROLLOUT_ARM_STABLE);
+#endif
+    if (split)
+        enter_split_arm(exchange, service);
+    if (!flagged)
+        return split ? service->arms[ROLLOUT_ARM_STABLE] : route_by_lot(exchange, service);
+    version_count(worker_of(exchange)->versions[version->slot], PROXY_VERSION_FLAGGED, 1);
+    return version;
+}
+
 // Settles version and arm and counts the request as routed.
 static const struct proxy_version *exchange_route(struct exchange *exchange,
                                                   const struct proxy_service *service)
 {
     struct worker *worker = worker_of(exchange);
     const struct proxy_version *version = forced_version(exchange, service);
-    bool forced = version != NULL;
     exchange->span = SHEET_SPAN_NONE;
     exchange->sheet = worker->sheets[service->slot];
-    if (UNLIKELY(forced)) {
-        exchange->counts = worker->versions[version->slot];
-        version_count(exchange->counts, PROXY_VERSION_FORCED, 1);
-    } else {
-        enum rollout_arm arm = assign(exchange, service);
-        version = service->arms[arm];
-        exchange->arm = (uint8_t)arm;
-        exchange->counts = worker->versions[version->slot];
-        bool first = true;
-        if (exchange->keyed)
-            first = sheet_unit_first(worker->proxy->seen[service->slot], exchange->unit_hash);
-        exchange->span =
-            sheet_route(exchange->sheet, worker->tick, worker->table->version, service, arm, first);
+    if (UNLIKELY(service->flags != NULL)) {
+        request_flags_begin(worker, true);
+        exchange->flag_fields = service->flags->header_count > 0;
+#ifdef BUG_FLAG_OVER_FORCED
+        const struct proxy_version *chosen = request_flags_version(exchange, service);
+        version = chosen != NULL ? chosen : version;
+#endif
     }
+    if (UNLIKELY(version != NULL))
+        version_count(worker->versions[version->slot], PROXY_VERSION_FORCED, 1);
+    else if (UNLIKELY(service->flags != NULL))
+        version = route_by_flags(exchange, service);
+    else
+        version = route_by_lot(exchange, service);
+    exchange->counts = worker->versions[version->slot];
     exchange->version = version->slot;
     version_count(exchange->counts, PROXY_VERSION_REQUESTS, 1);
     worker->loads[service->slot].active++;
@@ -354,10 +415,12 @@ void exchange_upstream_ended(struct exchange *exchange, enum status status)
 
 // ---- sending the request ----
 
-static enum status write_head(struct exchange *exchange, struct chain *out)
+static enum status write_head(struct exchange *exchange, const struct proxy_service *service,
+                              struct chain *out)
 {
     struct worker *worker = worker_of(exchange);
     const struct http1_request *request = &worker->request;
+    struct http_field added[PROXY_FLAG_HEADERS_MAX];
     struct http1_forward forward = {.via = worker->table->via,
                                     .peer_address = client_address(exchange->client),
                                     .protocol = SLICE("http"),
@@ -367,6 +430,12 @@ static enum status write_head(struct exchange *exchange, struct chain *out)
     struct io_buf *buf = io_buf_get(worker->loop);
     if (buf == NULL)
         return STATUS_NO_MEMORY;
+    if (UNLIKELY(service->flags != NULL)) {
+        size_t bound = http1_request_head_bound(request, &forward);
+        size_t room = bound < IO_BUF_BYTES ? IO_BUF_BYTES - bound : 0;
+        forward.add_count = request_flags_fields(exchange, service, room, added);
+        forward.add = added;
+    }
     struct http1_writer writer = http1_writer_over((char *)buf->data, IO_BUF_BYTES);
     enum status status = http1_write_request_head(&writer, request, &forward);
     if (status != STATUS_OK) {
@@ -407,8 +476,11 @@ static void request_body(struct exchange *exchange, struct io_buf *buf)
 {
     struct client *client = exchange->client;
     exchange->activity_us = worker_now_us(client->worker);
-    enum status status = body_relay_run(&exchange->request, client->worker->loop, &buf, &exchange->pending);
     const struct proxy_service *service = exchange_service(exchange);
+    // Without the service nobody knows which names to keep out.
+    exchange->request.drop_trailers = exchange->flag_fields && (service == NULL || service->flags == NULL);
+    enum status status = body_relay_run(&exchange->request, client->worker->loop, &buf, &exchange->pending,
+                                        service == NULL ? NULL : service->flags);
     bool too_large = service != NULL && exchange->request.body.total > service->body_bytes_max;
     if (status == STATUS_OK && !too_large) {
         if (exchange->request.body.done) {
@@ -489,7 +561,9 @@ static void exchange_attempt(struct exchange *exchange)
     if (exchange->pending.head == NULL && exchange->attempts > 0) {
         enum status status = parse_again(exchange);
         CHECK(status == STATUS_OK);
-        if (write_head(exchange, &exchange->pending) != STATUS_OK) {
+        if (UNLIKELY(service->flags != NULL))
+            request_flags_begin(worker, false);
+        if (write_head(exchange, service, &exchange->pending) != STATUS_OK) {
             exchange_starved(exchange);
             return;
         }
@@ -538,6 +612,8 @@ static struct exchange *exchange_create(struct client *client, const struct prox
     exchange->client = client;
     exchange->request.trailers = NULL;
     exchange->response.trailers = NULL;
+    exchange->request.drop_trailers = false;
+    exchange->response.drop_trailers = false;
     exchange->request.body.total = 0;
     exchange->response.body.total = 0;
     exchange->started_us = worker_now_us(worker);
@@ -616,7 +692,7 @@ void exchange_begin(struct client *client, const struct proxy_service *service, 
         return;
     }
     (void)exchange_route(exchange, service);
-    enum status status = write_head(exchange, &exchange->pending);
+    enum status status = write_head(exchange, service, &exchange->pending);
     if (LIKELY(status == STATUS_OK))
         status = body_relay_start(&exchange->request, worker->loop, (enum http_framing)request->framing,
                                   request->content_length, &worker->proxy->limits,

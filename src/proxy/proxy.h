@@ -90,6 +90,7 @@ enum proxy_version_counter {
     PROXY_VERSION_REQUESTS,   // routed to it
     PROXY_VERSION_COMPLETED,  // of those, over: answered, failed or aborted
     PROXY_VERSION_FORCED,     // of the requests, sent here by an operator's header: never evidence
+    PROXY_VERSION_FLAGGED,    // of the requests, sent here by the service's version flag
     PROXY_VERSION_ATTEMPTS,   // exchanges begun with an endpoint
     PROXY_VERSION_RETRIES,    // of the attempts, not the first of their request
     PROXY_VERSION_STATUS_1XX, // informational heads forwarded, 101 included
@@ -144,6 +145,8 @@ enum proxy_worker_counter {
     PROXY_WORKER_TUNNELS_OPENED,
     PROXY_WORKER_TUNNELS_CLOSED,
     PROXY_WORKER_EVENTS_DROPPED,
+    PROXY_WORKER_FLAGS_LEFT_OUT,        // flags with a variant for which a request had no room
+    PROXY_WORKER_FLAG_VERSIONS_UNKNOWN, // requests whose version flag named no version, or was in error
     PROXY_WORKER_COUNTERS
 };
 const char *proxy_worker_counter_name(enum proxy_worker_counter counter);
@@ -157,6 +160,7 @@ enum proxy_event_kind {
     PROXY_EVENT_LOCAL,    // another answer of our own: 404, 413, 408, 503
     PROXY_EVENT_UPSTREAM, // an attempt failed
     PROXY_EVENT_CUT,      // a response broke off in its middle
+    PROXY_EVENT_FLAG,     // the version flag says no version; told once per worker, service and table
 };
 
 // Something a log should tell. reason is constant text.

@@ -69,15 +69,17 @@ struct body_relay {
     struct http1_body body;
     struct io_buf *trailers; // storage while a chunked body runs
     bool chunked_out;
+    bool drop_trailers; // none go on
 };
 
 enum status body_relay_start(struct body_relay *relay, struct io_loop *loop, enum http_framing framing,
                              uint64_t content_length, const struct http1_limits *limits, bool chunked_out);
 void body_relay_end(struct body_relay *relay);
 // Takes the body bytes at the front of *in, framed anew, into out. *in becomes what is left (NULL: nothing).
-// STATUS_OK (body.done may be set), INVALID for broken framing, FULL without buffers.
+// STATUS_OK (body.done may be set), INVALID for broken framing, FULL without buffers. flags: trailers that
+// would pass for its fields do not go on; NULL: all do.
 MUST_USE enum status body_relay_run(struct body_relay *relay, struct io_loop *loop, struct io_buf **in,
-                                    struct chain *out);
+                                    struct chain *out, const struct proxy_service_flags *flags);
 // The sender closed: completes an until-close body. STATUS_INVALID when the message is cut.
 MUST_USE enum status body_relay_finish(struct body_relay *relay, struct io_loop *loop, struct chain *out);
 
@@ -129,6 +131,42 @@ static inline struct slice client_address(const struct client *client)
     return (struct slice){client->address, client->address_len};
 }
 
+// ---- flags of a request ----
+
+struct flag_answer {
+    struct slice variant; // in the image; empty: none
+    enum flags_arm arm;
+    bool erred;
+};
+
+// Scratch of one request: its evaluation context and what its flags answered. Holds from
+// request_flags_begin to the writing of the head, which is within one callback.
+struct request_flags {
+    bool counted; // evaluations go to the tallies
+    bool ready;   // the context is built
+    bool answered[PROXY_SERVICE_FLAGS_MAX];
+    struct flag_answer answers[PROXY_SERVICE_FLAGS_MAX];
+    struct flags_context context;
+    struct flags_json nodes[PROXY_ATTRIBUTES_MAX + 1];
+    char unit[16];
+    char text[PROXY_FLAG_HEADERS_BYTES_MAX + 1];
+    char scratch[FLAGS_SCRATCH_DEFAULT];
+    uint64_t told[PROXY_SERVICES_MAX]; // the table by which the service's version flag was last complained of
+};
+
+// For services that have flags only; worker->request holds the head. counted: this is the first attempt.
+void request_flags_begin(struct worker *worker, bool counted);
+// The version that the version flag chooses, or NULL.
+const struct proxy_version *request_flags_version(struct exchange *exchange,
+                                                  const struct proxy_service *service);
+// Where the arm flag's split puts the request; key is set unless NONE.
+enum flags_arm request_flags_arm(struct exchange *exchange, const struct proxy_service *service,
+                                 struct slice *key);
+// Takes the client's own flag fields out of the request, then makes ours of at most room bytes. Returns their
+// count; they are in scratch.
+size_t request_flags_fields(struct exchange *exchange, const struct proxy_service *service, size_t room,
+                            struct http_field out[PROXY_FLAG_HEADERS_MAX]);
+
 // ---- exchange ----
 
 enum attempt_error {
@@ -173,6 +211,7 @@ struct exchange {
     bool repeatable; // idempotent and without a body
     bool operator_sent;
     bool set_cookie;
+    bool flag_fields; // the service that it was routed to sets some
     bool http10;
     bool keep_client;
     bool upgrade;
@@ -187,6 +226,9 @@ struct exchange {
 
 // Begins the exchange for worker->request, whose head is the first head_len bytes of client->held.
 void exchange_begin(struct client *client, const struct proxy_service *service, uint32_t head_len);
+// The request's unit. False when it has none and so stands for itself. *sticky is storage for it.
+bool exchange_unit(struct exchange *exchange, const struct proxy_service *service, uint64_t *sticky,
+                   struct slice *unit);
 // More bytes of the request (taken).
 void exchange_request_data(struct exchange *exchange, struct io_buf *buf);
 void exchange_client_failed(struct exchange *exchange);
@@ -328,6 +370,7 @@ struct worker {
     struct http1_request request;
     struct http1_response response;
     struct http_fields trailers;
+    struct request_flags flags;
 };
 
 static inline void worker_count(struct worker *worker, enum proxy_worker_counter counter)

@@ -40,7 +40,7 @@ static void response_body(struct exchange *exchange, struct io_buf *buf, struct 
 {
     struct worker *worker = worker_of(exchange);
     exchange->activity_us = worker_now_us(worker);
-    enum status status = body_relay_run(&exchange->response, worker->loop, &buf, out);
+    enum status status = body_relay_run(&exchange->response, worker->loop, &buf, out, NULL);
     send_to_client(exchange, out);
     if (UNLIKELY(status != STATUS_OK)) {
         io_buf_put(buf);

@@ -69,7 +69,7 @@ static const char *check_service(const struct proxy_service_plan *service, struc
         !arm_in_range(service->control, service->version_count) || service->stable == PROXY_VERSION_NONE)
         return "an arm names no version of its service";
     if (service->weight > ROLLOUT_WEIGHT_FULL ||
-        (service->weight > 0 && service->canary == PROXY_VERSION_NONE) ||
+        (service->weight > 0 && service->canary == PROXY_VERSION_NONE && service->arm_flag == NULL) ||
         (service->weight_control > 0 && service->control == PROXY_VERSION_NONE))
         return "a weight is above 100 % or has no arm";
     if ((service->unit == PROXY_UNIT_HEADER || service->unit == PROXY_UNIT_COOKIE) &&
@@ -83,7 +83,7 @@ static const char *check_service(const struct proxy_service_plan *service, struc
         if (why != NULL)
             return why;
     }
-    return NULL;
+    return table_flags_check(service);
 }
 
 static const char *check_plan(const struct proxy_table_plan *plan)
@@ -109,56 +109,21 @@ static const char *check_plan(const struct proxy_table_plan *plan)
     return NULL;
 }
 
-// ---- carving one allocation ----
-
-struct carve {
-    char *at;
-    char *end;
-};
-
-static void *carve(struct carve *from, size_t count, size_t size)
-{
-    size_t bytes = (count * size + 15) & ~(size_t)15;
-    CHECK(bytes <= (size_t)(from->end - from->at));
-    void *piece = from->at;
-    from->at += bytes;
-    return piece;
-}
-
-static size_t carve_bytes(size_t count, size_t size)
-{
-    return (count * size + 15) & ~(size_t)15;
-}
-
-static size_t text_bytes(const char *text)
-{
-    return text == NULL ? 0 : carve_bytes(strlen(text), 1);
-}
-
-static struct slice carve_text(struct carve *from, const char *text, bool lower)
-{
-    if (text == NULL)
-        return (struct slice){NULL, 0};
-    size_t len = strlen(text);
-    char *copy = carve(from, len, 1);
-    for (size_t i = 0; i < len; i++)
-        copy[i] = lower ? slice_lower_char(text[i]) : text[i];
-    return (struct slice){copy, len};
-}
+// ---- sizes ----
 
 static size_t plan_bytes(const struct proxy_table_plan *plan)
 {
-    size_t bytes = carve_bytes(1, sizeof(struct proxy_table)) + text_bytes(plan->via);
-    bytes += carve_bytes(plan->service_count, sizeof(struct proxy_service));
-    bytes += carve_bytes(plan->route_count, sizeof(struct proxy_route));
+    size_t bytes = table_carve_bytes(1, sizeof(struct proxy_table)) + table_text_bytes(plan->via);
+    bytes += table_carve_bytes(plan->service_count, sizeof(struct proxy_service));
+    bytes += table_carve_bytes(plan->route_count, sizeof(struct proxy_route));
     for (uint32_t i = 0; i < plan->route_count; i++)
-        bytes += text_bytes(plan->routes[i].host) + text_bytes(plan->routes[i].path);
+        bytes += table_text_bytes(plan->routes[i].host) + table_text_bytes(plan->routes[i].path);
     for (uint32_t i = 0; i < plan->service_count; i++) {
         const struct proxy_service_plan *service = &plan->services[i];
-        bytes += text_bytes(service->unit_name);
-        bytes += carve_bytes(service->version_count, sizeof(struct proxy_version));
+        bytes += table_text_bytes(service->unit_name) + table_flags_bytes(service);
+        bytes += table_carve_bytes(service->version_count, sizeof(struct proxy_version));
         for (uint32_t j = 0; j < service->version_count; j++)
-            bytes += carve_bytes(service->versions[j].endpoint_count, sizeof(struct proxy_endpoint));
+            bytes += table_carve_bytes(service->versions[j].endpoint_count, sizeof(struct proxy_endpoint));
     }
     return bytes;
 }
@@ -170,10 +135,10 @@ static uint32_t or_default(uint32_t value, uint32_t otherwise)
     return value != 0 ? value : otherwise;
 }
 
-static void compile_version(struct carve *from, const struct proxy_version_plan *plan,
+static void compile_version(struct table_carve *from, const struct proxy_version_plan *plan,
                             struct proxy_version *version)
 {
-    struct proxy_endpoint *endpoints = carve(from, plan->endpoint_count, sizeof *endpoints);
+    struct proxy_endpoint *endpoints = table_carve(from, plan->endpoint_count, sizeof *endpoints);
     for (uint32_t i = 0; i < plan->endpoint_count; i++) {
         endpoints[i].addr = plan->endpoints[i].addr;
         endpoints[i].slot = plan->endpoints[i].slot;
@@ -230,10 +195,10 @@ static void compile_split(const struct proxy_service_plan *plan, struct proxy_se
     service->edge_slack_us = plan->edge_slack_us;
 }
 
-static void compile_service(struct carve *from, const struct proxy_service_plan *plan,
+static void compile_service(struct table_carve *from, const struct proxy_service_plan *plan,
                             struct proxy_service *service)
 {
-    struct proxy_version *versions = carve(from, plan->version_count, sizeof *versions);
+    struct proxy_version *versions = table_carve(from, plan->version_count, sizeof *versions);
     for (uint32_t i = 0; i < plan->version_count; i++)
         compile_version(from, &plan->versions[i], &versions[i]);
     service->versions = versions;
@@ -241,7 +206,8 @@ static void compile_service(struct carve *from, const struct proxy_service_plan 
     service->slot = plan->slot;
     memcpy(service->name, plan->name, strlen(plan->name));
     compile_split(plan, service);
-    service->unit_name = plan->unit_name != NULL ? carve_text(from, plan->unit_name, false) : SLICE("sluice");
+    service->unit_name =
+        plan->unit_name != NULL ? table_carve_text(from, plan->unit_name, false) : SLICE("sluice");
     uint32_t deadline_ms = or_default(plan->deadline_ms, 30000);
     if (deadline_ms > ROLLOUT_DEADLINE_MS_MAX)
         deadline_ms = ROLLOUT_DEADLINE_MS_MAX;
@@ -250,16 +216,17 @@ static void compile_service(struct carve *from, const struct proxy_service_plan 
     service->timeouts = compile_timeouts(&plan->timeouts);
     service->retry = compile_retry(&plan->retry);
     service->body_bytes_max = plan->body_bytes_max != 0 ? plan->body_bytes_max : UINT64_MAX;
+    service->flags = table_flags_compile(from, plan);
 }
 
-static void compile_route(struct carve *from, const struct proxy_table *table,
+static void compile_route(struct table_carve *from, const struct proxy_table *table,
                           const struct proxy_route_plan *plan, struct proxy_route *route)
 {
     route->service = &table->services[plan->service];
-    route->path = carve_text(from, plan->path, false);
+    route->path = table_carve_text(from, plan->path, false);
     if (route->path.len > 0 && route->path.data[route->path.len - 1] == '/')
         route->path.len--;
-    route->host = carve_text(from, plan->host, true);
+    route->host = table_carve_text(from, plan->host, true);
     route->kind = PROXY_HOST_EXACT;
     if (route->host.len == 0 || slice_equal(route->host, SLICE("*"))) {
         route->kind = PROXY_HOST_ANY;
@@ -304,24 +271,27 @@ static bool routes_repeat(const struct proxy_route *routes, uint32_t count)
 
 static struct proxy_table *compile(const struct proxy_table_plan *plan, char *block, size_t bytes)
 {
-    struct carve from = {block, block + bytes};
-    struct proxy_table *table = carve(&from, 1, sizeof *table);
+    struct table_carve from = {block, block + bytes};
+    struct proxy_table *table = table_carve(&from, 1, sizeof *table);
     table->version = plan->version;
     table->trusted_hops = plan->trusted_hops;
     table->client_head_us = (uint64_t)or_default(plan->client_head_ms, 10000) * 1000;
     table->client_idle_us = (uint64_t)or_default(plan->client_idle_ms, 60000) * 1000;
-    table->via = plan->via != NULL ? carve_text(&from, plan->via, false) : SLICE("sluice");
+    table->via = plan->via != NULL ? table_carve_text(&from, plan->via, false) : SLICE("sluice");
+    if (plan->flags != NULL)
+        table->flags = *plan->flags;
+    table->tallies = plan->tallies;
     table->operator_count = plan->operator_count;
     for (uint32_t i = 0; i < plan->operator_count; i++)
         table->operators[i] = plan->operators[i];
     table->service_count = plan->service_count;
-    table->services = carve(&from, plan->service_count, sizeof *table->services);
+    table->services = table_carve(&from, plan->service_count, sizeof *table->services);
     for (uint32_t i = 0; i < plan->service_count; i++) {
         compile_service(&from, &plan->services[i], &table->services[i]);
         table->by_slot[table->services[i].slot] = &table->services[i];
     }
     table->route_count = plan->route_count;
-    table->routes = carve(&from, plan->route_count, sizeof *table->routes);
+    table->routes = table_carve(&from, plan->route_count, sizeof *table->routes);
     for (uint32_t i = 0; i < plan->route_count; i++)
         compile_route(&from, table, &plan->routes[i], &table->routes[i]);
     qsort(table->routes, table->route_count, sizeof *table->routes, compare_routes);
@@ -349,12 +319,21 @@ enum status proxy_table_build(const struct proxy_table_plan *plan, struct proxy_
         *why = "two routes have the same host and path";
         return STATUS_INVALID;
     }
+    // Only now, so that a table that was not built releases nothing.
+    built->flags_release = plan->flags_release;
+    built->flags_context = plan->flags_context;
     *table = built;
     return STATUS_OK;
 }
 
 void proxy_table_destroy(struct proxy_table *table)
 {
+    if (table == NULL)
+        return;
+#ifndef BUG_FLAGS_NO_RELEASE
+    if (table->flags_release != NULL)
+        table->flags_release(table->flags_context);
+#endif
     heap_free(table);
 }
 
