@@ -19,7 +19,7 @@ struct flags_fixture {
     size_t problem_count;
     struct flags_json nodes[FIXTURE_NODES];
     char chars[FIXTURE_CHARS];
-    struct flags_json context_nodes[1 << 12];
+    struct flags_json context_nodes[1 << 13];
     char context_chars[1 << 16];
     char scratch[FLAGS_SCRATCH_DEFAULT];
 };

@@ -87,18 +87,41 @@ static void compile_node(struct flags_compiler *c, const struct flags_json *tree
 
 static void set_node(struct flags_compiler *c, uint32_t slot, struct flags_node node)
 {
+    struct flags_code code = {.op = node.op, .detail = node.detail, .count = FLAGS_COUNT_WIDE, .at = node.at};
+    if (node.count >= FLAGS_COUNT_WIDE) {
+        struct flags_span wide = {node.at, node.count};
+        code.at = flags_write_reserve(c, sizeof wide, 4);
+        if (c->status == STATUS_OK)
+            memcpy(c->out + code.at, &wide, sizeof wide);
+    } else {
+        code.count = (uint16_t)node.count;
+    }
     if (c->status == STATUS_OK)
-        memcpy(c->out + slot, &node, sizeof node);
+        memcpy(c->out + slot, &code, sizeof code);
 }
 
 static uint32_t reserve_nodes(struct flags_compiler *c, uint64_t count)
 {
-    return flags_write_reserve(c, count * sizeof(struct flags_node), 8);
+    return flags_write_reserve(c, count * sizeof(struct flags_code), 4);
 }
 
 static uint32_t node_at(uint32_t first, uint32_t i)
 {
-    return first + i * (uint32_t)sizeof(struct flags_node);
+    return first + i * (uint32_t)sizeof(struct flags_code);
+}
+
+static void set_number(struct flags_compiler *c, uint32_t slot, double number)
+{
+    // Minus zero is a number of its own.
+    bool whole = number == trunc(number) && !(number == 0 && signbit(number));
+    if (whole && number >= INT32_MIN && number <= INT32_MAX) {
+        set_node(c, slot, (struct flags_node){.op = FLAGS_OP_INTEGER, .at = (uint32_t)(int32_t)number});
+        return;
+    }
+    uint32_t at = flags_write_reserve(c, sizeof number, 8);
+    if (c->status == STATUS_OK)
+        memcpy(c->out + at, &number, sizeof number);
+    set_node(c, slot, (struct flags_node){.op = FLAGS_OP_NUMBER, .at = at});
 }
 
 static void compile_string(struct flags_compiler *c, struct slice text, uint32_t slot)
@@ -299,7 +322,7 @@ static void compile_buckets(struct flags_compiler *c, const struct flags_json *b
         const struct flags_json *weight = bucket->first->next;
         compile_node(c, bucket->first, node_at(first, i), depth + 1);
         if (weight == NULL)
-            set_node(c, node_at(first, i + 1), (struct flags_node){.op = FLAGS_OP_NUMBER, .number = 1});
+            set_number(c, node_at(first, i + 1), 1);
         else
             compile_node(c, weight, node_at(first, i + 1), depth + 1);
     }
@@ -324,11 +347,14 @@ static void compile_fractional(struct flags_compiler *c, const struct flags_json
     if (!well || bucket == NULL)
         return;
     uint32_t count = value->count - has_value;
+    uint32_t total = constant_total(c, bucket);
+    uint32_t total_at = flags_write_reserve(c, sizeof total, 4);
     uint32_t first = reserve_nodes(c, 1 + 2 * (uint64_t)count);
-    struct flags_node node = {
-        .op = FLAGS_OP_FRACTIONAL, .detail = has_value, .count = 1 + 2 * count, .at = first};
-    node.extra = constant_total(c, bucket);
-    set_node(c, slot, node);
+    if (c->status == STATUS_OK)
+        memcpy(c->out + total_at, &total, sizeof total);
+    set_node(c, slot,
+             (struct flags_node){
+                 .op = FLAGS_OP_FRACTIONAL, .detail = has_value, .count = 1 + 2 * count, .at = first});
     if (has_value)
         compile_node(c, value->first, first, depth + 1);
     else
@@ -476,7 +502,7 @@ static void compile_ref(struct flags_compiler *c, const struct flags_json *name,
         rule_fault(c, "the rule is nested too deeply", name, name->text);
     c->deepest = reached > c->deepest ? reached : c->deepest;
     c->rule_bits |= evaluator->bits;
-    set_node(c, slot, (struct flags_node){.op = FLAGS_OP_REF, .at = evaluator->node, .extra = at});
+    set_node(c, slot, (struct flags_node){.op = FLAGS_OP_REF, .at = at});
 }
 
 void flags_compile_evaluators(struct flags_compiler *c, const struct flags_json *tree)
@@ -568,7 +594,7 @@ static void compile_node(struct flags_compiler *c, const struct flags_json *tree
         set_node(c, slot, (struct flags_node){.op = CONSTANTS[tree->kind]});
         return;
     case FLAGS_JSON_NUMBER:
-        set_node(c, slot, (struct flags_node){.op = FLAGS_OP_NUMBER, .number = tree->number});
+        set_number(c, slot, tree->number);
         return;
     case FLAGS_JSON_STRING:
         compile_string(c, tree->text, slot);

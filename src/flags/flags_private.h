@@ -20,7 +20,8 @@ enum flags_op {
     FLAGS_OP_NULL,
     FLAGS_OP_FALSE,
     FLAGS_OP_TRUE,
-    FLAGS_OP_NUMBER,
+    FLAGS_OP_INTEGER, // at is the number, if it is whole and has 32 bits
+    FLAGS_OP_NUMBER,  // a double at
     FLAGS_OP_STRING,  // count bytes at
     FLAGS_OP_ARRAY,   // count nodes at
     FLAGS_OP_STRINGS, // count spans at, sorted by length and bytes: only as the second argument of IN_STRINGS
@@ -30,7 +31,7 @@ enum flags_op {
     FLAGS_OP_VAR_TIMESTAMP,
     FLAGS_OP_VAR_DYNAMIC, // one node: the path is computed
     FLAGS_OP_VAR_DEFAULT, // two nodes: a var, and what stands in for its null
-    FLAGS_OP_REF,         // at: a node elsewhere; extra: the evaluator
+    FLAGS_OP_REF,         // at: an evaluator
     FLAGS_OP_FAULTY,      // stands where compiling failed; its flag is never evaluated
     FLAGS_OP_RULES,       // from here on: count argument nodes at
     FLAGS_OP_IF = FLAGS_OP_RULES,
@@ -69,22 +70,26 @@ enum flags_op {
     FLAGS_OP_STARTS_WITH,
     FLAGS_OP_ENDS_WITH,
     FLAGS_OP_SEM_VER,
-    FLAGS_OP_FRACTIONAL, // 1 + 2n nodes: the bucketing value (detail 1; else NULL), then variant and weight
+    FLAGS_OP_FRACTIONAL, // 1 + 2n nodes: the bucketing value (detail 1; else NULL), then variant and weight;
+                         // before them the total (32 bits) when all weights are constants, else 0
     FLAGS_OP_COUNT
 };
 
+// A node as it stands in the image: small, because what an evaluation costs is mostly the lines it fetches.
+struct flags_code {
+    uint8_t op;
+    uint8_t detail;
+    uint16_t count; // FLAGS_COUNT_WIDE: count and place stand in a span at `at`
+    uint32_t at;
+};
+enum { FLAGS_COUNT_WIDE = UINT16_MAX };
+
+// The same, unpacked.
 struct flags_node {
     uint8_t op;
     uint8_t detail;
-    uint16_t unused;
     uint32_t count;
-    union {
-        double number;
-        struct {
-            uint32_t at;
-            uint32_t extra; // FRACTIONAL: the total when all weights are constants, else 0; REF: see there
-        };
-    };
+    uint32_t at;
 };
 
 struct flags_image_variant {
@@ -218,6 +223,17 @@ static inline struct slice flags_image_slice(const uint8_t *image, struct flags_
     return (struct slice){(const char *)image + span.at, span.len};
 }
 
+static inline struct flags_node flags_node_of(const uint8_t *image, const struct flags_code *code)
+{
+    struct flags_node node = {code->op, code->detail, code->count, code->at};
+    if (UNLIKELY(code->count == FLAGS_COUNT_WIDE)) {
+        const struct flags_span *wide = flags_image_at(image, code->at);
+        node.count = wide->len;
+        node.at = wide->at;
+    }
+    return node;
+}
+
 // Shorter first, then by bytes: the order of every sorted table here, and of CBOR's map keys.
 static inline int flags_slice_order(struct slice a, struct slice b)
 {
@@ -336,11 +352,11 @@ bool flags_items_next(struct flags_items *items, struct flags_value *value);
 struct flags_value flags_value_step(const struct flags_value *value, struct slice segment);
 
 // logic.c
-struct flags_value flags_eval(struct flags_run *run, const struct flags_node *node,
+struct flags_value flags_eval(struct flags_run *run, const struct flags_code *code,
                               const struct flags_scope *scope, bool decides);
 struct flags_value flags_eval_argument(struct flags_run *run, const struct flags_node *node,
                                        const struct flags_scope *scope, uint32_t i);
-const struct flags_node *flags_arguments(const struct flags_run *run, const struct flags_node *node);
+const struct flags_code *flags_arguments(const struct flags_run *run, const struct flags_node *node);
 const char *flags_op_name(enum flags_op op);
 
 // logic_list.c, logic_text.c, fractional.c, sem_ver.c: the rules of each kind.

@@ -52,21 +52,21 @@ static bool hash_value(struct flags_run *run, const struct flags_value *value, s
 }
 
 // A weight as a whole number, below zero taken for zero. False when it is no number or too large.
-static bool weight_of(struct flags_run *run, const struct flags_node *node, const struct flags_scope *scope,
+static bool weight_of(struct flags_run *run, const struct flags_code *code, const struct flags_scope *scope,
                       uint32_t *weight)
 {
-    if (node->op == FLAGS_OP_NUMBER && node->number >= 0 && node->number <= FLAGS_WEIGHT_TOTAL_MAX) {
-        *weight = (uint32_t)node->number;
+    if (code->op == FLAGS_OP_INTEGER && code->at <= FLAGS_WEIGHT_TOTAL_MAX) {
+        *weight = code->at;
         return true;
     }
-    struct flags_value value = flags_eval(run, node, scope, false);
+    struct flags_value value = flags_eval(run, code, scope, false);
     if (value.kind != FLAGS_VALUE_NUMBER || !(value.number <= FLAGS_WEIGHT_TOTAL_MAX))
         return false;
     *weight = value.number > 0 ? (uint32_t)value.number : 0;
     return true;
 }
 
-static bool total_of(struct flags_run *run, const struct flags_node *buckets, uint32_t count,
+static bool total_of(struct flags_run *run, const struct flags_code *buckets, uint32_t count,
                      const struct flags_scope *scope, uint32_t *total)
 {
     uint64_t sum = 0;
@@ -84,7 +84,7 @@ static bool total_of(struct flags_run *run, const struct flags_node *buckets, ui
 
 // The bucket whose range holds the hash. Generation 1 adds up percentages in floating point, as it always
 // did.
-static uint32_t choose(struct flags_run *run, const struct flags_node *buckets, uint32_t count,
+static uint32_t choose(struct flags_run *run, const struct flags_code *buckets, uint32_t count,
                        const struct flags_scope *scope, uint32_t hash, uint32_t total)
 {
     double percent = flags_bucket_percent(hash);
@@ -108,10 +108,10 @@ static uint32_t choose(struct flags_run *run, const struct flags_node *buckets, 
 struct flags_value flags_eval_fractional(struct flags_run *run, const struct flags_node *node,
                                          const struct flags_scope *scope, bool decides)
 {
-    const struct flags_node *arguments = flags_arguments(run, node);
-    const struct flags_node *buckets = arguments + 1;
+    const struct flags_code *arguments = flags_arguments(run, node);
+    const struct flags_code *buckets = arguments + 1;
     uint32_t count = (node->count - 1) / 2;
-    uint32_t total = node->extra;
+    uint32_t total = *((const uint32_t *)arguments - 1);
     struct flags_hash hash;
     flags_hash_init(&hash, 0);
     if (node->detail == 0) {

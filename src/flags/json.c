@@ -326,48 +326,71 @@ static struct flags_json **find_duplicate(struct flags_json *object, struct slic
     return NULL;
 }
 
-static struct flags_json **name_slot(struct flags_json **table, uint32_t mask, struct siphash_key hash_key,
-                                     struct slice key)
+// Names of a large object in a table on the nodes not yet used: numbers of nodes, counted from 1. Where it
+// lies keys the hash, so that nobody outside can choose names that collide.
+struct names {
+    struct flags_json *nodes;
+    uint32_t *slots;
+    uint32_t mask;
+    struct siphash_key key;
+};
+
+static uint32_t *name_slot(const struct names *names, struct slice name)
 {
-    uint32_t i = (uint32_t)siphash(hash_key, key.data, key.len) & mask;
-    while (table[i] != NULL && !slice_equal(table[i]->key, key))
-        i = (i + 1) & mask;
-    return &table[i];
+    uint32_t i = (uint32_t)siphash(names->key, name.data, name.len) & names->mask;
+    while (names->slots[i] != 0 && !slice_equal(names->nodes[names->slots[i] - 1].key, name))
+        i = (i + 1) & names->mask;
+    return &names->slots[i];
 }
 
-// The names of a large object, in a table on the nodes not yet used. Where these lie keys the hash, so that
-// nobody outside can choose names that collide.
+static enum status names_begin(struct parser *p, uint32_t count, struct names *names)
+{
+    struct flags_json_space *space = p->space;
+    uint32_t slots = NAMES_LOOK_MAX;
+    while (slots < 2 * (uint64_t)count)
+        slots *= 2;
+    if ((space->node_cap - space->node_count) * sizeof *space->nodes < slots * sizeof(uint32_t))
+        return STATUS_FULL;
+    *names = (struct names){.nodes = space->nodes,
+                            .slots = (void *)(space->nodes + space->node_count),
+                            .mask = slots - 1,
+                            .key = {(uintptr_t)space->nodes, (uintptr_t)p->source.data}};
+    memset(names->slots, 0, slots * sizeof(uint32_t));
+    return STATUS_OK;
+}
+
+static void remove_dead(struct flags_json *object, uint8_t dead)
+{
+    for (struct flags_json **link = &object->first; *link != NULL;) {
+        if ((*link)->kind != dead) {
+            link = &(*link)->next;
+            continue;
+        }
+        *link = (*link)->next;
+        object->count--;
+    }
+}
+
+// All members of a large object at once: refuses a name that stands twice, or keeps the last of that name.
 static enum status settle_names(struct parser *p, struct flags_json *object)
 {
     enum { DEAD = UINT8_MAX };
-    struct flags_json_space *space = p->space;
-    uint32_t slots = NAMES_LOOK_MAX;
-    while (slots < 2 * (uint64_t)object->count)
-        slots *= 2;
-    struct flags_json **table = (void *)(space->nodes + space->node_count);
-    if ((space->node_cap - space->node_count) * sizeof *space->nodes < slots * sizeof(struct flags_json *))
-        return STATUS_FULL;
-    memset(table, 0, slots * sizeof(struct flags_json *));
-    struct siphash_key hash_key = {(uintptr_t)table, (uintptr_t)p->source.data};
+    struct names names;
+    enum status status = names_begin(p, object->count, &names);
+    if (status != STATUS_OK)
+        return status;
     for (struct flags_json *member = object->first; member != NULL; member = member->next) {
-        struct flags_json **slot = name_slot(table, slots - 1, hash_key, member->key);
-        if (*slot != NULL && !space->last_wins) {
+        uint32_t *slot = name_slot(&names, member->key);
+        if (*slot != 0 && !p->space->last_wins) {
             if (member->key.data >= p->source.data && member->key.data < p->source.data + p->at)
                 p->at = (size_t)(member->key.data - p->source.data);
             return fail(p, "the name stands twice in one object");
         }
-        if (*slot != NULL)
-            (*slot)->kind = DEAD;
-        *slot = member;
+        if (*slot != 0)
+            names.nodes[*slot - 1].kind = DEAD;
+        *slot = (uint32_t)(member - names.nodes) + 1;
     }
-    for (struct flags_json **link = &object->first; *link != NULL;) {
-        bool dead = (*link)->kind == DEAD;
-        object->count -= dead;
-        if (dead)
-            *link = (*link)->next;
-        else
-            link = &(*link)->next;
-    }
+    remove_dead(object, DEAD);
     return STATUS_OK;
 }
 

@@ -48,7 +48,7 @@ struct flags_json_space {
     size_t char_cap;
     // Evaluation contexts come from clients whose own readers keep the last of two members with one name;
     // with this set so do we. Otherwise a repeated name is refused. For an object of more than 256 members
-    // that takes up to half as many nodes again, for a moment.
+    // that takes up to a quarter as many nodes again, for a moment.
     bool last_wins;
 };
 

@@ -15,7 +15,7 @@ const char *flags_op_name(enum flags_op op)
     return op < FLAGS_OP_COUNT && NAMES[op] != NULL ? NAMES[op] : "rule";
 }
 
-const struct flags_node *flags_arguments(const struct flags_run *run, const struct flags_node *node)
+const struct flags_code *flags_arguments(const struct flags_run *run, const struct flags_node *node)
 {
     return flags_image_at(run->image, node->at);
 }
@@ -162,7 +162,7 @@ static struct flags_value eval_var_default(struct flags_run *run, const struct f
 static struct flags_value eval_if(struct flags_run *run, const struct flags_node *node,
                                   const struct flags_scope *scope, bool decides)
 {
-    const struct flags_node *arguments = flags_arguments(run, node);
+    const struct flags_code *arguments = flags_arguments(run, node);
     uint32_t i = 0;
     for (; i + 1 < node->count; i += 2) {
         struct flags_value condition = flags_eval(run, &arguments[i], scope, false);
@@ -311,13 +311,13 @@ static struct flags_value eval_pair(struct flags_run *run, const struct flags_no
 static struct flags_value eval_ref(struct flags_run *run, const struct flags_node *node,
                                    const struct flags_scope *scope, bool decides)
 {
+    const struct flags_image_evaluator *evaluator = flags_image_at(run->image, node->at);
     if (decides && run->path != NULL) {
-        const struct flags_image_evaluator *evaluator = flags_image_at(run->image, node->extra);
         text_addf(run->path, ".$ref(");
         text_add(run->path, flags_image_slice(run->image, evaluator->name));
         text_add_char(run->path, ')');
     }
-    return flags_eval(run, flags_image_at(run->image, node->at), scope, decides);
+    return flags_eval(run, flags_image_at(run->image, evaluator->node), scope, decides);
 }
 
 static struct flags_value eval_not(struct flags_run *run, const struct flags_node *node,
@@ -382,33 +382,42 @@ static struct flags_value eval_rule(struct flags_run *run, const struct flags_no
     }
 }
 
-struct flags_value flags_eval(struct flags_run *run, const struct flags_node *node,
+static double number_at(const struct flags_run *run, uint32_t at)
+{
+    const double *number = flags_image_at(run->image, at);
+    return *number;
+}
+
+struct flags_value flags_eval(struct flags_run *run, const struct flags_code *code,
                               const struct flags_scope *scope, bool decides)
 {
+    struct flags_node node = flags_node_of(run->image, code);
     if (!flags_run_charge(run, 1))
         return flags_value_null();
-    switch ((enum flags_op)node->op) {
+    switch ((enum flags_op)node.op) {
     case FLAGS_OP_NULL:
         return flags_value_null();
     case FLAGS_OP_FALSE:
     case FLAGS_OP_TRUE:
-        return flags_value_boolean(node->op == FLAGS_OP_TRUE);
+        return flags_value_boolean(node.op == FLAGS_OP_TRUE);
+    case FLAGS_OP_INTEGER:
+        return flags_value_number((double)(int32_t)node.at);
     case FLAGS_OP_NUMBER:
-        return flags_value_number(node->number);
+        return flags_value_number(number_at(run, node.at));
     case FLAGS_OP_STRING:
-        return flags_value_string((struct slice){flags_image_at(run->image, node->at), node->count});
+        return flags_value_string((struct slice){flags_image_at(run->image, node.at), node.count});
     case FLAGS_OP_VAR:
     case FLAGS_OP_VAR_TARGETING_KEY:
     case FLAGS_OP_VAR_FLAG_KEY:
     case FLAGS_OP_VAR_TIMESTAMP:
-        return eval_var(run, node, scope);
+        return eval_var(run, &node, scope);
     default:
         break;
     }
     if (run->depth >= FLAGS_RULE_DEPTH_MAX)
         return flags_run_fail(run, "the rule is nested too deeply");
     run->depth++;
-    struct flags_value value = eval_rule(run, node, scope, decides);
+    struct flags_value value = eval_rule(run, &node, scope, decides);
     run->depth--;
     return run->fault == NULL ? value : flags_value_null();
 }

@@ -41,10 +41,10 @@ static struct flags_value eval_in_strings(struct flags_run *run, const struct fl
                                           const struct flags_scope *scope)
 {
     struct flags_value needle = flags_eval_argument(run, node, scope, 0);
-    const struct flags_node *set = flags_arguments(run, node) + 1;
-    const struct flags_span *spans = flags_image_at(run->image, set->at);
+    struct flags_node set = flags_node_of(run->image, flags_arguments(run, node) + 1);
+    const struct flags_span *spans = flags_image_at(run->image, set.at);
     uint32_t low = 0;
-    uint32_t high = set->count;
+    uint32_t high = set.count;
     if (needle.kind != FLAGS_VALUE_STRING)
         return flags_value_boolean(false);
     while (low < high) {
