@@ -9,7 +9,7 @@
 #include "flags/evaluate.h"
 #include "flags/image.h"
 
-enum { FIXTURE_NODES = 1 << 16, FIXTURE_CHARS = 1 << 20, FIXTURE_PROBLEMS = 64 };
+enum { FIXTURE_NODES = 1 << 18, FIXTURE_CHARS = 1 << 20, FIXTURE_PROBLEMS = 64 };
 
 struct flags_fixture {
     _Alignas(8) uint8_t image[4 << 20];

@@ -390,24 +390,73 @@ static void test_context(void **state)
     assert_condition("{\"==\":[{\"var\":\"a\\u0000b\"},2]}", "{\"a\\u0000b\":2,\"a\":1}", true);
 }
 
+// More arguments and longer texts than a node's own count can tell, and numbers that are not whole.
+static void test_wide_nodes(void **state)
+{
+    (void)state;
+    enum { COUNT = 70000 };
+    static char json[12 * COUNT];
+    static const struct {
+        const char *begin;
+        const char *item;
+        const char *end;
+        bool on;
+    } rules[] = {
+        {"{\"or\":[", "0,", "{\"var\":\"on\"}]}", true},
+        {"{\"in\":[\"z\",[", "\"a\",", "\"z\"]]}", true},
+        {"{\"in\":[\"y\",[", "\"a\",", "\"z\"]]}", false},
+        {"{\"==\":[{\"substr\":[\"", "x", "on\",-2]},\"on\"]}", true},
+        {"{\"fractional\":[", "[\"off\",0],", "[\"on\",1]]}", true},
+    };
+    for (size_t r = 0; r < ARRAY_LEN(rules); r++) {
+        struct text text = text_over(json, sizeof json);
+        text_addf(&text,
+                  "{\"flags\":{\"f\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},"
+                  "\"defaultVariant\":\"off\",\"targeting\":{\"if\":[%s",
+                  r == 4 ? "{\"==\":[\"on\"," : "");
+        text_addf(&text, "%s", rules[r].begin);
+        for (int i = 0; i < COUNT; i++)
+            text_addf(&text, "%s", rules[r].item);
+        text_addf(&text, "%s%s,\"on\",\"off\"]}}}}", rules[r].end, r == 4 ? "]}" : "");
+        assert_false(text.cut);
+        assert_int_equal(fixture_compile(&fixture, json), STATUS_OK);
+        struct flags_context context = {.tree = fixture_tree(&fixture, SLICE("{\"on\":true}")),
+                                        .has_targeting_key = true,
+                                        .targeting_key = SLICE("u")};
+        struct flags_result result = fixture_evaluate(&fixture, "f", FLAGS_BOOLEAN, &context);
+        assert_int_equal(result.error, FLAGS_ERROR_NONE);
+        assert_int_equal(result.boolean, rules[r].on);
+    }
+    static const char *const TRUE_ONES[] = {
+        "{\"==\":[{\"cat\":[{\"/\":[1,-0]}]},\"-Infinity\"]}",
+        "{\"==\":[{\"/\":[1,0]},{\"/\":[2,0]}]}",
+        "{\"==\":[{\"cat\":[-2147483648]},\"-2147483648\"]}",
+        "{\"==\":[{\"cat\":[2147483648]},\"2147483648\"]}",
+        "{\"==\":[{\"cat\":[-2147483649]},\"-2147483649\"]}",
+        "{\"==\":[{\"cat\":[0.5]},\"0.5\"]}",
+        "{\"==\":[{\"cat\":[1e300,-1]},\"1e+300-1\"]}",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(TRUE_ONES); i++) {
+        char rest[256];
+        snprintf(rest, sizeof rest, "\"targeting\":{\"if\":[%s,\"on\",\"off\"]}", TRUE_ONES[i]);
+        assert_int_equal(fixture_compile_flag(&fixture, rest), STATUS_OK);
+        struct flags_context context = {0};
+        if (!fixture_evaluate(&fixture, "f", FLAGS_BOOLEAN, &context).boolean)
+            fail_msg("%s is not true", TRUE_ONES[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_types),
-        cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_steps_bounded),
-        cmocka_unit_test(test_huge_context),
-        cmocka_unit_test(test_scratch_bounded),
-        cmocka_unit_test(test_depth_bounded),
-        cmocka_unit_test(test_comparison),
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_versions),
-        cmocka_unit_test(test_map_order),
-        cmocka_unit_test(test_schedule_and_targets),
-        cmocka_unit_test(test_kill),
-        cmocka_unit_test(test_prerequisites),
-        cmocka_unit_test(test_explain),
-        cmocka_unit_test(test_context),
+        cmocka_unit_test(test_wide_nodes),    cmocka_unit_test(test_types),
+        cmocka_unit_test(test_errors),        cmocka_unit_test(test_steps_bounded),
+        cmocka_unit_test(test_huge_context),  cmocka_unit_test(test_scratch_bounded),
+        cmocka_unit_test(test_depth_bounded), cmocka_unit_test(test_comparison),
+        cmocka_unit_test(test_text),          cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_map_order),     cmocka_unit_test(test_schedule_and_targets),
+        cmocka_unit_test(test_kill),          cmocka_unit_test(test_prerequisites),
+        cmocka_unit_test(test_explain),       cmocka_unit_test(test_context),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
