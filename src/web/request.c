@@ -215,6 +215,8 @@ static enum step begin_body(struct web_connection *c, size_t head_len)
     memcpy(c->head, c->held->data + c->held->start, head_len);
     c->head_len = (uint32_t)head_len;
     c->held->start += (uint32_t)head_len;
+    if (r->framing == HTTP_FRAMING_LENGTH)
+        c->body_max = (uint32_t)r->content_length; // storage need not be larger
     http1_body_init(&c->framing, (enum http_framing)r->framing, r->content_length, NULL, NULL, 0);
     c->in_body = true;
     return STEP_ON;
