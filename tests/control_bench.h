@@ -61,7 +61,12 @@ static enum status bench_up(struct bench *bench, const char *yaml)
     assert_int_equal(proxy_create(&proxy, &bench->proxy), STATUS_OK);
     assert_int_equal(journal_open(bench->path, JOURNAL_WRITE, &bench->journal, &problem), STATUS_OK);
     control_log_init(&bench->log, NULL, false, CONTROL_LOG_INFO);
-    struct control_parts parts = {bench_config(yaml), bench->loop, bench->proxy, bench->journal, &bench->log};
+    struct control_parts parts = {.config = bench_config(yaml),
+                                  .loop = bench->loop,
+                                  .proxy = bench->proxy,
+                                  .journal = bench->journal,
+                                  .log = &bench->log,
+                                  .workers = 1};
     bench->control = NULL;
     enum status status = control_create(&parts, &bench->control, &bench->fault);
     if (status != STATUS_OK)

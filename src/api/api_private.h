@@ -33,8 +33,13 @@ struct api_answer {
 // Answers one request. Never fails: what goes wrong is an answer.
 void api_handle(struct control *control, const struct api_request *request, struct api_answer *answer);
 
-// "/v1/flags" or below it: there bodies may have API_FLAGS_BODY_BYTES_MAX.
-bool api_path_is_flags(struct slice path);
+void api_answer_json(struct api_answer *answer, unsigned status, json_t *body); // takes the reference
+void api_answer_error(struct api_answer *answer, unsigned status, const char *code, const char *message);
+
+// events.c: POST /v1/events.
+void api_handle_events(struct control *control, const struct api_request *request, struct api_answer *answer);
+// "/v1/flags" and what is below it, "/v1/events": there bodies may have API_FLAGS_BODY_BYTES_MAX.
+bool api_path_has_large_bodies(struct slice path);
 // flags.c: "/v1/flags" and what is below it; rest is what follows "/v1/flags".
 void api_handle_flags(struct control *control, struct slice rest, const struct api_request *request,
                       struct api_answer *answer);

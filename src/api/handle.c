@@ -25,7 +25,7 @@ char *api_json_text(json_t *body, size_t *len)
     return text;
 }
 
-static void answer_json(struct api_answer *answer, unsigned status, json_t *body)
+void api_answer_json(struct api_answer *answer, unsigned status, json_t *body)
 {
     answer->status = status;
     answer->content_type = JSON_TYPE;
@@ -36,9 +36,9 @@ static void answer_json(struct api_answer *answer, unsigned status, json_t *body
         answer->status = 500;
 }
 
-static void answer_error(struct api_answer *answer, unsigned status, const char *code, const char *message)
+void api_answer_error(struct api_answer *answer, unsigned status, const char *code, const char *message)
 {
-    answer_json(answer, status, json_pack("{s:{s:s, s:s}}", "error", "code", code, "message", message));
+    api_answer_json(answer, status, json_pack("{s:{s:s, s:s}}", "error", "code", code, "message", message));
 }
 
 // ---- single resources ----
@@ -46,13 +46,13 @@ static void answer_error(struct api_answer *answer, unsigned status, const char 
 static void get_status(struct control *control, const struct api_request *request, struct api_answer *answer)
 {
     (void)request;
-    answer_json(answer, 200, api_json_status(control));
+    api_answer_json(answer, 200, api_json_status(control));
 }
 
 static void get_table(struct control *control, const struct api_request *request, struct api_answer *answer)
 {
     (void)request;
-    answer_json(answer, 200, api_json_table(control));
+    api_answer_json(answer, 200, api_json_table(control));
 }
 
 static void get_rollouts(struct control *control, const struct api_request *request,
@@ -62,14 +62,14 @@ static void get_rollouts(struct control *control, const struct api_request *requ
     json_t *list = json_array();
     for (uint32_t i = 0; i < control_rollout_count(control); i++)
         json_array_append_new(list, api_json_rollout(control, i));
-    answer_json(answer, 200, json_pack("{s:o}", "rollouts", list));
+    api_answer_json(answer, 200, json_pack("{s:o}", "rollouts", list));
 }
 
 static void get_healthz(struct control *control, const struct api_request *request, struct api_answer *answer)
 {
     (void)control;
     (void)request;
-    answer_json(answer, 200, json_pack("{s:b}", "alive", 1));
+    api_answer_json(answer, 200, json_pack("{s:b}", "alive", 1));
 }
 
 static void get_readyz(struct control *control, const struct api_request *request, struct api_answer *answer)
@@ -89,7 +89,7 @@ static void get_readyz(struct control *control, const struct api_request *reques
                 "the journal cannot be written, so no decision is taken; traffic goes on as it is: %s",
                 h.journal_problem));
     bool ready = json_array_size(reasons) == 0;
-    answer_json(answer, ready ? 200 : 503, json_pack("{s:b, s:o}", "ready", ready, "reasons", reasons));
+    api_answer_json(answer, ready ? 200 : 503, json_pack("{s:b, s:o}", "ready", ready, "reasons", reasons));
 }
 
 static void get_metrics(struct control *control, const struct api_request *request, struct api_answer *answer)
@@ -100,7 +100,7 @@ static void get_metrics(struct control *control, const struct api_request *reque
     if (storage == NULL ||
         control_metrics_write(control, storage, CONTROL_METRICS_BYTES_MAX, &text) != STATUS_OK) {
         heap_free(storage);
-        answer_error(answer, 500, "full", "the metrics did not fit in their storage");
+        api_answer_error(answer, 500, "full", "the metrics did not fit in their storage");
         return;
     }
     answer->status = 200;
@@ -128,7 +128,7 @@ static void answer_unknown_rollout(struct control *control, const char *name, st
         snprintf(message, sizeof message, "there is no rollout '%s'; did you mean '%s'?", name, nearest);
     else
         snprintf(message, sizeof message, "there is no rollout '%s'", name);
-    answer_error(answer, 404, "not_found", message);
+    api_answer_error(answer, 404, "not_found", message);
 }
 
 static void copy_word(char *out, size_t cap, struct slice word)
@@ -183,31 +183,31 @@ static void post_command(struct control *control, uint32_t index, const char *na
     enum rollout_command command;
     char who[ROLLOUT_WHO_BYTES];
     if (rollout_command_parse(word, &command) != STATUS_OK) {
-        answer_error(answer, 404, "not_found",
-                     "no such command: start, pause, resume, promote, abort, undo and approve are known");
+        api_answer_error(answer, 404, "not_found",
+                         "no such command: start, pause, resume, promote, abort, undo and approve are known");
         return;
     }
     if (!read_who(request, who)) {
-        answer_error(answer, 400, "invalid",
-                     "the body must be empty or a JSON object such as {\"who\": \"ann\"}");
+        api_answer_error(answer, 400, "invalid",
+                         "the body must be empty or a JSON object such as {\"who\": \"ann\"}");
         return;
     }
     static struct control_fault fault;
     enum status status = control_command(control, name, command, who, request->from, &fault);
     if (status == STATUS_OK) {
-        answer_json(answer, 200, api_json_rollout(control, index));
+        api_answer_json(answer, 200, api_json_rollout(control, index));
         return;
     }
     const char *code;
     unsigned http = status_of_refusal(status, &code);
-    answer_error(answer, http, code, fault.text);
+    api_answer_error(answer, http, code, fault.text);
 }
 
 static void answer_method(struct api_answer *answer, const char *allow)
 {
     char message[96];
     snprintf(message, sizeof message, "this address answers %s", allow);
-    answer_error(answer, 405, "method", message);
+    api_answer_error(answer, 405, "method", message);
     answer->allow = allow;
 }
 
@@ -237,9 +237,9 @@ static void handle_rollout(struct control *control, struct slice rest, const str
         return;
     }
     if (tail.len == 0) {
-        answer_json(answer, 200, api_json_rollout(control, (uint32_t)index));
+        api_answer_json(answer, 200, api_json_rollout(control, (uint32_t)index));
     } else if (slice_equal(tail, SLICE("history"))) {
-        answer_json(answer, 200, api_json_history(control, (uint32_t)index));
+        api_answer_json(answer, 200, api_json_history(control, (uint32_t)index));
     } else if (reads) {
         answer->status = 200;
         answer->content_type = "text/event-stream";
@@ -270,10 +270,16 @@ static bool host_is_ours(struct slice authority)
 }
 
 static const struct slice FLAGS = SLICE("/v1/flags");
+static const struct slice EVENTS = SLICE("/v1/events");
 
-bool api_path_is_flags(struct slice path)
+static bool path_is_flags(struct slice path)
 {
     return slice_starts_with(path, FLAGS) && (path.len == FLAGS.len || path.data[FLAGS.len] == '/');
+}
+
+bool api_path_has_large_bodies(struct slice path)
+{
+    return path_is_flags(path) || slice_equal(path, EVENTS);
 }
 
 void api_handle(struct control *control, const struct api_request *request, struct api_answer *answer)
@@ -282,11 +288,11 @@ void api_handle(struct control *control, const struct api_request *request, stru
     bool post = slice_equal(request->method, SLICE("POST"));
     *answer = (struct api_answer){0};
     if (!host_is_ours(request->host)) {
-        answer_error(answer, 403, "host", "reach the admin address by its number or as localhost");
+        api_answer_error(answer, 403, "host", "reach the admin address by its number or as localhost");
         return;
     }
     if (post && request->cross_site) {
-        answer_error(answer, 403, "origin", "commands from web pages of other origins are refused");
+        api_answer_error(answer, 403, "origin", "commands from web pages of other origins are refused");
         return;
     }
     for (size_t i = 0; i < ARRAY_LEN(SINGLES); i++) {
@@ -303,12 +309,19 @@ void api_handle(struct control *control, const struct api_request *request, stru
         handle_rollout(control, rest, request, answer);
         return;
     }
-    if (api_path_is_flags(request->path)) {
+    if (slice_equal(request->path, EVENTS)) {
+        if (post)
+            api_handle_events(control, request, answer);
+        else
+            answer_method(answer, "POST");
+        return;
+    }
+    if (path_is_flags(request->path)) {
         struct slice rest = {request->path.data + FLAGS.len, request->path.len - FLAGS.len};
         api_handle_flags(control, rest, request, answer);
         return;
     }
-    answer_error(
-        answer, 404, "not_found",
-        "nothing here; see /v1/status, /v1/rollouts, /v1/flags, /v1/table, /healthz, /readyz, /metrics");
+    api_answer_error(answer, 404, "not_found",
+                     "nothing here; see /v1/status, /v1/rollouts, /v1/flags, /v1/events, /v1/table, "
+                     "/healthz, /readyz, /metrics");
 }

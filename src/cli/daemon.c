@@ -32,7 +32,7 @@ static uint32_t cores(void)
     return count < 1 ? 1 : count > PROXY_WORKERS_MAX ? PROXY_WORKERS_MAX : (uint32_t)count;
 }
 
-static const char *advice(enum status status)
+const char *cli_start_advice(enum status status)
 {
     switch (status) {
     case STATUS_IN_USE:
@@ -55,7 +55,7 @@ static void say_listen(const struct config *config, enum status status, FILE *er
     fprintf(err, "sluice: cannot listen on");
     for (uint32_t i = 0; i < config->listen_count; i++)
         fprintf(err, "%s %s", i > 0 ? "," : "", config->listen[i].text);
-    fprintf(err, ": %s\n", advice(status));
+    fprintf(err, ": %s\n", cli_start_advice(status));
 }
 
 // The workers' listeners share their port among themselves, and the kernel would share it with another daemon
@@ -117,7 +117,7 @@ static int make_proxy(const struct cli_daemon_options *options, struct cli_daemo
     enum status status = proxy_create(&proxy, &daemon->proxy);
     if (status == STATUS_OK)
         return CLI_EXIT_OK;
-    fprintf(options->err, "sluice: the proxy cannot be set up: %s\n", advice(status));
+    fprintf(options->err, "sluice: the proxy cannot be set up: %s\n", cli_start_advice(status));
     return CLI_EXIT_START;
 }
 
@@ -139,7 +139,9 @@ static int make_control(const struct cli_daemon_options *options, struct cli_dae
                                   .loop = daemon->loop,
                                   .proxy = daemon->proxy,
                                   .journal = daemon->journal,
-                                  .log = options->log};
+                                  .log = options->log,
+                                  .workers = daemon->workers,
+                                  .flag_readers = options->config->flags.threads};
     struct control_fault *fault = heap_alloc(1, sizeof *fault);
     enum status status = fault != NULL ? control_create(&parts, &daemon->control, fault) : STATUS_NO_MEMORY;
     if (status != STATUS_OK)
@@ -154,9 +156,12 @@ static int open_doors(const struct cli_daemon_options *options, struct cli_daemo
     enum status status = api_create(daemon->control, &config->admin.addr, &daemon->api);
     if (status != STATUS_OK) {
         fprintf(options->err, "sluice: cannot listen on the admin address %s: %s\n", config->admin.text,
-                advice(status));
+                cli_start_advice(status));
         return CLI_EXIT_START;
     }
+    if (cli_evaluation_start(&daemon->evaluation, daemon->control, daemon->workers, IO_KIND_EPOLL,
+                             options->err) != CLI_EXIT_OK)
+        return CLI_EXIT_START;
     status = addresses_free(config);
     if (status == STATUS_OK)
         status = proxy_start(daemon->proxy);
@@ -179,6 +184,7 @@ static void take_apart(struct cli_daemon *daemon)
                 break;
         api_destroy(daemon->api);
     }
+    cli_evaluation_stop(&daemon->evaluation);
     if (daemon->proxy != NULL)
         proxy_stop(daemon->proxy);
     control_destroy(daemon->control);
@@ -192,12 +198,12 @@ static void take_apart(struct cli_daemon *daemon)
 
 int cli_daemon_start(const struct cli_daemon_options *options, struct cli_daemon *daemon)
 {
-    *daemon = (struct cli_daemon){.loop = NULL};
+    *daemon = (struct cli_daemon){.evaluation = {.exposures = -1}};
     // The control loop has little to do: epoll everywhere keeps io_uring's memory for the workers.
     struct io_loop_config loop = {.kind = IO_KIND_EPOLL, .bufs_max = 1024};
     enum status status = io_loop_create(&loop, &daemon->loop);
     if (status != STATUS_OK) {
-        fprintf(options->err, "sluice: the control loop cannot be set up: %s\n", advice(status));
+        fprintf(options->err, "sluice: the control loop cannot be set up: %s\n", cli_start_advice(status));
         return CLI_EXIT_START;
     }
     int code = make_proxy(options, daemon);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "api/api.h"
+#include "cli/evaluation.h"
 #include "control/control.h"
 
 struct cli_daemon_options {
@@ -22,6 +23,7 @@ struct cli_daemon {
     struct proxy *proxy;
     struct control *control;
     struct api *api;
+    struct cli_evaluation evaluation;
     uint32_t workers;
 };
 
@@ -33,5 +35,7 @@ void cli_daemon_run(struct cli_daemon *daemon);
 void cli_daemon_stopped(void *context); // context: the daemon
 // After run.
 void cli_daemon_end(struct cli_daemon *daemon);
+// What to do about a status that something could not be started with.
+const char *cli_start_advice(enum status status);
 // Raises the limit of descriptors to what the system allows.
 void cli_raise_descriptors(void);

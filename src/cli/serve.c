@@ -61,8 +61,10 @@ static void reload(struct serve *serve, struct reload_scratch *scratch)
         return;
     }
     status = control_reload(serve->daemon.control, config, &scratch->fault);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
+        cli_evaluation_reload(&serve->daemon.evaluation);
         return;
+    }
     config_destroy(config);
     control_log_write(
         &serve->log, CONTROL_LOG_ERROR, "the file cannot be put in force and changes nothing",

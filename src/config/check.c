@@ -226,6 +226,10 @@ void config_rollout_finish(struct config_reader *reader, const struct config_sco
     const struct config_node *stages = config_node_get(node, "stages");
     if (stages != NULL && stages->kind == CONFIG_NODE_LIST)
         weights_check(reader, stages, spec);
+    // Events need not tell how long anything took: without times a baseline would be waited for in vain.
+    if (spec->flag[0] != '\0' && !is_given(node, "service") &&
+        !is_given(config_node_get(node, "checks"), "latency"))
+        spec->latency.on = false;
     struct share_owner owners[] = {
         {.word = "errors", .on = spec->errors.on, .share = &spec->errors.share},
         {.word = "latency", .on = spec->latency.on, .share = &spec->latency.share},

@@ -87,7 +87,10 @@ static void log_effects(struct control *control, const struct control_live *live
 void control_act(struct control *control, struct control_live *live, uint64_t seq,
                  const struct rollout_effects *effects)
 {
-    if (effects->publish) {
+    // A flag's share reaches the table with the set that splits by it.
+    if (effects->publish && live->share.flag[0] != '\0') {
+        control_flags_refresh(control);
+    } else if (effects->publish) {
         struct control_fault fault;
         enum status status = control_publish(control, &fault);
         control->table_dirty = status != STATUS_OK;

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "control/control_private.h"
+#include "control/overlay.h"
 #include "control/replay.h"
 
 // ---- small reads ----
@@ -247,11 +248,12 @@ static enum status replay_journal(struct control *control, struct control_replay
     return take_cases(control, replay, fault);
 }
 
-static enum status recover(struct control *control, struct control_fault *fault)
+static enum status recover(struct control *control, uint32_t readers, struct control_fault *fault)
 {
     struct control_replay *replay = heap_alloc(1, sizeof *replay);
     if (replay == NULL)
         return control_fault_set(fault, STATUS_NO_MEMORY, "no memory left to replay the journal");
+    replay->overlay = control->flags.overlay;
     enum status status = replay_journal(control, replay, fault);
     uint64_t decisions = replay->decisions;
     uint64_t entries = replay->entries;
@@ -261,6 +263,8 @@ static enum status recover(struct control *control, struct control_fault *fault)
         status = add_from_file(control, control->config, fault);
     if (status == STATUS_OK)
         status = control_config_fits(control, control->config, fault);
+    if (status == STATUS_OK)
+        status = control_flags_open(control, readers, fault);
     if (status == STATUS_OK)
         status = resume_all(control, fault);
     if (status == STATUS_OK)
@@ -288,9 +292,10 @@ static bool allocate(struct control *control)
     control->spans = heap_alloc(ROLLOUT_TICK_SPANS_MAX, sizeof *control->spans);
     control->wire = heap_alloc(1, ROLLOUT_INPUT_WIRE_BYTES_MAX);
     control->histogram = heap_alloc(1, sizeof *control->histogram);
-    return control->live != NULL && control->service_slots != NULL && control->version_slots != NULL &&
-           control->endpoint_slots != NULL && control->rates != NULL && control->spans != NULL &&
-           control->wire != NULL && control->histogram != NULL;
+    control->flags.overlay = heap_alloc(1, sizeof *control->flags.overlay);
+    return control->flags.overlay != NULL && control->live != NULL && control->service_slots != NULL &&
+           control->version_slots != NULL && control->endpoint_slots != NULL && control->rates != NULL &&
+           control->spans != NULL && control->wire != NULL && control->histogram != NULL;
 }
 
 void control_destroy(struct control *control)
@@ -300,9 +305,11 @@ void control_destroy(struct control *control)
     io_timer_clear(control->loop, &control->tick_timer);
     io_timer_clear(control->loop, &control->ack_timer);
     io_timer_clear(control->loop, &control->drain_timer);
+    control_flags_close(control);
     for (uint32_t i = 0; i < control->live_count; i++) {
         control_case_destroy(control->live[i].record);
         heap_free(control->live[i].latency_before);
+        control_events_free(&control->live[i]);
     }
     heap_free(control->live);
     heap_free(control->service_slots);
@@ -330,11 +337,12 @@ enum status control_create(const struct control_parts *parts, struct control **c
     made->journal = parts->journal;
     made->log = parts->log;
     list_init(&made->watchers);
+    list_init(&made->flags.watchers);
     io_timer_init(&made->tick_timer, on_tick);
     io_timer_init(&made->ack_timer, on_ack_check);
     io_timer_init(&made->drain_timer, on_drain_check);
-    enum status status =
-        allocate(made) ? recover(made, fault) : control_fault_set(fault, STATUS_NO_MEMORY, "no memory left");
+    enum status status = allocate(made) ? recover(made, parts->workers + parts->flag_readers, fault)
+                                        : control_fault_set(fault, STATUS_NO_MEMORY, "no memory left");
     if (status != STATUS_OK) {
         made->config = NULL; // still the caller's
         control_destroy(made);
@@ -425,6 +433,16 @@ static void say_restarts(struct control *control, const struct config *now)
         say_restart(control, "journal");
     if (was->limits.connections != now->limits.connections)
         say_restart(control, "limits.connections");
+    if (was->flags.given != now->flags.given)
+        say_restart(control, "flags");
+    if (strcmp(was->flags.listen.text, now->flags.listen.text) != 0)
+        say_restart(control, "flags.listen");
+    if (was->flags.threads != now->flags.threads)
+        say_restart(control, "flags.threads");
+    if (was->flags.rate != now->flags.rate || was->flags.burst != now->flags.burst)
+        say_restart(control, "flags.rate");
+    if (strcmp(was->flags.share, now->flags.share) != 0)
+        say_restart(control, "flags.share");
 }
 
 enum status control_reload(struct control *control, struct config *config, struct control_fault *fault)
@@ -447,6 +465,7 @@ enum status control_reload(struct control *control, struct config *config, struc
     say_restarts(control, config);
     control->config = config;
     config_destroy(before);
+    control_flags_reload(control);
     warn_differences(control);
     control_log_write(control->log, CONTROL_LOG_INFO, "the file was read again and is in force",
                       CONTROL_FIELDS(CONTROL_NUMBER("services", config->service_count),

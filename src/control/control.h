@@ -38,6 +38,8 @@ struct control_parts {
     struct proxy *proxy;     // borrowed: created, not started yet
     struct journal *journal; // borrowed: open for writing
     struct control_log *log; // borrowed
+    uint32_t workers;        // of the proxy: each counts evaluations of flags of its own
+    uint32_t flag_readers;   // other threads that do (FLAGSET_READERS_MAX together)
 };
 
 // Replays the journal, verifies every recorded decision, tells the cores that the process resumed, and

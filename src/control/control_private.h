@@ -3,6 +3,7 @@
 #pragma once
 
 #include "control/control.h"
+#include "control/flags.h"
 
 enum {
     CONTROL_GATHERS_PER_TICK = 8, // of full span buffers, per rollout
@@ -19,6 +20,9 @@ struct control_share {
     char service[ROLLOUT_NAME_BYTES];
     char from[ROLLOUT_NAME_BYTES];
     char to[ROLLOUT_NAME_BYTES];
+    char flag[ROLLOUT_NAME_BYTES];                   // of a flag's rollout; else empty
+    char rings[FLAGS_RINGS_MAX][ROLLOUT_NAME_BYTES]; // segments in force
+    uint32_t ring_count;
     bool active; // started and not final
     bool back;   // rolling or rolled back
     bool control;
@@ -42,6 +46,12 @@ struct control_live {
     uint64_t losses_told;
     uint64_t spans_unwritten; // gathered, but the journal did not take them: told to the core as lost
     bool mismatch_told;       // "the file differs from the run" was logged
+    // Of a flag's rollout: the share that the set in force splits by, and the one on its way there.
+    uint32_t split_weight;
+    uint32_t split_wanted;
+    uint64_t split_change;         // that carries split_wanted; 0: none yet
+    uint64_t split_table;          // the change that carried split_weight
+    struct control_events *events; // evidence that came as events, or NULL
     // Routed per arm and tick, for the rates shown.
     uint32_t rate_ring[CONTROL_RATE_TICKS][ROLLOUT_ARMS];
     uint64_t rate_sum[ROLLOUT_ARMS];
@@ -68,8 +78,22 @@ struct control_service_rate {
     uint64_t requests_before;
 };
 
+struct control_overlay;
+
+struct control_flags {
+    struct flagset *set; // NULL: the file has no flags
+    struct usage *usage;
+    struct control_overlay *overlay; // from the journal; there also without a set
+    struct list watchers;
+    uint64_t change; // newest one handed to the set
+    bool handed_over;
+    uint64_t usage_due_us;
+    const struct flagset_snapshot *retired; // referenced: gathered once more when it was replaced
+};
+
 struct control {
     struct config *config;
+    struct control_flags flags;
     struct io_loop *loop;
     struct proxy *proxy;
     struct journal *journal;
@@ -117,6 +141,9 @@ MUST_USE enum status control_record(struct control *control, struct control_live
 // Journals what is owed and acts on it; STATUS_OK when nothing is owed any more.
 MUST_USE enum status control_record_owed(struct control *control);
 MUST_USE enum status control_record_note(struct control *control, enum journal_kind kind, const char *text);
+// A change of a flag; durable before it returns OK.
+MUST_USE enum status control_record_flag(struct control *control, const char *key, struct slice payload,
+                                         uint64_t *seq);
 void control_journal_failed(struct control *control, const struct journal_problem *problem);
 void control_journal_works(struct control *control);
 
@@ -141,6 +168,29 @@ MUST_USE enum status control_config_fits(const struct control *control, const st
 uint16_t control_service_slot(const struct control *control, const char *service);
 __attribute__((format(printf, 3, 4))) enum status
 control_fault_set(struct control_fault *fault, enum status status, const char *format, ...);
+
+// Whether the run of a flag's rollout still governs under that config.
+bool control_flag_share_applies(const struct config *config, const char *name,
+                                const struct control_share *share);
+
+// ---- events.c
+void control_events_free(struct control_live *live);
+// What came since the last take, at most ROLLOUT_TICK_SPANS_MAX.
+uint32_t control_events_take(struct control_live *live, struct rollout_span_delta *spans, uint64_t *lost);
+const struct stats_histogram *control_events_baseline(const struct control_live *live); // NULL: none
+
+// ---- flags.c
+// Opens the sources and puts in force what the journal's changes and rollouts lay over them. OK without
+// flags.
+MUST_USE enum status control_flags_open(struct control *control, uint32_t readers,
+                                        struct control_fault *fault);
+void control_flags_close(struct control *control);
+void control_flags_reload(struct control *control);
+// Hands changes and splits to the set, which puts them in force soon (on_changed there).
+void control_flags_refresh(struct control *control);
+void control_flags_tick(struct control *control);
+// Whether workers need the set.
+bool control_flags_in_path(const struct config *config);
 
 // ---- control.c
 // Whether the file says something else than the run under way.

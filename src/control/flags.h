@@ -41,6 +41,14 @@ const struct usage *control_flag_usage(const struct control *control);
 MUST_USE enum status control_flag_apply(struct control *control, const struct control_flag_change *change,
                                         uint64_t *number, struct control_fault *fault);
 
+// Called from the loop's own turn when another snapshot is in force (borrowed: reference it to keep it).
+struct control_flags_watcher {
+    struct list link; // private
+    void (*changed)(struct control_flags_watcher *watcher, const struct flagset_snapshot *snapshot);
+};
+void control_flags_watch(struct control *control, struct control_flags_watcher *watcher);
+void control_flags_unwatch(struct control_flags_watcher *watcher);
+
 // What stands over a flag at runtime.
 struct control_flag_overlay {
     bool defined; // by SET

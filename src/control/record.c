@@ -58,6 +58,19 @@ enum status control_record_note(struct control *control, enum journal_kind kind,
     return append_one(control, &entry, JOURNAL_SYNC_NORMAL, NULL);
 }
 
+enum status control_record_flag(struct control *control, const char *key, struct slice payload, uint64_t *seq)
+{
+    struct journal_entry entry = {
+        .time_ms = control_wall_ms(control), .kind = JOURNAL_FLAG, .payload = payload};
+    // A key may be longer than a subject, and must not be cut within a character.
+    size_t len = strlen(key);
+    if (len >= sizeof entry.subject)
+        for (len = sizeof entry.subject - 1; len > 0 && ((unsigned char)key[len] & 0xc0) == 0x80;)
+            len--;
+    memcpy(entry.subject, key, len);
+    return append_one(control, &entry, JOURNAL_SYNC_FULL, seq);
+}
+
 static struct journal_entry entry_for(const struct control_live *live, uint32_t run, int64_t time_ms,
                                       enum journal_kind kind, const struct wire_writer *writer)
 {

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "control/overlay.h"
 
 struct replay_scratch {
     struct rollout_spec spec;
@@ -151,6 +152,25 @@ static enum status replay_decision(struct control_replay *replay, const struct j
     return STATUS_OK;
 }
 
+static enum status replay_flag(struct control_replay *replay, const struct journal_entry *entry,
+                               struct journal_problem *problem)
+{
+    struct control_overlay_texts texts;
+    struct control_flag_change change;
+    if (control_overlay_decode(entry->payload, &texts, &change) != STATUS_OK)
+        return bad_payload(entry, problem);
+    replay->flag_changes++;
+    if (replay->overlay == NULL)
+        return STATUS_OK;
+    enum status status = control_overlay_room(replay->overlay, &change);
+    if (status == STATUS_OK)
+        status = control_overlay_take(replay->overlay, &change, entry->seq, entry->time_ms);
+    if (status != STATUS_OK)
+        *problem = (struct journal_problem){
+            .status = status, .seq = entry->seq, .text = "no memory left for the changes of flags"};
+    return status;
+}
+
 static enum status replay_entry(struct control_replay *replay, const struct journal_entry *entry,
                                 struct replay_scratch *scratch, struct journal_problem *problem)
 {
@@ -167,6 +187,8 @@ static enum status replay_entry(struct control_replay *replay, const struct jour
         return replay_decision(replay, entry, problem);
     case JOURNAL_NOTE:
         return STATUS_OK;
+    case JOURNAL_FLAG:
+        return replay_flag(replay, entry, problem);
     }
     return bad_payload(entry, problem);
 }
@@ -190,7 +212,9 @@ static enum status replay_all(struct journal_cursor *cursor, struct control_repl
 enum status control_replay_run(struct journal *journal, struct control_replay *replay,
                                struct journal_problem *problem)
 {
+    struct control_overlay *overlay = replay->overlay;
     memset(replay, 0, sizeof *replay);
+    replay->overlay = overlay;
     *problem = (struct journal_problem){.status = STATUS_NO_MEMORY, .text = "no memory left"};
     struct replay_scratch *scratch = heap_alloc(1, sizeof *scratch);
     if (scratch == NULL)

@@ -15,7 +15,12 @@ struct control_owed {
     struct rollout_effects effects;
 };
 
+struct control_overlay;
+
 struct control_replay {
+    struct control_overlay
+        *overlay; // set before the run: takes the changes of flags; NULL: they are only read
+    uint64_t flag_changes;
     struct control_case *cases[CONTROL_CASES_MAX];
     uint32_t case_count;
     uint64_t entries;

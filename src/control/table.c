@@ -15,8 +15,11 @@ struct table_scratch {
     struct proxy_version_plan *versions;
     struct proxy_endpoint_plan *endpoints;
     struct proxy_route_plan *routes;
+    struct proxy_attribute_plan *attributes;
+    struct proxy_flag_header_plan *flag_headers;
+    const char **flag_keys;
     struct proxy_network networks[PROXY_NETWORKS_MAX];
-    uint32_t version_count, endpoint_count, route_count;
+    uint32_t version_count, endpoint_count, route_count, attribute_count, flag_header_count, flag_key_count;
 };
 
 enum status control_fault_set(struct control_fault *fault, enum status status, const char *format, ...)
@@ -105,6 +108,10 @@ void control_share_take(const struct control_case *record, struct control_share 
     snprintf(share->service, sizeof share->service, "%s", spec->service);
     snprintf(share->from, sizeof share->from, "%s", spec->from);
     snprintf(share->to, sizeof share->to, "%s", spec->to);
+    snprintf(share->flag, sizeof share->flag, "%s", spec->flag);
+    for (uint32_t i = 0; i < view.ring_stages && i < spec->stage_count; i++)
+        if (spec->stages[i].kind == ROLLOUT_STAGE_SEGMENT && share->ring_count < FLAGS_RINGS_MAX)
+            memcpy(share->rings[share->ring_count++], spec->stages[i].segment, ROLLOUT_NAME_BYTES);
     share->active = control_case_active(record);
     share->back = view.state == ROLLOUT_ROLLING_BACK || view.state == ROLLOUT_ROLLED_BACK;
     share->control = spec->control;
@@ -120,10 +127,23 @@ void control_share_take(const struct control_case *record, struct control_share 
     }
 }
 
+bool control_flag_share_applies(const struct config *config, const char *name,
+                                const struct control_share *share)
+{
+    const struct config_rollout *entry = config_rollout_find(config, name);
+    if (share->run == 0 || entry == NULL || strcmp(entry->spec.flag, share->flag) != 0 ||
+        strcmp(entry->spec.service, share->service) != 0)
+        return false;
+    bool same = strcmp(entry->spec.to, share->to) == 0 && strcmp(entry->spec.from, share->from) == 0;
+    return !share->back && (share->active || same);
+}
+
 static bool share_applies(const struct config *config, const char *name, const struct control_share *share)
 {
     if (share->run == 0)
         return false;
+    if (share->flag[0] != '\0')
+        return control_flag_share_applies(config, name, share);
     const struct config_service *service = config_service_find(config, share->service);
     const struct config_rollout *entry = config_rollout_find(config, name);
     if (service == NULL || entry == NULL || strcmp(entry->spec.service, share->service) != 0)
@@ -147,6 +167,16 @@ enum status control_config_fits(const struct control *control, const struct conf
         if (record == NULL || !control_case_active(record) || control_run_applies(config, record))
             continue;
         const struct rollout_spec *spec = rollout_spec_of(record->core);
+        struct rollout_view view;
+        rollout_view_get(record->core, &view);
+        if (spec->flag[0] != '\0' && view.state == ROLLOUT_ROLLING_BACK)
+            continue;
+        if (spec->flag[0] != '\0')
+            return control_fault_set(
+                fault, STATUS_CONFLICT,
+                "rollout %s is moving flag %s from %s to %s, and the file does not fit: it must keep that "
+                "rollout with the same flag and service until it is over (or abort it first)",
+                record->name, spec->flag, spec->from, spec->to);
         return control_fault_set(
             fault, STATUS_CONFLICT,
             "rollout %s is under way from %s to %s of service %s, and the file does not fit: it "
@@ -233,21 +263,30 @@ static void plan_rollout(const struct control *control, const struct config_serv
 {
     const struct config_rollout *entry = config_rollout_of_service(control->config, service->name);
     struct control_share share = {.run = 0};
+    uint32_t split_weight = 0;
     for (uint32_t i = 0; entry != NULL && i < control->live_count; i++)
-        if (strcmp(control->live[i].name, entry->spec.name) == 0)
+        if (strcmp(control->live[i].name, entry->spec.name) == 0) {
+            split_weight = control->live[i].split_weight;
 #ifdef BUG_TABLE_SHOWS_OWED
             control_share_take(control->live[i].record, &share);
 #else
             share = control->live[i].share;
 #endif
+        }
     bool applies = entry != NULL && share_applies(control->config, entry->spec.name, &share);
     plan->salt = salt_of(service->name, applies ? entry->spec.name : "", applies ? share.run : 0);
-    if (entry != NULL)
+    bool of_flag = entry != NULL && entry->spec.flag[0] != '\0';
+    if (entry != NULL && !of_flag)
         plan->canary = version_index(service, entry->spec.to);
     if (!applies)
         return;
-    plan->canary = version_index(service, share.to);
     plan->weight = share.weight;
+    if (of_flag) {
+        plan->arm_flag = entry->spec.flag;
+        plan->weight = split_weight; // what the set in this table splits by
+    } else {
+        plan->canary = version_index(service, share.to);
+    }
     plan->weight_control = share.control && share.weight < ROLLOUT_WEIGHT_FULL ? share.weight : 0;
     plan->epoch = share.run_seq * 2 + (share.back ? 1 : 0);
     plan->edges = share.edges;
@@ -275,6 +314,58 @@ static enum proxy_unit_kind unit_of(enum config_unit_kind kind)
         break;
     }
     return PROXY_UNIT_REQUEST;
+}
+
+static enum proxy_attribute_kind attribute_of(enum config_attribute_kind kind)
+{
+    switch (kind) {
+    case CONFIG_ATTRIBUTE_COOKIE:
+        return PROXY_ATTRIBUTE_COOKIE;
+    case CONFIG_ATTRIBUTE_ADDRESS:
+        return PROXY_ATTRIBUTE_ADDRESS;
+    case CONFIG_ATTRIBUTE_METHOD:
+        return PROXY_ATTRIBUTE_METHOD;
+    case CONFIG_ATTRIBUTE_HOST:
+        return PROXY_ATTRIBUTE_HOST;
+    case CONFIG_ATTRIBUTE_PATH:
+        return PROXY_ATTRIBUTE_PATH;
+    case CONFIG_ATTRIBUTE_NONE:
+    case CONFIG_ATTRIBUTE_HEADER:
+        break;
+    }
+    return PROXY_ATTRIBUTE_HEADER;
+}
+
+static void plan_attribute(struct table_scratch *scratch, const struct config_attribute *attribute)
+{
+    scratch->attributes[scratch->attribute_count++] = (struct proxy_attribute_plan){
+        .name = attribute->name, .kind = attribute_of(attribute->kind), .source = attribute->source};
+}
+
+static void plan_flags(struct table_scratch *scratch, const struct config_service *service,
+                       struct proxy_service_plan *plan)
+{
+    const struct config_service_flags *flags = &service->flags;
+    if (flags->key.kind != CONFIG_ATTRIBUTE_NONE) {
+        plan->key = &scratch->attributes[scratch->attribute_count];
+        plan_attribute(scratch, &flags->key);
+    }
+    plan->attributes = &scratch->attributes[scratch->attribute_count];
+    plan->attribute_count = flags->context_count;
+    for (uint32_t i = 0; i < flags->context_count; i++)
+        plan_attribute(scratch, &flags->context[i]);
+    plan->flag_headers = &scratch->flag_headers[scratch->flag_header_count];
+    plan->flag_header_count = flags->header_count;
+    for (uint32_t i = 0; i < flags->header_count; i++) {
+        const struct config_flag_header *header = &flags->headers[i];
+        scratch->flag_headers[scratch->flag_header_count++] =
+            (struct proxy_flag_header_plan){.name = header->name,
+                                            .flags = &scratch->flag_keys[scratch->flag_key_count],
+                                            .flag_count = header->flag_count};
+        for (uint32_t j = 0; j < header->flag_count; j++)
+            scratch->flag_keys[scratch->flag_key_count++] = header->flags[j];
+    }
+    plan->version_flag = flags->version[0] != '\0' ? flags->version : NULL;
 }
 
 static enum status plan_service(struct control *control, struct table_scratch *scratch, uint32_t index,
@@ -316,6 +407,7 @@ static enum status plan_service(struct control *control, struct table_scratch *s
             .host = service->routes[i].host[0] != '\0' ? service->routes[i].host : NULL,
             .path = service->routes[i].path,
             .service = index};
+    plan_flags(scratch, service, plan);
     plan_rollout(control, service, plan);
     if (service->control_endpoint_count == 0)
         return STATUS_OK;
@@ -347,11 +439,14 @@ static void scratch_free(struct table_scratch *scratch)
     heap_free(scratch->versions);
     heap_free(scratch->endpoints);
     heap_free(scratch->routes);
+    heap_free(scratch->attributes);
+    heap_free(scratch->flag_headers);
+    heap_free(scratch->flag_keys);
 }
 
 static enum status scratch_alloc(const struct config *config, struct table_scratch *scratch)
 {
-    size_t versions = 1, endpoints = 1, routes = 1;
+    size_t versions = 1, endpoints = 1, routes = 1, attributes = 1, headers = 1, keys = 1;
     for (uint32_t i = 0; i < config->service_count; i++) {
         const struct config_service *service = &config->services[i];
         versions += service->version_count + 1;
@@ -359,14 +454,39 @@ static enum status scratch_alloc(const struct config *config, struct table_scrat
         endpoints += service->control_endpoint_count;
         for (uint32_t j = 0; j < service->version_count; j++)
             endpoints += service->versions[j].endpoint_count;
+        attributes += service->flags.context_count + 1;
+        headers += service->flags.header_count;
+        for (uint32_t j = 0; j < service->flags.header_count; j++)
+            keys += service->flags.headers[j].flag_count;
     }
+    scratch->attributes = heap_alloc(attributes, sizeof *scratch->attributes);
+    scratch->flag_headers = heap_alloc(headers, sizeof *scratch->flag_headers);
+    scratch->flag_keys = heap_alloc(keys, sizeof *scratch->flag_keys);
     scratch->services = heap_alloc(config->service_count + 1, sizeof *scratch->services);
     scratch->versions = heap_alloc(versions, sizeof *scratch->versions);
     scratch->endpoints = heap_alloc(endpoints, sizeof *scratch->endpoints);
     scratch->routes = heap_alloc(routes, sizeof *scratch->routes);
     bool all = scratch->services != NULL && scratch->versions != NULL && scratch->endpoints != NULL &&
-               scratch->routes != NULL;
+               scratch->routes != NULL && scratch->attributes != NULL && scratch->flag_headers != NULL &&
+               scratch->flag_keys != NULL;
     return all ? STATUS_OK : STATUS_NO_MEMORY;
+}
+
+static void release_set(void *context)
+{
+    flagset_snapshot_unref(context);
+}
+
+// The set that the table's services evaluate, kept alive until no worker sees the table any more.
+static void plan_set(const struct control *control, struct proxy_table_plan *plan)
+{
+    if (control->flags.set == NULL || !control_flags_in_path(control->config))
+        return;
+    const struct flagset_snapshot *snapshot = flagset_current(control->flags.set);
+    plan->flags = &snapshot->all.set;
+    plan->tallies = snapshot->tallies;
+    plan->flags_release = release_set;
+    plan->flags_context = (void *)(uintptr_t)flagset_snapshot_ref(snapshot);
 }
 
 static enum status build(struct control *control, struct table_scratch *scratch, struct proxy_table **table,
@@ -393,7 +513,10 @@ static enum status build(struct control *control, struct table_scratch *scratch,
         .client_idle_ms = clamp_ms(config->timeouts.client_idle_ms),
     };
     const char *why = "";
+    plan_set(control, &plan);
     enum status status = proxy_table_build(&plan, table, &why);
+    if (status != STATUS_OK)
+        flagset_snapshot_unref(plan.flags_context);
     if (status != STATUS_OK)
         return control_fault_set(fault, status, "no routing table can be made: %s", why);
     return STATUS_OK;

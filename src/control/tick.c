@@ -30,10 +30,22 @@ static uint64_t losses_new(struct control *control, struct control_live *live, u
     return fresh;
 }
 
-static void latency_of(struct control *control, const struct rollout_spec *spec)
+// Of the baseline: the stable version, of a flag's rollout the version that its requests go to anyway, or
+// what events told.
+static void latency_of(struct control *control, const struct control_live *live)
 {
-    uint16_t slot = control_version_slot(control, spec->service, spec->from);
+    const struct rollout_spec *spec = rollout_spec_of(live->record->core);
+    const struct config_service *service = config_service_find(control->config, spec->service);
+    bool of_flag = spec->flag[0] != '\0';
+    const char *version = of_flag && service != NULL ? service->stable : spec->from;
+    uint16_t slot = control_version_slot(control, spec->service, version);
     memset(control->histogram, 0, sizeof *control->histogram);
+    if (of_flag && spec->service[0] == '\0') {
+        const struct stats_histogram *told = control_events_baseline(live);
+        if (told != NULL)
+            *control->histogram = *told;
+        return;
+    }
     if (slot != PROXY_SLOT_NONE)
         proxy_version_latency(control->proxy, slot, control->histogram);
 }
@@ -44,7 +56,7 @@ static void freeze_edges(struct control *control, struct control_live *live)
 {
     static const double quantiles[ROLLOUT_EDGES] = {0.5, 0.9, 0.99, 0.999};
     const struct rollout_spec *spec = rollout_spec_of(live->record->core);
-    latency_of(control, spec);
+    latency_of(control, live);
     const struct stats_histogram *seen = control->histogram;
     if (seen->count == 0 || seen->count < spec->latency.baseline_requests)
         return;
@@ -77,7 +89,7 @@ static void tick_step(struct control *control, struct control_live *live, const 
     input.tick.spans = control->spans;
     input.tick.span_count = count;
     if (view->state == ROLLOUT_BASELINE) {
-        latency_of(control, rollout_spec_of(live->record->core));
+        latency_of(control, live);
         input.tick.baseline_count =
             control->histogram->count < UINT32_MAX ? (uint32_t)control->histogram->count : UINT32_MAX;
     }
@@ -113,6 +125,27 @@ static void tick_service(struct control *control, const struct config_service *s
     if (!active || control->health.journal_failing || live->owed)
         return;
     struct rollout_view view;
+    rollout_view_get(live->record->core, &view);
+    if (view.state == ROLLOUT_BASELINE)
+        freeze_edges(control, live);
+}
+
+// A flag's rollout without a service: what came as events since the last tick.
+static void tick_events(struct control *control, struct control_live *live)
+{
+    if (live->share.flag[0] == '\0' || live->share.service[0] != '\0' || live->record == NULL ||
+        !control_case_active(live->record) || live->owed || control->health.journal_failing)
+        return;
+    uint64_t lost;
+    uint32_t count = control_events_take(live, control->spans, &lost);
+    lost += live->spans_unwritten;
+    live->spans_unwritten = 0;
+    rate_note(live, control->rate_at, control->spans, count);
+    struct rollout_view view;
+    rollout_view_get(live->record->core, &view);
+    tick_step(control, live, &view, count, lost);
+    if (control->health.journal_failing || live->owed)
+        return;
     rollout_view_get(live->record->core, &view);
     if (view.state == ROLLOUT_BASELINE)
         freeze_edges(control, live);
@@ -165,6 +198,7 @@ static void log_events(struct control *control)
         [PROXY_EVENT_LOCAL] = "request answered by sluice itself",
         [PROXY_EVENT_UPSTREAM] = "an attempt upstream failed",
         [PROXY_EVENT_CUT] = "a response broke off in its middle",
+        [PROXY_EVENT_FLAG] = "a flag could not choose the version",
     };
     struct proxy_event events[32];
     for (int round = 0; round < CONTROL_EVENTS_PER_TICK / 32; round++) {
@@ -209,7 +243,10 @@ void control_tick(struct control *control)
         control->table_dirty = false;
     for (uint32_t i = 0; i < control->config->service_count && !control->health.journal_failing; i++)
         tick_service(control, &control->config->services[i]);
+    for (uint32_t i = 0; i < control->live_count; i++)
+        tick_events(control, &control->live[i]);
     log_events(control);
+    control_flags_tick(control);
     control_log_flush(control->log, false);
     proxy_reclaim(control->proxy);
 }

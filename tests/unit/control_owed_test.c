@@ -60,7 +60,12 @@ static void process_start(struct daemon *daemon)
     assert_int_equal(journal_open(daemon->path, JOURNAL_WRITE, &daemon->journal, &problem), STATUS_OK);
     control_log_init(&daemon->log, NULL, false, CONTROL_LOG_INFO);
     struct control_parts parts = {
-        read_file(), daemon->loop, daemon->proxy, daemon->journal, &daemon->log,
+        .config = read_file(),
+        .loop = daemon->loop,
+        .proxy = daemon->proxy,
+        .journal = daemon->journal,
+        .log = &daemon->log,
+        .workers = 1,
     };
     assert_int_equal(control_create(&parts, &daemon->control, &fault), STATUS_OK);
 }

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+// Wires control's sets to the evaluation server, and the server's exposures to their file.
+#include "cli/evaluation.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/heap.h"
+#include "cli/cli.h"
+#include "cli/daemon.h"
+
+enum {
+    EXPOSURES_EVERY_MS = 250,
+    EXPOSURES_AT_ONCE = 256,
+    EXPOSURE_BYTES_MAX = 4096, // of one line: every byte may need six
+};
+
+// ---- exposures ----
+
+static void json_text(struct text *out, const char *key, const char *value)
+{
+    text_addf(out, ",\"%s\":\"", key);
+    for (const char *at = value; *at != '\0'; at++) {
+        unsigned char c = (unsigned char)*at;
+        if (c < 0x20)
+            text_addf(out, "\\u%04x", c);
+        else if (c == '"' || c == '\\')
+            text_addf(out, "\\%c", c);
+        else
+            text_add_char(out, (char)c);
+    }
+    text_add_char(out, '"');
+}
+
+static void exposure_write(struct text *out, const struct ofrep_exposure *exposure)
+{
+    char time[40];
+    struct text stamp = text_over(time, sizeof time);
+    control_time_write(exposure->time_ms, &stamp);
+    text_addf(out, "{\"time\":\"%s\"", time);
+    json_text(out, "flag", exposure->flag);
+    json_text(out, "variant", exposure->variant);
+    json_text(out, "targetingKey", exposure->key);
+    text_addf(out, ",\"set\":%llu}\n", (unsigned long long)exposure->set_version);
+}
+
+// Whole lines or none: a line cut by a full disk would spoil the next one too.
+static bool append(int file, struct slice text)
+{
+    off_t end = lseek(file, 0, SEEK_END);
+    while (text.len > 0) {
+        ssize_t wrote = write(file, text.data, text.len);
+        if (wrote < 0 && errno == EINTR)
+            continue;
+        if (wrote <= 0) {
+            if (end >= 0)
+                (void)!ftruncate(file, end);
+            return false;
+        }
+        text = (struct slice){text.data + wrote, text.len - (size_t)wrote};
+    }
+    return true;
+}
+
+static void exposures_drain(struct cli_evaluation *evaluation)
+{
+    static struct ofrep_exposure exposures[EXPOSURES_AT_ONCE]; // one server per process
+    for (;;) {
+        uint32_t count = ofrep_exposures_take(evaluation->ofrep, exposures, EXPOSURES_AT_ONCE);
+        if (count == 0)
+            return;
+        struct text out = text_over(evaluation->text, (size_t)EXPOSURES_AT_ONCE * EXPOSURE_BYTES_MAX);
+        for (uint32_t i = 0; i < count; i++)
+            exposure_write(&out, &exposures[i]);
+        if (append(evaluation->exposures, text_slice(&out)))
+            continue;
+        evaluation->lost += count;
+        control_log_repeat(control_log_of(evaluation->control), CONTROL_LOG_ERROR,
+                           "exposures cannot be written and are lost", NULL, 0);
+    }
+}
+
+static void on_timer(struct io_timer *timer)
+{
+    struct cli_evaluation *evaluation = CONTAINER_OF(timer, struct cli_evaluation, timer);
+    struct io_loop *loop = control_loop(evaluation->control);
+    exposures_drain(evaluation);
+    io_timer_set(loop, timer, io_loop_now_us(loop) + (uint64_t)EXPOSURES_EVERY_MS * 1000);
+}
+
+static int exposures_open(struct cli_evaluation *evaluation, const char *path, FILE *err)
+{
+    evaluation->exposures = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    if (evaluation->exposures < 0) {
+        fprintf(err, "sluice: the file of exposures %s cannot be opened: %s\n", path, strerror(errno));
+        return CLI_EXIT_START;
+    }
+    evaluation->text = heap_alloc(EXPOSURES_AT_ONCE, EXPOSURE_BYTES_MAX);
+    if (evaluation->text != NULL)
+        return CLI_EXIT_OK;
+    fprintf(err, "sluice: no memory is left\n");
+    return CLI_EXIT_START;
+}
+
+// ---- life ----
+
+static void on_changed(struct control_flags_watcher *watcher, const struct flagset_snapshot *snapshot)
+{
+    ofrep_publish(CONTAINER_OF(watcher, struct cli_evaluation, watcher)->ofrep, snapshot);
+}
+
+static int server_start(struct cli_evaluation *evaluation, const struct config_flags *flags,
+                        uint32_t first_reader, enum io_kind io, FILE *err)
+{
+    char fault[TOKENS_FAULT_BYTES] = "";
+    struct ofrep_config config = {
+        .addr = flags->listen.addr,
+        .threads = flags->threads,
+        .first_reader = first_reader,
+        .io = io,
+        .tokens = flags->tokens[0] != '\0' ? flags->tokens : NULL,
+        .rate = flags->rate,
+        .burst = flags->burst,
+        .cors_origin = flags->cors[0] != '\0' ? flags->cors : NULL,
+        .exposures = evaluation->exposures >= 0,
+    };
+    enum status status = ofrep_start(&config, &evaluation->ofrep, fault);
+    if (status == STATUS_OK)
+        return CLI_EXIT_OK;
+    if (fault[0] != '\0')
+        fprintf(err, "sluice: %s\n", fault);
+    else
+        fprintf(err, "sluice: cannot listen on %s (flags.listen): %s\n", flags->listen.text,
+                cli_start_advice(status));
+    return CLI_EXIT_START;
+}
+
+int cli_evaluation_start(struct cli_evaluation *evaluation, struct control *control, uint32_t first_reader,
+                         enum io_kind io, FILE *err)
+{
+    const struct config_flags *flags = &control_config(control)->flags;
+    *evaluation = (struct cli_evaluation){.control = control, .exposures = -1};
+    if (control_flagset(control) == NULL || flags->listen.text[0] == '\0')
+        return CLI_EXIT_OK;
+    if (flags->exposures[0] != '\0' && exposures_open(evaluation, flags->exposures, err) != CLI_EXIT_OK)
+        return CLI_EXIT_START;
+    if (server_start(evaluation, flags, first_reader, io, err) != CLI_EXIT_OK)
+        return CLI_EXIT_START;
+    ofrep_publish(evaluation->ofrep, flagset_current(control_flagset(control)));
+    evaluation->watcher.changed = on_changed;
+    control_flags_watch(control, &evaluation->watcher);
+    io_timer_init(&evaluation->timer, on_timer);
+    if (evaluation->exposures >= 0)
+        io_timer_set(control_loop(control), &evaluation->timer, io_loop_now_us(control_loop(control)));
+    return CLI_EXIT_OK;
+}
+
+bool cli_evaluation_addr(const struct cli_evaluation *evaluation, struct io_addr *addr)
+{
+    if (evaluation->ofrep == NULL)
+        return false;
+    ofrep_addr(evaluation->ofrep, addr);
+    return true;
+}
+
+void cli_evaluation_reload(struct cli_evaluation *evaluation)
+{
+    const struct config_flags *flags = &control_config(evaluation->control)->flags;
+    char fault[TOKENS_FAULT_BYTES] = "";
+    if (evaluation->ofrep == NULL || flags->tokens[0] == '\0')
+        return;
+    if (ofrep_reload_tokens(evaluation->ofrep, flags->tokens, fault) != STATUS_OK)
+        control_log_write(control_log_of(evaluation->control), CONTROL_LOG_ERROR,
+                          "the tokens cannot be read again; those known so far stay",
+                          CONTROL_FIELDS(CONTROL_TEXT("why", fault)));
+}
+
+void cli_evaluation_stop(struct cli_evaluation *evaluation)
+{
+    if (evaluation->ofrep != NULL) {
+        control_flags_unwatch(&evaluation->watcher);
+        io_timer_clear(control_loop(evaluation->control), &evaluation->timer);
+        if (evaluation->exposures >= 0)
+            exposures_drain(evaluation);
+        ofrep_stop(evaluation->ofrep);
+    }
+    if (evaluation->exposures > 0)
+        close(evaluation->exposures);
+    heap_free(evaluation->text);
+    *evaluation = (struct cli_evaluation){.exposures = -1};
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// An event is routed and completed at once: its span is the tick in which it came, under the split in force.
+// Which keys were seen, and which erred, is remembered in direct-mapped tables: a key that another one pushed
+// out counts once more, in every arm alike.
+#include "control/events.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/heap.h"
+#include "base/siphash.h"
+#include "control/control_private.h"
+#include "stats/histogram.h"
+
+enum {
+    EVENTS_SEEN = 1 << 16, // a power of two
+    EVENTS_SPANS = 64,     // named by tick and split: between two gathers there are two or three
+};
+
+struct control_events {
+    uint32_t run; // whose evidence this is
+    uint64_t units[EVENTS_SEEN];
+    uint64_t errors[EVENTS_SEEN];
+    struct rollout_span_delta spans[EVENTS_SPANS];
+    uint32_t span_count;
+    uint64_t lost;
+    struct stats_histogram baseline; // latency of the arm `from`, before the rollout moves
+};
+
+void control_events_free(struct control_live *live)
+{
+    heap_free(live->events);
+    live->events = NULL;
+}
+
+// True the first time.
+static bool see(uint64_t table[EVENTS_SEEN], uint64_t hash)
+{
+    uint64_t *slot = &table[hash % EVENTS_SEEN];
+    bool first = *slot != hash;
+    *slot = hash;
+    return first;
+}
+
+static struct control_events *events_of(struct control_live *live)
+{
+    if (live->events != NULL && live->events->run == live->record->run)
+        return live->events;
+    control_events_free(live);
+    live->events = heap_alloc(1, sizeof *live->events);
+    if (live->events != NULL)
+        live->events->run = live->record->run;
+    return live->events;
+}
+
+static struct rollout_span_delta *span_now(struct control *control, const struct control_live *live,
+                                           struct control_events *events)
+{
+    uint64_t tick = proxy_tick(control->proxy);
+    struct rollout_span_delta *last = events->span_count > 0 ? &events->spans[events->span_count - 1] : NULL;
+    if (last != NULL && last->tick == tick && last->table == live->split_table)
+        return last;
+    if (events->span_count == EVENTS_SPANS)
+        return NULL;
+    last = &events->spans[events->span_count++];
+    *last =
+        (struct rollout_span_delta){.tick = tick, .table = live->split_table, .weight = live->split_weight};
+    return last;
+}
+
+static void count_latency(const struct control_live *live, struct rollout_counts *counts, bool canary,
+                          uint64_t latency_us)
+{
+    const struct control_share *share = &live->share;
+    uint64_t slack_us = canary ? share->edge_slack_us : 0;
+    for (int k = 0; k < ROLLOUT_EDGES && share->edges.requests > 0; k++) {
+        counts->slow[k] += latency_us > share->edges.edge_us[k] + slack_us;
+        counts->slow_margin[k] += latency_us > share->edge_margin_us[k];
+    }
+}
+
+static enum control_event_outcome count(struct control *control, struct control_live *live, bool canary,
+                                        const struct control_event *event, uint64_t unit)
+{
+    struct control_events *events = events_of(live);
+    struct rollout_span_delta *span = events != NULL ? span_now(control, live, events) : NULL;
+    if (span == NULL) {
+        if (events != NULL)
+            events->lost++;
+        return CONTROL_EVENT_LOST;
+    }
+    struct rollout_counts *counts = &span->arms[canary ? ROLLOUT_ARM_CANARY : ROLLOUT_ARM_STABLE];
+    counts->routed++;
+    counts->completed++;
+    counts->units += see(events->units, unit);
+    if (event->error) {
+        counts->errors++;
+        counts->error_events += see(events->errors, unit);
+    }
+    if (event->has_latency)
+        count_latency(live, counts, canary, event->latency_us);
+    bool in_time = !event->has_latency || event->latency_us <= (uint64_t)live->share.deadline_ms * 1000;
+    counts->good += !event->error && in_time;
+    if (event->has_latency && !canary && live->share.edges.requests == 0)
+        stats_histogram_record(&events->baseline, event->latency_us);
+    return CONTROL_EVENT_COUNTED;
+}
+
+static bool takes_events(const struct control_live *live)
+{
+    return live->share.flag[0] != '\0' && live->share.service[0] == '\0' && live->share.active &&
+           live->record != NULL;
+}
+
+static struct control_live *taker_of(struct control *control, struct slice flag)
+{
+    for (uint32_t i = 0; i < control->live_count; i++)
+        if (takes_events(&control->live[i]) && slice_equal(slice_of(control->live[i].share.flag), flag))
+            return &control->live[i];
+    return NULL;
+}
+
+static struct slice key_of(const struct flags_context *context)
+{
+    if (context->has_targeting_key)
+        return context->targeting_key;
+    const struct flags_json *member =
+        context->tree != NULL ? flags_json_member(context->tree, SLICE("targetingKey")) : NULL;
+    return member != NULL && member->kind == FLAGS_JSON_STRING ? member->text : (struct slice){"", 0};
+}
+
+enum control_event_outcome control_flag_event(struct control *control, const struct control_event *event)
+{
+    struct control_live *live = taker_of(control, event->flag);
+    if (live == NULL || control->flags.set == NULL)
+        return CONTROL_EVENT_UNWANTED;
+    uint8_t scratch[FLAGS_SCRATCH_DEFAULT];
+    struct flags_result result;
+    flags_evaluate(&flagset_current(control->flags.set)->all.set, event->flag, FLAGS_ANY, event->context,
+                   (struct flags_scratch){scratch, sizeof scratch}, &result);
+    if (result.arm == FLAGS_ARM_NONE)
+        return CONTROL_EVENT_NO_ARM;
+    struct slice key = key_of(event->context);
+    const struct siphash_key salt = {live->record->run_seq, live->record->run};
+    return count(control, live, result.arm == FLAGS_ARM_TO, event, siphash(salt, key.data, key.len) | 1);
+}
+
+uint32_t control_events_take(struct control_live *live, struct rollout_span_delta *spans, uint64_t *lost)
+{
+    struct control_events *events = live->events;
+    *lost = 0;
+    if (events == NULL || events->run != live->record->run)
+        return 0;
+    uint32_t count = events->span_count;
+    memcpy(spans, events->spans, count * sizeof *spans);
+    *lost = events->lost;
+    events->span_count = 0;
+    events->lost = 0;
+    return count;
+}
+
+const struct stats_histogram *control_events_baseline(const struct control_live *live)
+{
+    const struct control_events *events = live->events;
+    return events != NULL && events->run == live->record->run ? &events->baseline : NULL;
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+// Entries stand sorted by key; a change replaces, adds or removes one.
+#include "control/overlay.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/heap.h"
+
+enum { CONTROL_OVERLAY_WIRE_VERSION = 1 };
+
+static int key_order(struct slice a, struct slice b)
+{
+    size_t shared = a.len < b.len ? a.len : b.len;
+    int order = shared == 0 ? 0 : memcmp(a.data, b.data, shared);
+    return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+// Where the key stands or would stand.
+static uint32_t place_of(const struct control_overlay *overlay, struct slice key, bool *there)
+{
+    uint32_t low = 0, high = overlay->count;
+    *there = false;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        int order = key_order(slice_of(overlay->entries[middle].key), key);
+        if (order == 0) {
+            *there = true;
+            return middle;
+        }
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+const struct control_overlay_entry *control_overlay_find(const struct control_overlay *overlay,
+                                                         struct slice key)
+{
+    bool there;
+    uint32_t at = place_of(overlay, key, &there);
+    return there ? &overlay->entries[at] : NULL;
+}
+
+static void entry_free(struct control_overlay_entry *entry)
+{
+    heap_free(entry->key);
+    heap_free(entry->definition);
+}
+
+void control_overlay_deinit(struct control_overlay *overlay)
+{
+    for (uint32_t i = 0; i < overlay->count; i++)
+        entry_free(&overlay->entries[i]);
+    heap_free(overlay->entries);
+    heap_free(overlay->history);
+    *overlay = (struct control_overlay){.count = 0};
+}
+
+enum status control_overlay_room(struct control_overlay *overlay, const struct control_flag_change *change)
+{
+    if (overlay->history == NULL)
+        overlay->history = heap_alloc(CONTROL_FLAG_CHANGES_KEPT, sizeof *overlay->history);
+    if (overlay->history == NULL)
+        return STATUS_NO_MEMORY;
+    if (control_overlay_find(overlay, slice_of(change->key)) != NULL || change->op == CONTROL_FLAG_UNSET)
+        return STATUS_OK;
+    if (overlay->count == CONTROL_FLAG_OVERLAY_MAX)
+        return STATUS_FULL;
+    if (overlay->count < overlay->cap)
+        return STATUS_OK;
+    uint32_t cap = overlay->cap == 0 ? 64 : overlay->cap * 2;
+    struct control_overlay_entry *grown = heap_resize(overlay->entries, cap * sizeof *grown);
+    if (grown == NULL)
+        return STATUS_NO_MEMORY;
+    overlay->entries = grown;
+    overlay->cap = cap;
+    return STATUS_OK;
+}
+
+static void remember(struct control_overlay *overlay, const struct control_flag_change *change, uint64_t seq,
+                     int64_t time_ms)
+{
+    struct control_flag_entry *entry = &overlay->history[overlay->changes++ % CONTROL_FLAG_CHANGES_KEPT];
+    *entry = (struct control_flag_entry){
+        .number = overlay->changes, .seq = seq, .time_ms = time_ms, .op = change->op};
+    snprintf(entry->key, sizeof entry->key, "%s", change->key);
+    snprintf(entry->variant, sizeof entry->variant, "%s", change->variant != NULL ? change->variant : "");
+    snprintf(entry->who, sizeof entry->who, "%s", change->who);
+    snprintf(entry->from, sizeof entry->from, "%s", change->from);
+}
+
+static void remove_at(struct control_overlay *overlay, uint32_t at)
+{
+    entry_free(&overlay->entries[at]);
+    memmove(&overlay->entries[at], &overlay->entries[at + 1],
+            (overlay->count - at - 1) * sizeof *overlay->entries);
+    overlay->count--;
+}
+
+static enum status insert_at(struct control_overlay *overlay, uint32_t at, const char *key)
+{
+    char *copy = heap_strdup(key);
+    if (copy == NULL)
+        return STATUS_NO_MEMORY;
+    memmove(&overlay->entries[at + 1], &overlay->entries[at],
+            (overlay->count - at) * sizeof *overlay->entries);
+    overlay->entries[at] = (struct control_overlay_entry){.key = copy};
+    overlay->count++;
+    return STATUS_OK;
+}
+
+static enum status entry_change(struct control_overlay_entry *entry, const struct control_flag_change *change)
+{
+    char *definition;
+    switch (change->op) {
+    case CONTROL_FLAG_SET:
+        definition = heap_strndup(change->definition.data, change->definition.len);
+        if (definition == NULL)
+            return STATUS_NO_MEMORY;
+        heap_free(entry->definition);
+        entry->definition = definition;
+        entry->definition_len = change->definition.len;
+        return STATUS_OK;
+    case CONTROL_FLAG_ON:
+        entry->state = FLAGS_PATCH_ENABLED;
+        entry->killed = false;
+        return STATUS_OK;
+    case CONTROL_FLAG_OFF:
+        entry->killed = true;
+        snprintf(entry->kill_variant, sizeof entry->kill_variant, "%s",
+                 change->variant != NULL ? change->variant : "");
+        return STATUS_OK;
+    case CONTROL_FLAG_UNSET:
+        break;
+    }
+    return STATUS_OK;
+}
+
+enum status control_overlay_take(struct control_overlay *overlay, const struct control_flag_change *change,
+                                 uint64_t seq, int64_t time_ms)
+{
+    bool there;
+    uint32_t at = place_of(overlay, slice_of(change->key), &there);
+    enum status status = STATUS_OK;
+    if (change->op == CONTROL_FLAG_UNSET) {
+        if (there)
+            remove_at(overlay, at);
+    } else {
+        if (!there)
+            status = insert_at(overlay, at, change->key);
+        if (status == STATUS_OK)
+            status = entry_change(&overlay->entries[at], change);
+    }
+    if (status == STATUS_OK)
+        remember(overlay, change, seq, time_ms);
+    return status;
+}
+
+// ---- the document ----
+
+static size_t key_put(const char *key, char *out)
+{
+    static const char hex[] = "0123456789abcdef";
+    size_t len = 0;
+    for (const char *at = key; *at != '\0'; at++) {
+        unsigned char c = (unsigned char)*at;
+        if (c < 0x20) {
+            memcpy(out + len, "\\u00", 4);
+            out[len + 4] = hex[c >> 4];
+            out[len + 5] = hex[c & 15];
+            len += 6;
+            continue;
+        }
+        if (c == '"' || c == '\\')
+            out[len++] = '\\';
+        out[len++] = (char)c;
+    }
+    return len;
+}
+
+enum status control_overlay_document(const struct control_overlay *overlay, char **json, size_t *len)
+{
+    size_t cap = 32;
+    for (uint32_t i = 0; i < overlay->count; i++)
+        cap += overlay->entries[i].definition_len + strlen(overlay->entries[i].key) * 6 + 8;
+    char *text = heap_alloc(cap, 1);
+    if (text == NULL)
+        return STATUS_NO_MEMORY;
+    static const char begin[] = "{\"flags\":{";
+    size_t at = sizeof begin - 1;
+    memcpy(text, begin, at);
+    bool first = true;
+    for (uint32_t i = 0; i < overlay->count; i++) {
+        const struct control_overlay_entry *entry = &overlay->entries[i];
+        if (entry->definition == NULL)
+            continue;
+        // Each on a line of its own, so that a fault's line tells the flag.
+        text[at++] = first ? '\n' : ',';
+        if (!first)
+            text[at++] = '\n';
+        first = false;
+        text[at++] = '"';
+        at += key_put(entry->key, text + at);
+        text[at++] = '"';
+        text[at++] = ':';
+        memcpy(text + at, entry->definition, entry->definition_len);
+        at += entry->definition_len;
+    }
+    text[at++] = '}';
+    text[at++] = '}';
+    CHECK(at <= cap);
+    *json = text;
+    *len = at;
+    return STATUS_OK;
+}
+
+// ---- the journal's form ----
+
+void control_overlay_encode(const struct control_flag_change *change, struct wire_writer *writer)
+{
+    wire_put_u64(writer, CONTROL_OVERLAY_WIRE_VERSION);
+    wire_put_u64(writer, change->op);
+    wire_put_bytes(writer, slice_of(change->key));
+    wire_put_bytes(writer, change->op == CONTROL_FLAG_SET ? change->definition : (struct slice){"", 0});
+    wire_put_bytes(writer, slice_of(change->variant != NULL ? change->variant : ""));
+    wire_put_bytes(writer, slice_of(change->who));
+    wire_put_bytes(writer, slice_of(change->from));
+}
+
+enum status control_overlay_decode(struct slice payload, struct control_overlay_texts *texts,
+                                   struct control_flag_change *change)
+{
+    struct wire_reader reader = {.data = (const uint8_t *)payload.data, .len = payload.len};
+    uint64_t version = wire_get_u64(&reader);
+    uint64_t op = wire_get_u64(&reader);
+    wire_get_string(&reader, texts->key, sizeof texts->key);
+    struct slice definition = wire_get_bytes(&reader);
+    wire_get_string(&reader, texts->variant, sizeof texts->variant);
+    wire_get_string(&reader, texts->who, sizeof texts->who);
+    wire_get_string(&reader, texts->from, sizeof texts->from);
+    if (!wire_done(&reader) || version != CONTROL_OVERLAY_WIRE_VERSION || op > CONTROL_FLAG_UNSET ||
+        texts->key[0] == '\0')
+        return STATUS_CORRUPT;
+    *change = (struct control_flag_change){.op = (enum control_flag_op)op,
+                                           .key = texts->key,
+                                           .definition = definition,
+                                           .variant = texts->variant,
+                                           .who = texts->who,
+                                           .from = texts->from};
+    return STATUS_OK;
+}
