@@ -34,6 +34,7 @@ struct ofrep_config {
     uint32_t burst;          // 0: as rate
     const char *cors_origin; // Access-Control-Allow-Origin for browser SDKs: an origin, "*", or NULL: none
     bool exposures;          // gather them for ofrep_exposures_take
+    bool strict_reasons;     // OFREP says only reasons of the published schema: UNKNOWN instead of DEFAULT
 };
 
 // Opens the listener and starts the threads; they answer PROVIDER_NOT_READY (503) until the first publish.
