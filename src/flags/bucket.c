@@ -16,6 +16,11 @@ static uint32_t mix_block(uint32_t state, uint32_t block)
     return rotate(state, 13) * 5 + 0xe6546b64U;
 }
 
+static uint32_t block_at(const unsigned char *b)
+{
+    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
 void flags_hash_init(struct flags_hash *hash, uint32_t seed)
 {
     *hash = (struct flags_hash){.state = seed};
@@ -37,9 +42,7 @@ void flags_hash_add(struct flags_hash *hash, struct slice bytes)
     while (i < bytes.len && (hash->len & 3) != 0)
         add_byte(hash, (unsigned char)bytes.data[i++]);
     for (; bytes.len - i >= 4; i += 4) {
-        const unsigned char *b = (const unsigned char *)bytes.data + i;
-        uint32_t block = b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
-        hash->state = mix_block(hash->state, block);
+        hash->state = mix_block(hash->state, block_at((const unsigned char *)bytes.data + i));
         hash->len += 4;
     }
     while (i < bytes.len)
@@ -59,9 +62,13 @@ uint32_t flags_hash_end(const struct flags_hash *hash)
 
 uint32_t flags_hash_of(struct slice bytes, uint32_t seed)
 {
-    struct flags_hash hash;
-    flags_hash_init(&hash, seed);
-    flags_hash_add(&hash, bytes);
+    struct flags_hash hash = {.state = seed, .len = (uint32_t)bytes.len};
+    const unsigned char *at = (const unsigned char *)bytes.data;
+    size_t left = bytes.len;
+    for (; left >= 4; left -= 4, at += 4)
+        hash.state = mix_block(hash.state, block_at(at));
+    for (size_t i = 0; i < left; i++)
+        hash.tail |= (uint32_t)at[i] << (8 * i);
     return flags_hash_end(&hash);
 }
 

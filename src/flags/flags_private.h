@@ -334,6 +334,11 @@ static inline bool flags_run_charge(struct flags_run *run, size_t steps)
 enum { FLAGS_NUMBER_TEXT_MAX = 32 };
 struct flags_value flags_value_of_tree(const struct flags_json *tree);
 bool flags_value_truth(const struct flags_value *value);
+// The same, quick for what comparisons give.
+static inline bool flags_value_holds(const struct flags_value *value)
+{
+    return value->kind == FLAGS_VALUE_BOOLEAN ? value->boolean : flags_value_truth(value);
+}
 double flags_value_to_number(struct flags_run *run, const struct flags_value *value);
 size_t flags_number_text(double number, char out[FLAGS_NUMBER_TEXT_MAX]);
 // The value as text in scratch (strings as they are); what null becomes differs between cat and String().
@@ -354,9 +359,19 @@ struct flags_value flags_value_step(const struct flags_value *value, struct slic
 // logic.c
 struct flags_value flags_eval(struct flags_run *run, const struct flags_code *code,
                               const struct flags_scope *scope, bool decides);
-struct flags_value flags_eval_argument(struct flags_run *run, const struct flags_node *node,
-                                       const struct flags_scope *scope, uint32_t i);
-const struct flags_code *flags_arguments(const struct flags_run *run, const struct flags_node *node);
+static inline const struct flags_code *flags_arguments(const struct flags_run *run,
+                                                       const struct flags_node *node)
+{
+    return flags_image_at(run->image, node->at);
+}
+
+static inline struct flags_value flags_eval_argument(struct flags_run *run, const struct flags_node *node,
+                                                     const struct flags_scope *scope, uint32_t i)
+{
+    if (i >= node->count)
+        return flags_value_null();
+    return flags_eval(run, flags_arguments(run, node) + i, scope, false);
+}
 const char *flags_op_name(enum flags_op op);
 
 // logic_list.c, logic_text.c, fractional.c, sem_ver.c: the rules of each kind.

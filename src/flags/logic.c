@@ -15,19 +15,6 @@ const char *flags_op_name(enum flags_op op)
     return op < FLAGS_OP_COUNT && NAMES[op] != NULL ? NAMES[op] : "rule";
 }
 
-const struct flags_code *flags_arguments(const struct flags_run *run, const struct flags_node *node)
-{
-    return flags_image_at(run->image, node->at);
-}
-
-struct flags_value flags_eval_argument(struct flags_run *run, const struct flags_node *node,
-                                       const struct flags_scope *scope, uint32_t i)
-{
-    if (i >= node->count)
-        return flags_value_null();
-    return flags_eval(run, flags_arguments(run, node) + i, scope, false);
-}
-
 static void trace(struct flags_run *run, const struct flags_node *node, uint32_t argument)
 {
     if (run->path != NULL)
@@ -99,8 +86,8 @@ static const struct flags_json *plain_member(const struct flags_run *run, const 
     return tree;
 }
 
-static struct flags_value eval_var(struct flags_run *run, const struct flags_node *node,
-                                   const struct flags_scope *scope)
+static __attribute__((noinline)) struct flags_value
+eval_var(struct flags_run *run, const struct flags_node *node, const struct flags_scope *scope)
 {
     if (scope->kind == FLAGS_SCOPE_CONTEXT) {
         if (node->op == FLAGS_OP_VAR_FLAG_KEY)
@@ -168,7 +155,7 @@ static struct flags_value eval_if(struct flags_run *run, const struct flags_node
         struct flags_value condition = flags_eval(run, &arguments[i], scope, false);
         if (run->fault != NULL)
             return flags_value_null();
-        if (flags_value_truth(&condition)) {
+        if (flags_value_holds(&condition)) {
             i++;
             break;
         }
@@ -187,7 +174,7 @@ static struct flags_value eval_junction(struct flags_run *run, const struct flag
     struct flags_value value = flags_value_null();
     for (uint32_t i = 0; i < node->count; i++) {
         value = flags_eval_argument(run, node, scope, i);
-        bool stop = flags_value_truth(&value) == (node->op == FLAGS_OP_OR);
+        bool stop = flags_value_holds(&value) == (node->op == FLAGS_OP_OR);
         if (decides && (stop || i + 1 == node->count))
             trace(run, node, i);
         if (stop)
@@ -324,11 +311,11 @@ static struct flags_value eval_not(struct flags_run *run, const struct flags_nod
                                    const struct flags_scope *scope)
 {
     struct flags_value value = flags_eval_argument(run, node, scope, 0);
-    return flags_value_boolean(flags_value_truth(&value) == (node->op == FLAGS_OP_TRUTH));
+    return flags_value_boolean(flags_value_holds(&value) == (node->op == FLAGS_OP_TRUTH));
 }
 
-static struct flags_value eval_rule(struct flags_run *run, const struct flags_node *node,
-                                    const struct flags_scope *scope, bool decides)
+static struct flags_value eval_operator(struct flags_run *run, const struct flags_node *node,
+                                        const struct flags_scope *scope, bool decides)
 {
     switch ((enum flags_op)node->op) {
     case FLAGS_OP_ARRAY:
@@ -382,6 +369,18 @@ static struct flags_value eval_rule(struct flags_run *run, const struct flags_no
     }
 }
 
+// Apart from flags_eval, so that constants and variables, which most nodes are, need no large frame.
+static __attribute__((noinline)) struct flags_value
+eval_rule(struct flags_run *run, const struct flags_node *node, const struct flags_scope *scope, bool decides)
+{
+    if (run->depth >= FLAGS_RULE_DEPTH_MAX)
+        return flags_run_fail(run, "the rule is nested too deeply");
+    run->depth++;
+    struct flags_value value = eval_operator(run, node, scope, decides);
+    run->depth--;
+    return run->fault == NULL ? value : flags_value_null();
+}
+
 static double number_at(const struct flags_run *run, uint32_t at)
 {
     const double *number = flags_image_at(run->image, at);
@@ -414,10 +413,5 @@ struct flags_value flags_eval(struct flags_run *run, const struct flags_code *co
     default:
         break;
     }
-    if (run->depth >= FLAGS_RULE_DEPTH_MAX)
-        return flags_run_fail(run, "the rule is nested too deeply");
-    run->depth++;
-    struct flags_value value = eval_rule(run, &node, scope, decides);
-    run->depth--;
-    return run->fault == NULL ? value : flags_value_null();
+    return eval_rule(run, &node, scope, decides);
 }
