@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What one flag evaluation costs (a static flag, a fractional one, one of ten rules), and what a large set
-// does: 100 000 flags with ten rules each compiled, opened and compiled again after a change. CPU time of
-// this thread; medians of nine. With an argument (static, fractional, rules) only that evaluation runs, a
-// fixed number of times, for counting instructions under callgrind.
+// does: 100 000 flags with ten rules each compiled, opened, compiled again after a change, overridden by a
+// second document, and patched. CPU time of this thread; medians of nine. With an argument (static,
+// fractional, rules) only that evaluation runs, a fixed number of times, for counting instructions under
+// callgrind.
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,8 +121,9 @@ struct set {
     struct flags_set view;
 };
 
-static void compile(const struct document *d, struct set *set, void *image, size_t cap)
+static void compile(const struct document *d, uint32_t count, struct set *set, void *image, size_t cap)
 {
+    struct flags_document documents[2];
     struct flags_compile_options options = {0};
     struct flags_json_space space = {.node_cap = 1 << 16, .char_cap = 1 << 16};
     struct flags_problem problem;
@@ -130,8 +132,11 @@ static void compile(const struct document *d, struct set *set, void *image, size
     space.chars = heap_alloc(space.char_cap, 1);
     CHECK(space.nodes != NULL && space.chars != NULL);
     double begin = cpu_us();
-    enum status status = flags_set_compile((struct slice){d->data, d->len}, &options, &space, image, cap,
-                                           &set->len, &problem, 1, &problems);
+    for (uint32_t i = 0; i < count; i++)
+        documents[i] = (struct flags_document){.json = {d[i].data, d[i].len}, .name = ""};
+    struct flags_bundle bundle = {.documents = documents, .document_count = count};
+    enum status status =
+        flags_bundle_compile(&bundle, &options, &space, image, cap, &set->len, &problem, 1, &problems);
     set->compile_ms = (cpu_us() - begin) / 1e3;
     CHECK(status == STATUS_OK && problems == 0);
     set->image = image;
@@ -139,8 +144,36 @@ static void compile(const struct document *d, struct set *set, void *image, size
     heap_free(space.chars);
     begin = cpu_us();
     CHECK(flags_set_open(image, set->len, &set->view) == STATUS_OK);
-    printf("compile %8.1f ms   open (checksum) %6.1f ms   source %.1f MB   image %.1f MB\n", set->compile_ms,
-           (cpu_us() - begin) / 1e3, (double)d->len / 1e6, (double)set->len / 1e6);
+    printf("compile %u document(s) %8.1f ms   open (checksum) %6.1f ms   source %.1f MB   image %.1f MB\n",
+           count, set->compile_ms, (cpu_us() - begin) / 1e3, (double)d->len / 1e6, (double)set->len / 1e6);
+}
+
+// A kill switch and a step of a rollout over the large set: what everybody waits for.
+static void measure_patches(const struct flags_set *base, void *out, size_t cap)
+{
+    const struct flags_patch patches[] = {
+        {.key = SLICE("service-7.feature-7"), .kill = true},
+        {.key = SLICE("static"),
+         .split = true,
+         .split_from = SLICE("off"),
+         .split_to = SLICE("on"),
+         .split_share = 5000},
+    };
+    double times[REPEATS];
+    struct flags_problem problem;
+    size_t problems;
+    size_t len;
+    for (int r = 0; r < REPEATS; r++) {
+        double begin = cpu_us();
+        CHECK(flags_set_patch(base, patches, ARRAY_LEN(patches), out, cap, &len, &problem, 1, &problems) ==
+              STATUS_OK);
+        times[r] = (cpu_us() - begin) / 1e3;
+        CHECK(problems == 0);
+    }
+    double first = times[0];
+    qsort(times, REPEATS, sizeof times[0], order);
+    printf("patch (copy and checksum) %6.1f ms (%.1f to %.1f; into fresh memory %.1f)\n", times[REPEATS / 2],
+           times[0], times[REPEATS - 1], first);
 }
 
 static struct flags_json *context_tree(void)
@@ -226,7 +259,7 @@ static void count_only(const char *which)
     add(&d, ",");
     add_flag(&d, "rules", rules.data);
     add(&d, "}}");
-    compile(&d, &set, image, sizeof image);
+    compile(&d, 1, &set, image, sizeof image);
     run(&set.view, context_tree(), slice_of(which), COUNTED);
     heap_free(d.data);
     heap_free(rules.data);
@@ -238,23 +271,26 @@ int main(int argc, char **argv)
         count_only(argv[1]);
         return 0;
     }
-    struct document d = {0};
+    struct document d[2] = {{0}, {0}};
     struct set first;
     struct set second;
     size_t cap = (size_t)600 << 20;
-    void *images[2] = {heap_alloc(cap, 1), heap_alloc(cap, 1)};
-    CHECK(images[0] != NULL && images[1] != NULL);
+    void *images[3] = {heap_alloc(cap, 1), heap_alloc(cap, 1), heap_alloc(cap, 1)};
+    CHECK(images[0] != NULL && images[1] != NULL && images[2] != NULL);
     printf("%d flags with %d rules each\n", FLAGS, RULES);
-    build_large(&d, 0);
-    compile(&d, &first, images[0], cap);
-    build_large(&d, 1);
-    compile(&d, &second, images[1], cap);
+    build_large(&d[0], 0);
+    build_large(&d[1], 1);
+    compile(&d[0], 1, &first, images[0], cap);
+    compile(d, 2, &second, images[1], cap);
+    compile(&d[1], 1, &second, images[1], cap);
+    measure_patches(&second.view, images[2], cap);
     measure(&second.view, "static", "static");
     measure(&second.view, "fractional", "fractional");
     measure(&second.view, "ten rules", "service-7.feature-7");
     measure_spread(&second.view);
-    heap_free(d.data);
-    heap_free(images[0]);
-    heap_free(images[1]);
+    heap_free(d[0].data);
+    heap_free(d[1].data);
+    for (size_t i = 0; i < ARRAY_LEN(images); i++)
+        heap_free(images[i]);
     return 0;
 }
