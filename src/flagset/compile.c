@@ -26,11 +26,24 @@ struct flagset_image *flagset_image_ref(struct flagset_image *image)
     return image;
 }
 
-void flagset_compiler_deinit(struct flagset_compiler *compiler)
+static void free_scratch(struct flagset_compiler *compiler)
 {
     heap_free(compiler->space.nodes);
     heap_free(compiler->space.chars);
     compiler->space = (struct flags_json_space){0};
+}
+
+void flagset_compiler_release(struct flagset_compiler *compiler)
+{
+    heap_free(compiler->borrowed);
+    compiler->borrowed = NULL;
+    compiler->fault_count = 0;
+}
+
+void flagset_compiler_deinit(struct flagset_compiler *compiler)
+{
+    flagset_compiler_release(compiler);
+    free_scratch(compiler);
 }
 
 static uint64_t source_len(const struct flags_bundle *bundle)
@@ -43,13 +56,13 @@ static uint64_t source_len(const struct flags_bundle *bundle)
 
 static enum status set_scratch(struct flagset_compiler *compiler, uint64_t nodes, uint64_t chars)
 {
-    flagset_compiler_deinit(compiler);
+    free_scratch(compiler);
     if (nodes > UINT32_MAX)
         return STATUS_NO_MEMORY;
     compiler->space.nodes = heap_alloc(nodes, sizeof *compiler->space.nodes);
     compiler->space.chars = heap_alloc(chars, 1);
     if (compiler->space.nodes == NULL || compiler->space.chars == NULL) {
-        flagset_compiler_deinit(compiler);
+        free_scratch(compiler);
         return STATUS_NO_MEMORY;
     }
     compiler->space.node_cap = (uint32_t)nodes;
@@ -71,12 +84,20 @@ static enum status grow_scratch(struct flagset_compiler *compiler, uint64_t sour
     return set_scratch(compiler, nodes, chars);
 }
 
-// The image itself, in a block that fits.
-static enum status keep(void *data, size_t len, struct flagset_image **out)
+// The image in a block that fits. Names in faults may lie in the block they were found in, so that is kept
+// with them.
+static enum status keep(struct flagset_compiler *compiler, void *data, size_t len, struct flagset_image **out)
 {
     struct flagset_image *image = heap_alloc(1, sizeof *image);
-    void *cut = image != NULL ? heap_resize(data, len) : NULL;
+    void *cut = NULL;
+    if (image != NULL && compiler->fault_count == 0) {
+        cut = heap_resize(data, len);
+    } else if (image != NULL && (cut = heap_alloc(len, 1)) != NULL) {
+        memcpy(cut, data, len);
+        compiler->borrowed = data;
+    }
     if (cut == NULL) {
+        compiler->fault_count = 0;
         heap_free(data);
         heap_free(image);
         return STATUS_NO_MEMORY;
@@ -95,6 +116,7 @@ enum status flagset_compile(struct flagset_compiler *compiler, const struct flag
     uint64_t source = source_len(bundle);
     uint64_t cap = IMAGE_FIRST + IMAGE_PER_SOURCE * source;
     size_t len = 0;
+    flagset_compiler_release(compiler);
     if (compiler->space.nodes == NULL && set_scratch(compiler, NODES_FIRST, CHARS_FIRST) != STATUS_OK)
         return STATUS_NO_MEMORY;
     for (;;) {
@@ -106,7 +128,12 @@ enum status flagset_compile(struct flagset_compiler *compiler, const struct flag
                                                   compiler->faults, FLAGSET_FAULTS_MAX, &count);
         compiler->fault_count = count < FLAGSET_FAULTS_MAX ? count : FLAGSET_FAULTS_MAX;
         if (status == STATUS_OK)
-            return keep(data, len, image);
+            return keep(compiler, data, len, image);
+        if (status == STATUS_INVALID) {
+            compiler->borrowed = data;
+            return status;
+        }
+        compiler->fault_count = 0;
         heap_free(data);
         if (status == STATUS_FULL && cap <= UINT32_MAX)
             cap *= 2;
@@ -120,7 +147,7 @@ enum status flagset_patch(struct flagset_compiler *compiler, struct flagset_imag
 {
     size_t count = 0;
     size_t len;
-    compiler->fault_count = 0;
+    flagset_compiler_release(compiler);
     if (patches == NULL || patches->count == 0) {
         *image = flagset_image_ref(base);
         return STATUS_OK;
@@ -133,7 +160,8 @@ enum status flagset_patch(struct flagset_compiler *compiler, struct flagset_imag
                                          compiler->faults, FLAGSET_FAULTS_MAX, &count);
     compiler->fault_count = count < FLAGSET_FAULTS_MAX ? count : FLAGSET_FAULTS_MAX;
     if (status == STATUS_OK)
-        return keep(data, len, image);
+        return keep(compiler, data, len, image);
+    compiler->fault_count = 0;
     heap_free(data);
     return status;
 }

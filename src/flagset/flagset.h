@@ -79,7 +79,9 @@ uint32_t flagset_snapshot_document_count(const struct flagset_snapshot *snapshot
 bool flagset_snapshot_document(const struct flagset_snapshot *snapshot, uint32_t i, const char **name,
                                struct slice *json);
 // One flagd file that says the same, patches included where the format can: heap text, the caller's. Names of
-// "$evaluators" that mean different things in two documents get their document's number as a suffix.
+// "$evaluators" that mean different things in two documents get their document's number as a suffix; segments
+// become "$evaluators"; the split of a rollout is left out. STATUS_CONFLICT: documents choose different
+// generations of fractional, which one file cannot say.
 MUST_USE enum status flagset_snapshot_export(const struct flagset_snapshot *snapshot, char **json,
                                              size_t *len);
 
@@ -137,5 +139,7 @@ uint64_t flagset_compile_us(const struct flagset *set); // what the newest compi
 
 // Compiles one flag (a key and its definition) as it would stand in the overlay, beside what is in force, and
 // says what is wrong: STATUS_INVALID with problem "line:column: ...". For the API, before a change is kept.
+// STATUS_OK with a problem that is no error: a warning (a rule that cannot be evaluated). Else problem->text
+// is empty. Flags in force that have this one as a prerequisite are checked too.
 MUST_USE enum status flagset_check_flag(const struct flagset *set, struct slice key, struct slice definition,
                                         struct flagset_problem *problem);

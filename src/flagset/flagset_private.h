@@ -95,7 +95,10 @@ struct flagset_compiler {
     struct flags_json_space space;
     struct flags_problem faults[FLAGSET_FAULTS_MAX];
     size_t fault_count; // of the last compilation; those stored only
+    void *borrowed;     // heap: what names in faults point into
 };
+// Forgets the faults, and frees what they borrowed.
+void flagset_compiler_release(struct flagset_compiler *compiler);
 void flagset_compiler_deinit(struct flagset_compiler *compiler);
 // Without patches. Grows scratch and image as needed. INVALID: faults say why.
 MUST_USE enum status flagset_compile(struct flagset_compiler *compiler, const struct flags_bundle *bundle,
@@ -325,6 +328,19 @@ void flagset_loader_compile(struct flagset_loader *loader);
 // Takes the order: over what is in force, nothing else is tried. True when something refused should be tried
 // again because of it.
 bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overlay_order *order);
+
+// ---- check_flag.c: pieces of JSON ----
+
+struct flagset_tree {
+    struct flags_json_space space; // heap
+    struct flags_json *root;
+};
+// Free it in every case.
+MUST_USE enum status flagset_tree_parse(struct slice json, struct flagset_tree *tree,
+                                        struct flags_json_fault *fault);
+void flagset_tree_free(struct flagset_tree *tree);
+// The bytes as a JSON string in *buffer (heap, the caller's; NULL: no memory).
+struct slice flagset_quote(struct slice bytes, char **buffer);
 
 // ---- flagset.c ----
 

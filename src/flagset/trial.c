@@ -112,6 +112,7 @@ static enum status make_snapshot(struct flagset_loader *loader, struct flagset_c
         return status;
     note_faults(&loader->compiler, contents, FLAGS_WARNING, &loader->patch_warnings);
     contents->view_count = 1;
+    flagset_compiler_release(&loader->compiler);
     status = flagset_views_build(&loader->compiler, contents, before);
     if (status != STATUS_OK)
         return status;
@@ -214,6 +215,7 @@ static enum status try_once(struct trial *trial)
         if (blame(trial, contents) || fall_back(trial))
             status = STATUS_AGAIN;
     }
+    flagset_compiler_release(&loader->compiler);
     flagset_contents_destroy(contents);
     return status;
 }
@@ -271,6 +273,7 @@ static enum status repatch(struct flagset_loader *loader, struct flagset_content
         if (v == 0) {
             loader->patch_warnings.count = 0;
             note_faults(&loader->compiler, contents, FLAGS_WARNING, &loader->patch_warnings);
+            flagset_compiler_release(&loader->compiler);
         }
         contents->view_count++;
     }
@@ -306,6 +309,7 @@ static enum status lay_over(struct flagset_loader *loader, struct flagset_docume
     }
     if (status == STATUS_INVALID)
         note_faults(&loader->compiler, contents, FLAGS_ERROR, &loader->errors);
+    flagset_compiler_release(&loader->compiler);
     flagset_contents_destroy(contents);
     return status;
 }

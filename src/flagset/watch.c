@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "flagset/flagset_private.h"
@@ -79,14 +80,34 @@ static void parent_of(const char *path, char directory[PATH_MAX])
         slash[slash == directory ? 1 : 0] = '\0';
 }
 
+// A link anywhere on the way can be swapped for another: its directory tells.
+static bool add_links(struct flagset_watch *watch, const char *path, uint32_t index)
+{
+    char prefix[PATH_MAX];
+    char directory[PATH_MAX];
+    bool watched = true;
+    for (const char *end = path; *end != '\0';) {
+        struct stat stat;
+        end += strspn(end, "/");
+        end += strcspn(end, "/");
+        (void)snprintf(prefix, sizeof prefix, "%.*s", (int)(end - path), path);
+        if (lstat(prefix, &stat) != 0 || !S_ISLNK(stat.st_mode))
+            continue;
+        parent_of(prefix, directory);
+        watched = add(watch, directory, index) && watched;
+    }
+    return watched;
+}
+
 bool flagset_watch_feed(struct flagset_watch *watch, const struct flagset_feed *feed, uint32_t index)
 {
     char directory[PATH_MAX];
     char real[PATH_MAX];
+    bool watched = add_links(watch, feed->name, index);
     if (feed->kind == FLAGSET_DIRECTORY)
-        return add(watch, feed->name, index);
+        return add(watch, feed->name, index) && watched;
     parent_of(feed->name, directory);
-    bool watched = add(watch, directory, index);
+    watched = add(watch, directory, index) && watched;
     if (realpath(feed->name, real) == NULL)
         return watched;
     parent_of(real, directory);

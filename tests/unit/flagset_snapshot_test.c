@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+// Snapshots: views by selector, definitions, export, references on many threads; and the check of one flag.
+#include <pthread.h>
+
+#include "flagset_world.h"
+
+static int setup(void **state)
+{
+    static struct flagset_world world;
+    world_open(&world);
+    *state = &world;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    world_close(*state);
+    return 0;
+}
+
+static struct flagset_source text_source(const char *name, const char *json)
+{
+    return (struct flagset_source){.kind = FLAGSET_INLINE, .name = name, .json = slice_of(json)};
+}
+
+#define IN_SET(id, flags) "{\"metadata\":{\"flagSetId\":\"" id "\"},\"flags\":{" flags "}}"
+
+static const char *variant_by(const struct flagset_world *world, const char *selector, const char *key)
+{
+    struct flagset_view view;
+    (void)flagset_snapshot_view(flagset_current(world->set), slice_of(selector), &view);
+    return variant_in(&view.set, key);
+}
+
+static void selectors(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        text_source("a.json", IN_SET("shop", FLAG("color", "on") "," FLAG("a", "on"))),
+        text_source("b.json", IN_SET("shop", FLAG("b", "on"))),
+        text_source("c.json", IN_SET("desk", FLAG("color", "off"))),
+        text_source("d.json", SET(FLAG("d", "on"))),
+    };
+    struct flagset_view view;
+    assert_int_equal(world_create(world, sources, ARRAY_LEN(sources)), STATUS_OK);
+    assert_string_equal(variant_by(world, "", "color"), "off"); // the later document's
+    assert_string_equal(variant_by(world, "flagSetId=shop", "color"), "on");
+    assert_string_equal(variant_by(world, "flagSetId=shop", "b"), "on");
+    assert_string_equal(variant_by(world, "flagSetId=shop", "d"), "!FLAG_NOT_FOUND");
+    assert_string_equal(variant_by(world, "flagSetId=", "d"), "on");
+    assert_string_equal(variant_by(world, "flagSetId=", "a"), "!FLAG_NOT_FOUND");
+    assert_string_equal(variant_by(world, "source=a.json", "color"), "on");
+    assert_string_equal(variant_by(world, "a.json", "color"), "on");
+    assert_string_equal(variant_by(world, "a.json", "b"), "!FLAG_NOT_FOUND");
+    assert_string_equal(variant_by(world, "source=a.json,flagSetId=shop", "a"), "on");
+    assert_string_equal(variant_by(world, "source=a.json,flagSetId=desk", "a"), "!FLAG_NOT_FOUND");
+    assert_false(flagset_snapshot_view(flagset_current(world->set), SLICE("none.json"), &view));
+    assert_int_equal(flags_set_count(&view.set), 0);
+    assert_true(view.tag != 0);
+    assert_false(flagset_snapshot_view(flagset_current(world->set), SLICE("=,=,x"), &view));
+}
+
+static void one_source_is_the_whole(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = text_source("a.json", IN_SET("shop", FLAG("a", "on")));
+    struct flagset_view view;
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    assert_true(flagset_snapshot_view(flagset_current(world->set), SLICE("flagSetId=shop"), &view));
+    assert_int_equal(view.index, 0);
+    assert_true(view.tag == flagset_current(world->set)->all.tag);
+    assert_true(view.set.image == flagset_current(world->set)->all.set.image);
+}
+
+// What is set at runtime stands in the views it belongs to and in no other; a kill reaches all.
+static void the_overlay_in_views(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        text_source("a.json", IN_SET("shop", FLAG("a", "on"))),
+        text_source("b.json", IN_SET("desk", FLAG("b", "on"))),
+    };
+    struct flags_patch patch = {.key = SLICE("b"), .kill = true, .kill_variant = SLICE("off")};
+    assert_int_equal(world_create(world, sources, 2), STATUS_OK);
+    assert_int_equal(
+        flagset_overlay(world->set,
+                        SLICE("{\"flags\":{" FLAG("a", "off") "," FLAG(
+                            "new", "on") ",\"mine\":{\"state\":\"ENABLED\",\"variants\":{\"x\":1},"
+                                         "\"defaultVariant\":\"x\",\"metadata\":{\"flagSetId\":\"desk\"}}}}"),
+                        &patch, 1, 1),
+        STATUS_OK);
+    UNTIL(world, flagset_current(world->set)->change == 1);
+    assert_string_equal(variant_by(world, "", "new"), "on");
+    assert_string_equal(variant_by(world, "flagSetId=shop", "a"), "off");
+    assert_string_equal(variant_by(world, "flagSetId=shop", "new"), "!FLAG_NOT_FOUND");
+    assert_string_equal(variant_by(world, "flagSetId=desk", "a"), "!FLAG_NOT_FOUND");
+    assert_string_equal(variant_by(world, "flagSetId=desk", "mine"), "x");
+    assert_string_equal(variant_by(world, "flagSetId=shop", "mine"), "!FLAG_NOT_FOUND");
+    assert_string_equal(variant_by(world, "flagSetId=desk", "b"), "off");
+    assert_string_equal(variant_by(world, "", "b"), "off");
+    // Patches alone: the views' too.
+    assert_int_equal(flagset_overlay(world->set, SLICE(SET(FLAG("a", "off"))), NULL, 0, 2), STATUS_OK);
+    UNTIL(world, flagset_current(world->set)->change == 2);
+    assert_int_equal(flagset_overlay(world->set, SLICE(SET(FLAG("a", "off"))), &patch, 1, 3), STATUS_OK);
+    UNTIL(world, flagset_current(world->set)->change == 3);
+    assert_string_equal(variant_by(world, "flagSetId=desk", "b"), "off");
+    assert_string_equal(variant_by(world, "flagSetId=shop", "a"), "off");
+}
+
+static void tags_change_with_content_only(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        text_source("a.json", IN_SET("shop", FLAG("a", "on"))),
+        text_source("b.json", IN_SET("desk", FLAG("b", "on"))),
+    };
+    struct flagset_view shop;
+    struct flagset_view desk;
+    struct flagset_view now;
+    assert_int_equal(world_create(world, sources, 2), STATUS_OK);
+    assert_true(flagset_snapshot_view(flagset_current(world->set), SLICE("flagSetId=shop"), &shop));
+    assert_true(flagset_snapshot_view(flagset_current(world->set), SLICE("flagSetId=desk"), &desk));
+    uint64_t version = flagset_current(world->set)->version;
+    sources[1] = text_source("b.json", IN_SET("desk", FLAG("b", "off")));
+    flagset_reconfigure(world->set, sources, 2, SLICE(""));
+    UNTIL(world, flagset_current(world->set)->version > version);
+    assert_true(flagset_snapshot_view(flagset_current(world->set), SLICE("flagSetId=shop"), &now));
+    assert_true(now.tag == shop.tag);
+    assert_true(flagset_snapshot_view(flagset_current(world->set), SLICE("flagSetId=desk"), &now));
+    assert_true(now.tag != desk.tag);
+}
+
+static void definitions(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        text_source("a.json", SET(FLAG("one", "on") ",\"t\\u0077o\":{\"state\":\"ENABLED\",\"variants\":{"
+                                                    "\"x\":\"}\\\"\"},\"defaultVariant\":\"x\"}")),
+        text_source("b.json",
+                    "{\"flags\":[{\"key\":\"one\",\"state\":\"DISABLED\",\"variants\":{\"z\":1}}]}"),
+    };
+    struct slice json;
+    const char *name;
+    assert_int_equal(world_create(world, sources, 2), STATUS_OK);
+    const struct flagset_snapshot *snapshot = flagset_current(world->set);
+    assert_true(flagset_snapshot_definition(snapshot, SLICE("two"), &json, &name));
+    assert_string_equal(name, "a.json");
+    assert_true(slice_equal(
+        json, SLICE("{\"state\":\"ENABLED\",\"variants\":{\"x\":\"}\\\"\"},\"defaultVariant\":\"x\"}")));
+    assert_true(flagset_snapshot_definition(snapshot, SLICE("one"), &json, &name));
+    assert_string_equal(name, "b.json");
+    assert_true(slice_starts_with(json, SLICE("{\"key\":\"one\"")));
+    assert_false(flagset_snapshot_definition(snapshot, SLICE("three"), &json, &name));
+    assert_int_equal(flagset_snapshot_document_count(snapshot), 3); // and what is set at runtime
+    assert_true(flagset_snapshot_document(snapshot, 1, &name, &json));
+    assert_string_equal(name, "b.json");
+    assert_false(flagset_snapshot_document(snapshot, 3, &name, &json));
+}
+
+// ---- export ----
+
+#define RULED(name, ref)                                                                                     \
+    "\"" name "\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":"       \
+    "\"off\",\"targeting\":{\"if\":[{\"$ref\":\"" ref "\"},\"on\",null]}}"
+
+static void export_says_the_same(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        text_source("a.json", "{\"$evaluators\":{\"who\":{\"==\":[1,1]}},\"metadata\":{\"team\":\"x\"},"
+                              "\"flags\":{" RULED("a", "who") "," RULED("s", "inside") "}}"),
+        text_source("b.json", "{\"$evaluators\":{\"who\":{\"==\":[1,2]}},\"flags\":{" RULED(
+                                  "b", "who") "," FLAG("killed", "on") "," FLAG("off", "on") "}}"),
+        text_source("c.json", "{\"flags\":[{\"key\":\"listed\",\"state\":\"ENABLED\",\"variants\":{\"v\":1},"
+                              "\"defaultVariant\":\"v\"}]}"),
+    };
+    struct flags_patch patches[] = {
+        {.key = SLICE("killed"), .kill = true, .kill_variant = SLICE("off")},
+        {.key = SLICE("off"), .state = FLAGS_PATCH_DISABLED},
+    };
+    char *json;
+    size_t len;
+    assert_int_equal(
+        world_create_with(world, (struct flagset_config){.sources = sources,
+                                                         .source_count = 3,
+                                                         .segments = SLICE("{\"inside\":{\"!\":[false]}}")}),
+        STATUS_OK);
+    assert_int_equal(flagset_overlay(world->set, SLICE(""), patches, 2, 1), STATUS_OK);
+    UNTIL(world, flagset_current(world->set)->change == 1);
+    assert_int_equal(flagset_snapshot_export(flagset_current(world->set), &json, &len), STATUS_OK);
+    assert_int_equal(strlen(json), len);
+
+    struct flagset_world other;
+    struct flagset_source exported = text_source("exported.json", json);
+    world_open(&other);
+    if (world_create(&other, &exported, 1) != STATUS_OK || other.problem_count > 0)
+        fail_msg("%s\n%s", other.problem_count > 0 ? other.problems[0].text : "", json);
+    static const char *const KEYS[] = {"a", "b", "s", "killed", "off", "listed"};
+    for (size_t i = 0; i < ARRAY_LEN(KEYS); i++)
+        assert_string_equal(variant_now(world, KEYS[i]), variant_now(&other, KEYS[i]));
+    assert_string_equal(variant_now(&other, "a"), "on");
+    assert_string_equal(variant_now(&other, "b"), "off");
+    assert_string_equal(variant_now(&other, "s"), "on");
+    assert_string_equal(variant_now(&other, "killed"), "off");
+    struct flags_info info;
+    assert_true(flags_set_find(&flagset_current(other.set)->all.set, SLICE("a"), &info));
+    assert_true(slice_equal(info.metadata, SLICE("{\"team\":\"x\"}")));
+    assert_true(flags_set_find(&flagset_current(other.set)->all.set, SLICE("b"), &info));
+    assert_int_equal(info.metadata.len, 0);
+    free(json);
+    world_close(&other);
+}
+
+static void export_cannot_say_two_generations(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        text_source("a.json", "{\"x-sluice\":{\"fractional\":1},\"flags\":{" FLAG("a", "on") "}}"),
+        text_source("b.json", SET(FLAG("b", "on"))),
+    };
+    char *json;
+    size_t len;
+    assert_int_equal(world_create(world, sources, 2), STATUS_OK);
+    assert_int_equal(flagset_snapshot_export(flagset_current(world->set), &json, &len), STATUS_CONFLICT);
+}
+
+// ---- the check of one flag ----
+
+static void check_gives(struct flagset_world *world, const char *key, const char *definition,
+                        enum status status, const char *words)
+{
+    struct flagset_problem problem;
+    assert_int_equal(flagset_check_flag(world->set, slice_of(key), slice_of(definition), &problem), status);
+    assert_string_equal(problem.text, words);
+}
+
+#define ASKING(flag, variant)                                                                                \
+    "{\"state\":\"ENABLED\",\"variants\":{\"on\":true},\"x-sluice\":{\"prerequisites\":[{\"flag\":\"" flag   \
+    "\",\"variant\":\"" variant "\"}]}}"
+
+static void checking_one_flag(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source =
+        text_source("a.json", SET(FLAG("base", "on") ",\"up\":" ASKING("base", "on")));
+    assert_int_equal(
+        world_create_with(world, (struct flagset_config){.sources = &source,
+                                                         .source_count = 1,
+                                                         .segments = SLICE("{\"beta\":{\"==\":[1,1]}}")}),
+        STATUS_OK);
+    check_gives(world, "x", "{\"state\":\"ENABLED\",\"variants\":{\"on\":true}}", STATUS_OK, "");
+    check_gives(world, "x\"y\\", "{\"state\":\"ENABLED\",\"variants\":{\"on\":true}}", STATUS_OK, "");
+    check_gives(world, "x", "{\"state\":\"ENABLED\",\n \"variants\":{\"on\":true,}}", STATUS_INVALID,
+                "2:24: expected a name in double quotes");
+    check_gives(world, "x", "{\"state\":\"ON\",\"variants\":{\"on\":true}}", STATUS_INVALID,
+                "1:11: state is \"ENABLED\" or \"DISABLED\"");
+    check_gives(world, "x", "{\"state\":\"ENABLED\",\n\"variants\":{\"on\":true,\"off\":1}}", STATUS_INVALID,
+                "2:29: the variants of one flag have one type: 'off'");
+    check_gives(world, "x", "{}},\"more\":{\"a\":{}", STATUS_INVALID, "1:3: something follows the document");
+    check_gives(world, "", "{}", STATUS_INVALID, "1:1: a flag's key is text of at least one character");
+    check_gives(world, "x", ASKING("base", "on"), STATUS_OK, "");
+    check_gives(world, "x", ASKING("up", "on"), STATUS_OK, "");
+    check_gives(world, "x", ASKING("none", "on"), STATUS_INVALID,
+                "1:1: a prerequisite names no flag: 'none'");
+    check_gives(world, "x", ASKING("base", "blue"), STATUS_INVALID,
+                "1:1: a prerequisite names no variant: 'blue'");
+    check_gives(world, "x",
+                "{\"state\":\"ENABLED\",\"variants\":{\"on\":true},\"targeting\":{\"$ref\":\"beta\"}}",
+                STATUS_OK, "");
+}
+
+static void checking_for_cycles(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source =
+        text_source("a.json", SET(FLAG("base", "on") ",\"up\":" ASKING("base", "on")));
+    struct flagset_problem problem;
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    assert_int_equal(flagset_check_flag(world->set, SLICE("base"), SLICE(ASKING("up", "on")), &problem),
+                     STATUS_INVALID);
+    assert_non_null(strstr(problem.text, "lead back to the flag"));
+    // Without the variant that another flag needs.
+    assert_int_equal(flagset_check_flag(world->set, SLICE("base"),
+                                        SLICE("{\"state\":\"ENABLED\",\"variants\":{\"blue\":true}}"),
+                                        &problem),
+                     STATUS_INVALID);
+    assert_string_equal(problem.text, "1:1: flag 'up': a prerequisite names no variant: 'on'");
+}
+
+// ---- threads ----
+
+enum { READERS = 3, UPDATES = 60 };
+
+struct shared {
+    pthread_mutex_t lock;
+    const struct flagset_snapshot *snapshot;
+    atomic_bool stop;
+};
+
+struct reader {
+    struct shared *shared;
+    uint32_t number;
+    uint64_t evaluations;
+};
+
+static const struct flagset_snapshot *borrow(struct shared *shared)
+{
+    pthread_mutex_lock(&shared->lock);
+    const struct flagset_snapshot *snapshot = flagset_snapshot_ref(shared->snapshot);
+    pthread_mutex_unlock(&shared->lock);
+    return snapshot;
+}
+
+static void *read_on(void *context)
+{
+    struct reader *reader = context;
+    char scratch[1024];
+    while (!atomic_load(&reader->shared->stop)) {
+        const struct flagset_snapshot *snapshot = borrow(reader->shared);
+        struct flags_context evaluation = {.has_targeting_key = true, .targeting_key = SLICE("user")};
+        struct flags_result result;
+        for (int i = 0; i < 100; i++) {
+            flags_evaluate(&snapshot->all.set, SLICE("a"), FLAGS_BOOLEAN, &evaluation,
+                           (struct flags_scratch){scratch, sizeof scratch}, &result);
+            flags_tally_note(&snapshot->tallies[reader->number], &result);
+            CHECK(result.has_value);
+        }
+        reader->evaluations += 100;
+        CHECK(flags_tally_read(&snapshot->tallies[reader->number], result.counter) >= 1);
+        flagset_snapshot_unref(snapshot);
+    }
+    return NULL;
+}
+
+static void publish(struct shared *shared, const struct flagset_snapshot *snapshot)
+{
+    pthread_mutex_lock(&shared->lock);
+    const struct flagset_snapshot *old = shared->snapshot;
+    shared->snapshot = flagset_snapshot_ref(snapshot);
+    pthread_mutex_unlock(&shared->lock);
+    flagset_snapshot_unref(old);
+}
+
+static void snapshots_under_threads(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = text_source("a.json", SET(FLAG("a", "on")));
+    struct shared shared = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    struct reader readers[READERS];
+    pthread_t threads[READERS];
+    assert_int_equal(
+        world_create_with(
+            world, (struct flagset_config){.sources = &source, .source_count = 1, .reader_count = READERS}),
+        STATUS_OK);
+    publish(&shared, flagset_current(world->set));
+    for (uint32_t r = 0; r < READERS; r++) {
+        readers[r] = (struct reader){.shared = &shared, .number = r};
+        assert_int_equal(pthread_create(&threads[r], NULL, read_on, &readers[r]), 0);
+    }
+    for (uint64_t change = 1; change <= UPDATES; change++) {
+        struct flags_patch patch = {.key = SLICE("a"), .kill = true, .kill_variant = SLICE("off")};
+        struct slice json = change % 5 == 0 ? SLICE(SET(FLAG("a", "off"))) : SLICE(SET(FLAG("b", "off")));
+        assert_int_equal(flagset_overlay(world->set, json, &patch, change % 2, change), STATUS_OK);
+        UNTIL(world, flagset_current(world->set)->change == change);
+        publish(&shared, flagset_current(world->set));
+    }
+    atomic_store(&shared.stop, true);
+    for (uint32_t r = 0; r < READERS; r++) {
+        assert_int_equal(pthread_join(threads[r], NULL), 0);
+        assert_true(readers[r].evaluations > 0);
+    }
+    flagset_snapshot_unref(shared.snapshot);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(selectors, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_source_is_the_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_overlay_in_views, setup, teardown),
+        cmocka_unit_test_setup_teardown(tags_change_with_content_only, setup, teardown),
+        cmocka_unit_test_setup_teardown(definitions, setup, teardown),
+        cmocka_unit_test_setup_teardown(export_says_the_same, setup, teardown),
+        cmocka_unit_test_setup_teardown(export_cannot_say_two_generations, setup, teardown),
+        cmocka_unit_test_setup_teardown(checking_one_flag, setup, teardown),
+        cmocka_unit_test_setup_teardown(checking_for_cycles, setup, teardown),
+        cmocka_unit_test_setup_teardown(snapshots_under_threads, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
