@@ -234,6 +234,36 @@ static inline struct flags_node flags_node_of(const uint8_t *image, const struct
     return node;
 }
 
+// Equality of short names, for which a call would cost more than the comparison: words that overlap.
+static inline bool flags_bytes_equal(const char *a, const char *b, size_t len)
+{
+    uint64_t x[2] = {0};
+    uint64_t y[2] = {0};
+    if (len > 16)
+        return memcmp(a, b, len) == 0;
+    if (len >= 8) {
+        memcpy(&x[0], a, 8);
+        memcpy(&x[1], a + len - 8, 8);
+        memcpy(&y[0], b, 8);
+        memcpy(&y[1], b + len - 8, 8);
+    } else if (len >= 4) {
+        memcpy(&x[0], a, 4);
+        memcpy(&x[1], a + len - 4, 4);
+        memcpy(&y[0], b, 4);
+        memcpy(&y[1], b + len - 4, 4);
+    } else {
+        for (size_t i = 0; i < len; i++)
+            if (a[i] != b[i])
+                return false;
+    }
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+}
+
+static inline bool flags_slice_same(struct slice a, struct slice b)
+{
+    return a.len == b.len && flags_bytes_equal(a.data, b.data, a.len);
+}
+
 // Shorter first, then by bytes: the order of every sorted table here, and of CBOR's map keys.
 static inline int flags_slice_order(struct slice a, struct slice b)
 {

@@ -77,7 +77,7 @@ const struct flags_image_flag *flags_image_find(const uint8_t *image, struct sli
             continue;
         fetch(image, &slots[i]);
         const struct flags_image_flag *flag = flags_image_at(image, slots[i].flag);
-        if (slice_equal(flags_image_slice(image, flag->key), key))
+        if (flags_slice_same(flags_image_slice(image, flag->key), key))
             return flag;
     }
     return NULL;
@@ -106,7 +106,7 @@ uint32_t flags_image_variant_named(const uint8_t *image, const struct flags_imag
 {
     const struct flags_image_variant *variants = flags_image_at(image, flag->variants);
     for (uint32_t i = 0; i < flag->variant_count; i++)
-        if (slice_equal(flags_image_slice(image, variants[i].name), name))
+        if (flags_slice_same(flags_image_slice(image, variants[i].name), name))
             return i;
     return FLAGS_NO_VARIANT;
 }

@@ -79,7 +79,7 @@ static const struct flags_json *plain_member(const struct flags_run *run, const 
         const struct flags_json *member =
             tree->kind == FLAGS_JSON_OBJECT && tree->count <= MEMBERS_MAX ? tree->first : NULL;
         while (member != NULL &&
-               (member->key.len != path[i].len || memcmp(member->key.data, name, path[i].len) != 0))
+               (member->key.len != path[i].len || !flags_bytes_equal(member->key.data, name, path[i].len)))
             member = member->next;
         tree = member;
     }

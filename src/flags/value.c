@@ -302,7 +302,7 @@ bool flags_value_same(const struct flags_value *a, const struct flags_value *b)
     case FLAGS_VALUE_NUMBER:
         return a->number == b->number;
     case FLAGS_VALUE_STRING:
-        return slice_equal(flags_value_slice(a), flags_value_slice(b));
+        return flags_slice_same(flags_value_slice(a), flags_value_slice(b));
     case FLAGS_VALUE_LIST:
         return a->items == b->items && a->count == b->count;
     default:
