@@ -100,6 +100,19 @@ static void answer_change(struct control *control, const struct control_flag_cha
     api_flags_answer(answer, 200, &out);
 }
 
+// "flag 'f' has no variant 'x'; it has on, off"
+static void answer_no_variant(const struct flags_set *set, const struct control_flag_change *change,
+                              struct api_answer *answer)
+{
+    char message[1200];
+    struct text text = text_over(message, sizeof message);
+    struct slice name, json;
+    text_addf(&text, "flag '%s' has no variant '%s'; it has", change->key, change->variant);
+    for (uint32_t i = 0; flags_set_variant(set, slice_of(change->key), i, &name, &json) && i < 20; i++)
+        text_addf(&text, "%s '" SLICE_FMT "'", i > 0 ? "," : "", SLICE_ARG(name));
+    api_flags_error(answer, 404, "not_found", message);
+}
+
 static void make_change(struct control *control, const struct control_flag_change *change,
                         struct api_answer *answer)
 {
@@ -113,6 +126,8 @@ static void make_change(struct control *control, const struct control_flag_chang
         answer_change(control, change, number, answer);
     else if (status == STATUS_NOT_FOUND && !flags_set_find(set, slice_of(change->key), &info))
         api_flags_unknown(control, slice_of(change->key), answer);
+    else if (status == STATUS_NOT_FOUND && change->variant != NULL && change->variant[0] != '\0')
+        answer_no_variant(set, change, answer);
     else
         api_flags_refusal(answer, status, fault.text[0] != '\0' ? fault.text : status_name(status));
 }
@@ -191,6 +206,7 @@ struct import {
     char who[ROLLOUT_WHO_BYTES];
     struct slice flags; // the object's text
     uint32_t count;
+    uint64_t number; // of the newest change
 };
 
 // Calls `each` for every flag; false as soon as it answers, or the object is not what it should be.
@@ -251,9 +267,8 @@ static bool import_apply(struct import *import, const char *key, struct slice de
                                          .definition = definition,
                                          .who = import->who,
                                          .from = import->request->from};
-    uint64_t number = 0;
     fault.text[0] = '\0';
-    enum status status = control_flag_apply(import->control, &change, &number, &fault);
+    enum status status = control_flag_apply(import->control, &change, &import->number, &fault);
     if (status == STATUS_OK)
         return true;
     char message[CONTROL_FAULT_BYTES + CONTROL_FLAG_KEY_BYTES + 64];
@@ -266,16 +281,14 @@ static bool import_apply(struct import *import, const char *key, struct slice de
 static void import_answer(const struct import *import)
 {
     struct control *control = import->control;
-    uint32_t made = control_flag_history_count(control);
-    uint64_t number = made > 0 ? control_flag_history(control, made - 1)->number : 0;
     struct api_out out = {0};
     api_out_open(&out, '{');
     api_out_key(&out, "set");
     api_out_count(&out, import->count);
     api_out_key(&out, "change");
-    api_out_count(&out, number);
+    api_out_count(&out, import->number);
     api_out_key(&out, "in_force");
-    api_out_bool(&out, flagset_current(control_flagset(control))->change >= number);
+    api_out_bool(&out, flagset_current(control_flagset(control))->change >= import->number);
     api_out_close(&out, '}');
     api_flags_answer(import->answer, 200, &out);
 }
@@ -324,6 +337,10 @@ void api_flags_import(struct control *control, const struct api_request *request
         flags_json_unescape((struct slice){raw.data + 1, raw.len - 2}, name, sizeof name, &len) == STATUS_OK)
         who.text = (struct slice){name, len};
     read_who(request, &root, import.who);
-    if (import_walk(&import, import_check) && import_walk(&import, import_apply))
+#ifndef BUG_API_FLAGS_IMPORT_PARTIAL
+    if (!import_walk(&import, import_check))
+        return;
+#endif
+    if (import_walk(&import, import_apply))
         import_answer(&import);
 }

@@ -123,6 +123,16 @@ void flag_print_json(const struct cli_call *call, const json_t *answer)
     fputc('\n', call->out);
 }
 
+static bool is_control(char c)
+{
+#ifdef BUG_CLI_FLAG_ESCAPES
+    (void)c;
+    return false;
+#else
+    return ((unsigned char)c < 0x20 && c != '\n') || c == 0x7f;
+#endif
+}
+
 const char *flag_shown(const char *text)
 {
     enum { RING = 8, BYTES = 2048 };
@@ -131,8 +141,7 @@ const char *flag_shown(const char *text)
     char *out = ring[at++ % RING];
     size_t len = 0;
     for (; text[len] != '\0' && len < BYTES - 1; len++)
-        out[len] =
-            ((unsigned char)text[len] < 0x20 && text[len] != '\n') || text[len] == 0x7f ? '?' : text[len];
+        out[len] = is_control(text[len]) ? '?' : text[len];
     out[len] = '\0';
     return out;
 }
@@ -255,8 +264,8 @@ static void print_flags(const struct cli_call *call, const json_t *flags, bool f
     int key_width = widest(flags, "key", 16);
     int source_width = widest(flags, "source", 8);
     if (first)
-        fprintf(out, "%-*s  %-6s  %-14s  %-7s  %13s  %-*s\n", key_width, "FLAG", "STATE", "DEFAULT", "TYPE",
-                "EVALUATIONS", source_width, "SOURCE");
+        fprintf(out, "%-*s  %-6s  %-14s  %-7s  %13s  SOURCE\n", key_width, "FLAG", "STATE", "DEFAULT", "TYPE",
+                "EVALUATIONS");
     for (size_t i = 0; i < json_array_size(flags); i++) {
         const json_t *flag = json_array_get(flags, i);
         const char *state = state_of(flag);
@@ -392,13 +401,13 @@ static void print_use(const struct cli_call *call, const json_t *usage)
         return;
     fprintf(call->out, "  %-10s ", "used");
     print_count(call->out, number_of(usage, "evaluations"));
-    fprintf(call->out, " times since the daemon started, last ");
-    print_ago(call->out, number_of(usage, "last_evaluated_ms"));
-    fprintf(call->out, "; ");
+    fprintf(call->out, " times since the daemon started (");
     print_count(call->out, number_of(usage, "without_variant"));
     fprintf(call->out, " without a variant, ");
     print_count(call->out, number_of(usage, "errors"));
-    fprintf(call->out, " in error\n");
+    fprintf(call->out, " in error), last ");
+    print_ago(call->out, number_of(usage, "last_evaluated_ms"));
+    fprintf(call->out, "\n");
 }
 
 static void print_flag(const struct cli_call *call, const json_t *flag)
@@ -456,7 +465,7 @@ static void print_change(const struct cli_call *call, const json_t *change)
     char stamp[32] = "";
     if (localtime_r(&seconds, &parts) != NULL)
         (void)strftime(stamp, sizeof stamp, "%Y-%m-%d %H:%M:%S", &parts);
-    fprintf(call->out, "%6" JSON_INTEGER_FORMAT "  %s  %-5s  %s", number_of(change, "change"), stamp,
+    fprintf(call->out, "%6" JSON_INTEGER_FORMAT "  %s  %-5s  %s", number_of(change, "number"), stamp,
             flag_word(change, "op"), flag_word(change, "key"));
     if (variant != NULL)
         fprintf(call->out, " (\"%s\" for everybody)", flag_shown(variant));

@@ -83,5 +83,5 @@ int flag_segments_read(const struct cli_call *call, char **segments);
 
 // *took_ms: how long it took, or -1 when it was not in force after FLAG_WAIT_MS_MAX.
 int flag_wait(const struct cli_call *call, struct cli_client *client, json_int_t change, int64_t *took_ms);
-// " (change 12, in force)" and the line's end.
-void flag_print_force(const struct cli_call *call, json_int_t change, int64_t took_ms);
+// " (in force)" and the line's end.
+void flag_print_force(const struct cli_call *call, int64_t took_ms);

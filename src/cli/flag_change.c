@@ -34,15 +34,15 @@ int flag_wait(const struct cli_call *call, struct cli_client *client, json_int_t
     return code;
 }
 
-void flag_print_force(const struct cli_call *call, json_int_t change, int64_t took_ms)
+void flag_print_force(const struct cli_call *call, int64_t took_ms)
 {
     if (took_ms >= 0)
-        fprintf(call->out, "  (change %" JSON_INTEGER_FORMAT ", in force)\n", change);
+        fprintf(call->out, "  (in force)\n");
     else
         fprintf(call->out,
-                "  (change %" JSON_INTEGER_FORMAT " is in the journal, but not in force after %d s: \"sluice "
-                "flag list\" tells what stands in its way)\n",
-                change, FLAG_WAIT_MS_MAX / 1000);
+                "\nIt is in the journal, but not in force after %d s: \"sluice flag list\" tells what stands "
+                "in its way.\n",
+                FLAG_WAIT_MS_MAX / 1000);
 }
 
 // Sends a change, waits until it is in force, and says so after the sentence given.
@@ -63,7 +63,7 @@ static int change_flag(const struct cli_call *call, struct cli_client *client, c
         flag_print_json(call, answer);
     } else if (code == CLI_EXIT_OK) {
         fprintf(call->out, "%s: %s", flag_shown(call->args[0]), sentence);
-        flag_print_force(call, change, took_ms);
+        flag_print_force(call, took_ms);
     }
     json_decref(answer);
     return code == CLI_EXIT_OK && took_ms < 0 ? CLI_EXIT_NO : code;
@@ -118,6 +118,7 @@ static int check_definition(const struct cli_call *call, const struct flag_file 
     memcpy(whole.text + sizeof HEAD - 1 + file->len, TAIL, sizeof TAIL - 1);
     enum status status = flag_compile(&whole, (struct slice){"", 0}, false, &compiled);
     int code = CLI_EXIT_OK;
+    whole.len -= sizeof TAIL - 1; // what is not the user's is not shown
     if (status == STATUS_OK && !compiled.valid) {
         code = CLI_EXIT_NO;
         for (size_t i = 0; i < compiled.kept; i++)
@@ -130,6 +131,17 @@ static int check_definition(const struct cli_call *call, const struct flag_file 
     return code;
 }
 
+// People give the whole file where one flag is wanted.
+static void hint_many(const struct cli_call *call, const struct flag_file *file)
+{
+    json_t *root = json_loadb(file->text, file->len, JSON_ALLOW_NUL, NULL);
+    if (json_object_get(root, "flags") != NULL)
+        fprintf(call->err,
+                "This is a file of several flags: \"sluice flag import %s --apply\" sets them all.\n",
+                file->name);
+    json_decref(root);
+}
+
 static int set_from_file(const struct cli_call *call, struct cli_client *client)
 {
     struct flag_file file;
@@ -137,6 +149,8 @@ static int set_from_file(const struct cli_call *call, struct cli_client *client)
     if (code != CLI_EXIT_OK)
         return code;
     code = check_definition(call, &file);
+    if (code == CLI_EXIT_NO)
+        hint_many(call, &file);
     if (code == CLI_EXIT_OK)
         code = change_flag(call, client, "PUT", "", (struct slice){file.text, file.len}, "set");
     flag_file_free(&file);

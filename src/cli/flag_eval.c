@@ -11,40 +11,48 @@
 
 // ---- the context ----
 
-// --context as an object with --key in it; NULL after a message.
-static json_t *read_context(const struct cli_call *call)
+static int load_context(const struct cli_call *call, json_t **context)
 {
     const char *given = cli_value(call, "context");
-    const char *key = cli_value(call, "key");
     struct flag_file file = {0};
     json_error_t error;
-    json_t *context = NULL;
-    if (given != NULL && given[0] == '@' && flag_file_read(call, given + 1, &file) != CLI_EXIT_OK)
-        return NULL;
-    if (given == NULL)
-        context = json_object();
-    else if (file.text != NULL)
-        context = json_loadb(file.text, file.len, JSON_ALLOW_NUL, &error);
+    if (given == NULL) {
+        *context = json_object();
+        return CLI_EXIT_OK;
+    }
+    if (given[0] == '@') {
+        int code = flag_file_read(call, given + 1, &file);
+        if (code != CLI_EXIT_OK)
+            return code;
+        *context = json_loadb(file.text, file.len, JSON_ALLOW_NUL, &error);
+        flag_file_free(&file);
+    } else {
+        *context = json_loads(given, JSON_ALLOW_NUL, &error);
+    }
+    if (json_is_object(*context))
+        return CLI_EXIT_OK;
+    if (*context == NULL)
+        fprintf(call->err, "sluice: --context is no JSON object: line %d, column %d: %s\n", error.line,
+                error.column, flag_shown(error.text));
     else
-        context = json_loads(given, JSON_ALLOW_NUL, &error);
-    flag_file_free(&file);
-    if (context == NULL) {
-        fprintf(call->err, "sluice: --context is no JSON: line %d, column %d: %s\n", error.line, error.column,
-                flag_shown(error.text));
-        return NULL;
-    }
-    if (!json_is_object(context)) {
-        fprintf(call->err, "sluice: --context is an object such as {\"plan\": \"beta\"}\n");
-        json_decref(context);
-        return NULL;
-    }
-    json_t *target = key != NULL ? json_string(key) : NULL;
-    if (key != NULL && (target == NULL || json_object_set_new(context, "targetingKey", target) != 0)) {
-        fprintf(call->err, "sluice: --key is no UTF-8\n");
-        json_decref(context);
-        return NULL;
-    }
-    return context;
+        fprintf(call->err, "sluice: --context is an object such as {\"plan\": \"beta\"}, or @FILE\n");
+    json_decref(*context);
+    return CLI_EXIT_USAGE;
+}
+
+// --context as an object with --key in it.
+static int read_context(const struct cli_call *call, json_t **context)
+{
+    const char *key = cli_value(call, "key");
+    int code = load_context(call, context);
+    if (code != CLI_EXIT_OK || key == NULL)
+        return code;
+    json_t *target = json_string(key);
+    if (target != NULL && json_object_set_new(*context, "targetingKey", target) == 0)
+        return CLI_EXIT_OK;
+    fprintf(call->err, "sluice: --key is no UTF-8\n");
+    json_decref(*context);
+    return CLI_EXIT_USAGE;
 }
 
 // ---- offline ----
@@ -332,11 +340,12 @@ int cli_run_flag_eval(const struct cli_call *call)
 {
     json_t *result = NULL;
     json_t *definition = NULL;
-    json_t *context = read_context(call);
-    if (context == NULL)
-        return CLI_EXIT_USAGE;
-    int code = cli_given(call, "file") ? eval_file(call, context, &result, &definition)
-                                       : eval_daemon(call, context, &result, &definition);
+    json_t *context = NULL;
+    int code = read_context(call, &context);
+    if (code != CLI_EXIT_OK)
+        return code;
+    code = cli_given(call, "file") ? eval_file(call, context, &result, &definition)
+                                   : eval_daemon(call, context, &result, &definition);
     if (code == CLI_EXIT_OK && cli_given(call, "json"))
         flag_print_json(call, result);
     else if (code == CLI_EXIT_OK)

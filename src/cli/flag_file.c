@@ -192,7 +192,11 @@ static void print_excerpt(FILE *out, struct slice line, uint32_t number, uint32_
     size_t shown = 0;
     for (size_t i = begin; i < line.len && shown < WIDTH; i++) {
         unsigned char c = (unsigned char)line.data[i];
+#ifdef BUG_CLI_FLAG_CARET
+        bool first = true;
+#else
         bool first = (c & 0xc0) != 0x80;
+#endif
         shown += first;
         caret += first && i < place;
         fputc(c < 0x20 || c == 0x7f ? (c == '\t' ? ' ' : c == '\r' ? ' ' : '?') : c, out);
@@ -215,6 +219,17 @@ static void print_named(FILE *out, const char *before, struct slice name, const 
     fprintf(out, "%s\"%s\"%s", before, flag_shown(text), after);
 }
 
+static void suggest_operator(FILE *out, struct slice word)
+{
+    static const char *const operators[] = {
+        "if",     "and", "or",      "var",  "missing",    "missing_some", "map",      "filter",
+        "reduce", "all", "none",    "some", "merge",      "in",           "cat",      "substr",
+        "min",    "max", "sem_ver", "$ref", "fractional", "starts_with",  "ends_with"};
+    const char *nearest = config_nearest(word, operators, sizeof operators / sizeof operators[0]);
+    if (nearest != NULL)
+        fprintf(out, "; did you mean \"%s\"?", nearest);
+}
+
 void flag_problem_print(FILE *out, const struct flag_file *file, const struct flags_problem *problem,
                         uint32_t skip)
 {
@@ -231,6 +246,8 @@ void flag_problem_print(FILE *out, const struct flag_file *file, const struct fl
     fprintf(out, "%s", problem->message);
     if (problem->subject.len > 0)
         print_named(out, ": ", problem->subject, "");
+    if (strcmp(problem->message, "unknown operator") == 0)
+        suggest_operator(out, problem->subject);
     fprintf(out, "\n");
     if (problem->line > 0 && problem->document != FLAGS_DOCUMENTS_MAX && user)
         print_excerpt(out, line_of(file, problem->line), problem->line, problem->column, hidden);

@@ -232,8 +232,9 @@ static int apply(const struct cli_call *call, const struct convert_result *resul
         flag_print_json(call, done);
         json_decref(done);
     } else if (sent && code == CLI_EXIT_OK) {
-        fprintf(call->out, "%zu flags set", json_object_size(flags));
-        flag_print_force(call, change, took_ms);
+        fprintf(call->out, "%zu flag%s set", json_object_size(flags),
+                json_object_size(flags) == 1 ? "" : "s");
+        flag_print_force(call, took_ms);
     }
     json_decref(flags);
     json_decref(existing);
