@@ -223,9 +223,52 @@ static void test_hostile_bytes(void **state)
     server_down(&server);
 }
 
+// Flags come in large bodies; nothing else does.
+static void test_large_bodies(void **state)
+{
+    (void)state;
+    static char body[API_FLAGS_BODY_BYTES_MAX + 4096];
+    static const struct {
+        const char *path;
+        size_t len;
+        bool taken;
+    } cases[] = {
+        {"/v1/flags", API_FLAGS_BODY_BYTES_MAX, true},
+        {"/v1/flags/banner/eval", 100000, true},
+        {"/v1/flags", API_FLAGS_BODY_BYTES_MAX + 1, false},
+        {"/v1/flagship", API_BODY_BYTES_MAX + 1, false},
+        {"/v1/flagship", API_BODY_BYTES_MAX, true},
+        {"/v1/rollouts/ship/start", API_BODY_BYTES_MAX + 1, false},
+    };
+    memset(body, ' ', sizeof body);
+    server_up(&server);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char head[256];
+        int head_len = snprintf(head, sizeof head,
+                                "POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                                "Content-Length: %zu\r\n\r\n",
+                                cases[i].path, cases[i].len);
+        int handle = dial(&server);
+        assert_int_equal(send(handle, head, (size_t)head_len, MSG_NOSIGNAL), head_len);
+        for (size_t sent = 0; sent < cases[i].len && cases[i].taken;) {
+            ssize_t n = send(handle, body, cases[i].len - sent, MSG_NOSIGNAL);
+            sent += n > 0 ? (size_t)n : 0;
+            assert_int_equal(io_loop_turn(server.bench.loop, 1000), STATUS_OK);
+        }
+        const char *answer = talk(&server, handle, "", 0, "\r\n\r\n");
+        bool taken = strncmp(answer, "HTTP/1.1 4", 10) == 0 && strncmp(answer, "HTTP/1.1 413", 12) != 0;
+        if (taken != cases[i].taken)
+            fail_msg("%s of %zu bytes: %.300s", cases[i].path, cases[i].len, answer);
+        assert_non_null(strstr(answer, taken ? "nosniff\r\n" : "no-store\r\n"));
+        close(handle);
+    }
+    server_down(&server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_large_bodies),
         cmocka_unit_test(test_routes_and_errors),
         cmocka_unit_test(test_commands_take_effect),
         cmocka_unit_test(test_other_sites_are_kept_out),
