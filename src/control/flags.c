@@ -443,15 +443,20 @@ static enum status refuse_switch(struct control *control, const struct control_f
     const struct flags_set *set = &flagset_current(control->flags.set)->all.set;
     struct slice key = slice_of(change->key);
     struct flags_info info;
-    bool laid_over = control_overlay_find(control->flags.overlay, key) != NULL;
+    const struct control_overlay_entry *entry = control_overlay_find(control->flags.overlay, key);
+    bool laid_over = entry != NULL;
+    // Defined a moment ago and not in force yet: what its variants are is seen when it is. A kill that names
+    // none of them changes nothing and is a warning.
+    bool fresh = laid_over && entry->definition != NULL &&
+                 flagset_current(control->flags.set)->change < control->flags.change;
     if (!flags_set_find(set, key, &info) && !laid_over)
         return control_fault_set(fault, STATUS_NOT_FOUND, "there is no flag \"%s\"", change->key);
     if (change->op == CONTROL_FLAG_UNSET && !laid_over)
         return control_fault_set(fault, STATUS_CONFLICT, "nothing was changed at runtime of flag \"%s\"",
                                  change->key);
     bool names = change->op == CONTROL_FLAG_OFF && change->variant != NULL && change->variant[0] != '\0';
-    if (names && !variant_exists(set, key, change->variant))
-        return control_fault_set(fault, STATUS_NOT_FOUND, "flag \"%s\" has no variant \"%s\"", change->key,
+    if (names && !fresh && !variant_exists(set, key, change->variant))
+        return control_fault_set(fault, STATUS_INVALID, "flag \"%s\" has no variant \"%s\"", change->key,
                                  change->variant);
     if (names && strlen(change->variant) >= ROLLOUT_NAME_BYTES)
         return control_fault_set(fault, STATUS_INVALID, "the variant's name is longer than %d bytes",

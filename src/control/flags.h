@@ -36,8 +36,8 @@ struct flagset *control_flagset(const struct control *control);
 // What becomes of the flags in use; NULL when the file has no `flags`.
 const struct usage *control_flag_usage(const struct control *control);
 // Journals the change and hands it on. STATUS_OK: kept, *change numbers it; in force once the snapshot's
-// `change` is at least that. INVALID (with line and column), NOT_FOUND (no such flag or variant), CONFLICT
-// (no flags in the file; a rollout drives the flag), FULL, and what the journal says.
+// `change` is at least that. INVALID (with line and column; no such variant), NOT_FOUND (no such flag),
+// CONFLICT (no flags in the file; a rollout drives the flag), FULL, and what the journal says.
 MUST_USE enum status control_flag_apply(struct control *control, const struct control_flag_change *change,
                                         uint64_t *number, struct control_fault *fault);
 
