@@ -478,7 +478,9 @@ static void request_body(struct exchange *exchange, struct io_buf *buf)
     exchange->activity_us = worker_now_us(client->worker);
     const struct proxy_service *service = exchange_service(exchange);
     // Without the service nobody knows which names to keep out.
+#ifndef BUG_FLAG_TRAILER_LATE
     exchange->request.drop_trailers = exchange->flag_fields && (service == NULL || service->flags == NULL);
+#endif
     enum status status = body_relay_run(&exchange->request, client->worker->loop, &buf, &exchange->pending,
                                         service == NULL ? NULL : service->flags);
     bool too_large = service != NULL && exchange->request.body.total > service->body_bytes_max;
@@ -562,7 +564,11 @@ static void exchange_attempt(struct exchange *exchange)
         enum status status = parse_again(exchange);
         CHECK(status == STATUS_OK);
         if (UNLIKELY(service->flags != NULL))
+#ifdef BUG_FLAG_RETRY_COUNTS
+            request_flags_begin(worker, true);
+#else
             request_flags_begin(worker, false);
+#endif
         if (write_head(exchange, service, &exchange->pending) != STATUS_OK) {
             exchange_starved(exchange);
             return;

@@ -248,6 +248,9 @@ static struct slice field_value(struct exchange *exchange, const struct proxy_se
 
 static void remove_forged(struct http_fields *fields, const struct proxy_service_flags *flags)
 {
+#ifdef BUG_FLAG_FIELD_FORGED
+    return;
+#endif
     for (uint32_t i = 0; flags->header_count > 0 && i < fields->count; i++)
         if (fields->items[i].id == HTTP_FIELD_OTHER && table_flags_forged(flags, fields->items[i].name))
             fields->items[i].marks |= HTTP_FIELD_HOP;
@@ -259,9 +262,7 @@ size_t request_flags_fields(struct exchange *exchange, const struct proxy_servic
     struct worker *worker = exchange->client->worker;
     char *storage = worker->flags.text;
     size_t count = 0;
-#ifndef BUG_FLAG_FIELD_FORGED
     remove_forged(&worker->request.fields, service->flags);
-#endif
     if (room > PROXY_FLAG_HEADERS_BYTES_MAX)
         room = PROXY_FLAG_HEADERS_BYTES_MAX;
     for (uint32_t i = 0; i < service->flags->header_count; i++) {

@@ -501,7 +501,7 @@ static void too_much_is_left_out_whole(void **state)
         uint64_t seen = 0;
         size_t bytes = 0;
         for (int i = 0; i < FLAGS; i++) {
-            char member[256];
+            char member[2048];
             snprintf(member, sizeof member, "%s=v%0*d", keys[i], i % 2 == 0 ? 150 : 20, i);
             const char *at = strstr(got, member);
             seen += at != NULL;
@@ -518,31 +518,37 @@ static void too_much_is_left_out_whole(void **state)
     world_destroy(w);
 }
 
-// An attempt that is made again tells the same, and the evaluation is counted once.
+// One answer for each connection; it then dies at the next request.
+static void serve_once(struct peer *peer)
+{
+    if (peer->requests++ == 0)
+        peer_send(peer, HELLO);
+    else
+        peer_close(peer);
+}
+
+// A head that is written again, because a pooled connection was dead, tells the same and believes no more.
+// The evaluation is counted once.
 static void retries_tell_and_do_not_count(void **state)
 {
     (void)state;
+    static const char TEXT[] = "GET / HTTP/1.1\r\nHost: h\r\nX-Flags: forged\r\nX-Plan: gold\r\n\r\n";
     struct held_set set;
     struct world *w = world_with(&set, NULL);
     w->service.flag_headers = &SHOW;
     w->service.flag_header_count = 1;
-    struct proxy_endpoint_plan both[2] = {w->endpoints[0], w->endpoints[3]};
-    w->versions[0].endpoints = both;
-    w->versions[0].endpoint_count = 2;
-    w->versions[3].endpoint_count = 0;
+    w->origins[0].serve = serve_once;
     world_publish(w);
-    origin_unlisten(&w->origins[0]);
-    uint64_t asked_times = 0;
-    while (version_counter(w, 0, PROXY_VERSION_RETRIES) == 0) {
-        if (w->origins[3].accepted > 0)
-            peer_clear(w->origins[3].peers[0]);
-        assert_true(peer_has(
-            world_ask(w, "GET / HTTP/1.1\r\nHost: h\r\nX-Flags: forged\r\nX-Plan: gold\r\n\r\n"), "hello"));
-        assert_true(++asked_times < 50);
+    for (uint32_t i = 0; i < 4; i++) {
+        struct peer *c = world_ask(w, TEXT);
+        assert_true(peer_has(c, "200 OK"));
+        peer_close(c);
+        assert_int_equal(version_counter(w, 0, PROXY_VERSION_RETRIES), i);
+        const struct peer *o = w->origins[0].peers[i];
+        assert_true(peer_has(o, "\r\nX-Flags: banner=on, theme=dark, new*46lag=on\r\n"));
+        assert_false(peer_has(o, "forged"));
+        assert_int_equal(set_count(&set, "banner", "on"), i + 1);
     }
-    assert_true(peer_has(w->origins[3].peers[0], "\r\nX-Flags: banner=on, theme=dark, new*46lag=on\r\n"));
-    assert_false(peer_has(w->origins[3].peers[0], "forged"));
-    assert_int_equal(set_count(&set, "banner", "on"), asked_times);
     world_destroy(w);
 }
 

@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "flags_fixture.h"
 #include "proxy/proxy.h"
 
 enum { WORKERS = 2, CLIENTS = 8, REQUESTS = 100 };
@@ -144,10 +145,70 @@ static void *asker_main(void *context)
     return NULL;
 }
 
+// ---- flags: each table has an image of its own, which is gone once no worker can see it ----
+
+enum { COUNTERS = 16 };
+
+struct owned_set {
+    struct flags_set view;
+    uint8_t *image;
+    _Atomic uint64_t counts[WORKERS][COUNTERS];
+    struct flags_tally tallies[WORKERS];
+};
+
+static struct flags_fixture fixture;
+static uint64_t sets_made, sets_released, evaluated;
+
+static void set_release(void *context)
+{
+    struct owned_set *set = context;
+    for (int i = 0; i < WORKERS; i++)
+        for (uint32_t k = 0; k < COUNTERS; k++)
+            evaluated += flags_tally_read(&set->tallies[i], k);
+    memset(set->image, 0xff, fixture.len);
+    heap_free(set->image);
+    heap_free(set);
+    sets_released++;
+}
+
+static void set_make(uint32_t share, struct proxy_table_plan *plan)
+{
+    struct flags_document document = {
+        .json = SLICE("{\"flags\":{\"f\":{\"state\":\"ENABLED\",\"variants\":{\"a\":1,\"b\":2},"
+                      "\"defaultVariant\":\"a\"}}}"),
+        .name = "test"};
+    struct flags_patch patch = {.key = SLICE("f"),
+                                .split = true,
+                                .split_from = SLICE("a"),
+                                .split_to = SLICE("b"),
+                                .split_share = share};
+    struct flags_bundle bundle = {
+        .documents = &document, .document_count = 1, .patches = &patch, .patch_count = 1};
+    struct owned_set *set = heap_alloc(1, sizeof *set);
+    assert_non_null(set);
+    assert_int_equal(fixture_compile_bundle(&fixture, &bundle), STATUS_OK);
+    set->image = heap_alloc_aligned((fixture.len + 63) & ~(size_t)63);
+    assert_non_null(set->image);
+    memcpy(set->image, fixture.image, fixture.len);
+    assert_int_equal(flags_set_open(set->image, fixture.len, &set->view), STATUS_OK);
+    for (int i = 0; i < WORKERS; i++)
+        set->tallies[i] = (struct flags_tally){set->counts[i], COUNTERS};
+    plan->flags = &set->view;
+    plan->tallies = set->tallies;
+    plan->flags_release = set_release;
+    plan->flags_context = set;
+    sets_made++;
+}
+
 // ---- the test ----
+
+static bool with_flags;
 
 static struct proxy_table *make_table(const struct io_addr *to, uint64_t version, uint32_t weight)
 {
+    static const char *const FLAGS[] = {"f"};
+    static const struct proxy_flag_header_plan HEADER = {"X-Flags", FLAGS, 1};
+    static const struct proxy_attribute_plan PATH = {"path", PROXY_ATTRIBUTE_PATH, NULL};
     struct proxy_endpoint_plan endpoints[2] = {{.slot = 0, .addr = *to}, {.slot = 1, .addr = *to}};
     struct proxy_version_plan versions[2] = {
         {.slot = 0, .name = "v1", .endpoints = &endpoints[0], .endpoint_count = 1},
@@ -161,6 +222,15 @@ static struct proxy_table *make_table(const struct io_addr *to, uint64_t version
     struct proxy_route_plan route = {0};
     struct proxy_table_plan plan = {
         .version = version, .services = &service, .service_count = 1, .routes = &route, .route_count = 1};
+    if (with_flags) {
+        set_make(weight, &plan);
+        service.flag_headers = &HEADER;
+        service.flag_header_count = 1;
+        service.arm_flag = FLAGS[0];
+        service.key = &PATH;
+        service.attributes = &PATH;
+        service.attribute_count = 1;
+    }
     struct proxy_table *table;
     const char *why;
     assert_int_equal(proxy_table_build(&plan, &table, &why), STATUS_OK);
@@ -265,6 +335,19 @@ static void on_uring(void **state)
     run(IO_KIND_URING, 0);
 }
 
+// Sets come and go with their tables while every request is evaluated by one.
+static void flags_swapped(void **state)
+{
+    (void)state;
+    with_flags = true;
+    sets_made = sets_released = evaluated = 0;
+    run(IO_KIND_EPOLL, 0);
+    with_flags = false;
+    assert_true(sets_made >= 99);
+    assert_int_equal(sets_released, sets_made);
+    assert_int_equal(evaluated, CLIENTS * REQUESTS); // one flag, asked once a request
+}
+
 // Fewer buffers than requests: refusals and waiting, but no standstill and nothing lost.
 static void few_buffers(void **state)
 {
@@ -302,6 +385,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(on_epoll),
         cmocka_unit_test(on_uring),
+        cmocka_unit_test(flags_swapped),
         cmocka_unit_test(few_buffers),
         cmocka_unit_test(start_fails_cleanly),
     };
