@@ -141,11 +141,12 @@ static void *run(void *context)
         bool again = lay_over(set);
         if (order != NULL)
             flagset_loader_reconfigure(&set->loader, order);
-        again |= flagset_loader_look(&set->loader, order != NULL) || order != NULL;
-        if (again) {
+        unsigned changed = flagset_loader_look(&set->loader, order != NULL);
+        again |= order != NULL || (changed & FLAGSET_NEW_CONTENT) != 0;
+        if (again)
             flagset_loader_compile(&set->loader);
+        if (again || changed != 0)
             report_now(set);
-        }
         if (flagset_loader_share(&set->loader))
             report_now(set);
         wait_for_signs(set);

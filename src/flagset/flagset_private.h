@@ -190,10 +190,11 @@ struct flagset_feed { // a source, as the loader keeps it
 };
 void flagset_feed_deinit(struct flagset_feed *feed);
 MUST_USE enum status flagset_feed_init(struct flagset_feed *feed, const struct flagset_source *source);
-// Reads what changed; true when there is something new (contents or problems).
-bool flagset_feed_look(struct flagset_feed *feed, uint64_t now_us);
+enum { FLAGSET_NEW_CONTENT = 1, FLAGSET_NEW_WORDS = 2 }; // to compile; only to tell
+// Reads what changed: what is new, as bits.
+unsigned flagset_feed_look(struct flagset_feed *feed, uint64_t now_us);
 // New content of a source without a file. Takes json.
-bool flagset_feed_take(struct flagset_feed *feed, char *json, size_t len);
+unsigned flagset_feed_take(struct flagset_feed *feed, char *json, size_t len);
 uint64_t flagset_now_us(void);
 int64_t flagset_wall_ms(void);
 
@@ -313,9 +314,8 @@ MUST_USE enum status flagset_loader_init(struct flagset_loader *loader, const st
 void flagset_loader_deinit(struct flagset_loader *loader);
 // Takes the order.
 void flagset_loader_reconfigure(struct flagset_loader *loader, struct flagset_reconfigure_order *order);
-// Looks at the files that are due (all: at every one) and at what was fetched; true when there is something
-// new to compile or tell.
-bool flagset_loader_look(struct flagset_loader *loader, bool all);
+// Looks at the files that are due (all: at every one) and at what was fetched: what is new, as bits.
+unsigned flagset_loader_look(struct flagset_loader *loader, bool all);
 uint64_t flagset_loader_due_us(const struct flagset_loader *loader);
 struct flagset_report *flagset_loader_report(struct flagset_loader *loader); // NULL: no memory
 // Publishes the newest snapshot to other processes; true when there is something to tell about it.

@@ -6,11 +6,6 @@
 #include "base/siphash.h"
 #include "flagset/flagset_private.h"
 
-// Until the writer of shared sets is there.
-#pragma weak share_writer_open
-#pragma weak share_writer_publish
-#pragma weak share_writer_close
-
 static const char EMPTY[] = "{\"flags\":{}}";
 
 // ---- orders ----
@@ -133,18 +128,18 @@ void flagset_loader_reconfigure(struct flagset_loader *loader, struct flagset_re
     flagset_reconfigure_order_destroy(order);
 }
 
-static bool take_fetched(struct flagset_loader *loader)
+static unsigned take_fetched(struct flagset_loader *loader)
 {
-    bool changed = false;
+    unsigned changed = 0;
     if (loader->fetcher == NULL)
-        return false;
+        return 0;
     for (struct flagset_fetched *result = flagset_fetcher_take(loader->fetcher); result != NULL;) {
         struct flagset_fetched *next = result->next;
         for (uint32_t i = 0; i < loader->feed_count; i++) {
             struct flagset_feed *feed = &loader->feeds[i];
             if (feed->kind != FLAGSET_HTTP || strcmp(feed->name, result->url) != 0)
                 continue;
-            changed = true;
+            changed |= FLAGSET_NEW_WORDS;
             (void)snprintf(feed->problem, sizeof feed->problem, "%s", result->problem);
             if (result->problem[0] == '\0')
                 feed->read_ms = flagset_wall_ms();
@@ -155,7 +150,7 @@ static bool take_fetched(struct flagset_loader *loader)
             if (copy == NULL)
                 continue;
             memcpy(copy, result->json, result->len);
-            (void)flagset_feed_take(feed, copy, result->len);
+            changed |= flagset_feed_take(feed, copy, result->len);
         }
         heap_free(result->json);
         heap_free(result);
@@ -179,9 +174,9 @@ static void follow_signs(struct flagset_loader *loader, uint64_t now_us)
     }
 }
 
-bool flagset_loader_look(struct flagset_loader *loader, bool all)
+unsigned flagset_loader_look(struct flagset_loader *loader, bool all)
 {
-    bool changed = take_fetched(loader);
+    unsigned changed = take_fetched(loader);
     uint64_t now_us = flagset_now_us();
     follow_signs(loader, now_us);
     for (uint32_t i = 0; i < loader->feed_count; i++) {
@@ -312,8 +307,8 @@ bool flagset_loader_share(struct flagset_loader *loader)
         loader->shared_version == loader->version)
         return false;
     (void)snprintf(before, sizeof before, "%s", loader->share_problem);
-    enum status status = share_writer_open != NULL ? STATUS_OK : STATUS_UNSUPPORTED;
-    if (status == STATUS_OK && loader->share == NULL)
+    enum status status = STATUS_OK;
+    if (loader->share == NULL)
         status = share_writer_open(loader->share_directory, &loader->share);
     const struct flags_set *set = &loader->snapshot->all.set;
     if (status == STATUS_OK)

@@ -109,15 +109,15 @@ static enum status read_file(const char *path, char **json, size_t *len, struct 
     return STATUS_OK;
 }
 
-static bool set_problem(char *problem, const char *words)
+static unsigned set_problem(char *problem, const char *words)
 {
     if (strcmp(problem, words) == 0)
-        return false;
+        return 0;
     (void)snprintf(problem, FLAGSET_PROBLEM_BYTES, "%s", words);
-    return true;
+    return FLAGSET_NEW_WORDS;
 }
 
-static bool take_content(struct flagset_item *item, const char *source, char *json, size_t len)
+static unsigned take_content(struct flagset_item *item, const char *source, char *json, size_t len)
 {
     char problem[FLAGSET_PROBLEM_BYTES] = "";
     struct flagset_document *document;
@@ -130,12 +130,12 @@ static bool take_content(struct flagset_item *item, const char *source, char *js
     flagset_document_unref(item->newest);
     item->newest = document;
     (void)set_problem(item->problem, "");
-    return true;
+    return FLAGSET_NEW_CONTENT;
 }
 
-// True when there is something new. Changes within one tick of the file's clock leave no trace in its
+// Changes within one tick of the file's clock leave no trace in its
 // signature, so a file that changed just now is read once more.
-static bool look_at_item(struct flagset_item *item, const char *source, int64_t *read_ms, bool *gone)
+static unsigned look_at_item(struct flagset_item *item, const char *source, int64_t *read_ms, bool *gone)
 {
     char problem[FLAGSET_PROBLEM_BYTES];
     struct flagset_signature now;
@@ -145,7 +145,7 @@ static bool look_at_item(struct flagset_item *item, const char *source, int64_t 
     if (stat(item->path, &stat_now) == 0) {
         now = signature_of(&stat_now);
         if (same_signature(&now, &item->seen) && !item->unsettled)
-            return false;
+            return 0;
     }
     enum status status = read_file(item->path, &json, &len, &now, problem);
     *gone = status == STATUS_NOT_FOUND;
@@ -244,7 +244,7 @@ static bool list_directory(struct flagset_feed *feed, char *problem)
     return well;
 }
 
-static bool drop_gone(struct flagset_feed *feed)
+static unsigned drop_gone(struct flagset_feed *feed)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < feed->item_count; i++) {
@@ -257,13 +257,13 @@ static bool drop_gone(struct flagset_feed *feed)
     feed->item_count = kept;
     if (kept > 1)
         qsort(feed->items, kept, sizeof *feed->items, order_paths);
-    return dropped;
+    return dropped ? FLAGSET_NEW_CONTENT : 0;
 }
 
-static bool look_at_directory(struct flagset_feed *feed)
+static unsigned look_at_directory(struct flagset_feed *feed)
 {
     char problem[FLAGSET_PROBLEM_BYTES] = "";
-    bool changed = false;
+    unsigned changed = 0;
     if (!list_directory(feed, problem)) {
         feed->gone = true;
         return set_problem(feed->problem, problem);
@@ -291,9 +291,9 @@ static uint64_t next_look(const struct flagset_feed *feed, uint64_t now_us)
     return now_us + ms * 1000;
 }
 
-bool flagset_feed_look(struct flagset_feed *feed, uint64_t now_us)
+unsigned flagset_feed_look(struct flagset_feed *feed, uint64_t now_us)
 {
-    bool changed = false;
+    unsigned changed = 0;
     if (feed->kind == FLAGSET_FILE)
         changed = look_at_item(&feed->items[0], feed->name, &feed->read_ms, &feed->gone);
     else if (feed->kind == FLAGSET_DIRECTORY)
@@ -303,11 +303,11 @@ bool flagset_feed_look(struct flagset_feed *feed, uint64_t now_us)
     return changed;
 }
 
-bool flagset_feed_take(struct flagset_feed *feed, char *json, size_t len)
+unsigned flagset_feed_take(struct flagset_feed *feed, char *json, size_t len)
 {
     feed->read_ms = flagset_wall_ms();
-    bool changed = set_problem(feed->problem, "");
-    return take_content(&feed->items[0], feed->name, json, len) || changed;
+    unsigned changed = set_problem(feed->problem, "");
+    return changed | take_content(&feed->items[0], feed->name, json, len);
 }
 
 enum status flagset_feed_init(struct flagset_feed *feed, const struct flagset_source *source)
