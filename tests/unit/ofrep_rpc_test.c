@@ -16,50 +16,101 @@
 #define SYNC "/flagd.sync.v1.FlagSyncService/"
 #define FLAG(rest) "{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false}," rest "}"
 
-#define REST                                                                                                                                                                                             \
-    "\"rule\":" FLAG(                                                                                                                                                                                    \
-        "\"defaultVariant\":\"off\",\"targeting\":{\"if\":[{\"==\":[{\"var\":\"plan\"},"                                                                                                                 \
-        "\"gold\"]},\"on\"]}") ",\n"                                                                                                                                                                     \
-                               "\"open\":" FLAG(                                                                                                                                                         \
-                                   "\"defaultVariant\":null") ",\n"                                                                                                                                      \
-                                                              "\"off\":{\"state\":\"DISABLED\","                                                                                                         \
-                                                              "\"variants\":{\"on\":true},"                                                                                                              \
-                                                              "\"defaultVariant\":\"on\"},\n"                                                                                                            \
-                                                              "\"split\":" FLAG(                                                                                                                         \
-                                                                  "\"defaultVariant\":\"off\","                                                                                                          \
-                                                                  "\"targeting\":{\"fractional\":[[\"on\","                                                                                              \
-                                                                  "100]]}") ",\n"                                                                                                                        \
-                                                                            "\"bad\":" FLAG("\"defaultVaria"                                                                                             \
-                                                                                            "nt\":\"off\","                                                                                              \
-                                                                                            "\"targeting\":"                                                                                             \
-                                                                                            "{\"no such "                                                                                                \
-                                                                                            "operator\":[1]"                                                                                             \
-                                                                                            "}") ",\n"                                                                                                   \
-                                                                                                 "\"wild\""                                                                                              \
-                                                                                                 ":" FLAG(                                                                                               \
-                                                                                                     "\"def"                                                                                             \
-                                                                                                     "aultV"                                                                                             \
-                                                                                                     "arian"                                                                                             \
-                                                                                                     "t\":"                                                                                              \
-                                                                                                     "\"off"                                                                                             \
-                                                                                                     "\","                                                                                               \
-                                                                                                     "\"tar"                                                                                             \
-                                                                                                     "getin"                                                                                             \
-                                                                                                     "g\":{"                                                                                             \
-                                                                                                     "\"cat"                                                                                             \
-                                                                                                     "\":["                                                                                              \
-                                                                                                     "\"sid"                                                                                             \
-                                                                                                     "e\","                                                                                              \
-                                                                                                     "\"way"                                                                                             \
-                                                                                                     "s\"]"                                                                                              \
-                                                                                                     "}") ",\n"                                                                                          \
-                                                                                                          "\"int\":{\"state\":\"ENABLED\",\"variants\":{\"x\":10},\"defaultVariant\":\"x\"},\n"          \
-                                                                                                          "\"zero\":{\"state\":\"ENABLED\",\"variants\":{\"x\":0},\"defaultVariant\":\"x\"},\n"          \
-                                                                                                          "\"huge\":{\"state\":\"ENABLED\",\"variants\":{\"x\":1e300},\"defaultVariant\":\"x\"},\n"      \
-                                                                                                          "\"float\":{\"state\":\"ENABLED\",\"variants\":{\"x\":0.5},\"defaultVariant\":\"x\"},\n"       \
-                                                                                                          "\"text\":{\"state\":\"ENABLED\",\"variants\":{\"x\":\"hi\"},\"defaultVariant\":\"x\"},\n"     \
-                                                                                                          "\"object\":{\"state\":\"ENABLED\",\"variants\":{\"x\":{\"a\":1}},\"defaultVariant\":\"x\"}\n" \
-                                                                                                          "},\"metadata\":{\"flagSetId\":\"shop\"}}"
+#define REST                                                                                                 \
+    "\"rule\":" FLAG(                                                                                        \
+        "\"defaultVariant\":\"off\",\"targeting\":{\"if\":[{\"==\":[{\"var\":\"plan\"},"                     \
+        "\"gold\"]},\"on\"]}") ",\n"                                                                         \
+                               "\"open\":" FLAG(                                                             \
+                                   "\"defaultVariant\":null") ",\n"                                          \
+                                                              "\"off\":{\"state\":\"DISABLED\","             \
+                                                              "\"variants\":{\"on\":true},"                  \
+                                                              "\"defaultVariant\":\"on\"},\n"                \
+                                                              "\"split\":" FLAG(                             \
+                                                                  "\"defaultVariant\":\"off\","              \
+                                                                  "\"targeting\":{\"fractional\":[[\"on\","  \
+                                                                  "100]]}") ",\n"                            \
+                                                                            "\"bad\":" FLAG(                 \
+                                                                                "\"defaultVaria"             \
+                                                                                "nt\":\"off\","              \
+                                                                                "\"targeting\":"             \
+                                                                                "{\"no such "                \
+                                                                                "operator\":[1]"             \
+                                                                                "}") ",\n"                   \
+                                                                                     "\"wild\""              \
+                                                                                     ":" FLAG(               \
+                                                                                         "\"def"             \
+                                                                                         "aultV"             \
+                                                                                         "arian"             \
+                                                                                         "t\":"              \
+                                                                                         "\"off"             \
+                                                                                         "\","               \
+                                                                                         "\"tar"             \
+                                                                                         "getin"             \
+                                                                                         "g\":{"             \
+                                                                                         "\"cat"             \
+                                                                                         "\":["              \
+                                                                                         "\"sid"             \
+                                                                                         "e\","              \
+                                                                                         "\"way"             \
+                                                                                         "s\"]"              \
+                                                                                         "}") ",\n"          \
+                                                                                              "\"int\":{"    \
+                                                                                              "\"state\":"   \
+                                                                                              "\"ENABLED\"," \
+                                                                                              "\"variants\"" \
+                                                                                              ":{\"x\":10}," \
+                                                                                              "\"defaultVar" \
+                                                                                              "iant\":"      \
+                                                                                              "\"x\"},\n"    \
+                                                                                              "\"zero\":{"   \
+                                                                                              "\"state\":"   \
+                                                                                              "\"ENABLED\"," \
+                                                                                              "\"variants\"" \
+                                                                                              ":{\"x\":0},"  \
+                                                                                              "\"defaultVar" \
+                                                                                              "iant\":"      \
+                                                                                              "\"x\"},\n"    \
+                                                                                              "\"huge\":{"   \
+                                                                                              "\"state\":"   \
+                                                                                              "\"ENABLED\"," \
+                                                                                              "\"variants\"" \
+                                                                                              ":{\"x\":"     \
+                                                                                              "1e300},"      \
+                                                                                              "\"defaultVar" \
+                                                                                              "iant\":"      \
+                                                                                              "\"x\"},\n"    \
+                                                                                              "\"float\":{"  \
+                                                                                              "\"state\":"   \
+                                                                                              "\"ENABLED\"," \
+                                                                                              "\"variants\"" \
+                                                                                              ":{\"x\":0.5}" \
+                                                                                              ",\"defaultVa" \
+                                                                                              "riant\":"     \
+                                                                                              "\"x\"},\n"    \
+                                                                                              "\"text\":{"   \
+                                                                                              "\"state\":"   \
+                                                                                              "\"ENABLED\"," \
+                                                                                              "\"variants\"" \
+                                                                                              ":{\"x\":"     \
+                                                                                              "\"hi\"},"     \
+                                                                                              "\"defaultVar" \
+                                                                                              "iant\":"      \
+                                                                                              "\"x\"},\n"    \
+                                                                                              "\"object\":{" \
+                                                                                              "\"state\":"   \
+                                                                                              "\"ENABLED\"," \
+                                                                                              "\"variants\"" \
+                                                                                              ":{\"x\":{"    \
+                                                                                              "\"a\":1}},"   \
+                                                                                              "\"defaultVar" \
+                                                                                              "iant\":"      \
+                                                                                              "\"x\"}\n"     \
+                                                                                              "},"           \
+                                                                                              "\"metadata\"" \
+                                                                                              ":{"           \
+                                                                                              "\"flagSetId"  \
+                                                                                              "\":\"shop\"}" \
+                                                                                              "}"
 
 static const char SET[] = "{\"flags\":{\n\"gone\":" FLAG(
     "\"defaultVariant\":\"on\"") ",\n"

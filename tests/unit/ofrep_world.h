@@ -136,7 +136,7 @@ static struct flags_set world_compile(const char *json)
     return set;
 }
 
-static void world_free_set(struct flags_set set)
+static inline void world_free_set(struct flags_set set)
 {
     heap_free((void *)(uintptr_t)set.image);
 }
@@ -166,7 +166,7 @@ static void world_add_view(struct world_snapshot *world, const char *selector, c
     view->view.index = world->view_count;
 }
 
-static void world_free(struct world_snapshot *world)
+static inline void world_free(struct world_snapshot *world)
 {
     world_free_set(world->base.all.set);
     for (uint32_t i = 0; i < world->view_count; i++)
