@@ -24,7 +24,7 @@ struct share_writer;
 // there.
 MUST_USE enum status share_writer_open(const char *directory, struct share_writer **writer);
 void share_writer_close(struct share_writer *writer);
-// STATUS_NO_SPACE, IO, DENIED: nothing changed for readers.
+// STATUS_NO_SPACE, IO, DENIED: nothing changed for readers. Nothing is synced to the disk: images are caches.
 MUST_USE enum status share_writer_publish(struct share_writer *writer, struct slice image);
 
 // ---- reader ----
@@ -34,9 +34,16 @@ struct share_reader;
 // STATUS_NOT_FOUND: nothing was ever published there. CORRUPT, DENIED, NO_MEMORY.
 MUST_USE enum status share_reader_open(const char *directory, struct share_reader **reader);
 void share_reader_close(struct share_reader *reader);
-// Whether something newer than what `take` gave last is there: one load of mapped memory.
+// Whether something other than what `take` last gave or refused as CORRUPT is there: one load of mapped
+// memory.
 bool share_reader_stale(const struct share_reader *reader);
-// Maps and verifies the newest image. STATUS_AGAIN when the writer was quicker; try again.
+// Whether a writer lives (a system call): without one the flags stay as they are.
+bool share_reader_written(const struct share_reader *reader);
+// Whether that directory now has another `current` than the one mapped (system calls): then only opening
+// again shows what is published there.
+bool share_reader_replaced(const struct share_reader *reader, const char *directory);
+// Maps and verifies the newest image. STATUS_AGAIN when the writer was quicker; try again. CORRUPT when the
+// image is missing, of another length or damaged: mappings given before stay good.
 struct share_mapping {
     struct flags_set set;
     void *data;
