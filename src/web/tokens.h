@@ -39,6 +39,7 @@ void tokens_destroy(struct tokens *tokens); // NULL is allowed
 const struct token *tokens_find(const struct tokens *tokens, struct slice secret);
 // The value of Authorization: Bearer, or of X-API-Key, or empty.
 struct slice tokens_of_fields(struct slice authorization, struct slice api_key);
-// A fresh token ("sluice_" and 43 letters of 256 random bits) and its line for the file.
+// A fresh token ("sluice_" and 43 letters of 256 random bits) and its line for the file, without its LF.
+// STATUS_INVALID for a name or environment that a line cannot hold, FULL for a short line_cap.
 MUST_USE enum status tokens_make(const char *name, enum token_kind kind, const char *environment,
                                  char secret[TOKENS_SECRET_BYTES], char *line, uint32_t line_cap);
