@@ -11,6 +11,7 @@
 #include "base/heap.h"
 #include "cli/cli.h"
 #include "cli/daemon.h"
+#include "metrics/exposition.h"
 
 enum {
     EXPOSURES_EVERY_MS = 250,
@@ -105,6 +106,46 @@ static int exposures_open(struct cli_evaluation *evaluation, const char *path, F
     return CLI_EXIT_START;
 }
 
+// ---- metrics ----
+
+#define FAMILY(id, type, suffix, says)                                                                       \
+    static const struct metrics_family id = {"sluice_evaluation_" suffix, METRICS_##type, says}
+
+FAMILY(requests, COUNTER, "requests_total", "Requests to the evaluation server.");
+FAMILY(refused, COUNTER, "refused_total", "Of them refused: malformed, unauthorised, too many, too large.");
+FAMILY(evaluations, COUNTER, "evaluations_total",
+       "Evaluations answered; a bulk request counts one per flag.");
+FAMILY(errors, COUNTER, "errors_total", "Of them ended in an error.");
+FAMILY(connections, GAUGE, "connections", "Connections open now.");
+FAMILY(streams, GAUGE, "streams", "Event streams open now.");
+FAMILY(exposures_lost, COUNTER, "exposures_lost_total", "Exposures that could not be kept.");
+
+static void one(struct metrics_writer *writer, const struct metrics_family *family, uint64_t value)
+{
+    metrics_open(writer, family);
+    metrics_count(writer, NULL, 0, value);
+}
+
+static void write_metrics(struct control_metric_source *source, struct metrics_writer *writer)
+{
+    struct cli_evaluation *evaluation = CONTAINER_OF(source, struct cli_evaluation, metrics);
+    static const char *const reasons[] = {"malformed", "unauthorized", "limited"};
+    struct ofrep_stats stats;
+    ofrep_stats_get(evaluation->ofrep, &stats);
+    const uint64_t counts[] = {stats.refused, stats.unauthorized, stats.limited};
+    one(writer, &requests, stats.requests);
+    metrics_open(writer, &refused);
+    for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
+        struct metrics_label label = {"why", slice_of(reasons[i])};
+        metrics_count(writer, &label, 1, counts[i]);
+    }
+    one(writer, &evaluations, stats.evaluations);
+    one(writer, &errors, stats.errors);
+    one(writer, &connections, stats.connections);
+    one(writer, &streams, stats.streams);
+    one(writer, &exposures_lost, stats.exposures_lost + evaluation->lost);
+}
+
 // ---- life ----
 
 static void on_changed(struct control_flags_watcher *watcher, const struct flagset_snapshot *snapshot)
@@ -152,6 +193,8 @@ int cli_evaluation_start(struct cli_evaluation *evaluation, struct control *cont
     ofrep_publish(evaluation->ofrep, flagset_current(control_flagset(control)));
     evaluation->watcher.changed = on_changed;
     control_flags_watch(control, &evaluation->watcher);
+    evaluation->metrics.write = write_metrics;
+    control_metric_source_add(control, &evaluation->metrics);
     io_timer_init(&evaluation->timer, on_timer);
     if (evaluation->exposures >= 0)
         io_timer_set(control_loop(control), &evaluation->timer, io_loop_now_us(control_loop(control)));
@@ -182,6 +225,7 @@ void cli_evaluation_stop(struct cli_evaluation *evaluation)
 {
     if (evaluation->ofrep != NULL) {
         control_flags_unwatch(&evaluation->watcher);
+        control_metric_source_remove(&evaluation->metrics);
         io_timer_clear(control_loop(evaluation->control), &evaluation->timer);
         if (evaluation->exposures >= 0)
             exposures_drain(evaluation);

@@ -12,6 +12,7 @@ struct cli_evaluation {
     struct control *control;
     struct ofrep *ofrep;
     struct control_flags_watcher watcher;
+    struct control_metric_source metrics;
     struct io_timer timer;
     int exposures; // descriptor, -1: none
     char *text;    // lines on their way to it

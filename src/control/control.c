@@ -40,6 +40,16 @@ struct control_log *control_log_of(const struct control *control)
     return control->log;
 }
 
+void control_metric_source_add(struct control *control, struct control_metric_source *source)
+{
+    list_push_back(&control->metric_sources, &source->link);
+}
+
+void control_metric_source_remove(struct control_metric_source *source)
+{
+    list_remove(&source->link);
+}
+
 bool control_draining(const struct control *control)
 {
     return control->health.draining;
@@ -338,6 +348,7 @@ enum status control_create(const struct control_parts *parts, struct control **c
     made->log = parts->log;
     list_init(&made->watchers);
     list_init(&made->flags.watchers);
+    list_init(&made->metric_sources);
     io_timer_init(&made->tick_timer, on_tick);
     io_timer_init(&made->ack_timer, on_ack_check);
     io_timer_init(&made->drain_timer, on_drain_check);

@@ -146,6 +146,15 @@ void control_traffic_get(const struct control *control, const char *service, str
 MUST_USE enum status control_metrics_write(struct control *control, char *storage, size_t cap,
                                            struct slice *text);
 
+// Somebody else's families, written behind control's own.
+struct metrics_writer;
+struct control_metric_source {
+    struct list link; // private
+    void (*write)(struct control_metric_source *source, struct metrics_writer *writer);
+};
+void control_metric_source_add(struct control *control, struct control_metric_source *source);
+void control_metric_source_remove(struct control_metric_source *source);
+
 // ---- watching ----
 
 // Called after a decision has taken effect, from the loop's own turn.

@@ -102,6 +102,7 @@ struct control {
     uint32_t live_count;
     struct control_health health;
     struct list watchers;
+    struct list metric_sources;
     struct io_timer tick_timer;
     struct io_timer ack_timer;
     uint64_t tick_due_us;
@@ -179,7 +180,11 @@ void control_events_free(struct control_live *live);
 uint32_t control_events_take(struct control_live *live, struct rollout_span_delta *spans, uint64_t *lost);
 const struct stats_histogram *control_events_baseline(const struct control_live *live); // NULL: none
 
+// ---- metrics_flags.c
+void control_metrics_flags(struct control *control, struct metrics_writer *writer);
+
 // ---- flags.c
+uint64_t control_flag_changes(const struct control *control); // made at runtime since the journal began
 // Opens the sources and puts in force what the journal's changes and rollouts lay over them. OK without
 // flags.
 MUST_USE enum status control_flags_open(struct control *control, uint32_t readers,

@@ -523,6 +523,11 @@ enum status control_flag_apply(struct control *control, const struct control_fla
 
 // ---- what people look at ----
 
+uint64_t control_flag_changes(const struct control *control)
+{
+    return control->flags.overlay->changes;
+}
+
 void control_flag_overlay_get(const struct control *control, struct slice key,
                               struct control_flag_overlay *overlay)
 {

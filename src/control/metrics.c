@@ -21,6 +21,7 @@ FAMILY(routed, COUNTER, "routed_total", "Requests routed to a version.");
 FAMILY(completed, COUNTER, "completed_total", "Routed requests that are over: answered, failed or aborted.");
 FAMILY(forced, COUNTER, "forced_total",
        "Requests sent to a version by an operator's header; never evidence.");
+FAMILY(flagged, COUNTER, "flagged_total", "Requests that a flag sent to a version; never evidence.");
 FAMILY(in_flight, GAUGE, "in_flight_requests", "Requests routed to a version and not over yet.");
 FAMILY(duration, HISTOGRAM, "request_duration_seconds",
        "From routing to the last byte of the origin's answer, completed requests with an answer.");
@@ -191,6 +192,7 @@ static void write_versions(const struct control *control, struct metrics_writer 
     }
     write_durations(control, w);
     version_family(control, w, &forced, PROXY_VERSION_FORCED);
+    version_family(control, w, &flagged, PROXY_VERSION_FLAGGED);
     version_family(control, w, &attempts, PROXY_VERSION_ATTEMPTS);
     version_family(control, w, &retries, PROXY_VERSION_RETRIES);
     version_labelled(control, w, &failures, "reason", reasons, ARRAY_LEN(reasons));
@@ -393,5 +395,11 @@ enum status control_metrics_write(struct control *control, char *storage, size_t
     write_workers(control, &writer);
     write_versions(control, &writer);
     write_rollouts(control, &writer);
+    control_metrics_flags(control, &writer);
+    for (struct list *link = control->metric_sources.next; link != &control->metric_sources;
+         link = link->next) {
+        struct control_metric_source *source = CONTAINER_OF(link, struct control_metric_source, link);
+        source->write(source, &writer);
+    }
     return metrics_finish(&writer, text);
 }
