@@ -155,7 +155,7 @@ static enum status take(const struct share_reader *reader, uint64_t sequence, st
 {
     uint64_t image;
     uint64_t len;
-    void *data;
+    void *data = NULL;
     struct flags_set set;
     if (atomic_load_explicit(&reader->page->magic, memory_order_acquire) != SHARE_MAGIC)
         return STATUS_CORRUPT;
