@@ -136,7 +136,8 @@ static void write_head(struct web_connection *c, const struct web_answer *answer
     char *at = put(put_status(begin, answer->status), date_line(c->web));
     if (type.len > 0)
         at = put(put(put(at, SLICE("Content-Type: ")), type), SLICE("\r\n"));
-    at = put(at, answer->fields);
+    if (answer->fields.len > 0)
+        at = put(at, answer->fields);
     if (status_has_body(answer->status) && !answer->stream)
         at = put(put_number(put(at, SLICE("Content-Length: ")), body_len), SLICE("\r\n"));
     if (!c->keep_alive)
