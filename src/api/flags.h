@@ -10,7 +10,7 @@
 enum {
     API_FLAGS_PAGE_MAX = 1000, // flags or changes in one answer
     API_FLAGS_PAGE_DEFAULT = 100,
-    API_FLAGS_IMPORT_MAX = 1000, // flags in one import
+    API_FLAGS_IMPORT_MAX = 200,  // flags in one import: each is journalled by itself
     API_FLAGS_PATH_BYTES = 1024, // of what decided an evaluation
 };
 

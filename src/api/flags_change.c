@@ -243,7 +243,7 @@ static bool import_check(struct import *import, const char *key, struct slice de
     static struct flagset_problem problem;
     char message[FLAGSET_PROBLEM_BYTES + CONTROL_FLAG_KEY_BYTES + 64];
     if (import->count == API_FLAGS_IMPORT_MAX) {
-        api_flags_error(import->answer, 413, "too_large", "one import may have 1000 flags; send several");
+        api_flags_error(import->answer, 413, "too_large", "one import may have 200 flags; send several");
         return false;
     }
     if (!definition_fits(definition, import->answer))
