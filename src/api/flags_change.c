@@ -100,17 +100,29 @@ static void answer_change(struct control *control, const struct control_flag_cha
     api_flags_answer(answer, 200, &out);
 }
 
-// "flag 'f' has no variant 'x'; it has on, off"
+static bool has_variant(const struct flags_set *set, const struct control_flag_change *change)
+{
+    struct slice name, json;
+    if (change->variant == NULL || change->variant[0] == '\0')
+        return true;
+    for (uint32_t i = 0; flags_set_variant(set, slice_of(change->key), i, &name, &json); i++)
+        if (slice_equal(name, slice_of(change->variant)))
+            return true;
+    return false;
+}
+
+// "flag 'f' has no variant 'x'; it has 'on', 'off'"
 static void answer_no_variant(const struct flags_set *set, const struct control_flag_change *change,
                               struct api_answer *answer)
 {
+    enum { NAMED_MAX = 20 };
     char message[1200];
     struct text text = text_over(message, sizeof message);
     struct slice name, json;
     text_addf(&text, "flag '%s' has no variant '%s'; it has", change->key, change->variant);
-    for (uint32_t i = 0; flags_set_variant(set, slice_of(change->key), i, &name, &json) && i < 20; i++)
+    for (uint32_t i = 0; i < NAMED_MAX && flags_set_variant(set, slice_of(change->key), i, &name, &json); i++)
         text_addf(&text, "%s '" SLICE_FMT "'", i > 0 ? "," : "", SLICE_ARG(name));
-    api_flags_error(answer, 404, "not_found", message);
+    api_flags_error(answer, 400, "invalid", message);
 }
 
 static void make_change(struct control *control, const struct control_flag_change *change,
@@ -126,7 +138,7 @@ static void make_change(struct control *control, const struct control_flag_chang
         answer_change(control, change, number, answer);
     else if (status == STATUS_NOT_FOUND && !flags_set_find(set, slice_of(change->key), &info))
         api_flags_unknown(control, slice_of(change->key), answer);
-    else if (status == STATUS_NOT_FOUND && change->variant != NULL && change->variant[0] != '\0')
+    else if ((status == STATUS_NOT_FOUND || status == STATUS_INVALID) && !has_variant(set, change))
         answer_no_variant(set, change, answer);
     else
         api_flags_refusal(answer, status, fault.text[0] != '\0' ? fault.text : status_name(status));

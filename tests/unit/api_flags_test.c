@@ -211,7 +211,7 @@ static void test_switches(void **state)
     expect("POST /v1/flags/fresh/eval", "{\"context\": {\"plan\": \"beta\"}}", "200", "targeting.if[1]");
     change("DELETE /v1/flags/fresh", "");
     expect("GET /v1/flags/fresh", "", "200", "\"overlay\":null");
-    expect("POST /v1/flags/fresh/off", "{\"variant\": \"onn\"}", "404", "it has 'on', 'off'");
+    expect("POST /v1/flags/fresh/off", "{\"variant\": \"onn\"}", "400", "it has 'on', 'off'");
     expect("POST /v1/flags/frehs/off", "", "404", "did you mean 'fresh'?");
     expect("POST /v1/flags/fresh/on", "{\"variant\": \"on\"}", "400", "takes no variant");
     expect("POST /v1/flags/fresh/off", "{\"variant\": 7}", "400", "name of one");
