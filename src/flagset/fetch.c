@@ -325,17 +325,24 @@ static void note_tried(struct flagset_fetcher *fetcher)
     pthread_mutex_unlock(&fetcher->lock);
 }
 
-static uint64_t begin_due(struct flagset_fetcher *fetcher)
+static void begin_due(struct flagset_fetcher *fetcher)
 {
-    uint64_t next_us = UINT64_MAX;
+    for (uint32_t i = 0; i < fetcher->job_count; i++)
+        if (fetcher->jobs[i].easy == NULL && fetcher->jobs[i].due_us <= flagset_now_us())
+            begin_fetch(fetcher, &fetcher->jobs[i]);
+}
+
+static void wait_for_due(struct flagset_fetcher *fetcher)
+{
+    uint64_t now_us = flagset_now_us();
+    uint64_t wait_us = 1000000;
     for (uint32_t i = 0; i < fetcher->job_count; i++) {
-        struct job *job = &fetcher->jobs[i];
-        if (job->easy == NULL && job->due_us <= flagset_now_us())
-            begin_fetch(fetcher, job);
-        if (job->easy == NULL && job->due_us < next_us)
-            next_us = job->due_us;
+        const struct job *job = &fetcher->jobs[i];
+        uint64_t left_us = job->due_us > now_us ? job->due_us - now_us : 0;
+        if (job->easy == NULL && left_us < wait_us)
+            wait_us = left_us;
     }
-    return next_us;
+    (void)curl_multi_poll(fetcher->multi, NULL, 0, (int)((wait_us + 999) / 1000), NULL);
 }
 
 static void finish_done(struct flagset_fetcher *fetcher)
@@ -365,13 +372,11 @@ static void *run(void *context)
             take_order(fetcher, order);
         if (stop)
             break;
-        uint64_t next_us = begin_due(fetcher);
+        begin_due(fetcher);
         (void)curl_multi_perform(fetcher->multi, &running);
         finish_done(fetcher);
         note_tried(fetcher);
-        uint64_t now_us = flagset_now_us();
-        uint64_t wait_ms = next_us > now_us ? (next_us - now_us) / 1000 + 1 : 0;
-        (void)curl_multi_poll(fetcher->multi, NULL, 0, wait_ms < 1000 ? (int)wait_ms : 1000, NULL);
+        wait_for_due(fetcher);
     }
     for (uint32_t i = 0; i < fetcher->job_count; i++) {
         // A name server that hangs must not hold up the end.

@@ -17,6 +17,13 @@ struct flagset_delivery {
 
 // ---- to the owner ----
 
+static void release_retired(struct io_timer *timer)
+{
+    struct flagset *set = CONTAINER_OF(timer, struct flagset, release);
+    flagset_snapshot_unref(set->retired);
+    set->retired = NULL;
+}
+
 static void install(struct flagset *set, struct flagset_report *report)
 {
     const struct flagset_snapshot *snapshot = report->snapshot;
@@ -30,10 +37,11 @@ static void install(struct flagset *set, struct flagset_report *report)
             set->config.changed(set->config.context, NULL);
         return;
     }
-    // Somebody may have borrowed the old one in this very turn: it goes when the next one comes.
+    // Somebody may have borrowed the old one in this very turn: it goes in a later one.
     flagset_snapshot_unref(set->retired);
     set->retired = set->current;
     set->current = snapshot;
+    io_timer_set(set->config.loop, &set->release, io_loop_now_us(set->config.loop) + 1000);
     if (set->running)
         set->config.changed(set->config.context, snapshot);
 }
@@ -243,6 +251,7 @@ enum status flagset_create(const struct flagset_config *config, struct flagset *
         return set == NULL ? STATUS_NO_MEMORY : STATUS_NO_FD;
     }
     set->config = *config;
+    io_timer_init(&set->release, release_retired);
     CHECK(pthread_mutex_init(&set->lock, NULL) == 0);
     status = flagset_loader_init(&set->loader, config, wake_fd);
     if (status == STATUS_OK)
@@ -279,6 +288,7 @@ void flagset_destroy(struct flagset *set)
         else
             set->delivery->set = NULL;
     }
+    io_timer_clear(set->config.loop, &set->release);
     flagset_report_destroy(set->ready);
     flagset_report_destroy(set->report);
     flagset_overlay_order_destroy(set->overlay_order);

@@ -301,8 +301,10 @@ struct flagset_loader {
     struct flagset_image *empty;
     uint64_t version;
     uint64_t compile_us;
-    bool refused;                        // by the last trial
+    bool refused;                        // a source or the segments, by the last trial
+    bool overlay_refused;                // what was laid over last
     struct flagset_words errors;         // of what was refused
+    struct flagset_words overlay_errors; // the same, of the overlay
     struct flagset_words warnings;       // of what is in force
     struct flagset_words patch_warnings; // the same
     uint64_t told;                       // hash of the last report's words
@@ -353,6 +355,7 @@ struct flagset {
     // The owner's.
     const struct flagset_snapshot *current;
     const struct flagset_snapshot *retired; // for those who borrowed it in this turn
+    struct io_timer release;
     struct flagset_report *report;
     // Between the threads.
     pthread_mutex_t lock;

@@ -269,13 +269,15 @@ struct flagset_report *flagset_loader_report(struct flagset_loader *loader)
         heap_free(report);
         return NULL;
     }
-    report->refused =
-        loader->refused || loader->overlay_problem[0] != '\0' || loader->segments_problem[0] != '\0';
+    report->refused = loader->refused || loader->overlay_refused || loader->overlay_problem[0] != '\0' ||
+                      loader->segments_problem[0] != '\0';
     report->compile_us = loader->compile_us;
     for (uint32_t i = 0; i < loader->feed_count; i++)
         tell_feed(loader, &loader->feeds[i], report, &report->states[report->state_count++]);
     add_problem(report, loader->segments_problem, true);
     add_problem(report, loader->overlay_problem, true);
+    for (uint32_t i = 0; i < loader->overlay_errors.count; i++)
+        add_problem(report, loader->overlay_errors.lines[i], true);
     for (uint32_t i = 0; i < loader->errors.count; i++)
         add_problem(report, loader->errors.lines[i], true);
     add_problem(report, loader->share_problem, true);

@@ -185,7 +185,8 @@ static void keep_chosen(struct trial *trial)
 {
     struct flagset_loader *loader = trial->loader;
     struct flagset_document *overlay = trial_overlay(trial);
-    loader->refused = overlay != loader->overlay || trial->segments != loader->segments;
+    loader->overlay_refused = overlay != loader->overlay;
+    loader->refused = trial->segments != loader->segments;
     for (uint32_t i = 0; i < trial->item_count; i++) {
         loader->refused |= trial->chosen[i] != trial->items[i]->newest;
         replace(&trial->items[i]->good, trial->chosen[i]);
@@ -224,6 +225,7 @@ void flagset_loader_compile(struct flagset_loader *loader)
 {
     struct trial trial = {.loader = loader};
     loader->errors.count = 0;
+    loader->overlay_errors.count = 0;
     enum status status = begin_trial(&trial) ? STATUS_AGAIN : STATUS_FULL;
     while (status == STATUS_AGAIN) {
         status = try_once(&trial);
@@ -308,7 +310,7 @@ static enum status lay_over(struct flagset_loader *loader, struct flagset_docume
         return STATUS_OK;
     }
     if (status == STATUS_INVALID)
-        note_faults(&loader->compiler, contents, FLAGS_ERROR, &loader->errors);
+        note_faults(&loader->compiler, contents, FLAGS_ERROR, &loader->overlay_errors);
     flagset_compiler_release(&loader->compiler);
     flagset_contents_destroy(contents);
     return status;
@@ -328,6 +330,13 @@ static enum status order_document(struct flagset_loader *loader, struct flagset_
     return flagset_document_create("runtime", "runtime", json, order->len, document, loader->overlay_problem);
 }
 
+// The newest is what is in force: what was refused before is not tried again.
+static void forget_newest(struct flagset_loader *loader)
+{
+    replace(&loader->overlay, loader->overlay_good);
+    loader->overlay_change = loader->change;
+}
+
 bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overlay_order *order)
 {
     struct flagset_document *document;
@@ -335,6 +344,7 @@ bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overla
     flagset_patches_unref(loader->patches);
     loader->patches = flagset_patches_ref(order->patches);
     loader->overlay_problem[0] = '\0';
+    loader->overlay_errors.count = 0;
     enum status status = order_document(loader, order, &document);
     if (status == STATUS_OK) {
         new_text = document != loader->overlay;
@@ -344,14 +354,15 @@ bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overla
         status = lay_over(loader, document, order->change);
         if (status == STATUS_OK)
             replace(&loader->overlay_good, document);
+    } else {
+        forget_newest(loader);
     }
-    if (status != STATUS_OK) {
-        // What is laid over is at fault; what the patches say must still be so.
-        loader->refused = true;
-        status = lay_over(loader, loader->overlay_good, loader->change);
-    }
+    loader->overlay_refused = status != STATUS_OK;
+    // What is laid over is at fault; what the patches say must still be so.
     if (status != STATUS_OK)
-        flagset_words_add(&loader->errors, "no memory for what was changed at runtime");
+        status = lay_over(loader, loader->overlay_good, loader->change);
+    if (status != STATUS_OK)
+        flagset_words_add(&loader->overlay_errors, "no memory for what was changed at runtime");
     flagset_overlay_order_destroy(order);
     return new_text && loader->refused;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sources that are files, directories and text: what is read, what is noticed, what is refused.
+#include "base/heap.h"
 #include "flagset_world.h"
+#include "share/share.h"
 
 static int setup(void **state)
 {
@@ -82,6 +84,442 @@ static void a_bad_change_is_refused(void **state)
     assert_string_equal(state_now.problem, expected);
 }
 
+static void rename_over(const struct flagset_world *world, const char *path, const char *text)
+{
+    char fresh[128];
+    (void)snprintf(fresh, sizeof fresh, "%s/.fresh", world->folder);
+    write_at(fresh, text);
+    assert_int_equal(rename(fresh, path), 0);
+}
+
+static struct flagset_source_state state_of(const struct flagset_world *world, uint32_t i)
+{
+    struct flagset_source_state state;
+    flagset_source_get(world->set, i, &state);
+    return state;
+}
+
+static void saving_by_rename(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
+    write_at(source.name, SET(FLAG("one", "on")));
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    for (int i = 0; i < 5; i++) {
+        const char *variant = i % 2 == 0 ? "off" : "on";
+        rename_over(world, source.name, i % 2 == 0 ? SET(FLAG("one", "off")) : SET(FLAG("one", "on")));
+        UNTIL(world, strcmp(variant_now(world, "one"), variant) == 0);
+    }
+    assert_true(state_of(world, 0).good);
+    assert_int_equal(state_of(world, 0).flag_count, 1);
+}
+
+static void link_to(const struct flagset_world *world, const char *target, const char *name)
+{
+    char fresh[128];
+    (void)snprintf(fresh, sizeof fresh, "%s/.link", world->folder);
+    assert_int_equal(symlink(target, fresh), 0);
+    assert_int_equal(rename(fresh, world_path(world, name)), 0);
+}
+
+// As a ConfigMap is updated: the file is a link into ..data, which is a link to a folder that is swapped. The
+// second source hangs below a link in the middle of its path.
+static void swapped_links(void **state)
+{
+    struct flagset_world *world = *state;
+    assert_int_equal(mkdir(world_path(world, "v1"), 0755), 0);
+    assert_int_equal(mkdir(world_path(world, "v2"), 0755), 0);
+    write_at(world_path(world, "v1/a.json"), SET(FLAG("one", "on")));
+    write_at(world_path(world, "v2/a.json"), SET(FLAG("one", "off")));
+    write_at(world_path(world, "v1/b.json"), SET(FLAG("two", "on")));
+    write_at(world_path(world, "v2/b.json"), SET(FLAG("two", "off")));
+    link_to(world, "v1", "..data");
+    link_to(world, "..data/a.json", "a.json");
+    char through[256];
+    (void)snprintf(through, sizeof through, "%s", world_path(world, "..data/b.json"));
+    struct flagset_source sources[] = {
+        {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")},
+        {.kind = FLAGSET_FILE, .name = through},
+    };
+    assert_int_equal(world_create(world, sources, 2), STATUS_OK);
+    uint64_t begin_ms = now_ms();
+    link_to(world, "v2", "..data");
+    UNTIL(world,
+          strcmp(variant_now(world, "one"), "off") == 0 && strcmp(variant_now(world, "two"), "off") == 0);
+    printf("swapped links in force after %u ms\n", (unsigned)(now_ms() - begin_ms));
+}
+
+static void a_directory(void **state)
+{
+    struct flagset_world *world = *state;
+    assert_int_equal(mkdir(world_path(world, "d"), 0755), 0);
+    struct flagset_source source = {.kind = FLAGSET_DIRECTORY, .name = world_path(world, "d")};
+    write_at(world_path(world, "d/20.json"), SET(FLAG("x", "on") "," FLAG("y", "on")));
+    write_at(world_path(world, "d/10.json"), SET(FLAG("x", "off")));
+    write_at(world_path(world, "d/note.txt"), "not read");
+    write_at(world_path(world, "d/.hidden.json"), "not read");
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    assert_string_equal(variant_now(world, "x"), "on"); // by name, not by age
+    assert_int_equal(state_of(world, 0).flag_count, 3);
+    write_at(world_path(world, "d/30.json"), SET(FLAG("x", "off")));
+    UNTIL(world, strcmp(variant_now(world, "x"), "off") == 0);
+    assert_int_equal(unlink(world_path(world, "d/30.json")), 0);
+    UNTIL(world, strcmp(variant_now(world, "x"), "on") == 0);
+    // One bad file: its own last content stays, the others go on.
+    write_at(world_path(world, "d/20.json"), "{\"flags\":");
+    UNTIL(world, !state_of(world, 0).good);
+    assert_non_null(strstr(state_of(world, 0).problem, "/d/20.json:1:10: "));
+    assert_string_equal(variant_now(world, "y"), "on");
+    write_at(world_path(world, "d/40.json"), SET(FLAG("z", "on")));
+    UNTIL(world, strcmp(variant_now(world, "z"), "on") == 0);
+    assert_string_equal(variant_now(world, "y"), "on");
+    // A bad file that goes is no problem any more, and its flags go with it.
+    assert_int_equal(unlink(world_path(world, "d/20.json")), 0);
+    UNTIL(world, state_of(world, 0).good);
+    assert_string_equal(variant_now(world, "y"), "!FLAG_NOT_FOUND");
+    assert_false(flagset_refused(world->set));
+}
+
+static void a_directory_has_its_limits(void **state)
+{
+    struct flagset_world *world = *state;
+    char name[32];
+    struct flagset_source source = {.kind = FLAGSET_DIRECTORY, .name = world_path(world, "d")};
+    assert_int_equal(world_create(world, &source, 1), STATUS_INVALID);
+    assert_non_null(strstr(world->problems[0].text, "/d: there is no such directory"));
+    assert_int_equal(mkdir(world_path(world, "d"), 0755), 0);
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    assert_int_equal(flags_set_count(&flagset_current(world->set)->all.set), 0);
+    for (int i = 0; i <= FLAGSET_DIRECTORY_FILES_MAX; i++) {
+        (void)snprintf(name, sizeof name, "d/%03d.json", i);
+        write_at(world_path(world, name), SET(FLAG("x", "on")));
+    }
+    UNTIL(world, strstr(state_of(world, 0).problem, "/d: has more than 200 files") != NULL);
+    assert_int_equal(unlink(world_path(world, "d/000.json")), 0);
+    UNTIL(world, state_of(world, 0).good);
+    assert_string_equal(variant_now(world, "x"), "on");
+}
+
+static void a_file_that_vanishes(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
+    write_at(source.name, SET(FLAG("one", "on")));
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    assert_int_equal(unlink(source.name), 0);
+    UNTIL(world, !state_of(world, 0).good);
+    assert_non_null(strstr(state_of(world, 0).problem, "a.json: there is no such file"));
+    assert_string_equal(variant_now(world, "one"), "on");
+    assert_int_equal(world->snapshots, 0);
+    write_at(source.name, SET(FLAG("one", "off")));
+    UNTIL(world, strcmp(variant_now(world, "one"), "off") == 0);
+    assert_true(state_of(world, 0).good);
+}
+
+static void what_is_no_file(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "pipe")};
+    assert_int_equal(mkfifo(source.name, 0644), 0);
+    assert_int_equal(world_create(world, &source, 1), STATUS_INVALID);
+    assert_non_null(strstr(world->problems[0].text, "pipe: is not a file"));
+    source.name = world_path(world, "large.json");
+    write_at(source.name, "");
+    assert_int_equal(truncate(source.name, (off_t)FLAGSET_SOURCE_BYTES_MAX + 1), 0);
+    assert_int_equal(world_create(world, &source, 1), STATUS_INVALID);
+    assert_non_null(strstr(world->problems[0].text, "large.json: is larger than 256 MiB"));
+}
+
+// A writer that takes its time is refused at most once on the way, told once, and what was stays.
+static void half_written(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
+    const char *text = SET(FLAG("one", "off") "," FLAG("two", "on"));
+    write_at(source.name, SET(FLAG("one", "on")));
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    FILE *file = fopen(source.name, "we");
+    assert_non_null(file);
+    assert_int_equal(fwrite(text, 1, 40, file), 40);
+    assert_int_equal(fflush(file), 0);
+    UNTIL(world, flagset_refused(world->set));
+    assert_string_equal(variant_now(world, "one"), "on");
+    turn_for(world, 700); // looked at again, told no more
+    assert_int_equal(world->notes, 1);
+    assert_int_equal(world->snapshots, 0);
+    assert_int_equal(fwrite(text + 40, 1, strlen(text) - 40, file), strlen(text) - 40);
+    assert_int_equal(fclose(file), 0);
+    UNTIL(world, strcmp(variant_now(world, "two"), "on") == 0);
+    assert_false(flagset_refused(world->set));
+}
+
+static void a_burst_is_one_change(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
+    write_at(source.name, SET(FLAG("one", "on")));
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    turn_for(world, 50);
+    for (int i = 0; i < 200; i++)
+        write_at(source.name,
+                 i % 2 == 0 ? SET(FLAG("one", "off")) : SET(FLAG("one", "on") "," FLAG("n", "on")));
+    UNTIL(world, strcmp(variant_now(world, "n"), "on") == 0);
+    turn_for(world, 100);
+    printf("200 writes made %u snapshots\n", world->snapshots);
+    assert_true(world->snapshots <= 20);
+}
+
+// Two changes in one tick of the file's clock, of the same size: the second must not go unseen.
+static void changes_that_look_alike(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
+    write_at(source.name, SET(FLAG("one", "on") " "));
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    // Written while create has just read it, and its times set back so that its signature stays.
+    struct stat before;
+    assert_int_equal(stat(source.name, &before), 0);
+    FILE *file = fopen(source.name, "r+e");
+    assert_non_null(file);
+    assert_int_equal(fputs(SET(FLAG("one", "off")), file) >= 0, 1);
+    assert_int_equal(fclose(file), 0);
+    UNTIL(world, strcmp(variant_now(world, "one"), "off") == 0);
+}
+
+// ---- who is refused, and who is not ----
+
+static void only_the_one_at_fault(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")},
+        {.kind = FLAGSET_FILE, .name = world_path(world, "b.json")},
+    };
+    write_at(sources[0].name, SET(FLAG("one", "on")));
+    write_at(sources[1].name, SET(FLAG("two", "on")));
+    assert_int_equal(world_create(world, sources, 2), STATUS_OK);
+    write_at(sources[0].name, SET(FLAG("one", "blue")));
+    UNTIL(world, flagset_refused(world->set));
+    rename_over(world, sources[1].name, SET(FLAG("two", "off")));
+    UNTIL(world, strcmp(variant_now(world, "two"), "off") == 0);
+    assert_string_equal(variant_now(world, "one"), "on");
+    assert_false(state_of(world, 0).good);
+    assert_true(state_of(world, 1).good);
+    assert_true(flagset_refused(world->set));
+    write_at(sources[0].name, SET(FLAG("one", "off")));
+    UNTIL(world, strcmp(variant_now(world, "one"), "off") == 0);
+    assert_false(flagset_refused(world->set));
+    assert_string_equal(first_problem(world), "");
+}
+
+#define ASKING(flag, variant)                                                                                \
+    "{\"state\":\"ENABLED\",\"variants\":{\"on\":true},\"defaultVariant\":\"on\",\"x-sluice\":{"             \
+    "\"prerequisites\":[{\"flag\":\"" flag "\",\"variant\":\"" variant "\"}]}}"
+
+// A file that takes away what another one needs is at fault although each is well for itself.
+static void a_merge_that_fails(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")},
+        {.kind = FLAGSET_FILE, .name = world_path(world, "b.json")},
+    };
+    write_at(sources[0].name, SET(FLAG("base", "on")));
+    write_at(sources[1].name, SET("\"up\":" ASKING("base", "on")));
+    assert_int_equal(world_create(world, sources, 2), STATUS_OK);
+    write_at(sources[0].name, SET(FLAG("other", "on")));
+    UNTIL(world, flagset_refused(world->set));
+    assert_non_null(strstr(first_problem(world), "b.json:1:11: "));
+    assert_non_null(strstr(first_problem(world), "a prerequisite names no flag: 'base'"));
+    assert_string_equal(variant_now(world, "base"), "on");
+    assert_string_equal(variant_now(world, "other"), "!FLAG_NOT_FOUND");
+    assert_string_equal(state_of(world, 0).problem, "refused together with other changes");
+    // Once nobody needs it any more, what was refused goes in too.
+    write_at(sources[1].name, SET(FLAG("up", "on")));
+    UNTIL(world, strcmp(variant_now(world, "other"), "on") == 0);
+    assert_false(flagset_refused(world->set));
+}
+
+static void what_is_laid_over_may_be_at_fault(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = {
+        .kind = FLAGSET_INLINE, .name = "x", .json = SLICE(SET(FLAG("one", "on")))};
+    struct flags_patch patch = {.key = SLICE("one"), .kill = true, .kill_variant = SLICE("off")};
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    // The kill is in force although what came with it is not.
+    assert_int_equal(flagset_overlay(world->set, SLICE(SET(FLAG("two", "blue"))), &patch, 1, 5), STATUS_OK);
+    UNTIL(world, strcmp(variant_now(world, "one"), "off") == 0);
+    assert_int_equal(flagset_current(world->set)->change, 0);
+    assert_true(flagset_refused(world->set));
+    assert_non_null(strstr(first_problem(world), "runtime:1:"));
+    assert_int_equal(flagset_overlay(world->set, SLICE("{\"flags\""), NULL, 0, 6), STATUS_OK);
+    UNTIL(world, strcmp(variant_now(world, "one"), "on") == 0);
+    assert_string_equal(first_problem(world), "runtime:1:9: expected ':' after the name");
+    assert_int_equal(flagset_overlay(world->set, SLICE(SET(FLAG("two", "off"))), &patch, 1, 7), STATUS_OK);
+    UNTIL(world, flagset_current(world->set)->change == 7);
+    assert_string_equal(variant_now(world, "one"), "off");
+    assert_string_equal(variant_now(world, "two"), "off");
+    assert_false(flagset_refused(world->set));
+}
+
+// A kill does not compile anything, so that it does not wait for the size of the set.
+static void patches_do_not_compile(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = {
+        .kind = FLAGSET_INLINE, .name = "x", .json = SLICE(SET(FLAG("one", "on")))};
+    struct flags_patch patches[] = {
+        {.key = SLICE("one"), .kill = true, .kill_variant = SLICE("off")},
+        {.key = SLICE("none"), .kill = true},
+    };
+    struct slice json;
+    const char *name;
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    assert_true(flagset_snapshot_definition(flagset_current(world->set), SLICE("one"), &json, &name));
+    uint64_t compile_us = flagset_compile_us(world->set);
+    assert_int_equal(flagset_overlay(world->set, SLICE(""), patches, 2, 1), STATUS_OK);
+    UNTIL(world, flagset_current(world->set)->change == 1);
+    assert_string_equal(variant_now(world, "one"), "off");
+    assert_true(flagset_compile_us(world->set) == compile_us);
+    const struct flagset_problem *problems;
+    assert_int_equal(flagset_problems(world->set, &problems), 1);
+    assert_false(problems[0].error);
+    assert_non_null(strstr(problems[0].text, "'none'"));
+    assert_false(flagset_refused(world->set));
+    // They stay over a file that changes.
+    source.json = SLICE(SET(FLAG("one", "on") "," FLAG("new", "on")));
+    flagset_reconfigure(world->set, &source, 1, SLICE(""));
+    UNTIL(world, strcmp(variant_now(world, "new"), "on") == 0);
+    assert_string_equal(variant_now(world, "one"), "off");
+    assert_int_equal(flagset_current(world->set)->change, 1);
+}
+
+static void other_sources(void **state)
+{
+    struct flagset_world *world = *state;
+    char a[256];
+    char b[256];
+    (void)snprintf(a, sizeof a, "%s", world_path(world, "a.json"));
+    (void)snprintf(b, sizeof b, "%s", world_path(world, "b.json"));
+    struct flagset_source sources[] = {{.kind = FLAGSET_FILE, .name = a}, {.kind = FLAGSET_FILE, .name = b}};
+    write_at(a, SET("\"one\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},"
+                    "\"defaultVariant\":\"off\",\"targeting\":{\"if\":[{\"$ref\":\"in\"},\"on\",null]}}"));
+    assert_int_equal(
+        world_create_with(world, (struct flagset_config){.sources = sources,
+                                                         .source_count = 1,
+                                                         .segments = SLICE("{\"in\":{\"==\":[1,1]}}")}),
+        STATUS_OK);
+    assert_string_equal(variant_now(world, "one"), "on");
+    flagset_reconfigure(world->set, sources, 1, SLICE("{\"in\":{\"==\":[1,2]}}"));
+    UNTIL(world, strcmp(variant_now(world, "one"), "off") == 0);
+    // Segments that are none keep those that were.
+    flagset_reconfigure(world->set, sources, 1, SLICE("{\"in\":\n"));
+    UNTIL(world, flagset_refused(world->set));
+    assert_non_null(strstr(first_problem(world), "segments:2:1: "));
+    flagset_reconfigure(world->set, sources, 1, SLICE("{\"in\":[],\n\"out\":{\"nonsense\":1}}"));
+    UNTIL(world, strstr(first_problem(world), "segments:") != NULL && flagset_refused(world->set));
+    assert_string_equal(variant_now(world, "one"), "off");
+    // A source that is not there is said, and the rest goes on.
+    flagset_reconfigure(world->set, sources, 2, SLICE("{\"in\":{\"==\":[1,1]}}"));
+    UNTIL(world, strcmp(variant_now(world, "one"), "on") == 0);
+    assert_int_equal(flagset_source_count(world->set), 2);
+    assert_non_null(strstr(state_of(world, 1).problem, "b.json: there is no such file"));
+    write_at(b, SET(FLAG("two", "on")));
+    UNTIL(world, strcmp(variant_now(world, "two"), "on") == 0);
+    flagset_reconfigure(world->set, sources + 1, 1, SLICE(""));
+    UNTIL(world, flagset_source_count(world->set) == 1);
+    assert_string_equal(variant_now(world, "one"), "!FLAG_NOT_FOUND");
+    assert_string_equal(variant_now(world, "two"), "on");
+}
+
+static void warnings_are_told(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = {
+        .kind = FLAGSET_INLINE,
+        .name = "x.json",
+        .json = SLICE("{\"flags\":{\"one\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true},"
+                      "\"targeting\":{\"nonsense\":[1]}}}}")};
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    assert_int_equal(world->problem_count, 1);
+    assert_false(world->problems[0].error);
+    assert_non_null(strstr(world->problems[0].text, "x.json:1:"));
+    assert_non_null(strstr(world->problems[0].text, "flag 'one': "));
+    assert_string_equal(variant_now(world, "one"), "!PARSE_ERROR");
+    assert_false(flagset_refused(world->set));
+}
+
+// ---- sharing ----
+
+static void shared_with_other_processes(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = {
+        .kind = FLAGSET_INLINE, .name = "x", .json = SLICE(SET(FLAG("one", "on")))};
+    struct share_reader *reader = NULL;
+    struct share_mapping mapping;
+    struct flags_patch patch = {.key = SLICE("one"), .kill = true, .kill_variant = SLICE("off")};
+    const char *directory = world_path(world, "shared");
+    assert_int_equal(
+        world_create_with(world,
+                          (struct flagset_config){.sources = &source, .source_count = 1, .share = directory}),
+        STATUS_OK);
+    UNTIL(world, reader != NULL || share_reader_open(directory, &reader) == STATUS_OK);
+    assert_int_equal(share_reader_take(reader, &mapping), STATUS_OK);
+    assert_string_equal(variant_in(&mapping.set, "one"), "on");
+    share_mapping_drop(&mapping);
+    assert_int_equal(flagset_overlay(world->set, SLICE(""), &patch, 1, 1), STATUS_OK);
+    UNTIL(world, share_reader_stale(reader));
+    assert_int_equal(share_reader_take(reader, &mapping), STATUS_OK);
+    assert_string_equal(variant_in(&mapping.set, "one"), "off");
+    share_mapping_drop(&mapping);
+    share_reader_close(reader);
+}
+
+static void a_share_that_fails_is_told(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = {
+        .kind = FLAGSET_INLINE, .name = "x", .json = SLICE(SET(FLAG("one", "on")))};
+    write_at(world_path(world, "taken"), "a file");
+    assert_int_equal(world_create_with(world, (struct flagset_config){.sources = &source,
+                                                                      .source_count = 1,
+                                                                      .share = world_path(world, "taken/x")}),
+                     STATUS_OK);
+    UNTIL(world, strstr(first_problem(world), "taken/x: the flags cannot be shared (") != NULL);
+    assert_false(flagset_refused(world->set));
+    assert_string_equal(variant_now(world, "one"), "on");
+}
+
+// ---- memory ----
+
+// The n-th allocation fails, for every n: an error, nothing lost, nothing left behind.
+static void without_memory(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")},
+        {.kind = FLAGSET_INLINE, .name = "x", .json = SLICE(SET(FLAG("two", "on")))},
+    };
+    write_at(sources[0].name, "{\"metadata\":{\"flagSetId\":\"s\"},\"flags\":{" FLAG("one", "on") "}}");
+    enum status status = STATUS_NO_MEMORY;
+    int failures = 0;
+    for (int after = 0; status != STATUS_OK; after++) {
+        heap_fail_after(after);
+        status = world_create(world, sources, 2);
+        heap_fail_after(-1);
+        assert_true(status == STATUS_OK || status == STATUS_NO_MEMORY || status == STATUS_INVALID);
+        failures += status != STATUS_OK;
+        assert_true(after < 1000);
+    }
+    printf("%d allocations failed one after another\n", failures);
+    assert_true(failures > 20);
+    // May lack what could not be had at the very end, but must say so.
+    assert_string_equal(variant_now(world, "one"), "on");
+    assert_string_equal(variant_now(world, "two"), "on");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -89,6 +527,24 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_missing_file_is_named, setup, teardown),
         cmocka_unit_test_setup_teardown(a_change_is_in_force_soon, setup, teardown),
         cmocka_unit_test_setup_teardown(a_bad_change_is_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(saving_by_rename, setup, teardown),
+        cmocka_unit_test_setup_teardown(swapped_links, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_directory, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_directory_has_its_limits, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_file_that_vanishes, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_no_file, setup, teardown),
+        cmocka_unit_test_setup_teardown(half_written, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_burst_is_one_change, setup, teardown),
+        cmocka_unit_test_setup_teardown(changes_that_look_alike, setup, teardown),
+        cmocka_unit_test_setup_teardown(only_the_one_at_fault, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_merge_that_fails, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_laid_over_may_be_at_fault, setup, teardown),
+        cmocka_unit_test_setup_teardown(patches_do_not_compile, setup, teardown),
+        cmocka_unit_test_setup_teardown(other_sources, setup, teardown),
+        cmocka_unit_test_setup_teardown(warnings_are_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(shared_with_other_processes, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_share_that_fails_is_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(without_memory, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -58,9 +58,9 @@ static inline void world_close(struct flagset_world *world)
 
 static inline const char *world_path(const struct flagset_world *world, const char *name)
 {
-    static char paths[4][256];
+    static char paths[64][256];
     static unsigned next;
-    char *path = paths[next++ % 4];
+    char *path = paths[next++ % 64];
     (void)snprintf(path, sizeof paths[0], "%s/%s", world->folder, name);
     return path;
 }
