@@ -140,8 +140,8 @@ static unsigned look_at_item(struct flagset_item *item, const char *source, int6
     char problem[FLAGSET_PROBLEM_BYTES];
     struct flagset_signature now;
     struct stat stat_now;
-    char *json;
-    size_t len;
+    char *json = NULL;
+    size_t len = 0;
     if (stat(item->path, &stat_now) == 0) {
         now = signature_of(&stat_now);
         if (same_signature(&now, &item->seen) && !item->unsettled)
