@@ -17,7 +17,7 @@
 #include "io/sim.h"
 #include "web/web.h"
 
-enum { WORLD_ANSWER_BYTES = 1 << 22, WORLD_STREAMS = 8, WORLD_BIG_BYTES = 300000 };
+enum { WORLD_ANSWER_BYTES = 1 << 22, WORLD_STREAMS = 8, WORLD_BIG_BYTES = 1500000 };
 
 struct client {
     struct io_stream stream;

@@ -16,6 +16,9 @@ static void hand_over(struct web_connection *c)
 
 void web_out_flush(struct web_connection *c, bool always)
 {
+#ifdef BUG_WEB_UNPACKED
+    always = true;
+#endif
     if (c->out != NULL && (always || io_stream_pending(&c->stream) == 0))
         hand_over(c);
 }
@@ -126,7 +129,11 @@ static char *put_status(char *at, unsigned status)
 // RFC 9110 6.4.1: what never has a body, whatever the handler says.
 static bool status_has_body(unsigned status)
 {
+#ifdef BUG_WEB_BODY_AFTER_304
+    return status != 204;
+#else
     return status >= 200 && status != 204 && status != 304;
+#endif
 }
 
 static void write_head(struct web_connection *c, const struct web_answer *answer, struct slice type,

@@ -79,8 +79,13 @@ static struct web_request request_of(const struct web_connection *c)
 
 static void tell_closed(struct web_connection *c, void *subject)
 {
+#ifndef BUG_WEB_UNBORN_FORGOTTEN
     if (c->web->handler.closed != NULL)
         c->web->handler.closed(c->web->handler.context, NULL, subject);
+#else
+    (void)c;
+    (void)subject;
+#endif
 }
 
 static void begin_stream(struct web_connection *c, const struct web_answer *answer)
@@ -176,8 +181,10 @@ static bool body_grow(struct web_connection *c, size_t bytes)
     cap = cap < wanted ? wanted : cap;
     cap = cap > c->body_max ? c->body_max : cap;
     size_t growth = cap - c->body_cap;
+#ifndef BUG_WEB_MEMORY_UNBOUNDED
     if (web->memory + growth > web->limits.memory_bytes)
         return false;
+#endif
     char *body = heap_resize(c->body, cap);
     if (body == NULL)
         return false;
@@ -189,6 +196,9 @@ static bool body_grow(struct web_connection *c, size_t bytes)
 
 static bool body_keep(struct web_connection *c, struct slice payload)
 {
+#ifdef BUG_WEB_CHUNKS_UNBOUNDED
+    c->body_max = UINT32_MAX;
+#endif
     if (payload.len > c->body_max - c->body_len) {
         web_refuse(c, 413, "the body is too large\n");
         return false;
@@ -346,6 +356,9 @@ static void settle(struct web_connection *c)
         io_buf_put(c->held);
         c->held = NULL;
     }
+#ifdef BUG_WEB_DRIP
+    c->state = c->state == WEB_REQUEST ? WEB_IDLE : c->state;
+#endif
     if ((c->held != NULL || c->in_body) && c->state == WEB_IDLE && !c->stalled) {
         c->state = WEB_REQUEST;
         web_deadline_set(c, c->web->limits.request_ms);
@@ -355,10 +368,12 @@ static void settle(struct web_connection *c)
 void web_consume(struct web_connection *c)
 {
     while (reads(c) && has_input(c)) {
+#ifndef BUG_WEB_NO_STALL
         if (UNLIKELY(web_unsent(c) >= WEB_UNSENT_BYTES_MAX)) {
             stall(c);
             break;
         }
+#endif
         enum step step = c->in_body ? read_body(c) : read_request(c);
         if (step == STEP_MORE && io_buf_len(c->held) > 0 && !pull(c))
             break;

@@ -42,6 +42,9 @@ void web_connection_finish(struct web_connection *c)
     if (c->state == WEB_CLOSING || c->state == WEB_FINISHING)
         return;
     leave_stream(c);
+#ifdef BUG_WEB_NO_LINGER
+    c->peer_ended = true;
+#endif
     c->state = WEB_FINISHING;
     web_input_drop(c);
     web_out_flush(c, true);
@@ -65,7 +68,11 @@ static bool takes_answers(struct web_connection *c)
     uint64_t taken = c->written - io_stream_pending(&c->stream);
     bool takes = web_unsent(c) > 0 && taken > c->taken_seen;
     c->taken_seen = taken;
+#ifdef BUG_WEB_SLOW_IS_GONE
+    return false;
+#else
     return takes;
+#endif
 }
 
 static void on_timer(struct io_timer *timer)
@@ -166,7 +173,11 @@ static void on_accept(struct io_listener *listener, int handle, const struct io_
 {
     struct web *web = CONTAINER_OF(listener, struct web, listener);
     bool crowded = is_crowded(web);
+#ifdef BUG_WEB_CROWD_SILENT
+    bool silent = crowded;
+#else
     bool silent = crowded && web->turned_away >= WEB_TURNED_AWAY_MAX;
+#endif
     struct web_connection *c = silent ? NULL : heap_alloc(1, sizeof *c);
     if (c == NULL) {
         web->stats.refused++;

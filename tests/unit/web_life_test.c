@@ -136,18 +136,36 @@ static void test_slow_reader_gets_its_answer(void **state)
     struct client client;
     world_up(&world, &WORLD_CALM, &limits);
     deaf_begin(&client);
-    for (int i = 0; i < 3; i++)
-        client_say(&client, "GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+    client_say(&client, "GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
     client_say(&client, "GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     for (int i = 0; i < 200 && !client.ended; i++) {
-        run_ms(&world, 1000);
+        run_ms(&world, 1500);
         io_stream_resume(&client.stream);
         run_ms(&world, 1);
         io_stream_pause(&client.stream);
     }
-    assert_int_equal(count_of(&client, "HTTP/1.1 200 OK"), 4);
-    assert_true(client.len > 4 * WORLD_BIG_BYTES);
+    assert_int_equal(count_of(&client, "HTTP/1.1 200 OK"), 2);
+    assert_true(client.len > 2 * WORLD_BIG_BYTES);
     assert_true(client.ended && !client.broken);
+    client_end(&world, &client);
+    world_down(&world);
+}
+
+// After a refusal what the peer still sends is read for a while: a reset could overtake the answer.
+static void test_linger(void **state)
+{
+    (void)state;
+    struct client client;
+    world_up(&world, &WORLD_CALM, NULL);
+    deaf_begin(&client);
+    client_say(&client, "garbage\r\n\r\n");
+    run_ms(&world, 1500);
+    assert_int_equal(stats_now().connections, 1);
+    run_ms(&world, 1500);
+    assert_int_equal(stats_now().connections, 0);
+    io_stream_resume(&client.stream);
+    run_ms(&world, 10);
+    assert_true(answer_begins(&client, "HTTP/1.1 400"));
     client_end(&world, &client);
     world_down(&world);
 }
@@ -371,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_untaken_answers_stop_requests),
         cmocka_unit_test(test_deaf_reader_is_let_go),
         cmocka_unit_test(test_slow_reader_gets_its_answer),
+        cmocka_unit_test(test_linger),
         cmocka_unit_test(test_crowd),
         cmocka_unit_test(test_stream),
         cmocka_unit_test(test_stream_client_leaves),
