@@ -6,9 +6,10 @@
 #include "base/check.h"
 #include "flags/flags_private.h"
 
-static uint32_t tag_of(const struct flags_image_flag *flag)
+static uint32_t tag_of(const struct flags_image_flag *flag, uint32_t at)
 {
-    uint32_t lines = (flag->size + FLAGS_LINE_BYTES - 1) / FLAGS_LINE_BYTES;
+    // Images lie on lines where it matters: mapped, or large enough for the heap to map them.
+    uint32_t lines = (at % FLAGS_LINE_BYTES + flag->size + FLAGS_LINE_BYTES - 1) / FLAGS_LINE_BYTES;
     lines = lines < FLAGS_SLOT_LINES_MAX ? lines : FLAGS_SLOT_LINES_MAX;
     return (flag->hash & ~(uint32_t)FLAGS_SLOT_LINES_MAX) | lines;
 }
@@ -44,7 +45,7 @@ static void enter_flag(struct flags_compiler *c, struct flags_image_slot *slot, 
     if (slot->flag != 0)
         return;
 #endif
-    *slot = (struct flags_image_slot){tag_of(flag), at};
+    *slot = (struct flags_image_slot){tag_of(flag, at), at};
 }
 
 static void build_table(struct flags_compiler *c)
