@@ -117,7 +117,7 @@ __attribute__((weak)) void web_stream_end(struct web_connection *connection)
 
 // ---- making ----
 
-static struct flags_set world_compile(const char *json)
+static inline struct flags_set world_compile(const char *json)
 {
     static struct flags_json nodes[1 << 14];
     static char chars[1 << 16];
@@ -141,7 +141,7 @@ static inline void world_free_set(struct flags_set set)
     heap_free((void *)(uintptr_t)set.image);
 }
 
-static struct world_snapshot *world_snapshot(const char *json, uint64_t version)
+static inline struct world_snapshot *world_snapshot(const char *json, uint64_t version)
 {
     struct world_snapshot *world = heap_alloc(1, sizeof *world);
     CHECK(world != NULL);
@@ -156,7 +156,7 @@ static struct world_snapshot *world_snapshot(const char *json, uint64_t version)
     return world;
 }
 
-static void world_add_view(struct world_snapshot *world, const char *selector, const char *json)
+static inline void world_add_view(struct world_snapshot *world, const char *selector, const char *json)
 {
     CHECK(world->view_count < WORLD_VIEWS);
     struct world_view *view = &world->views[world->view_count++];
@@ -176,7 +176,7 @@ static inline void world_free(struct world_snapshot *world)
 }
 
 // Puts a snapshot in force, as a thread does.
-static void world_publish(struct ofrep_core *core, struct world_snapshot *world)
+static inline void world_publish(struct ofrep_core *core, struct world_snapshot *world)
 {
     core->snapshot = &world->base;
     core->tally = &world->tally;
@@ -199,9 +199,9 @@ static uint64_t world_now_us;
 static int64_t world_wall_ms = 1700000000000;
 
 // Headers as "name: value" strings, ended by NULL.
-static const struct world_answer *world_ask_bytes(struct ofrep_core *core, const char *method,
-                                                  const char *target, const char *const *headers,
-                                                  struct slice body)
+static inline const struct world_answer *world_ask_bytes(struct ofrep_core *core, const char *method,
+                                                         const char *target, const char *const *headers,
+                                                         struct slice body)
 {
     static struct http_fields fields;
     struct web_answer answer = {0};
@@ -240,8 +240,9 @@ static const struct world_answer *world_ask_bytes(struct ofrep_core *core, const
     return &world_answer;
 }
 
-static const struct world_answer *world_ask(struct ofrep_core *core, const char *method, const char *target,
-                                            const char *const *headers, const char *body)
+static inline const struct world_answer *world_ask(struct ofrep_core *core, const char *method,
+                                                   const char *target, const char *const *headers,
+                                                   const char *body)
 {
     return world_ask_bytes(core, method, target, headers, slice_of(body));
 }
