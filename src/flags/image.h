@@ -109,8 +109,9 @@ struct flags_bundle {
 };
 
 // As flags_set_compile, for many documents at once; problems name theirs. Prerequisites are looked up in the
-// merged set. STATUS_RANGE above FLAGS_DOCUMENTS_MAX. Metadata of the set is the last document's that has
-// some.
+// merged set. STATUS_RANGE above FLAGS_DOCUMENTS_MAX; STATUS_NO_MEMORY also when the segments are too many
+// for the scratch. What a later document overrides keeps its room in the image. Metadata of the set is the
+// last document's that has some.
 MUST_USE enum status flags_bundle_compile(const struct flags_bundle *bundle,
                                           const struct flags_compile_options *options,
                                           struct flags_json_space *scratch, void *out, size_t cap,
