@@ -21,7 +21,7 @@ static void test_slow_request(void **state)
     world_up(&world, &WORLD_CALM, &limits);
     client_begin(&world, &client);
     for (int i = 0; i < 9; i++) {
-        client_send(&client, "GET / HTTP/1.1\r\n" + i, 1);
+        client_send(&client, &"GET / HTTP/1.1\r\n"[i], 1);
         run_ms(&world, 100);
         assert_int_equal(client.len, 0);
     }
