@@ -10,8 +10,9 @@
 enum {
     API_FLAGS_PAGE_MAX = 1000, // flags or changes in one answer
     API_FLAGS_PAGE_DEFAULT = 100,
-    API_FLAGS_IMPORT_MAX = 200,  // flags in one import: each is journalled by itself
-    API_FLAGS_PATH_BYTES = 1024, // of what decided an evaluation
+    API_FLAGS_IMPORT_MAX = 200,                    // flags in one import: each is journalled by itself
+    API_FLAGS_ANSWER_BYTES_MAX = 16 * 1024 * 1024, // the control loop's buffers hold no more
+    API_FLAGS_PATH_BYTES = 1024,                   // of what decided an evaluation
 };
 
 // ---- flags_write.c: JSON text that grows on the heap
@@ -34,7 +35,7 @@ void api_out_time(struct api_out *out, int64_t time_ms); // 0: null
 void api_out_bool(struct api_out *out, bool yes);
 void api_out_null(struct api_out *out);
 
-// Gives what was written to the answer, or 500 when memory ran out.
+// Gives what was written to the answer, or 500 when memory ran out, or 413 when it is too large.
 void api_flags_answer(struct api_answer *answer, unsigned status, struct api_out *out);
 void api_flags_error(struct api_answer *answer, unsigned status, const char *code, const char *message);
 // The HTTP status and code of what control refused.

@@ -376,18 +376,14 @@ static void list_page(struct control *control, const struct api_request *request
 
 static void export_all(struct control *control, struct api_answer *answer)
 {
-    struct slice json;
-    char *text = NULL;
-    json.len = 0;
-    enum status status = flagset_snapshot_export(flagset_current(control_flagset(control)), &text, &json.len);
-    if (status != STATUS_OK) {
+    struct api_out out = {0};
+    enum status status =
+        flagset_snapshot_export(flagset_current(control_flagset(control)), &out.data, &out.len);
+    out.cap = out.len;
+    if (status == STATUS_OK)
+        api_flags_answer(answer, 200, &out);
+    else
         api_flags_refusal(answer, status, "the flags could not be written as one file");
-        return;
-    }
-    answer->status = 200;
-    answer->content_type = "application/json";
-    answer->body = text;
-    answer->body_len = json.len;
 }
 
 void api_flags_list(struct control *control, const struct api_request *request, struct api_answer *answer)
@@ -409,9 +405,30 @@ void api_flags_list(struct control *control, const struct api_request *request, 
 
 // ---- one flag ----
 
+// Among very many flags only those are compared that begin alike.
+static bool may_be_meant(struct slice key, struct slice flag, bool many)
+{
+    size_t same = 0;
+    if (flag.len >= CONTROL_FLAG_KEY_BYTES || memchr(flag.data, '\0', flag.len) != NULL)
+        return false;
+    while (same < key.len && same < flag.len && key.data[same] == flag.data[same])
+        same++;
+    return !many || same * 2 >= key.len || memmem(flag.data, flag.len, key.data, key.len) != NULL;
+}
+
+static const char *nearest_of(struct slice key, const char *const *known, uint32_t count)
+{
+    const char *nearest = count > 0 ? config_nearest(key, known, count) : NULL;
+    // Half a name is as good a slip as a wrong letter.
+    for (uint32_t i = 0; i < count && nearest == NULL && key.len > 2; i++)
+        nearest = memmem(known[i], strlen(known[i]), key.data, key.len) != NULL ? known[i] : NULL;
+    return nearest;
+}
+
 void api_flags_unknown(struct control *control, struct slice key, struct api_answer *answer)
 {
     const struct flags_set *set = &flagset_current(control_flagset(control))->all.set;
+    bool many = flags_set_count(set) > NEAREST_FLAGS_MAX;
     const char **known = heap_alloc(NEAREST_FLAGS_MAX, sizeof *known);
     char *words = heap_alloc(NEAREST_FLAGS_MAX, CONTROL_FLAG_KEY_BYTES);
     struct flags_info info;
@@ -419,16 +436,13 @@ void api_flags_unknown(struct control *control, struct slice key, struct api_ans
     uint32_t count = 0;
     while (known != NULL && words != NULL && count < NEAREST_FLAGS_MAX &&
            flags_set_next(set, &cursor, &info)) {
-        if (info.key.len >= CONTROL_FLAG_KEY_BYTES)
+        if (!may_be_meant(key, info.key, many))
             continue;
         char *word = words + (size_t)count * CONTROL_FLAG_KEY_BYTES;
         memcpy(word, info.key.data, info.key.len);
         known[count++] = word;
     }
-    const char *nearest = count > 0 ? config_nearest(key, known, count) : NULL;
-    // Half a name is as good a slip as a wrong letter.
-    for (uint32_t i = 0; i < count && nearest == NULL && key.len > 2; i++)
-        nearest = memmem(known[i], strlen(known[i]), key.data, key.len) != NULL ? known[i] : NULL;
+    const char *nearest = nearest_of(key, known, count);
     char message[800];
     if (nearest != NULL)
         snprintf(message, sizeof message, "there is no flag '" SLICE_FMT "'; did you mean '%s'?",

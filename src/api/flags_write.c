@@ -137,6 +137,13 @@ void api_out_null(struct api_out *out)
 void api_flags_answer(struct api_answer *answer, unsigned status, struct api_out *out)
 {
     out_bytes(out, "\n", 1);
+    if (out->len > API_FLAGS_ANSWER_BYTES_MAX) {
+        heap_free(out->data);
+        *out = (struct api_out){0};
+        api_flags_error(answer, 413, "too_large",
+                        "the answer would be larger than 16 MiB: ask the sources themselves");
+        return;
+    }
     answer->status = out->failed ? 500 : status;
     answer->content_type = "application/json";
     if (out->failed)

@@ -145,6 +145,9 @@ static enum status ask(struct cli_client *client, const struct request *request,
     CURLcode code = curl_easy_perform(curl);
     if (code == CURLE_OPERATION_TIMEDOUT)
         return STATUS_TIMEOUT;
+    if (code == CURLE_GOT_NOTHING || code == CURLE_RECV_ERROR || code == CURLE_SEND_ERROR ||
+        code == CURLE_PARTIAL_FILE)
+        return STATUS_RESET;
     if (code != CURLE_OK && code != CURLE_WRITE_ERROR)
         return STATUS_UNREACHABLE;
     long status = 0;
@@ -195,6 +198,11 @@ int cli_say_unreachable(const struct cli_call *call, const struct cli_client *cl
 {
     if (status == STATUS_INVALID) {
         fprintf(call->err, "sluice: what answers at %s is not sluice\n", cli_client_admin(client));
+        return CLI_EXIT_UNREACHABLE;
+    }
+    if (status == STATUS_RESET) {
+        fprintf(call->err, "sluice: the daemon at %s closed the connection before it had answered\n",
+                cli_client_admin(client));
         return CLI_EXIT_UNREACHABLE;
     }
     fprintf(call->err,

@@ -17,7 +17,7 @@ struct cli_client *cli_client_open(const char *admin);
 void cli_client_close(struct cli_client *client);
 const char *cli_client_admin(const struct cli_client *client);
 // STATUS_OK with the parsed answer (the caller's reference) and its HTTP status, whatever that is;
-// UNREACHABLE, TIMEOUT, INVALID (no JSON came).
+// UNREACHABLE, TIMEOUT, RESET (closed before the answer was whole), INVALID (no JSON came).
 MUST_USE enum status cli_client_get(struct cli_client *client, const char *path, unsigned *http,
                                     json_t **answer);
 MUST_USE enum status cli_client_post(struct cli_client *client, const char *path, json_t *body,

@@ -9,7 +9,7 @@
 #include "control/flags.h"
 #include "convert/convert.h"
 
-enum { PART_FLAGS_MAX = 100, PART_BYTES_MAX = 768 * 1024, EVALUATOR_DEPTH_MAX = 32, NAMED_MAX = 20 };
+enum { PART_FLAGS_MAX = 25, PART_BYTES_MAX = 768 * 1024, EVALUATOR_DEPTH_MAX = 32, NAMED_MAX = 20 };
 
 // ---- converting ----
 
