@@ -215,10 +215,11 @@ static json_t *constraint(struct convert_run *run, const json_t *constraint, boo
     bool inverted = convert_flagged(constraint, "inverted");
     bool inner = assume != inverted;
     json_t *probe = unleash_field(field);
+    bool known = probe != NULL && name != NULL;
     json_t *test = NULL;
-    if (probe == NULL || name == NULL)
-        return unknown(run, assume, "a constraint", field);
     json_decref(probe);
+    if (!known)
+        return unknown(run, assume, "a constraint", field);
     if (strcmp(name, "IN") == 0 || strcmp(name, "NOT_IN") == 0)
         test = match_in(run, field, constraint, name[0] == 'N', inner);
     else if (strcmp(name, "REGEX") == 0)

@@ -12,6 +12,7 @@
 #define NEGATED(attribute, op, values)                                                                       \
     "{'attribute': '" attribute "', 'op': '" op "', 'values': [" values "], 'negate': true}"
 
+// Long because it is a table.
 static void clauses(void **state)
 {
     static const char

@@ -11,6 +11,7 @@
 #define INVERTED(field, op, values)                                                                          \
     "{'contextName': '" field "', 'operator': '" op "', 'inverted': true, 'values': [" values "]}"
 
+// Long because it is a table.
 static void constraints(void **state)
 {
     static const char
@@ -135,23 +136,47 @@ static void strategies(void **state)
 {
     static const char SOURCE[] =
         "{'version': 2, 'features': [" FEATURE("none", "") "," FEATURE("default", "{'name': 'default'}") "," FEATURE("users", "{'name': 'userWithId', 'parameters': {'userIds': ' u1 ,u2,'}}") "," FEATURE("no-users", "{'name': 'userWithId', 'parameters': {}}") "," FEATURE("address", "{'name': 'remoteAddress', 'parameters': {'IPs': '10.1.2.3, 10.2.0.0/16'}}") "," FEATURE("zero", "{'name': 'flexibleRollout', 'parameters': {'rollout': '0', 'stickiness': 'default'}}") "," FEATURE(
-            "full", "{'name': 'flexibleRollout', 'parameters': {'rollout': '100', 'stickiness': "
-                    "'default'}}") "," FEATURE("full-user",
-                                               "{'name': 'flexibleRollout', 'parameters': {'rollout': 100, "
-                                               "'stickiness': "
-                                               "'userId'}}") "," FEATURE("off-all",
-                                                                         "{'name': 'default', 'disabled': "
-                                                                         "true}") "," FEATURE("segment",
-                                                                                              "{'name': "
-                                                                                              "'default', "
-                                                                                              "'segments': "
-                                                                                              "[1]}") "," FEATURE("no-segment",
-                                                                                                                  "{'name': 'default', 'segments': [9]}") ","
-                                                                                                                                                          "{'name': 'dark', 'enabled': false, 'strategies': [{'name': 'default'}]}], 'segments': [{'id': 1, "
-                                                                                                                                                          "'name': 's', 'constraints': [" VALUES(
-                                                                                                                                                              "city",
-                                                                                                                                                              "IN",
-                                                                                                                                                              "'a'") "]}]}";
+            "full",
+            "{'name': 'flexibleRollout', 'parameters': {'rollout': '100', 'stickiness': "
+            "'default'}}") "," FEATURE("full-user",
+                                       "{'name': 'flexibleRollout', 'parameters': {'rollout': 100, "
+                                       "'stickiness': "
+                                       "'userId'}}") "," FEATURE("off-all",
+                                                                 "{'name': 'default', 'disabled': "
+                                                                 "true}") "," FEATURE("segment",
+                                                                                      "{'name': "
+                                                                                      "'default', "
+                                                                                      "'segments': "
+                                                                                      "[1]}") "," FEATURE("no"
+                                                                                                          "-s"
+                                                                                                          "eg"
+                                                                                                          "me"
+                                                                                                          "n"
+                                                                                                          "t",
+                                                                                                          "{'"
+                                                                                                          "na"
+                                                                                                          "me"
+                                                                                                          "':"
+                                                                                                          " '"
+                                                                                                          "de"
+                                                                                                          "fa"
+                                                                                                          "ul"
+                                                                                                          "t'"
+                                                                                                          ", "
+                                                                                                          "'s"
+                                                                                                          "eg"
+                                                                                                          "me"
+                                                                                                          "nt"
+                                                                                                          "s'"
+                                                                                                          ": "
+                                                                                                          "[9"
+                                                                                                          "]"
+                                                                                                          "}") ","
+                                                                                                               "{'name': 'dark', 'enabled': false, 'strategies': [{'name': 'default'}]}], 'segments': [{'id': 1, "
+                                                                                                               "'name': 's', 'constraints': [" VALUES(
+                                                                                                                   "city",
+                                                                                                                   "IN",
+                                                                                                                   "'a'") "]}]}";
     static const struct expectation ROWS[] = {
         {"none", "{}", "true"},
         {"default", "{}", "true"},
@@ -231,34 +256,33 @@ static void unknown_stays_off(void **state)
 
 static void shares(void **state)
 {
-    static const char SOURCE[] =
-        "{'features': [" FEATURE(
-            "flexible",
-            "{'name': 'flexibleRollout', 'parameters': {'rollout': '30', "
-            "'stickiness': 'default', 'groupId': 'g'}}") "," FEATURE("user",
-                                                                     "{'name': 'gradualRolloutUserId', "
-                                                                     "'parameters': {'percentage': '30', "
-                                                                     "'groupId': 'g2'}}") "," FEATURE("sessio"
-                                                                                                      "n",
-                                                                                                      "{'"
-                                                                                                      "name':"
-                                                                                                      " '"
-                                                                                                      "gradua"
-                                                                                                      "lRollo"
-                                                                                                      "utSess"
-                                                                                                      "ionId'"
-                                                                                                      ", "
-                                                                                                      "'param"
-                                                                                                      "eters'"
-                                                                                                      ": "
-                                                                                                      "{'"
-                                                                                                      "percen"
-                                                                                                      "tage':"
-                                                                                                      " '30'}"
-                                                                                                      "}") "," FEATURE("random",
-                                                                                                                       "{'name': 'gradualRolloutRandom', 'parameters': {'percentage': '30'}}") "," FEATURE("custom",
-                                                                                                                                                                                                           "{'name': 'flexibleRollout', 'parameters': {'rollout': '30', 'stickiness': "
-                                                                                                                                                                                                           "'company'}}") "]}";
+    static const char SOURCE[] = "{'features': [" FEATURE(
+        "flexible",
+        "{'name': 'flexibleRollout', 'parameters': {'rollout': '30', "
+        "'stickiness': 'default', 'groupId': 'g'}}") "," FEATURE("user",
+                                                                 "{'name': 'gradualRolloutUserId', "
+                                                                 "'parameters': {'percentage': '30', "
+                                                                 "'groupId': 'g2'}}") "," FEATURE("sessio"
+                                                                                                  "n",
+                                                                                                  "{'"
+                                                                                                  "name':"
+                                                                                                  " '"
+                                                                                                  "gradua"
+                                                                                                  "lRollo"
+                                                                                                  "utSess"
+                                                                                                  "ionId'"
+                                                                                                  ", "
+                                                                                                  "'param"
+                                                                                                  "eters'"
+                                                                                                  ": "
+                                                                                                  "{'"
+                                                                                                  "percen"
+                                                                                                  "tage':"
+                                                                                                  " '30'}"
+                                                                                                  "}") "," FEATURE("random",
+                                                                                                                   "{'name': 'gradualRolloutRandom', 'parameters': {'percentage': '30'}}") "," FEATURE("custom",
+                                                                                                                                                                                                       "{'name': 'flexibleRollout', 'parameters': {'rollout': '30', 'stickiness': "
+                                                                                                                                                                                                       "'company'}}") "]}";
     static const char *const FLAGS[] = {"flexible", "user", "session", "random", "custom"};
     static const struct expectation ROWS[] = {
         {"user", "{'sessionId':'s'}", "false"},
