@@ -64,8 +64,8 @@ static uint64_t sticky_unit(struct exchange *exchange, const struct proxy_servic
     return exchange->unit_cookie;
 }
 
-bool exchange_unit(struct exchange *exchange, const struct proxy_service *service, uint64_t *sticky,
-                   struct slice *unit)
+static inline bool unit_of(struct exchange *exchange, const struct proxy_service *service, uint64_t *sticky,
+                           struct slice *unit)
 {
     struct worker *worker = worker_of(exchange);
     const struct http_fields *fields = &worker->request.fields;
@@ -91,8 +91,15 @@ bool exchange_unit(struct exchange *exchange, const struct proxy_service *servic
     return false;
 }
 
+bool exchange_unit(struct exchange *exchange, const struct proxy_service *service, uint64_t *sticky,
+                   struct slice *unit)
+{
+    return unit_of(exchange, service, sticky, unit);
+}
+
 // Names the unit for the once-per-unit counts. Returns its hash.
-static uint64_t set_unit(struct exchange *exchange, const struct proxy_service *service, struct slice unit)
+static inline uint64_t set_unit(struct exchange *exchange, const struct proxy_service *service,
+                                struct slice unit)
 {
     uint64_t hash = siphash(service->salt, unit.data, unit.len);
     uint64_t mix = service->epoch ^ (uint64_t)service->slot << 48;
@@ -106,7 +113,7 @@ static enum rollout_arm assign(struct exchange *exchange, const struct proxy_ser
     struct slice unit;
     uint64_t sticky;
     uint32_t bucket;
-    exchange->keyed = exchange_unit(exchange, service, &sticky, &unit);
+    exchange->keyed = unit_of(exchange, service, &sticky, &unit);
     if (exchange->keyed) {
         bucket = assign_bucket_of_hash(set_unit(exchange, service, unit));
     } else if (service->weight == 0 && service->weight_control == 0) {
@@ -118,7 +125,8 @@ static enum rollout_arm assign(struct exchange *exchange, const struct proxy_ser
 }
 
 // Makes the request evidence of that arm.
-static void enter_arm(struct exchange *exchange, const struct proxy_service *service, enum rollout_arm arm)
+static inline void enter_arm(struct exchange *exchange, const struct proxy_service *service,
+                             enum rollout_arm arm)
 {
     struct worker *worker = worker_of(exchange);
     exchange->arm = (uint8_t)arm;
@@ -153,8 +161,9 @@ static void enter_split_arm(struct exchange *exchange, const struct proxy_servic
     enter_arm(exchange, service, arm == FLAGS_ARM_TO ? ROLLOUT_ARM_CANARY : ROLLOUT_ARM_STABLE);
 }
 
-static const struct proxy_version *route_by_flags(struct exchange *exchange,
-                                                  const struct proxy_service *service)
+// Not inlined: it is off the path of services without flags.
+__attribute__((noinline)) static const struct proxy_version *
+route_by_flags(struct exchange *exchange, const struct proxy_service *service)
 {
     const struct proxy_version *version = request_flags_version(exchange, service);
     bool flagged = version != NULL;
@@ -420,7 +429,6 @@ static enum status write_head(struct exchange *exchange, const struct proxy_serv
 {
     struct worker *worker = worker_of(exchange);
     const struct http1_request *request = &worker->request;
-    struct http_field added[PROXY_FLAG_HEADERS_MAX];
     struct http1_forward forward = {.via = worker->table->via,
                                     .peer_address = client_address(exchange->client),
                                     .protocol = SLICE("http"),
@@ -433,8 +441,8 @@ static enum status write_head(struct exchange *exchange, const struct proxy_serv
     if (UNLIKELY(service->flags != NULL)) {
         size_t bound = http1_request_head_bound(request, &forward);
         size_t room = bound < IO_BUF_BYTES ? IO_BUF_BYTES - bound : 0;
-        forward.add_count = request_flags_fields(exchange, service, room, added);
-        forward.add = added;
+        forward.add_count = request_flags_fields(exchange, service, room);
+        forward.add = worker->flags.fields;
     }
     struct http1_writer writer = http1_writer_over((char *)buf->data, IO_BUF_BYTES);
     enum status status = http1_write_request_head(&writer, request, &forward);

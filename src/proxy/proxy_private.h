@@ -148,6 +148,7 @@ struct request_flags {
     struct flag_answer answers[PROXY_SERVICE_FLAGS_MAX];
     struct flags_context context;
     struct flags_json nodes[PROXY_ATTRIBUTES_MAX + 1];
+    struct http_field fields[PROXY_FLAG_HEADERS_MAX];
     char unit[16];
     char text[PROXY_FLAG_HEADERS_BYTES_MAX + 1];
     char scratch[FLAGS_SCRATCH_DEFAULT];
@@ -162,10 +163,9 @@ const struct proxy_version *request_flags_version(struct exchange *exchange,
 // Where the arm flag's split puts the request; key is set unless NONE.
 enum flags_arm request_flags_arm(struct exchange *exchange, const struct proxy_service *service,
                                  struct slice *key);
-// Takes the client's own flag fields out of the request, then makes ours of at most room bytes. Returns their
-// count; they are in scratch.
-size_t request_flags_fields(struct exchange *exchange, const struct proxy_service *service, size_t room,
-                            struct http_field out[PROXY_FLAG_HEADERS_MAX]);
+// Takes the client's own flag fields out of the request, then makes ours of at most room bytes, in
+// worker->flags.fields. Returns their count.
+size_t request_flags_fields(struct exchange *exchange, const struct proxy_service *service, size_t room);
 
 // ---- exchange ----
 

@@ -256,8 +256,7 @@ static void remove_forged(struct http_fields *fields, const struct proxy_service
             fields->items[i].marks |= HTTP_FIELD_HOP;
 }
 
-size_t request_flags_fields(struct exchange *exchange, const struct proxy_service *service, size_t room,
-                            struct http_field out[PROXY_FLAG_HEADERS_MAX])
+size_t request_flags_fields(struct exchange *exchange, const struct proxy_service *service, size_t room)
 {
     struct worker *worker = exchange->client->worker;
     char *storage = worker->flags.text;
@@ -272,7 +271,7 @@ size_t request_flags_fields(struct exchange *exchange, const struct proxy_servic
         struct slice value = field_value(exchange, service, header, storage, cap);
         if (value.len == 0)
             continue;
-        out[count++] = (struct http_field){.name = header->name, .value = value};
+        worker->flags.fields[count++] = (struct http_field){.name = header->name, .value = value};
         storage += value.len;
         room -= frame + value.len;
     }
