@@ -381,6 +381,72 @@ static void test_counts(void **state)
     assert_int_equal(counted("plain", 0), on + 2);
 }
 
+// ---- memory ----
+
+static void test_no_heap(void **state)
+{
+    static const char *const JSON[] = {"Content-Type: application/json", NULL};
+    (void)state;
+    world_post(&core, BULK, ALICE);
+    heap_fail_after(0);
+    unsigned single = world_post(&core, SINGLE "split", ALICE)->status;
+    unsigned bulk = world_post(&core, BULK, ALICE)->status;
+    unsigned rpc = world_ask(&core, "POST", "/flagd.evaluation.v1.Service/ResolveAll", JSON, "{}")->status;
+    // A stream is its own object: refused, and nothing else is harmed.
+    unsigned stream = world_ask(&core, "GET", "/ofrep/v1/stream", NULL, "")->status;
+    heap_fail_after(-1);
+    assert_int_equal(single, 200);
+    assert_int_equal(bulk, 200);
+    assert_int_equal(rpc, 200);
+    assert_int_equal(stream, 503);
+}
+
+// An answer that outgrows its storage while there is no more is an error, and the next one is whole again.
+static void test_answer_grows(void **state)
+{
+    static char set[1 << 18];
+    static const char *const JSON[] = {"Content-Type: application/json", NULL};
+    size_t len = (size_t)snprintf(set, sizeof set, "{\"flags\":{");
+    (void)state;
+    for (int i = 0; i < 900; i++)
+        len += (size_t)snprintf(set + len, sizeof set - len,
+                                "%s\"flag-with-a-rather-long-key-%d\":" FLAG("\"defaultVariant\":\"on\""),
+                                i > 0 ? "," : "", i);
+    snprintf(set + len, sizeof set - len, "}}");
+    struct world_snapshot *large = world_snapshot(set, 2);
+    world_publish(&core, large);
+    heap_fail_after(0);
+    unsigned refused = world_post(&core, BULK, ALICE)->status;
+    unsigned also = world_ask(&core, "POST", "/flagd.evaluation.v1.Service/ResolveAll", JSON, "{}")->status;
+    heap_fail_after(-1);
+    assert_int_equal(refused, 500);
+    assert_int_equal(also, 500);
+    assert_int_equal(world_post(&core, BULK, ALICE)->status, 200);
+    assert_true(world_answer.body_len > OFREP_ANSWER_BYTES);
+    const struct flags_json *root = world_json((struct slice){world_answer.body, world_answer.body_len});
+    assert_int_equal(flags_json_member(root, SLICE("flags"))->count, 900);
+    world_publish(&core, world);
+    world_free(large);
+}
+
+static void test_core_without_memory(void **state)
+{
+    struct ofrep_config config = {.exposures = true};
+    static struct ofrep_core other;
+    enum status status = STATUS_NO_MEMORY;
+    int refused = 0;
+    (void)state;
+    for (long n = 0; status != STATUS_OK; n++) {
+        heap_fail_after(n);
+        status = ofrep_core_init(&other, &config);
+        heap_fail_after(-1);
+        assert_true(status == STATUS_OK || status == STATUS_NO_MEMORY);
+        refused += status != STATUS_OK;
+    }
+    assert_int_equal(refused, 6);
+    ofrep_core_deinit(&other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,6 +461,9 @@ int main(void)
         cmocka_unit_test(test_selectors),
         cmocka_unit_test(test_tags),
         cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_no_heap),
+        cmocka_unit_test(test_answer_grows),
+        cmocka_unit_test(test_core_without_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

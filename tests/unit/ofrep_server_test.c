@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/heap.h"
 #include "ofrep/ofrep.h"
 
 #define BULK "/ofrep/v1/evaluate/flags"
@@ -396,6 +397,18 @@ static void test_start_failures(void **state)
     config.threads = 1;
     config.addr = world.addr;
     assert_int_equal(ofrep_start(&config, &ofrep, fault), STATUS_IN_USE);
+    // Every allocation of a start fails once.
+    enum status status = STATUS_NO_MEMORY;
+    assert_int_equal(io_addr_parse("127.0.0.1:0", &config.addr), STATUS_OK);
+    config.threads = 2;
+    config.rate = 10;
+    for (long n = 0; status != STATUS_OK; n++) {
+        heap_fail_after(n);
+        status = ofrep_start(&config, &ofrep, fault);
+        heap_fail_after(-1);
+        assert_true(status == STATUS_OK || status == STATUS_NO_MEMORY);
+    }
+    ofrep_stop(ofrep);
     world_close(&world);
 }
 
