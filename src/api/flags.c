@@ -83,11 +83,11 @@ static void handle_verb(struct control *control, const char *key, struct slice v
 // A page of another site must not flip a flag through somebody's browser: what is not a read is refused.
 static bool is_foreign(const struct api_request *request)
 {
+    bool foreign = request->cross_site && !is_read(request);
 #ifdef BUG_API_FLAGS_FOREIGN
-    return false;
-#else
-    return request->cross_site && !is_read(request);
+    foreign = false;
 #endif
+    return foreign;
 }
 
 void api_handle_flags(struct control *control, struct slice rest, const struct api_request *request,

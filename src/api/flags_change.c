@@ -349,10 +349,10 @@ void api_flags_import(struct control *control, const struct api_request *request
         flags_json_unescape((struct slice){raw.data + 1, raw.len - 2}, name, sizeof name, &len) == STATUS_OK)
         who.text = (struct slice){name, len};
     read_who(request, &root, import.who);
-#ifndef BUG_API_FLAGS_IMPORT_PARTIAL
-    if (!import_walk(&import, import_check))
-        return;
+    bool good = import_walk(&import, import_check);
+#ifdef BUG_API_FLAGS_IMPORT_PARTIAL
+    good = true;
 #endif
-    if (import_walk(&import, import_apply))
+    if (good && import_walk(&import, import_apply))
         import_answer(&import);
 }
