@@ -112,7 +112,9 @@ static void add_evaluator(struct output *out, struct slice name, struct slice ru
         const struct evaluator *e = &out->evaluators[i];
         if (!slice_equal(e->name, name))
             continue;
+#ifndef BUG_FLAGSET_EXPORT_ONE_NAME
         taken = true;
+#endif
         // References in it may mean something else in the other document.
         if (e->renamed == NULL && slice_equal(e->rule, rule) && !mentions(rule, SLICE("$ref")))
             added.twin = true;

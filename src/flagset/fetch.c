@@ -215,6 +215,9 @@ static bool set_fields(struct job *job, CURL *easy)
     job->fields = curl_slist_append(NULL, "Accept: application/json, */*;q=0.1");
     if (job->fields == NULL)
         return false;
+#ifdef BUG_FLAGSET_NO_TAG
+    return curl_easy_setopt(easy, CURLOPT_HTTPHEADER, job->fields) == CURLE_OK;
+#endif
     if (job->tag[0] != '\0') {
         (void)snprintf(field, sizeof field, "If-None-Match: %s", job->tag);
         struct curl_slist *both = curl_slist_append(job->fields, field);

@@ -112,9 +112,30 @@ static bool lay_over(struct flagset *set)
     return again;
 }
 
+// While something is compiled: the newest patches, over what is in force. The order itself stays for when
+// that is done, since what it lays over may need compiling too.
 static void breathe(void *context)
 {
-    (void)lay_over(context);
+    struct flagset *set = context;
+    struct flagset_loader *loader = &set->loader;
+    struct flagset_patches *patches = NULL;
+    uint64_t change = loader->change;
+    pthread_mutex_lock(&set->lock);
+    struct flagset_overlay_order *order = set->overlay_order;
+    if (order != NULL && !order->patched) {
+        const struct flagset_contents *contents = loader->snapshot->contents;
+        const struct flagset_document *overlay = contents->documents[contents->document_count - 1];
+        order->patched = true;
+        patches = flagset_patches_ref(order->patches);
+        if (order->len == overlay->len && memcmp(order->json, overlay->json, overlay->len) == 0)
+            change = order->change;
+    }
+    pthread_mutex_unlock(&set->lock);
+    if (patches == NULL)
+        return;
+    if (flagset_loader_patch(loader, patches, change) == STATUS_OK)
+        report_now(set);
+    flagset_patches_unref(patches);
 }
 
 static void wait_for_signs(struct flagset *set)
@@ -123,7 +144,7 @@ static void wait_for_signs(struct flagset *set)
     uint64_t due_us = flagset_loader_due_us(loader);
     uint64_t now_us = flagset_now_us();
     int wait_ms = 1000;
-    if (due_us <= now_us)
+    if (due_us <= now_us || loader->woken)
         wait_ms = 0;
     else if (due_us - now_us < 1000000)
         wait_ms = (int)((due_us - now_us) / 1000) + 1;
@@ -133,6 +154,7 @@ static void wait_for_signs(struct flagset *set)
     (void)poll(fds, loader->watch != NULL ? 2 : 1, wait_ms);
     uint64_t count;
     (void)!read(loader->wake_fd, &count, sizeof count);
+    loader->woken = false;
 }
 
 static void *run(void *context)

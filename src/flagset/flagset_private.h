@@ -21,7 +21,8 @@ enum {
     FLAGSET_RETRY_MS_MAX = 60000,
     FLAGSET_EVERY_MS = 30000,
     FLAGSET_REDIRECTS_MAX = 3,
-    FLAGSET_FAULTS_MAX = 1024, // problems of one compilation that are looked at
+    FLAGSET_FAULTS_MAX = 1024,     // problems of one compilation that are looked at
+    FLAGSET_APART_BYTES = 1 << 20, // sources larger than this are compiled in a thread of their own
     FLAGSET_DOCUMENT_WORDS = FLAGS_DOCUMENTS_MAX / 64,
 };
 #define FLAGSET_NO_DOCUMENT UINT32_MAX
@@ -149,10 +150,10 @@ struct flags_bundle flagset_contents_bundle(const struct flagset_contents *conte
 
 // ---- selector.c ----
 
-// Fills the views from the second on: compiles those that differ from the whole, or takes them over from
-// `before` (NULL: none) when nothing in them changed. The whole must be there.
-MUST_USE enum status flagset_views_build(struct flagset_compiler *compiler, struct flagset_contents *contents,
-                                         const struct flagset_contents *before);
+// Fills the bases of the views from the second on: compiles those that differ from the whole, or takes them
+// over from what is in force when nothing in them changed. The whole must be there.
+struct flagset_loader;
+MUST_USE enum status flagset_views_build(struct flagset_loader *loader, struct flagset_contents *contents);
 // Index of the view, or UINT32_MAX.
 uint32_t flagset_selector_find(const struct flagset_contents *contents, struct slice selector);
 
@@ -251,6 +252,7 @@ struct flagset_overlay_order {
     size_t len;
     struct flagset_patches *patches;
     uint64_t change;
+    bool patched; // its patches are in force already
 };
 void flagset_overlay_order_destroy(struct flagset_overlay_order *order);
 
@@ -283,9 +285,11 @@ struct flagset_loader {
     struct share_writer *share;
     uint64_t shared_version;
     char share_problem[FLAGSET_PROBLEM_BYTES];
-    // Called between compilations of one trial, so that a kill switch need not wait for all of them.
+    // Called while something large is compiled, when woken, so that a kill switch need not wait for it.
     void (*breathe)(void *context);
     void *context;
+    bool woken;                      // in the meantime: there may be orders
+    struct flagset_compiler patcher; // for what is done meanwhile
 
     struct flagset_document *overlay; // newest; never NULL
     struct flagset_document *overlay_good;
@@ -327,6 +331,13 @@ bool flagset_loader_share(struct flagset_loader *loader);
 
 // Compiles the newest of everything; what is at fault stays out, and what it was before stays in.
 void flagset_loader_compile(struct flagset_loader *loader);
+// Puts patches over what is in force. Works while something else is compiled.
+MUST_USE enum status flagset_loader_patch(struct flagset_loader *loader, struct flagset_patches *patches,
+                                          uint64_t change);
+// As flagset_compile with the loader's compiler, in a thread of its own when that may take long.
+MUST_USE enum status flagset_loader_compile_bundle(struct flagset_loader *loader,
+                                                   const struct flags_bundle *bundle,
+                                                   struct flagset_image **image);
 // Takes the order: over what is in force, nothing else is tried. True when something refused should be tried
 // again because of it.
 bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overlay_order *order);

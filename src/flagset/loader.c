@@ -295,6 +295,9 @@ struct flagset_report *flagset_loader_report(struct flagset_loader *loader)
     }
     uint64_t hash = words_hash(report);
     report->silent = hash == loader->told && loader->version == loader->told_version;
+#ifdef BUG_FLAGSET_TELLS_AGAIN
+    report->silent = false;
+#endif
     loader->told = hash;
     loader->told_version = loader->version;
     return report;
@@ -363,6 +366,7 @@ void flagset_loader_deinit(struct flagset_loader *loader)
     heap_free(loader->share_directory);
     free_feeds(loader->feeds, loader->feed_count);
     flagset_compiler_deinit(&loader->compiler);
+    flagset_compiler_deinit(&loader->patcher);
     flagset_document_unref(loader->overlay);
     flagset_document_unref(loader->overlay_good);
     flagset_patches_unref(loader->patches);

@@ -149,6 +149,10 @@ static unsigned look_at_item(struct flagset_item *item, const char *source, int6
     }
     enum status status = read_file(item->path, &json, &len, &now, problem);
     *gone = status == STATUS_NOT_FOUND;
+#ifdef BUG_FLAGSET_GONE_IS_EMPTY
+    if (status == STATUS_NOT_FOUND && (json = heap_strdup("{\"flags\":{}}")) != NULL)
+        return take_content(item, source, json, strlen(json));
+#endif
     if (status != STATUS_OK) {
         item->seen = (struct flagset_signature){0};
         item->unsettled = false;
@@ -158,6 +162,9 @@ static unsigned look_at_item(struct flagset_item *item, const char *source, int6
     item->seen = now;
     item->unsettled = now.modified_ns / 1000000 + FLAGSET_SETTLE_MS > wall_ms &&
                       now.modified_ns / 1000000 <= wall_ms + FLAGSET_SETTLE_MS;
+#ifdef BUG_FLAGSET_NO_SETTLING
+    item->unsettled = false;
+#endif
     *read_ms = wall_ms;
     return take_content(item, source, json, len);
 }

@@ -3,7 +3,9 @@
 // by what it was before and the rest is tried again, so that one bad file stops no other. When the fault is
 // none of a new document's own, everything new is refused. Nothing is ever half in force: a snapshot is made
 // whole, then taken.
+#include <poll.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "flagset/flagset_private.h"
 
@@ -56,6 +58,9 @@ static bool blame(struct trial *trial, const struct flagset_contents *contents)
     struct flagset_loader *loader = trial->loader;
     const struct flagset_compiler *compiler = &loader->compiler;
     bool put_back = false;
+#ifdef BUG_FLAGSET_BLAMES_ALL
+    return false;
+#endif
     for (size_t i = 0; i < compiler->fault_count; i++) {
         const struct flags_problem *fault = &compiler->faults[i];
         if (fault->severity != FLAGS_ERROR)
@@ -90,33 +95,91 @@ static bool fall_back(struct trial *trial)
 
 // ---- making a snapshot ----
 
-// Compiles contents whose documents, segments and patches are set, and makes a snapshot of them. Takes
-// contents when STATUS_OK.
-static enum status make_snapshot(struct flagset_loader *loader, struct flagset_contents *contents,
-                                 uint64_t change, struct flagset_snapshot **snapshot)
+struct compilation {
+    struct flagset_loader *loader;
+    const struct flags_bundle *bundle;
+    struct flagset_image **image;
+    enum status status;
+    atomic_bool done;
+};
+
+static void *compile_apart(void *context)
 {
-    const struct flagset_contents *before = loader->snapshot != NULL ? loader->snapshot->contents : NULL;
-    struct flagset_stored_view *whole = &contents->views[0];
+    struct compilation *compilation = context;
+    uint64_t one = 1;
+    compilation->status =
+        flagset_compile(&compilation->loader->compiler, compilation->bundle, compilation->image);
+    atomic_store_explicit(&compilation->done, true, memory_order_release);
+    (void)!write(compilation->loader->wake_fd, &one, sizeof one);
+    return NULL;
+}
+
+static bool is_large(const struct flags_bundle *bundle)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < bundle->document_count; i++)
+        bytes += bundle->documents[i].json.len;
+    return bytes > FLAGSET_APART_BYTES;
+}
+
+enum status flagset_loader_compile_bundle(struct flagset_loader *loader, const struct flags_bundle *bundle,
+                                          struct flagset_image **image)
+{
+    struct compilation compilation = {.loader = loader, .bundle = bundle, .image = image};
+    pthread_t thread;
+    bool apart = loader->breathe != NULL && is_large(bundle);
+#ifdef BUG_FLAGSET_KILL_WAITS
+    apart = false;
+#endif
+    if (!apart || pthread_create(&thread, NULL, compile_apart, &compilation) != 0)
+        return flagset_compile(&loader->compiler, bundle, image);
+    while (!atomic_load_explicit(&compilation.done, memory_order_acquire)) {
+        struct pollfd fd = {.fd = loader->wake_fd, .events = POLLIN};
+        uint64_t count;
+        (void)poll(&fd, 1, 1000);
+        (void)!read(loader->wake_fd, &count, sizeof count);
+        loader->woken = true;
+        loader->breathe(loader->context);
+    }
+    CHECK(pthread_join(thread, NULL) == 0);
+    return compilation.status;
+}
+
+// Every view with the patches.
+static enum status patch_views(struct flagset_loader *loader, struct flagset_compiler *compiler,
+                               struct flagset_contents *contents)
+{
+    loader->patch_warnings.count = 0;
+    for (uint32_t v = 0; v < contents->view_count; v++) {
+        struct flagset_stored_view *view = &contents->views[v];
+        enum status status = flagset_patch(compiler, view->base, contents->patches, &view->image);
+        if (status != STATUS_OK)
+            return status;
+        if (v == 0)
+            note_faults(compiler, contents, FLAGS_WARNING, &loader->patch_warnings);
+        flagset_compiler_release(compiler);
+    }
+    return STATUS_OK;
+}
+
+// Compiles contents whose documents and segments are set; its patches are the loader's once all is compiled,
+// for they may change meanwhile. INVALID: the loader's compiler holds the faults.
+static enum status compile_contents(struct flagset_loader *loader, struct flagset_contents *contents)
+{
     struct flags_document documents[FLAGS_DOCUMENTS_MAX];
     struct flags_bundle bundle = flagset_contents_bundle(contents, documents);
     uint64_t begin_us = flagset_now_us();
-    enum status status = flagset_compile(&loader->compiler, &bundle, &whole->base);
+    enum status status = flagset_loader_compile_bundle(loader, &bundle, &contents->views[0].base);
     loader->compile_us = flagset_now_us() - begin_us;
     if (status != STATUS_OK)
         return status;
-    loader->warnings.count = 0;
-    loader->patch_warnings.count = 0;
-    note_faults(&loader->compiler, contents, FLAGS_WARNING, &loader->warnings);
-    status = flagset_patch(&loader->compiler, whole->base, contents->patches, &whole->image);
-    if (status != STATUS_OK)
-        return status;
-    note_faults(&loader->compiler, contents, FLAGS_WARNING, &loader->patch_warnings);
     contents->view_count = 1;
+    loader->warnings.count = 0;
+    note_faults(&loader->compiler, contents, FLAGS_WARNING, &loader->warnings);
     flagset_compiler_release(&loader->compiler);
-    status = flagset_views_build(&loader->compiler, contents, before);
-    if (status != STATUS_OK)
-        return status;
-    return flagset_snapshot_create(contents, loader->version + 1, change, loader->reader_count, snapshot);
+    status = flagset_views_build(loader, contents);
+    contents->patches = flagset_patches_ref(loader->patches);
+    return status == STATUS_OK ? patch_views(loader, &loader->compiler, contents) : status;
 }
 
 static void take_snapshot(struct flagset_loader *loader, struct flagset_snapshot *snapshot)
@@ -170,7 +233,6 @@ static struct flagset_contents *trial_contents(struct trial *trial)
     }
     contents->documents[contents->document_count++] = flagset_document_ref(trial_overlay(trial));
     contents->segments = flagset_document_ref(trial->segments);
-    contents->patches = flagset_patches_ref(loader->patches);
     return contents;
 }
 
@@ -195,19 +257,31 @@ static void keep_chosen(struct trial *trial)
     replace(&loader->segments_good, trial->segments);
 }
 
+static enum status finish_snapshot(struct flagset_loader *loader, struct flagset_contents *contents,
+                                   uint64_t change)
+{
+    struct flagset_snapshot *snapshot;
+    enum status status =
+        flagset_snapshot_create(contents, loader->version + 1, change, loader->reader_count, &snapshot);
+    if (status == STATUS_OK)
+        take_snapshot(loader, snapshot);
+    return status;
+}
+
 // One compilation. AGAIN: something was put back.
 static enum status try_once(struct trial *trial)
 {
     struct flagset_loader *loader = trial->loader;
-    struct flagset_snapshot *snapshot;
     struct flagset_contents *contents = trial_contents(trial);
     if (contents == NULL)
         return STATUS_NO_MEMORY;
-    bool newest = trial_overlay(trial) == loader->overlay;
-    enum status status =
-        make_snapshot(loader, contents, newest ? loader->overlay_change : loader->change, &snapshot);
+    enum status status = compile_contents(loader, contents);
+    uint64_t change = loader->change;
+    if (trial_overlay(trial) == loader->overlay && loader->overlay_change > change)
+        change = loader->overlay_change;
+    if (status == STATUS_OK)
+        status = finish_snapshot(loader, contents, change);
     if (status == STATUS_OK) {
-        take_snapshot(loader, snapshot);
         keep_chosen(trial);
         return STATUS_OK;
     }
@@ -230,7 +304,7 @@ void flagset_loader_compile(struct flagset_loader *loader)
     while (status == STATUS_AGAIN) {
         status = try_once(&trial);
         // Whoever kills a flag now must not wait until every bad file has had its turn.
-        if (status == STATUS_AGAIN && loader->breathe != NULL && loader->snapshot != NULL)
+        if (status == STATUS_AGAIN && loader->breathe != NULL)
             loader->breathe(loader->context);
     }
     if (status == STATUS_OK)
@@ -256,34 +330,21 @@ static struct flagset_contents *contents_again(const struct flagset_loader *load
         contents->documents[i] = flagset_document_ref(before->documents[i]);
     contents->documents[before->document_count - 1] = flagset_document_ref(overlay);
     contents->segments = flagset_document_ref(before->segments);
-    contents->patches = flagset_patches_ref(loader->patches);
     return contents;
 }
 
-// The same images with other patches: a copy and a checksum each, however many rules there are.
-static enum status repatch(struct flagset_loader *loader, struct flagset_contents *contents)
+static enum status copy_views(const struct flagset_contents *before, struct flagset_contents *contents)
 {
-    const struct flagset_contents *before = loader->snapshot->contents;
     for (uint32_t v = 0; v < before->view_count; v++) {
-        struct flagset_stored_view *view = &contents->views[v];
+        struct flagset_stored_view *view = &contents->views[contents->view_count++];
         memcpy(view->members, before->views[v].members, sizeof view->members);
         view->overlay = flagset_document_ref(before->views[v].overlay);
         view->base = flagset_image_ref(before->views[v].base);
-        enum status status = flagset_patch(&loader->compiler, view->base, contents->patches, &view->image);
-        if (status != STATUS_OK)
-            return status;
-        if (v == 0) {
-            loader->patch_warnings.count = 0;
-            note_faults(&loader->compiler, contents, FLAGS_WARNING, &loader->patch_warnings);
-            flagset_compiler_release(&loader->compiler);
-        }
-        contents->view_count++;
     }
     for (uint32_t s = 0; s < before->selector_count; s++) {
-        struct flagset_selector *selector = &contents->selectors[s];
+        struct flagset_selector *selector = &contents->selectors[contents->selector_count++];
         *selector = before->selectors[s];
         selector->name = heap_strdup(before->selectors[s].name);
-        contents->selector_count++;
         if (selector->name == NULL)
             return STATUS_NO_MEMORY;
     }
@@ -292,23 +353,45 @@ static enum status repatch(struct flagset_loader *loader, struct flagset_content
     return STATUS_OK;
 }
 
+// The same images with other patches: a copy and a checksum each, however many rules there are.
+enum status flagset_loader_patch(struct flagset_loader *loader, struct flagset_patches *patches,
+                                 uint64_t change)
+{
+    const struct flagset_contents *before = loader->snapshot->contents;
+    struct flagset_patches *old = loader->patches;
+    loader->patches = flagset_patches_ref(patches);
+    flagset_patches_unref(old);
+    struct flagset_contents *contents = contents_again(loader, before->documents[before->document_count - 1]);
+    if (contents == NULL)
+        return STATUS_NO_MEMORY;
+    contents->patches = flagset_patches_ref(patches);
+    enum status status = copy_views(before, contents);
+    if (status == STATUS_OK)
+        status = patch_views(loader, &loader->patcher, contents);
+    if (status == STATUS_OK)
+        status = finish_snapshot(loader, contents, change);
+    if (status != STATUS_OK)
+        flagset_contents_destroy(contents);
+    return status;
+}
+
 static enum status lay_over(struct flagset_loader *loader, struct flagset_document *overlay, uint64_t change)
 {
-    struct flagset_snapshot *snapshot;
     const struct flagset_contents *before = loader->snapshot->contents;
+    bool same = overlay == before->documents[before->document_count - 1];
+#ifdef BUG_FLAGSET_PATCH_COMPILES
+    same = false;
+#endif
+    if (same)
+        return flagset_loader_patch(loader, loader->patches, change);
     struct flagset_contents *contents = contents_again(loader, overlay);
     if (contents == NULL)
         return STATUS_NO_MEMORY;
-    bool same = overlay == before->documents[before->document_count - 1];
-    enum status status =
-        same ? repatch(loader, contents) : make_snapshot(loader, contents, change, &snapshot);
-    if (same && status == STATUS_OK)
-        status =
-            flagset_snapshot_create(contents, loader->version + 1, change, loader->reader_count, &snapshot);
-    if (status == STATUS_OK) {
-        take_snapshot(loader, snapshot);
+    enum status status = compile_contents(loader, contents);
+    if (status == STATUS_OK)
+        status = finish_snapshot(loader, contents, change);
+    if (status == STATUS_OK)
         return STATUS_OK;
-    }
     if (status == STATUS_INVALID)
         note_faults(&loader->compiler, contents, FLAGS_ERROR, &loader->overlay_errors);
     flagset_compiler_release(&loader->compiler);
