@@ -15,6 +15,18 @@ _sluice() {
     "rollout approve"*) words="--admin --json --who --help" ;;
     "rollout explain"*) words="--admin --json --help" ;;
     "rollout history"*) words="--admin --json --help" ;;
+    "flag list"*) words="--stale --changed --admin --json --help" ;;
+    "flag show"*) words="--admin --json --help" ;;
+    "flag off"*) words="--variant --who --admin --json --help" ;;
+    "flag on"*) words="--who --admin --json --help" ;;
+    "flag set"*) words="--default --who --admin --json --help" ;;
+    "flag unset"*) words="--yes --who --admin --json --help" ;;
+    "flag eval"*) words="--context --key --type --file --segments --admin --json --help" ;;
+    "flag history"*) words="--admin --json --help" ;;
+    "flag import"*) words="--from --environment --output --strict --apply --yes --who --admin --json --help" ;;
+    "flag export"*) words="--output --admin --help" ;;
+    "flag lint"*) words="--segments --stale --admin --json --help" ;;
+    "flag token"*) words="--name --kind --environment --json --help" ;;
     "replay "*) words="--json --help" ;;
     "load "*) words="--rate --rate-end --duration --connections --timeout --poisson --host --header --replay --json --help" ;;
     "version "*) words="--help" ;;
@@ -22,8 +34,9 @@ _sluice() {
     "man "*) words="--help" ;;
     "help "*) words="--help" ;;
     esac
-    if [ "$COMP_CWORD" -eq 1 ]; then words="demo serve check status rollout replay load version completion man help"; fi
+    if [ "$COMP_CWORD" -eq 1 ]; then words="demo serve check status rollout flag replay load version completion man help"; fi
     if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = rollout ]; then words="start watch pause resume promote abort undo approve explain history"; fi
+    if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = flag ]; then words="list show off on set unset eval history import export lint token"; fi
     COMPREPLY=($(compgen -W "$words" -- "$cur") $(compgen -f -- "$cur"))
 }
 complete -F _sluice sluice

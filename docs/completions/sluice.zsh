@@ -1,7 +1,8 @@
 #compdef sluice
 _sluice() {
-    if (( CURRENT == 2 )); then compadd demo serve check status rollout replay load version completion man help; return; fi
+    if (( CURRENT == 2 )); then compadd demo serve check status rollout flag replay load version completion man help; return; fi
     if (( CURRENT == 3 )) && [[ $words[2] == rollout ]]; then compadd start watch pause resume promote abort undo approve explain history; return; fi
+    if (( CURRENT == 3 )) && [[ $words[2] == flag ]]; then compadd list show off on set unset eval history import export lint token; return; fi
     case "$words[2] $words[3]" in
     "demo "*) compadd -- --plain --rate --write-example --help ;;
     "serve "*) compadd -- --log --workers --io --help ;;
@@ -17,6 +18,18 @@ _sluice() {
     "rollout approve"*) compadd -- --admin --json --who --help ;;
     "rollout explain"*) compadd -- --admin --json --help ;;
     "rollout history"*) compadd -- --admin --json --help ;;
+    "flag list"*) compadd -- --stale --changed --admin --json --help ;;
+    "flag show"*) compadd -- --admin --json --help ;;
+    "flag off"*) compadd -- --variant --who --admin --json --help ;;
+    "flag on"*) compadd -- --who --admin --json --help ;;
+    "flag set"*) compadd -- --default --who --admin --json --help ;;
+    "flag unset"*) compadd -- --yes --who --admin --json --help ;;
+    "flag eval"*) compadd -- --context --key --type --file --segments --admin --json --help ;;
+    "flag history"*) compadd -- --admin --json --help ;;
+    "flag import"*) compadd -- --from --environment --output --strict --apply --yes --who --admin --json --help ;;
+    "flag export"*) compadd -- --output --admin --help ;;
+    "flag lint"*) compadd -- --segments --stale --admin --json --help ;;
+    "flag token"*) compadd -- --name --kind --environment --json --help ;;
     "replay "*) compadd -- --json --help ;;
     "load "*) compadd -- --rate --rate-end --duration --connections --timeout --poisson --host --header --replay --json --help ;;
     "version "*) compadd -- --help ;;
