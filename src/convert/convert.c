@@ -198,8 +198,10 @@ enum status convert_flags(struct slice source, const struct convert_options *opt
     run.flags = json_object();
     run.evaluators = json_object();
     run.inexact = json_object();
+    run.index = json_object();
     enum status status = convert(&run, source, &error);
-    if (run.no_memory || run.flags == NULL || run.evaluators == NULL || run.inexact == NULL)
+    if (run.no_memory || run.flags == NULL || run.evaluators == NULL || run.inexact == NULL ||
+        run.index == NULL)
         status = STATUS_NO_MEMORY;
     count_left_out(&run);
     if (status != STATUS_OK) {
@@ -212,6 +214,7 @@ enum status convert_flags(struct slice source, const struct convert_options *opt
     json_decref(run.flags);
     json_decref(run.evaluators);
     json_decref(run.inexact);
+    json_decref(run.index);
     return status;
 }
 

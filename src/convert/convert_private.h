@@ -35,6 +35,7 @@ struct convert_run {
     uint32_t finding_count; // all, also those left out
     uint32_t depth;         // of segments within segments
     json_t *inexact;        // names of segments that hold something unknown
+    json_t *index;          // lists of the source by key: {"list": {key: row or [rows]}}
     bool no_memory;
 };
 
@@ -101,6 +102,7 @@ json_t *ld_attribute(const char *kind, const char *attribute);
 bool ld_is_user(const char *kind);
 // Members or items, whichever the container has: *key is its name or its own "key". False at the end.
 bool ld_each(const json_t *container, size_t *at, const char **key, const json_t **value);
+void ld_index(struct convert_run *run, const char *name, const json_t *container); // the first of a key
 void ld_segments(struct convert_run *run);
 
 // One strategy's condition (unleash_strategy.c); anything unknown in it is false.

@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "convert/convert_private.h"
+#include "flags/image.h"
 
 struct ld_flag {
     const char *key;
@@ -35,6 +36,13 @@ static const json_t *variation_value(const json_t *flag, size_t i)
 {
     const json_t *variation = json_array_get(convert_list(flag, "variations"), i);
     return nests_settings(flag) ? json_object_get(variation, "value") : variation;
+}
+
+// A flag with more than the format holds is as one without any.
+static size_t variation_count(const json_t *flag)
+{
+    size_t count = json_array_size(convert_list(flag, "variations"));
+    return count <= FLAGS_VARIANTS_MAX ? count : 0;
 }
 
 static bool name_taken(const json_t *names, const char *name)
@@ -71,8 +79,7 @@ static void add_name(json_t *names, const json_t *flag, size_t i)
 static json_t *names_of(const json_t *flag)
 {
     json_t *names = json_array();
-    // More than the format holds is cut at the end (convert_finish), not here.
-    for (size_t i = 0; i < json_array_size(convert_list(flag, "variations")); i++)
+    for (size_t i = 0; i < variation_count(flag); i++)
         add_name(names, flag, i);
     return names;
 }
@@ -89,7 +96,7 @@ static int type_of(const json_t *value)
 static json_t *values_of(struct convert_run *run, const json_t *flag)
 {
     json_t *values = json_array();
-    size_t count = json_array_size(convert_list(flag, "variations"));
+    size_t count = variation_count(flag);
     bool wrap = false;
     for (size_t i = 0; i < count; i++) {
         const json_t *value = variation_value(flag, i);
@@ -396,16 +403,7 @@ static void add_targeting(struct convert_run *run, const struct ld_flag *flag, j
 
 static const json_t *find_flag(const struct convert_run *run, const char *key)
 {
-    const json_t *all = all_flags(run);
-    if (json_is_object(all) && all != run->source)
-        return json_object_get(all, key);
-    size_t at = 0;
-    const char *name;
-    const json_t *flag;
-    while (json_is_array(all) && ld_each(all, &at, &name, &flag))
-        if (name != NULL && strcmp(name, key) == 0)
-            return flag;
-    return NULL;
+    return json_object_get(json_object_get(run->index, "flags"), key);
 }
 
 static const json_t *settings_of(const struct convert_run *run, const json_t *flag)
@@ -501,7 +499,7 @@ static void add_flag(struct convert_run *run, const char *key, const json_t *def
     json_t *out = json_pack("{s:s,s:o,s:o}", "state", "ENABLED", "variants", make_variants(&flag),
                             "defaultVariant", answer(&flag, flag.off));
     if (json_array_size(flag.names) == 0) {
-        convert_find(run, true, "it has no variations: left out");
+        convert_find(run, true, "it has no variations, or more than %d: left out", FLAGS_VARIANTS_MAX);
     } else if (out != NULL) {
         add_metadata(definition, out);
         add_state(run, &flag, out);
@@ -558,6 +556,7 @@ bool convert_launchdarkly(struct convert_run *run)
             json_object_update(environments, json_object_get(flag, "environments"));
     bool chosen = convert_choose(run, environments);
     if (chosen) {
+        ld_index(run, "flags", all);
         ld_segments(run);
         if (all != run->source || json_is_array(all))
             add_all(run, all, false);

@@ -32,6 +32,18 @@ bool ld_each(const json_t *container, size_t *at, const char **key, const json_t
     return true;
 }
 
+void ld_index(struct convert_run *run, const char *name, const json_t *container)
+{
+    json_t *index = json_object();
+    size_t at = 0;
+    const char *key;
+    const json_t *value;
+    while (ld_each(container, &at, &key, &value))
+        if (key != NULL && json_object_get(index, key) == NULL)
+            json_object_set(index, key, (json_t *)(uintptr_t)value);
+    json_object_set_new(run->index, name, index);
+}
+
 // One step of a path; a dot in it would be two steps to the evaluator.
 static bool add_step(struct text *path, const char *step, size_t len)
 {
@@ -340,13 +352,7 @@ static json_t *segment_rules(struct convert_run *run, const char *key, const jso
 
 static const json_t *find_segment(const struct convert_run *run, const char *key)
 {
-    size_t at = 0;
-    const char *name;
-    const json_t *segment;
-    while (ld_each(json_object_get(run->source, "segments"), &at, &name, &segment))
-        if (name != NULL && strcmp(name, key) == 0)
-            return segment;
-    return NULL;
+    return json_object_get(json_object_get(run->index, "segments"), key);
 }
 
 // The evaluator's name: one for what is known, one with everything unknown taken for a match.
@@ -403,6 +409,7 @@ void ld_segments(struct convert_run *run)
     size_t at = 0;
     const char *key;
     const json_t *segment;
+    ld_index(run, "segments", json_object_get(run->source, "segments"));
     while (ld_each(json_object_get(run->source, "segments"), &at, &key, &segment)) {
         bool exact = true;
         if (key != NULL && !convert_flagged(segment, "deleted"))

@@ -38,6 +38,31 @@ static bool is_of(const json_t *row, const char *member, const char *feature)
     return name != NULL && strcmp(name, feature) == 0;
 }
 
+// Rows of a list that are about one feature; `name` and `other` are the members that may say which.
+static void index_rows(struct convert_run *run, const char *list, const char *name, const char *other)
+{
+    json_t *index = json_object();
+    size_t i;
+    json_t *row;
+    json_array_foreach((json_t *)(uintptr_t)convert_list(run->source, list), i, row)
+    {
+        const char *feature = convert_text(row, name);
+        if (feature == NULL)
+            feature = convert_text(row, other);
+        if (feature == NULL)
+            continue;
+        if (json_object_get(index, feature) == NULL)
+            json_object_set_new(index, feature, json_array());
+        json_array_append(json_object_get(index, feature), row);
+    }
+    json_object_set_new(run->index, list, index);
+}
+
+static const json_t *rows_of(const struct convert_run *run, const char *list, const char *feature)
+{
+    return json_object_get(json_object_get(run->index, list), feature);
+}
+
 // ---- payloads ----
 
 enum payload { PAYLOAD_TEXT, PAYLOAD_NUMBER, PAYLOAD_JSON };
@@ -256,12 +281,10 @@ static void add_dependencies(struct convert_run *run, const struct feature *feat
     json_t *item;
     json_array_foreach((json_t *)(uintptr_t)convert_list(feature->definition, "dependencies"), i, item)
         add_dependency(run, item, flag, off);
-    json_array_foreach((json_t *)(uintptr_t)convert_list(run->source, "dependencies"), i, item)
+    json_array_foreach((json_t *)(uintptr_t)rows_of(run, "dependencies", feature->name), i, item)
     {
         size_t k;
         json_t *dependency;
-        if (!is_of(item, "feature", feature->name))
-            continue;
         json_array_foreach((json_t *)(uintptr_t)convert_list(item, "dependencies"), k, dependency)
             add_dependency(run, dependency, flag, off);
     }
@@ -278,11 +301,10 @@ static void add_tags(const struct convert_run *run, const struct feature *featur
         convert_metadata_text(flag, TEXTS[i], convert_text(feature->definition, TEXTS[i]));
     if (convert_flagged(feature->definition, "stale"))
         convert_metadata(flag, "stale", json_true());
-    json_array_foreach((json_t *)(uintptr_t)convert_list(run->source, "featureTags"), i, tag)
+    json_array_foreach((json_t *)(uintptr_t)rows_of(run, "featureTags", feature->name), i, tag)
     {
         const char *value = convert_text(tag, "tagValue");
-        if (value != NULL && is_of(tag, "featureName", feature->name) &&
-            tags.len + strlen(value) + 2 < sizeof storage)
+        if (value != NULL && tags.len + strlen(value) + 2 < sizeof storage)
             text_addf(&tags, "%s%s", tags.len > 0 ? "," : "", value);
     }
     convert_metadata_text(flag, "tags", storage);
@@ -351,14 +373,13 @@ static void add_variant_flag(struct convert_run *run, const struct feature *feat
 
 static const json_t *state_of(const struct convert_run *run, const json_t *definition, const char *name)
 {
-    const json_t *rows = convert_list(run->source, "featureEnvironments");
     size_t i;
     json_t *row;
-    if (rows == NULL)
+    if (convert_list(run->source, "featureEnvironments") == NULL)
         return definition;
-    json_array_foreach((json_t *)(uintptr_t)rows, i, row)
+    json_array_foreach((json_t *)(uintptr_t)rows_of(run, "featureEnvironments", name), i, row)
     {
-        if ((is_of(row, "featureName", name) || is_of(row, "name", name)) && of_environment(run, row))
+        if (of_environment(run, row))
             return row;
     }
     return NULL;
@@ -367,14 +388,15 @@ static const json_t *state_of(const struct convert_run *run, const json_t *defin
 static json_t *strategies_of(const struct convert_run *run, const json_t *definition, const char *name,
                              bool *any_disabled)
 {
-    const json_t *rows = convert_list(run->source, "featureStrategies");
-    const json_t *own = convert_list(definition, "strategies");
+    bool beside = convert_list(run->source, "featureStrategies") != NULL;
+    const json_t *rows =
+        beside ? rows_of(run, "featureStrategies", name) : convert_list(definition, "strategies");
     json_t *out = json_array();
     size_t i;
     json_t *row;
-    json_array_foreach((json_t *)(uintptr_t)(rows != NULL ? rows : own), i, row)
+    json_array_foreach((json_t *)(uintptr_t)rows, i, row)
     {
-        bool mine = rows == NULL || (is_of(row, "featureName", name) && of_environment(run, row));
+        bool mine = !beside || of_environment(run, row);
         if (mine && convert_flagged(row, "disabled"))
             *any_disabled = true;
         else if (mine)
@@ -455,6 +477,10 @@ bool convert_unleash(struct convert_run *run)
     gather_environments(environments, convert_list(run->source, "featureStrategies"));
     bool chosen = convert_choose(run, environments);
     if (chosen) {
+        index_rows(run, "featureEnvironments", "featureName", "name");
+        index_rows(run, "featureStrategies", "featureName", "featureName");
+        index_rows(run, "featureTags", "featureName", "featureName");
+        index_rows(run, "dependencies", "feature", "feature");
         const json_t *features =
             json_is_array(run->source) ? run->source : convert_list(run->source, "features");
         add_features(run, features);

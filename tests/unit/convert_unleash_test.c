@@ -132,8 +132,8 @@ static void constraints(void **state)
     world_free(&world);
 }
 
-static void strategies(void **state)
 // Long because it is a table.
+static void strategies(void **state)
 {
     static const char SOURCE[] =
         "{'version': 2, 'features': [" FEATURE("none", "") "," FEATURE("default", "{'name': 'default'}") "," FEATURE("users", "{'name': 'userWithId', 'parameters': {'userIds': ' u1 ,u2,'}}") "," FEATURE("no-users", "{'name': 'userWithId', 'parameters': {}}") "," FEATURE("address", "{'name': 'remoteAddress', 'parameters': {'IPs': '10.1.2.3, 10.2.0.0/16'}}") "," FEATURE("zero", "{'name': 'flexibleRollout', 'parameters': {'rollout': '0', 'stickiness': 'default'}}") "," FEATURE(
