@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a request to the part that answers it: path, preflight, token, rate, method, selector, in this order.
 // Nothing here waits, and the common path touches no heap.
+#include <arpa/inet.h>
 #include <stdio.h>
 
 #include "base/check.h"
@@ -268,12 +269,30 @@ static void refuse_caller(struct ofrep_call *call, unsigned status, struct slice
     ofrep_refuse(call, status, status == 401 ? "unauthenticated" : "permission_denied", message);
 }
 
+// Whose requests are counted together: a token's, or an address's. Of an IPv6 address the first half counts
+// (RFC 4291 2.5.4), because the other half is the caller's to choose. bytes holds what is no text.
+static struct slice caller_of(const struct web_request *request, const struct token *token,
+                              struct in6_addr *bytes)
+{
+    char text[INET6_ADDRSTRLEN];
+    struct slice host = request->from_host;
+    if (token != NULL)
+        return slice_of(token->name);
+    if (host.len >= sizeof text || memchr(host.data, ':', host.len) == NULL)
+        return host;
+    memcpy(text, host.data, host.len);
+    text[host.len] = '\0';
+    return inet_pton(AF_INET6, text, bytes) == 1 ? (struct slice){(const char *)bytes, 8} : host;
+}
+
 static bool within_rate(struct ofrep_call *call, const struct token *token)
 {
     uint32_t wait_s;
     char seconds[16];
-    struct slice who = token != NULL ? slice_of(token->name) : slice_of(call->request->from);
-    if (call->core->limit == NULL || ofrep_limit_take(call->core->limit, who, call->request->now_us, &wait_s))
+    struct in6_addr bytes;
+    struct ofrep_limit *limit = call->core->limit;
+    if (limit == NULL ||
+        ofrep_limit_take(limit, caller_of(call->request, token, &bytes), call->request->now_us, &wait_s))
         return true;
     snprintf(seconds, sizeof seconds, "%u", wait_s);
     ofrep_count(&call->core->counts.limited);

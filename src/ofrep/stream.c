@@ -218,6 +218,20 @@ static void put_changes(struct ofrep_core *core, struct ofrep_writer *writer, st
 
 // ---- telling ----
 
+// A Connect stream ends with a message that says so; server-sent events just end, and the client comes back.
+static void end_stream(struct ofrep_core *core, struct ofrep_stream *stream)
+{
+    if (stream->kind != OFREP_STREAM_REFETCH) {
+        ofrep_writer_reset(&core->event);
+        size_t begin = ofrep_envelope_begin(&core->event, true);
+        OFREP_PUT(&core->event,
+                  "{\"error\":{\"code\":\"unavailable\",\"message\":\"the stream ends here\"}}");
+        ofrep_envelope_end(&core->event, begin);
+        (void)web_stream_send(stream->connection, ofrep_writer_slice(&core->event));
+    }
+    web_stream_end(stream->connection);
+}
+
 // False: the stream cannot be told and must end, so that the client comes back and asks.
 static bool put_event(struct ofrep_core *core, const struct ofrep_stream *stream, uint64_t tag)
 {
@@ -263,7 +277,7 @@ void ofrep_streams_tell(struct ofrep_core *core)
 #endif
         if (!same && !put_event(core, stream, tag)) {
             have = false;
-            web_stream_end(stream->connection);
+            end_stream(core, stream);
             continue;
         }
         if (!same)
@@ -299,6 +313,6 @@ void ofrep_streams_end(struct ofrep_core *core)
         struct ofrep_stream *stream = CONTAINER_OF(at, struct ofrep_stream, link);
         next = at->next;
         if (stream->connection != NULL)
-            web_stream_end(stream->connection);
+            end_stream(core, stream);
     }
 }

@@ -317,6 +317,11 @@ static void test_event_stream(void **state)
     world_sent_len = 0;
     ofrep_streams_beat(&core);
     assert_string_equal(opened(world_sent, world_sent_len, 0, &rest), "{\"type\":\"keep_alive\"}");
+    world_sent_len = 0;
+    world_ended = 0;
+    ofrep_streams_end(&core);
+    assert_non_null(strstr(opened(world_sent, world_sent_len, 2, &rest), "unavailable"));
+    assert_int_equal(world_ended, 1);
     // A second stream gets the same event; one of a view that stayed gets none.
     static const char *const OTHER[] = {"Content-Type: application/connect+json",
                                         "Flagd-Selector: flagSetId=other", NULL};

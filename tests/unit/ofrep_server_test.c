@@ -54,6 +54,8 @@ static void on_changed(void *context, const struct flagset_snapshot *snapshot)
     (void)snapshot;
 }
 
+static uint32_t rate; // of the worlds opened from now on
+
 static void world_open(struct world *world, const char *tokens, uint32_t threads)
 {
     char fault[TOKENS_FAULT_BYTES];
@@ -61,8 +63,13 @@ static void world_open(struct world *world, const char *tokens, uint32_t threads
     struct flagset_source source = source_of("on");
     struct flagset_problem problems[FLAGSET_PROBLEMS_MAX];
     uint32_t problem_count;
-    struct ofrep_config config = {
-        .threads = threads, .io = IO_KIND_AUTO, .tokens = tokens, .exposures = true, .first_reader = 1};
+    struct ofrep_config config = {.threads = threads,
+                                  .io = IO_KIND_AUTO,
+                                  .tokens = tokens,
+                                  .exposures = true,
+                                  .first_reader = 1,
+                                  .rate = rate,
+                                  .burst = 5};
     *world = (struct world){0};
     assert_int_equal(io_loop_create(&loop, &world->loop), STATUS_OK);
     struct flagset_config set = {.loop = world->loop,
@@ -273,6 +280,28 @@ static void test_too_large(void **state)
     world_close(&world);
 }
 
+// A client's bucket is one for all its connections, whichever thread has them.
+static void test_rate(void **state)
+{
+    struct world world;
+    uint32_t limited = 0;
+    (void)state;
+    rate = 1;
+    world_open(&world, NULL, 2);
+    rate = 0;
+    ofrep_publish(world.ofrep, flagset_current(world.set));
+    await_ready(&world);
+    for (int i = 0; i < 16; i++) {
+        int fd = dial(&world);
+        unsigned status = ask(fd, "POST", BULK "/f", "", ALICE, answer);
+        assert_true(status == 200 || (status == 429 && strstr(answer, "Retry-After: 1\r\n") != NULL));
+        limited += status == 429;
+        close(fd);
+    }
+    assert_in_range(limited, 16 - 5 - 5, 16 - 5);
+    world_close(&world);
+}
+
 static void write_tokens(const char *path, const char *line)
 {
     FILE *file = fopen(path, "w");
@@ -415,8 +444,11 @@ static void test_start_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ready_and_change), cmocka_unit_test(test_too_large),
-        cmocka_unit_test(test_tokens),           cmocka_unit_test(test_publish_under_load),
+        cmocka_unit_test(test_ready_and_change),
+        cmocka_unit_test(test_too_large),
+        cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_publish_under_load),
         cmocka_unit_test(test_start_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

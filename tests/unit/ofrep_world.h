@@ -196,6 +196,7 @@ struct world_answer {
 
 static struct world_answer world_answer;
 static uint64_t world_now_us;
+static const char *world_from = "192.0.2.1"; // who asks
 static int64_t world_wall_ms = 1700000000000;
 
 // Headers as "name: value" strings, ended by NULL.
@@ -220,7 +221,8 @@ static inline const struct world_answer *world_ask_bytes(struct ofrep_core *core
         .query = slice_of(query != NULL ? query + 1 : ""),
         .body = body,
         .fields = &fields,
-        .from = "192.0.2.1",
+        .from = "192.0.2.1:4711",
+        .from_host = slice_of(world_from),
         .now_us = world_now_us,
         .wall_ms = world_wall_ms,
     };
