@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "config/config_private.h"
+#include "http/field.h"
 
 static const double SHARE_TOLERANCE = 1e-9;
 
@@ -360,6 +361,54 @@ void config_attribute_finish(struct config_reader *reader, const struct config_s
                         "write {header: name}, {cookie: name}, 'address', 'method', 'host' or 'path'");
     if (cookie || header)
         attribute->kind = cookie ? CONFIG_ATTRIBUTE_COOKIE : CONFIG_ATTRIBUTE_HEADER;
+}
+
+static bool field_name_same(const char *a, const char *b)
+{
+    for (; *a != '\0' && *b != '\0'; a++, b++) {
+        char x = *a == '_' ? '-' : slice_lower_char(*a);
+        char y = *b == '_' ? '-' : slice_lower_char(*b);
+        if (x != y)
+            return false;
+    }
+    return *a == *b;
+}
+
+static void flag_header_check(struct config_reader *reader, const struct config_node *key,
+                              const struct config_service_flags *flags, uint32_t index)
+{
+    const struct config_flag_header *header = &flags->headers[index];
+    if (http_field_id_of(slice_of(header->name)) != HTTP_FIELD_OTHER)
+        config_error_at(reader, key, "'%s' has a meaning of its own; choose another name, such as X-Flags",
+                        header->name);
+    for (uint32_t i = 0; i < index; i++)
+        if (field_name_same(header->name, flags->headers[i].name))
+            config_error_at(reader, key, "'%s' and '%s' are one header to many servers", header->name,
+                            flags->headers[i].name);
+    for (uint32_t i = 0; i < header->flag_count; i++)
+        for (uint32_t j = 0; j < i; j++)
+            if (strcmp(header->flags[i], header->flags[j]) == 0)
+                config_error_at(reader, key, "flag '%s' stands in this header twice", header->flags[i]);
+}
+
+void config_service_flags_finish(struct config_reader *reader, const struct config_scope *scope,
+                                 const struct config_node *node, void *target)
+{
+    const struct config_service_flags *flags = target;
+    (void)scope;
+    const struct config_node *headers = config_node_get(node, "headers");
+    const struct config_entry *entry = headers != NULL ? headers->first : NULL;
+    uint32_t total = 0;
+    for (uint32_t i = 0; i < flags->header_count && entry != NULL; i++, entry = entry->next) {
+        flag_header_check(reader, entry->key, flags, i);
+        total += flags->headers[i].flag_count;
+    }
+    if (total > CONFIG_HEADER_FLAGS_MAX)
+        config_error_at(reader, headers, "all headers together have %u flags; at most %d are possible", total,
+                        CONFIG_HEADER_FLAGS_MAX);
+    const struct config_entry *given = config_node_find(config_node_get(node, "context"), "targetingKey");
+    if (given != NULL)
+        config_error_at(reader, given->key, "'targetingKey' is what the word 'key' says");
 }
 
 void config_flag_source_finish(struct config_reader *reader, const struct config_scope *scope,

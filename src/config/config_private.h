@@ -206,6 +206,8 @@ void config_unit_finish(struct config_reader *reader, const struct config_scope 
                         const struct config_node *node, void *target);
 void config_attribute_finish(struct config_reader *reader, const struct config_scope *scope,
                              const struct config_node *node, void *target);
+void config_service_flags_finish(struct config_reader *reader, const struct config_scope *scope,
+                                 const struct config_node *node, void *target);
 void config_flag_source_finish(struct config_reader *reader, const struct config_scope *scope,
                                const struct config_node *node, void *target);
 void config_flags_finish(struct config_reader *reader, const struct config_scope *scope,

@@ -559,6 +559,7 @@ static const struct config_section service_flags_section = {
     .title = "flags of a service",
     .help = "Flags in the path of this service's requests.",
     WORDS(service_flags_words),
+    .finish = config_service_flags_finish,
 };
 
 static const struct config_word service_words[] = {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// From many documents to one image: segments first, then document by document, then the table of keys, in
-// which a later document's flag takes the place of an earlier one's, then what needs the whole:
-// prerequisites, counters, patches. All documents are read even when one is at fault, so that one pass
-// reports everything.
+// From many documents to one image: segments first, then the evaluators and then the flags of each document,
+// then the table of keys, in which a later document's flag takes the place of an earlier one's, then what
+// needs the whole: prerequisites, counters, patches. All documents are read even when one is at fault, so
+// that one pass reports everything.
 #include "base/check.h"
 #include "flags/flags_private.h"
 
@@ -98,6 +98,8 @@ static void compile_bundle(struct flags_compiler *c)
         flags_compile_segments(c);
     for (uint32_t i = 0; i < c->bundle->document_count && c->status == STATUS_OK; i++)
         flags_compile_document(c, i);
+    for (uint32_t i = 0; i < c->bundle->document_count && c->status == STATUS_OK; i++)
+        flags_compile_document_flags(c, i);
     c->flag_key = (struct slice){"", 0};
     if (c->status == STATUS_OK)
         build_table(c);

@@ -502,14 +502,11 @@ void flags_compile_segments(struct flags_compiler *c)
 
 void flags_compile_document(struct flags_compiler *c, uint32_t index)
 {
+    struct flags_compiler_document *document = &c->documents[index];
     struct members members = {0};
     flags_compile_enter(c, index);
-#ifndef BUG_FLAGS_DOCUMENTS_LEAK
     c->generation = c->options.default_generation;
-    c->set_metadata = (struct flags_span){0};
-    c->set_metadata_tree = NULL;
     c->evaluators = (struct flags_names){0};
-#endif
     c->flag_at = 0;
     c->scratch->node_count = 0;
     c->scratch->char_count = c->char_floor;
@@ -517,8 +514,30 @@ void flags_compile_document(struct flags_compiler *c, uint32_t index)
         return;
     check_form(c, &members);
     flags_compile_settings(c, parse_member(c, members.settings));
-    compile_set_metadata(c, members.metadata);
     compile_evaluators(c, members.evaluators, "$evaluators is an object");
+    *document = (struct flags_compiler_document){.whole = true,
+                                                 .flags = members.flags,
+                                                 .metadata = members.metadata,
+                                                 .evaluators = c->evaluators,
+                                                 .generation = c->generation};
+}
+
+void flags_compile_document_flags(struct flags_compiler *c, uint32_t index)
+{
+    const struct flags_compiler_document *document = &c->documents[index];
+    if (!document->whole)
+        return;
+    flags_compile_enter(c, index);
+#ifndef BUG_FLAGS_DOCUMENTS_LEAK
+    c->generation = document->generation;
+    c->set_metadata = (struct flags_span){0};
+    c->set_metadata_tree = NULL;
+    c->evaluators = document->evaluators;
+#endif
+    c->flag_at = 0;
+    c->scratch->node_count = 0;
+    c->scratch->char_count = c->char_floor;
+    compile_set_metadata(c, document->metadata);
     if (c->status == STATUS_OK)
-        compile_flags(c, members.flags);
+        compile_flags(c, document->flags);
 }

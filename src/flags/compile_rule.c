@@ -462,7 +462,8 @@ static void compile_evaluator(struct flags_compiler *c, uint32_t at)
     c->rule_bits = outer_bits;
 }
 
-// The document's own evaluators hide shared segments.
+// The document's own evaluators hide shared segments, and those hide evaluators of other documents, of which
+// the last document's counts.
 static uint32_t find_evaluator(struct flags_compiler *c, struct slice name)
 {
     uint32_t at = flags_image_named(c->out, c->evaluators, name);
@@ -470,7 +471,11 @@ static uint32_t find_evaluator(struct flags_compiler *c, struct slice name)
     if (flags_image_named(c->out, c->segments, name) != 0)
         return flags_image_named(c->out, c->segments, name);
 #endif
-    return at != 0 ? at : flags_image_named(c->out, c->segments, name);
+    if (at == 0)
+        at = flags_image_named(c->out, c->segments, name);
+    for (uint32_t i = c->bundle->document_count; i-- > 0 && at == 0;)
+        at = flags_image_named(c->out, c->documents[i].evaluators, name);
+    return at;
 }
 
 static void compile_ref(struct flags_compiler *c, const struct flags_json *name, uint32_t slot,

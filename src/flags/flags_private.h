@@ -453,6 +453,14 @@ struct flags_problem *flags_report_add(struct flags_report *report, enum flags_s
 
 // The compiler's state; bundle.c owns it, the other compile_*.c write through it.
 enum { FLAGS_INTERN_SLOTS = 1024 };
+// What the first pass over a document leaves for the second.
+struct flags_compiler_document {
+    bool whole; // it could be read
+    struct slice flags;
+    struct slice metadata;
+    struct flags_names evaluators;
+    uint8_t generation;
+};
 struct flags_compiler {
     const struct flags_bundle *bundle;
     struct flags_compile_options options;
@@ -463,6 +471,7 @@ struct flags_compiler {
     enum status status; // sticky: FULL, NO_MEMORY
     struct flags_report report;
     size_t char_floor; // of the scratch: a problem told borrows what is below
+    struct flags_compiler_document documents[FLAGS_DOCUMENTS_MAX];
     // Of the document being compiled, or of the segments.
     uint32_t document;
     struct slice source;
@@ -500,6 +509,8 @@ void *flags_write_at(struct flags_compiler *c, uint32_t at);
 
 // compile.c
 void flags_compile_document(struct flags_compiler *c, uint32_t index);
+// Its flags, when the evaluators of all documents are there.
+void flags_compile_document_flags(struct flags_compiler *c, uint32_t index);
 void flags_compile_segments(struct flags_compiler *c);
 void flags_compile_problem(struct flags_compiler *c, enum flags_severity severity, const char *message,
                            const struct flags_json *where, struct slice subject);

@@ -71,7 +71,8 @@ enum {
     FLAGS_RINGS_MAX = 8,
 };
 
-// A flagd file. Its "$evaluators", its metadata and its "x-sluice" settings concern its own flags only.
+// A flagd file. Its metadata and its "x-sluice" settings concern its own flags only. A "$ref" is looked for
+// in its own "$evaluators", then among the segments, then in other documents, the last one first.
 struct flags_document {
     struct slice json;
     const char *name; // for people: a path or an address; borrowed

@@ -19,6 +19,7 @@
     "services:\n"                                                                                            \
     "  shop: {versions: {v1: [h:1], v2: [h:2]}, stable: v1}\n"                                               \
     "  cart: {versions: {v1: [h:3], v2: [h:4]}, stable: v1, routes: [{path: /cart}]}\n"
+#define FLAGGED(text) LISTEN "services:\n  s: {versions: {v1: [h:1]}, flags: {" text "}}\n"
 #define ROLLOUT LISTEN SERVICES "rollouts:\n  r:\n    service: shop\n    to: v2\n"
 #define STAGES ROLLOUT "    stages:\n"
 
@@ -193,6 +194,11 @@ static const struct mistake mistakes[] = {
      "one of 'file', 'dire"},
     {LISTEN SERVICES "flags: {sources: [{file: a.json, every: 1s}]}\n", 5, 34, "'every' belongs to a 'url'"},
     {LISTEN SERVICES "flags: {sources: [{url: \"ftp://a/\"}]}\n", 5, 25, "begins with http:// or https://"},
+    {FLAGGED("headers: {Cookie: [a]}"), 3, 48, "has a meaning of its own"},
+    {FLAGGED("headers: {X-Flags: [a, b, a]}"), 3, 48, "stands in this header twice"},
+    {FLAGGED("headers: {X-Flags: [a], x_flags: [b]}"), 3, 62, "are one header"},
+    {FLAGGED("context: {targetingKey: path}"), 3, 48, "what the word 'key' says"},
+    {FLAGGED("context: {a: {cookie: b, header: c}}"), 3, 52, "either a 'cookie' or a 'header'"},
     {LISTEN SERVICES "flags: {burst: 5}\n", 5, 9, "'burst' means nothing without 'rate'"},
     {LISTEN SERVICES "flags: {define: [a]}\n", 5, 17, "'define' wants names"},
     {LISTEN SERVICES "segments: internal\n", 5, 11, "'segments' wants names"},

@@ -160,9 +160,19 @@ static void test_evaluators_are_scoped(void **state)
         assert_variant("c", context, x == 3 ? "on" : "off");
         assert_variant("d", context, x != 3 ? "on" : "off");
     }
-    // Without the segment the third document's reference leads nowhere, though others have that name.
+    // Without the segment the third document's reference means the last other document's evaluator, wherever
+    // that document stands.
     assert_int_equal(compile_all(texts, 3, ""), STATUS_OK);
-    assert_true(reported(FLAGS_WARNING, 2, "names no evaluator"));
+    assert_int_equal(fixture.problem_count, 0);
+    assert_variant("c", "{\"x\":2}", "on");
+    assert_variant("c", "{\"x\":1}", "off");
+    assert_variant("a", "{\"x\":1}", "on");
+    const char *const before[] = {texts[2], texts[0]};
+    assert_int_equal(compile_all(before, 2, ""), STATUS_OK);
+    assert_variant("c", "{\"x\":1}", "on");
+    // Nowhere at all.
+    assert_int_equal(compile_all(&texts[2], 1, ""), STATUS_OK);
+    assert_true(reported(FLAGS_WARNING, 0, "names no evaluator"));
     assert_int_equal(ask("c", "{}", NULL).error, FLAGS_ERROR_PARSE_ERROR);
 }
 
@@ -294,8 +304,9 @@ static void test_problems_name_documents(void **state)
     assert_true(reported(FLAGS_WARNING, 2, "unknown operator"));
     assert_true(reported(FLAGS_ERROR, 3, "double quotes"));
     assert_int_equal(fixture.problem_count, 3);
-    assert_int_equal(fixture.problems[0].line, 2);
-    assert_int_equal(fixture.problems[1].line, 3);
+    // What could not be read at all comes first: the flags of others are compiled when all were read.
+    assert_int_equal(fixture.problems[1].line, 2);
+    assert_int_equal(fixture.problems[2].line, 3);
 }
 
 // A refusal says why even when warnings came first.
