@@ -369,7 +369,7 @@ bool sluice_flags_hold_begin(struct sluice_flags_provider *provider, struct slui
 {
     struct library_guard guard = library_enter(provider);
     if (guard.set != NULL)
-        atomic_fetch_add_explicit(&guard.set->references, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&guard.set->holds, 1, memory_order_relaxed);
     library_leave(guard);
     *hold = (struct sluice_flags_hold){provider, guard.set};
     return guard.set != NULL;
@@ -377,7 +377,9 @@ bool sluice_flags_hold_begin(struct sluice_flags_provider *provider, struct slui
 
 void sluice_flags_hold_end(struct sluice_flags_hold *hold)
 {
-    library_set_unref(hold->set);
+    struct library_set *set = hold->set;
+    if (set != NULL)
+        atomic_fetch_sub_explicit(&set->holds, 1, memory_order_release);
     hold->set = NULL;
 }
 

@@ -32,10 +32,8 @@ void library_leave(struct library_guard guard)
     atomic_fetch_sub_explicit(guard.inside, 1, memory_order_release);
 }
 
-void library_set_unref(struct library_set *set)
+static void drop(struct library_set *set)
 {
-    if (set == NULL || atomic_fetch_sub_explicit(&set->references, 1, memory_order_acq_rel) != 1)
-        return;
     share_mapping_drop(&set->mapping);
     heap_free(set->image);
     heap_free(set);
@@ -47,7 +45,7 @@ void library_put(struct sluice_flags_provider *provider, struct library_set *set
     if (old == NULL)
         return;
 #ifdef BUG_LIBRARY_NO_GRACE
-    library_set_unref(old);
+    drop(old);
     return;
 #endif
     old->next = provider->retired;
@@ -62,16 +60,10 @@ static bool drained(struct sluice_flags_provider *provider, uint32_t phase)
     return true;
 }
 
-void library_reclaim(struct sluice_flags_provider *provider)
+// Moves what drained to the sets that only holds may still read.
+static void drain(struct sluice_flags_provider *provider)
 {
     uint32_t phase = atomic_load_explicit(&provider->phase, memory_order_relaxed);
-    if (provider->draining == NULL) {
-        provider->draining = provider->retired;
-        provider->retired = NULL;
-        provider->flipped = false;
-    }
-    if (provider->draining == NULL)
-        return;
     if (!provider->flipped) {
         // Those who chose this counter before it was left and counted themselves only now.
         if (!drained(provider, 1 - phase))
@@ -85,6 +77,29 @@ void library_reclaim(struct sluice_flags_provider *provider)
     while (provider->draining != NULL) {
         struct library_set *set = provider->draining;
         provider->draining = set->next;
-        library_set_unref(set);
+        set->next = provider->held;
+        provider->held = set;
+    }
+}
+
+void library_reclaim(struct sluice_flags_provider *provider)
+{
+    if (provider->draining == NULL) {
+        provider->draining = provider->retired;
+        provider->retired = NULL;
+        provider->flipped = false;
+    }
+    if (provider->draining != NULL)
+        drain(provider);
+    // No new hold can begin on a set that drained, so a count of zero is final.
+    for (struct library_set **at = &provider->held; *at != NULL;) {
+        struct library_set *set = *at;
+        bool free = atomic_load_explicit(&set->holds, memory_order_acquire) == 0;
+        if (free) {
+            *at = set->next;
+            drop(set);
+        } else {
+            at = &set->next;
+        }
     }
 }

@@ -53,14 +53,12 @@ struct sluice_flags_context {
 
 struct library_set {
     struct flags_set set;
-    _Atomic uint32_t references; // the provider's, and one per hold
+    _Atomic uint32_t holds; // ending one only counts: dropping takes system calls, and is reclaim's
     uint64_t generation;
     struct share_mapping mapping; // of a shared one
     void *image;                  // of a compiled one
     struct library_set *next;     // among those waiting to be dropped
 };
-
-void library_set_unref(struct library_set *set);
 
 struct library_stripe {
     _Alignas(LIBRARY_LINE_BYTES) _Atomic uint64_t inside[2];
@@ -104,6 +102,7 @@ struct sluice_flags_provider {
     struct library_file file;
     struct library_set *draining; // waiting for those who may read them
     struct library_set *retired;  // waiting for their turn to drain
+    struct library_set *held;     // drained; holds may still read them
     bool flipped;                 // one of the two counters has drained
     uint32_t tick;
     bool unwritten; // shared: no writer lives

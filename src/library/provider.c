@@ -104,7 +104,6 @@ static enum sluice_flags_state state_now(const struct sluice_flags_provider *pro
 static void put_in_force(struct sluice_flags_provider *provider, struct library_set *set)
 {
     set->generation = atomic_load_explicit(&provider->generation, memory_order_relaxed) + 1;
-    atomic_store_explicit(&set->references, 1, memory_order_relaxed);
     library_put(provider, set);
     atomic_store_explicit(&provider->generation, set->generation, memory_order_release);
 }
@@ -243,7 +242,7 @@ void sluice_flags_close(struct sluice_flags_provider *provider)
     // Nobody evaluates any more: the first call drops what was draining, the second what waited.
     library_reclaim(provider);
     library_reclaim(provider);
-    CHECK(provider->draining == NULL && provider->retired == NULL);
+    CHECK(provider->draining == NULL && provider->retired == NULL && provider->held == NULL);
     if (provider->reader != NULL)
         share_reader_close(provider->reader);
     library_file_deinit(&provider->file);
