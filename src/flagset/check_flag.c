@@ -165,8 +165,11 @@ static void enqueue_dependents(struct check *check)
         if (info.prerequisite_count == 0 ||
             !flagset_snapshot_definition(check->snapshot, info.key, &json, &name))
             continue;
-        if (flagset_tree_parse(json, &tree, &fault) == STATUS_OK && asks_for(tree.root, check->key))
+        enum status status = flagset_tree_parse(json, &tree, &fault);
+        if (status == STATUS_OK && asks_for(tree.root, check->key))
             enqueue(check, info.key);
+        if (status == STATUS_NO_MEMORY)
+            check->status = status;
         flagset_tree_free(&tree);
     }
 }
@@ -179,8 +182,12 @@ static void write_stub(struct check *check, struct slice key)
     struct flagset_tree tree = {0};
     struct flags_json_fault fault;
     add(check, SLICE("\n")); // a line for each, so that a fault's line tells whose it is
-    if (!flagset_snapshot_definition(check->snapshot, key, &json, &name) ||
-        flagset_tree_parse(json, &tree, &fault) != STATUS_OK) {
+    if (!flagset_snapshot_definition(check->snapshot, key, &json, &name))
+        return;
+    enum status status = flagset_tree_parse(json, &tree, &fault);
+    if (status != STATUS_OK) {
+        // In force, so it can be read; but for want of memory.
+        check->status = status;
         flagset_tree_free(&tree);
         return;
     }

@@ -48,8 +48,10 @@ struct flagset_snapshot;
 
 // ---- snapshots ----
 
-// A view by a selector: "flagSetId=x" (all documents whose metadata has that flagSetId, merged) or
-// "source=name". A selector without '=' is a source, as in flagd.
+// A view by a selector: "flagSetId=x" (all documents whose metadata has that flagSetId, merged; "flagSetId=":
+// those without) or "source=name". A selector without '=' is a source, as in flagd; several joined by commas
+// mean what all of them select. A flag set at runtime is in a view when one of its documents has that flag or
+// its own metadata has the flagSetId; patches reach every view.
 struct flagset_view {
     struct flags_set set; // empty image when nothing matched
     uint64_t tag;         // of its content: changes when the view changes; never 0
@@ -69,7 +71,7 @@ struct flagset_snapshot {
 
 const struct flagset_snapshot *flagset_snapshot_ref(const struct flagset_snapshot *snapshot);
 void flagset_snapshot_unref(const struct flagset_snapshot *snapshot); // NULL is allowed
-// The view of a selector; empty selector: all. False when nothing matches it.
+// The view of a selector; empty selector: all. False, with an empty view, when nothing matches it.
 bool flagset_snapshot_view(const struct flagset_snapshot *snapshot, struct slice selector,
                            struct flagset_view *view);
 // The definition of a flag as its document writes it (before patches) and that document's name. False: none.

@@ -2,6 +2,7 @@
 // Snapshots: views by selector, definitions, export, references on many threads; and the check of one flag.
 #include <pthread.h>
 
+#include "base/heap.h"
 #include "flagset_world.h"
 
 static int setup(void **state)
@@ -207,7 +208,7 @@ static void export_says_the_same(void **state)
     assert_true(slice_equal(info.metadata, SLICE("{\"team\":\"x\"}")));
     assert_true(flags_set_find(&flagset_current(other.set)->all.set, SLICE("b"), &info));
     assert_int_equal(info.metadata.len, 0);
-    free(json);
+    heap_free(json);
     world_close(&other);
 }
 
@@ -287,6 +288,41 @@ static void checking_for_cycles(void **state)
     assert_string_equal(problem.text, "1:1: flag 'up': a prerequisite names no variant: 'on'");
 }
 
+// The n-th allocation fails, for every n: said, and nothing is left behind.
+static void answers_without_memory(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        text_source("a.json", "{\"$evaluators\":{\"who\":{\"==\":[1,1]}},\"flags\":{" RULED(
+                                  "a", "who") ",\"up\":" ASKING("base", "on") "}}"),
+        text_source("b.json", "{\"$evaluators\":{\"who\":{\"==\":[1,2]}},\"flags\":{" RULED(
+                                  "b", "who") "," FLAG("base", "on") "}}"),
+    };
+    struct flagset_problem problem;
+    char *json = NULL;
+    size_t len;
+    assert_int_equal(world_create(world, sources, 2), STATUS_OK);
+    enum status status = STATUS_NO_MEMORY;
+    for (int after = 0; status != STATUS_OK; after++) {
+        heap_fail_after(after);
+        status = flagset_check_flag(world->set, SLICE("base"),
+                                    SLICE("{\"state\":\"ENABLED\",\"variants\":{\"on\":true}}"), &problem);
+        heap_fail_after(-1);
+        assert_true(status == STATUS_OK || status == STATUS_NO_MEMORY);
+        assert_true(after < 1000);
+    }
+    status = STATUS_NO_MEMORY;
+    for (int after = 0; status != STATUS_OK; after++) {
+        heap_fail_after(after);
+        status = flagset_snapshot_export(flagset_current(world->set), &json, &len);
+        heap_fail_after(-1);
+        assert_true(status == STATUS_OK || status == STATUS_NO_MEMORY);
+        assert_true(after < 1000);
+    }
+    assert_non_null(strstr(json, "\"who-2\""));
+    heap_free(json);
+}
+
 // ---- threads ----
 
 enum { READERS = 3, UPDATES = 60 };
@@ -315,7 +351,7 @@ static void *read_on(void *context)
 {
     struct reader *reader = context;
     char scratch[1024];
-    while (!atomic_load(&reader->shared->stop)) {
+    do {
         const struct flagset_snapshot *snapshot = borrow(reader->shared);
         struct flags_context evaluation = {.has_targeting_key = true, .targeting_key = SLICE("user")};
         struct flags_result result;
@@ -328,7 +364,7 @@ static void *read_on(void *context)
         reader->evaluations += 100;
         CHECK(flags_tally_read(&snapshot->tallies[reader->number], result.counter) >= 1);
         flagset_snapshot_unref(snapshot);
-    }
+    } while (!atomic_load(&reader->shared->stop));
     return NULL;
 }
 
@@ -384,6 +420,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(export_cannot_say_two_generations, setup, teardown),
         cmocka_unit_test_setup_teardown(checking_one_flag, setup, teardown),
         cmocka_unit_test_setup_teardown(checking_for_cycles, setup, teardown),
+        cmocka_unit_test_setup_teardown(answers_without_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(snapshots_under_threads, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
