@@ -325,13 +325,27 @@ void flagset_destroy(struct flagset *set)
 
 // ---- orders ----
 
+// Without memory, or beyond the limits that the configuration keeps: everything stays as it is, and says so.
+static void say_not_taken(struct flagset_report *report, enum status status)
+{
+    uint32_t last = FLAGSET_PROBLEMS_MAX - 1;
+    struct flagset_problem *problem =
+        &report->problems[report->problem_count <= last ? report->problem_count++ : last];
+    problem->error = true;
+    (void)snprintf(problem->text, sizeof problem->text, "the new sources of flags were not taken (%s)",
+                   status_name(status));
+    report->refused = true;
+}
+
 void flagset_reconfigure(struct flagset *set, const struct flagset_source *sources, uint32_t source_count,
                          struct slice segments)
 {
     struct flagset_reconfigure_order *order;
-    // Without memory, or beyond the limits that the configuration keeps, everything stays as it is.
-    if (make_order(sources, source_count, segments, &order) != STATUS_OK)
+    enum status status = make_order(sources, source_count, segments, &order);
+    if (status != STATUS_OK) {
+        say_not_taken(set->report, status);
         return;
+    }
     pthread_mutex_lock(&set->lock);
     struct flagset_reconfigure_order *old = set->reconfigure_order;
     set->reconfigure_order = order;

@@ -158,6 +158,7 @@ static unsigned look_at_item(struct flagset_item *item, const char *source, int6
         item->unsettled = false;
         return set_problem(item->problem, problem);
     }
+    CHECK(json != NULL);
     int64_t wall_ms = flagset_wall_ms();
     item->seen = now;
     item->unsettled = now.modified_ns / 1000000 + FLAGSET_SETTLE_MS > wall_ms &&

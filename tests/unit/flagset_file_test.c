@@ -508,6 +508,22 @@ static void other_sources(void **state)
     assert_string_equal(variant_now(world, "two"), "on");
 }
 
+static void too_many_sources(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[FLAGSET_SOURCES_MAX + 1];
+    for (size_t i = 0; i < ARRAY_LEN(sources); i++)
+        sources[i] = (struct flagset_source){
+            .kind = FLAGSET_INLINE, .name = "x", .json = SLICE(SET(FLAG("one", "on")))};
+    assert_int_equal(world_create(world, sources, ARRAY_LEN(sources)), STATUS_RANGE);
+    assert_int_equal(world_create(world, sources, FLAGSET_SOURCES_MAX), STATUS_OK);
+    assert_string_equal(variant_now(world, "one"), "on");
+    flagset_reconfigure(world->set, sources, ARRAY_LEN(sources), SLICE(""));
+    assert_true(flagset_refused(world->set));
+    assert_non_null(strstr(first_problem(world), "were not taken"));
+    assert_int_equal(flagset_source_count(world->set), FLAGSET_SOURCES_MAX);
+}
+
 static void warnings_are_told(void **state)
 {
     struct flagset_world *world = *state;
@@ -617,6 +633,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(patches_do_not_compile, setup, teardown),
         cmocka_unit_test_setup_teardown(kills_do_not_wait_for_a_file, setup, teardown),
         cmocka_unit_test_setup_teardown(other_sources, setup, teardown),
+        cmocka_unit_test_setup_teardown(too_many_sources, setup, teardown),
         cmocka_unit_test_setup_teardown(warnings_are_told, setup, teardown),
         cmocka_unit_test_setup_teardown(shared_with_other_processes, setup, teardown),
         cmocka_unit_test_setup_teardown(a_share_that_fails_is_told, setup, teardown),

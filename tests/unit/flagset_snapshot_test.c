@@ -61,6 +61,56 @@ static void selectors(void **state)
     assert_false(flagset_snapshot_view(flagset_current(world->set), SLICE("=,=,x"), &view));
 }
 
+// ---- conformance: gherkin/selector.feature of flagd's testbed ----
+
+static const char *conformance_file(const char *name)
+{
+    static char path[512];
+    const char *roots[] = {getenv("SLUICE_CONFORMANCE"), "../shared/conformance", "../../shared/conformance"};
+    for (size_t i = 0; i < ARRAY_LEN(roots); i++) {
+        if (roots[i] == NULL)
+            continue;
+        (void)snprintf(path, sizeof path, "%s/flagd/testbed/flags/%s", roots[i], name);
+        if (access(path, R_OK) == 0)
+            return path;
+    }
+    return NULL;
+}
+
+static struct flagset_source file_source(const char *path, const char *name, char *storage, size_t cap)
+{
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    size_t len = fread(storage, 1, cap, file);
+    assert_true(len < cap);
+    assert_int_equal(fclose(file), 0);
+    return (struct flagset_source){.kind = FLAGSET_INLINE, .name = name, .json = {storage, len}};
+}
+
+static void selectors_of_flagd(void **state)
+{
+    struct flagset_world *world = *state;
+    static char texts[2][65536];
+    static const char *const HIDDEN[] = {"boolean-flag", "string-flag", "integer-flag", "float-flag"};
+    const char *selector = "rawflags/selector-flags.json";
+    if (conformance_file("selector-flags.json") == NULL) {
+        printf("SKIPPED: flagd's testbed is not there (SLUICE_CONFORMANCE)\n");
+        skip();
+    }
+    struct flagset_source sources[] = {
+        file_source(conformance_file("testing-flags.json"), "rawflags/testing-flags.json", texts[0],
+                    sizeof texts[0]),
+        file_source(conformance_file("selector-flags.json"), selector, texts[1], sizeof texts[1]),
+    };
+    assert_int_equal(world_create(world, sources, 2), STATUS_OK);
+    for (size_t i = 0; i < ARRAY_LEN(HIDDEN); i++) {
+        assert_string_equal(variant_by(world, selector, HIDDEN[i]), "!FLAG_NOT_FOUND");
+        assert_true(variant_by(world, "", HIDDEN[i])[0] != '!');
+    }
+    assert_string_equal(variant_by(world, selector, "selector-flag"), "foo");
+    assert_string_equal(variant_by(world, "flagSetId=selector-set", "selector-flag"), "foo");
+}
+
 static void one_source_is_the_whole(void **state)
 {
     struct flagset_world *world = *state;
@@ -412,6 +462,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(selectors, setup, teardown),
+        cmocka_unit_test_setup_teardown(selectors_of_flagd, setup, teardown),
         cmocka_unit_test_setup_teardown(one_source_is_the_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(the_overlay_in_views, setup, teardown),
         cmocka_unit_test_setup_teardown(tags_change_with_content_only, setup, teardown),
