@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Evaluations. Under the guard: the evaluator and copies into the caller's storage, nothing that may wait or
 // call back. Hooks run outside it. The path without hooks and details does no more than the answer needs.
+#ifdef BUG_LIBRARY_SYSTEM_CALL
+#include <unistd.h>
+#endif
+
 #include "base/check.h"
 #include "library/library_private.h"
 
@@ -147,6 +151,9 @@ static void resolve(const struct sluice_flags_provider *provider, const struct l
                     struct sluice_flags_value *value, struct flags_result *result)
 {
     char scratch[FLAGS_SCRATCH_DEFAULT];
+#ifdef BUG_LIBRARY_SYSTEM_CALL
+    (void)getppid();
+#endif
     if (UNLIKELY(key == NULL || (unsigned)value->type > SLUICE_FLAGS_OBJECT)) {
         refuse(result, FLAGS_ERROR_GENERAL, SLICE("no flag key, or no type"));
         return;
@@ -273,14 +280,9 @@ static size_t guarded(struct sluice_flags_provider *provider, const char *key,
     size_t len = 0;
     struct library_guard guard = library_enter(provider);
     answer(provider, guard.set, key, context, value, details);
-#ifdef BUG_LIBRARY_TEXT_AFTER
-    library_leave(guard);
-#endif
     if (has_text(value))
         len = move_text(value, room, details);
-#ifndef BUG_LIBRARY_TEXT_AFTER
     library_leave(guard);
-#endif
     return len;
 }
 
