@@ -85,7 +85,7 @@ static void bench_down(struct bench *bench)
 
 static void bench_forget(struct bench *bench)
 {
-    static const char *const suffixes[] = {"", "-wal", "-shm", ".lock", ".new"};
+    static const char *const suffixes[] = {"", "-wal", "-shm", ".lock", ".new", "-usage"};
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
         char path[300];
         snprintf(path, sizeof path, "%s%s", bench->path, suffixes[i]);

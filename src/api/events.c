@@ -71,9 +71,9 @@ static void count_all(struct control *control, const struct flags_json *list, st
         counts[control_flag_event(control, &event)]++;
     }
     api_answer_json(answer, 200,
-                    json_pack("{s:I, s:I, s:I, s:I}", "counted", counts[CONTROL_EVENT_COUNTED], "no_arm",
-                              counts[CONTROL_EVENT_NO_ARM], "unwanted", counts[CONTROL_EVENT_UNWANTED],
-                              "lost", counts[CONTROL_EVENT_LOST]));
+                    json_pack("{s:I, s:I, s:I, s:I, s:I}", "counted", counts[CONTROL_EVENT_COUNTED], "ring",
+                              counts[CONTROL_EVENT_RING], "no_arm", counts[CONTROL_EVENT_NO_ARM], "unwanted",
+                              counts[CONTROL_EVENT_UNWANTED], "lost", counts[CONTROL_EVENT_LOST]));
 }
 
 void api_handle_events(struct control *control, const struct api_request *request, struct api_answer *answer)

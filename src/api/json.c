@@ -137,6 +137,8 @@ json_t *api_json_rollout(struct control *control, uint32_t index)
                   r.spec->service, "from", r.spec->from, "to", r.spec->to, "run", (int)r.run, "state",
                   rollout_state_name(r.view.state), "stage", (int)r.view.stage + 1, "stage_count",
                   (int)r.spec->stage_count, "stages", stages_json(r.spec), "weight", weight_json(&r.view));
+    if (r.spec->flag[0] != '\0')
+        json_object_set_new(body, "flag", json_string(r.spec->flag));
     json_object_set_new(body, "started_ms", time_or_null(r.view.started_ms));
     json_object_set_new(body, "stage_since_ms", time_or_null(r.view.stage_since_ms));
     json_object_set_new(body, "state_since_ms", time_or_null(r.view.state_since_ms));

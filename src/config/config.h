@@ -217,8 +217,16 @@ struct config_flags {
     struct config_position position;
 };
 
+// Takes the rollout back by the canary's own failures, whatever the baseline does.
+struct config_kill {
+    double errors;     // share above which it acts; 0: off
+    uint32_t requests; // at least so many within the time
+    uint64_t within_ms;
+};
+
 struct config_rollout {
     struct rollout_spec spec; // complete: service, from, to, keyed and control are filled from the service
+    struct config_kill kill;
     struct config_position position;
 };
 

@@ -259,6 +259,36 @@ static const struct config_choice undecided_choices[] = {
 static const struct config_choice evidence_choices[] = {{"stage", 0}, {"cumulative", 1}, {NULL, 0}};
 static const struct config_choice start_choices[] = {{"manual", 0}, {"auto", 1}, {NULL, 0}};
 
+static const struct config_word kill_words[] = {
+    {.word = "errors",
+     .kind = CONFIG_KIND_SHARE,
+     AT(struct config_kill, errors),
+     .low = 0.00001,
+     .high = 1,
+     .required = true,
+     .help = "share of failed requests above which it acts"},
+    {.word = "requests",
+     .kind = CONFIG_KIND_COUNT,
+     AT(struct config_kill, requests),
+     .min = 1,
+     .max = 1000000000,
+     .fallback = "20",
+     .help = "not before so many requests of the new version or variant within the time"},
+    {.word = "within",
+     .kind = CONFIG_KIND_DURATION,
+     AT(struct config_kill, within_ms),
+     .min = 1000,
+     .max = MINUTES(1),
+     .fallback = "10s",
+     .help = "the time that is looked back"},
+};
+static const struct config_section kill_section = {
+    .title = "kill switch",
+    .help = "An absolute bound beside the comparison. `kill: 20%` is short for `kill: {errors: 20%}`.",
+    WORDS(kill_words),
+    .shorthand = "errors",
+};
+
 static const struct config_word rollout_words[] = {
     {.word = "service",
      .kind = CONFIG_KIND_NAME,
@@ -353,6 +383,12 @@ static const struct config_word rollout_words[] = {
      .max = 30 * DAY,
      .fallback = "1h",
      .help = "how long after completion `undo` stays instant"},
+    {.word = "kill",
+     .kind = CONFIG_KIND_SECTION,
+     AT(struct config_rollout, kill),
+     .section = &kill_section,
+     .optional = true,
+     .help = "takes it back at once by its own failures, in rings too, where nothing is compared"},
     {.word = "triggers", .kind = CONFIG_KIND_LATER, .help = "triggers are"},
     {.word = "holdback", .kind = CONFIG_KIND_LATER, .help = "a holdback is"},
 };

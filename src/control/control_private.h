@@ -34,6 +34,16 @@ struct control_share {
     uint64_t edge_slack_us;
 };
 
+enum { CONTROL_KILL_TICKS = 600 }; // the longest time that is looked back
+
+// What the kill switch looks at: completed and failed uses of the new version or variant, rings included.
+struct control_kill {
+    uint32_t run; // whose counts these are
+    uint32_t completed[CONTROL_KILL_TICKS];
+    uint32_t errors[CONTROL_KILL_TICKS];
+    uint32_t at;
+};
+
 // A running rollout's live side, beside its record.
 struct control_live {
     struct control_case *record; // NULL: never started
@@ -52,6 +62,7 @@ struct control_live {
     uint64_t split_change;         // that carries split_wanted; 0: none yet
     uint64_t split_table;          // the change that carried split_weight
     struct control_events *events; // evidence that came as events, or NULL
+    struct control_kill kill;
     // Routed per arm and tick, for the rates shown.
     uint32_t rate_ring[CONTROL_RATE_TICKS][ROLLOUT_ARMS];
     uint64_t rate_sum[ROLLOUT_ARMS];
@@ -173,6 +184,13 @@ control_fault_set(struct control_fault *fault, enum status status, const char *f
 // Whether the run of a flag's rollout still governs under that config.
 bool control_flag_share_applies(const struct config *config, const char *name,
                                 const struct control_share *share);
+
+// ---- kill.c
+// Counts what the new version or variant did in this tick; of a flag's rollout takes the ring's part out,
+// which is no evidence.
+void control_kill_note(struct control_live *live, struct rollout_span_delta *spans, uint32_t count);
+// Once a tick: aborts the run when its bound is passed, then moves on to the next tick.
+void control_kill_tick(struct control *control, struct control_live *live);
 
 // ---- events.c
 void control_events_free(struct control_live *live);

@@ -79,9 +79,11 @@ static void count_latency(const struct control_live *live, struct rollout_counts
     }
 }
 
-static enum control_event_outcome count(struct control *control, struct control_live *live, bool canary,
-                                        const struct control_event *event, uint64_t unit)
+static enum control_event_outcome count(struct control *control, struct control_live *live,
+                                        enum rollout_arm arm, const struct control_event *event,
+                                        uint64_t unit)
 {
+    bool canary = arm == ROLLOUT_ARM_CANARY;
     struct control_events *events = events_of(live);
     struct rollout_span_delta *span = events != NULL ? span_now(control, live, events) : NULL;
     if (span == NULL) {
@@ -89,7 +91,7 @@ static enum control_event_outcome count(struct control *control, struct control_
             events->lost++;
         return CONTROL_EVENT_LOST;
     }
-    struct rollout_counts *counts = &span->arms[canary ? ROLLOUT_ARM_CANARY : ROLLOUT_ARM_STABLE];
+    struct rollout_counts *counts = &span->arms[arm];
     counts->routed++;
     counts->completed++;
     counts->units += see(events->units, unit);
@@ -101,9 +103,9 @@ static enum control_event_outcome count(struct control *control, struct control_
         count_latency(live, counts, canary, event->latency_us);
     bool in_time = !event->has_latency || event->latency_us <= (uint64_t)live->share.deadline_ms * 1000;
     counts->good += !event->error && in_time;
-    if (event->has_latency && !canary && live->share.edges.requests == 0)
+    if (event->has_latency && arm == ROLLOUT_ARM_STABLE && live->share.edges.requests == 0)
         stats_histogram_record(&events->baseline, event->latency_us);
-    return CONTROL_EVENT_COUNTED;
+    return arm == ROLLOUT_ARM_CONTROL ? CONTROL_EVENT_RING : CONTROL_EVENT_COUNTED;
 }
 
 static bool takes_events(const struct control_live *live)
@@ -142,7 +144,10 @@ enum control_event_outcome control_flag_event(struct control *control, const str
         return CONTROL_EVENT_NO_ARM;
     struct slice key = key_of(event->context);
     const struct siphash_key salt = {live->record->run_seq, live->record->run};
-    return count(control, live, result.arm == FLAGS_ARM_TO, event, siphash(salt, key.data, key.len) | 1);
+    static const enum rollout_arm arms[] = {[FLAGS_ARM_FROM] = ROLLOUT_ARM_STABLE,
+                                            [FLAGS_ARM_TO] = ROLLOUT_ARM_CANARY,
+                                            [FLAGS_ARM_RING] = ROLLOUT_ARM_CONTROL};
+    return count(control, live, arms[result.arm], event, siphash(salt, key.data, key.len) | 1);
 }
 
 uint32_t control_events_take(struct control_live *live, struct rollout_span_delta *spans, uint64_t *lost)

@@ -15,8 +15,9 @@ struct control_event {
 };
 
 enum control_event_outcome {
-    CONTROL_EVENT_COUNTED, // in the arm of its key
-    CONTROL_EVENT_NO_ARM,  // a member of a ring, or no targeting key, or the flag's rules gave something else
+    CONTROL_EVENT_COUNTED,  // in the arm of its key
+    CONTROL_EVENT_RING,     // counted for the kill switch alone: a ring is not compared
+    CONTROL_EVENT_NO_ARM,   // no targeting key, or the flag's rules gave something else
     CONTROL_EVENT_UNWANTED, // no rollout under way takes events of this flag
     CONTROL_EVENT_LOST,     // more spans than fit between two ticks: counted as lost
 };

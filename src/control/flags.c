@@ -501,6 +501,10 @@ enum status control_flag_apply(struct control *control, const struct control_fla
         return control_fault_set(fault, status, "no more than %d flags can be changed at runtime",
                                  CONTROL_FLAG_OVERLAY_MAX);
     uint64_t seq = 0;
+#ifdef BUG_FLAG_BEFORE_JOURNAL
+    if (control_overlay_take(flags->overlay, change, 0, 0) == STATUS_OK)
+        control_flags_refresh(control);
+#endif
     status = journal_change(control, change, &seq, fault);
     if (status != STATUS_OK)
         return status;

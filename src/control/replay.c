@@ -160,6 +160,9 @@ static enum status replay_flag(struct control_replay *replay, const struct journ
     if (control_overlay_decode(entry->payload, &texts, &change) != STATUS_OK)
         return bad_payload(entry, problem);
     replay->flag_changes++;
+#ifdef BUG_FLAG_CHANGES_FORGOTTEN
+    return STATUS_OK;
+#endif
     if (replay->overlay == NULL)
         return STATUS_OK;
     enum status status = control_overlay_room(replay->overlay, &change);

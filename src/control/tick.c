@@ -116,6 +116,7 @@ static void tick_service(struct control *control, const struct config_service *s
         uint64_t lost = live != NULL ? losses_new(control, live, slot) : 0;
         if (!active)
             continue;
+        control_kill_note(live, control->spans, count);
         rate_note(live, control->rate_at, control->spans, count);
         struct rollout_view view;
         rollout_view_get(live->record->core, &view);
@@ -138,6 +139,7 @@ static void tick_events(struct control *control, struct control_live *live)
         return;
     uint64_t lost;
     uint32_t count = control_events_take(live, control->spans, &lost);
+    control_kill_note(live, control->spans, count);
     lost += live->spans_unwritten;
     live->spans_unwritten = 0;
     rate_note(live, control->rate_at, control->spans, count);
@@ -245,6 +247,8 @@ void control_tick(struct control *control)
         tick_service(control, &control->config->services[i]);
     for (uint32_t i = 0; i < control->live_count; i++)
         tick_events(control, &control->live[i]);
+    for (uint32_t i = 0; i < control->live_count && !control->health.journal_failing; i++)
+        control_kill_tick(control, &control->live[i]);
     log_events(control);
     control_flags_tick(control);
     control_log_flush(control->log, false);

@@ -260,6 +260,7 @@ static struct decision decide_by_split(struct flags_run *run, const struct flags
     if (ring < split->ring_count) {
         if (run->path != NULL)
             text_addf(run->path, "rollout.ring[%u]", ring);
+        decision.arm = FLAGS_ARM_RING;
         return decision;
     }
     trace(run, "rollout.split");

@@ -55,8 +55,8 @@ struct flags_scratch {
     size_t cap;
 };
 
-// Where a rollout's split put the key. Members of rings are not drawn at random and are in no arm.
-enum flags_arm { FLAGS_ARM_NONE, FLAGS_ARM_FROM, FLAGS_ARM_TO };
+// Where a rollout's split put the key. Members of rings have the new variant, but were not drawn at random.
+enum flags_arm { FLAGS_ARM_NONE, FLAGS_ARM_FROM, FLAGS_ARM_TO, FLAGS_ARM_RING };
 
 struct flags_result {
     bool has_value;       // false: the caller's own default answers (DISABLED, ERROR, no default variant)

@@ -158,7 +158,12 @@ static void enter_split_arm(struct exchange *exchange, const struct proxy_servic
         return;
     exchange->keyed = true;
     (void)set_unit(exchange, service, key);
-    enter_arm(exchange, service, arm == FLAGS_ARM_TO ? ROLLOUT_ARM_CANARY : ROLLOUT_ARM_STABLE);
+    // A ring is no arm of the comparison. There is no control arm here: what is counted in its place is for
+    // those who look at the ring alone.
+    static const enum rollout_arm arms[] = {[FLAGS_ARM_FROM] = ROLLOUT_ARM_STABLE,
+                                            [FLAGS_ARM_TO] = ROLLOUT_ARM_CANARY,
+                                            [FLAGS_ARM_RING] = ROLLOUT_ARM_CONTROL};
+    enter_arm(exchange, service, arms[arm]);
 }
 
 // Not inlined: it is off the path of services without flags.

@@ -191,6 +191,42 @@ def events_are_evidence(args, folder, stack):
     harness.wait_for("everybody is off", lambda: all(evaluate(sluice, f"user-{i}")["variant"] == "off" for i in range(20)), 1.0)
 
 
+def a_kill_switch_guards_the_ring(args, folder, stack):
+    """In a ring nothing is compared: the kill switch takes it back by its own failures, in events and in requests."""
+    sluice = daemon(args, folder, "kill: {errors: 30%, requests: 20, within: 5s}")
+    stack.callback(sluice.stop)
+    text = open(sluice.config_path, encoding="utf-8").read()
+    assert "kill:" in text
+    sluice.command("banner-on", "start")
+    sluice.wait_state("banner-on", "Segment", 10)
+    events = [{"flag": "banner", "context": {"targetingKey": f"u{i}", "email": "ann@example.com"}, "error": i % 2 == 0} for i in range(40)]
+    began = time.monotonic()
+    status, answer = sluice.request("POST", "/v1/events", {"events": events})
+    assert status == 200 and answer["ring"] == 40, f"{status} {answer}"
+    harness.wait_for("everybody is off", lambda: evaluate(sluice, "u1", "ann@example.com")["variant"] == "off", 1.0)
+    harness.log(f"  the ring is off {(time.monotonic() - began) * 1000:.0f} ms after its failures were told")
+    body = sluice.rollout("banner-on")
+    assert body["state"] in ("RollingBack", "RolledBack") and "kill switch" in body["verdict"]["text"], body["verdict"]
+    # The same by the service's own requests.
+    folder2 = os.path.join(folder, "service")
+    os.makedirs(folder2)
+    peer, _ = origin(folder2, 60, "banner=on.*")
+    stack.callback(peer.stop)
+    port = harness.free_port()
+    sluice = daemon(args, folder2, "service: shop\n    kill: 30%", SERVICE.format(port=port, origin=peer.port))
+    stack.callback(sluice.stop)
+    harness.wait_for("the proxy", lambda: harness.connects(port))
+    sluice.command("banner-on", "start")
+    sluice.wait_state("banner-on", "Segment", 10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    for i in range(60):
+        connection.request("GET", "/", headers={"X-User": f"u{i}", "X-Email": "ann@example.com"})
+        connection.getresponse().read()
+    body = sluice.wait_state("banner-on", ["RollingBack", "RolledBack"], 1.5)
+    assert "kill switch" in body["verdict"]["text"], body["verdict"]
+    harness.log("  " + body["verdict"]["text"].splitlines()[0])
+
+
 def changes_survive_death(args, folder, stack):
     """A kill and a definition outlive kill -9, a share stays where it was, and no key moved."""
     sluice = daemon(args, folder, "")
@@ -236,5 +272,5 @@ def refusals(args, folder, stack):
 
 
 if __name__ == "__main__":
-    harness.run([a_bad_variant_is_taken_back, a_good_variant_reaches_all, events_are_evidence, changes_survive_death, refusals],
+    harness.run([a_bad_variant_is_taken_back, a_good_variant_reaches_all, events_are_evidence, a_kill_switch_guards_the_ring, changes_survive_death, refusals],
                 harness.options())

@@ -266,7 +266,7 @@ static void test_independent_of_fractional(void **state)
         "\"f\":{" BOOLEANS OFF ",\"targeting\":{\"fractional\":[[\"on\",50],[\"off\",50]]}}";
     const struct flags_patch split = split_of(20000, 0);
     char user[24];
-    int arms[3] = {0};
+    int arms[4] = {0};
     assert_int_equal(patch(FLAGS, &split, 1), 0);
     for (int i = 0; i < USERS; i++) {
         (void)key_of(i, user);
@@ -291,11 +291,11 @@ static void test_rings(void **state)
             (void)key_of(i, user);
             struct flags_result result = ask("f", user);
             bool staff = i % 10 == 7;
-            assert_int_equal(result.arm == FLAGS_ARM_NONE, staff);
+            assert_int_equal(result.arm == FLAGS_ARM_RING, staff);
             assert_int_equal(result.reason, FLAGS_REASON_SPLIT);
             assert_true(!staff || result.boolean);
             result = ask_as("f", user, BETA);
-            assert_true(result.boolean && result.arm == FLAGS_ARM_NONE);
+            assert_true(result.boolean && result.arm == FLAGS_ARM_RING);
         }
     }
     static const struct {

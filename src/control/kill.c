@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kill switch: an absolute bound on the failures of what is being rolled out, over a sliding time. It
+// gives an ordinary command, so the journal says who did it and why, and the replay needs to know nothing of
+// it.
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "control/control_private.h"
+
+void control_kill_note(struct control_live *live, struct rollout_span_delta *spans, uint32_t count)
+{
+    struct control_kill *kill = &live->kill;
+    bool of_flag = live->share.flag[0] != '\0';
+    if (kill->run != live->share.run) {
+        memset(kill, 0, sizeof *kill);
+        kill->run = live->share.run;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct rollout_counts *arms = spans[i].arms;
+        kill->completed[kill->at] += arms[ROLLOUT_ARM_CANARY].completed;
+        kill->errors[kill->at] += arms[ROLLOUT_ARM_CANARY].errors;
+        if (!of_flag)
+            continue;
+#ifndef BUG_KILL_WITHOUT_RING
+        kill->completed[kill->at] += arms[ROLLOUT_ARM_CONTROL].completed;
+        kill->errors[kill->at] += arms[ROLLOUT_ARM_CONTROL].errors;
+#endif
+        memset(&arms[ROLLOUT_ARM_CONTROL], 0, sizeof arms[ROLLOUT_ARM_CONTROL]);
+    }
+}
+
+static void act(struct control *control, struct control_live *live, uint64_t errors, uint64_t completed,
+                uint64_t within_ms)
+{
+    char who[ROLLOUT_WHO_BYTES];
+    struct control_fault fault;
+    snprintf(who, sizeof who, "kill switch: %llu of %llu failed in %llu s", (unsigned long long)errors,
+             (unsigned long long)completed, (unsigned long long)(within_ms / 1000));
+    if (control_command(control, live->name, ROLLOUT_COMMAND_ABORT, who, "the file", &fault) == STATUS_OK)
+        return;
+    control_log_repeat(control->log, CONTROL_LOG_ERROR,
+                       "the kill switch could not act; tried again at every tick",
+                       CONTROL_FIELDS(CONTROL_TEXT("rollout", live->name), CONTROL_TEXT("why", fault.text)));
+}
+
+static bool can_abort(const struct control_live *live)
+{
+    if (live->record == NULL || live->owed || !control_case_active(live->record))
+        return false;
+    struct rollout_view view;
+    rollout_view_get(live->record->core, &view);
+    return view.state != ROLLOUT_ROLLING_BACK && view.state != ROLLOUT_PENDING;
+}
+
+static void step_on(struct control_kill *kill)
+{
+    kill->at = (kill->at + 1) % CONTROL_KILL_TICKS;
+    kill->completed[kill->at] = 0;
+    kill->errors[kill->at] = 0;
+}
+
+void control_kill_tick(struct control *control, struct control_live *live)
+{
+    const struct config_rollout *entry = config_rollout_find(control->config, live->name);
+    struct control_kill *kill = &live->kill;
+    if (entry == NULL || !(entry->kill.errors > 0) || !can_abort(live) || kill->run != live->share.run)
+        return;
+    uint64_t completed = 0, errors = 0;
+    uint64_t ticks = entry->kill.within_ms / ROLLOUT_TICK_MS;
+    CHECK(ticks <= CONTROL_KILL_TICKS);
+    for (uint64_t i = 0; i < ticks; i++) {
+        uint32_t at = (uint32_t)((kill->at + CONTROL_KILL_TICKS - i) % CONTROL_KILL_TICKS);
+        completed += kill->completed[at];
+        errors += kill->errors[at];
+    }
+    if (completed >= entry->kill.requests && (double)errors > entry->kill.errors * (double)completed)
+        act(control, live, errors, completed, entry->kill.within_ms);
+    step_on(kill);
+}
