@@ -151,7 +151,7 @@ static json_t *evaluate(const struct cli_call *call, const struct flags_set *set
     const struct flags_json *tree = text != NULL ? context_tree(text, strlen(text), &space) : NULL;
     json_t *json = NULL;
     if (tree != NULL) {
-        struct flags_context where = {.tree = tree, .time_s = (uint64_t)time(NULL)};
+        struct flags_context where = {.tree = tree, .key_required = true, .time_s = (uint64_t)time(NULL)};
         struct flags_result result;
         flags_explain(set, slice_of(call->args[0]), type, &where,
                       (struct flags_scratch){scratch, sizeof scratch}, &result, &path);
@@ -326,8 +326,9 @@ static void print_result(const struct cli_call *call, const json_t *result, cons
         fprintf(call->out, "   (variant \"%s\")", flag_shown(variant));
     fprintf(call->out, "\n  reason     %s\n", flag_word(result, "reason"));
     if (json_is_string(json_object_get(result, "error")))
-        fprintf(call->out, "  error      %s: %s\n", flag_word(result, "error"),
-                flag_word(result, "error_text"));
+        fprintf(call->out, "  error      %s: %s%s\n", flag_word(result, "error"),
+                flag_word(result, "error_text"),
+                strcmp(flag_word(result, "error"), "TARGETING_KEY_MISSING") == 0 ? " (--key KEY)" : "");
     if (json_is_string(json_object_get(result, "note")))
         fprintf(call->out, "  note       %s\n", flag_word(result, "note"));
     if (path == NULL)

@@ -156,6 +156,8 @@ static void test_eval(void **state)
            "-c", "{\"plan\":\"beta\"}");
     EXPECT(0, "because  {\"==\":[{\"var\":\"plan\"},\"old\"]}", "", "eval", "fresh", "-f", "@", "-k", "u",
            "-c", "{\"plan\":\"old\"}");
+    EXPECT(1, "TARGETING_KEY_MISSING: the flag needs a targeting key (--key KEY)", "", "eval", "fresh", "-f",
+           "@");
     EXPECT(0, "\"variant\": \"red\"", "", "eval", "banner", "-f", "@", "--json");
     EXPECT(1, "TYPE_MISMATCH", "", "eval", "banner", "-f", "@", "--type", "boolean");
     EXPECT(1, "", "did you mean \"banner\"?", "eval", "baner", "-f", "@");
@@ -180,7 +182,8 @@ static void test_eval_hostile(void **state)
     char context[4100];
     snprintf(context, sizeof context, "{\"a\": %s}", deep);
     EXPECT(4, "", "nested too deeply", "eval", "fresh", "-f", "@", "-c", context);
-    EXPECT(0, "fresh = ", "", "eval", "fresh", "-f", "@", "-c", "{\"plan\": \"\\u0000\\ud83d\\ude00\"}");
+    EXPECT(0, "fresh = ", "", "eval", "fresh", "-f", "@", "-k", "u", "-c",
+           "{\"plan\": \"\\u0000\\ud83d\\ude00\"}");
 }
 
 static void test_token(void **state)
