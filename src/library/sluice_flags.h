@@ -171,6 +171,7 @@ struct sluice_flags_details {
     bool defaulted; /* the value is the caller's default */
     bool cut;       /* something did not fit: variant, message, metadata, or a text value */
     char variant[SLUICE_FLAGS_VARIANT_BYTES];
+    /* Of an error; without one it may hold a remark, such as "outside its schedule". */
     char error_message[SLUICE_FLAGS_MESSAGE_BYTES];
     uint64_t generation; /* of the set that answered */
     char *metadata;
