@@ -1,0 +1,928 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Where flags come from, who may ask, and what comes of bad ones, against the real daemon and over the wire: files, folders,
+links and addresses that change, fail and lie; refusals that name line and column while the last good set goes on answering;
+tokens, rates, exposures, streams; flags in the request path; and every kind of malformed set, rule, context and body."""
+import contextlib
+import http.client
+import http.server
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import harness
+from echo_origin import EchoOrigin
+
+CONFIG = """
+workers: 1
+journal: @FOLDER@/{name}.db
+admin: {{address: "@ADMIN@"}}
+flags:
+  listen: 127.0.0.1:{port}
+{flags}
+"""
+
+
+def text_flag(value, **more):
+    return {"state": "ENABLED", "variants": {"one": value}, "defaultVariant": "one", **more}
+
+
+def switch(default="off", **more):
+    return {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": default, **more}
+
+
+def as_text(flags):
+    return flags if isinstance(flags, (str, bytes)) else json.dumps({"flags": flags})
+
+
+def save(path, flags):
+    """As an editor does it that writes a new file and renames it."""
+    with open(path + "~", "wb") as f:
+        text = as_text(flags)
+        f.write(text if isinstance(text, bytes) else text.encode())
+    os.rename(path + "~", path)
+
+
+class Daemon(harness.Sluice):
+    """The daemon with its evaluation port; `flags` is what stands under flags:, without listen."""
+
+    def __init__(self, args, folder, flags, name="sluice", head="", **kwargs):
+        self.port = harness.free_port()
+        body = "".join(f"  {line}\n" for line in flags.strip("\n").split("\n"))
+        super().__init__(folder, args.binary, head + CONFIG.format(name=name, port=self.port, flags=body), name=name, **kwargs)
+        if kwargs.get("wait_ready", True):
+            harness.wait_for("evaluation", lambda: harness.connects(self.port))
+
+    def ask(self, path, body, headers=None, method="POST"):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            data = body if isinstance(body, (bytes, str)) or body is None else json.dumps(body)
+            connection.request(method, path, data, {"Content-Type": "application/json"} | (headers or {}))
+            answer = connection.getresponse()
+            text = answer.read()
+        finally:
+            connection.close()
+        try:
+            return answer.status, json.loads(text), answer.headers
+        except ValueError:
+            return answer.status, text.decode("utf-8", "replace"), answer.headers
+
+    def flag(self, key, context=None, headers=None):
+        """The value of a flag, or its error code; None where the caller's default counts."""
+        status, body, _ = self.ask(f"/ofrep/v1/evaluate/flags/{key}", {"context": {"targetingKey": "u"} | (context or {})}, headers)
+        assert isinstance(body, dict), f"{key}: {status} {body}"
+        return body.get("value") if status == 200 else body.get("errorCode", status)
+
+    def becomes(self, key, value, what, seconds=1.0):
+        """Waits until the served answer is this; returns how many milliseconds it took."""
+        began = time.monotonic()
+        harness.wait_for(f"{what}: {key} = {value!r} (it is {self.flag(key)!r})", lambda: self.flag(key) == value, seconds, 0.005)
+        return (time.monotonic() - began) * 1000
+
+    def state(self):
+        status, body = self.request("GET", "/v1/flags")
+        assert status == 200, f"{status} {body}"
+        return body
+
+    def source(self, name):
+        found = [s for s in self.state()["sources"] if s["name"].endswith(name)]
+        assert len(found) == 1, f"{name}: {self.state()['sources']}"
+        return found[0]
+
+    def refusal(self, *parts, seconds=3):
+        """Waits for a refusal that names all these parts in /v1/flags, and checks that the log says the same."""
+        def named():
+            state = self.state()
+            texts = [p["text"] for p in state["problems"] if p["error"]]
+            return state["refused"] and next((t for t in texts if all(part in t for part in parts)), None)
+        try:
+            text = harness.wait_for(f"a refusal with {parts}", named, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {json.dumps(self.state())[:1500]}") from None
+        # A line of the log keeps its own quotes apart from those of its values.
+        assert text.replace('"', "'") in self.output(), f"not in the log: {text}: {self.output()[-800:]}"
+        return text
+
+    def accepted(self, what):
+        harness.wait_for(f"{what}: taken up again", lambda: not self.state()["refused"], 3)
+
+
+def start(args, folder, stack, flags, **kwargs):
+    daemon = Daemon(args, folder, flags, **kwargs)
+    stack.callback(daemon.stop)
+    return daemon
+
+
+class Watch:
+    """Asks for a flag all the time and keeps every answer that was given, so that a half-read file cannot hide."""
+
+    def __init__(self, daemon, key):
+        self.daemon, self.key, self.seen, self.stopping = daemon, key, set(), False
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        while not self.stopping:
+            self.seen.add(self.daemon.flag(self.key))
+            time.sleep(0.002)
+
+    def stop(self):
+        self.stopping = True
+        self.thread.join(20)
+        return self.seen
+
+
+# ---- files ----
+
+def files(args, folder, stack):
+    """in place, by rename, by a link that is swapped, from the file's own text: each is served within a second"""
+    place, renamed = os.path.join(folder, "place.json"), os.path.join(folder, "renamed.json")
+    save(place, {"place": text_flag("a")})
+    save(renamed, {"renamed": text_flag("a")})
+    # As a mounted volume of an orchestrator does it: the file is a link through a link that is swapped whole.
+    for name in ("a", "b"):
+        os.makedirs(os.path.join(folder, name))
+        save(os.path.join(folder, name, "linked.json"), {"linked": text_flag(name)})
+    os.symlink("a", os.path.join(folder, "..data"))
+    os.symlink("..data/linked.json", os.path.join(folder, "linked.json"))
+    daemon = start(args, folder, stack, "sources: [@FOLDER@/place.json, @FOLDER@/renamed.json, @FOLDER@/linked.json]\n"
+                   "define: {own: {state: ENABLED, variants: {one: yaml}, defaultVariant: one}}")
+    assert daemon.flag("own") == "yaml" and daemon.flag("nothing") == "FLAG_NOT_FOUND"
+    watch = Watch(daemon, "place")
+    took = {"in place": [], "by rename": [], "by link": []}
+    for turn in range(5):
+        with open(place, "w", encoding="utf-8") as f:
+            f.write(as_text({"place": text_flag(f"p{turn}")}))
+        took["in place"].append(daemon.becomes("place", f"p{turn}", "written in place"))
+        save(renamed, {"renamed": text_flag(f"r{turn}")})
+        took["by rename"].append(daemon.becomes("renamed", f"r{turn}", "renamed"))
+        to = "b" if turn % 2 == 0 else "a"
+        os.symlink(to, os.path.join(folder, "..next"))
+        os.rename(os.path.join(folder, "..next"), os.path.join(folder, "..data"))
+        took["by link"].append(daemon.becomes("linked", to, "link swapped"))
+    seen = watch.stop()
+    assert seen <= {"a"} | {f"p{n}" for n in range(5)}, f"answers of a half-written file: {seen}"
+    # Same size, same second: nothing but the content tells them apart.
+    for value in ("x1", "x2", "x3"):
+        with open(renamed, "r+", encoding="utf-8") as f:
+            f.write(as_text({"renamed": text_flag(value)}))
+        daemon.becomes("renamed", value, "same size in the same second")
+    harness.log("   served after " + ", ".join(f"{max(ms):.0f} ms {how}" for how, ms in took.items()) + " (the slowest of 5)")
+    # Gone is not empty: what it said stays, and it is said that it is gone.
+    os.unlink(place)
+    harness.wait_for("the lost file is named", lambda: not daemon.source("place.json")["good"], 3)
+    assert daemon.flag("place") == "p4" and "place.json" in daemon.source("place.json")["problem"], daemon.source("place.json")
+    save(place, {"place": text_flag("back")})
+    daemon.becomes("place", "back", "the file is there again", 3)
+
+
+def directories(args, folder, stack):
+    """files come, go and override each other in name order; others are left alone"""
+    home = os.path.join(folder, "flags.d")
+    os.makedirs(home)
+    save(os.path.join(home, "20.json"), {"who": text_flag("20"), "late": text_flag("20")})
+    save(os.path.join(folder, "base.json"), {"who": text_flag("base"), "base": text_flag("base")})
+    daemon = start(args, folder, stack, "sources: [@FOLDER@/base.json, {directory: @FOLDER@/flags.d}]")
+    assert [daemon.flag(k) for k in ("who", "late", "base")] == ["20", "20", "base"]
+    save(os.path.join(home, "10.json"), {"who": text_flag("10"), "early": text_flag("10")})
+    daemon.becomes("early", "10", "a file is added")
+    assert daemon.flag("who") == "20", "an earlier name must not override"
+    save(os.path.join(home, "30.json"), {"who": text_flag("30")})
+    daemon.becomes("who", "30", "a later file is added")
+    save(os.path.join(home, "40.txt"), "this is no flag file")
+    save(os.path.join(home, ".50.json.swp"), "nor is this")
+    with open(os.path.join(home, "10.json"), "w", encoding="utf-8") as f:
+        f.write(as_text({"early": text_flag("changed")}))
+    daemon.becomes("early", "changed", "a file of the folder is edited")
+    assert daemon.flag("who") == "30" and not daemon.state()["refused"], daemon.state()["problems"]
+    save(os.path.join(home, "35.json"), '{"flags": {"who": {}}}')
+    daemon.refusal("35.json:1:")
+    assert daemon.flag("who") == "30"
+    os.unlink(os.path.join(home, "35.json"))
+    daemon.accepted("the bad file is removed")
+    os.unlink(os.path.join(home, "30.json"))
+    daemon.becomes("who", "20", "a file is removed")
+    os.unlink(os.path.join(home, "20.json"))
+    daemon.becomes("who", "base", "the last that overrides is removed")
+    assert daemon.flag("late") == "FLAG_NOT_FOUND"
+
+
+# ---- addresses ----
+
+class FlagServer:
+    """An address with flags: counts what it answered, and fails and lies as told."""
+
+    def __init__(self, flags):
+        self.lock = threading.Lock()
+        self.mode, self.token = "good", None
+        self.counts, self.tokens, self.connections = {}, [], []
+        self.put(flags)
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                outer.answer(self)
+
+            def setup(self):
+                super().setup()
+                outer.connections.append(self.connection)
+
+            def log_message(self, *_):
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_):
+                pass
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def put(self, flags, tag=None):
+        with self.lock:
+            self.body = as_text(flags) if isinstance(as_text(flags), bytes) else as_text(flags).encode()
+            self.tag = tag or f'"{hash(self.body) & 0xffffffff:x}"'
+
+    def count(self, what):
+        with self.lock:
+            return self.counts.get(what, 0)
+
+    def answer(self, handler):
+        with self.lock:
+            body, tag, mode = self.body, self.tag, self.mode
+            self.tokens.append(handler.headers.get("Authorization"))
+        known = handler.headers.get("If-None-Match") == tag
+        if mode == "always 304":
+            known = True
+        status, headers = 304 if known and mode in ("good", "always 304") else 200, {"ETag": tag}
+        length = None
+        if mode == "500":
+            status, body = 500, as_text({"remote": text_flag("must not be served")}).encode()
+        elif mode == "redirect":
+            status, headers = 302, {"Location": handler.path}
+        elif mode == "page":
+            body, headers = b"<html><body>Please log in</body></html>", {"Content-Type": "text/html", "ETag": '"login"'}
+        elif mode == "cut":
+            length = len(body) + 1000
+        elif mode == "slow":
+            time.sleep(0.3)
+        elif mode == "no tag":
+            headers = {}
+        with self.lock:
+            self.counts[status] = self.counts.get(status, 0) + 1
+            self.counts[mode] = self.counts.get(mode, 0) + 1
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        if status != 304:
+            handler.send_header("Content-Length", str(length if length is not None else len(body)))
+        handler.end_headers()
+        if status != 304:
+            handler.wfile.write(body)
+        if mode == "cut":
+            handler.close_connection = True
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+        # Handlers of kept connections would go on answering.
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def addresses(args, folder, stack):
+    """an address is polled with its entity tag; when it fails or lies, what it last said stays, and it is named"""
+    server = FlagServer({"remote": text_flag("first"), "x": text_flag("remote")})
+    stack.callback(lambda: server.stop() if server is not None else None)
+    with open(os.path.join(folder, "token"), "w", encoding="ascii") as f:
+        f.write("secret-word\nsecond line\n")
+    os.chmod(os.path.join(folder, "token"), 0o600)
+    address = f"http://127.0.0.1:{server.port}/set.json"
+    daemon = start(args, folder, stack, f"sources: [{{url: \"{address}\", every: 100ms, token: @FOLDER@/token}}]")
+    assert daemon.flag("remote") == "first"
+    harness.wait_for("polls answered by 304", lambda: server.count(304) >= 3, 5)
+    assert server.count(200) == 1, f"{server.counts}: the tag was not sent"
+    assert set(server.tokens) == {"Bearer secret-word"}, set(server.tokens)
+    server.put({"remote": text_flag("second"), "x": text_flag("remote")})
+    took = daemon.becomes("remote", "second", "the address says something new")
+    harness.log(f"   polled every 100 ms: a change was served after {took:.0f} ms; {server.count(304)} answers were 304, {server.count(200)} were 200")
+    for mode, expected in (("500", "500"), ("redirect", "redirect"), ("page", ":1:1"), ("cut", "")):
+        server.mode = mode
+        harness.wait_for(f"{mode} was asked", lambda: server.count(mode) >= 2, 5)
+        state = harness.wait_for(f"{mode} is named", lambda: not daemon.source("set.json")["good"] and daemon.source("set.json"), 3)
+        assert expected in state["problem"] and state["problem"], f"{mode}: {state}"
+        assert daemon.flag("remote") == "second" and daemon.flag("x") == "remote", f"{mode}: what it last said is gone"
+        harness.log(f"   {mode}: {state['problem'][:130]}")
+        server.mode = "good"
+        harness.wait_for(f"after {mode} it is good again", lambda: daemon.source("set.json")["good"], 3)
+    # A bad content is refused with its place, and told once, not at each poll.
+    server.put('{"flags": {\n  "remote": {"state": "ENABLED", "variants": {"a": 1, "b": "x"}}}}')
+    text = daemon.refusal("set.json:2:")
+    time.sleep(0.5)
+    assert daemon.output().count(text) <= 2, f"said {daemon.output().count(text)} times: {text}"
+    assert daemon.flag("remote") == "second"
+    server.put({"remote": text_flag("third")})
+    daemon.becomes("remote", "third", "mended")
+    assert daemon.flag("x") == "FLAG_NOT_FOUND"
+    # Lies: a new content under the old tag is taken when it is sent; a server that says "not modified" for ever changes nothing.
+    server.mode = "no tag"
+    server.put({"remote": text_flag("untagged")})
+    daemon.becomes("remote", "untagged", "an answer without a tag")
+    server.mode = "always 304"
+    server.put({"remote": text_flag("hidden")})
+    time.sleep(0.4)
+    assert daemon.flag("remote") == "untagged"
+    server.mode = "slow"
+    server.put({"remote": text_flag("slowly")})
+    watch = Watch(daemon, "remote")
+    daemon.becomes("remote", "slowly", "a slow answer", 2)
+    assert watch.stop() <= {"untagged", "slowly"}
+    # Silence: the port is gone.
+    port = server.port
+    server.stop()
+    server = None
+    state = harness.wait_for("the silence is named", lambda: not daemon.source("set.json")["good"] and daemon.source("set.json"), 3)
+    harness.log(f"   silent: {state['problem'][:130]}")
+    assert daemon.flag("remote") == "slowly"
+    # The start does not wait for a silent address; what other sources say is served.
+    late = start(args, folder, stack, f"sources: [{{url: \"http://127.0.0.1:{port}/set.json\", every: 100ms}}]\n"
+                 "define: {local: {state: ENABLED, variants: {one: here}, defaultVariant: one}}", name="late")
+    assert late.flag("local") == "here" and late.flag("remote") == "FLAG_NOT_FOUND"
+    assert not late.source("set.json")["good"], late.state()["sources"]
+
+
+def override_order(args, folder, stack):
+    """define, file, folder, address, runtime: each overrides what stands before it, and goes back"""
+    server = FlagServer({"k": text_flag("address")})
+    stack.callback(server.stop)
+    os.makedirs(os.path.join(folder, "flags.d"))
+    save(os.path.join(folder, "file.json"), {"k": text_flag("file")})
+    save(os.path.join(folder, "flags.d", "a.json"), {"k": text_flag("folder")})
+    daemon = start(args, folder, stack, "define: {k: {state: ENABLED, variants: {one: define}, defaultVariant: one}}\nsources: [@FOLDER@/file.json, "
+                   f"{{directory: @FOLDER@/flags.d}}, {{url: \"http://127.0.0.1:{server.port}/a\", every: 100ms}}]")
+    assert daemon.flag("k") == "address"
+    status, body = daemon.request("PUT", "/v1/flags/k", text_flag("runtime"))
+    assert status == 200, body
+    daemon.becomes("k", "runtime", "set at runtime")
+    server.put({})
+    save(os.path.join(folder, "file.json"), {"k": text_flag("file2")})
+    time.sleep(0.3)
+    assert daemon.flag("k") == "runtime", "a source overrode what was set at runtime"
+    status, body = daemon.request("DELETE", "/v1/flags/k")
+    assert status == 200, body
+    daemon.becomes("k", "folder", "taken away at runtime")
+    os.unlink(os.path.join(folder, "flags.d", "a.json"))
+    daemon.becomes("k", "file2", "the folder is empty")
+    save(os.path.join(folder, "file.json"), {})
+    daemon.becomes("k", "define", "the file is empty")
+
+
+# ---- refusals ----
+
+def refused_whole(args, folder, stack):
+    """a bad update changes nothing, is named with line and column, and a restart with it fails the same way"""
+    path = os.path.join(folder, "flags.json")
+    save(path, {"a": text_flag("old"), "b": text_flag("old")})
+    save(os.path.join(folder, "other.json"), {"c": text_flag("old")})
+    daemon = start(args, folder, stack, "sources: [@FOLDER@/flags.json, @FOLDER@/other.json]")
+    save(path, '{\n  "flags": {\n    "a": ' + json.dumps(text_flag("new")) + ',\n    "b": {"state": "SOMETIMES"}\n  }\n}\n')
+    text = daemon.refusal("flags.json:4:")
+    harness.log("   " + text)
+    assert re.search(r"flags\.json:4:\d+: ", text), text
+    assert daemon.flag("a") == "old" and daemon.flag("b") == "old", "half of a refused file is in force"
+    # Another source still moves while this one is broken, and the kill switch works.
+    save(os.path.join(folder, "other.json"), {"c": text_flag("new")})
+    daemon.becomes("c", "new", "another source while one is broken", 3)
+    status, body = daemon.request("POST", "/v1/flags/a/off", {})
+    assert status == 200, body
+    daemon.becomes("a", None, "killed while a source is broken")
+    status, body, _ = daemon.ask("/ofrep/v1/evaluate/flags", {"context": {"targetingKey": "u"}})
+    assert {f["key"]: f.get("value") for f in body["flags"]} == {"a": None, "b": "old", "c": "new"}, body
+    status, metrics = daemon.request("GET", "/metrics")
+    assert "sluice_flag_set_refused 1" in metrics, [m for m in metrics.splitlines() if "sluice_flag_set" in m]
+    # A bad file at the start is a reason not to start.
+    config = open(daemon.config_path, encoding="utf-8").read()
+    daemon.stop()
+    result = subprocess.run([args.binary, "serve", daemon.config_path], capture_output=True, text=True, timeout=20)
+    assert result.returncode not in (0, -6, -11) and re.search(r"flags\.json:4:\d+: ", result.stderr), f"{result.returncode} {result.stderr}"
+    harness.log("   start: " + result.stderr.strip().splitlines()[-1][:150])
+    for what, flags in {"a file that is not there": "nothing.json", "a folder that is not there": "{directory: nothing.d}"}.items():
+        other = os.path.join(folder, "other.yaml")
+        with open(other, "w", encoding="utf-8") as f:
+            f.write(re.sub(r"sources: .*", f"sources: [{flags}]", config))
+        result = subprocess.run([args.binary, "serve", other], capture_output=True, text=True, timeout=20)
+        assert result.returncode not in (0, -6, -11) and "nothing" in result.stderr, f"{what}: {result.returncode} {result.stderr}"
+        harness.log("   start: " + result.stderr.strip().splitlines()[-1][:150])
+
+
+def reload(args, folder, stack):
+    """SIGHUP takes other sources and other flags of the file; a file with a mistake changes nothing"""
+    for name in ("a", "b"):
+        save(os.path.join(folder, name + ".json"), {"who": text_flag(name), name: text_flag(name)})
+    daemon = start(args, folder, stack, "sources: [@FOLDER@/a.json]")
+    assert daemon.flag("who") == "a"
+    config = open(daemon.config_path, encoding="utf-8").read()
+    save(daemon.config_path, config.replace("a.json]", "a.json, " + folder + "/b.json]\n  define: {own: {state: ENABLED, variants: {one: 1}, defaultVariant: one}}"))
+    daemon.signal(signal.SIGHUP)
+    daemon.becomes("who", "b", "a source more", 3)
+    assert daemon.flag("own") == 1 and daemon.flag("a") == "a"
+    good = open(daemon.config_path, encoding="utf-8").read()
+    for bad, word in ((good.replace("variants: {one: 1}", "variants: {one: 1, two: x}"), "sluice.yaml:8:"), (good.replace("sources:", "sourcse:"), "sluice.yaml:7:"),
+                      (good.replace("]\n  define: {own", ", /none.json]\n  define: {own"), "none.json")):
+        before = len(daemon.output())
+        assert bad != good
+        save(daemon.config_path, bad)
+        daemon.signal(signal.SIGHUP)
+        harness.wait_for(f"{word} is said", lambda: word in daemon.output()[before:] and " error " in daemon.output()[before:], 3)
+        time.sleep(0.2)
+        assert daemon.flag("who") == "b" and daemon.flag("own") == 1, f"a bad file took effect: {daemon.output()[before:]}"
+        harness.log("   " + next(line for line in daemon.output()[before:].splitlines() if " error " in line)[25:175])
+    save(daemon.config_path, config)
+    daemon.signal(signal.SIGHUP)
+    daemon.becomes("who", "a", "a source less", 3)
+    assert daemon.flag("b") == "FLAG_NOT_FOUND" and daemon.flag("own") == "FLAG_NOT_FOUND"
+
+
+# ---- who may ask ----
+
+def make_token(args, name, kind, environment):
+    result = subprocess.run([args.binary, "flag", "token", "--name", name, "--kind", kind, "--environment", environment, "--json"],
+                            capture_output=True, text=True, timeout=20)
+    assert result.returncode == 0, result.stderr
+    body = json.loads(result.stdout)
+    return body["token"], body["line"]
+
+
+def tokens(args, folder, stack):
+    """each token sees its own environment; a server's reads definitions; unknown ones get 401; SIGHUP takes a new file"""
+    for name in ("shop", "bank"):
+        save(os.path.join(folder, name + ".json"), json.dumps({"metadata": {"flagSetId": name}, "flags": {name: switch(), "both": text_flag(name)}}))
+    made = {name: make_token(args, name, kind, environment) for name, kind, environment in
+            (("shop", "read", "shop"), ("bank", "server", "bank"), ("all", "read", "*"), ("root", "server", "*"), ("late", "read", "*"))}
+    path = os.path.join(folder, "tokens")
+    with open(path, "w", encoding="ascii") as f:
+        f.write("# who may ask\n" + "".join(made[n][1] + "\n" for n in ("shop", "bank", "all", "root")))
+    os.chmod(path, 0o600)
+    assert not any(secret in open(path, encoding="ascii").read() for secret, _ in made.values()), "a token stands in the file in plain"
+    daemon = start(args, folder, stack, "sources: [@FOLDER@/shop.json, @FOLDER@/bank.json]\ntokens: @FOLDER@/tokens")
+
+    def bearer(name):
+        return {"Authorization": f"Bearer {made[name][0]}"}
+
+    def keys(headers, query=""):
+        status, body, _ = daemon.ask("/ofrep/v1/evaluate/flags" + query, {"context": {}}, headers)
+        return sorted(f["key"] for f in body["flags"]) if status == 200 else status
+
+    status, body, headers = daemon.ask("/ofrep/v1/evaluate/flags/shop", {"context": {}})
+    assert status == 401 and headers["WWW-Authenticate"].startswith("Bearer") and "errorDetails" in body, f"{status} {body} {headers}"
+    status, body, headers = daemon.ask("/ofrep/v1/evaluate/flags/shop", {"context": {}}, {"Authorization": "Bearer sluice_wrong"})
+    assert status == 401 and "invalid_token" in headers["WWW-Authenticate"], f"{status} {body} {headers}"
+    assert daemon.flag("shop", headers=bearer("shop")) is False and daemon.flag("shop", headers={"X-API-Key": made["shop"][0]}) is False
+    assert daemon.flag("bank", headers=bearer("shop")) == "FLAG_NOT_FOUND", "a token sees another environment"
+    assert daemon.flag("both", headers=bearer("shop")) == "shop" and daemon.flag("both", headers=bearer("all")) == "bank"
+    assert keys(bearer("shop")) == ["both", "shop"] and keys(bearer("bank")) == ["bank", "both"] and keys(bearer("all")) == ["bank", "both", "shop"]
+    assert keys(bearer("shop") | {"Flagd-Selector": "flagSetId=bank"}) == 403 and keys(bearer("shop"), "?selector=flagSetId%3Dbank") == 403
+    assert keys(bearer("all") | {"Flagd-Selector": "flagSetId=bank"}) == ["bank", "both"]
+
+    def fetch(name):
+        status, body, _ = daemon.ask("/flagd.sync.v1.FlagSyncService/FetchAllFlags", {}, bearer(name))
+        return status, body
+
+    assert fetch("shop")[0] == 403 and fetch("all")[0] == 403, "a read token got definitions"
+    status, body = fetch("root")
+    assert status == 200 and set(json.loads(body["flagConfiguration"])["flags"]) == {"shop", "bank", "both"}, f"{status} {body}"
+    assert keys(bearer("late")) == 401
+    with open(path, "w", encoding="ascii") as f:
+        f.write(made["late"][1] + "\n")
+    daemon.signal(signal.SIGHUP)
+    harness.wait_for("the new token counts", lambda: keys(bearer("late")) != 401, 3)
+    assert keys(bearer("shop")) == 401, "a token that was taken away still counts"
+    before = len(daemon.output())
+    with open(path, "w", encoding="ascii") as f:
+        f.write("late read\n")
+    daemon.signal(signal.SIGHUP)
+    harness.wait_for("the bad token file is named", lambda: "tokens:1" in daemon.output()[before:], 3)
+    assert keys(bearer("late")) == ["bank", "both", "shop"], "a bad token file took the good tokens away"
+    config = open(daemon.config_path, encoding="utf-8").read()
+    daemon.stop()
+    with open(path, "w", encoding="ascii") as f:
+        f.write(made["late"][1] + "\n")
+    os.chmod(path, 0o622)
+    result = subprocess.run([args.binary, "serve", daemon.config_path], capture_output=True, text=True, timeout=20)
+    assert result.returncode not in (0, -6, -11) and "tokens" in result.stderr, f"others may write the tokens: {result.returncode} {result.stderr}"
+    save(daemon.config_path, config.replace("listen: 127.0.0.1", "listen: 0.0.0.0").replace(f"tokens: {folder}/tokens", ""))
+    result = subprocess.run([args.binary, "serve", daemon.config_path], capture_output=True, text=True, timeout=20)
+    assert result.returncode not in (0, -6, -11) and "tokens" in result.stderr, f"an open address without tokens: {result.returncode} {result.stderr}"
+
+
+def rate(args, folder, stack):
+    """beyond the rate: 429 with a Retry-After that is true"""
+    daemon = start(args, folder, stack, "define: {k: {state: ENABLED, variants: {one: 1}, defaultVariant: one}}\nrate: 5\nburst: 10")
+    answers = [daemon.ask("/ofrep/v1/evaluate/flags/k", {"context": {}}) for _ in range(40)]
+    limited = [(body, headers) for status, body, headers in answers if status == 429]
+    assert 20 <= len(limited) <= 30, f"{len(limited)} of 40 were limited"
+    body, headers = limited[-1]
+    seconds = int(headers["Retry-After"])
+    assert 1 <= seconds <= 3 and body.get("errorDetails"), f"{headers} {body}"
+    time.sleep(seconds)
+    assert daemon.ask("/ofrep/v1/evaluate/flags/k", {"context": {}})[0] == 200, "the promise of Retry-After was not kept"
+    assert daemon.request("GET", "/readyz")[0] == 200
+
+
+# ---- telemetry ----
+
+def exposures(args, folder, stack):
+    """the first sight of a variant by a key is one line; the second, and bulk answers, are none"""
+    save(os.path.join(folder, "flags.json"), {"k": switch(targeting={"if": [{"==": [{"var": "p"}, 1]}, "on"]}), "off": {**switch(), "state": "DISABLED"}})
+    daemon = start(args, folder, stack, "sources: [@FOLDER@/flags.json]\nexposures: @FOLDER@/seen.jsonl")
+    for _ in range(3):
+        for key in ("ann", "bob", 'c"\n€'):
+            for p in (0, 1):
+                daemon.flag("k", {"targetingKey": key, "p": p})
+        daemon.flag("off", {"targetingKey": "ann"})
+        daemon.ask("/ofrep/v1/evaluate/flags/k", {"context": {}})
+        daemon.ask("/ofrep/v1/evaluate/flags", {"context": {"targetingKey": "bulk"}})
+    path = os.path.join(folder, "seen.jsonl")
+
+    def lines():
+        with open(path, encoding="utf-8") as f:
+            return [json.loads(line) for line in f]
+
+    harness.wait_for("exposures are written", lambda: len(lines()) >= 6, 5)
+    time.sleep(0.3)
+    seen = [(line["flag"], line["variant"], line["targetingKey"]) for line in lines()]
+    assert sorted(seen) == sorted(("k", v, who) for who in ("ann", "bob", 'c"\n€') for v in ("on", "off")), seen
+    harness.log("   " + json.dumps(lines()[0]))
+    daemon.flag("k", {"targetingKey": "last"})
+    daemon.stop()
+    assert lines()[-1]["targetingKey"] == "last", "what was seen just before the end is lost"
+
+
+class Stream:
+    """Server-sent events as a client reads them."""
+
+    def __init__(self, daemon, path="/ofrep/v1/stream", headers=None):
+        self.connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=30)
+        self.connection.request("GET", path, headers={"Accept": "text/event-stream"} | (headers or {}))
+        self.socket = self.connection.sock
+        self.answer = self.connection.getresponse()
+        self.events, self.last_id = [], None
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        with contextlib.suppress(OSError, ValueError, AttributeError, http.client.HTTPException):
+            for line in self.answer:
+                if line.startswith(b"id:"):
+                    self.last_id = line[3:].strip().decode()
+                elif line.startswith(b"data:"):
+                    self.events.append((time.monotonic(), json.loads(line[5:])))
+
+    def close(self):
+        # The reader holds the answer's lock while it waits: only the socket beneath can end it.
+        with contextlib.suppress(OSError, AttributeError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+
+def streams(args, folder, stack):
+    """a change is told to those whose view it touches; who asks then gets the new answer, and 304 until the next"""
+    for name in ("shop", "bank"):
+        save(os.path.join(folder, name + ".json"), json.dumps({"metadata": {"flagSetId": name}, "flags": {name: text_flag("old")}}))
+    daemon = start(args, folder, stack, "sources: [@FOLDER@/shop.json, @FOLDER@/bank.json]")
+
+    def bulk(tag=None, context=None, query=""):
+        headers = {"If-None-Match": tag} if tag else {}
+        return daemon.ask("/ofrep/v1/evaluate/flags" + query, {"context": context or {"targetingKey": "u"}}, headers)
+
+    status, body, headers = bulk()
+    tag = headers["ETag"]
+    assert body["eventStreams"][0]["endpoint"]["requestUri"] == "/ofrep/v1/stream", body["eventStreams"]
+    assert bulk(tag)[0] == 304 and bulk(tag, {"targetingKey": "v"})[0] == 200 and bulk(tag, query="?selector=flagSetId%3Dshop")[0] == 200
+    everything, shop = Stream(daemon), Stream(daemon, "/ofrep/v1/stream?selector=flagSetId%3Dshop")
+    for stream in (everything, shop):
+        stack.callback(stream.close)
+        assert stream.answer.status == 200 and stream.answer.headers["Content-Type"].startswith("text/event-stream"), stream.answer.headers
+    harness.wait_for("the streams begin", lambda: everything.last_id and shop.last_id)
+    began = time.monotonic()
+    save(os.path.join(folder, "bank.json"), json.dumps({"metadata": {"flagSetId": "bank"}, "flags": {"bank": text_flag("new")}}))
+    harness.wait_for("the change is told", lambda: everything.events, 3)
+    at, event = everything.events[0]
+    assert event["type"] == "refetchEvaluation", event
+    assert daemon.flag("bank") == "new", "told before it is in force"
+    assert bulk(tag)[0] == 200
+    harness.log(f"   told {1000 * (at - began):.0f} ms after the file was renamed: {event}")
+    time.sleep(0.3)
+    assert not shop.events, f"a change that the selector does not see was told: {shop.events}"
+    # Nothing changed: nothing is told.
+    save(os.path.join(folder, "bank.json"), json.dumps({"metadata": {"flagSetId": "bank"}, "flags": {"bank": text_flag("new")}}))
+    time.sleep(0.4)
+    assert len(everything.events) == 1, f"the same content again was told: {everything.events}"
+    daemon.request("POST", "/v1/flags/shop/off", {})
+    harness.wait_for("the kill is told to both", lambda: len(everything.events) == 2 and len(shop.events) == 1, 3)
+    # Who was away hears of it at once.
+    missed = everything.last_id
+    everything.close()
+    daemon.request("POST", "/v1/flags/shop/on", {})
+    daemon.becomes("shop", "old", "switched on")
+    back = Stream(daemon, headers={"Last-Event-ID": missed})
+    stack.callback(back.close)
+    harness.wait_for("what was missed is told", lambda: back.events, 3)
+
+
+# ---- in the request path ----
+
+def request_path(args, folder, stack):
+    """a service gets variants as a header that no client can forge, and a flag chooses the version"""
+    origins = [EchoOrigin(harness.free_port()) for _ in range(2)]
+    for origin in origins:
+        stack.callback(origin.stop)
+    port = harness.free_port()
+    head = f"""
+listen: [{{address: 127.0.0.1:{port}}}]
+services:
+  shop:
+    versions: {{v1: [127.0.0.1:{origins[0].port}], v2: [127.0.0.1:{origins[1].port}]}}
+    stable: v1
+    flags:
+      key: {{header: X-User}}
+      context: {{plan: {{header: X-Plan}}, where: path}}
+      headers: {{X-Flags: [banner, theme, killed, nothing]}}
+      version: which
+"""
+    save(os.path.join(folder, "flags.json"), {
+        "banner": switch(targeting={"if": [{"==": [{"var": "targetingKey"}, "ann"]}, "on"]}),
+        "theme": {"state": "ENABLED", "variants": {"light": 1, "dark": 2}, "defaultVariant": "light", "targeting": {"if": [{"==": [{"var": "plan"}, "gold"]}, "dark"]}},
+        "killed": {**switch(), "x-sluice": {"kill": True}},
+        "which": {"state": "ENABLED", "variants": {"v1": "v1", "v2": "v2", "v9": "v9"}, "defaultVariant": "v1",
+                  "targeting": {"if": [{"starts_with": [{"var": "where"}, "/new"]}, "v2", {"starts_with": [{"var": "where"}, "/odd"]}, "v9"]}}})
+    daemon = start(args, folder, stack, "sources: [@FOLDER@/flags.json]", head=head)
+    harness.wait_for("the proxy", lambda: harness.connects(port))
+
+    def send(user, path="/", plan=None, extra=()):
+        lines = [f"GET {path} HTTP/1.1", "Host: shop", "Connection: close", f"X-User: {user}", *([f"X-Plan: {plan}"] if plan else []), *extra]
+        with socket.create_connection(("127.0.0.1", port), 10) as s:
+            s.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+            data = b""
+            while more := s.recv(65536):
+                data += more
+        assert data.startswith(b"HTTP/1.1 200"), data[:200]
+        echoed = data.split(b"\r\n\r\n", 1)[1].decode()
+        found = [line.split(":", 1)[1].strip() for line in echoed.split("\r\n") if line.lower().startswith("x-flags:")]
+        assert len(found) <= 1, found
+        return dict(part.strip().split("=", 1) for part in found[0].split(",")) if found and found[0] else {}
+
+    assert send("ann") == {"banner": "on", "theme": "light"}, send("ann")
+    assert send("bob", plan="gold") == {"banner": "off", "theme": "dark"}
+    forged = send("bob", extra=("X-Flags: banner=on", "x-flags: theme=dark, admin=yes"))
+    assert forged == {"banner": "off", "theme": "light"}, f"a client's own header came through: {forged}"
+    for path, which in (("/", 0), ("/new", 1), ("/odd", 0)):
+        before = [o.count() for o in origins]
+        send("ann", path)
+        after = [o.count() for o in origins]
+        assert after[which] == before[which] + 1 and sum(after) == sum(before) + 1, f"{path}: {before} {after}"
+    daemon.request("POST", "/v1/flags/which/off", {"variant": "v2"})
+    began = time.monotonic()
+
+    def second():
+        count = origins[1].count()
+        send("ann")
+        return origins[1].count() == count + 1
+
+    harness.wait_for("the kill moves the traffic", second, 1.0, 0.005)
+    harness.log(f"   a switched flag moved the traffic after {1000 * (time.monotonic() - began):.0f} ms")
+    daemon.request("POST", "/v1/flags/banner/off", {"variant": "off"})
+    harness.wait_for("the kill is in the header", lambda: send("ann")["banner"] == "off", 1.0)
+
+
+# ---- bad input ----
+
+def nested(depth, core="1"):
+    return '{"!":[' * depth + core + "]}" * depth
+
+
+def bad_sets(args, folder, stack):
+    """every malformed set is refused with its place, every malformed rule is told, and the good stay served"""
+    path = os.path.join(folder, "flags.json")
+    good = {"good": text_flag("good")}
+    save(path, good)
+    daemon = start(args, folder, stack, "sources: [@FOLDER@/flags.json]")
+    before = harness.rss_bytes(daemon.pid)
+
+    def flags_with(definition):
+        return '{"flags": {\n  "good": ' + json.dumps(text_flag("new")) + ',\n  "bad": ' + definition + "}}"
+
+    # Refused whole: what it is, and what the refusal must name.
+    refused = {
+        "nothing": b"", "no JSON": b"flags: {}", "a list": b"[]", "cut short": b'{"flags": {"a": ', "a NUL": b'{"flags": {"a\0": 1}}',
+        "invalid UTF-8": b'{"flags": {"\xff\xfe": {"state": "ENABLED", "variants": {"a": 1}, "defaultVariant": "a"}}}',
+        "half a surrogate": b'{"flags": {"\\ud800": {"state": "ENABLED", "variants": {"a": 1}, "defaultVariant": "a"}}}',
+        "nested deeply": b'{"flags": ' + b'{"a":' * 100000 + b"1" + b"}" * 100000 + b"}",
+        "a list nested deeply": b"[" * 3000000,
+        "mixed variants": flags_with('{"state": "ENABLED", "variants": {"a": 1, "b": "x"}, "defaultVariant": "a"}'),
+        "no variants": flags_with('{"state": "ENABLED", "variants": {}, "defaultVariant": "a"}'),
+        "a default that is no variant": flags_with('{"state": "ENABLED", "variants": {"a": 1}, "defaultVariant": "b"}'),
+        "no state": flags_with('{"variants": {"a": 1}, "defaultVariant": "a"}'),
+        "a state that is none": flags_with('{"state": true, "variants": {"a": 1}, "defaultVariant": "a"}'),
+        "a flag that is none": flags_with("[]"),
+        "a number beyond all": flags_with('{"state": "ENABLED", "variants": {"a": 1e999999}, "defaultVariant": "a"}'),
+        "a prerequisite of itself": flags_with(json.dumps(switch(**{"x-sluice": {"prerequisites": [{"flag": "bad", "variant": "on"}]}}))),
+        "a prerequisite that is not there": flags_with(json.dumps(switch(**{"x-sluice": {"prerequisites": [{"flag": "none", "variant": "on"}]}}))),
+        "a circle of prerequisites": as_text({f"p{i}": switch(**{"x-sluice": {"prerequisites": [{"flag": f"p{(i + 1) % 3}", "variant": "on"}]}}) for i in range(3)}),
+        "a word of ours that is none": flags_with(json.dumps(switch(**{"x-sluice": {"kil": True}}))),
+        "a target that is no variant": flags_with(json.dumps(switch(**{"x-sluice": {"targets": {"none": ["u"]}}}))),
+        "a schedule that is no time": flags_with(json.dumps(switch(**{"x-sluice": {"schedule": {"from": "tomorrow"}}}))),
+        "a generation that is none": json.dumps({"flags": good, "x-sluice": {"fractional": 4}}),
+    }
+    said = {}
+    for what, text in refused.items():
+        save(path, text)
+        said[what] = daemon.refusal(re.escape("flags.json").replace("\\", ""))
+        assert re.search(r"flags\.json:\d+:\d+: ", said[what]), f"{what}: no place: {said[what]}"
+        assert daemon.flag("good") == "good" and daemon.flag("bad") == "FLAG_NOT_FOUND", what
+        save(path, good)
+        daemon.accepted(what)
+    # The flag alone: refused too, or it answers PARSE_ERROR. Never a silent default.
+    rules = {
+        "an operator that is none": '{"nosuch": [1]}', "two operators": '{"==": [1, 1], "!=": [1, 1]}', "a reference to nothing": '{"$ref": "none"}',
+        "nested too deeply": nested(200), "a share below zero": '{"fractional": [["on", -1], ["off", 2]]}',
+        "a share that is a word": '{"fractional": [["on", "half"], ["off", 1]]}', "shares beyond all": '{"fractional": [["on", 2147483647], ["off", 2147483647]]}',
+        "shares of nothing": '{"fractional": [["on", 0], ["off", 0]]}', "no shares": '{"fractional": []}', "a share of no variant": '{"fractional": [["none", 1]]}',
+        "a variant that is none": '{"if": [true, "none"]}', "a version test of two": '{"sem_ver": [1, 2]}', "a version that is none": '{"if": [{"sem_ver": ["x", "=", "y"]}, "on"]}',
+        "a prefix of one": '{"if": [{"starts_with": ["x"]}, "on"]}', "a number as a variant": "1", "a list as a variant": '["on"]',
+    }
+    outcome, silent = {}, []
+    for what, rule in rules.items():
+        save(path, flags_with(json.dumps(switch())[:-1] + f', "targeting": {rule}}}'))
+
+        def settled():
+            return daemon.state()["refused"] or daemon.flag("good") == "new"
+        harness.wait_for(f"{what}: taken or refused", settled, 3)
+        state = daemon.state()
+        told = [p["text"] for p in state["problems"]]
+        assert all(re.search(r"flags\.json:3:\d+: ", text) for text in told), f"{what}: no place: {told}"
+        if state["refused"]:
+            outcome[what] = "refused"
+            assert daemon.flag("good") == "good", what
+        else:
+            status, body, _ = daemon.ask("/ofrep/v1/evaluate/flags/bad", {"context": {"targetingKey": "u"}})
+            told = told or ([body["errorDetails"]] if status == 400 else [])
+            assert status == 200 and body["reason"] or status == 400 and body["errorCode"] and body["errorDetails"], f"{what}: {status} {body}"
+            outcome[what] = f"{body.get('errorCode') or body['reason']}" + (f" ({body['errorDetails']})" if "errorDetails" in body else "")
+        if not told and what != "shares of nothing":  # in which nothing is malformed
+            silent.append(what)
+        outcome[what] += "; " + (told[0].split("flag 'bad': ", 1)[-1] if told else "")
+        save(path, good)
+        harness.wait_for(f"{what}: the good one again", lambda: not daemon.state()["refused"] and daemon.flag("good") == "good", 3)
+    for what, came in outcome.items():
+        harness.log(f"   {what}: {came}")
+    # As in flagd, an operator of wrong arguments gives nothing and the default variant answers: then a problem is told with its place.
+    assert not silent, f"neither an error nor a problem is told for: {silent}"
+    # Circles and billion laughs of references.
+    circles = {
+        "a circle of references": {"a": {"$ref": "b"}, "b": {"$ref": "a"}},
+        "a reference to itself": {"a": {"!": [{"$ref": "a"}]}, "b": 1},
+        "references that multiply": {f"r{i}": {"or": [{"$ref": f"r{i + 1}"}] * 10} for i in range(12)} | {"r12": False, "a": {"$ref": "r0"}},
+    }
+    for what, evaluators in circles.items():
+        began = time.monotonic()
+        save(path, json.dumps({"$evaluators": evaluators, "flags": {"good": text_flag("new"), "bad": switch(targeting={"$ref": "a"})}}))
+        harness.wait_for(f"{what}: taken or refused", lambda: daemon.state()["refused"] or daemon.flag("good") == "new", 10)
+        if not daemon.state()["refused"]:
+            # What multiplies is cut off by the limit of steps, which is no fault of the text.
+            assert daemon.flag("bad") in ("PARSE_ERROR", "GENERAL"), f"{what}: {daemon.flag('bad')}"
+        harness.log(f"   {what}: {'refused' if daemon.state()['refused'] else daemon.flag('bad')} after {1000 * (time.monotonic() - began):.0f} ms: "
+                    + next((p["text"] for p in daemon.state()["problems"]), "")[:110])
+        save(path, good)
+        harness.wait_for(f"{what}: the good one again", lambda: not daemon.state()["refused"] and daemon.flag("good") == "good", 5)
+    # Shares need no particular sum: they are relative.
+    save(path, {"share": switch(targeting={"fractional": [["on", 30], ["off", 30]]}), "third": switch(targeting={"fractional": [["on"], ["off", 2]]})})
+    daemon.becomes("good", "FLAG_NOT_FOUND", "relative shares")
+    counts = {k: sum(daemon.flag(k, {"targetingKey": f"user-{n}"}) is True for n in range(600)) for k in ("share", "third")}
+    assert abs(counts["share"] - 300) < 5 * 12.3 and abs(counts["third"] - 200) < 5 * 11.6, counts
+    save(path, good)
+    daemon.becomes("good", "good", "the good one again")
+    after = harness.rss_bytes(daemon.pid)
+    harness.log(f"   {len(refused)} sets refused with their place; resident {before >> 20} MiB before, {after >> 20} MiB after")
+    for what in ("mixed variants", "a circle of prerequisites", "invalid UTF-8", "nested deeply"):
+        harness.log(f"   {what}: {said[what][:140]}")
+    assert sanitized(daemon) or after < before + (64 << 20), f"{before} {after}"
+    assert "ERROR: AddressSanitizer" not in daemon.output() and "runtime error" not in daemon.output(), daemon.output()[-2000:]
+
+
+def sanitized(daemon):
+    with open(f"/proc/{daemon.pid}/maps", encoding="ascii", errors="replace") as f:
+        return "libasan" in f.read()
+
+
+def bad_bodies(args, folder, stack):
+    """every malformed context and body over the wire gets the code that fits, and the daemon goes on"""
+    split = {"fractional": [{"var": "targetingKey"}, ["on", 1], ["off", 1]]}
+    save(os.path.join(folder, "flags.json"), {
+        "k": text_flag("fine"), "split": switch(targeting={"fractional": [["on", 1], ["off", 1]]}), "by": switch(targeting=split),
+        "deep": switch(targeting={"if": [{"==": [{"var": "a.a.a"}, 1]}, "on"]}), "number": switch(targeting={"if": [{">": [{"var": "n"}, 10]}, "on"]}),
+        "faulty": switch(targeting={"nosuch": []}), "disabled": {**switch(), "state": "DISABLED"}, "bare": {"state": "ENABLED", "variants": {"on": True}}})
+    daemon = start(args, folder, stack, "sources: [@FOLDER@/flags.json]")
+    before = harness.rss_bytes(daemon.pid)
+    context = '{"context": {"targetingKey": "u", "a": %s}}'
+    huge = b'{"context": {"targetingKey": "u", "pad": "' + b"x" * (10 << 20) + b'"}}'
+    single = [
+        # what, flag, body, status, code
+        ("a plain question", "k", {"context": {"targetingKey": "u"}}, 200, None),
+        ("no flag", "none", {"context": {}}, 404, "FLAG_NOT_FOUND"),
+        ("no targeting key where it is not needed", "k", {"context": {}}, 200, None),
+        ("no targeting key where it is", "split", {"context": {}}, 400, "TARGETING_KEY_MISSING"),
+        ("a targeting key that is a number", "split", {"context": {"targetingKey": 7}}, 400, ("INVALID_CONTEXT", "TARGETING_KEY_MISSING")),
+        ("a faulty rule", "faulty", {"context": {"targetingKey": "u"}}, 400, "PARSE_ERROR"),
+        ("an empty body", "k", b"", 400, "PARSE_ERROR"),
+        ("no JSON", "k", b"context=1", 400, "PARSE_ERROR"),
+        ("cut short", "k", b'{"context": {"a', 400, "PARSE_ERROR"),
+        ("more than one", "k", b'{"context": {}}{}', 400, "PARSE_ERROR"),
+        ("a list", "k", b"[]", 400, "INVALID_CONTEXT"),
+        ("no context", "k", b"{}", 400, "INVALID_CONTEXT"),
+        ("a context that is none", "k", b'{"context": "x"}', 400, "INVALID_CONTEXT"),
+        ("null", "k", b'{"context": null}', 400, "INVALID_CONTEXT"),
+        ("invalid UTF-8", "k", b'{"context": {"targetingKey": "\xff\xc0\x80"}}', 400, "PARSE_ERROR"),
+        ("half a surrogate", "k", b'{"context": {"targetingKey": "\\ud800"}}', 400, "PARSE_ERROR"),
+        ("a NUL in a string", "k", b'{"context": {"targetingKey": "a\0b"}}', 400, "PARSE_ERROR"),
+        ("nested deeply", "deep", (context % ('{"a":' * 50000 + "1" + "}" * 50000)).encode(), 400, "PARSE_ERROR"),
+        ("a list nested deeply", "deep", (context % ("[" * 400000)).encode(), 400, "PARSE_ERROR"),
+        ("a number beyond all", "number", b'{"context": {"n": 1e400}}', (200, 400), (None, "PARSE_ERROR")),
+        ("a number of a thousand digits", "number", b'{"context": {"n": ' + b"9" * 1000 + b"}}", (200, 400), (None, "PARSE_ERROR")),
+        ("a number with a zero before it", "number", b'{"context": {"n": 012}}', 400, "PARSE_ERROR"),
+        ("NaN", "number", b'{"context": {"n": NaN}}', 400, "PARSE_ERROR"),
+        ("ten MiB", "k", huge, 413, None),
+        ("too many values", "k", (context % ("[" + "1," * 70000 + "1]")).encode(), 413, None),
+        ("a disabled flag", "disabled", {"context": {}}, 200, None),
+        ("a flag without a default", "bare", {"context": {}}, 200, None),
+        ("a key of a mile", "x" * 3000, {"context": {}}, (400, 414, 431), ("PARSE_ERROR", None)),
+        ("a key with a broken escape", "%zz", {"context": {}}, 400, "PARSE_ERROR"),
+    ]
+    for what, key, body, status, code in single:
+        began = time.monotonic()
+        came, answer, _ = daemon.ask(f"/ofrep/v1/evaluate/flags/{key}", body)
+        took = time.monotonic() - began
+        wanted = status if isinstance(status, tuple) else (status,)
+        codes = code if isinstance(code, tuple) else (code,)
+        assert came in wanted, f"{what}: {came} {str(answer)[:300]}, wanted {status}"
+        assert isinstance(answer, dict) or came in (413, 414, 431), f"{what}: no JSON: {str(answer)[:200]}"
+        if isinstance(answer, dict):
+            assert answer.get("errorCode") in codes, f"{what}: {answer}"
+            if came == 200:
+                assert answer.get("reason") and "errorCode" not in answer, f"{what}: an answer without a reason: {answer}"
+            else:
+                assert answer.get("errorDetails"), f"{what}: an error without a word: {answer}"
+        assert took < 2, f"{what} took {took:.1f} s"
+    for what, body, status, code in (("no JSON", b"x", 400, "PARSE_ERROR"), ("no context", b"{}", 400, "INVALID_CONTEXT"), ("ten MiB", huge, 413, None)):
+        came, answer, _ = daemon.ask("/ofrep/v1/evaluate/flags", body)
+        assert came == status and (not isinstance(answer, dict) or answer.get("errorCode") == code), f"bulk, {what}: {came} {str(answer)[:200]}"
+    # In a bulk answer a flag that cannot be evaluated has its own error; the others have their values.
+    came, answer, _ = daemon.ask("/ofrep/v1/evaluate/flags", {"context": {}})
+    by = {f["key"]: f for f in answer["flags"]}
+    assert came == 200 and by["k"]["value"] == "fine" and by["split"]["errorCode"] == "TARGETING_KEY_MISSING" and by["faulty"]["errorCode"] == "PARSE_ERROR", by
+    assert by["disabled"]["reason"] == "DISABLED" and "value" not in by["disabled"] and "value" not in by["bare"], by
+    # The RPC has its own words for the same.
+    for method, body, status, code in (("ResolveBoolean", {"flagKey": "none", "context": {}}, 404, "not_found"), ("ResolveBoolean", {"flagKey": "k", "context": {}}, 400, "invalid_argument"),
+                                       ("ResolveBoolean", b"{", 400, "invalid_argument"), ("ResolveNothing", {}, 404, "unimplemented"), ("ResolveString", huge, (413, 429), None)):
+        came, answer, _ = daemon.ask(f"/flagd.evaluation.v1.Service/{method}", body)
+        assert came in (status if isinstance(status, tuple) else (status,)), f"{method}: {came} {str(answer)[:200]}"
+        assert code is None or answer["code"] == code, f"{method}: {answer}"
+    # A body larger than it says, smaller than it says, sent a byte at a time, and never sent.
+    held = []
+    for raw in (b"POST /ofrep/v1/evaluate/flags/k HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999999999999999\r\n\r\n{}",
+                b"POST /ofrep/v1/evaluate/flags/k HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n{}",
+                b"POST /ofrep/v1/evaluate/flags/k HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+                b"POST /ofrep/v1/evaluate/flags/k\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20, b"GET " + b"/a" * 50000 + b" HTTP/1.1\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", daemon.port), 10) as s:
+            s.sendall(raw)
+            data = s.recv(65536)
+            assert data == b"" or re.match(rb"HTTP/1\.[01] 4\d\d", data), f"{raw[:80]}: {data[:100]}"
+    for _ in range(50):
+        s = socket.create_connection(("127.0.0.1", daemon.port), 10)
+        s.sendall(b"POST /ofrep/v1/evaluate/flags/k HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{")
+        held.append(s)
+    assert daemon.flag("k") == "fine", "slow senders keep others waiting"
+    for s in held:
+        s.close()
+    for _ in range(20):
+        assert daemon.ask("/ofrep/v1/evaluate/flags/k", huge)[0] == 413
+    assert daemon.flag("k") == "fine" and daemon.running() and daemon.request("GET", "/readyz")[0] == 200
+    after = harness.rss_bytes(daemon.pid)
+    harness.log(f"   {len(single)} bodies answered with the code that fits; resident {before >> 20} MiB before, {after >> 20} MiB after twenty contexts of ten MiB")
+    assert sanitized(daemon) or after < before + (96 << 20), f"{before} {after}"
+    assert "ERROR: AddressSanitizer" not in daemon.output() and "runtime error" not in daemon.output(), daemon.output()[-2000:]
+
+
+if __name__ == "__main__":
+    ALL = {f.__name__: f for f in (files, directories, addresses, override_order, refused_whole, reload, tokens, rate, exposures, streams, request_path,
+                                   bad_sets, bad_bodies)}
+    ARGS = harness.options(only="")
+    harness.run([ALL[n] for n in ARGS.only.split(",")] if ARGS.only else list(ALL.values()), ARGS)
