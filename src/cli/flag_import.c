@@ -54,7 +54,8 @@ static int say_unconverted(const struct cli_call *call, const struct flag_file *
                       : status == STATUS_NO_MEMORY ? "no memory is left"
                       : status == STATUS_RANGE     ? "it is too large"
                                                    : "it is not in a form that is known";
-    fprintf(call->err, "sluice: %s cannot be imported: %s\n", file->name, why);
+    fprintf(call->err, "sluice: %s cannot be imported: %s%s\n", file->name, why,
+            strstr(why, "environment") != NULL ? " (--environment NAME)" : "");
     return status == STATUS_NO_MEMORY ? CLI_EXIT_UNREADABLE : CLI_EXIT_NO;
 }
 

@@ -199,6 +199,14 @@ def moving(args, folder, stack):
     old = os.path.join(folder, "old.json")
     write(old, {**FLAGS, "x-sluice": {"fractional": 1}})
     flag(sluice, "import", "--from", "flagd", old, "--apply", "--yes", code=1, err="older generation")
+    features = [{"name": "f", "enabled": True, "strategies": [{"name": "flexibleRollout", "parameters": {"rollout": "100", "stickiness": "userId", "groupId": "f"}}]},
+                {"name": "g", "enabled": False, "strategies": [{"name": "default"}]}]
+    unleash = os.path.join(folder, "unleash.json")
+    write(unleash, {"version": 2, "features": features})
+    flag(sluice, "import", unleash, "--from", "unleash", "-o", out, err=["differs", "2 flags"])
+    flag(sluice, "lint", out, out="2 flags, nothing wrong")
+    flag(sluice, "eval", "f", "-k", "u", "--file", out, out="f = true")
+    flag(sluice, "eval", "g", "-k", "u", "--file", out, out="DISABLED")
     token = json.loads(flag(sluice, "token", "--name", "web", "--json").out)
     assert token["token"].startswith("sluice_") and token["token"] not in token["line"], token
 
