@@ -5,7 +5,7 @@ DEV := build/dev
 SEED ?= 1
 FUZZ_SECONDS ?= 60
 
-.PHONY: all demo test check tidy lint format sim torture crash fuzz bench bench-proxy bench-stats clang tsan planted coverage install clean help setup-build setup-test setup-check generated
+.PHONY: all demo test check tidy lint format sim torture crash fuzz bench bench-flags bench-proxy bench-stats clang tsan planted coverage install clean help setup-build setup-test setup-check generated
 
 all: setup-build ## build the release binary: build/release/sluice
 	@cmake --preset release --log-level=WARNING >/dev/null
@@ -47,7 +47,7 @@ crash: all ## kill -9 at random moments of a rollout under load, a hundred times
 fuzz: setup-check ## every fuzzer for FUZZ_SECONDS
 	@scripts/fuzz $(FUZZ_SECONDS)
 
-bench: bench-stats bench-proxy ## all measurements; results under bench/results
+bench: bench-stats bench-flags bench-proxy ## all measurements; results under bench/results
 
 bench-stats: setup-build ## Monte-Carlo of the statistics against the reference table
 	@cmake --preset release --log-level=WARNING >/dev/null
@@ -59,6 +59,14 @@ bench-proxy: setup-check all ## CPU per request against nginx, HAProxy and a bar
 	@ninja -C $(RELEASE) -j $(JOBS) --quiet sluice io_relay_bench
 	@python3 bench/proxy.py --build $(RELEASE)
 
+bench-flags: setup-check all ## flags: evaluation, loading and updating a large set, OFREP beside nginx
+	@ninja -C $(RELEASE) -j $(JOBS) --quiet flags_evaluate_bench library_flags_bench flagset_load_bench proxy_flags_bench
+	@$(RELEASE)/bench/flags_evaluate_bench
+	@$(RELEASE)/bench/library_flags_bench
+	@$(RELEASE)/bench/proxy_flags_bench
+	@$(RELEASE)/bench/flagset_load_bench
+	@python3 bench/flags.py --build $(RELEASE)
+
 clang: setup-check ## build all with clang, warnings as errors
 	@cmake --preset clang --log-level=WARNING >/dev/null
 	@ninja -C build/clang -j $(JOBS) --quiet
@@ -66,7 +74,7 @@ clang: setup-check ## build all with clang, warnings as errors
 tsan: setup-check ## thread sanitizer over whatever has threads
 	@cmake --preset tsan --log-level=WARNING >/dev/null
 	@ninja -C build/tsan -j $(JOBS) --quiet
-	@ctest --test-dir build/tsan -j $(JOBS) --output-on-failure -LE slow -R 'io_|proxy_|control_|e2e.threads'
+	@ctest --test-dir build/tsan -j $(JOBS) --output-on-failure -LE slow -R 'io_|proxy_|control_|flagset_|ofrep_|share_|library_|web_|e2e.threads'
 
 planted: setup-test ## each planted bug must be caught by its test
 	@scripts/planted

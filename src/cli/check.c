@@ -9,6 +9,7 @@
 #include "cli/client.h"
 #include "cli/view.h"
 #include "config/config.h"
+#include "control/flags.h"
 #include "rollout/plan.h"
 
 struct check_traffic {
@@ -79,7 +80,12 @@ static void print_plan(FILE *out, const struct rollout_spec *spec, const struct 
                                          .latency_sigma = 1};
     struct rollout_plan plan;
     rollout_plan_make(spec, &input, &plan);
-    fprintf(out, "\nrollout %s: service %s, %s to %s\n", spec->name, spec->service, spec->from, spec->to);
+    bool of_flag = spec->flag[0] != '\0';
+    fprintf(out, "\nrollout %s: %s %s, %s to %s", spec->name, of_flag ? "flag" : "service",
+            of_flag ? spec->flag : spec->service, spec->from, spec->to);
+    if (of_flag)
+        fprintf(out, "; evidence from %s%s", spec->service[0] != '\0' ? "service " : "events", spec->service);
+    fputc('\n', out);
     if (traffic->rate > 0)
         fprintf(out, "  at %.0f requests per second with %.3g %% errors%s\n", traffic->rate,
                 traffic->error_rate * 100, traffic->measured ? ", as the running daemon measures" : "");
@@ -145,15 +151,38 @@ static enum status read_error_rate(const struct cli_call *call, double *error_ra
     return STATUS_OK;
 }
 
+// What the file says of flags is read as at a start; addresses are left to the daemon.
+static bool check_flags(const struct cli_call *call, const struct config *config,
+                        struct control_flags_report *report)
+{
+    enum status status = control_flags_check(config, report);
+    for (uint32_t i = 0; i < report->problem_count; i++)
+        fprintf(call->err, "%s%s\n", report->problems[i].error ? "" : "warning: ", report->problems[i].text);
+    if (status != STATUS_OK && report->problem_count == 0)
+        fprintf(call->err, "sluice check: the flags cannot be read: %s\n", status_name(status));
+    return status == STATUS_OK;
+}
+
 static int print_all(const struct cli_call *call, const struct config *config)
 {
     struct check_traffic given = {.error_rate = 0.001};
     if (cli_value_number(call, "rate", 0, &given.rate) != STATUS_OK ||
         read_error_rate(call, &given.error_rate) != STATUS_OK)
         return CLI_EXIT_USAGE;
-    fprintf(call->out, "%s is valid: %u service%s, %u rollout%s\n", call->args[0], config->service_count,
+    struct control_flags_report *flags = heap_alloc(1, sizeof *flags);
+    if (config->flags.given && (flags == NULL || !check_flags(call, config, flags))) {
+        heap_free(flags);
+        return CLI_EXIT_NO;
+    }
+    fprintf(call->out, "%s is valid: %u service%s, %u rollout%s", call->args[0], config->service_count,
             config->service_count == 1 ? "" : "s", config->rollout_count,
             config->rollout_count == 1 ? "" : "s");
+    if (config->flags.given)
+        fprintf(call->out, ", %u flag%s from %u source%s%s", flags->flags, flags->flags == 1 ? "" : "s",
+                flags->sources, flags->sources == 1 ? "" : "s",
+                flags->left_out > 0 ? " (what is fetched from addresses was not asked)" : "");
+    fputc('\n', call->out);
+    heap_free(flags);
     json_t *status = NULL;
     if (config->rollout_count > 0 && given.rate <= 0)
         ask_traffic(call, config, &status);

@@ -92,7 +92,12 @@ enum status cli_view_read(const json_t *json, struct cli_view *view)
     read_string(json, "state", view->state, sizeof view->state);
     if (view->name[0] == '\0' || view->state[0] == '\0')
         return STATUS_INVALID;
-    read_string(json, "service", view->service, sizeof view->service);
+    // What is rolled out: a version of a service, or a variant of a flag.
+    const char *flag = json_string_value(json_object_get(json, "flag"));
+    if (flag != NULL)
+        snprintf(view->service, sizeof view->service, "flag %s", flag);
+    else
+        read_string(json, "service", view->service, sizeof view->service);
     read_string(json, "from", view->from, sizeof view->from);
     read_string(json, "to", view->to, sizeof view->to);
     view->run = (uint32_t)read_count(json, "run");

@@ -291,6 +291,64 @@ static enum status set_open(struct control *control, const struct sources *sourc
     return status;
 }
 
+static void ignore_change(void *context, const struct flagset_snapshot *snapshot)
+{
+    (void)context;
+    (void)snapshot;
+}
+
+static void leave_addresses_out(struct sources *sources, struct control_flags_report *report)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < sources->count; i++)
+        if (sources->items[i].kind != FLAGSET_HTTP)
+            sources->items[kept++] = sources->items[i];
+    report->left_out = sources->count - kept;
+    report->sources = kept;
+    sources->count = kept;
+}
+
+static void report_fill(const struct flagset *set, struct control_flags_report *report)
+{
+    const struct flagset_problem *problems;
+    report->problem_count = flagset_problems(set, &problems);
+    if (report->problem_count > FLAGSET_PROBLEMS_MAX)
+        report->problem_count = FLAGSET_PROBLEMS_MAX;
+    memcpy(report->problems, problems, report->problem_count * sizeof *problems);
+    report->flags = flags_set_count(&flagset_current(set)->all.set);
+}
+
+enum status control_flags_check(const struct config *config, struct control_flags_report *report)
+{
+    memset(report, 0, sizeof *report);
+    struct io_loop_config loop_config = {.kind = IO_KIND_EPOLL, .bufs_max = 16};
+    struct io_loop *loop = NULL;
+    struct flagset *set = NULL;
+    struct sources *sources = heap_alloc(1, sizeof *sources);
+    enum status status = sources == NULL ? STATUS_NO_MEMORY : sources_make(config, sources);
+    if (status == STATUS_OK)
+        status = io_loop_create(&loop_config, &loop);
+    if (status == STATUS_OK) {
+        leave_addresses_out(sources, report);
+        struct flagset_config wanted = {.loop = loop,
+                                        .sources = sources->items,
+                                        .source_count = sources->count,
+                                        .segments = segments_of(config),
+                                        .changed = ignore_change};
+        status = flagset_create(&wanted, &set, report->problems, &report->problem_count);
+    }
+    if (status == STATUS_OK) {
+        report_fill(set, report);
+        flagset_destroy(set);
+    }
+    if (loop != NULL)
+        io_loop_destroy(loop);
+    if (sources != NULL)
+        heap_free(sources->define);
+    heap_free(sources);
+    return status;
+}
+
 static enum status usage_begin(struct control *control, struct control_fault *fault)
 {
     char path[CONFIG_PATH_BYTES + 16];

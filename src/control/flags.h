@@ -41,6 +41,16 @@ const struct usage *control_flag_usage(const struct control *control);
 MUST_USE enum status control_flag_apply(struct control *control, const struct control_flag_change *change,
                                         uint64_t *number, struct control_fault *fault);
 
+// What a file says of flags, read and compiled once as at a start; nothing is kept and no address asked.
+struct control_flags_report {
+    uint32_t flags;
+    uint32_t sources;
+    uint32_t left_out; // sources that are addresses
+    uint32_t problem_count;
+    struct flagset_problem problems[FLAGSET_PROBLEMS_MAX];
+};
+MUST_USE enum status control_flags_check(const struct config *config, struct control_flags_report *report);
+
 // Called from the loop's own turn when another snapshot is in force (borrowed: reference it to keep it).
 struct control_flags_watcher {
     struct list link; // private

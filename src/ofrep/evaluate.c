@@ -7,7 +7,9 @@
 // strict reasons are configured or the request has "Prefer: handling=strict" (RFC 7240): then it is UNKNOWN.
 //
 // Targeting key: the schema requires one in every context, yet a flag that needs none has one right answer
-// without it. So only a flag that buckets or targets by the key answers TARGETING_KEY_MISSING.
+// without it, and for one that does flagd's scenarios expect its default variant. So TARGETING_KEY_MISSING is
+// the answer of a flag that uses the key when there is nothing else to go by: an empty context, or no default
+// variant.
 #include <stdio.h>
 
 #include "base/check.h"
@@ -24,8 +26,7 @@ static bool read_context(struct ofrep_call *call, struct flags_context *context,
 {
     const struct flags_json *root;
     struct ofrep_core *core = call->core;
-    *context =
-        (struct flags_context){.key_required = true, .time_s = (uint64_t)(call->request->wall_ms / 1000)};
+    *context = (struct flags_context){.time_s = (uint64_t)(call->request->wall_ms / 1000)};
     enum status status = ofrep_read_body(core, call->request->body, &root);
     if (status != STATUS_OK) {
         bool full = status == STATUS_FULL;
@@ -40,7 +41,22 @@ static bool read_context(struct ofrep_call *call, struct flags_context *context,
         return false;
     }
     context->tree = tree;
+    context->key_required = tree->count == 0;
     return true;
+}
+
+static void resolve(struct ofrep_call *call, struct slice key, const struct flags_context *context,
+                    bool exposed, struct flags_result *result)
+{
+    ofrep_evaluate(call, key, FLAGS_ANY, context, exposed, result);
+    if (result->has_value || result->reason != FLAGS_REASON_DEFAULT)
+        return;
+    struct flags_context strict = *context;
+    struct flags_result again;
+    strict.key_required = true;
+    flags_evaluate(&call->view.set, key, FLAGS_ANY, &strict, call->core->scratch, &again);
+    if (again.error == FLAGS_ERROR_TARGETING_KEY_MISSING)
+        *result = again;
 }
 
 static bool wants_strict(const struct ofrep_call *call)
@@ -133,7 +149,7 @@ void ofrep_answer_single(struct ofrep_call *call)
         fail_single(call, key, &fault);
         return;
     }
-    ofrep_evaluate(call, key, FLAGS_ANY, &context, true, &result);
+    resolve(call, key, &context, true, &result);
     call->strict = result.reason == FLAGS_REASON_DEFAULT && wants_strict(call);
     put_result(call, key, &result);
     ofrep_finish(call, status_of(result.error));
@@ -179,7 +195,7 @@ static void put_flags(struct ofrep_call *call, const struct flags_context *conte
     uint32_t cursor = 0;
     bool first = true;
     while (!body->full && flags_set_next(&call->view.set, &cursor, &info)) {
-        ofrep_evaluate(call, info.key, FLAGS_ANY, context, false, &result);
+        resolve(call, info.key, context, false, &result);
         if (!first)
             OFREP_PUT(body, ",");
         put_result(call, info.key, &result);
