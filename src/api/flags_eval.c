@@ -67,10 +67,10 @@ static void evaluate(struct control *control, struct slice key, enum flags_type 
     struct text path = text_over(storage, sizeof storage);
     struct flags_result result;
     struct api_out out = {0};
-    // As those are answered who ask by OFREP: without a key nobody is put into a bucket.
+    // As those are answered who ask by OFREP.
     struct flags_context context = {
         .tree = tree,
-        .key_required = true,
+        .key_required = tree == NULL || tree->count == 0,
         .time_s = (uint64_t)(control_wall_ms(control) / 1000),
     };
     void *scratch = heap_alloc(FLAGS_SCRATCH_DEFAULT, 1);
