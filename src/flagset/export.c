@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// One flagd file that says what a snapshot says: the flags that won, each as its document writes it, with
-// what stands over it at runtime. Evaluators of one name but different meaning are renamed, and with them
-// the references to them.
+// One flagd file that says what a snapshot, or one of its views, says: the flags that won, each as its
+// document writes it, with what stands over it at runtime. Evaluators of one name but different meaning are
+// renamed, and with them the references to them. Invariant: of a view nothing is written but what its own
+// documents hold, and those segments that they refer to.
 #include <stdio.h>
 
 #include "flagset/flagset_private.h"
@@ -15,11 +16,17 @@ struct evaluator {
     struct slice rule;
     char *renamed; // heap; NULL: by its own name
     uint32_t origin;
-    bool twin; // the same as an earlier one
+    bool twin;   // the same as an earlier one
+    bool wanted; // something that is written refers to it
+    bool written;
 };
 
 struct output {
     const struct flagset_snapshot *snapshot;
+    const struct flags_set *set; // of the view
+    const struct flagset_document *documents[FLAGS_DOCUMENTS_MAX];
+    uint32_t document_count;
+    bool part; // not the whole
     char *data;
     size_t len;
     size_t cap;
@@ -148,11 +155,11 @@ static void gather_evaluators(struct output *out, struct slice object, uint32_t 
 }
 
 // What a reference within `origin` means: the document's own evaluator first, then the segment.
-static const struct evaluator *resolve(const struct output *out, struct slice name, uint32_t origin)
+static struct evaluator *resolve(struct output *out, struct slice name, uint32_t origin)
 {
-    const struct evaluator *segment = NULL;
+    struct evaluator *segment = NULL;
     for (uint32_t i = 0; i < out->evaluator_count; i++) {
-        const struct evaluator *e = &out->evaluators[i];
+        struct evaluator *e = &out->evaluators[i];
         if (!slice_equal(e->name, name))
             continue;
         if (e->origin == origin)
@@ -163,6 +170,15 @@ static const struct evaluator *resolve(const struct output *out, struct slice na
     return segment;
 }
 
+// A twin is written as the one it is the same as.
+static void want(struct output *out, struct evaluator *meant)
+{
+    meant->wanted = true;
+    for (uint32_t i = 0; i < out->evaluator_count && meant->twin; i++)
+        if (slice_equal(out->evaluators[i].name, meant->name) && out->evaluators[i].renamed == NULL)
+            out->evaluators[i].wanted = true;
+}
+
 // Copies the rule up to each reference that has another name now, and writes that instead. *at: what is
 // copied already.
 static void add_references(struct output *out, const struct flags_json *node, uint32_t origin,
@@ -171,7 +187,9 @@ static void add_references(struct output *out, const struct flags_json *node, ui
     const struct flags_json *name = node->first;
     if (node->kind == FLAGS_JSON_OBJECT && node->count == 1 && slice_equal(name->key, SLICE("$ref")) &&
         name->kind == FLAGS_JSON_STRING) {
-        const struct evaluator *e = resolve(out, name->text, origin);
+        struct evaluator *e = resolve(out, name->text, origin);
+        if (e != NULL)
+            want(out, e);
         if (e == NULL || e->renamed == NULL)
             return;
         add(out, (struct slice){*at, (size_t)(node->text.data - *at)});
@@ -205,21 +223,35 @@ static void add_rule(struct output *out, struct slice rule, uint32_t origin)
     flagset_tree_free(&tree);
 }
 
+// A segment belongs to everybody, but a view shows only those it uses.
+static bool is_due(const struct output *out, const struct evaluator *e)
+{
+#ifdef BUG_FLAGSET_EXPORT_ALL_SEGMENTS
+    return !e->twin && !e->written;
+#endif
+    return !e->twin && !e->written && (e->wanted || !out->part || e->origin != SEGMENTS);
+}
+
+// After the flags, whose references tell what is wanted. What is written may want more: so until nothing is
+// due.
 static void add_evaluators(struct output *out)
 {
     bool first = true;
-    if (out->evaluator_count == 0)
-        return;
-    add(out, SLICE(",\n\"$evaluators\":{"));
-    for (uint32_t i = 0; i < out->evaluator_count; i++) {
-        const struct evaluator *e = &out->evaluators[i];
-        if (e->twin)
-            continue;
-        add(out, first ? SLICE("\n") : SLICE(""));
-        add_name(out, e->renamed != NULL ? slice_of(e->renamed) : e->name, &first);
-        add_rule(out, e->rule, e->origin);
+    bool more = true;
+    while (more) {
+        more = false;
+        for (uint32_t i = 0; i < out->evaluator_count; i++) {
+            struct evaluator *e = &out->evaluators[i];
+            if (!is_due(out, e))
+                continue;
+            add(out, first ? SLICE(",\n\"$evaluators\":{\n") : SLICE(""));
+            add_name(out, e->renamed != NULL ? slice_of(e->renamed) : e->name, &first);
+            e->written = true;
+            more = true;
+            add_rule(out, e->rule, e->origin);
+        }
     }
-    add(out, SLICE("\n}"));
+    add(out, first ? SLICE("") : SLICE("\n}"));
 }
 
 // ---- flags ----
@@ -237,7 +269,7 @@ static bool has_variant(const struct flags_set *set, struct slice key, struct sl
 // NULL when the patch of this key changes nothing that a file can say: the compiler has passed it over.
 static const struct flags_patch *patch_in_force(const struct output *out, const struct flags_info *info)
 {
-    const struct flags_set *set = &out->snapshot->all.set;
+    const struct flags_set *set = out->set;
     const struct flags_patch *patch = flagset_patches_find(out->snapshot->contents->patches, info->key);
     if (patch == NULL ||
         (patch->kill && patch->kill_variant.len > 0 && !has_variant(set, info->key, patch->kill_variant)))
@@ -300,13 +332,15 @@ static void add_flag(struct output *out, const struct flags_info *info)
     struct slice json;
     struct slice name;
     struct slice value;
-    const char *document;
     const struct flags_patch *patch = patch_in_force(out, info);
-    bool list = out->snapshot->contents->documents[info->document]->list;
+    const struct flagset_document *document = out->documents[info->document];
+    const struct flagset_entry *entry = flagset_document_find(document, info->key);
+    bool list = document->list;
     bool extended = false;
     bool first = true;
-    if (!flagset_snapshot_definition(out->snapshot, info->key, &json, &document) ||
-        flags_json_walk_begin(json, &walk, &fault) != STATUS_OK)
+    CHECK(entry != NULL);
+    json = flagset_document_value(document, entry);
+    if (flags_json_walk_begin(json, &walk, &fault) != STATUS_OK)
         return;
     add(out, SLICE("{"));
     while (flags_json_walk_next(&walk, &name, &value, &fault) == STATUS_OK) {
@@ -334,7 +368,7 @@ static void add_flags(struct output *out)
     uint32_t cursor = 0;
     bool first = true;
     add(out, SLICE("{\"flags\":{"));
-    while (out->status == STATUS_OK && flags_set_next(&out->snapshot->all.set, &cursor, &info)) {
+    while (out->status == STATUS_OK && flags_set_next(out->set, &cursor, &info)) {
         add(out, first ? SLICE("\n") : SLICE(",\n"));
         first = false;
         add_quoted(out, info.key);
@@ -367,7 +401,7 @@ static void mark_used(struct output *out)
 {
     struct flags_info info;
     uint32_t cursor = 0;
-    while (flags_set_next(&out->snapshot->all.set, &cursor, &info))
+    while (flags_set_next(out->set, &cursor, &info))
         out->used[info.document] = true;
 }
 
@@ -375,11 +409,10 @@ static void mark_used(struct output *out)
 // bucket.
 static bool find_common(struct output *out, uint32_t *generation, struct slice *metadata)
 {
-    const struct flagset_contents *contents = out->snapshot->contents;
     bool first = true;
     out->one_metadata = true;
-    for (uint32_t i = 0; i < contents->document_count; i++) {
-        const struct flagset_document *document = contents->documents[i];
+    for (uint32_t i = 0; i < out->document_count; i++) {
+        const struct flagset_document *document = out->documents[i];
         uint32_t own = out->used[i] ? generation_of(document) : 0;
         if (!out->used[i])
             continue;
@@ -401,9 +434,9 @@ static void write_all(struct output *out, uint32_t generation, struct slice meta
     const struct flagset_contents *contents = out->snapshot->contents;
     if (contents->segments != NULL)
         gather_evaluators(out, (struct slice){contents->segments->json, contents->segments->len}, SEGMENTS);
-    for (uint32_t i = 0; i < contents->document_count; i++)
+    for (uint32_t i = 0; i < out->document_count; i++)
         if (out->used[i])
-            gather_evaluators(out, contents->documents[i]->evaluators, i);
+            gather_evaluators(out, out->documents[i]->evaluators, i);
     add_flags(out);
     add_evaluators(out);
     if (out->one_metadata && metadata.len > 0) {
@@ -418,20 +451,32 @@ static void write_all(struct output *out, uint32_t generation, struct slice meta
     add(out, SLICE("}\n"));
 }
 
-enum status flagset_snapshot_export(const struct flagset_snapshot *snapshot, char **json, size_t *len)
+static enum status write_view(struct output *out)
 {
-    struct output *out = heap_alloc(1, sizeof *out);
     uint32_t generation = FLAGS_GENERATION_3;
     struct slice metadata = {"", 0};
+    mark_used(out);
+    if (!find_common(out, &generation, &metadata))
+        return STATUS_CONFLICT;
+    write_all(out, generation, metadata);
+    return out->status;
+}
+
+enum status flagset_snapshot_export_view(const struct flagset_snapshot *snapshot, struct slice selector,
+                                         char **json, size_t *len)
+{
+    struct output *out = heap_alloc(1, sizeof *out);
+    struct flagset_view view;
     if (out == NULL)
         return STATUS_NO_MEMORY;
+    // What matches nothing is an empty set, as for evaluation.
+    bool matched = flagset_snapshot_view(snapshot, selector, &view);
     out->snapshot = snapshot;
-    mark_used(out);
-    if (find_common(out, &generation, &metadata))
-        write_all(out, generation, metadata);
-    else
-        out->status = STATUS_CONFLICT;
-    enum status status = out->status;
+    out->set = &view.set;
+    out->part = !matched || view.index != 0;
+    if (matched)
+        out->document_count = flagset_view_documents(snapshot->contents, view.index, out->documents);
+    enum status status = write_view(out);
     for (uint32_t i = 0; i < out->evaluator_count; i++)
         heap_free(out->evaluators[i].renamed);
     heap_free(out->evaluators);
@@ -443,4 +488,9 @@ enum status flagset_snapshot_export(const struct flagset_snapshot *snapshot, cha
     }
     heap_free(out);
     return status;
+}
+
+enum status flagset_snapshot_export(const struct flagset_snapshot *snapshot, char **json, size_t *len)
+{
+    return flagset_snapshot_export_view(snapshot, SLICE(""), json, len);
 }

@@ -86,6 +86,10 @@ bool flagset_snapshot_document(const struct flagset_snapshot *snapshot, uint32_t
 // generations of fractional, which one file cannot say.
 MUST_USE enum status flagset_snapshot_export(const struct flagset_snapshot *snapshot, char **json,
                                              size_t *len);
+// The same of the view of a selector: what flagset_snapshot_view shows and nothing else; of the segments those
+// that its rules use. No flags when nothing matches the selector. Empty selector: the whole.
+MUST_USE enum status flagset_snapshot_export_view(const struct flagset_snapshot *snapshot,
+                                                  struct slice selector, char **json, size_t *len);
 
 // ---- the set ----
 

@@ -154,6 +154,9 @@ struct flags_bundle flagset_contents_bundle(const struct flagset_contents *conte
 // over from what is in force when nothing in them changed. The whole must be there.
 struct flagset_loader;
 MUST_USE enum status flagset_views_build(struct flagset_loader *loader, struct flagset_contents *contents);
+// The documents of a view, in order and numbered as its image numbers them; room for FLAGS_DOCUMENTS_MAX.
+uint32_t flagset_view_documents(const struct flagset_contents *contents, uint32_t index,
+                                const struct flagset_document **documents);
 // Index of the view, or UINT32_MAX.
 uint32_t flagset_selector_find(const struct flagset_contents *contents, struct slice selector);
 

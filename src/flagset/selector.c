@@ -264,6 +264,19 @@ enum status flagset_views_build(struct flagset_loader *loader, struct flagset_co
     return status;
 }
 
+uint32_t flagset_view_documents(const struct flagset_contents *contents, uint32_t index,
+                                const struct flagset_document **documents)
+{
+    const struct flagset_stored_view *view = &contents->views[index];
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < contents->document_count; i++)
+        if (index == 0 || (i + 1 < contents->document_count && has_member(view->members, i)))
+            documents[kept++] = contents->documents[i];
+    if (index != 0)
+        documents[kept++] = view->overlay;
+    return kept;
+}
+
 // ---- finding ----
 
 // One part of a selector: "key=value", or a source. False when it is malformed or nothing has that name.

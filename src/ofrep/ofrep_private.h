@@ -197,6 +197,6 @@ void ofrep_streams_end(struct ofrep_core *core);
 size_t ofrep_envelope_begin(struct ofrep_writer *writer, bool end_of_stream);
 void ofrep_envelope_end(struct ofrep_writer *writer, size_t begin);
 void ofrep_put_provider_ready(struct ofrep_writer *writer);
-// {"flagConfiguration":"..."}. STATUS_UNSUPPORTED: not for a selector.
+// {"flagConfiguration":"..."}, of what the selector shows. STATUS_CONFLICT: one file cannot say it.
 MUST_USE enum status ofrep_put_configuration(struct ofrep_writer *writer,
                                              const struct flagset_snapshot *snapshot, struct slice selector);

@@ -55,9 +55,10 @@ static unsigned status_of_code(const char *code)
         const char *code;
         unsigned status;
     } TABLE[] = {
-        {"invalid_argument", 400},   {"not_found", 404},     {"permission_denied", 403},
-        {"resource_exhausted", 429}, {"unimplemented", 501}, {"unavailable", 503},
-        {"unauthenticated", 401},    {"data_loss", 500},     {"unknown", 500},
+        {"invalid_argument", 400},    {"not_found", 404},     {"permission_denied", 403},
+        {"resource_exhausted", 429},  {"unimplemented", 501}, {"unavailable", 503},
+        {"unauthenticated", 401},     {"data_loss", 500},     {"unknown", 500},
+        {"failed_precondition", 400},
     };
     for (size_t i = 0; i < ARRAY_LEN(TABLE); i++)
         if (strcmp(TABLE[i].code, code) == 0)
@@ -364,8 +365,9 @@ static void answer_sync(struct ofrep_call *call, const struct procedure *procedu
     size_t begin = is_stream(procedure) ? ofrep_envelope_begin(&core->body, false) : 0;
     enum status status = ofrep_put_configuration(&core->body, core->snapshot, call->selector);
     if (status != STATUS_OK || core->body.full) {
-        if (status == STATUS_UNSUPPORTED)
-            fail(call, procedure, "unimplemented", "definitions are not given by selector");
+        if (status == STATUS_CONFLICT)
+            fail(call, procedure, "failed_precondition",
+                 "documents choose different generations of fractional: select one of them");
         else
             fail(call, procedure, "resource_exhausted", "the definitions do not fit an answer");
         return;

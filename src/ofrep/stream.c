@@ -99,9 +99,10 @@ enum status ofrep_put_configuration(struct ofrep_writer *writer, const struct fl
 {
     char *json;
     size_t len;
-    if (selector.len > 0)
-        return STATUS_UNSUPPORTED;
-    enum status status = flagset_snapshot_export(snapshot, &json, &len);
+#ifdef BUG_OFREP_SYNC_WHOLE
+    selector = SLICE("");
+#endif
+    enum status status = flagset_snapshot_export_view(snapshot, selector, &json, &len);
     if (status != STATUS_OK)
         return status;
     OFREP_PUT(writer, "{\"flagConfiguration\":");

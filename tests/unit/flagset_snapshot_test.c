@@ -262,6 +262,70 @@ static void export_says_the_same(void **state)
     world_close(&other);
 }
 
+static char *view_text(struct flagset_world *world, const char *selector)
+{
+    char *json = NULL;
+    size_t len;
+    assert_int_equal(
+        flagset_snapshot_export_view(flagset_current(world->set), slice_of(selector), &json, &len),
+        STATUS_OK);
+    assert_int_equal(strlen(json), len);
+    return json;
+}
+
+// What a token of one environment may read, and nothing of another's: flags, rules, segments, what is set at
+// runtime; and patches over its own.
+static void export_of_a_view(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        text_source("a.json",
+                    "{\"$evaluators\":{\"who\":{\"$ref\":\"inside\"}},\"metadata\":{\"flagSetId\":\"a\"},"
+                    "\"flags\":{" RULED("mine", "who") "," FLAG("both", "on") "," FLAG("dead", "on") "}}"),
+        text_source("b.json",
+                    "{\"$evaluators\":{\"who\":{\"$ref\":\"theirs\"}},\"metadata\":{\"flagSetId\":\"b\"},"
+                    "\"flags\":{" RULED("other", "who") "," FLAG("both", "off") "}}"),
+    };
+    struct flags_patch patches[] = {{.key = SLICE("dead"), .kill = true, .kill_variant = SLICE("off")}};
+    assert_int_equal(world_create_with(
+                         world, (struct flagset_config){.sources = sources,
+                                                        .source_count = 2,
+                                                        .segments = SLICE("{\"inside\":{\"$ref\":\"deeper\"},"
+                                                                          "\"deeper\":{\"!\":[false]},"
+                                                                          "\"theirs\":{\"!\":[true]}}")}),
+                     STATUS_OK);
+    assert_int_equal(
+        flagset_overlay(world->set, SLICE(SET(FLAG("runtime", "on") "," FLAG("other", "on"))), patches, 1, 1),
+        STATUS_OK);
+    UNTIL(world, flagset_current(world->set)->change == 1);
+    char *json = view_text(world, "flagSetId=a");
+    assert_null(strstr(json, "other"));
+    assert_null(strstr(json, "theirs"));
+    assert_null(strstr(json, "runtime"));
+    assert_null(strstr(json, "\"b\""));
+
+    struct flagset_world alone;
+    struct flagset_source exported = text_source("exported.json", json);
+    world_open(&alone);
+    if (world_create(&alone, &exported, 1) != STATUS_OK || alone.problem_count > 0)
+        fail_msg("%s\n%s", alone.problem_count > 0 ? alone.problems[0].text : "", json);
+    assert_string_equal(variant_now(&alone, "mine"), "on");
+    assert_string_equal(variant_now(&alone, "both"), "on"); // the view's own, though b.json overrides it
+    assert_string_equal(variant_now(&alone, "dead"), "off");
+    world_close(&alone);
+    heap_free(json);
+
+    json = view_text(world, "flagSetId=b");
+    assert_non_null(strstr(json, "other")); // set at runtime, and so in its view
+    assert_null(strstr(json, "mine"));
+    assert_null(strstr(json, "inside"));
+    heap_free(json);
+    json = view_text(world, "flagSetId=nobody");
+    assert_null(strstr(json, "state"));
+    assert_null(strstr(json, "inside"));
+    heap_free(json);
+}
+
 static void export_cannot_say_two_generations(void **state)
 {
     struct flagset_world *world = *state;
@@ -468,6 +532,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(tags_change_with_content_only, setup, teardown),
         cmocka_unit_test_setup_teardown(definitions, setup, teardown),
         cmocka_unit_test_setup_teardown(export_says_the_same, setup, teardown),
+        cmocka_unit_test_setup_teardown(export_of_a_view, setup, teardown),
         cmocka_unit_test_setup_teardown(export_cannot_say_two_generations, setup, teardown),
         cmocka_unit_test_setup_teardown(checking_one_flag, setup, teardown),
         cmocka_unit_test_setup_teardown(checking_for_cycles, setup, teardown),

@@ -369,7 +369,10 @@ static void test_sync(void **state)
     (void)state;
     assert_call(SYNC "FetchAllFlags", "{}", 200, "flagConfiguration", SET);
     assert_call(SYNC "FetchAllFlags", "{\"selector\":7}", 400, "code", "invalid_argument");
-    assert_call(SYNC "FetchAllFlags", "{\"selector\":\"flagSetId=other\"}", 501, "code", "unimplemented");
+    assert_call(SYNC "FetchAllFlags", "{\"selector\":\"flagSetId=other\"}", 200, "flagConfiguration",
+                "flagSetId=other");
+    assert_call(SYNC "FetchAllFlags", "{\"selector\":\"flagSetId=mixed\"}", 400, "code",
+                "failed_precondition");
     assert_int_equal(ofrep_writer_init(&writer), STATUS_OK);
     OFREP_PUT(&writer, "{\"flagConfiguration\":");
     ofrep_put_string(&writer, slice_of(SET));

@@ -74,11 +74,14 @@ __attribute__((weak)) bool flagset_snapshot_definition(const struct flagset_snap
     return true;
 }
 
-__attribute__((weak)) enum status flagset_snapshot_export(const struct flagset_snapshot *snapshot,
-                                                          char **json, size_t *len)
+__attribute__((weak)) enum status flagset_snapshot_export_view(const struct flagset_snapshot *snapshot,
+                                                               struct slice selector, char **json,
+                                                               size_t *len)
 {
     const struct world_snapshot *world = (const struct world_snapshot *)(const void *)snapshot;
-    *json = heap_strdup(world->json);
+    if (slice_equal(selector, SLICE("flagSetId=mixed")))
+        return STATUS_CONFLICT;
+    *json = selector.len == 0 ? heap_strdup(world->json) : heap_strndup(selector.data, selector.len);
     CHECK(*json != NULL);
     *len = strlen(*json);
     return STATUS_OK;
