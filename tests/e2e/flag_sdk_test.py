@@ -87,8 +87,8 @@ def installed(source):
         f.write(text)
     try:
         result = subprocess.run([npm, "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline",
-                                 "--fetch-retries=1", "--fetch-timeout=20000"], cwd=fresh, capture_output=True, text=True, timeout=180)
-        why = "" if result.returncode == 0 else result.stdout + result.stderr
+                                 "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=2000", "--fetch-timeout=20000"], cwd=fresh, capture_output=True, text=True, timeout=180)
+        why = "" if result.returncode == 0 else re.sub(r"(?m)^npm warn .*\n", "", result.stdout + result.stderr)
     except subprocess.TimeoutExpired:
         why = "npm does not end: network timeout"
     if why:

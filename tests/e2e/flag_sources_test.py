@@ -181,6 +181,40 @@ def files(args, folder, stack):
     daemon.becomes("place", "back", "the file is there again", 3)
 
 
+def odd_files(args, folder, stack):
+    """a pipe, a folder, a device, a circle of links, a file too large where a file should be: named, and nothing waits for it"""
+    path, home = os.path.join(folder, "flags.json"), os.path.join(folder, "flags.d")
+    os.makedirs(home)
+    save(path, {"k": text_flag("good")})
+    save(os.path.join(home, "a.json"), {"other": text_flag("good")})
+    daemon = start(args, folder, stack, "sources: [@FOLDER@/flags.json, {directory: @FOLDER@/flags.d}]")
+
+    def large(where):
+        with open(where, "wb") as f:
+            f.truncate(257 << 20)
+
+    oddities = {"a pipe": os.mkfifo, "a folder": os.mkdir, "a circle of links": lambda where: os.symlink(os.path.basename(where), where),
+                "a device": lambda where: os.symlink("/dev/zero", where), "a file too large": large}
+    for at, source in ((path, "flags.json"), (os.path.join(home, "z.json"), "flags.d")):
+        for what, make in oddities.items():
+            if at == path:
+                os.unlink(at)
+            make(at)
+            state = harness.wait_for(f"{what} is named", lambda: not daemon.source(source)["good"] and daemon.source(source), 3)
+            assert os.path.basename(at) in state["problem"], f"{what}: {state}"
+            assert daemon.flag("k") == "good", what
+            for word, value in (("off", None), ("on", "good")):
+                assert daemon.request("POST", f"/v1/flags/other/{word}", {})[0] == 200
+                daemon.becomes("other", value, f"switched {word} beside {what}")
+            if os.path.isdir(at) and not os.path.islink(at):
+                os.rmdir(at)
+            else:
+                os.unlink(at)
+            if at == path:
+                save(at, {"k": text_flag("good")})
+            harness.wait_for(f"after {what} it is good again", lambda: daemon.source(source)["good"], 3)
+
+
 def directories(args, folder, stack):
     """files come, go and override each other in name order; others are left alone"""
     home = os.path.join(folder, "flags.d")
@@ -275,7 +309,7 @@ class FlagServer:
             length = len(body) + 1000
         elif mode == "slow":
             time.sleep(0.3)
-        elif mode == "no tag":
+        elif mode in ("no tag", "drip"):
             headers = {}
         with self.lock:
             self.counts[status] = self.counts.get(status, 0) + 1
@@ -286,7 +320,12 @@ class FlagServer:
         if status != 304:
             handler.send_header("Content-Length", str(length if length is not None else len(body)))
         handler.end_headers()
-        if status != 304:
+        if mode == "drip":
+            handler.close_connection = True
+            while self.mode == "drip":
+                handler.wfile.write(b" ")
+                time.sleep(0.02)
+        elif status != 304:
             handler.wfile.write(body)
         if mode == "cut":
             handler.close_connection = True
@@ -347,6 +386,15 @@ def addresses(args, folder, stack):
     watch = Watch(daemon, "remote")
     daemon.becomes("remote", "slowly", "a slow answer", 2)
     assert watch.stop() <= {"untagged", "slowly"}
+    # An answer that never ends keeps nothing else waiting.
+    server.mode = "drip"
+    harness.wait_for("the drip has begun", lambda: server.count("drip") >= 1, 5)
+    for value in ("a", "b"):
+        status, body = daemon.request("PUT", "/v1/flags/beside", text_flag(value))
+        assert status == 200, body
+        daemon.becomes("beside", value, "set while an address drips")
+    server.mode = "good"
+    harness.wait_for("after the drip it is good again", lambda: daemon.source("set.json")["good"], 3)
     # Silence: the port is gone.
     port = server.port
     server.stop()
@@ -823,6 +871,50 @@ def sanitized(daemon):
         return "libasan" in f.read()
 
 
+def bad_changes(args, folder, stack):
+    """what cannot be set at runtime is refused in words before it is kept, whatever it is"""
+    daemon = start(args, folder, stack, "define: {k: {state: ENABLED, variants: {one: good}, defaultVariant: one}}")
+
+    def put(key, body, method="PUT", tail=""):
+        connection = http.client.HTTPConnection("127.0.0.1", daemon.admin, timeout=20)
+        try:
+            connection.request(method, f"/v1/flags/{key}{tail}", body if isinstance(body, bytes) else json.dumps(body).encode(), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode("utf-8", "replace")
+        finally:
+            connection.close()
+
+    whole = json.dumps(switch())[:-1].encode()
+    for what, key, body, status in (
+            ("nothing", "x", b"", 400), ("no JSON", "x", b"{", 400), ("a list", "x", [], 400), ("invalid UTF-8", "x", whole + b', "metadata": {"a": "\xff"}}', 400),
+            ("mixed variants", "x", {"state": "ENABLED", "variants": {"a": 1, "b": "x"}, "defaultVariant": "a"}, 400),
+            ("a prerequisite of itself", "x", switch(**{"x-sluice": {"prerequisites": [{"flag": "x", "variant": "on"}]}}), 400),
+            ("nested deeply", "x", whole + b', "targeting": ' + b'{"!":[' * 50000 + b"1" + b"]}" * 50000 + b"}", 400),
+            ("a list nested deeply", "x", b"[" * 500000, 400), ("a definition too large", "x", whole + b', "metadata": {"a": "' + b"x" * (600 << 10) + b'"}}', (400, 413)),
+            ("ten MiB", "x", b" " * (10 << 20), 413), ("a key of a mile", "x" * 300, switch(), 400), ("a key that is no UTF-8", "%ff%fe", switch(), 400),
+            ("a key with a broken escape", "%zz", switch(), (400, 404))):
+        came, text = put(key, body)
+        assert came in (status if isinstance(status, tuple) else (status,)), f"{what}: {came} {text[:300]}"
+        # What is refused before it is read is refused in plain words.
+        assert came == 413 and text or json.loads(text)["error"]["message"], f"{what}: {came} {text[:300]}"
+    for what, body in (("no such variant", {"variant": "none"}), ("a number", {"variant": 1}), ("a list", [])):
+        came, text = put("k", body, "POST", "/off")
+        assert came == 400 and json.loads(text)["error"]["message"], f"{what}: {came} {text}"
+    for what, body in (("a context that is none", {"context": 1}), ("a type that is none", {"type": "colour"}), ("nested deeply", b'{"context": ' + b"[" * 100000)):
+        came, text = put("k", body, "POST", "/eval")
+        assert came == 400 and json.loads(text)["error"]["message"], f"{what}: {came} {text[:300]}"
+    state = daemon.state()
+    assert [f["key"] for f in state["flags"]] == ["k"] and daemon.flag("k") == "good" and daemon.flag("x") == "FLAG_NOT_FOUND", state
+    # A circle that closes only with what is set already.
+    for key, other in (("a", "b"), ("b", "c"), ("c", "a")):
+        came, text = put(key, switch() if key == "a" else switch(**{"x-sluice": {"prerequisites": [{"flag": "a" if key == "b" else "b", "variant": "on"}]}}))
+        assert came == 200, f"{key}: {text}"
+    came, text = put("a", switch(**{"x-sluice": {"prerequisites": [{"flag": "c", "variant": "on"}]}}))
+    assert came in (400, 409) and "prerequisites" in text, f"a circle was kept: {came} {text}"
+    harness.log("   " + json.loads(text)["error"]["message"][:150])
+    assert not daemon.state()["refused"] and daemon.flag("a") is False
+
+
 def bad_bodies(args, folder, stack):
     """every malformed context and body over the wire gets the code that fits, and the daemon goes on"""
     split = {"fractional": [{"var": "targetingKey"}, ["on", 1], ["off", 1]]}
@@ -922,7 +1014,7 @@ def bad_bodies(args, folder, stack):
 
 
 if __name__ == "__main__":
-    ALL = {f.__name__: f for f in (files, directories, addresses, override_order, refused_whole, reload, tokens, rate, exposures, streams, request_path,
-                                   bad_sets, bad_bodies)}
+    ALL = {f.__name__: f for f in (files, odd_files, directories, addresses, override_order, refused_whole, reload, tokens, rate, exposures, streams, request_path,
+                                   bad_sets, bad_changes, bad_bodies)}
     ARGS = harness.options(only="")
     harness.run([ALL[n] for n in ARGS.only.split(",")] if ARGS.only else list(ALL.values()), ARGS)
