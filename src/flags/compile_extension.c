@@ -284,20 +284,31 @@ void flags_compile_extension(struct flags_compiler *c, const struct flags_json *
         flag->bits |= FLAGS_BIT_USES_KEY;
 }
 
+// What is wrong with a flag once all are known.
+static void say(struct flags_compiler *c, const struct flags_image_flag *flag, const char *message,
+                struct slice subject)
+{
+#ifndef BUG_FLAGS_PREREQUISITE_OF_NOBODY
+    c->flag_key = flags_image_slice(c->out, flag->key);
+#endif
+    flags_compile_problem_at(c, FLAGS_ERROR, message, flag->source_at, subject);
+    c->flag_key = (struct slice){"", 0};
+}
+
 static void resolve(struct flags_compiler *c, const struct flags_image_flag *flag,
                     struct flags_image_prerequisite *p)
 {
     struct slice key = flags_image_slice(c->out, p->key);
     const struct flags_image_flag *needed = flags_image_find(c->out, key);
     if (needed == NULL) {
-        flags_compile_problem_at(c, FLAGS_ERROR, "a prerequisite names no flag", flag->source_at, key);
+        say(c, flag, "a prerequisite names no flag", key);
         return;
     }
     struct slice name = flags_image_slice(c->out, p->variant_name);
     p->flag = (uint32_t)((const uint8_t *)needed - c->out);
     p->variant = flags_image_variant_named(c->out, needed, name);
     if (p->variant == FLAGS_NO_VARIANT)
-        flags_compile_problem_at(c, FLAGS_ERROR, "a prerequisite names no variant", flag->source_at, name);
+        say(c, flag, "a prerequisite names no variant", name);
 }
 
 // Depth-first; recursion ends at the longest chain allowed. False once a fault was reported.
@@ -305,7 +316,6 @@ static bool measure_chain(struct flags_compiler *c, uint32_t flag_at, uint32_t a
 {
     enum { OPEN = 255 };
     struct flags_image_flag *flag = flags_write_at(c, flag_at);
-    struct slice key = flags_image_slice(c->out, flag->key);
     const char *fault = NULL;
 #ifndef BUG_FLAGS_PREREQUISITE_CYCLE
     if (flag->mark == OPEN)
@@ -317,7 +327,7 @@ static bool measure_chain(struct flags_compiler *c, uint32_t flag_at, uint32_t a
         fault = "the chain of prerequisites is too long";
     if (fault != NULL) {
         flags_compile_enter(c, flag->document);
-        flags_compile_problem_at(c, FLAGS_ERROR, fault, flag->source_at, key);
+        say(c, flag, fault, (struct slice){"", 0});
         return false;
     }
     if (flag->mark != 0 && flag->mark != OPEN)

@@ -31,8 +31,10 @@ struct flags_problem {
     uint32_t document; // of a bundle: index; FLAGS_DOCUMENTS_MAX: the segments, or a patch (line 0)
     uint32_t line;
     uint32_t column;
-    const char *message;  // a constant sentence part
-    struct slice key;     // the flag (raw, as in the source), or empty; borrowed from the source
+    const char *message; // a constant sentence part
+    // The flag (raw, as in the source, but of prerequisites as it is), or empty; borrowed from source or
+    // image.
+    struct slice key;
     struct slice subject; // the operator, variant or name at fault, or empty; borrowed from source or scratch
 };
 

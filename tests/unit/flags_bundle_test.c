@@ -285,7 +285,7 @@ static void test_prerequisites_across(void **state)
     // It is told of a flag that stands in the document named.
     const struct flags_problem *problem = &fixture.problems[0];
     char quoted[8];
-    snprintf(quoted, sizeof quoted, "\"" SLICE_FMT "\":{", SLICE_ARG(problem->subject));
+    snprintf(quoted, sizeof quoted, "\"" SLICE_FMT "\":{", SLICE_ARG(problem->key));
     assert_non_null(strstr(loop[problem->document], quoted));
     assert_int_equal(problem->line, problem->document == 2 ? 2 : 1);
 }

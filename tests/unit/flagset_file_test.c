@@ -346,7 +346,7 @@ static void a_merge_that_fails(void **state)
     write_at(sources[0].name, SET(FLAG("other", "on")));
     UNTIL(world, flagset_refused(world->set));
     assert_non_null(strstr(first_problem(world), "b.json:1:11: "));
-    assert_non_null(strstr(first_problem(world), "a prerequisite names no flag: 'base'"));
+    assert_non_null(strstr(first_problem(world), "flag 'up': a prerequisite names no flag: 'base'"));
     assert_string_equal(variant_now(world, "base"), "on");
     assert_string_equal(variant_now(world, "other"), "!FLAG_NOT_FOUND");
     assert_string_equal(state_of(world, 0).problem, "refused together with other changes");
