@@ -549,6 +549,9 @@ def tokens(args, folder, stack):
     assert fetch("shop")[0] == 403 and fetch("all")[0] == 403, "a read token got definitions"
     status, body = fetch("root")
     assert status == 200 and set(json.loads(body["flagConfiguration"])["flags"]) == {"shop", "bank", "both"}, f"{status} {body}"
+    status, body = fetch("bank")
+    assert status == 200 and set(json.loads(body["flagConfiguration"])["flags"]) == {"bank", "both"}, f"a server of one environment: {status} {body}"
+    assert "shop" not in json.dumps(body), f"definitions of another environment: {body}"
     assert keys(bearer("late")) == 401
     with open(path, "w", encoding="ascii") as f:
         f.write(made["late"][1] + "\n")
@@ -932,7 +935,9 @@ def bad_bodies(args, folder, stack):
         ("no flag", "none", {"context": {}}, 404, "FLAG_NOT_FOUND"),
         ("no targeting key where it is not needed", "k", {"context": {}}, 200, None),
         ("no targeting key where it is", "split", {"context": {}}, 400, "TARGETING_KEY_MISSING"),
-        ("a targeting key that is a number", "split", {"context": {"targetingKey": 7}}, 400, ("INVALID_CONTEXT", "TARGETING_KEY_MISSING")),
+        # As flagd's scenarios have it: with anything else in the context the default variant answers, and says so.
+        ("no targeting key, but a context", "split", {"context": {"plan": "gold"}}, 200, None),
+        ("a targeting key that is a number", "split", {"context": {"targetingKey": 7}}, (200, 400), (None, "INVALID_CONTEXT", "TARGETING_KEY_MISSING")),
         ("a faulty rule", "faulty", {"context": {"targetingKey": "u"}}, 400, "PARSE_ERROR"),
         ("an empty body", "k", b"", 400, "PARSE_ERROR"),
         ("no JSON", "k", b"context=1", 400, "PARSE_ERROR"),
