@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checking one flag before it is kept: it is compiled beside as little of what is in force as can matter, the
-// flags it asks for (and those that ask for it), each cut down to its variants and prerequisites. So the
-// check costs the same whether the set has ten flags or a hundred thousand.
+// Checking flags before they are kept: they are compiled beside as little of the rest as can matter, the
+// flags they ask for (and those that ask for them), each cut down to its variants and prerequisites. So the
+// check costs the same whether the set has ten flags or a hundred thousand. The rest is what is in force, but
+// with the newest overlay, which may not be in force yet.
 #include <stdio.h>
 
 #include "flagset/flagset_private.h"
@@ -15,11 +16,13 @@ enum {
 
 struct check {
     const struct flagset_snapshot *snapshot;
-    struct slice key;
-    struct text others; // "{"flags":{..."
+    const struct flagset_document *overlay; // newest
+    struct flagset_document *own;           // of the flags checked
+    struct text others;                     // "{"flags":{..."
     size_t others_cap;
     uint32_t stubs;
-    struct slice queue[STUBS_MAX]; // keys whose stubs are written or due; borrowed from documents or owned
+    struct slice queue[STUBS_MAX]; // keys whose stubs are written or due
+    char *keys[STUBS_MAX];         // heap: their text
     uint32_t queued;
     enum status status;
 };
@@ -110,10 +113,28 @@ static const struct flags_json *prerequisites_of(const struct flags_json *flag)
     return list != NULL && list->kind == FLAGS_JSON_ARRAY ? list : NULL;
 }
 
+// The definition that will count for a flag that is not checked itself.
+static bool find_other(const struct check *check, struct slice key, struct slice *definition)
+{
+    const struct flagset_contents *contents = check->snapshot->contents;
+    if (flagset_document_find(check->own, key) != NULL)
+        return false;
+    for (uint32_t i = contents->document_count; i-- > 0;) {
+        bool last = i + 1 == contents->document_count;
+        const struct flagset_document *document = last ? check->overlay : contents->documents[i];
+        const struct flagset_entry *entry = flagset_document_find(document, key);
+        if (entry != NULL) {
+            *definition = flagset_document_value(document, entry);
+            return true;
+        }
+    }
+    return false;
+}
+
 static void enqueue(struct check *check, struct slice key)
 {
-    struct flags_info info;
-    if (slice_equal(key, check->key) || !flags_set_find(&check->snapshot->all.set, key, &info))
+    struct slice definition;
+    if (!find_other(check, key, &definition))
         return;
     for (uint32_t i = 0; i < check->queued; i++)
         if (slice_equal(check->queue[i], key))
@@ -122,7 +143,13 @@ static void enqueue(struct check *check, struct slice key)
         check->status = STATUS_FULL;
         return;
     }
-    check->queue[check->queued++] = info.key; // borrowed from the image
+    char *copy = heap_strndup(key.data, key.len);
+    if (copy == NULL)
+        check->status = STATUS_NO_MEMORY;
+    else {
+        check->keys[check->queued] = copy;
+        check->queue[check->queued++] = (struct slice){copy, key.len};
+    }
 }
 
 static void enqueue_prerequisites(struct check *check, const struct flags_json *flag)
@@ -135,18 +162,65 @@ static void enqueue_prerequisites(struct check *check, const struct flags_json *
     }
 }
 
-static bool asks_for(const struct flags_json *flag, struct slice key)
+static bool asks_for_own(const struct check *check, const struct flags_json *flag)
 {
     const struct flags_json *list = prerequisites_of(flag);
     for (const struct flags_json *p = list != NULL ? list->first : NULL; p != NULL; p = p->next) {
         const struct flags_json *name = flags_json_member(p, SLICE("flag"));
-        if (name != NULL && name->kind == FLAGS_JSON_STRING && slice_equal(name->text, key))
+        if (name != NULL && name->kind == FLAGS_JSON_STRING &&
+            flagset_document_find(check->own, name->text) != NULL)
             return true;
     }
     return false;
 }
 
-// Those that need a variant of the flag that the new definition may have lost.
+static void enqueue_if_dependent(struct check *check, struct slice key)
+{
+    struct slice json;
+    struct flagset_tree tree = {0};
+    struct flags_json_fault fault;
+    if (!find_other(check, key, &json))
+        return;
+    enum status status = flagset_tree_parse(json, &tree, &fault);
+    if (status == STATUS_OK && asks_for_own(check, tree.root))
+        enqueue(check, key);
+    if (status == STATUS_NO_MEMORY)
+        check->status = status;
+    flagset_tree_free(&tree);
+}
+
+// Of what was laid over but is not in force.
+static void enqueue_pending(struct check *check)
+{
+    static const struct slice WORD = SLICE("prerequisites");
+    for (uint32_t i = 0; i < check->overlay->entry_count; i++) {
+        const struct flagset_entry *entry = &check->overlay->entries[i];
+        struct slice json = flagset_document_value(check->overlay, entry);
+        char *buffer;
+        if (memmem(json.data, json.len, WORD.data, WORD.len) == NULL)
+            continue;
+        struct slice key = flagset_document_key(check->overlay, entry, &buffer);
+        enqueue_if_dependent(check, key);
+        heap_free(buffer);
+    }
+}
+
+// What is new nobody can have asked for.
+static bool replaces_any(const struct check *check)
+{
+    struct flags_info info;
+    bool any = false;
+    for (uint32_t i = 0; i < check->own->entry_count && !any; i++) {
+        char *buffer;
+        struct slice key = flagset_document_key(check->own, &check->own->entries[i], &buffer);
+        any = flags_set_find(&check->snapshot->all.set, key, &info) ||
+              flagset_document_find(check->overlay, key) != NULL;
+        heap_free(buffer);
+    }
+    return any;
+}
+
+// Those that need a variant of a flag that its new definition may have lost.
 static void enqueue_dependents(struct check *check)
 {
     const struct flags_set *set = &check->snapshot->all.set;
@@ -155,38 +229,27 @@ static void enqueue_dependents(struct check *check)
 #ifdef BUG_FLAGSET_CHECK_ONE_WAY
     return;
 #endif
-    if (!flags_set_find(set, check->key, &info))
+    if (!replaces_any(check))
         return;
-    while (flags_set_next(set, &cursor, &info)) {
-        struct slice json;
-        const char *name;
-        struct flagset_tree tree = {0};
-        struct flags_json_fault fault;
-        if (info.prerequisite_count == 0 ||
-            !flagset_snapshot_definition(check->snapshot, info.key, &json, &name))
-            continue;
-        enum status status = flagset_tree_parse(json, &tree, &fault);
-        if (status == STATUS_OK && asks_for(tree.root, check->key))
-            enqueue(check, info.key);
-        if (status == STATUS_NO_MEMORY)
-            check->status = status;
-        flagset_tree_free(&tree);
-    }
+    while (flags_set_next(set, &cursor, &info))
+        if (info.prerequisite_count > 0)
+            enqueue_if_dependent(check, info.key);
+    if (check->overlay != check->snapshot->contents->documents[check->snapshot->contents->document_count - 1])
+        enqueue_pending(check);
 }
 
 static void write_stub(struct check *check, struct slice key)
 {
     struct slice json;
-    const char *name;
     char *quoted;
     struct flagset_tree tree = {0};
     struct flags_json_fault fault;
     add(check, SLICE("\n")); // a line for each, so that a fault's line tells whose it is
-    if (!flagset_snapshot_definition(check->snapshot, key, &json, &name))
+    if (!find_other(check, key, &json))
         return;
     enum status status = flagset_tree_parse(json, &tree, &fault);
     if (status != STATUS_OK) {
-        // In force, so it can be read; but for want of memory.
+        // It was read before, so it can be read; but for want of memory.
         check->status = status;
         flagset_tree_free(&tree);
         return;
@@ -209,10 +272,11 @@ static void write_stub(struct check *check, struct slice key)
     flagset_tree_free(&tree);
 }
 
-static void gather(struct check *check, const struct flags_json *flag)
+static void gather(struct check *check, const struct flags_json *flags)
 {
     add(check, SLICE("{\"flags\":{"));
-    enqueue_prerequisites(check, flag);
+    for (const struct flags_json *flag = flags->first; flag != NULL; flag = flag->next)
+        enqueue_prerequisites(check, flag);
     enqueue_dependents(check);
     for (uint32_t i = 0; i < check->queued && check->status == STATUS_OK; i++)
         write_stub(check, check->queue[i]);
@@ -227,9 +291,18 @@ static void say(struct flagset_problem *problem, bool error, uint32_t line, uint
     (void)snprintf(problem->text, sizeof problem->text, "%u:%u: %s", line, column, what);
 }
 
-// The worst of what was found; positions count from the definition's first byte.
+static void say_unreadable(struct flagset_problem *problem, struct slice json,
+                           const struct flags_json_fault *fault)
+{
+    uint32_t line;
+    uint32_t column;
+    flags_json_position(json, fault->at, &line, &column);
+    say(problem, true, line, column, fault->what);
+}
+
+// The worst of what was found. `before`: bytes of the first line that are not the caller's.
 static void say_fault(const struct check *check, const struct flagset_compiler *compiler, uint32_t before,
-                      struct flagset_problem *problem)
+                      bool named, struct flagset_problem *problem)
 {
     const struct flags_problem *worst = NULL;
     for (size_t i = 0; i < compiler->fault_count; i++) {
@@ -242,7 +315,8 @@ static void say_fault(const struct check *check, const struct flagset_compiler *
         return;
     struct flags_problem fault = *worst;
     if (fault.document == CHECKED) {
-        fault.key = (struct slice){"", 0};
+        if (!named)
+            fault.key = (struct slice){"", 0};
         if (fault.line == 1)
             fault.column = fault.column > before ? fault.column - before : 1;
     } else {
@@ -255,77 +329,148 @@ static void say_fault(const struct check *check, const struct flagset_compiler *
     flagset_fault_text(&fault, NULL, problem->text);
 }
 
-static enum status compile_beside(const struct check *check, struct slice definition,
+static enum status compile_beside(const struct check *check, uint32_t before, bool named,
                                   struct flagset_problem *problem)
 {
-    static const char HEAD[] = "{\"flags\":{";
-    char *quoted;
-    struct slice key = flagset_quote(check->key, &quoted);
-    size_t before = sizeof HEAD - 1 + key.len + 1;
-    char *own = heap_alloc(before + definition.len + 3, 1);
+    const struct flags_document documents[] = {
+        [OTHERS] = {{check->others.data, check->others.len}, "others"},
+        [CHECKED] = {{check->own->json, check->own->len}, "checked"},
+    };
+    const struct flagset_document *segments = check->snapshot->contents->segments;
+    struct flags_bundle bundle = {.documents = documents, .document_count = ARRAY_LEN(documents)};
     struct flagset_compiler *compiler = heap_alloc(1, sizeof *compiler);
     struct flagset_image *image = NULL;
-    enum status status = STATUS_NO_MEMORY;
-    if (quoted != NULL && own != NULL && compiler != NULL) {
-        int len = snprintf(own, before + 1, "%s%.*s:", HEAD, SLICE_ARG(key));
-        CHECK(len == (int)before);
-        memcpy(own + before, definition.data, definition.len);
-        memcpy(own + before + definition.len, "}}", 2);
-        const struct flags_document documents[] = {
-            [OTHERS] = {{check->others.data, check->others.len}, "others"},
-            [CHECKED] = {{own, before + definition.len + 2}, "checked"},
-        };
-        const struct flagset_document *segments = check->snapshot->contents->segments;
-        struct flags_bundle bundle = {.documents = documents, .document_count = ARRAY_LEN(documents)};
-        if (segments != NULL)
-            bundle.segments = (struct slice){segments->json, segments->len};
-        status = flagset_compile(compiler, &bundle, &image);
-        say_fault(check, compiler, (uint32_t)before, problem);
-        flagset_compiler_deinit(compiler);
-    }
+    if (compiler == NULL)
+        return STATUS_NO_MEMORY;
+    if (segments != NULL)
+        bundle.segments = (struct slice){segments->json, segments->len};
+    enum status status = flagset_compile(compiler, &bundle, &image);
+    say_fault(check, compiler, before, named, problem);
+    flagset_compiler_deinit(compiler);
     flagset_image_unref(image);
     heap_free(compiler);
-    heap_free(own);
-    heap_free(quoted);
     return status;
 }
 
-static enum status check_tree(struct check *check, struct slice definition, const struct flags_json *flag,
-                              struct flagset_problem *problem)
+// Makes the document of the flags checked. `before` grows by what is put before them.
+static enum status make_own(struct check *check, struct slice flags, uint32_t *before)
 {
-    gather(check, flag);
+    static const char HEAD[] = "{\"flags\":";
+    char problem[FLAGSET_PROBLEM_BYTES];
+    size_t len = sizeof HEAD - 1 + flags.len + 1;
+    char *json = heap_alloc(len + 1, 1);
+    if (json == NULL)
+        return STATUS_NO_MEMORY;
+    memcpy(json, HEAD, sizeof HEAD - 1);
+    memcpy(json + sizeof HEAD - 1, flags.data, flags.len);
+    json[len - 1] = '}';
+    *before += sizeof HEAD - 1;
+    return flagset_document_create("checked", "checked", json, len, &check->own, problem);
+}
+
+static bool keys_good(const struct flags_json *flags, struct flagset_problem *problem)
+{
+    bool good = flags->kind == FLAGS_JSON_OBJECT;
+    if (!good)
+        say(problem, true, 1, 1, "flags are an object of keys and definitions");
+    for (const struct flags_json *flag = flags->first; flag != NULL && good; flag = flag->next)
+        if (flag->key.len == 0) {
+            say(problem, true, 1, 1, "a flag's key is text of at least one character");
+            good = false;
+        }
+    return good;
+}
+
+static enum status check_tree(struct check *check, struct slice flags, const struct flags_json *tree,
+                              uint32_t before, bool named, struct flagset_problem *problem)
+{
+    if (!keys_good(tree, problem))
+        return STATUS_INVALID;
+    enum status status = make_own(check, flags, &before);
+    if (status != STATUS_OK)
+        return status;
+    gather(check, tree);
     if (check->status == STATUS_FULL) {
         say(problem, true, 1, 1, "too many flags depend on each other");
         return STATUS_INVALID;
     }
-    return check->status == STATUS_OK ? compile_beside(check, definition, problem) : check->status;
+    return check->status == STATUS_OK ? compile_beside(check, before, named, problem) : check->status;
+}
+
+// flags: the object's text. named: problems say whose they are.
+static enum status check_object(const struct flagset *set, struct slice flags, uint32_t before, bool named,
+                                struct flagset_problem *problem)
+{
+    struct flagset_tree tree = {0};
+    struct flags_json_fault fault;
+    const struct flagset_contents *contents = set->current->contents;
+    struct check *check = heap_alloc(1, sizeof *check);
+    if (check == NULL)
+        return STATUS_NO_MEMORY;
+    *check = (struct check){.snapshot = set->current};
+    check->overlay = set->newest != NULL ? set->newest : contents->documents[contents->document_count - 1];
+    enum status status = flagset_tree_parse(flags, &tree, &fault);
+    if (status == STATUS_OK)
+        status = check_tree(check, flags, tree.root, before, named, problem);
+    else if (status == STATUS_INVALID)
+        say_unreadable(problem, flags, &fault);
+    flagset_tree_free(&tree);
+    for (uint32_t i = 0; i < check->queued; i++)
+        heap_free(check->keys[i]);
+    flagset_document_unref(check->own);
+    heap_free(check->others.data);
+    heap_free(check);
+    return status;
+}
+
+// So that nothing in a definition can close what stands around it.
+static enum status check_alone(struct slice key, struct slice definition, struct flagset_problem *problem)
+{
+    struct flagset_tree tree = {0};
+    struct flags_json_fault fault;
+    if (!flags_utf8_valid(key) || key.len == 0) {
+        say(problem, true, 1, 1, "a flag's key is text of at least one character");
+        return STATUS_INVALID;
+    }
+    enum status status = flagset_tree_parse(definition, &tree, &fault);
+    if (status == STATUS_INVALID)
+        say_unreadable(problem, definition, &fault);
+    flagset_tree_free(&tree);
+    return status;
 }
 
 enum status flagset_check_flag(const struct flagset *set, struct slice key, struct slice definition,
                                struct flagset_problem *problem)
 {
-    struct flagset_tree tree = {0};
-    struct flags_json_fault fault;
     struct flagset_problem found = {0};
-    struct check *check = heap_alloc(1, sizeof *check);
-    if (check == NULL)
-        return STATUS_NO_MEMORY;
-    *check = (struct check){.snapshot = set->current, .key = key};
-    enum status status = flagset_tree_parse(definition, &tree, &fault);
-    if (!flags_utf8_valid(key) || key.len == 0) {
-        say(&found, true, 1, 1, "a flag's key is text of at least one character");
-        status = STATUS_INVALID;
-    } else if (status == STATUS_INVALID) {
-        uint32_t line;
-        uint32_t column;
-        flags_json_position(definition, fault.at, &line, &column);
-        say(&found, true, line, column, fault.what);
-    } else if (status == STATUS_OK) {
-        status = check_tree(check, definition, tree.root, &found);
+    enum status status = check_alone(key, definition, &found);
+    if (status == STATUS_OK) {
+        char *quoted;
+        struct slice name = flagset_quote(key, &quoted);
+        size_t cap = name.len + definition.len + 4;
+        char *flags = quoted != NULL ? heap_alloc(cap, 1) : NULL;
+        status = STATUS_NO_MEMORY;
+        if (flags != NULL) {
+            struct text text = text_over(flags, cap);
+            text_add_char(&text, '{');
+            text_add(&text, name);
+            text_add_char(&text, ':');
+            text_add(&text, definition);
+            text_add_char(&text, '}');
+            status = check_object(set, text_slice(&text), (uint32_t)name.len + 2, false, &found);
+        }
+        heap_free(flags);
+        heap_free(quoted);
     }
-    flagset_tree_free(&tree);
-    heap_free(check->others.data);
-    heap_free(check);
+    *problem = found;
+    return status;
+}
+
+enum status flagset_check_flags(const struct flagset *set, struct slice flags,
+                                struct flagset_problem *problem)
+{
+    struct flagset_problem found = {0};
+    enum status status = check_object(set, flags, 0, true, &found);
     *problem = found;
     return status;
 }

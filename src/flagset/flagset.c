@@ -41,6 +41,10 @@ static void install(struct flagset *set, struct flagset_report *report)
     flagset_snapshot_unref(set->retired);
     set->retired = set->current;
     set->current = snapshot;
+    if (set->newest != NULL && snapshot->change >= set->newest_change) {
+        flagset_document_unref(set->newest);
+        set->newest = NULL;
+    }
     io_timer_set(set->config.loop, &set->release, io_loop_now_us(set->config.loop) + 1000);
     if (set->running)
         set->config.changed(set->config.context, snapshot);
@@ -317,6 +321,7 @@ void flagset_destroy(struct flagset *set)
     flagset_reconfigure_order_destroy(set->reconfigure_order);
     flagset_snapshot_unref(set->retired);
     flagset_snapshot_unref(set->current);
+    flagset_document_unref(set->newest);
     (void)close(set->loader.wake_fd);
     flagset_loader_deinit(&set->loader);
     (void)pthread_mutex_destroy(&set->lock);
@@ -354,6 +359,34 @@ void flagset_reconfigure(struct flagset *set, const struct flagset_source *sourc
     wake(set);
 }
 
+// For checks of further changes, until it is in force. What is no JSON stays out: the thread will say so.
+static enum status remember_newest(struct flagset *set, struct slice json, uint64_t change)
+{
+    const struct flagset_contents *contents = set->current->contents;
+    const struct flagset_document *overlay = contents->documents[contents->document_count - 1];
+    struct flagset_document *document = NULL;
+    char problem[FLAGSET_PROBLEM_BYTES];
+    if (json.len != overlay->len || memcmp(json.data, overlay->json, json.len) != 0) {
+        char *copy = heap_strndup(json.data, json.len);
+        if (copy == NULL)
+            return STATUS_NO_MEMORY;
+        enum status status =
+            flagset_document_create("overlay", "overlay", copy, json.len, &document, problem);
+        if (status == STATUS_NO_MEMORY)
+            return status;
+        if (status != STATUS_OK)
+            document = NULL;
+    }
+    flagset_document_unref(set->newest);
+    set->newest = document;
+    set->newest_change = change;
+#ifdef BUG_FLAGSET_CHECK_IN_FORCE_ONLY
+    flagset_document_unref(set->newest);
+    set->newest = NULL;
+#endif
+    return STATUS_OK;
+}
+
 enum status flagset_overlay(struct flagset *set, struct slice json, const struct flags_patch *patches,
                             uint32_t patch_count, uint64_t change)
 {
@@ -367,6 +400,8 @@ enum status flagset_overlay(struct flagset *set, struct slice json, const struct
     enum status status = flagset_patches_create(patches, patch_count, &order->patches);
     if (status == STATUS_OK && (order->json = heap_strndup(json.data, json.len)) == NULL)
         status = STATUS_NO_MEMORY;
+    if (status == STATUS_OK)
+        status = remember_newest(set, json, change);
     if (status != STATUS_OK) {
         flagset_overlay_order_destroy(order);
         return status;

@@ -146,6 +146,11 @@ uint64_t flagset_compile_us(const struct flagset *set); // what the newest compi
 // Compiles one flag (a key and its definition) as it would stand in the overlay, beside what is in force, and
 // says what is wrong: STATUS_INVALID with problem "line:column: ...". For the API, before a change is kept.
 // STATUS_OK with a problem that is no error: a warning (a rule that cannot be evaluated). Else problem->text
-// is empty. Flags in force that have this one as a prerequisite are checked too.
+// is empty. Flags in force, or laid over and on their way, that have this one as a prerequisite are checked
+// too.
 MUST_USE enum status flagset_check_flag(const struct flagset *set, struct slice key, struct slice definition,
                                         struct flagset_problem *problem);
+// The same of several at once, which may be each other's prerequisites: flags is the text of an object of keys
+// and definitions, and problems name the flag.
+MUST_USE enum status flagset_check_flags(const struct flagset *set, struct slice flags,
+                                         struct flagset_problem *problem);

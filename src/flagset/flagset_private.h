@@ -371,6 +371,8 @@ struct flagset {
     const struct flagset_snapshot *retired; // for those who borrowed it in this turn
     struct io_timer release;
     struct flagset_report *report;
+    struct flagset_document *newest; // laid over last, until it is in force; NULL: it is
+    uint64_t newest_change;
     // Between the threads.
     pthread_mutex_t lock;
     struct flagset_overlay_order *overlay_order;         // newest, not yet taken

@@ -384,6 +384,60 @@ static void checking_one_flag(void **state)
                 STATUS_OK, "");
 }
 
+// What was laid over a moment ago counts, although it is not in force: two changes, each well for itself,
+// must not become a circle between them, and what was just defined can be asked for.
+static void checking_beside_what_is_on_its_way(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = text_source("a.json", SET(FLAG("base", "on") "," FLAG("up", "on")));
+    struct flagset_problem problem;
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    assert_int_equal(flagset_overlay(world->set,
+                                     SLICE(SET("\"up\":" ASKING("base", "on") "," FLAG("fresh", "on"))), NULL,
+                                     0, 1),
+                     STATUS_OK);
+    assert_int_equal(flagset_current(world->set)->change, 0);
+    check_gives(world, "x", ASKING("fresh", "on"), STATUS_OK, "");
+    assert_int_equal(flagset_check_flag(world->set, SLICE("base"), SLICE(ASKING("up", "on")), &problem),
+                     STATUS_INVALID);
+    assert_non_null(strstr(problem.text, "lead back to the flag"));
+    UNTIL(world, flagset_current(world->set)->change == 1);
+    check_gives(world, "x", ASKING("fresh", "on"), STATUS_OK, "");
+    // Taken away, and not yet gone.
+    assert_int_equal(flagset_overlay(world->set, SLICE(""), NULL, 0, 2), STATUS_OK);
+    check_gives(world, "x", ASKING("fresh", "on"), STATUS_INVALID,
+                "1:1: a prerequisite names no flag: 'fresh'");
+    check_gives(world, "base", ASKING("up", "on"), STATUS_OK, "");
+}
+
+static void many_give(struct flagset_world *world, const char *flags, enum status status, const char *text)
+{
+    struct flagset_problem problem;
+    assert_int_equal(flagset_check_flags(world->set, slice_of(flags), &problem), status);
+    assert_string_equal(problem.text, text);
+}
+
+static void checking_many(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source =
+        text_source("a.json", SET(FLAG("base", "on") ",\"up\":" ASKING("base", "on")));
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    many_give(world, "{\"x\":" ASKING("y", "on") ",\"y\":" ASKING("base", "on") "}", STATUS_OK, "");
+    // The other way round at once: alone either would be refused.
+    many_give(world, "{\"base\":" ASKING("up", "on") "," FLAG("up", "on") "}", STATUS_OK, "");
+    many_give(world, "{\"x\":" ASKING("y", "on") ",\n\"y\":" ASKING("x", "on") "}", STATUS_INVALID,
+              "1:2: flag 'x': the prerequisites lead back to the flag");
+    many_give(world, "{" FLAG("x", "on") ",\n\"y\":" ASKING("none", "on") "}", STATUS_INVALID,
+              "2:1: flag 'y': a prerequisite names no flag: 'none'");
+    many_give(world, "{\"base\":{\"state\":\"ENABLED\",\"variants\":{\"blue\":true}}}", STATUS_INVALID,
+              "1:1: flag 'up': a prerequisite names no variant: 'on'");
+    many_give(world, "{\"\":{}}", STATUS_INVALID, "1:1: a flag's key is text of at least one character");
+    many_give(world, "[]", STATUS_INVALID, "1:1: flags are an object of keys and definitions");
+    many_give(world, "{\"a\":{}", STATUS_INVALID, "1:8: expected ',' or '}'");
+    many_give(world, "{}", STATUS_OK, "");
+}
+
 static void checking_for_cycles(void **state)
 {
     struct flagset_world *world = *state;
@@ -536,6 +590,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(export_cannot_say_two_generations, setup, teardown),
         cmocka_unit_test_setup_teardown(checking_one_flag, setup, teardown),
         cmocka_unit_test_setup_teardown(checking_for_cycles, setup, teardown),
+        cmocka_unit_test_setup_teardown(checking_beside_what_is_on_its_way, setup, teardown),
+        cmocka_unit_test_setup_teardown(checking_many, setup, teardown),
         cmocka_unit_test_setup_teardown(answers_without_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(snapshots_under_threads, setup, teardown),
     };
