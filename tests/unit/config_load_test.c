@@ -360,7 +360,7 @@ static void test_directory(void **state)
 static void test_examples(void **state)
 {
     (void)state;
-    static const char *const files[] = {"examples/minimal.yaml", "examples/full.yaml"};
+    static const char *const files[] = {"examples/minimal.yaml", "examples/full.yaml", "examples/flags.yaml"};
     for (size_t i = 0; i < ARRAY_LEN(files); i++) {
         struct config *config = NULL;
         enum status status = config_load(files[i], &config, &errors);
