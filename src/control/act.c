@@ -91,13 +91,7 @@ void control_act(struct control *control, struct control_live *live, uint64_t se
     if (effects->publish && live->share.flag[0] != '\0') {
         control_flags_refresh(control);
     } else if (effects->publish) {
-        struct control_fault fault;
-        enum status status = control_publish(control, &fault);
-        control->table_dirty = status != STATUS_OK;
-        if (status != STATUS_OK)
-            control_log_write(control->log, CONTROL_LOG_ERROR,
-                              "the routing table could not be replaced; tried again at every tick",
-                              CONTROL_FIELDS(CONTROL_TEXT("problem", fault.text)));
+        control_publish_or_retry(control);
     }
     if (!effects->changed && !effects->has_verdict)
         return;
@@ -134,6 +128,8 @@ static enum status journal_fault(const struct control *control, enum status stat
 static enum status begin_run(struct control *control, struct control_live *live,
                              const struct config_rollout *entry, struct control_fault *fault)
 {
+    if (entry->spec.flag[0] != '\0' && control_flag_rollout_ready(control, &entry->spec, fault) != STATUS_OK)
+        return fault->status;
     if (live->record == NULL && control_case_create(live->name, &live->record) != STATUS_OK)
         return control_fault_set(fault, STATUS_NO_MEMORY, "no memory left for another rollout");
     struct rollout_input input = {

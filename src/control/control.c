@@ -454,6 +454,10 @@ static void say_restarts(struct control *control, const struct config *now)
         say_restart(control, "flags.rate");
     if (strcmp(was->flags.share, now->flags.share) != 0)
         say_restart(control, "flags.share");
+    if (strcmp(was->flags.cors, now->flags.cors) != 0)
+        say_restart(control, "flags.cors");
+    if (strcmp(was->flags.exposures, now->flags.exposures) != 0)
+        say_restart(control, "flags.exposures");
 }
 
 enum status control_reload(struct control *control, struct config *config, struct control_fault *fault)

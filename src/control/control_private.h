@@ -56,11 +56,10 @@ struct control_live {
     uint64_t losses_told;
     uint64_t spans_unwritten; // gathered, but the journal did not take them: told to the core as lost
     bool mismatch_told;       // "the file differs from the run" was logged
-    // Of a flag's rollout: the share that the set in force splits by, and the one on its way there.
+    // Of a flag's rollout: the share that the set in force splits by, which may be behind what the core
+    // wants.
     uint32_t split_weight;
-    uint32_t split_wanted;
-    uint64_t split_change;         // that carries split_wanted; 0: none yet
-    uint64_t split_table;          // the change that carried split_weight
+    uint64_t split_table;          // the set that came with split_weight first
     struct control_events *events; // evidence that came as events, or NULL
     struct control_kill kill;
     // Routed per arm and tick, for the rates shown.
@@ -170,6 +169,8 @@ void control_live_run_began(struct control *control, struct control_live *live);
 // ---- table.c
 // Builds a table from config and cores and publishes it; a failure is logged and tried again each tick.
 MUST_USE enum status control_publish(struct control *control, struct control_fault *fault);
+// The same; a failure is logged, and control_tick tries again.
+void control_publish_or_retry(struct control *control);
 // What the table may carry of the record, as it stands.
 void control_share_take(const struct control_case *record, struct control_share *share);
 // Whether the run in the record governs traffic under that config.
@@ -212,6 +213,13 @@ void control_flags_reload(struct control *control);
 // Hands changes and splits to the set, which puts them in force soon (on_changed there).
 void control_flags_refresh(struct control *control);
 void control_flags_tick(struct control *control);
+// STATUS_CONFLICT with a sentence when the set in force lacks what a rollout of a flag moves: no evidence
+// would come, and rings pass by time alone.
+MUST_USE enum status control_flag_rollout_ready(const struct control *control,
+                                                const struct rollout_spec *spec, struct control_fault *fault);
+// STATUS_CONFLICT when a ring of the specification is no segment of that file: *missing names it.
+MUST_USE enum status control_segments_fit(const struct config *config, const struct rollout_spec *spec,
+                                          const char **missing);
 // Whether workers need the set.
 bool control_flags_in_path(const struct config *config);
 

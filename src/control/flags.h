@@ -29,6 +29,7 @@ struct control_flag_change {
     const char *variant;     // OFF; NULL or "": the caller's default
     const char *who;
     const char *from;
+    bool checked; // SET: by flagset_check_flags, with others that are changed in the same breath
 };
 
 // NULL when the file has no `flags`.

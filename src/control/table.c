@@ -159,30 +159,64 @@ bool control_run_applies(const struct config *config, const struct control_case 
     return record != NULL && share_applies(config, record->name, &share);
 }
 
+// Without one of its rings the whole split would be void, and everybody back at `from` in the middle of it.
+static enum status rings_fit(const struct config *config, const struct rollout_spec *spec,
+                             struct control_fault *fault)
+{
+    const char *missing;
+    bool rings = false;
+    for (uint32_t i = 0; i < spec->stage_count; i++)
+        rings |= spec->stages[i].kind == ROLLOUT_STAGE_SEGMENT;
+#ifdef BUG_RING_TAKEN_AWAY
+    rings = false;
+#endif
+    enum status status = rings ? control_segments_fit(config, spec, &missing) : STATUS_OK;
+    if (status == STATUS_CONFLICT)
+        return control_fault_set(
+            fault, status,
+            "rollout %s of flag %s is under way and has segment %s as a ring: the file must "
+            "keep that segment until it is over (or abort it first)",
+            spec->name, spec->flag, missing);
+    if (status != STATUS_OK)
+        return control_fault_set(fault, status, "the segments cannot be read: %s", status_name(status));
+    return STATUS_OK;
+}
+
+static enum status run_fits(const struct config *config, const struct control_case *record,
+                            struct control_fault *fault)
+{
+    const struct rollout_spec *spec = rollout_spec_of(record->core);
+    struct rollout_view view;
+    rollout_view_get(record->core, &view);
+    // It is over but for the requests under way; control_tick sees it to its end.
+    if (spec->flag[0] != '\0' && view.state == ROLLOUT_ROLLING_BACK)
+        return STATUS_OK;
+    if (control_run_applies(config, record))
+        return spec->flag[0] != '\0' ? rings_fit(config, spec, fault) : STATUS_OK;
+    if (spec->flag[0] != '\0')
+        return control_fault_set(
+            fault, STATUS_CONFLICT,
+            "rollout %s is moving flag %s from %s to %s, and the file does not fit: it must keep that "
+            "rollout with the same flag and service until it is over (or abort it first)",
+            record->name, spec->flag, spec->from, spec->to);
+    return control_fault_set(
+        fault, STATUS_CONFLICT,
+        "rollout %s is under way from %s to %s of service %s, and the file does not fit: it "
+        "must keep that rollout, both versions, and `stable: %s` until it is over (or abort "
+        "it first)",
+        record->name, spec->from, spec->to, spec->service, spec->from);
+}
+
 enum status control_config_fits(const struct control *control, const struct config *config,
                                 struct control_fault *fault)
 {
     for (uint32_t i = 0; i < control->live_count; i++) {
         const struct control_case *record = control->live[i].record;
-        if (record == NULL || !control_case_active(record) || control_run_applies(config, record))
+        if (record == NULL || !control_case_active(record))
             continue;
-        const struct rollout_spec *spec = rollout_spec_of(record->core);
-        struct rollout_view view;
-        rollout_view_get(record->core, &view);
-        if (spec->flag[0] != '\0' && view.state == ROLLOUT_ROLLING_BACK)
-            continue;
-        if (spec->flag[0] != '\0')
-            return control_fault_set(
-                fault, STATUS_CONFLICT,
-                "rollout %s is moving flag %s from %s to %s, and the file does not fit: it must keep that "
-                "rollout with the same flag and service until it is over (or abort it first)",
-                record->name, spec->flag, spec->from, spec->to);
-        return control_fault_set(
-            fault, STATUS_CONFLICT,
-            "rollout %s is under way from %s to %s of service %s, and the file does not fit: it "
-            "must keep that rollout, both versions, and `stable: %s` until it is over (or abort "
-            "it first)",
-            record->name, spec->from, spec->to, spec->service, spec->from);
+        enum status status = run_fits(config, record, fault);
+        if (status != STATUS_OK)
+            return status;
     }
     return STATUS_OK;
 }
@@ -520,6 +554,17 @@ static enum status build(struct control *control, struct table_scratch *scratch,
     if (status != STATUS_OK)
         return control_fault_set(fault, status, "no routing table can be made: %s", why);
     return STATUS_OK;
+}
+
+void control_publish_or_retry(struct control *control)
+{
+    struct control_fault fault;
+    enum status status = control_publish(control, &fault);
+    control->table_dirty = status != STATUS_OK;
+    if (status != STATUS_OK)
+        control_log_write(control->log, CONTROL_LOG_ERROR,
+                          "the routing table could not be replaced; tried again at every tick",
+                          CONTROL_FIELDS(CONTROL_TEXT("problem", fault.text)));
 }
 
 enum status control_publish(struct control *control, struct control_fault *fault)

@@ -153,6 +153,21 @@ static void tick_events(struct control *control, struct control_live *live)
         freeze_edges(control, live);
 }
 
+// A flag's rollout that is rolling back may have lost its entry, or its service, with another file: then no
+// service's tick is its own, and time alone has to end it.
+static void tick_orphan(struct control *control, struct control_live *live)
+{
+    if (live->share.flag[0] == '\0' || live->share.service[0] == '\0' || live->record == NULL ||
+        !control_case_active(live->record) || live->owed || control->health.journal_failing)
+        return;
+    const struct config_rollout *entry = config_rollout_of_service(control->config, live->share.service);
+    if (entry != NULL && strcmp(entry->spec.name, live->name) == 0)
+        return;
+    struct rollout_view view;
+    rollout_view_get(live->record->core, &view);
+    tick_step(control, live, &view, 0, 0);
+}
+
 // ---- rates ----
 
 static void rates_advance(struct control *control)
@@ -247,6 +262,10 @@ void control_tick(struct control *control)
         tick_service(control, &control->config->services[i]);
     for (uint32_t i = 0; i < control->live_count; i++)
         tick_events(control, &control->live[i]);
+#ifndef BUG_ORPHAN_STAYS
+    for (uint32_t i = 0; i < control->live_count; i++)
+        tick_orphan(control, &control->live[i]);
+#endif
     for (uint32_t i = 0; i < control->live_count && !control->health.journal_failing; i++)
         control_kill_tick(control, &control->live[i]);
     log_events(control);

@@ -221,6 +221,30 @@ static enum status make_order(const struct flagset_source *sources, uint32_t cou
     return STATUS_OK;
 }
 
+static enum status make_overlay_order(struct slice json, const struct flags_patch *patches,
+                                      uint32_t patch_count, uint64_t change,
+                                      struct flagset_overlay_order **out)
+{
+    if (json.len == 0)
+        json = SLICE("{\"flags\":{}}");
+    if (json.len > FLAGSET_SOURCE_BYTES_MAX)
+        return STATUS_RANGE;
+    struct flagset_overlay_order *order = heap_alloc(1, sizeof *order);
+    if (order == NULL)
+        return STATUS_NO_MEMORY;
+    enum status status = flagset_patches_create(patches, patch_count, &order->patches);
+    if (status == STATUS_OK && (order->json = heap_strndup(json.data, json.len)) == NULL)
+        status = STATUS_NO_MEMORY;
+    if (status != STATUS_OK) {
+        flagset_overlay_order_destroy(order);
+        return status;
+    }
+    order->len = json.len;
+    order->change = change;
+    *out = order;
+    return STATUS_OK;
+}
+
 // Whether the file asks for something that is not there or not well. What comes over HTTP may come later.
 static bool starts_well(const struct flagset_loader *loader, const struct flagset_report *report)
 {
@@ -244,7 +268,18 @@ static enum status first_load(struct flagset *set, struct flagset_reconfigure_or
                               struct flagset_problem *problems, uint32_t *problem_count)
 {
     struct flagset_loader *loader = &set->loader;
+    const struct flagset_config *config = &set->config;
     flagset_loader_reconfigure(loader, order);
+    struct flagset_overlay_order *overlay;
+    enum status status =
+        make_overlay_order(config->overlay, config->patches, config->patch_count, config->change, &overlay);
+    if (status != STATUS_OK)
+        return status;
+#ifdef BUG_FLAGSET_STARTS_BARE
+    flagset_overlay_order_destroy(overlay);
+#else
+    flagset_loader_overlay_first(loader, overlay);
+#endif
     if (loader->fetcher != NULL)
         flagset_fetcher_wait(loader->fetcher, FLAGSET_START_MS);
     (void)flagset_loader_look(loader, true);
@@ -390,24 +425,14 @@ static enum status remember_newest(struct flagset *set, struct slice json, uint6
 enum status flagset_overlay(struct flagset *set, struct slice json, const struct flags_patch *patches,
                             uint32_t patch_count, uint64_t change)
 {
-    if (json.len == 0)
-        json = SLICE("{\"flags\":{}}");
-    if (json.len > FLAGSET_SOURCE_BYTES_MAX)
-        return STATUS_RANGE;
-    struct flagset_overlay_order *order = heap_alloc(1, sizeof *order);
-    if (order == NULL)
-        return STATUS_NO_MEMORY;
-    enum status status = flagset_patches_create(patches, patch_count, &order->patches);
-    if (status == STATUS_OK && (order->json = heap_strndup(json.data, json.len)) == NULL)
-        status = STATUS_NO_MEMORY;
+    struct flagset_overlay_order *order = NULL;
+    enum status status = make_overlay_order(json, patches, patch_count, change, &order);
     if (status == STATUS_OK)
-        status = remember_newest(set, json, change);
+        status = remember_newest(set, (struct slice){order->json, order->len}, change);
     if (status != STATUS_OK) {
         flagset_overlay_order_destroy(order);
         return status;
     }
-    order->len = json.len;
-    order->change = change;
     pthread_mutex_lock(&set->lock);
     struct flagset_overlay_order *old = set->overlay_order;
     set->overlay_order = order;

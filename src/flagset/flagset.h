@@ -77,6 +77,9 @@ bool flagset_snapshot_view(const struct flagset_snapshot *snapshot, struct slice
 // The definition of a flag as its document writes it (before patches) and that document's name. False: none.
 bool flagset_snapshot_definition(const struct flagset_snapshot *snapshot, struct slice key,
                                  struct slice *json, const char **document);
+// Whether a rollout's patch splits the flag in this snapshot, and by what share of FLAGS_SHARE_TOTAL. False
+// also where the patch changed nothing because the flag or a variant is not there.
+bool flagset_snapshot_split(const struct flagset_snapshot *snapshot, struct slice key, uint32_t *share);
 uint32_t flagset_snapshot_document_count(const struct flagset_snapshot *snapshot);
 bool flagset_snapshot_document(const struct flagset_snapshot *snapshot, uint32_t i, const char **name,
                                struct slice *json);
@@ -86,8 +89,8 @@ bool flagset_snapshot_document(const struct flagset_snapshot *snapshot, uint32_t
 // generations of fractional, which one file cannot say.
 MUST_USE enum status flagset_snapshot_export(const struct flagset_snapshot *snapshot, char **json,
                                              size_t *len);
-// The same of the view of a selector: what flagset_snapshot_view shows and nothing else; of the segments those
-// that its rules use. No flags when nothing matches the selector. Empty selector: the whole.
+// The same of the view of a selector: what flagset_snapshot_view shows and nothing else; of the segments
+// those that its rules use. No flags when nothing matches the selector. Empty selector: the whole.
 MUST_USE enum status flagset_snapshot_export_view(const struct flagset_snapshot *snapshot,
                                                   struct slice selector, char **json, size_t *len);
 
@@ -115,6 +118,13 @@ struct flagset_config {
     struct slice segments; // JSON object of rules; borrowed for the call
     uint32_t reader_count; // tallies per snapshot
     const char *share;     // directory for libsluice-flags, or NULL
+    // What lies over the sources from the start, as flagset_overlay says: the first snapshot has it, so that
+    // what was killed is never seen alive, not even for a moment. A faulty text is refused and told; it fails
+    // nothing. Borrowed for the call.
+    struct slice overlay;
+    const struct flags_patch *patches;
+    uint32_t patch_count;
+    uint64_t change;
     // A new snapshot is in force (borrowed: reference it to keep it), or NULL: the problems or sources
     // changed.
     void (*changed)(void *context, const struct flagset_snapshot *snapshot);
@@ -150,7 +160,7 @@ uint64_t flagset_compile_us(const struct flagset *set); // what the newest compi
 // too.
 MUST_USE enum status flagset_check_flag(const struct flagset *set, struct slice key, struct slice definition,
                                         struct flagset_problem *problem);
-// The same of several at once, which may be each other's prerequisites: flags is the text of an object of keys
-// and definitions, and problems name the flag.
+// The same of several at once, which may be each other's prerequisites: flags is the text of an object of
+// keys and definitions, and problems name the flag.
 MUST_USE enum status flagset_check_flags(const struct flagset *set, struct slice flags,
                                          struct flagset_problem *problem);

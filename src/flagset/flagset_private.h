@@ -344,6 +344,8 @@ MUST_USE enum status flagset_loader_compile_bundle(struct flagset_loader *loader
 // Takes the order: over what is in force, nothing else is tried. True when something refused should be tried
 // again because of it.
 bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overlay_order *order);
+// Takes the order before anything was compiled: the first compilation has it.
+void flagset_loader_overlay_first(struct flagset_loader *loader, struct flagset_overlay_order *order);
 
 // ---- check_flag.c: pieces of JSON ----
 

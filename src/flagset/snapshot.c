@@ -182,6 +182,16 @@ bool flagset_snapshot_definition(const struct flagset_snapshot *snapshot, struct
     return true;
 }
 
+bool flagset_snapshot_split(const struct flagset_snapshot *snapshot, struct slice key, uint32_t *share)
+{
+    struct flags_info info;
+    const struct flags_patch *patch = flagset_patches_find(snapshot->contents->patches, key);
+    if (patch == NULL || !patch->split || !flags_set_find(&snapshot->all.set, key, &info) || !info.split)
+        return false;
+    *share = patch->split_share;
+    return true;
+}
+
 uint32_t flagset_snapshot_document_count(const struct flagset_snapshot *snapshot)
 {
     return snapshot->contents->document_count;

@@ -420,6 +420,18 @@ static void forget_newest(struct flagset_loader *loader)
     loader->overlay_change = loader->change;
 }
 
+void flagset_loader_overlay_first(struct flagset_loader *loader, struct flagset_overlay_order *order)
+{
+    struct flagset_document *document;
+    loader->patches = flagset_patches_ref(order->patches);
+    if (order_document(loader, order, &document) == STATUS_OK) {
+        flagset_document_unref(loader->overlay);
+        loader->overlay = document;
+        loader->overlay_change = order->change;
+    }
+    flagset_overlay_order_destroy(order);
+}
+
 bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overlay_order *order)
 {
     struct flagset_document *document;

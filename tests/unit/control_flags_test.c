@@ -3,6 +3,7 @@
 // restart, rollouts of flags split and take back, events are evidence, the kill switch looks at rings too.
 #include "control_bench.h"
 
+#include "control/control_private.h"
 #include "control/events.h"
 #include "control/flags.h"
 #include "store/fault_vfs.h"
@@ -82,7 +83,7 @@ static void test_changes_come_back(void **state)
     assert_variant(&bench, "banner", "u", "", "on");
     bench_down(&bench);
     assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
-    turn_until(&bench, is_in_force);
+    // From the first set on: nobody sees for a moment what was switched off.
     assert_variant(&bench, "wide", "u", "", "b");
     assert_variant(&bench, "banner", "u", "", "on");
     assert_int_equal(control_flag_history_count(bench.control), 3);
@@ -204,7 +205,7 @@ static void test_a_split_outlives_a_restart(void **state)
     assert_in_range(count, 35, 85); // 30 % of 200, five standard deviations
     bench_down(&bench);
     assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
-    turn_until(&bench, ring_has_it);
+    assert_true(ring_has_it(&bench));
     for (int i = 0; i < 200; i++) {
         snprintf(key, sizeof key, "user-%d", i);
         assert_int_equal(ask(&bench, "banner", key, "guest").arm == FLAGS_ARM_TO, had[i]);
@@ -219,6 +220,213 @@ static void test_a_split_outlives_a_restart(void **state)
     bench_forget(&bench);
 }
 
+// A flag of the file may need one that was defined at runtime: a restart must not fail for that.
+static void test_files_may_need_what_was_defined(void **state)
+{
+    (void)state;
+    struct bench bench = {.path = ""};
+    assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
+    assert_int_equal(apply(&bench, CONTROL_FLAG_SET, "wide", WIDE), STATUS_OK);
+    bench_down(&bench);
+    assert_int_equal(bench_up(&bench, "flags:\n"
+                                      "  define:\n"
+                                      "    needy:\n"
+                                      "      state: ENABLED\n"
+                                      "      variants: {\"on\": true, \"off\": false}\n"
+                                      "      defaultVariant: \"on\"\n"
+                                      "      x-sluice: {prerequisites: [{flag: wide, variant: a}]}\n"),
+                     STATUS_OK);
+    assert_variant(&bench, "needy", "u", "", "on");
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
+static enum status reload(struct bench *bench, const char *yaml)
+{
+    struct config *config = bench_config(yaml);
+    enum status status = control_reload(bench->control, config, &bench->fault);
+    if (status != STATUS_OK)
+        config_destroy(config);
+    return status;
+}
+
+static void turn_some(struct bench *bench, int turns)
+{
+    for (int i = 0; i < turns; i++)
+        assert_int_equal(io_loop_turn(bench->loop, 1000), STATUS_OK);
+}
+
+#define FLAG(variants)                                                                                       \
+    "flags:\n"                                                                                               \
+    "  define:\n"                                                                                            \
+    "    banner: {state: ENABLED, variants: " variants ", defaultVariant: \"off\"}\n"
+#define SHIP(more)                                                                                           \
+    "rollouts:\n"                                                                                            \
+    "  ship:\n"                                                                                              \
+    "    flag: banner\n"                                                                                     \
+    "    from: \"off\"\n"                                                                                    \
+    "    to: \"on\"\n" more
+#define STAGES                                                                                               \
+    "    stages: [{segment: staff, for: 1h}, {weight: 30%, for: 1h, horizon: 3h}, {weight: 100%}]\n"
+#define STAFF "segments: {staff: {\"==\": [{var: role}, staff]}}\n"
+#define BENCH_FLAGS "flags: {}\n"
+#define ON_OFF "{\"on\": true, \"off\": false}"
+
+// Rings pass by time alone: a rollout of what is not there would come to its end.
+static void test_nothing_is_rolled_out_that_is_not_there(void **state)
+{
+    (void)state;
+    struct bench bench = {.path = ""};
+    assert_int_equal(bench_up(&bench, STAFF FLAG("{\"yes\": true, \"off\": false}") SHIP(STAGES)), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_CONFLICT);
+    assert_non_null(strstr(bench.fault.text, "no variant \"on\""));
+    bench_down(&bench);
+    assert_int_equal(bench_up(&bench, STAFF "flags: {}\n" SHIP(STAGES)), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_CONFLICT);
+    assert_non_null(strstr(bench.fault.text, "no flag \"banner\""));
+    bench_down(&bench);
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    assert_int_equal(reload(&bench, STAFF FLAG(ON_OFF) SHIP(STAGES)), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_CONFLICT);
+    assert_non_null(strstr(bench.fault.text, "started again"));
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
+static void test_a_definition_stays_while_it_is_rolled_out(void **state)
+{
+    (void)state;
+    struct bench bench = {.path = ""};
+    static const char other[] =
+        "{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false,\"third\":true},"
+        "\"defaultVariant\":\"off\"}";
+    assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
+    assert_int_equal(apply(&bench, CONTROL_FLAG_SET, "banner", other), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+    assert_int_equal(apply(&bench, CONTROL_FLAG_UNSET, "banner", NULL), STATUS_CONFLICT);
+    assert_non_null(strstr(bench.fault.text, "ship"));
+    assert_int_equal(apply(&bench, CONTROL_FLAG_OFF, "banner", "third"), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_ABORT), STATUS_OK);
+    assert_int_equal(apply(&bench, CONTROL_FLAG_UNSET, "banner", NULL), STATUS_OK);
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
+static void test_reloads_that_take_away(void **state)
+{
+    (void)state;
+    struct bench bench = {.path = ""};
+    assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+    turn_until(&bench, ring_has_it);
+    // The ring's segment.
+    assert_int_equal(reload(&bench,
+                            FLAG(ON_OFF)
+                                SHIP("    stages: [{weight: 30%, for: 1h, horizon: 3h}, {weight: 100%}]\n")),
+                     STATUS_CONFLICT);
+    assert_non_null(strstr(bench.fault.text, "segment staff"));
+    // The rollout.
+    assert_int_equal(reload(&bench, STAFF FLAG(ON_OFF)), STATUS_CONFLICT);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_ABORT), STATUS_OK);
+    turn_until(&bench, nobody_has_it);
+    // All of it: until the next start everything is as it was.
+    assert_int_equal(reload(&bench, BENCH_YAML), STATUS_OK);
+    turn_some(&bench, 200);
+    assert_variant(&bench, "banner", "u", "", "off");
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
+static struct control_live *ship_of(struct bench *bench)
+{
+    struct control_live *live = control_live_find(bench->control, "ship");
+    assert_non_null(live);
+    return live;
+}
+
+static bool splits(struct bench *bench)
+{
+    return ship_of(bench)->split_weight == 30000;
+}
+
+static bool splits_nobody(struct bench *bench)
+{
+    return ship_of(bench)->split_weight == 0;
+}
+
+// The weight of evidence is the share that the set in force splits by, also where it splits nobody.
+static void test_the_weight_is_that_of_the_set(void **state)
+{
+    (void)state;
+    struct bench bench = {.path = ""};
+    assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_PROMOTE), STATUS_OK);
+    assert_int_equal(ship_of(&bench)->share.weight, 30000);
+    assert_int_equal(ship_of(&bench)->split_weight, 0);
+    turn_until(&bench, splits);
+    bench_down(&bench);
+    assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
+    assert_int_equal(ship_of(&bench)->split_weight, 30000);
+    assert_int_equal(reload(&bench, STAFF FLAG("{\"yes\": true, \"off\": false}") SHIP(STAGES)), STATUS_OK);
+    turn_until(&bench, splits_nobody);
+    assert_variant(&bench, "banner", "u", "staff", "off");
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
+static bool is_over(struct bench *bench)
+{
+    return bench_rollout(bench).view.state == ROLLOUT_ROLLED_BACK;
+}
+
+// What goes back ends, although the file no longer knows it nor its service.
+static void test_an_orphan_ends(void **state)
+{
+    (void)state;
+    struct bench bench = {.path = ""};
+    assert_int_equal(bench_up(&bench, STAFF FLAG(ON_OFF) "listen: [127.0.0.1:1]\n"
+                                                         "services:\n"
+                                                         "  shop:\n"
+                                                         "    versions: {v1: [10.0.0.1:80]}\n"
+                                                         "    flags: {key: {header: X-User}}\n" SHIP(
+                                                             "    service: shop\n    drain: 1s\n" STAGES)),
+                     STATUS_OK);
+    control_start(bench.control);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_ABORT), STATUS_OK);
+    assert_int_equal(reload(&bench, BENCH_FLAGS), STATUS_OK);
+    turn_until(&bench, is_over);
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
+// A bound that comes while the rollout is under way looks back as far as it says, not to the beginning.
+static void test_the_kill_window_moves_without_a_bound(void **state)
+{
+    (void)state;
+    struct bench bench = {.path = ""};
+    assert_int_equal(bench_up(&bench, STAFF FLAG(ON_OFF) SHIP(STAGES)), STATUS_OK);
+    control_start(bench.control);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+    turn_until(&bench, ring_has_it);
+    for (int i = 0; i < 50; i++)
+        assert_int_equal(tell(&bench, "u", "staff", true), CONTROL_EVENT_RING);
+    uint64_t until_us = io_loop_clock_us(bench.loop) + 1500000;
+    while (io_loop_clock_us(bench.loop) < until_us)
+        assert_int_equal(io_loop_turn(bench.loop, 100000), STATUS_OK);
+    assert_int_equal(
+        reload(&bench, STAFF FLAG(ON_OFF) SHIP("    kill: {errors: 50%, requests: 10, within: 1s}\n" STAGES)),
+        STATUS_OK);
+    turn_some(&bench, 300);
+    assert_true(ring_has_it(&bench));
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(tell(&bench, "u", "staff", true), CONTROL_EVENT_RING);
+    turn_until(&bench, nobody_has_it);
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -227,6 +435,13 @@ int main(void)
         cmocka_unit_test(test_journal_first),
         cmocka_unit_test(test_the_kill_switch_sees_rings),
         cmocka_unit_test(test_a_split_outlives_a_restart),
+        cmocka_unit_test(test_files_may_need_what_was_defined),
+        cmocka_unit_test(test_nothing_is_rolled_out_that_is_not_there),
+        cmocka_unit_test(test_a_definition_stays_while_it_is_rolled_out),
+        cmocka_unit_test(test_reloads_that_take_away),
+        cmocka_unit_test(test_the_weight_is_that_of_the_set),
+        cmocka_unit_test(test_an_orphan_ends),
+        cmocka_unit_test(test_the_kill_window_moves_without_a_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
