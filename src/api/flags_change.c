@@ -250,22 +250,25 @@ static bool import_walk(struct import *import,
     return false;
 }
 
-static bool import_check(struct import *import, const char *key, struct slice definition)
+static bool import_fits(struct import *import, const char *key, struct slice definition)
 {
-    static struct flagset_problem problem;
-    char message[FLAGSET_PROBLEM_BYTES + CONTROL_FLAG_KEY_BYTES + 64];
+    (void)key;
     if (import->count == API_FLAGS_IMPORT_MAX) {
         api_flags_error(import->answer, 413, "too_large", "one import may have 200 flags; send several");
         return false;
     }
-    if (!definition_fits(definition, import->answer))
-        return false;
-    problem.text[0] = '\0';
-    enum status status =
-        flagset_check_flag(control_flagset(import->control), slice_of(key), definition, &problem);
+    return definition_fits(definition, import->answer);
+}
+
+// Together, because they may be each other's prerequisites.
+static bool import_check_all(struct import *import)
+{
+    struct flagset_problem problem = {.text = ""};
+    char message[FLAGSET_PROBLEM_BYTES + 64];
+    enum status status = flagset_check_flags(control_flagset(import->control), import->flags, &problem);
     if (status == STATUS_OK)
         return true;
-    snprintf(message, sizeof message, "flag '%s': %s; nothing was changed", key,
+    snprintf(message, sizeof message, "%s; nothing was changed",
              problem.text[0] != '\0' ? problem.text : status_name(status));
     api_flags_refusal(import->answer, status, message);
     return false;
@@ -278,7 +281,8 @@ static bool import_apply(struct import *import, const char *key, struct slice de
                                          .key = key,
                                          .definition = definition,
                                          .who = import->who,
-                                         .from = import->request->from};
+                                         .from = import->request->from,
+                                         .checked = true};
     fault.text[0] = '\0';
     enum status status = control_flag_apply(import->control, &change, &import->number, &fault);
     if (status == STATUS_OK)
@@ -349,7 +353,7 @@ void api_flags_import(struct control *control, const struct api_request *request
         flags_json_unescape((struct slice){raw.data + 1, raw.len - 2}, name, sizeof name, &len) == STATUS_OK)
         who.text = (struct slice){name, len};
     read_who(request, &root, import.who);
-    bool good = import_walk(&import, import_check);
+    bool good = import_walk(&import, import_fits) && import_check_all(&import);
 #ifdef BUG_API_FLAGS_IMPORT_PARTIAL
     good = true;
 #endif

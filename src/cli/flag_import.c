@@ -9,7 +9,13 @@
 #include "control/flags.h"
 #include "convert/convert.h"
 
-enum { PART_FLAGS_MAX = 25, PART_BYTES_MAX = 768 * 1024, EVALUATOR_DEPTH_MAX = 32, NAMED_MAX = 20 };
+enum {
+    PART_FLAGS_MAX = 25,
+    PART_BYTES_MAX = 768 * 1024,
+    EVALUATOR_DEPTH_MAX = 32,
+    CHAIN_MAX = 32,
+    NAMED_MAX = 20
+};
 
 // ---- converting ----
 
@@ -165,6 +171,39 @@ static bool sure(const struct cli_call *call, const json_t *flags, const json_t 
     return false;
 }
 
+// What a flag asks for comes before it, so that no part needs one that comes later. `seen` ends circles; a
+// chain that is too long is refused where it is checked.
+static void put_in_order(json_t *flags, const char *key, uint32_t depth, json_t *seen, json_t *ordered)
+{
+    json_t *flag = json_object_get(flags, key);
+    size_t i;
+    json_t *asked;
+    if (flag == NULL || json_object_get(seen, key) != NULL || depth > CHAIN_MAX)
+        return;
+    json_object_set_new(seen, key, json_true());
+    json_array_foreach(json_object_get(json_object_get(flag, "x-sluice"), "prerequisites"), i, asked)
+    {
+        const char *name = json_string_value(json_object_get(asked, "flag"));
+        if (name != NULL)
+            put_in_order(flags, name, depth + 1, seen, ordered);
+    }
+    json_object_set(ordered, key, flag);
+}
+
+static json_t *in_order(json_t *flags)
+{
+    json_t *ordered = json_object();
+    json_t *seen = json_object();
+    const char *key;
+    json_t *flag;
+    json_object_foreach(flags, key, flag)
+    {
+        put_in_order(flags, key, 0, seen, ordered);
+    }
+    json_decref(seen);
+    return ordered;
+}
+
 static int send_part(const struct cli_call *call, struct cli_client *client, json_t *part, json_int_t *change)
 {
     json_t *body = json_pack("{s:O}", "flags", part);
@@ -183,12 +222,13 @@ static int send_part(const struct cli_call *call, struct cli_client *client, jso
 static int send_all(const struct cli_call *call, struct cli_client *client, json_t *flags, json_int_t *change)
 {
     json_t *part = json_object();
+    json_t *ordered = in_order(flags);
     size_t bytes = 0;
     size_t sent = 0;
     int code = CLI_EXIT_OK;
     const char *key;
     json_t *flag;
-    json_object_foreach(flags, key, flag)
+    json_object_foreach(ordered, key, flag)
     {
         size_t size = json_dumpb(flag, NULL, 0, JSON_COMPACT) + strlen(key) + 8;
         bool full = json_object_size(part) == PART_FLAGS_MAX ||
@@ -205,6 +245,7 @@ static int send_all(const struct cli_call *call, struct cli_client *client, json
     if (code == CLI_EXIT_OK)
         code = send_part(call, client, part, change);
     json_decref(part);
+    json_decref(ordered);
     if (code != CLI_EXIT_OK && sent > 0)
         fprintf(call->err, "sluice: %zu flags before them are set already\n", sent);
     return code;

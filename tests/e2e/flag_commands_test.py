@@ -216,6 +216,9 @@ def many(args, folder, stack):
     sluice = start(args, folder, stack)
     path = os.path.join(folder, "many.json")
     flags = {f"many-{i:05d}": {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on"} for i in range(2000)}
+    # The first asks for the last and the other way round through the middle: parts must not break at that.
+    for asks, asked in ((0, 1999), (1999, 1000), (1500, 2)):
+        flags[f"many-{asks:05d}"]["x-sluice"] = {"prerequisites": [{"flag": f"many-{asked:05d}", "variant": "on"}]}
     write(path, {"flags": flags})
     flag(sluice, "import", path, "--apply", "--yes", out="2000 flags set")
     listed = json.loads(flag(sluice, "list", "--json").out)["flags"]

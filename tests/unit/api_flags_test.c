@@ -294,6 +294,11 @@ static void test_history(void **state)
     end();
 }
 
+#define NEEDS(flag)                                                                                          \
+    "{\"state\":\"ENABLED\",\"variants\":{\"a\":1},\"defaultVariant\":\"a\",\"x-sluice\":{"                  \
+    "\"prerequisites\":"                                                                                     \
+    "[{\"flag\":\"" flag "\",\"variant\":\"a\"}]}}"
+
 static void test_import_and_export(void **state)
 {
     (void)state;
@@ -311,13 +316,19 @@ static void test_import_and_export(void **state)
     // One bad flag, and none is set.
     expect("POST /v1/flags", BAD, "400", "nothing was changed");
     expect("GET /v1/flags/j1", "", "404", "no flag");
+    // Flags that ask for each other come together, whatever their order; a circle does not.
+    change("POST /v1/flags",
+           "{\"flags\":{\"k1\":" NEEDS("k2") ",\"k2\":" NEEDS("k3") ",\"k3\":" NEEDS("i1") "}}");
+    expect("POST /v1/flags", "{\"flags\":{\"l1\":" NEEDS("l2") ",\"l2\":" NEEDS("l1") "}}", "400",
+           "flag 'l1': the prerequisites lead back to the flag; nothing was changed");
+    expect("GET /v1/flags/l1", "", "404", "no flag");
     expect("POST /v1/flags", "{}", "400", "must be {");
     expect("POST /v1/flags", "{\"flags\":[]}", "400", "must be {");
     expect("POST /v1/flags", "{\"flags\":{\"a\":7}}", "400", "flag 'a'");
     expect("POST /v1/flags", "{\"flags\":{", "400", "line 1");
     json_t *file = json_of("GET /v1/flags?export=1", "");
     const json_t *flags = json_object_get(file, "flags");
-    assert_int_equal(json_object_size(flags), 5);
+    assert_int_equal(json_object_size(flags), 8);
     assert_non_null(json_object_get(flags, "odd/key %?"));
     json_decref(file);
     end();
