@@ -90,15 +90,13 @@ static void settle(struct convert_run *run)
 
 // ---- compiling ----
 
-static enum status compile_once(struct slice json, struct flags_json_space *space, size_t cap,
+// Problems may point into the image.
+static enum status compile_once(struct slice json, struct flags_json_space *space, uint8_t *image, size_t cap,
                                 uint32_t *count, struct flags_problem *problems, size_t *problem_count)
 {
     struct flags_compile_options options = {.strict = true};
     struct flags_set set;
     size_t len;
-    uint8_t *image = heap_alloc_aligned(cap);
-    if (image == NULL)
-        return STATUS_NO_MEMORY;
     space->node_count = 0;
     space->char_count = 0;
     enum status status =
@@ -109,7 +107,6 @@ static enum status compile_once(struct slice json, struct flags_json_space *spac
         status = STATUS_INVALID;
     if (status == STATUS_OK)
         *count = flags_set_count(&set);
-    heap_free(image);
     return status;
 }
 
@@ -142,17 +139,20 @@ enum status convert_compile(struct slice json, uint32_t *count, json_t **culprit
     space.chars = heap_alloc(space.char_cap, 1);
     // Each node takes at least two bytes of source, so the scratch grows no further than that.
     for (bool more = space.chars != NULL; more;) {
+        uint8_t *image = heap_alloc_aligned(image_cap);
         space.nodes = heap_alloc(nodes, sizeof *space.nodes);
         space.node_cap = (uint32_t)nodes;
-        status = space.nodes == NULL ? STATUS_NO_MEMORY
-                                     : compile_once(json, &space, image_cap, count, problems, &problem_count);
-        more = space.nodes != NULL && ((status == STATUS_NO_MEMORY && nodes < json.len / 2 + NODES_LEAST) ||
-                                       (status == STATUS_FULL && image_cap < 16 * json.len + (1 << 20)));
+        bool room = space.nodes != NULL && image != NULL;
+        status = room ? compile_once(json, &space, image, image_cap, count, problems, &problem_count)
+                      : STATUS_NO_MEMORY;
+        more = room && ((status == STATUS_NO_MEMORY && nodes < json.len / 2 + NODES_LEAST) ||
+                        (status == STATUS_FULL && image_cap < 16 * json.len + (1 << 20)));
         nodes *= status == STATUS_NO_MEMORY ? 4 : 1;
         image_cap *= status == STATUS_FULL ? 2 : 1;
         if (!more && status == STATUS_INVALID)
             tell(&problems[0], culprit, problem, cap);
         heap_free(space.nodes);
+        heap_free(image);
     }
     heap_free(space.chars);
     return status;

@@ -508,13 +508,30 @@ static void flagd_passes(void **state)
     world_free(&world);
 }
 
+// The name of a flag that is refused stands in what was compiled, which must outlive what is told of it.
+static void flagd_refused(void **state)
+{
+    static const char SOURCE[] =
+        "{\"flags\": {\"rests\": {\"state\": \"ENABLED\", \"variants\": {\"on\": true}, \"defaultVariant\": "
+        "\"on\", "
+        "\"x-sluice\": {\"prerequisites\": [{\"flag\": \"gone\", \"variant\": \"on\"}]}}}}";
+    struct convert_result result;
+    struct convert_options options = {.format = CONVERT_AUTO};
+    (void)state;
+    assert_int_equal(convert_flags((struct slice){SOURCE, sizeof SOURCE - 1}, &options, &result),
+                     STATUS_INVALID);
+    assert_int_equal(result.finding_count, 1);
+    assert_non_null(strstr(result.findings[0].text, "a prerequisite names no flag: gone"));
+    convert_result_free(&result);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(constraints),  cmocka_unit_test(strategies), cmocka_unit_test(unknown_stays_off),
-        cmocka_unit_test(shares),       cmocka_unit_test(variants),   cmocka_unit_test(dependencies),
-        cmocka_unit_test(exported),     cmocka_unit_test(refusals),   cmocka_unit_test(too_large),
-        cmocka_unit_test(flagd_passes),
+        cmocka_unit_test(constraints),  cmocka_unit_test(strategies),    cmocka_unit_test(unknown_stays_off),
+        cmocka_unit_test(shares),       cmocka_unit_test(variants),      cmocka_unit_test(dependencies),
+        cmocka_unit_test(exported),     cmocka_unit_test(refusals),      cmocka_unit_test(too_large),
+        cmocka_unit_test(flagd_passes), cmocka_unit_test(flagd_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
