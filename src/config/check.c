@@ -657,6 +657,16 @@ static void flag_rollout_check(struct config_reader *reader, const struct config
     spec->control = false;
 }
 
+// Without a targeting key nobody is split: everybody would keep `from`, and no evidence would ever come.
+static void split_key_check(struct config_reader *reader, const struct config_node *node,
+                            const struct config_service *service)
+{
+    if (service->unit.kind == CONFIG_UNIT_REQUEST && service->flags.key.kind == CONFIG_ATTRIBUTE_NONE)
+        config_error_at(reader, config_node_get(node, "service"),
+                        "service '%s' has no key to split users by: give it a 'unit', or 'flags: {key: ...}'",
+                        service->name);
+}
+
 static void service_rollout_check(struct config_reader *reader, const struct config_node *node,
                                   struct rollout_spec *spec, const struct config_service *service)
 {
@@ -698,6 +708,8 @@ static void rollout_check(struct config_reader *reader, const struct config_node
                 spec->service, reader->config->rollouts[i].spec.name);
     if (!of_flag)
         service_rollout_check(reader, node, spec, service);
+    else if (service != NULL)
+        split_key_check(reader, node, service);
     const char *why;
     if (reader->errors->count == 0 && rollout_spec_check(spec, &why) != STATUS_OK)
         config_error_at(reader, node, "rollout '%s' cannot run: %s", spec->name, why);

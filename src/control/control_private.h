@@ -90,6 +90,8 @@ struct control_service_rate {
 
 struct control_overlay;
 
+enum { CONTROL_RETIRED_SETS = 4 };
+
 struct control_flags {
     struct flagset *set; // NULL: the file has no flags
     struct usage *usage;
@@ -98,7 +100,13 @@ struct control_flags {
     uint64_t change; // newest one handed to the set
     bool handed_over;
     uint64_t usage_due_us;
-    const struct flagset_snapshot *retired; // referenced: gathered once more when it was replaced
+    // Sets whose counts go to usage, referenced: the one in force, and those it replaced lately.
+    const struct flagset_snapshot *counted;
+    struct control_retired {
+        const struct flagset_snapshot *set;
+        uint64_t until_us;
+    } retired[CONTROL_RETIRED_SETS];
+    uint32_t retired_count;
 };
 
 struct control {

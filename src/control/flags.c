@@ -147,6 +147,34 @@ void control_flags_refresh(struct control *control)
 
 // ---- a new set ----
 
+static void retired_drop(struct control_flags *flags, uint32_t i)
+{
+    flagset_snapshot_unref(flags->retired[i].set);
+    flags->retired_count--;
+    memmove(&flags->retired[i], &flags->retired[i + 1], (flags->retired_count - i) * sizeof *flags->retired);
+}
+
+// Readers may still count in a set that was replaced: it is gathered for a second longer, or until too many
+// wait.
+static void usage_follow(struct control *control, const struct flagset_snapshot *snapshot)
+{
+    struct control_flags *flags = &control->flags;
+    if (flags->counted == snapshot)
+        return;
+    if (flags->retired_count == CONTROL_RETIRED_SETS) {
+        usage_gather(flags->usage, flags->retired[0].set, control_wall_ms(control));
+        retired_drop(flags, 0);
+    }
+#ifdef BUG_USAGE_OF_SHORT_SETS
+    flagset_snapshot_unref(flags->counted);
+    flags->counted = NULL;
+#endif
+    if (flags->counted != NULL)
+        flags->retired[flags->retired_count++] = (struct control_retired){
+            .set = flags->counted, .until_us = io_loop_now_us(control->loop) + 1000000};
+    flags->counted = flagset_snapshot_ref(snapshot);
+}
+
 static void note_problems(struct control *control)
 {
     struct control_flags *flags = &control->flags;
@@ -201,6 +229,7 @@ static void on_changed(void *context, const struct flagset_snapshot *snapshot)
     if (snapshot == NULL)
         return;
     splits_take(control, snapshot);
+    usage_follow(control, snapshot);
     if (control_flags_in_path(control->config))
         control_publish_or_retry(control);
     control_log_write(control->log, CONTROL_LOG_INFO, "flags are in force",
@@ -439,20 +468,35 @@ enum status control_flags_open(struct control *control, uint32_t readers, struct
     flags->handed_over = true;
     note_problems(control);
     splits_take(control, flagset_current(flags->set));
+    usage_follow(control, flagset_current(flags->set));
     return STATUS_OK;
+}
+
+// Nobody counts any more: the rest is taken, and kept at once, for the next gather is another process's.
+static void usage_end(struct control *control)
+{
+    struct control_flags *flags = &control->flags;
+    int64_t now_ms = control_wall_ms(control);
+    while (flags->retired_count > 0) {
+        usage_gather(flags->usage, flags->retired[0].set, now_ms);
+        retired_drop(flags, 0);
+    }
+    if (flags->counted != NULL)
+        usage_gather(flags->usage, flags->counted, now_ms);
+    flagset_snapshot_unref(flags->counted);
+    if (usage_save(flags->usage, now_ms, true) != STATUS_OK)
+        control_log_write(control->log, CONTROL_LOG_WARN, "what is known of the use of flags cannot be saved",
+                          NULL, 0);
+    usage_close(flags->usage);
 }
 
 void control_flags_close(struct control *control)
 {
     struct control_flags *flags = &control->flags;
+    if (flags->usage != NULL)
+        usage_end(control);
     if (flags->set != NULL)
         flagset_destroy(flags->set);
-    if (flags->usage != NULL) {
-        (void)!usage_save(flags->usage, control_wall_ms(control),
-                          true); // the next gather is another process's
-        usage_close(flags->usage);
-    }
-    flagset_snapshot_unref(flags->retired);
     if (flags->overlay != NULL)
         control_overlay_deinit(flags->overlay);
     heap_free(flags->overlay);
@@ -478,20 +522,16 @@ void control_flags_reload(struct control *control)
 
 // ---- once a second ----
 
-// Readers may still count in a set that was replaced: it is gathered once more before it goes.
 static void usage_tick(struct control *control)
 {
     struct control_flags *flags = &control->flags;
     int64_t now_ms = control_wall_ms(control);
-    const struct flagset_snapshot *current = flagset_current(flags->set);
-    if (flags->retired != NULL && flags->retired != current) {
-        usage_gather(flags->usage, flags->retired, now_ms);
-        flagset_snapshot_unref(flags->retired);
-        flags->retired = NULL;
+    for (uint32_t i = flags->retired_count; i-- > 0;) {
+        usage_gather(flags->usage, flags->retired[i].set, now_ms);
+        if (io_loop_now_us(control->loop) >= flags->retired[i].until_us)
+            retired_drop(flags, i);
     }
-    usage_gather(flags->usage, current, now_ms);
-    if (flags->retired == NULL)
-        flags->retired = flagset_snapshot_ref(current);
+    usage_gather(flags->usage, flags->counted, now_ms);
     if (usage_save(flags->usage, now_ms, false) != STATUS_OK)
         control_log_repeat(control->log, CONTROL_LOG_WARN,
                            "what is known of the use of flags cannot be saved", NULL, 0);

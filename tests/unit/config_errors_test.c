@@ -208,6 +208,8 @@ static const struct mistake mistakes[] = {
     {LISTEN SERVICES
      "rollouts: {a: {flag: f, from: x, to: y, stages: [{segment: s}, {weight: 5%}]}}\nflags: {}\n",
      5, 60, "there is no segment 's'"},
+    {LISTEN SERVICES "rollouts: {a: {flag: f, service: shop, from: x, to: y}}\nflags: {}\n", 5, 34,
+     "has no key to split users by"},
     {LISTEN SERVICES "rollouts: {a: {flag: f, from: x, to: y}, b: {flag: f, from: x, to: y}}\nflags: {}\n", 5,
      52, "in rollout 'a' already"},
     {LISTEN "services: {a: {versions: {v: [h:1]}, health: {path: /healthz}}}\n", 2, 38,

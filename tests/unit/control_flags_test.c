@@ -427,6 +427,31 @@ static void test_the_kill_window_moves_without_a_bound(void **state)
     bench_forget(&bench);
 }
 
+// Counts of a set that was in force for a moment only, and of the last second before the end.
+static void test_no_count_is_lost(void **state)
+{
+    (void)state;
+    struct bench bench = {.path = ""};
+    struct usage_flag flag;
+    const char *const ways[] = {"on", "off"};
+    assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
+    control_start(bench.control);
+    for (int i = 0; i < 20; i++) {
+        const struct flagset_snapshot *set = flagset_current(control_flagset(bench.control));
+        struct flags_result result = ask(&bench, "banner", "u", "");
+        flags_tally_note(&set->tallies[0], &result);
+        assert_int_equal(apply(&bench, CONTROL_FLAG_OFF, "banner", ways[i % 2]), STATUS_OK);
+    }
+    uint64_t until_us = io_loop_clock_us(bench.loop) + 1300000;
+    while (io_loop_clock_us(bench.loop) < until_us)
+        assert_int_equal(io_loop_turn(bench.loop, 100000), STATUS_OK);
+    int64_t now_ms = control_wall_ms(bench.control);
+    assert_true(usage_get(control_flag_usage(bench.control), SLICE("banner"), now_ms, &flag));
+    assert_int_equal(flag.evaluations, 20);
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -442,6 +467,7 @@ int main(void)
         cmocka_unit_test(test_the_weight_is_that_of_the_set),
         cmocka_unit_test(test_an_orphan_ends),
         cmocka_unit_test(test_the_kill_window_moves_without_a_bound),
+        cmocka_unit_test(test_no_count_is_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
