@@ -270,7 +270,8 @@ static void refuse_caller(struct ofrep_call *call, unsigned status, struct slice
 }
 
 // Whose requests are counted together: a token's, or an address's. Of an IPv6 address the first half counts
-// (RFC 4291 2.5.4), because the other half is the caller's to choose. bytes holds what is no text.
+// (RFC 4291 2.5.4), because the other half is the caller's to choose; but one that stands for an IPv4 address
+// (2.5.5.2), as a listener for both hears them, counts as that. bytes holds what is no text.
 static struct slice caller_of(const struct web_request *request, const struct token *token,
                               struct in6_addr *bytes)
 {
@@ -282,7 +283,13 @@ static struct slice caller_of(const struct web_request *request, const struct to
         return host;
     memcpy(text, host.data, host.len);
     text[host.len] = '\0';
-    return inet_pton(AF_INET6, text, bytes) == 1 ? (struct slice){(const char *)bytes, 8} : host;
+    if (inet_pton(AF_INET6, text, bytes) != 1)
+        return host;
+#ifndef BUG_OFREP_MAPPED_ARE_ONE
+    if (IN6_IS_ADDR_V4MAPPED(bytes))
+        return (struct slice){(const char *)bytes, sizeof *bytes};
+#endif
+    return (struct slice){(const char *)bytes, 8};
 }
 
 static bool within_rate(struct ofrep_call *call, const struct token *token)

@@ -211,6 +211,13 @@ bool web_stream_send(struct web_connection *c, struct slice bytes)
     }
     web_out_flush(c, false);
     web_unsent_count(c);
+    // Each within its own limit, all together could still take any amount: beyond theirs, who is behind goes.
+#ifndef BUG_WEB_STREAMS_UNBOUNDED
+    if (c->web->memory > c->web->limits.memory_bytes && web_unsent(c) > WEB_UNSENT_BYTES_MAX) {
+        web_connection_close(c);
+        return false;
+    }
+#endif
     return true;
 }
 

@@ -9,11 +9,12 @@
 #include "web/web.h"
 
 enum {
-    WEB_UNSENT_BYTES_MAX = 65536, // untaken answers beyond which no further request is read
-    WEB_LINGER_MS = 2000,         // what the peer still sends after our end is read this long
-    WEB_TURNED_AWAY_MAX = 64,     // connections beyond the limit that get an answer at once
-    WEB_BODY_STEP_BYTES = 16384,  // first size of a body's storage
-    WEB_HEAD_BYTES = 512,         // of an answer's head, but for the handler's fields
+    // Untaken answers beyond which no further request is read; and no stream kept when memory is short.
+    WEB_UNSENT_BYTES_MAX = 65536,
+    WEB_LINGER_MS = 2000,        // what the peer still sends after our end is read this long
+    WEB_TURNED_AWAY_MAX = 64,    // connections beyond the limit that get an answer at once
+    WEB_BODY_STEP_BYTES = 16384, // first size of a body's storage
+    WEB_HEAD_BYTES = 512,        // of an answer's head, but for the handler's fields
     WEB_TYPE_BYTES_MAX = 128,
     WEB_FIELDS_BYTES_MAX = IO_BUF_BYTES - WEB_HEAD_BYTES,
     WEB_DATE_BYTES = 48,

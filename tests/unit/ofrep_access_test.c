@@ -115,8 +115,9 @@ static void test_rate(void **state)
         assert_int_equal(world_post(&core, BULK, ALICE)->status, 200);
     world_now_us -= 50000;
     assert_int_equal(world_post(&core, BULK, ALICE)->status, 429);
-    // Another address has its own; of IPv6 a whole /64 has one.
-    static const char *const FROM[] = {"192.0.2.2", "2001:db8::1", "2001:db8:0:1::1", "unix:"};
+    // Another address has its own; of IPv6 a whole /64 has one, but not of IPv4 in its clothes.
+    static const char *const FROM[] = {"192.0.2.2", "2001:db8::1",         "2001:db8:0:1::1",
+                                       "unix:",     "::ffff:198.51.100.1", "::ffff:198.51.100.2"};
     for (size_t k = 0; k < ARRAY_LEN(FROM); k++) {
         world_from = FROM[k];
         for (int i = 0; i < 3; i++)

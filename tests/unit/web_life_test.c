@@ -320,6 +320,41 @@ static void test_stream_that_lags(void **state)
     world_down(&world);
 }
 
+// Many that lag a little less than that: together they have a limit too, and who keeps up feels nothing of
+// it.
+static void test_streams_that_lag(void **state)
+{
+    (void)state;
+    enum { DEAF = 6, EVENT = 100000, MEMORY = 300000 };
+    static const struct web_limits limits = {.pending_bytes = 1 << 20, .memory_bytes = MEMORY};
+    static struct client clients[DEAF + 1];
+    static char event[EVENT];
+    uint32_t kept = 0;
+    memset(event, 'x', sizeof event);
+    world_up(&world, &WORLD_CALM, &limits);
+    for (int i = 0; i < DEAF; i++) {
+        deaf_begin(&clients[i]);
+        client_say(&clients[i], "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n");
+        run_ms(&world, 10);
+    }
+    stream_begin(&clients[DEAF]);
+    assert_int_equal(world.opened, DEAF + 1);
+    for (int round = 0; round < 4; round++)
+        for (int i = 0; i < DEAF; i++)
+            kept += web_stream_send(world.streams[i], (struct slice){event, sizeof event});
+    assert_true(kept >= 2);
+    assert_true(kept <= MEMORY / EVENT + DEAF);
+    assert_true(io_loop_stats(world.server_loop)->bufs_in_use <=
+                (MEMORY + 2 * EVENT) / IO_BUF_BYTES + DEAF + 1);
+    assert_true(web_stream_send(world.streams[DEAF], SLICE("event\n")));
+    run_ms(&world, 10);
+    assert_true(stats_now().connections < DEAF + 1);
+    assert_true(stats_now().connections >= 1);
+    for (int i = 0; i <= DEAF; i++)
+        client_end(&world, &clients[i]);
+    world_down(&world);
+}
+
 static void test_close_during_streams(void **state)
 {
     (void)state;
@@ -395,6 +430,7 @@ int main(void)
         cmocka_unit_test(test_stream_client_leaves),
         cmocka_unit_test(test_stream_beyond_limit_and_head),
         cmocka_unit_test(test_stream_that_lags),
+        cmocka_unit_test(test_streams_that_lag),
         cmocka_unit_test(test_close_during_streams),
         cmocka_unit_test(test_faulty_networks),
     };
