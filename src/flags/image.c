@@ -130,6 +130,8 @@ static void describe(const struct flags_set *set, const struct flags_image_flag 
         .variant_count = flag->variant_count,
         .fault = flags_image_slice(image, flag->fault),
         .metadata = flags_image_slice(image, flag->metadata),
+        .from_s = INT64_MIN,
+        .until_s = INT64_MAX,
     };
     if (flag->default_variant != FLAGS_NO_VARIANT)
         info->default_variant = flags_image_slice(image, variants[flag->default_variant].name);
@@ -137,6 +139,8 @@ static void describe(const struct flags_set *set, const struct flags_image_flag 
         const struct flags_image_extension *extension = flags_image_at(image, flag->extension);
         info->has_targets = extension->target_count > 0;
         info->prerequisite_count = extension->prerequisite_count;
+        info->from_s = extension->from_s;
+        info->until_s = extension->until_s;
     }
 }
 

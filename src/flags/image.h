@@ -173,6 +173,8 @@ struct flags_info {
     struct slice default_variant; // empty: the caller's default
     struct slice fault;           // why it answers PARSE_ERROR, or empty
     struct slice metadata;        // merged over the set's, a JSON object, or empty
+    int64_t from_s;               // of its schedule, Unix time; INT64_MIN: open
+    int64_t until_s;              // INT64_MAX: open
 };
 
 // Walks all flags in the order of the documents: *cursor begins at 0. False at the end.

@@ -2,6 +2,7 @@
 // Compiling with room that grows as needed: scratch stays with the compiler, an image is cut to its length.
 // Pages never touched cost nothing, so the first guess is generous.
 #include <stddef.h>
+#include <stdlib.h>
 
 #include "flagset/flagset_private.h"
 
@@ -16,6 +17,9 @@ void flagset_image_unref(struct flagset_image *image)
 {
     if (image == NULL || atomic_fetch_sub_explicit(&image->references, 1, memory_order_acq_rel) != 1)
         return;
+    if (image->times != NULL &&
+        atomic_fetch_sub_explicit(&image->times->references, 1, memory_order_acq_rel) == 1)
+        heap_free(image->times);
     heap_free(image->data);
     heap_free(image);
 }
@@ -109,6 +113,62 @@ static enum status keep(struct flagset_compiler *compiler, void *data, size_t le
     return STATUS_OK;
 }
 
+static int compare_times(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a;
+    int64_t y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static uint32_t keep_each_once(int64_t *at, uint32_t count)
+{
+    uint32_t kept = 0;
+    qsort(at, count, sizeof *at, compare_times);
+    for (uint32_t i = 0; i < count; i++)
+        if (i == 0 || at[i] != at[kept - 1])
+            at[kept++] = at[i];
+    return kept;
+}
+
+static enum status note_times(struct flagset_image *image)
+{
+    struct flags_info info;
+    uint64_t most = 0;
+    for (uint32_t cursor = 0; flags_set_next(&image->set, &cursor, &info);)
+        most += info.has_schedule ? 2 : 0;
+    if (most == 0)
+        return STATUS_OK;
+    struct flagset_times *times = heap_alloc(1, sizeof *times + most * sizeof *times->at);
+    if (times == NULL)
+        return STATUS_NO_MEMORY;
+    uint32_t count = 0;
+    for (uint32_t cursor = 0; flags_set_next(&image->set, &cursor, &info);) {
+        if (info.has_schedule && info.from_s != INT64_MIN)
+            times->at[count++] = info.from_s;
+        if (info.has_schedule && info.until_s != INT64_MAX)
+            times->at[count++] = info.until_s;
+    }
+    times->references = 1;
+    times->count = keep_each_once(times->at, count);
+    image->times = times;
+    return STATUS_OK;
+}
+
+static enum status keep_compiled(struct flagset_compiler *compiler, void *data, size_t len,
+                                 struct flagset_image **out)
+{
+    struct flagset_image *image = NULL;
+    enum status status = keep(compiler, data, len, &image);
+    if (status == STATUS_OK)
+        status = note_times(image);
+    if (status != STATUS_OK) {
+        flagset_image_unref(image);
+        return status;
+    }
+    *out = image;
+    return STATUS_OK;
+}
+
 enum status flagset_compile(struct flagset_compiler *compiler, const struct flags_bundle *bundle,
                             struct flagset_image **image)
 {
@@ -128,7 +188,7 @@ enum status flagset_compile(struct flagset_compiler *compiler, const struct flag
                                                   compiler->faults, FLAGSET_FAULTS_MAX, &count);
         compiler->fault_count = count < FLAGSET_FAULTS_MAX ? count : FLAGSET_FAULTS_MAX;
         if (status == STATUS_OK)
-            return keep(compiler, data, len, image);
+            return keep_compiled(compiler, data, len, image);
         if (status == STATUS_INVALID) {
             compiler->borrowed = data;
             return status;
@@ -159,8 +219,15 @@ enum status flagset_patch(struct flagset_compiler *compiler, struct flagset_imag
     enum status status = flags_set_patch(&base->set, patches->patches, patches->count, data, cap, &len,
                                          compiler->faults, FLAGSET_FAULTS_MAX, &count);
     compiler->fault_count = count < FLAGSET_FAULTS_MAX ? count : FLAGSET_FAULTS_MAX;
-    if (status == STATUS_OK)
-        return keep(compiler, data, len, image);
+    if (status == STATUS_OK) {
+        status = keep(compiler, data, len, image);
+        // No patch changes a schedule.
+        if (status == STATUS_OK && base->times != NULL) {
+            atomic_fetch_add_explicit(&base->times->references, 1, memory_order_relaxed);
+            (*image)->times = base->times;
+        }
+        return status;
+    }
     compiler->fault_count = 0;
     heap_free(data);
     return status;

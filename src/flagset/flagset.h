@@ -53,10 +53,34 @@ struct flagset_snapshot;
 // mean what all of them select. A flag set at runtime is in a view when one of its documents has that flag or
 // its own metadata has the flagSetId; patches reach every view.
 struct flagset_view {
-    struct flags_set set; // empty image when nothing matched
-    uint64_t tag;         // of its content: changes when the view changes; never 0
-    uint32_t index;       // 0: the whole set, whose counters the tallies count
+    struct flags_set set;              // empty image when nothing matched
+    uint64_t tag;                      // of its content: changes when the view changes; never 0
+    uint32_t index;                    // 0: the whole set, whose counters the tallies count
+    const struct flagset_times *times; // NULL: no flag has a schedule
 };
+
+// When schedules of a view begin and end: Unix seconds, ascending, each once.
+struct flagset_times {
+    _Atomic uint32_t references; // private
+    uint32_t count;
+    int64_t at[];
+};
+
+// The newest of them that is not after now_s: while it stays the same, time alone has changed nothing.
+// INT64_MIN: none yet.
+static inline int64_t flagset_view_turned_s(const struct flagset_view *view, int64_t now_s)
+{
+    uint32_t low = 0;
+    uint32_t high = view->times != NULL ? view->times->count : 0;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (view->times->at[middle] <= now_s)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low > 0 ? view->times->at[low - 1] : INT64_MIN;
+}
 
 struct flagset_snapshot {
     _Atomic uint32_t references;

@@ -87,6 +87,7 @@ struct flagset_image {
     _Atomic uint32_t references;
     void *data;
     struct flags_set set;
+    struct flagset_times *times; // NULL: none
 };
 void flagset_image_unref(struct flagset_image *image); // NULL is allowed
 struct flagset_image *flagset_image_ref(struct flagset_image *image);

@@ -17,7 +17,8 @@ static uint64_t tag_of(const struct flags_set *set)
 static struct flagset_view view_of(const struct flagset_contents *contents, uint32_t index)
 {
     const struct flags_set *set = &contents->views[index].image->set;
-    return (struct flagset_view){.set = *set, .tag = tag_of(set), .index = index};
+    return (struct flagset_view){
+        .set = *set, .tag = tag_of(set), .index = index, .times = contents->views[index].image->times};
 }
 
 // ---- contents ----

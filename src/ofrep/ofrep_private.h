@@ -95,7 +95,8 @@ struct ofrep_stream {
     struct list link;                  // of the core
     struct web_connection *connection; // NULL: not open yet
     enum ofrep_stream_kind kind;
-    uint64_t tag; // of the view last told; 0: nothing matched
+    uint64_t state; // last told (see state_of); 0: nothing matched
+    int64_t told_s; // when, and when it was last found unchanged
     size_t selector_len;
     char selector[FLAGSET_SELECTOR_BYTES];
 };
@@ -189,7 +190,9 @@ bool ofrep_stream_begin(struct ofrep_call *call, enum ofrep_stream_kind kind, co
 void ofrep_stream_opened(struct ofrep_core *core, struct web_connection *connection, void *subject);
 void ofrep_stream_closed(struct ofrep_core *core, void *subject);
 // The snapshot in force has been taken up everywhere: tells all streams whose view changed.
-void ofrep_streams_tell(struct ofrep_core *core);
+void ofrep_streams_tell(struct ofrep_core *core, int64_t wall_ms);
+// Tells those in whose view a schedule began or ended. To be called every second or more often.
+void ofrep_streams_tell_time(struct ofrep_core *core, int64_t wall_ms);
 void ofrep_streams_beat(struct ofrep_core *core);
 // Ends all: other tokens count now, and who may still listen comes back.
 void ofrep_streams_end(struct ofrep_core *core);

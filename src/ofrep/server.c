@@ -148,7 +148,7 @@ static void on_tell(struct io_task *task)
     struct ofrep_thread *thread = CONTAINER_OF(task, struct ofrep_thread, tell);
     atomic_store(&thread->tell_posted, false);
     if (!thread->stopping)
-        ofrep_streams_tell(&thread->core);
+        ofrep_streams_tell(&thread->core, io_loop_wall_ms(thread->loop));
 }
 
 // ---- a thread's life ----
@@ -162,6 +162,7 @@ static void on_look(struct io_timer *timer)
     atomic_store_explicit(&thread->refused, stats.refused, memory_order_relaxed);
     atomic_store_explicit(&thread->connections, stats.connections, memory_order_relaxed);
     atomic_store_explicit(&thread->streams, stats.streams, memory_order_relaxed);
+    ofrep_streams_tell_time(&thread->core, io_loop_wall_ms(thread->loop));
     if (now_us >= thread->beat_us) {
         thread->beat_us = now_us + (uint64_t)OFREP_HEARTBEAT_MS * 1000;
         ofrep_streams_beat(&thread->core);

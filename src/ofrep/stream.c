@@ -23,6 +23,18 @@ static bool view_of(const struct flagset_snapshot *snapshot, struct slice select
     return true;
 }
 
+// What a stream is told of: its view, and the schedule in it that turned last. Definitions know no time.
+static uint64_t state_of(enum ofrep_stream_kind kind, const struct flagset_view *view, int64_t now_s)
+{
+    static const struct siphash_key KEY = {0x7363686564756c65, 0x7320746861742074};
+    int64_t turned_s = kind != OFREP_STREAM_SYNC ? flagset_view_turned_s(view, now_s) : INT64_MIN;
+#ifdef BUG_OFREP_TIMELESS
+    turned_s = INT64_MIN;
+#endif
+    uint64_t parts[2] = {view->tag, (uint64_t)turned_s};
+    return turned_s == INT64_MIN ? view->tag : siphash(KEY, parts, sizeof parts) | 1;
+}
+
 bool ofrep_stream_begin(struct ofrep_call *call, enum ofrep_stream_kind kind, const char *content_type)
 {
     struct ofrep_core *core = call->core;
@@ -33,7 +45,9 @@ bool ofrep_stream_begin(struct ofrep_call *call, enum ofrep_stream_kind kind, co
     if (stream == NULL)
         return false;
     stream->kind = kind;
-    stream->tag = view_of(core->snapshot, call->selector, &view) ? view.tag : 0;
+    stream->told_s = call->request->wall_ms / 1000;
+    stream->state =
+        view_of(core->snapshot, call->selector, &view) ? state_of(kind, &view, stream->told_s) : 0;
     stream->selector_len = call->selector.len;
     CHECK(call->selector.len <= sizeof stream->selector);
     memcpy(stream->selector, call->selector.data, call->selector.len);
@@ -135,7 +149,8 @@ void ofrep_answer_stream(struct ofrep_call *call)
         ofrep_refuse(call, 503, "unavailable", "too many streams");
         return;
     }
-    uint64_t tag = call->matched ? call->view.tag : 0;
+    uint64_t tag =
+        call->matched ? state_of(OFREP_STREAM_REFETCH, &call->view, call->request->wall_ms / 1000) : 0;
     snprintf(id, sizeof id, "%016llx", (unsigned long long)tag);
     OFREP_PUT(body, "retry: 2000\nid: ");
     ofrep_put(body, slice_of(id));
@@ -197,8 +212,20 @@ static void put_change(struct ofrep_writer *writer, bool *first, struct slice ke
     OFREP_PUT(writer, "\"}");
 }
 
-static void put_changes(struct ofrep_core *core, struct ofrep_writer *writer, struct slice selector)
+// Whether the flag's schedule turned in that time, whichever way the clock went.
+static bool turned(const struct flags_info *info, int64_t before_s, int64_t now_s)
 {
+    int64_t low = before_s < now_s ? before_s : now_s;
+    int64_t high = before_s < now_s ? now_s : before_s;
+    return info->has_schedule &&
+           ((info->from_s > low && info->from_s <= high) || (info->until_s > low && info->until_s <= high));
+}
+
+static void put_changes(struct ofrep_core *core, struct ofrep_writer *writer,
+                        const struct ofrep_stream *stream, int64_t now_s)
+{
+    struct slice selector = selector_of(stream);
+    bool one = core->told == core->snapshot; // then only time has changed anything
     struct flagset_view before;
     struct flagset_view after;
     struct flags_info was;
@@ -207,12 +234,12 @@ static void put_changes(struct ofrep_core *core, struct ofrep_writer *writer, st
     bool has = view_of(core->snapshot, selector, &after);
     bool first = true;
     for (uint32_t cursor = 0; has && !writer->full && flags_set_next(&after.set, &cursor, &is);) {
-        if (!had || !flags_set_find(&before.set, is.key, &was))
+        if (!one && (!had || !flags_set_find(&before.set, is.key, &was)))
             put_change(writer, &first, is.key, "write");
-        else if (!same_flag(core, &before, &was, &after, &is))
+        else if (turned(&is, stream->told_s, now_s) || (!one && !same_flag(core, &before, &was, &after, &is)))
             put_change(writer, &first, is.key, "update");
     }
-    for (uint32_t cursor = 0; had && !writer->full && flags_set_next(&before.set, &cursor, &was);)
+    for (uint32_t cursor = 0; had && !one && !writer->full && flags_set_next(&before.set, &cursor, &was);)
         if (!has || !flags_set_find(&after.set, was.key, &is))
             put_change(writer, &first, was.key, "delete");
 }
@@ -234,12 +261,14 @@ static void end_stream(struct ofrep_core *core, struct ofrep_stream *stream)
 }
 
 // False: the stream cannot be told and must end, so that the client comes back and asks.
-static bool put_event(struct ofrep_core *core, const struct ofrep_stream *stream, uint64_t tag)
+static bool put_event(struct ofrep_core *core, const struct ofrep_stream *stream, uint64_t state,
+                      int64_t now_s)
 {
     struct ofrep_writer *event = &core->event;
     ofrep_writer_reset(event);
     if (stream->kind == OFREP_STREAM_REFETCH) {
-        put_refetch(event, tag, core->snapshot->changed_ms);
+        int64_t turned_ms = core->told == core->snapshot ? now_s * 1000 : core->snapshot->changed_ms;
+        put_refetch(event, state, turned_ms);
         return !event->full;
     }
     size_t begin = ofrep_envelope_begin(event, false);
@@ -248,46 +277,68 @@ static bool put_event(struct ofrep_core *core, const struct ofrep_stream *stream
             return false;
     } else {
         OFREP_PUT(event, "{\"type\":\"configuration_change\",\"data\":{\"flags\":{");
-        put_changes(core, event, selector_of(stream));
+        put_changes(core, event, stream, now_s);
         OFREP_PUT(event, "}}}");
     }
     ofrep_envelope_end(event, begin);
     return !event->full;
 }
 
-void ofrep_streams_tell(struct ofrep_core *core)
+static void tell_all(struct ofrep_core *core, int64_t now_s)
 {
     // Neighbours of one kind and selector have one event: the last one written is sent again.
     struct ofrep_stream written;
     bool have = false;
-    if (core->told == core->snapshot)
-        return;
     struct list *next;
     for (struct list *at = core->streams.next; at != &core->streams; at = next) {
         struct ofrep_stream *stream = CONTAINER_OF(at, struct ofrep_stream, link);
         struct flagset_view view;
         next = at->next;
-        uint64_t tag = view_of(core->snapshot, selector_of(stream), &view) ? view.tag : 0;
-        if (stream->tag == tag || stream->connection == NULL)
+        uint64_t state =
+            view_of(core->snapshot, selector_of(stream), &view) ? state_of(stream->kind, &view, now_s) : 0;
+        if (stream->connection == NULL)
             continue;
-        bool same = have && written.kind == stream->kind && written.tag == tag &&
+        if (stream->state == state) {
+            stream->told_s = now_s;
+            continue;
+        }
+        bool same = have && written.kind == stream->kind && written.state == state &&
+                    written.told_s == stream->told_s &&
                     slice_equal(selector_of(&written), selector_of(stream));
-        stream->tag = tag;
+        struct ofrep_stream before = *stream;
+        stream->state = state;
+        stream->told_s = now_s;
 #ifdef BUG_OFREP_NO_EVENT
         continue;
 #endif
-        if (!same && !put_event(core, stream, tag)) {
+        if (!same && !put_event(core, &before, state, now_s)) {
             have = false;
             end_stream(core, stream);
             continue;
         }
-        if (!same)
-            written = *stream;
+        if (!same) {
+            written = before;
+            written.state = state;
+        }
         have = true;
         (void)web_stream_send(stream->connection, ofrep_writer_slice(&core->event));
     }
+}
+
+void ofrep_streams_tell(struct ofrep_core *core, int64_t wall_ms)
+{
+    if (core->told == core->snapshot)
+        return;
+    tell_all(core, wall_ms / 1000);
     flagset_snapshot_unref(core->told);
     core->told = flagset_snapshot_ref(core->snapshot);
+}
+
+void ofrep_streams_tell_time(struct ofrep_core *core, int64_t wall_ms)
+{
+    // A snapshot that not every thread has is told when they do, and what time did with it.
+    if (core->told == core->snapshot && core->snapshot != NULL && !list_empty(&core->streams))
+        tell_all(core, wall_ms / 1000);
 }
 
 void ofrep_streams_beat(struct ofrep_core *core)

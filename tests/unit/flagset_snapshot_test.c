@@ -326,6 +326,43 @@ static void export_of_a_view(void **state)
     heap_free(json);
 }
 
+#define TIMED(name, schedule)                                                                                \
+    "\"" name "\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true},\"defaultVariant\":\"on\",\"x-sluice\":" \
+    "{\"schedule\":" schedule "}}"
+
+// When time changes an answer, of each view by itself; patches leave that as it is.
+static void schedules_of_views(void **state)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        text_source("a.json",
+                    "{\"metadata\":{\"flagSetId\":\"a\"},\"flags\":{" TIMED(
+                        "x", "{\"from\":300,\"until\":500}") "," TIMED("y", "{\"until\":300}") "}}"),
+        text_source("b.json",
+                    "{\"metadata\":{\"flagSetId\":\"b\"},\"flags\":{" TIMED("x", "{\"from\":100}") "}}"),
+        text_source("c.json", "{\"metadata\":{\"flagSetId\":\"c\"},\"flags\":{" FLAG("z", "on") "}}"),
+    };
+    struct flags_patch patch = {.key = SLICE("y"), .kill = true};
+    struct flagset_view view;
+    assert_int_equal(world_create(world, sources, 3), STATUS_OK);
+    for (uint64_t change = 0; change < 2; change++) {
+        if (change == 1)
+            assert_int_equal(flagset_overlay(world->set, SLICE(""), &patch, 1, change), STATUS_OK);
+        UNTIL(world, flagset_current(world->set)->change == change);
+        const struct flagset_snapshot *snapshot = flagset_current(world->set);
+        assert_true(flagset_view_turned_s(&snapshot->all, 99) == INT64_MIN);
+        assert_true(flagset_view_turned_s(&snapshot->all, 100) == 100);
+        assert_true(flagset_view_turned_s(&snapshot->all, 499) == 300);
+        assert_int_equal(snapshot->all.times->count, 2);
+        assert_true(flagset_snapshot_view(snapshot, SLICE("flagSetId=a"), &view));
+        assert_true(flagset_view_turned_s(&view, 299) == INT64_MIN);
+        assert_true(flagset_view_turned_s(&view, 1000) == 500);
+        assert_int_equal(view.times->count, 2); // two of them are at the same time
+        assert_true(flagset_snapshot_view(snapshot, SLICE("flagSetId=c"), &view));
+        assert_null(view.times);
+    }
+}
+
 static void export_cannot_say_two_generations(void **state)
 {
     struct flagset_world *world = *state;
@@ -587,6 +624,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(definitions, setup, teardown),
         cmocka_unit_test_setup_teardown(export_says_the_same, setup, teardown),
         cmocka_unit_test_setup_teardown(export_of_a_view, setup, teardown),
+        cmocka_unit_test_setup_teardown(schedules_of_views, setup, teardown),
         cmocka_unit_test_setup_teardown(export_cannot_say_two_generations, setup, teardown),
         cmocka_unit_test_setup_teardown(checking_one_flag, setup, teardown),
         cmocka_unit_test_setup_teardown(checking_for_cycles, setup, teardown),

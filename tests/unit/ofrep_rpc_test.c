@@ -306,7 +306,7 @@ static void test_event_stream(void **state)
     void *stream = open_stream(V1 "EventStream", "{}", "{\"type\":\"provider_ready\"}");
     world_sent_len = 0;
     world_publish(&core, world);
-    ofrep_streams_tell(&core);
+    ofrep_streams_tell(&core, world_wall_ms);
     assert_int_equal(world_sent_len, 0);
     world_publish(&core, next);
     assert_string_equal(opened(world_sent, world_sent_len, 0, &rest),
@@ -388,6 +388,69 @@ static void test_sync(void **state)
     world_publish(&core, world);
 }
 
+// ---- schedules ----
+
+// Time alone changes answers: whoever listens is told, once, and of the flags that it is about; definitions
+// stay as they are. Who was away meanwhile is told when it comes back.
+static void test_schedules(void **state)
+{
+    struct timed {
+        struct flagset_times times;
+        int64_t at[2];
+    } *timed = heap_alloc(1, sizeof *timed);
+    char line[64];
+    const char *const back[] = {line, NULL};
+    (void)state;
+    assert_non_null(timed);
+    memcpy(timed->times.at, ((int64_t[]){1700000010, 1700000020}), 2 * sizeof(int64_t));
+    timed->times.count = 2;
+    int64_t began_ms = world_wall_ms;
+    struct world_snapshot *set = world_snapshot(
+        "{\"flags\":{\"timed\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},"
+        "\"defaultVariant\":\"off\",\"targeting\":{\"if\":[true,\"on\"]},\"x-sluice\":{\"schedule\":"
+        "{\"from\":1700000010,\"until\":1700000020}}},\"still\":{\"state\":\"ENABLED\",\"variants\":"
+        "{\"on\":true},\"defaultVariant\":\"on\"}}}",
+        9);
+    set->base.all.times = &timed->times;
+    world_publish(&core, set);
+    world_ask(&core, "GET", "/ofrep/v1/stream", NULL, "");
+    void *refetch = world_answer.subject;
+    snprintf(line, sizeof line, "Last-Event-ID: %016llx", (unsigned long long)set->base.all.tag);
+    void *events = open_stream(V1 "EventStream", "{}", "{\"type\":\"provider_ready\"}");
+    world_ask_bytes(&core, "POST", SYNC "SyncFlags", STREAM, enveloped("{}"));
+    void *sync = world_answer.subject;
+    world_sent_len = 0;
+    world_sent[0] = '\0';
+    ofrep_streams_tell_time(&core, world_wall_ms + 9999);
+    assert_int_equal(world_sent_len, 0);
+    ofrep_streams_tell_time(&core, world_wall_ms + 10000);
+    assert_non_null(memmem(world_sent, world_sent_len, "refetchEvaluation", 17));
+    assert_non_null(memmem(world_sent, world_sent_len, "\"lastModified\":1700000010", 25));
+    assert_non_null(memmem(world_sent, world_sent_len, "{\"timed\":{\"type\":\"update\"}}", 27));
+    assert_null(memmem(world_sent, world_sent_len, "still", 5));
+    assert_null(memmem(world_sent, world_sent_len, "flagConfiguration", 17));
+    world_sent_len = 0;
+    ofrep_streams_tell_time(&core, world_wall_ms + 11000);
+    assert_int_equal(world_sent_len, 0);
+    ofrep_streams_tell_time(&core, world_wall_ms + 25000);
+    assert_non_null(memmem(world_sent, world_sent_len, "refetchEvaluation", 17));
+    // A clock put back turns them back.
+    world_sent_len = 0;
+    ofrep_streams_tell_time(&core, world_wall_ms + 15000);
+    assert_non_null(memmem(world_sent, world_sent_len, "{\"timed\":{\"type\":\"update\"}}", 27));
+    ofrep_stream_closed(&core, refetch);
+    ofrep_stream_closed(&core, events);
+    ofrep_stream_closed(&core, sync);
+    world_wall_ms += 12000;
+    world_ask(&core, "GET", "/ofrep/v1/stream", back, "");
+    assert_non_null(strstr(world_answer.body, "refetchEvaluation"));
+    ofrep_stream_closed(&core, world_answer.subject);
+    world_wall_ms = began_ms;
+    world_publish(&core, world);
+    world_free(set);
+    heap_free(timed);
+}
+
 // ---- server-sent events ----
 
 static void test_refetch(void **state)
@@ -442,7 +505,7 @@ int main(void)
         cmocka_unit_test(test_resolve),       cmocka_unit_test(test_errors),
         cmocka_unit_test(test_all),           cmocka_unit_test(test_event_stream),
         cmocka_unit_test(test_stream_errors), cmocka_unit_test(test_sync),
-        cmocka_unit_test(test_refetch),
+        cmocka_unit_test(test_schedules),     cmocka_unit_test(test_refetch),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -179,11 +179,13 @@ static inline void world_free(struct world_snapshot *world)
 }
 
 // Puts a snapshot in force, as a thread does.
+static int64_t world_wall_ms = 1700000000000;
+
 static inline void world_publish(struct ofrep_core *core, struct world_snapshot *world)
 {
     core->snapshot = &world->base;
     core->tally = &world->tally;
-    ofrep_streams_tell(core);
+    ofrep_streams_tell(core, world_wall_ms);
 }
 
 // ---- asking ----
@@ -200,7 +202,6 @@ struct world_answer {
 static struct world_answer world_answer;
 static uint64_t world_now_us;
 static const char *world_from = "192.0.2.1"; // who asks
-static int64_t world_wall_ms = 1700000000000;
 
 // Headers as "name: value" strings, ended by NULL.
 static inline const struct world_answer *world_ask_bytes(struct ofrep_core *core, const char *method,
