@@ -16,6 +16,7 @@ struct trial {
     uint32_t item_count;
     // Document numbers of a bundle count only what is there.
     uint32_t item_of[FLAGS_DOCUMENTS_MAX];
+    struct flagset_document *reduced; // the newest overlay without the flags at fault, or NULL
     bool old_overlay; // take what was laid over before; a newer one may come while this goes on
     struct flagset_document *segments;
     bool fallen_back; // everything is what it was
@@ -52,12 +53,107 @@ static void note_faults(const struct flagset_compiler *compiler, const struct fl
     }
 }
 
+// ---- an overlay of which some flags are at fault ----
+
+static bool blames_overlay(const struct flagset_contents *contents, const struct flags_problem *fault)
+{
+    return fault->severity == FLAGS_ERROR && fault->document + 1 == contents->document_count;
+}
+
+static bool at_fault(const struct flagset_compiler *compiler, const struct flagset_contents *contents,
+                     struct slice key)
+{
+    for (size_t i = 0; i < compiler->fault_count; i++)
+        if (blames_overlay(contents, &compiler->faults[i]) && slice_equal(compiler->faults[i].key, key))
+            return true;
+    return false;
+}
+
+// Whether flags of the overlay can be left out: each is named, and none of them is in force.
+static bool can_reduce(const struct flagset_loader *loader, const struct flagset_contents *contents)
+{
+    const struct flagset_document *overlay = contents->documents[contents->document_count - 1];
+    bool any = false;
+#ifdef BUG_FLAGSET_OVERLAY_WHOLE
+    return false;
+#endif
+    for (size_t i = 0; i < loader->compiler.fault_count; i++) {
+        const struct flags_problem *fault = &loader->compiler.faults[i];
+        if (!blames_overlay(contents, fault))
+            continue;
+        if (flagset_document_find(overlay, fault->key) == NULL ||
+            flagset_document_find(loader->overlay_good, fault->key) != NULL)
+            return false;
+        any = true;
+    }
+    return any;
+}
+
+static size_t put(char *out, struct slice text)
+{
+    if (text.len > 0)
+        memcpy(out, text.data, text.len);
+    return text.len;
+}
+
+// What was defined at runtime is many changes of many people: after a restart beside other files, one that no
+// longer fits must not take the others with it. NULL: it cannot be told apart, or there is no memory.
+static struct flagset_document *without_faults(const struct flagset_loader *loader,
+                                               const struct flagset_contents *contents)
+{
+    const struct flagset_document *overlay = contents->documents[contents->document_count - 1];
+    struct flagset_document *reduced = NULL;
+    char problem[FLAGSET_PROBLEM_BYTES];
+    if (!can_reduce(loader, contents))
+        return NULL;
+    char *json = heap_alloc(overlay->len + (size_t)overlay->entry_count * 8 + 32, 1);
+    if (json == NULL)
+        return NULL;
+    size_t len = put(json, SLICE("{\"flags\":{"));
+    const char *comma = "";
+    for (uint32_t i = 0; i < overlay->entry_count; i++) {
+        const struct flagset_entry *entry = &overlay->entries[i];
+        char *buffer;
+        bool leave_out = at_fault(&loader->compiler, contents, flagset_document_key(overlay, entry, &buffer));
+        heap_free(buffer);
+        if (leave_out)
+            continue;
+        len += put(json + len, slice_of(comma));
+        len += put(json + len, SLICE("\n\""));
+        len += put(json + len, (struct slice){overlay->json + entry->key_at, entry->key_len});
+        len += put(json + len, SLICE("\":"));
+        len += put(json + len, flagset_document_value(overlay, entry));
+        comma = ",";
+    }
+    len += put(json + len, SLICE("}}"));
+    if (flagset_document_create("runtime", "runtime", json, len, &reduced, problem) != STATUS_OK)
+        return NULL;
+    return reduced;
+}
+
+// The overlay of these contents is at fault: without some of its flags, or not at all. False: it was in
+// force.
+static bool blame_overlay(struct trial *trial, const struct flagset_contents *contents)
+{
+    struct flagset_loader *loader = trial->loader;
+    if (trial->old_overlay)
+        return false;
+    struct flagset_document *reduced = without_faults(loader, contents);
+    if (reduced != NULL) {
+        flagset_document_unref(trial->reduced);
+        trial->reduced = reduced;
+        return true;
+    }
+    trial->old_overlay = true;
+    return loader->overlay != loader->overlay_good;
+}
+
 // Puts back what the faults name, as far as it is new. False: nothing of it was.
 static bool blame(struct trial *trial, const struct flagset_contents *contents)
 {
     struct flagset_loader *loader = trial->loader;
     const struct flagset_compiler *compiler = &loader->compiler;
-    bool put_back = false;
+    bool put_back = false, overlay = false;
 #ifdef BUG_FLAGSET_BLAMES_ALL
     return false;
 #endif
@@ -69,8 +165,8 @@ static bool blame(struct trial *trial, const struct flagset_contents *contents)
             put_back |= trial->segments != loader->segments_good;
             trial->segments = loader->segments_good;
         } else if (fault->document + 1 == contents->document_count) {
-            put_back |= !trial->old_overlay && loader->overlay != loader->overlay_good;
-            trial->old_overlay = true;
+            put_back |= !overlay && blame_overlay(trial, contents);
+            overlay = true;
         } else {
             uint32_t at = trial->item_of[fault->document];
             put_back |= trial->chosen[at] != trial->items[at]->good;
@@ -216,7 +312,9 @@ static bool begin_trial(struct trial *trial)
 
 static struct flagset_document *trial_overlay(const struct trial *trial)
 {
-    return trial->old_overlay ? trial->loader->overlay_good : trial->loader->overlay;
+    if (trial->old_overlay)
+        return trial->loader->overlay_good;
+    return trial->reduced != NULL ? trial->reduced : trial->loader->overlay;
 }
 
 static struct flagset_contents *trial_contents(struct trial *trial)
@@ -277,7 +375,8 @@ static enum status try_once(struct trial *trial)
         return STATUS_NO_MEMORY;
     enum status status = compile_contents(loader, contents);
     uint64_t change = loader->change;
-    if (trial_overlay(trial) == loader->overlay && loader->overlay_change > change)
+    const struct flagset_document *overlay = trial_overlay(trial);
+    if ((overlay == loader->overlay || overlay == trial->reduced) && loader->overlay_change > change)
         change = loader->overlay_change;
     if (status == STATUS_OK)
         status = finish_snapshot(loader, contents, change);
@@ -307,6 +406,7 @@ void flagset_loader_compile(struct flagset_loader *loader)
         if (status == STATUS_AGAIN && loader->breathe != NULL)
             loader->breathe(loader->context);
     }
+    flagset_document_unref(trial.reduced);
     if (status == STATUS_OK)
         return;
     loader->refused = true;
@@ -375,15 +475,10 @@ enum status flagset_loader_patch(struct flagset_loader *loader, struct flagset_p
     return status;
 }
 
-static enum status lay_over(struct flagset_loader *loader, struct flagset_document *overlay, uint64_t change)
+// One compilation. AGAIN: *reduced is to be tried instead.
+static enum status lay_over_once(struct flagset_loader *loader, struct flagset_document *overlay,
+                                 uint64_t change, struct flagset_document **reduced)
 {
-    const struct flagset_contents *before = loader->snapshot->contents;
-    bool same = overlay == before->documents[before->document_count - 1];
-#ifdef BUG_FLAGSET_PATCH_COMPILES
-    same = false;
-#endif
-    if (same)
-        return flagset_loader_patch(loader, loader->patches, change);
     struct flagset_contents *contents = contents_again(loader, overlay);
     if (contents == NULL)
         return STATUS_NO_MEMORY;
@@ -392,10 +487,61 @@ static enum status lay_over(struct flagset_loader *loader, struct flagset_docume
         status = finish_snapshot(loader, contents, change);
     if (status == STATUS_OK)
         return STATUS_OK;
-    if (status == STATUS_INVALID)
+    if (status == STATUS_INVALID) {
         note_faults(&loader->compiler, contents, FLAGS_ERROR, &loader->overlay_errors);
+        *reduced = without_faults(loader, contents);
+        status = *reduced != NULL ? STATUS_AGAIN : status;
+    }
     flagset_compiler_release(&loader->compiler);
     flagset_contents_destroy(contents);
+    return status;
+}
+
+static struct flagset_document *overlay_in_force(const struct flagset_loader *loader)
+{
+    const struct flagset_contents *contents = loader->snapshot->contents;
+    return contents->documents[contents->document_count - 1];
+}
+
+// Whether what was left out of the whole was known before: then what was ordered now is in force.
+static bool left_out_before(const struct flagset_document *whole, const struct flagset_document *reduced,
+                            const struct flagset_document *before)
+{
+    for (uint32_t i = 0; i < whole->entry_count; i++) {
+        char *buffer;
+        struct slice key = flagset_document_key(whole, &whole->entries[i], &buffer);
+        bool known =
+            flagset_document_find(reduced, key) != NULL || flagset_document_find(before, key) != NULL;
+        heap_free(buffer);
+        if (!known)
+            return false;
+    }
+    return true;
+}
+
+// The overlay, or as much of it as can be: overlay_in_force. before: what was ordered before it.
+static enum status lay_over(struct flagset_loader *loader, struct flagset_document *overlay,
+                            const struct flagset_document *before, uint64_t change)
+{
+    bool same = overlay == overlay_in_force(loader);
+#ifdef BUG_FLAGSET_PATCH_COMPILES
+    same = false;
+#endif
+    if (same)
+        return flagset_loader_patch(loader, loader->patches, change);
+    struct flagset_document *tried = flagset_document_ref(overlay);
+    enum status status = STATUS_AGAIN;
+    while (status == STATUS_AGAIN) {
+        struct flagset_document *reduced = NULL;
+        status = lay_over_once(loader, tried, change, &reduced);
+        if (status == STATUS_AGAIN) {
+            if (!left_out_before(tried, reduced, before))
+                change = loader->change;
+            flagset_document_unref(tried);
+            tried = reduced;
+        }
+    }
+    flagset_document_unref(tried);
     return status;
 }
 
@@ -439,23 +585,27 @@ bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overla
     flagset_patches_unref(loader->patches);
     loader->patches = flagset_patches_ref(order->patches);
     loader->overlay_problem[0] = '\0';
-    loader->overlay_errors.count = 0;
     enum status status = order_document(loader, order, &document);
     if (status == STATUS_OK) {
         new_text = document != loader->overlay;
+        struct flagset_document *before = loader->overlay;
         loader->overlay_change = order->change;
-        flagset_document_unref(loader->overlay);
         loader->overlay = document;
-        status = lay_over(loader, document, order->change);
+        // What was refused is not compiled again for a patch: who kills a flag must not wait for it.
+        bool known = !new_text && loader->overlay_refused;
+        if (!known)
+            loader->overlay_errors.count = 0;
+        status = lay_over(loader, known ? loader->overlay_good : document, before, order->change);
+        flagset_document_unref(before);
         if (status == STATUS_OK)
-            replace(&loader->overlay_good, document);
+            replace(&loader->overlay_good, overlay_in_force(loader));
     } else {
         forget_newest(loader);
     }
-    loader->overlay_refused = status != STATUS_OK;
+    loader->overlay_refused = status != STATUS_OK || loader->overlay != loader->overlay_good;
     // What is laid over is at fault; what the patches say must still be so.
     if (status != STATUS_OK)
-        status = lay_over(loader, loader->overlay_good, loader->change);
+        status = lay_over(loader, loader->overlay_good, loader->overlay, loader->change);
     if (status != STATUS_OK)
         flagset_words_add(&loader->overlay_errors, "no memory for what was changed at runtime");
     flagset_overlay_order_destroy(order);

@@ -452,6 +452,45 @@ static void test_no_count_is_lost(void **state)
     bench_forget(&bench);
 }
 
+static bool needed_again(struct bench *bench)
+{
+    return slice_equal(ask(bench, "needy", "u", "").variant, SLICE("a"));
+}
+
+// What was defined at runtime meets other files at the next start: what no longer fits is left out and told,
+// and takes nothing else with it.
+static void test_one_definition_takes_no_other_with_it(void **state)
+{
+    (void)state;
+    struct bench bench = {.path = ""};
+    static const char needy[] =
+        "{\"state\":\"ENABLED\",\"variants\":{\"a\":1},\"defaultVariant\":\"a\","
+        "\"x-sluice\":{\"prerequisites\":[{\"flag\":\"banner\",\"variant\":\"off\"}]}}";
+    const struct flagset_problem *problems;
+    assert_int_equal(bench_up(&bench, STAFF FLAG(ON_OFF)), STATUS_OK);
+    assert_int_equal(apply(&bench, CONTROL_FLAG_SET, "needy", needy), STATUS_OK);
+    assert_int_equal(apply(&bench, CONTROL_FLAG_SET, "wide", WIDE), STATUS_OK);
+    bench_down(&bench);
+    assert_int_equal(bench_up(&bench, "flags: {}\n"), STATUS_OK);
+    assert_variant(&bench, "wide", "u", "", "a");
+    assert_variant(&bench, "needy", "u", "", "");
+    assert_true(flagset_problems(control_flagset(bench.control), &problems) > 0);
+    assert_non_null(strstr(problems[0].text, "needy"));
+    // Nor do further changes suffer from it.
+    assert_int_equal(apply(&bench, CONTROL_FLAG_SET, "third", WIDE), STATUS_OK);
+    assert_variant(&bench, "third", "u", "", "a");
+    assert_int_equal(apply(&bench, CONTROL_FLAG_OFF, "wide", "b"), STATUS_OK);
+    assert_variant(&bench, "wide", "u", "", "b");
+    assert_true(flagset_refused(control_flagset(bench.control)));
+    // It is there again as soon as it fits.
+    assert_int_equal(reload(&bench, FLAG(ON_OFF)), STATUS_OK);
+    turn_until(&bench, needed_again);
+    assert_variant(&bench, "wide", "u", "", "b");
+    assert_false(flagset_refused(control_flagset(bench.control)));
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -468,6 +507,7 @@ int main(void)
         cmocka_unit_test(test_an_orphan_ends),
         cmocka_unit_test(test_the_kill_window_moves_without_a_bound),
         cmocka_unit_test(test_no_count_is_lost),
+        cmocka_unit_test(test_one_definition_takes_no_other_with_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
