@@ -688,8 +688,12 @@ enum status control_flag_apply(struct control *control, const struct control_fla
         return status;
     status = control_overlay_room(flags->overlay, change);
     if (status != STATUS_OK)
-        return control_fault_set(fault, status, "no more than %d flags can be changed at runtime",
-                                 CONTROL_FLAG_OVERLAY_MAX);
+        return control_fault_set(fault, status,
+                                 status == STATUS_FULL
+                                     ? "no more than %d flags can be changed at runtime, and "
+                                       "their definitions together have at most %d MiB"
+                                     : "no memory left to change more flags",
+                                 CONTROL_FLAG_OVERLAY_MAX, CONTROL_FLAG_OVERLAY_BYTES_MAX >> 20);
     uint64_t seq = 0;
 #ifdef BUG_FLAG_BEFORE_JOURNAL
     if (control_overlay_take(flags->overlay, change, 0, 0) == STATUS_OK)

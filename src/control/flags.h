@@ -10,8 +10,9 @@
 enum {
     CONTROL_FLAG_KEY_BYTES = 256, // longest key that can be changed at runtime, the NUL included
     CONTROL_FLAG_DEFINITION_BYTES = 512 * 1024,
-    CONTROL_FLAG_CHANGES_KEPT = 10000, // newest ones, for history
-    CONTROL_FLAG_OVERLAY_MAX = 100000, // flags changed at runtime
+    CONTROL_FLAG_CHANGES_KEPT = 10000,         // newest ones, for history
+    CONTROL_FLAG_OVERLAY_MAX = 100000,         // flags changed at runtime
+    CONTROL_FLAG_OVERLAY_BYTES_MAX = 64 << 20, // of their definitions
 };
 
 enum control_flag_op {

@@ -66,7 +66,13 @@ enum status control_overlay_room(struct control_overlay *overlay, const struct c
         overlay->history = heap_alloc(CONTROL_FLAG_CHANGES_KEPT, sizeof *overlay->history);
     if (overlay->history == NULL)
         return STATUS_NO_MEMORY;
-    if (control_overlay_find(overlay, slice_of(change->key)) != NULL || change->op == CONTROL_FLAG_UNSET)
+    const struct control_overlay_entry *entry = control_overlay_find(overlay, slice_of(change->key));
+    size_t others = overlay->definition_bytes - (entry != NULL ? entry->definition_len : 0);
+#ifndef BUG_OVERLAY_GROWS
+    if (change->op == CONTROL_FLAG_SET && change->definition.len > CONTROL_FLAG_OVERLAY_BYTES_MAX - others)
+        return STATUS_FULL;
+#endif
+    if (entry != NULL || change->op == CONTROL_FLAG_UNSET)
         return STATUS_OK;
     if (overlay->count == CONTROL_FLAG_OVERLAY_MAX)
         return STATUS_FULL;
@@ -95,6 +101,7 @@ static void remember(struct control_overlay *overlay, const struct control_flag_
 
 static void remove_at(struct control_overlay *overlay, uint32_t at)
 {
+    overlay->definition_bytes -= overlay->entries[at].definition_len;
     entry_free(&overlay->entries[at]);
     memmove(&overlay->entries[at], &overlay->entries[at + 1],
             (overlay->count - at - 1) * sizeof *overlay->entries);
@@ -113,7 +120,8 @@ static enum status insert_at(struct control_overlay *overlay, uint32_t at, const
     return STATUS_OK;
 }
 
-static enum status entry_change(struct control_overlay_entry *entry, const struct control_flag_change *change)
+static enum status entry_change(struct control_overlay *overlay, struct control_overlay_entry *entry,
+                                const struct control_flag_change *change)
 {
     char *definition;
     switch (change->op) {
@@ -123,6 +131,7 @@ static enum status entry_change(struct control_overlay_entry *entry, const struc
             return STATUS_NO_MEMORY;
         heap_free(entry->definition);
         entry->definition = definition;
+        overlay->definition_bytes += change->definition.len - entry->definition_len;
         entry->definition_len = change->definition.len;
         return STATUS_OK;
     case CONTROL_FLAG_ON:
@@ -153,7 +162,7 @@ enum status control_overlay_take(struct control_overlay *overlay, const struct c
         if (!there)
             status = insert_at(overlay, at, change->key);
         if (status == STATUS_OK)
-            status = entry_change(&overlay->entries[at], change);
+            status = entry_change(overlay, &overlay->entries[at], change);
     }
     if (status == STATUS_OK)
         remember(overlay, change, seq, time_ms);

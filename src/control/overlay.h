@@ -19,6 +19,7 @@ struct control_overlay_entry {
 struct control_overlay {
     struct control_overlay_entry *entries; // sorted by key
     uint32_t count, cap;
+    size_t definition_bytes;            // of all
     struct control_flag_entry *history; // ring of CONTROL_FLAG_CHANGES_KEPT
     uint64_t changes;                   // made altogether; number of the newest
 };

@@ -145,6 +145,39 @@ static void test_the_history_keeps_the_newest(void **state)
     control_overlay_deinit(&overlay);
 }
 
+// What stands in the journal must fit into a start: definitions together have a bound.
+static void test_definitions_are_bounded_together(void **state)
+{
+    (void)state;
+    struct control_overlay overlay = {.count = 0};
+    char *text = heap_alloc(1, CONTROL_FLAG_DEFINITION_BYTES);
+    assert_non_null(text);
+    memset(text, ' ', CONTROL_FLAG_DEFINITION_BYTES);
+    struct control_flag_change change = {.op = CONTROL_FLAG_SET, .who = "ann", .from = "here"};
+    change.definition = (struct slice){text, CONTROL_FLAG_DEFINITION_BYTES};
+    char key[16];
+    change.key = key;
+    enum status status = STATUS_OK;
+    uint32_t i = 0;
+    for (; i < 1000 && status == STATUS_OK; i++) {
+        snprintf(key, sizeof key, "flag-%u", i);
+        status = control_overlay_room(&overlay, &change);
+        if (status == STATUS_OK)
+            assert_int_equal(control_overlay_take(&overlay, &change, i, 0), STATUS_OK);
+    }
+    assert_int_equal(status, STATUS_FULL);
+    assert_int_equal(overlay.count, CONTROL_FLAG_OVERLAY_BYTES_MAX / CONTROL_FLAG_DEFINITION_BYTES);
+    // One that is there already may be replaced, a switch needs no room, and what is taken away makes some.
+    snprintf(key, sizeof key, "flag-1");
+    assert_int_equal(control_overlay_room(&overlay, &change), STATUS_OK);
+    take(&overlay, CONTROL_FLAG_OFF, "other", NULL);
+    take(&overlay, CONTROL_FLAG_UNSET, "flag-1", NULL);
+    snprintf(key, sizeof key, "new");
+    assert_int_equal(control_overlay_room(&overlay, &change), STATUS_OK);
+    heap_free(text);
+    control_overlay_deinit(&overlay);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -153,6 +186,7 @@ int main(void)
         cmocka_unit_test(test_the_journal_form),
         cmocka_unit_test(test_the_document_compiles),
         cmocka_unit_test(test_the_history_keeps_the_newest),
+        cmocka_unit_test(test_definitions_are_bounded_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
