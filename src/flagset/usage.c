@@ -153,6 +153,7 @@ static void plan_free(struct usage_plan *plan)
 {
     heap_free(plan->places);
     heap_free(plan->last);
+    heap_free(plan->sums);
     *plan = (struct usage_plan){0};
 }
 
@@ -241,7 +242,8 @@ static struct usage_plan *plan_make(struct usage *usage, const struct flagset_sn
     plan.counter_count = flags_set_counter_count(set);
     plan.places = heap_alloc((size_t)plan.flag_count + 1, sizeof *plan.places);
     plan.last = heap_alloc((size_t)plan.counter_count + 1, sizeof *plan.last);
-    if (plan.places == NULL || plan.last == NULL) {
+    plan.sums = heap_alloc((size_t)plan.counter_count + 1, sizeof *plan.sums);
+    if (plan.places == NULL || plan.last == NULL || plan.sums == NULL) {
         plan_free(&plan); // its counters wait for the next gather
         return NULL;
     }
@@ -267,16 +269,23 @@ static struct usage_plan *plan_of(struct usage *usage, const struct flagset_snap
 
 // ---- gathering ----
 
-static uint64_t grown(struct usage_plan *plan, const struct flagset_snapshot *snapshot, uint32_t counter)
+static uint64_t grown(struct usage_plan *plan, uint32_t counter)
 {
-    uint64_t sum = 0;
-    for (uint32_t r = 0; r < snapshot->reader_count; r++)
-        sum += flags_tally_read(&snapshot->tallies[r], counter);
-    uint64_t delta = sum - plan->last[counter];
+    uint64_t delta = plan->sums[counter] - plan->last[counter];
 #ifndef BUG_USAGE_COUNTS_TWICE
-    plan->last[counter] = sum;
+    plan->last[counter] = plan->sums[counter];
 #endif
     return delta;
+}
+
+// One reader after the other, each from its first counter to its last: from reader to reader for each counter
+// would be a miss per load.
+static void sum_readers(struct usage_plan *plan, const struct flagset_snapshot *snapshot)
+{
+    memset(plan->sums, 0, plan->counter_count * sizeof *plan->sums);
+    for (uint32_t r = 0; r < snapshot->reader_count; r++)
+        for (uint32_t i = 0; i < plan->counter_count; i++)
+            plan->sums[i] += flags_tally_read(&snapshot->tallies[r], i);
 }
 
 // Notes who answered in this gather: `outcome` alone, or several.
@@ -322,7 +331,7 @@ static void gather_flag(struct usage *usage, const struct flagset_snapshot *snap
     uint32_t outcomes = 0;
     uint64_t total = 0;
     for (uint32_t i = 0; i < place->variant_count + 2; i++) {
-        uint64_t delta = grown(plan, snapshot, place->first_counter + i);
+        uint64_t delta = grown(plan, place->first_counter + i);
         total += delta;
         if (delta == 0 || entry == NULL)
             continue;
@@ -363,7 +372,8 @@ void usage_gather(struct usage *usage, const struct flagset_snapshot *snapshot, 
     struct usage_plan *plan = plan_of(usage, snapshot, now_ms);
     if (plan != NULL) {
         plan->gathered_ms = now_ms;
-        usage->unknown += grown(plan, snapshot, 0);
+        sum_readers(plan, snapshot);
+        usage->unknown += grown(plan, 0);
         for (uint32_t i = 0; i < plan->flag_count; i++)
             gather_flag(usage, snapshot, plan, &plan->places[i], now_ms);
     }

@@ -44,6 +44,7 @@ struct usage_plan {
         uint32_t variant_count;
     } * places;
     uint64_t *last; // [counter_count], sums over readers
+    uint64_t *sums; // the same, of the gather under way
 };
 
 struct usage {
