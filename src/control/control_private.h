@@ -100,6 +100,8 @@ struct control_flags {
     uint64_t change; // newest one handed to the set
     bool handed_over;
     uint64_t usage_due_us;
+    uint64_t told[FLAGSET_PROBLEMS_MAX]; // hashes of the problems logged last
+    uint32_t told_count;
     // Sets whose counts go to usage, referenced: the one in force, and those it replaced lately.
     const struct flagset_snapshot *counted;
     struct control_retired {

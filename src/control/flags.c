@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "base/siphash.h"
 #include "control/control_private.h"
 #include "control/overlay.h"
 
@@ -175,18 +176,31 @@ static void usage_follow(struct control *control, const struct flagset_snapshot 
     flags->counted = flagset_snapshot_ref(snapshot);
 }
 
+// Each problem is logged when it comes up, not with every set in which it still is.
 static void note_problems(struct control *control)
 {
+    static const struct siphash_key salt = {0x70726f626c656d73ULL, 1};
     struct control_flags *flags = &control->flags;
     const struct flagset_problem *problems;
+    uint64_t hashes[FLAGSET_PROBLEMS_MAX];
     uint32_t count = flagset_problems(flags->set, &problems);
     bool refused = flagset_refused(flags->set);
-    for (uint32_t i = 0; i < count; i++)
-        control_log_write(control->log, problems[i].error ? CONTROL_LOG_ERROR : CONTROL_LOG_WARN,
-                          problems[i].error && refused
-                              ? "a change of flags was refused whole; the last good set stays"
-                              : "flags have a problem",
-                          CONTROL_FIELDS(CONTROL_TEXT("problem", problems[i].text)));
+    for (uint32_t i = 0; i < count; i++) {
+        bool told = false;
+        hashes[i] = siphash(salt, problems[i].text, strlen(problems[i].text)) ^ (refused ? 1 : 0);
+#ifndef BUG_PROBLEMS_TOLD_AGAIN
+        for (uint32_t j = 0; j < flags->told_count; j++)
+            told |= flags->told[j] == hashes[i];
+#endif
+        if (!told)
+            control_log_write(control->log, problems[i].error ? CONTROL_LOG_ERROR : CONTROL_LOG_WARN,
+                              problems[i].error && refused
+                                  ? "a change of flags was refused whole; the last good set stays"
+                                  : "flags have a problem",
+                              CONTROL_FIELDS(CONTROL_TEXT("problem", problems[i].text)));
+    }
+    memcpy(flags->told, hashes, count * sizeof *hashes);
+    flags->told_count = count;
 }
 
 // What a rollout's arms weigh is what the set in force splits by, not what the core wants already: a set may

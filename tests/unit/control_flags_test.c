@@ -491,6 +491,32 @@ static void test_one_definition_takes_no_other_with_it(void **state)
     bench_forget(&bench);
 }
 
+// A source that is away is told once, not with every change of a flag.
+static void test_a_problem_is_told_once(void **state)
+{
+    (void)state;
+    struct bench bench = {.path = ""};
+    char *written = NULL;
+    size_t len = 0;
+    FILE *stream = open_memstream(&written, &len);
+    const struct flagset_problem *problems;
+    assert_int_equal(bench_up(&bench, "flags:\n"
+                                      "  define:\n"
+                                      "    banner: {state: ENABLED, variants: " ON_OFF "}\n"
+                                      "  sources: [{url: \"http://127.0.0.1:1/\"}]\n"),
+                     STATUS_OK);
+    assert_true(flagset_problems(control_flagset(bench.control), &problems) > 0);
+    control_log_init(&bench.log, stream, false, CONTROL_LOG_INFO);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(apply(&bench, CONTROL_FLAG_OFF, "banner", i % 2 ? "on" : "off"), STATUS_OK);
+    bench_down(&bench);
+    assert_int_equal(fclose(stream), 0);
+    assert_non_null(strstr(written, "flags are in force"));
+    assert_null(strstr(written, "127.0.0.1:1/"));
+    free(written);
+    bench_forget(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -508,6 +534,7 @@ int main(void)
         cmocka_unit_test(test_the_kill_window_moves_without_a_bound),
         cmocka_unit_test(test_no_count_is_lost),
         cmocka_unit_test(test_one_definition_takes_no_other_with_it),
+        cmocka_unit_test(test_a_problem_is_told_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
