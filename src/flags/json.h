@@ -52,6 +52,16 @@ struct flags_json_space {
     bool last_wins;
 };
 
+// Nodes that are enough for a text of so many values: those of an object with many members are told apart by
+// a table on nodes not yet used, of less than four entries of four bytes each.
+static inline uint64_t flags_json_node_need(uint64_t values)
+{
+#ifdef BUG_FLAGS_NO_ROOM_FOR_NAMES
+    return values;
+#endif
+    return values + values * 16 / sizeof(struct flags_json) + 1;
+}
+
 struct flags_json_fault {
     size_t at;        // byte offset in the source
     const char *what; // constant sentence part: "expected ',' or '}'"

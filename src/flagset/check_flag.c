@@ -87,10 +87,13 @@ enum status flagset_tree_parse(struct slice json, struct flagset_tree *tree, str
 {
     *tree = (struct flagset_tree){0};
     // Each node but the first follows a bracket or a comma.
-    uint32_t nodes = 2;
+    uint64_t nodes = 2;
     for (size_t i = 0; i < json.len; i++)
         nodes += json.data[i] == ',' || json.data[i] == '{' || json.data[i] == '[';
-    tree->space = (struct flags_json_space){.node_cap = nodes, .char_cap = json.len + 1};
+    nodes = flags_json_node_need(nodes);
+    if (nodes > UINT32_MAX)
+        return STATUS_NO_MEMORY;
+    tree->space = (struct flags_json_space){.node_cap = (uint32_t)nodes, .char_cap = json.len + 1};
     tree->space.nodes = heap_alloc(nodes, sizeof *tree->space.nodes);
     tree->space.chars = heap_alloc(json.len + 1, 1);
     if (tree->space.nodes == NULL || tree->space.chars == NULL)

@@ -15,8 +15,8 @@ enum status ofrep_core_init(struct ofrep_core *core, const struct ofrep_config *
     *core = (struct ofrep_core){.cors_origin = config->cors_origin, .strict_reasons = config->strict_reasons};
     list_init(&core->streams);
     core->space = (struct flags_json_space){
-        .nodes = heap_alloc(OFREP_CONTEXT_NODES_MAX, sizeof(struct flags_json)),
-        .node_cap = OFREP_CONTEXT_NODES_MAX,
+        .nodes = heap_alloc(flags_json_node_need(OFREP_CONTEXT_NODES_MAX), sizeof(struct flags_json)),
+        .node_cap = (uint32_t)flags_json_node_need(OFREP_CONTEXT_NODES_MAX),
         .chars = heap_alloc(OFREP_CONTEXT_BYTES_MAX, 1),
         .char_cap = OFREP_CONTEXT_BYTES_MAX,
         .last_wins = true,

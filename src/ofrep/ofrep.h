@@ -16,7 +16,7 @@
 enum {
     OFREP_THREADS_MAX = 16,
     OFREP_CONTEXT_BYTES_MAX = 1 << 20, // larger request bodies are answered 413
-    OFREP_CONTEXT_NODES_MAX = 65536,
+    OFREP_CONTEXT_NODES_MAX = 65536,   // values; so many are always taken, far more never
     OFREP_KEY_BYTES_MAX = 1024,
     OFREP_EXPOSURES_RING = 8192,    // per thread, between two takes; beyond it they are counted as lost
     OFREP_EXPOSURES_SEEN = 1 << 17, // per thread: how many (flag, variant, key) are remembered as told

@@ -473,6 +473,19 @@ static void checking_many(void **state)
     many_give(world, "[]", STATUS_INVALID, "1:1: flags are an object of keys and definitions");
     many_give(world, "{\"a\":{}", STATUS_INVALID, "1:8: expected ',' or '}'");
     many_give(world, "{}", STATUS_OK, "");
+    // More names than are looked through one by one.
+    static char text[1 << 16];
+    size_t len = 0;
+    for (uint32_t i = 0; i < 400; i++)
+        len += (size_t)snprintf(text + len, sizeof text - len, "%s\"many-%u\":%s", i == 0 ? "{" : ",", i,
+                                "{\"state\":\"ENABLED\",\"variants\":{\"on\":true}}");
+    (void)snprintf(text + len, sizeof text - len, "}");
+    many_give(world, text, STATUS_OK, "");
+    len = (size_t)snprintf(text, sizeof text, "{\"state\":\"ENABLED\",\"variants\":{\"on\":1");
+    for (uint32_t i = 0; i < 200; i++)
+        len += (size_t)snprintf(text + len, sizeof text - len, ",\"variant-%u\":%u", i, i);
+    (void)snprintf(text + len, sizeof text - len, "}}");
+    check_gives(world, "wide", text, STATUS_OK, "");
 }
 
 static void checking_for_cycles(void **state)

@@ -213,9 +213,16 @@ static void test_bad_bodies(void **state)
     slices[1] = (struct slice){body, OFREP_CONTEXT_BYTES_MAX};
     world_ask_bytes(&core, "POST", SINGLE "plain", NULL, slices[1]);
     assert_int_equal(world_answer.status, 200);
+    // As many members as values are promised.
+    size_t named = (size_t)snprintf(body, sizeof body, "{\"context\":{\"targetingKey\":\"a\"");
+    for (int i = 0; i < OFREP_CONTEXT_NODES_MAX - 4; i++)
+        named += (size_t)snprintf(body + named, sizeof body - named, ",\"%x\":%d", i, i % 10);
+    (void)snprintf(body + named, sizeof body - named, "}}");
+    assert_true(named + 2 < OFREP_CONTEXT_BYTES_MAX);
+    assert_int_equal(world_post(&core, SINGLE "plain", body)->status, 200);
     // More values than there are nodes.
     size_t len = (size_t)snprintf(body, sizeof body, "{\"context\":{\"targetingKey\":\"a\",\"l\":[1");
-    for (int i = 0; i < OFREP_CONTEXT_NODES_MAX; i++)
+    for (int i = 0; i < 2 * OFREP_CONTEXT_NODES_MAX; i++)
         len += (size_t)snprintf(body + len, sizeof body - len, ",1");
     len += (size_t)snprintf(body + len, sizeof body - len, "]}}");
     world_post(&core, SINGLE "plain", body);
