@@ -209,10 +209,27 @@ bool cli_evaluation_addr(const struct cli_evaluation *evaluation, struct io_addr
     return true;
 }
 
+// Whoever moves the file away gets a new one with a reload.
+static void exposures_reopen(struct cli_evaluation *evaluation, const char *path)
+{
+    int file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+    if (file < 0) {
+        control_log_write(control_log_of(evaluation->control), CONTROL_LOG_ERROR,
+                          "the file of exposures cannot be opened again; the one that is open stays",
+                          CONTROL_FIELDS(CONTROL_TEXT("file", path), CONTROL_TEXT("why", strerror(errno))));
+        return;
+    }
+    exposures_drain(evaluation);
+    close(evaluation->exposures);
+    evaluation->exposures = file;
+}
+
 void cli_evaluation_reload(struct cli_evaluation *evaluation)
 {
     const struct config_flags *flags = &control_config(evaluation->control)->flags;
     char fault[TOKENS_FAULT_BYTES] = "";
+    if (evaluation->exposures >= 0 && flags->exposures[0] != '\0')
+        exposures_reopen(evaluation, flags->exposures);
     if (evaluation->ofrep == NULL || flags->tokens[0] == '\0')
         return;
     if (ofrep_reload_tokens(evaluation->ofrep, flags->tokens, fault) != STATUS_OK)

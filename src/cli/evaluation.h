@@ -25,7 +25,7 @@ int cli_evaluation_start(struct cli_evaluation *evaluation, struct control *cont
                          enum io_kind io, FILE *err);
 // Whether it was started; then its address.
 bool cli_evaluation_addr(const struct cli_evaluation *evaluation, struct io_addr *addr);
-// Reads the file of tokens again (a reload).
+// Reads the file of tokens again and opens that of exposures again (a reload).
 void cli_evaluation_reload(struct cli_evaluation *evaluation);
 // Before control is destroyed. Allowed when nothing was started.
 void cli_evaluation_stop(struct cli_evaluation *evaluation);

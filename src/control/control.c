@@ -454,9 +454,11 @@ static void say_restarts(struct control *control, const struct config *now)
         say_restart(control, "flags.rate");
     if (strcmp(was->flags.share, now->flags.share) != 0)
         say_restart(control, "flags.share");
+    if (was->flags.tokens[0] != '\0' && now->flags.tokens[0] == '\0')
+        say_restart(control, "flags.tokens");
     if (strcmp(was->flags.cors, now->flags.cors) != 0)
         say_restart(control, "flags.cors");
-    if (strcmp(was->flags.exposures, now->flags.exposures) != 0)
+    if ((was->flags.exposures[0] != '\0') != (now->flags.exposures[0] != '\0'))
         say_restart(control, "flags.exposures");
 }
 

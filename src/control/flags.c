@@ -399,6 +399,54 @@ static void leave_addresses_out(struct sources *sources, struct control_flags_re
     sources->count = kept;
 }
 
+static bool variant_exists(const struct flags_set *set, struct slice key, const char *variant)
+{
+    struct slice name, json;
+    for (uint32_t i = 0; flags_set_variant(set, key, i, &name, &json); i++)
+        if (slice_equal(name, slice_of(variant)))
+            return true;
+    return false;
+}
+
+// Whether the set lacks what the rollout moves, with a sentence.
+static bool rollout_lacks(const struct flags_set *set, const struct rollout_spec *spec, char *why, size_t cap)
+{
+    struct slice key = slice_of(spec->flag);
+    struct flags_info info;
+    const char *const variants[] = {spec->from, spec->to};
+#ifdef BUG_ROLLOUT_OF_NOTHING
+    return false;
+#endif
+    if (!flags_set_find(set, key, &info)) {
+        snprintf(why, cap, "there is no flag \"%s\"", spec->flag);
+        return true;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(variants); i++) {
+        if (variant_exists(set, key, variants[i]))
+            continue;
+        snprintf(why, cap, "flag \"%s\" has no variant \"%s\"", spec->flag, variants[i]);
+        return true;
+    }
+    return false;
+}
+
+static void report_rollouts(const struct config *config, const struct flags_set *set,
+                            struct control_flags_report *report)
+{
+    char why[CONTROL_FLAG_KEY_BYTES + 128];
+    for (uint32_t i = 0; i < config->rollout_count; i++) {
+        const struct rollout_spec *spec = &config->rollouts[i].spec;
+        if (spec->flag[0] == '\0' || !rollout_lacks(set, spec, why, sizeof why) ||
+            report->problem_count == FLAGSET_PROBLEMS_MAX)
+            continue;
+        struct flagset_problem *problem = &report->problems[report->problem_count++];
+        struct text text = text_over(problem->text, sizeof problem->text);
+        text_addf(&text, "rollout %s: %s%s", spec->name, why,
+                  report->left_out > 0 ? ", unless it comes from an address" : "");
+        problem->error = false;
+    }
+}
+
 static void report_fill(const struct flagset *set, struct control_flags_report *report)
 {
     const struct flagset_problem *problems;
@@ -430,6 +478,7 @@ enum status control_flags_check(const struct config *config, struct control_flag
     }
     if (status == STATUS_OK) {
         report_fill(set, report);
+        report_rollouts(config, &flagset_current(set)->all.set, report);
         flagset_destroy(set);
     }
     if (loop != NULL)
@@ -567,15 +616,6 @@ void control_flags_tick(struct control *control)
 
 // ---- changes ----
 
-static bool variant_exists(const struct flags_set *set, struct slice key, const char *variant)
-{
-    struct slice name, json;
-    for (uint32_t i = 0; flags_set_variant(set, key, i, &name, &json); i++)
-        if (slice_equal(name, slice_of(variant)))
-            return true;
-    return false;
-}
-
 enum status control_flag_rollout_ready(const struct control *control, const struct rollout_spec *spec,
                                        struct control_fault *fault)
 {
@@ -584,20 +624,9 @@ enum status control_flag_rollout_ready(const struct control *control, const stru
             fault, STATUS_CONFLICT,
             "cannot start: the file's `flags` take effect only when the daemon is started "
             "again");
-    const struct flags_set *set = &flagset_current(control->flags.set)->all.set;
-    struct slice key = slice_of(spec->flag);
-    struct flags_info info;
-#ifdef BUG_ROLLOUT_OF_NOTHING
-    return STATUS_OK;
-#endif
-    if (!flags_set_find(set, key, &info))
-        return control_fault_set(fault, STATUS_CONFLICT, "cannot start: there is no flag \"%s\"", spec->flag);
-    const char *const variants[] = {spec->from, spec->to};
-    for (size_t i = 0; i < ARRAY_LEN(variants); i++)
-        if (!variant_exists(set, key, variants[i]))
-            return control_fault_set(fault, STATUS_CONFLICT,
-                                     "cannot start: flag \"%s\" has no variant \"%s\"", spec->flag,
-                                     variants[i]);
+    char why[CONTROL_FLAG_KEY_BYTES + 128];
+    if (rollout_lacks(&flagset_current(control->flags.set)->all.set, spec, why, sizeof why))
+        return control_fault_set(fault, STATUS_CONFLICT, "cannot start: %s", why);
     return STATUS_OK;
 }
 
