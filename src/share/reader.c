@@ -41,7 +41,7 @@ void share_reader_close(struct share_reader *reader)
 static enum status map_page(struct share_reader *reader)
 {
     enum status status = STATUS_OK;
-    int fd = openat(reader->directory, "current", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = openat(reader->directory, "current", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return errno == ENOENT ? STATUS_NOT_FOUND : status_of_errno(errno);
     void *page = MAP_FAILED;
@@ -78,6 +78,8 @@ enum status share_reader_open(const char *directory, struct share_reader **out)
     enum status status = STATUS_OK;
     if (reader->directory < 0)
         status = errno == ENOENT ? STATUS_NOT_FOUND : status_of_errno(errno);
+    else if (!share_directory_safe(reader->directory, false))
+        status = STATUS_DENIED;
     if (status == STATUS_OK)
         status = map_page(reader);
     if (status == STATUS_OK)

@@ -21,7 +21,8 @@ enum {
 
 struct share_writer;
 // Makes the directory (0755) when there is none; takes a lock: STATUS_IN_USE when another process writes
-// there.
+// there. STATUS_DENIED also for a directory that anybody may write, or that is neither ours nor root's: who
+// reads an image believes it.
 MUST_USE enum status share_writer_open(const char *directory, struct share_writer **writer);
 void share_writer_close(struct share_writer *writer);
 // STATUS_NO_SPACE, IO, DENIED: nothing changed for readers. Nothing is synced to the disk: images are caches.
@@ -31,7 +32,8 @@ MUST_USE enum status share_writer_publish(struct share_writer *writer, struct sl
 
 // Not for two threads at once, but share_reader_stale, which any thread may call.
 struct share_reader;
-// STATUS_NOT_FOUND: nothing was ever published there. CORRUPT, DENIED, NO_MEMORY.
+// STATUS_NOT_FOUND: nothing was ever published there. CORRUPT, DENIED (also where anybody may write),
+// NO_MEMORY.
 MUST_USE enum status share_reader_open(const char *directory, struct share_reader **reader);
 void share_reader_close(struct share_reader *reader);
 // Whether something other than what `take` last gave or refused as CORRUPT is there: one load of mapped

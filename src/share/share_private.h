@@ -10,6 +10,8 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "share/share.h"
 
@@ -35,6 +37,19 @@ struct share_page {
 
 _Static_assert(sizeof(struct share_page) <= SHARE_PAGE_BYTES, "one page");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "processes share no lock");
+
+// Whether only the directory's owner, who is one of ours or (reader) anybody, can put images there: an image
+// is guarded against damage, not against lies, and whoever maps one believes it.
+static inline bool share_directory_safe(int fd, bool own)
+{
+    struct stat facts;
+    if (fstat(fd, &facts) != 0)
+        return false;
+#ifdef BUG_SHARE_ANYBODY_WRITES
+    return true;
+#endif
+    return (facts.st_mode & S_IWOTH) == 0 && (!own || facts.st_uid == geteuid() || facts.st_uid == 0);
+}
 
 void share_image_name(uint64_t image, char name[SHARE_NAME_BYTES]);
 // False for names that are not an image's.

@@ -44,7 +44,9 @@ static enum status open_directory(struct share_writer *writer, const char *path)
     if (mkdir(path, SHARE_DIRECTORY_MODE) != 0 && errno != EEXIST)
         return status_of_errno(errno);
     writer->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return writer->directory >= 0 ? STATUS_OK : status_of_errno(errno);
+    if (writer->directory < 0)
+        return status_of_errno(errno);
+    return share_directory_safe(writer->directory, true) ? STATUS_OK : STATUS_DENIED;
 }
 
 // A lock of the open file, not of the process: two writers within one process exclude each other too.

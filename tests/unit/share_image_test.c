@@ -473,6 +473,38 @@ static void test_bad_directories(void **state)
     assert_int_not_equal(share_reader_open("/dev/null", &reader), STATUS_OK);
 }
 
+// In a directory that anybody may write, anybody could put what all readers would believe.
+static void test_directory_of_anybody(void **state)
+{
+    char path[] = "/tmp/share-open-XXXXXX";
+    struct share_writer *writer;
+    struct share_reader *reader;
+    (void)state;
+    assert_non_null(mkdtemp(path));
+    assert_int_equal(chmod(path, 0777), 0);
+    assert_int_equal(share_writer_open(path, &writer), STATUS_DENIED);
+    assert_int_equal(chmod(path, 0755), 0);
+    assert_int_equal(share_writer_open(path, &writer), STATUS_OK);
+    assert_int_equal(chmod(path, 01777), 0);
+    assert_int_equal(share_reader_open(path, &reader), STATUS_DENIED);
+    assert_int_equal(chmod(path, 0755), 0);
+    if (geteuid() == 0) {
+        share_writer_close(writer);
+        assert_int_equal(chown(path, 12345, 12345), 0);
+        assert_int_equal(share_writer_open(path, &writer), STATUS_DENIED);
+        assert_int_equal(chown(path, 0, 0), 0);
+        assert_int_equal(share_writer_open(path, &writer), STATUS_OK);
+    }
+    share_writer_close(writer);
+    char name[64];
+    static const char *const FILES[] = {"current", "lock"};
+    for (size_t i = 0; i < ARRAY_LEN(FILES); i++) {
+        (void)snprintf(name, sizeof name, "%s/%s", path, FILES[i]);
+        (void)unlink(name);
+    }
+    assert_int_equal(rmdir(path), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -484,6 +516,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_space, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_threads, set_up, tear_down),
         cmocka_unit_test(test_bad_directories),
+        cmocka_unit_test(test_directory_of_anybody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
