@@ -56,9 +56,6 @@ struct flags_json_space {
 // a table on nodes not yet used, of less than four entries of four bytes each.
 static inline uint64_t flags_json_node_need(uint64_t values)
 {
-#ifdef BUG_FLAGS_NO_ROOM_FOR_NAMES
-    return values;
-#endif
     return values + values * 16 / sizeof(struct flags_json) + 1;
 }
 

@@ -90,7 +90,9 @@ enum status flagset_tree_parse(struct slice json, struct flagset_tree *tree, str
     uint64_t nodes = 2;
     for (size_t i = 0; i < json.len; i++)
         nodes += json.data[i] == ',' || json.data[i] == '{' || json.data[i] == '[';
+#ifndef BUG_FLAGSET_NO_ROOM_FOR_NAMES
     nodes = flags_json_node_need(nodes);
+#endif
     if (nodes > UINT32_MAX)
         return STATUS_NO_MEMORY;
     tree->space = (struct flags_json_space){.node_cap = (uint32_t)nodes, .char_cap = json.len + 1};

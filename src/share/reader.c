@@ -78,8 +78,10 @@ enum status share_reader_open(const char *directory, struct share_reader **out)
     enum status status = STATUS_OK;
     if (reader->directory < 0)
         status = errno == ENOENT ? STATUS_NOT_FOUND : status_of_errno(errno);
+#ifndef BUG_SHARE_ANYBODY_READS
     else if (!share_directory_safe(reader->directory, false))
         status = STATUS_DENIED;
+#endif
     if (status == STATUS_OK)
         status = map_page(reader);
     if (status == STATUS_OK)

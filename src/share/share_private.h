@@ -45,9 +45,6 @@ static inline bool share_directory_safe(int fd, bool own)
     struct stat facts;
     if (fstat(fd, &facts) != 0)
         return false;
-#ifdef BUG_SHARE_ANYBODY_WRITES
-    return true;
-#endif
     return (facts.st_mode & S_IWOTH) == 0 && (!own || facts.st_uid == geteuid() || facts.st_uid == 0);
 }
 

@@ -46,7 +46,11 @@ static enum status open_directory(struct share_writer *writer, const char *path)
     writer->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (writer->directory < 0)
         return status_of_errno(errno);
+#ifdef BUG_SHARE_ANYBODY_WRITES
+    return STATUS_OK;
+#else
     return share_directory_safe(writer->directory, true) ? STATUS_OK : STATUS_DENIED;
+#endif
 }
 
 // A lock of the open file, not of the process: two writers within one process exclude each other too.
