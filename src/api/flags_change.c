@@ -70,6 +70,9 @@ static void read_who(const struct api_request *request, const struct flags_json 
     if (given != NULL && given->kind == FLAGS_JSON_STRING && given->text.len > 0)
         word = given->text;
     size_t len = word.len < ROLLOUT_WHO_BYTES - 1 ? word.len : ROLLOUT_WHO_BYTES - 1;
+    // Never cut within a character: the name comes back in logs.
+    while (len < word.len && len > 0 && ((unsigned char)word.data[len] & 0xc0) == 0x80)
+        len--;
     memcpy(who, word.data, len);
     who[len] = '\0';
     // It comes back in histories, on terminals too: nobody may move a cursor by his name.

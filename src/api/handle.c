@@ -134,6 +134,9 @@ static void answer_unknown_rollout(struct control *control, const char *name, st
 static void copy_word(char *out, size_t cap, struct slice word)
 {
     size_t n = word.len < cap - 1 ? word.len : cap - 1;
+    // Never cut within a character: names come back in logs and verdicts.
+    while (n < word.len && n > 0 && ((unsigned char)word.data[n] & 0xc0) == 0x80)
+        n--;
     memcpy(out, word.data, n);
     out[n] = '\0';
 }

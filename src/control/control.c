@@ -465,6 +465,10 @@ static void say_restarts(struct control *control, const struct config *now)
 enum status control_reload(struct control *control, struct config *config, struct control_fault *fault)
 {
     enum status status = control_config_fits(control, config, fault);
+#ifndef BUG_RELOAD_TAKES_BAD_FLAGS
+    if (status == STATUS_OK)
+        status = control_flags_acceptable(control, config, fault);
+#endif
     if (status == STATUS_OK)
         status = add_from_file(control, config, fault);
     if (status != STATUS_OK)

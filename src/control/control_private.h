@@ -219,6 +219,9 @@ uint64_t control_flag_changes(const struct control *control); // made at runtime
 MUST_USE enum status control_flags_open(struct control *control, uint32_t readers,
                                         struct control_fault *fault);
 void control_flags_close(struct control *control);
+// Whether what another file says of flags can be read and compiled, as at a start; INVALID with the problems.
+MUST_USE enum status control_flags_acceptable(const struct control *control, const struct config *config,
+                                              struct control_fault *fault);
 void control_flags_reload(struct control *control);
 // Hands changes and splits to the set, which puts them in force soon (on_changed there).
 void control_flags_refresh(struct control *control);

@@ -457,7 +457,9 @@ static void report_fill(const struct flagset *set, struct control_flags_report *
     report->flags = flags_set_count(&flagset_current(set)->all.set);
 }
 
-enum status control_flags_check(const struct config *config, struct control_flags_report *report)
+// over: what is laid over them here, or NULL.
+static enum status check_with(const struct config *config, const struct laid_over *over,
+                              struct control_flags_report *report)
 {
     memset(report, 0, sizeof *report);
     struct io_loop_config loop_config = {.kind = IO_KIND_EPOLL, .bufs_max = 16};
@@ -474,6 +476,11 @@ enum status control_flags_check(const struct config *config, struct control_flag
                                         .source_count = sources->count,
                                         .segments = segments_of(config),
                                         .changed = ignore_change};
+        if (over != NULL) {
+            wanted.overlay = (struct slice){over->json, over->len};
+            wanted.patches = over->patches;
+            wanted.patch_count = over->patch_count;
+        }
         status = flagset_create(&wanted, &set, report->problems, &report->problem_count);
     }
     if (status == STATUS_OK) {
@@ -487,6 +494,11 @@ enum status control_flags_check(const struct config *config, struct control_flag
         heap_free(sources->define);
     heap_free(sources);
     return status;
+}
+
+enum status control_flags_check(const struct config *config, struct control_flags_report *report)
+{
+    return check_with(config, NULL, report);
 }
 
 static enum status usage_begin(struct control *control, struct control_fault *fault)
@@ -564,6 +576,24 @@ void control_flags_close(struct control *control)
         control_overlay_deinit(flags->overlay);
     heap_free(flags->overlay);
     *flags = (struct control_flags){.set = NULL};
+}
+
+enum status control_flags_acceptable(const struct control *control, const struct config *config,
+                                     struct control_fault *fault)
+{
+    if (control->flags.set == NULL || !config->flags.given)
+        return STATUS_OK;
+    struct control_flags_report *report = heap_alloc(1, sizeof *report);
+    struct laid_over over = {.json = NULL};
+    enum status status = report != NULL ? laid_over_make(control, &over) : STATUS_NO_MEMORY;
+    if (status == STATUS_OK)
+        status = check_with(config, &over, report);
+    if (status != STATUS_OK)
+        (void)problems_fault(report != NULL ? report->problems : NULL,
+                             report != NULL ? report->problem_count : 0, status, fault);
+    laid_over_free(&over);
+    heap_free(report);
+    return status;
 }
 
 void control_flags_reload(struct control *control)

@@ -36,6 +36,9 @@ static double window_s(uint64_t ticks)
 static void arm_latency(struct control *control, const struct control_live *live,
                         const struct rollout_spec *spec, int index, struct control_arm *arm)
 {
+    // Variants are no versions, even where they have the same names: their requests are in one histogram.
+    if (spec->flag[0] != '\0')
+        return;
     uint16_t slot = control_version_slot(control, spec->service, arm->version);
     if (slot == PROXY_SLOT_NONE)
         return;

@@ -517,9 +517,27 @@ static void test_a_problem_is_told_once(void **state)
     bench_forget(&bench);
 }
 
+// As at a start: a file whose flags cannot be read is not taken, and nothing of it counts.
+static void test_reloads_that_cannot_be_read(void **state)
+{
+    (void)state;
+    struct bench bench = {.path = ""};
+    assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
+    assert_int_not_equal(reload(&bench, "flags: {sources: [/nowhere/none.json]}\n"), STATUS_OK);
+    assert_non_null(strstr(bench.fault.text, "/nowhere/none.json"));
+    assert_int_not_equal(reload(&bench, FLAG("{\"on\": true, \"blue\": false}")), STATUS_OK);
+    assert_non_null(strstr(bench.fault.text, "banner"));
+    turn_some(&bench, 50);
+    assert_variant(&bench, "banner", "u", "", "off");
+    assert_non_null(config_rollout_find(control_config(bench.control), "ship"));
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reloads_that_cannot_be_read),
         cmocka_unit_test(test_changes_come_back),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_journal_first),
