@@ -535,6 +535,7 @@ static enum status lay_over(struct flagset_loader *loader, struct flagset_docume
         struct flagset_document *reduced = NULL;
         status = lay_over_once(loader, tried, change, &reduced);
         if (status == STATUS_AGAIN) {
+            CHECK(tried != NULL && reduced != NULL);
             if (!left_out_before(tried, reduced, before))
                 change = loader->change;
             flagset_document_unref(tried);

@@ -394,16 +394,14 @@ static void test_sync(void **state)
 // stay as they are. Who was away meanwhile is told when it comes back.
 static void test_schedules(void **state)
 {
-    struct timed {
-        struct flagset_times times;
-        int64_t at[2];
-    } *timed = heap_alloc(1, sizeof *timed);
+    struct flagset_times *times = heap_alloc(1, sizeof *times + 2 * sizeof times->at[0]);
     char line[64];
     const char *const back[] = {line, NULL};
     (void)state;
-    assert_non_null(timed);
-    memcpy(timed->times.at, ((int64_t[]){1700000010, 1700000020}), 2 * sizeof(int64_t));
-    timed->times.count = 2;
+    assert_non_null(times);
+    times->at[0] = 1700000010;
+    times->at[1] = 1700000020;
+    times->count = 2;
     int64_t began_ms = world_wall_ms;
     struct world_snapshot *set = world_snapshot(
         "{\"flags\":{\"timed\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},"
@@ -411,7 +409,7 @@ static void test_schedules(void **state)
         "{\"from\":1700000010,\"until\":1700000020}}},\"still\":{\"state\":\"ENABLED\",\"variants\":"
         "{\"on\":true},\"defaultVariant\":\"on\"}}}",
         9);
-    set->base.all.times = &timed->times;
+    set->base.all.times = times;
     world_publish(&core, set);
     world_ask(&core, "GET", "/ofrep/v1/stream", NULL, "");
     void *refetch = world_answer.subject;
@@ -448,7 +446,7 @@ static void test_schedules(void **state)
     world_wall_ms = began_ms;
     world_publish(&core, world);
     world_free(set);
-    heap_free(timed);
+    heap_free(times);
 }
 
 // ---- server-sent events ----
