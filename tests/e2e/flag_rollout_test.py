@@ -74,6 +74,18 @@ def evaluate(sluice, key, email=None, flag="banner"):
     return body
 
 
+def wait_ring(sluice):
+    """A state is told when it is decided; the set that splits so is in force some milliseconds later."""
+    sluice.wait_state("banner-on", "Segment", 10)
+    harness.wait_for("the ring has the variant", lambda: evaluate(sluice, "x", "ann@example.com")["variant"] == "on", 1.0)
+
+
+def wait_split(sluice):
+    sluice.wait_state("banner-on", "Shifting", 20)
+    harness.wait_for("somebody outside the ring has the variant",
+                     lambda: any(evaluate(sluice, f"somebody-{i}")["variant"] == "on" for i in range(60)), 2.0)
+
+
 class Load:
     """Requests of ever new users, on a few connections, until stopped."""
 
@@ -125,9 +137,10 @@ def a_bad_variant_is_taken_back(args, folder, stack):
     """The service fails for a third of those who get the new variant: everybody is off within a second of the decision."""
     sluice, load, log = by_service(args, folder, stack, fail=33, whom="banner=on.*")
     sluice.command("banner-on", "start")
-    sluice.wait_state("banner-on", "Segment", 10)
-    assert evaluate(sluice, "x", "ann@example.com")["variant"] == "on", "a member of the ring has the variant"
-    assert evaluate(sluice, "x", "ann@elsewhere.example")["variant"] == "off"
+    wait_ring(sluice)
+    outside = evaluate(sluice, "x", "ann@elsewhere.example")["variant"]
+    # On a slow machine the ring's second may be over by now, and then a lot may have been drawn.
+    assert outside == "off" or sluice.rollout("banner-on")["state"] != "Segment"
     body = sluice.wait_state("banner-on", ["RollingBack", "RolledBack"], 60)
     decided = body["verdict"]["time_ms"] / 1000
     time.sleep(1.5)
@@ -163,7 +176,7 @@ def events_are_evidence(args, folder, stack):
     sluice = daemon(args, folder, "")
     stack.callback(sluice.stop)
     sluice.command("banner-on", "start")
-    sluice.wait_state("banner-on", "Shifting", 20)
+    wait_split(sluice)
     for body in ({"events": [{"flag": "banner"}]}, {"events": {}}, {"events": [{"flag": "banner", "context": {}, "error": 1}]}):
         status, answer = sluice.request("POST", "/v1/events", body)
         assert status == 400 and answer["error"]["message"], f"{body}: {status} {answer}"
@@ -198,7 +211,7 @@ def a_kill_switch_guards_the_ring(args, folder, stack):
     text = open(sluice.config_path, encoding="utf-8").read()
     assert "kill:" in text
     sluice.command("banner-on", "start")
-    sluice.wait_state("banner-on", "Segment", 10)
+    wait_ring(sluice)
     events = [{"flag": "banner", "context": {"targetingKey": f"u{i}", "email": "ann@example.com"}, "error": i % 2 == 0} for i in range(40)]
     began = time.monotonic()
     status, answer = sluice.request("POST", "/v1/events", {"events": events})
@@ -217,7 +230,7 @@ def a_kill_switch_guards_the_ring(args, folder, stack):
     stack.callback(sluice.stop)
     harness.wait_for("the proxy", lambda: harness.connects(port))
     sluice.command("banner-on", "start")
-    sluice.wait_state("banner-on", "Segment", 10)
+    wait_ring(sluice)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     for i in range(60):
         connection.request("GET", "/", headers={"X-User": f"u{i}", "X-Email": "ann@example.com"})
@@ -231,7 +244,7 @@ def changes_survive_death(args, folder, stack):
     """A kill and a definition outlive kill -9, a share stays where it was, and no key moved."""
     sluice = daemon(args, folder, "")
     sluice.command("banner-on", "start")
-    sluice.wait_state("banner-on", "Shifting", 20)
+    wait_split(sluice)
     keys = [f"user-{i}" for i in range(400)]
     before = {key: evaluate(sluice, key)["variant"] for key in keys}
     status, body = sluice.request("PUT", "/v1/flags/fresh", {"state": "ENABLED", "variants": {"a": 1, "b": 2}, "defaultVariant": "a"})
