@@ -24,6 +24,25 @@ void text_add_char(struct text *text, char c)
     text_add(text, (struct slice){&c, 1});
 }
 
+void text_add_json(struct text *text, struct slice bytes)
+{
+    static const char hex[] = "0123456789abcdef";
+    text_add_char(text, '"');
+    for (size_t i = 0; i < bytes.len; i++) {
+        unsigned char c = (unsigned char)bytes.data[i];
+        if (c < 0x20) {
+            text_add(text, SLICE("\\u00"));
+            text_add_char(text, hex[c >> 4]);
+            text_add_char(text, hex[c & 15]);
+            continue;
+        }
+        if (c == '"' || c == '\\')
+            text_add_char(text, '\\');
+        text_add_char(text, (char)c);
+    }
+    text_add_char(text, '"');
+}
+
 void text_addf(struct text *text, const char *format, ...)
 {
     size_t room = text->cap - text->len;

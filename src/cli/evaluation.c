@@ -23,17 +23,8 @@ enum {
 
 static void json_text(struct text *out, const char *key, const char *value)
 {
-    text_addf(out, ",\"%s\":\"", key);
-    for (const char *at = value; *at != '\0'; at++) {
-        unsigned char c = (unsigned char)*at;
-        if (c < 0x20)
-            text_addf(out, "\\u%04x", c);
-        else if (c == '"' || c == '\\')
-            text_addf(out, "\\%c", c);
-        else
-            text_add_char(out, (char)c);
-    }
-    text_add_char(out, '"');
+    text_addf(out, ",\"%s\":", key);
+    text_add_json(out, slice_of(value));
 }
 
 static void exposure_write(struct text *out, const struct ofrep_exposure *exposure)

@@ -138,9 +138,14 @@ static void say_started(struct serve *serve)
     char admin_text[IO_ADDR_TEXT_BYTES];
     api_addr(serve->daemon.api, &admin);
     io_addr_format(&admin, admin_text);
+    struct io_addr flags;
+    char flags_text[IO_ADDR_TEXT_BYTES] = "";
+    if (cli_evaluation_addr(&serve->daemon.evaluation, &flags))
+        io_addr_format(&flags, flags_text);
     control_log_write(&serve->log, CONTROL_LOG_INFO, "serving",
                       CONTROL_FIELDS(CONTROL_TEXT("version", SLUICE_VERSION),
                                      CONTROL_TEXT("listen", listening), CONTROL_TEXT("admin", admin_text),
+                                     CONTROL_TEXT("flags", flags_text),
                                      CONTROL_NUMBER("workers", serve->daemon.workers),
                                      CONTROL_TEXT("journal", config->journal)));
 }

@@ -33,17 +33,6 @@ static void section_key(const struct config_section *section, const struct secti
             text_add(text, SLICE(" of a service"));
 }
 
-static void json_string(struct text *text, const char *string)
-{
-    text_add_char(text, '"');
-    for (; *string != '\0'; string++) {
-        if (*string == '"' || *string == '\\')
-            text_add_char(text, '\\');
-        text_add_char(text, *string);
-    }
-    text_add_char(text, '"');
-}
-
 // ---- schema ----
 
 static const char duration_pattern[] = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
@@ -54,7 +43,7 @@ static const char name_pattern[] = "^[a-zA-Z0-9._-]{1,63}$";
 static void schema_pattern(const char *pattern, struct text *text)
 {
     text_add(text, SLICE("\"type\": \"string\", \"pattern\": "));
-    json_string(text, pattern);
+    text_add_json(text, slice_of(pattern));
 }
 
 static void schema_choices(const struct config_choice *choices, struct text *text)
@@ -62,7 +51,7 @@ static void schema_choices(const struct config_choice *choices, struct text *tex
     text_add(text, SLICE("\"enum\": ["));
     for (const struct config_choice *choice = choices; choice->word != NULL; choice++) {
         text_add(text, choice == choices ? SLICE("") : SLICE(", "));
-        json_string(text, choice->word);
+        text_add_json(text, slice_of(choice->word));
         // An editor that reads YAML 1.1 takes on and off for truth values.
         if (strcmp(choice->word, "off") == 0)
             text_add(text, SLICE(", false"));
@@ -173,16 +162,16 @@ static void schema_value(const struct config_word *word, const struct sections *
 static void schema_word(const struct config_word *word, const struct sections *sections, struct text *text)
 {
     text_add(text, SLICE("          "));
-    json_string(text, word->word);
+    text_add_json(text, slice_of(word->word));
     text_add(text, SLICE(": {\"description\": "));
-    json_string(text, word->help);
+    text_add_json(text, slice_of(word->help));
     bool number = word->kind == CONFIG_KIND_COUNT || word->kind == CONFIG_KIND_NUMBER;
     if (word->fallback != NULL && word->kind < CONFIG_KIND_SECTION) {
         text_add(text, SLICE(", \"default\": "));
         if (number && word->fallback[0] <= '9')
             text_add(text, slice_of(word->fallback));
         else
-            json_string(text, word->fallback);
+            text_add_json(text, slice_of(word->fallback));
     }
     text_add(text, SLICE(", "));
     schema_value(word, sections, text);
@@ -196,7 +185,7 @@ static void schema_required(const struct config_section *section, struct text *t
         if (!section->words[i].required || section->words[i].unless != NULL)
             continue;
         text_add(text, first ? SLICE(", \"required\": [") : SLICE(", "));
-        json_string(text, section->words[i].word);
+        text_add_json(text, slice_of(section->words[i].word));
         first = false;
     }
     if (!first)
@@ -215,7 +204,7 @@ static void schema_section(const struct config_section *section, const struct se
                            struct text *text)
 {
     text_add(text, SLICE("\"description\": "));
-    json_string(text, section->help);
+    text_add_json(text, slice_of(section->help));
     text_add(text,
              SLICE(",\n      \"anyOf\": [\n        {\"type\": \"object\", \"additionalProperties\": false"));
     schema_required(section, text);

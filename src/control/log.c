@@ -31,20 +31,6 @@ void control_time_write(int64_t wall_ms, struct text *text)
     text_addf(text, "%s.%03dZ", stamp, (int)(wall_ms % 1000));
 }
 
-static void add_json_string(struct text *text, const char *value)
-{
-    text_add_char(text, '"');
-    for (const unsigned char *p = (const unsigned char *)value; *p != '\0'; p++) {
-        if (*p == '"' || *p == '\\')
-            text_addf(text, "\\%c", *p);
-        else if (*p < 0x20)
-            text_addf(text, "\\u%04x", *p);
-        else
-            text_add_char(text, (char)*p);
-    }
-    text_add_char(text, '"');
-}
-
 // Control characters never reach a terminal.
 static void add_plain_char(struct text *text, char c)
 {
@@ -87,11 +73,11 @@ static void write_json(struct text *line, int64_t wall_ms, enum control_log_leve
     text_add(line, SLICE("{\"time\":\""));
     control_time_write(wall_ms, line);
     text_addf(line, "\",\"level\":\"%s\",\"message\":", level_names[level]);
-    add_json_string(line, message);
+    text_add_json(line, slice_of(message));
     for (size_t i = 0; i < field_count; i++) {
         text_addf(line, ",\"%s\":", fields[i].key);
         if (fields[i].text != NULL)
-            add_json_string(line, fields[i].text);
+            text_add_json(line, slice_of(fields[i].text));
         else
             text_addf(line, "%" PRIu64, fields[i].number);
     }

@@ -23,6 +23,8 @@ FAMILY(
     "Evaluations by flag and variant; \"\" is the caller's own default. Told for sets of up to 2000 flags.");
 FAMILY(errors, COUNTER, "flag_errors_total", "Evaluations of a flag that ended in an error.");
 FAMILY(unknown, COUNTER, "flag_unknown_total", "Evaluations of flags that are not there.");
+FAMILY(unremembered, COUNTER, "flag_use_unremembered_total",
+       "Evaluations of flags whose use is not kept: keys too long, or more flags than are kept.");
 FAMILY(stale, GAUGE, "flags_stale",
        "Flags that nobody evaluated, or that gave one variant only, for 30 days.");
 
@@ -97,6 +99,7 @@ void control_metrics_flags(struct control *control, struct metrics_writer *w)
     if (usage == NULL)
         return;
     one(w, &unknown, (double)usage_unknown(usage));
+    one(w, &unremembered, (double)usage_unremembered(usage));
     if (count > FLAG_SERIES_MAX)
         return;
     write_evaluations(usage, w, control_wall_ms(control));

@@ -171,59 +171,32 @@ enum status control_overlay_take(struct control_overlay *overlay, const struct c
 
 // ---- the document ----
 
-static size_t key_put(const char *key, char *out)
-{
-    static const char hex[] = "0123456789abcdef";
-    size_t len = 0;
-    for (const char *at = key; *at != '\0'; at++) {
-        unsigned char c = (unsigned char)*at;
-        if (c < 0x20) {
-            memcpy(out + len, "\\u00", 4);
-            out[len + 4] = hex[c >> 4];
-            out[len + 5] = hex[c & 15];
-            len += 6;
-            continue;
-        }
-        if (c == '"' || c == '\\')
-            out[len++] = '\\';
-        out[len++] = (char)c;
-    }
-    return len;
-}
-
 enum status control_overlay_document(const struct control_overlay *overlay, char **json, size_t *len)
 {
     size_t cap = 32;
     for (uint32_t i = 0; i < overlay->count; i++)
         cap += overlay->entries[i].definition_len + strlen(overlay->entries[i].key) * 6 + 8;
-    char *text = heap_alloc(cap, 1);
-    if (text == NULL)
+    char *storage = heap_alloc(cap, 1);
+    if (storage == NULL)
         return STATUS_NO_MEMORY;
-    static const char begin[] = "{\"flags\":{";
-    size_t at = sizeof begin - 1;
-    memcpy(text, begin, at);
+    struct text text = text_over(storage, cap);
+    text_add(&text, SLICE("{\"flags\":{"));
     bool first = true;
     for (uint32_t i = 0; i < overlay->count; i++) {
         const struct control_overlay_entry *entry = &overlay->entries[i];
         if (entry->definition == NULL)
             continue;
         // Each on a line of its own, so that a fault's line tells the flag.
-        text[at++] = first ? '\n' : ',';
-        if (!first)
-            text[at++] = '\n';
+        text_add(&text, first ? SLICE("\n") : SLICE(",\n"));
         first = false;
-        text[at++] = '"';
-        at += key_put(entry->key, text + at);
-        text[at++] = '"';
-        text[at++] = ':';
-        memcpy(text + at, entry->definition, entry->definition_len);
-        at += entry->definition_len;
+        text_add_json(&text, slice_of(entry->key));
+        text_add_char(&text, ':');
+        text_add(&text, (struct slice){entry->definition, entry->definition_len});
     }
-    text[at++] = '}';
-    text[at++] = '}';
-    CHECK(at <= cap);
-    *json = text;
-    *len = at;
+    text_add(&text, SLICE("}}"));
+    CHECK(!text.cut);
+    *json = storage;
+    *len = text.len;
     return STATUS_OK;
 }
 

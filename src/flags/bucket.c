@@ -110,29 +110,3 @@ uint32_t flags_bucket_of_split(struct slice flag_key, struct slice targeting_key
     flags_cbor_string(&hash, SLICE("split"));
     return flags_bucket_scale(flags_hash_end(&hash), total);
 }
-
-// A JSON string; bytes of 0x80 and above pass as they are.
-static void add_string(struct text *out, struct slice s)
-{
-    text_add_char(out, '"');
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.data[i];
-        if (c < 0x20)
-            text_addf(out, "\\u%04x", c);
-        else if (c == '"' || c == '\\')
-            text_addf(out, "\\%c", c);
-        else
-            text_add_char(out, (char)c);
-    }
-    text_add_char(out, '"');
-}
-
-void flags_bucket_rule(struct text *out, struct slice to, struct slice from, uint32_t share)
-{
-    CHECK(share <= FLAGS_SHARE_TOTAL);
-    text_addf(out, "{\"fractional\":[[");
-    add_string(out, to);
-    text_addf(out, ",%u],[", share);
-    add_string(out, from);
-    text_addf(out, ",%u]]}", FLAGS_SHARE_TOTAL - share);
-}

@@ -5,13 +5,11 @@
 // Growth is monotone when a rule is laid out so: a constant total, the growing variant first, the one it
 // takes from right behind it. Then raising the first weight by d and lowering the second by d moves one
 // boundary: exactly the keys in d/total go from the second to the first and nobody else moves.
-// flags_bucket_rule writes that layout.
 #pragma once
 
 #include <stdint.h>
 
 #include "base/slice.h"
-#include "base/text.h"
 
 enum {
     FLAGS_SHARE_TOTAL = 100000,        // of our own rules: shares resolve to 0.001 %
@@ -39,6 +37,3 @@ uint32_t flags_bucket_of_key(struct slice flag_key, struct slice targeting_key, 
 // The same for the split of a rollout over that flag: the hash of [flag key, targeting key, "split"], so that
 // it is independent of what a fractional rule of the flag itself gave.
 uint32_t flags_bucket_of_split(struct slice flag_key, struct slice targeting_key, uint32_t total);
-
-// Writes {"fractional":[["to",share],["from",FLAGS_SHARE_TOTAL-share]]}.
-void flags_bucket_rule(struct text *out, struct slice to, struct slice from, uint32_t share);

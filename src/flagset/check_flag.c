@@ -53,34 +53,15 @@ static void add(struct check *check, struct slice piece)
         text_add(&check->others, piece);
 }
 
-static size_t quote(struct slice bytes, char *out)
-{
-    static const char HEX[] = "0123456789abcdef";
-    size_t len = 0;
-    out[len++] = '"';
-    for (size_t i = 0; i < bytes.len; i++) {
-        unsigned char byte = (unsigned char)bytes.data[i];
-        if (byte < 0x20) {
-            memcpy(out + len, "\\u00", 4);
-            out[len + 4] = HEX[byte >> 4];
-            out[len + 5] = HEX[byte & 15];
-            len += 6;
-            continue;
-        }
-        if (byte == '"' || byte == '\\')
-            out[len++] = '\\';
-        out[len++] = (char)byte;
-    }
-    out[len++] = '"';
-    return len;
-}
-
 struct slice flagset_quote(struct slice bytes, char **buffer)
 {
-    *buffer = heap_alloc(bytes.len * 6 + 3, 1);
+    size_t cap = bytes.len * 6 + 3;
+    *buffer = heap_alloc(cap, 1);
     if (*buffer == NULL)
         return (struct slice){"", 0};
-    return (struct slice){*buffer, quote(bytes, *buffer)};
+    struct text text = text_over(*buffer, cap);
+    text_add_json(&text, bytes);
+    return text_slice(&text);
 }
 
 enum status flagset_tree_parse(struct slice json, struct flagset_tree *tree, struct flags_json_fault *fault)

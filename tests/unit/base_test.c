@@ -80,6 +80,16 @@ static void test_wire_refuses(void **state)
     assert_true(r2.bad);
 }
 
+static void test_json_text(void **state)
+{
+    (void)state;
+    char storage[64];
+    struct text text = text_over(storage, sizeof storage);
+    text_add_json(&text, SLICE("a\"b\\c\n\x1f\xc3\xa9"));
+    assert_string_equal(storage, "\"a\\\"b\\\\c\\u000a\\u001f\xc3\xa9\"");
+    assert_false(text.cut);
+}
+
 static void test_text(void **state)
 {
     (void)state;
@@ -154,6 +164,7 @@ int main(void)
         cmocka_unit_test(test_siphash_vectors),
         cmocka_unit_test(test_wire_round_trip),
         cmocka_unit_test(test_wire_refuses),
+        cmocka_unit_test(test_json_text),
         cmocka_unit_test(test_text),
         cmocka_unit_test(test_rng_is_uniform_and_repeats),
         cmocka_unit_test(test_list),

@@ -144,17 +144,15 @@ static struct flags_fixture fixture;
 
 static void compile_share(uint32_t share)
 {
-    char rule[128];
     char rest[160];
-    struct text text = text_over(rule, sizeof rule);
-    flags_bucket_rule(&text, SLICE("on"), SLICE("off"), share);
-    snprintf(rest, sizeof rest, "\"targeting\":%s", rule);
+    snprintf(rest, sizeof rest, "\"targeting\":{\"fractional\":[[\"on\",%u],[\"off\",%u]]}", share,
+             FLAGS_SHARE_TOTAL - share);
     assert_int_equal(fixture_compile_flag(&fixture, rest), STATUS_OK);
     assert_int_equal(fixture.problem_count, 0);
 }
 
-// The evaluator on the rule that we write: the share is the rule's, growth moves keys one way, a return to a
-// share returns exactly its keys.
+// The evaluator on a rule whose growing variant comes first: the share is the rule's, growth moves keys one
+// way, a return to a share returns exactly its keys.
 static void test_monotone(void **state)
 {
     (void)state;
