@@ -77,7 +77,7 @@ tsan: setup-check ## thread sanitizer over whatever has threads
 	@ctest --test-dir build/tsan -j $(JOBS) --output-on-failure -LE slow -R 'io_|proxy_|control_|flagset_|ofrep_|share_|library_|web_|e2e.threads'
 
 planted: setup-test ## each planted bug must be caught by its test
-	@scripts/planted
+	@scripts/planted.py
 
 coverage: setup-test ## lines not covered, per file
 	@scripts/coverage

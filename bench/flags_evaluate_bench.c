@@ -12,7 +12,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
-#include "flags/evaluate.h"
+#include "flags/eval/evaluate.h"
 
 enum { REPEATS = 9, EVALUATIONS = 200000, COUNTED = 100000, FLAGS = 100000, RULES = 10 };
 

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "flagset/flagset.h"
+#include "flags/set/flagset.h"
 
 enum { UPDATES = 3, KILLS = 5, READERS = 4 };
 

@@ -6,7 +6,7 @@
 #include <time.h>
 
 #include "base/check.h"
-#include "http/http1_write.h"
+#include "net/http/http1_write.h"
 
 #define ROUNDS 9
 #define REPEATS 200000

@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "flags/evaluate.h"
-#include "library/sluice_flags.h"
+#include "flags/eval/evaluate.h"
+#include "flags/library/sluice_flags.h"
 
 enum { REPEATS = 9, EVALUATIONS = 200000, WAYS = 5, IMAGE_BYTES = 65536 };
 

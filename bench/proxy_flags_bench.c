@@ -8,9 +8,9 @@
 
 #include "base/check.h"
 #include "base/heap.h"
-#include "flags/image.h"
-#include "io/sim.h"
-#include "proxy/proxy_private.h"
+#include "flags/eval/image.h"
+#include "net/io/sim.h"
+#include "net/proxy/proxy_private.h"
 
 enum { ROUNDS = 9, REPEATS = 100000, FLAGS = 8 };
 

@@ -11,8 +11,8 @@
 
 #include "base/check.h"
 #include "base/rng.h"
+#include "ship/store/journal.h"
 #include "stats/histogram.h"
-#include "store/journal.h"
 
 enum { PAYLOAD_MAX = 65536 };
 

@@ -11,8 +11,8 @@
 
 #include "base/heap.h"
 #include "base/rng.h"
-#include "rollout/rollout.h"
-#include "store/journal.h"
+#include "ship/rollout/rollout.h"
+#include "ship/store/journal.h"
 
 enum { LAGS = 12 };
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 
 #include "base/check.h"
-#include "flags/evaluate.h"
-#include "flags/image.h"
+#include "flags/eval/evaluate.h"
+#include "flags/eval/image.h"
 
 enum { FIXTURE_NODES = 1 << 18, FIXTURE_CHARS = 1 << 20, FIXTURE_PROBLEMS = 64 };
 

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "convert/convert.h"
-#include "flags/image.h"
+#include "flags/convert/convert.h"
+#include "flags/eval/image.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 #include "base/check.h"
-#include "flags/json.h"
+#include "flags/eval/json.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

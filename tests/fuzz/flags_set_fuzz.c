@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "flags/bucket.h"
-#include "flags/evaluate.h"
+#include "flags/eval/bucket.h"
+#include "flags/eval/evaluate.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -2,9 +2,9 @@
 // Request heads. Whatever is accepted: its prefixes are incomplete, it is written the same with and without
 // the copying of runs, and what is written parses to the same request and is written the same again.
 #include "base/check.h"
-#include "http/http_private.h"
+#include "net/http/http_private.h"
 
-#include "http/http1_write.h"
+#include "net/http/http1_write.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -2,7 +2,7 @@
 // Response heads; the first byte chooses the request's method. Accepted ones have incomplete prefixes, and
 // what is written of them parses to the same framing and is written the same again.
 #include "base/check.h"
-#include "http/http1_write.h"
+#include "net/http/http1_write.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -12,8 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/cli_private.h"
-#include "web/tokens.h"
+#include "daemon/cli/cli_private.h"
+#include "net/web/tokens.h"
 
 struct outcome {
     int code;

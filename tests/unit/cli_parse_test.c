@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/cli_private.h"
+#include "daemon/cli/cli_private.h"
 
 struct outcome {
     int code;

@@ -9,7 +9,7 @@
 #include <cmocka.h>
 #include <string.h>
 
-#include "cli/view.h"
+#include "daemon/cli/view.h"
 
 static const char JSON[] =
     "{\"name\":\"shop-v2\",\"service\":\"shop\",\"from\":\"v1\",\"to\":\"v2\",\"run\":2,\"state\":"

@@ -11,7 +11,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
-#include "config/config.h"
+#include "daemon/config/config.h"
 
 // A good file around the lines of interest: LISTEN is lines 1, SERVICES 2 to 4, a rollout begins in line 5.
 #define LISTEN "listen: [0.0.0.0:80]\n"

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "config/config.h"
+#include "daemon/config/config.h"
 
 static char printed[CONFIG_SCHEMA_BYTES_MAX];
 static char stored[CONFIG_SCHEMA_BYTES_MAX];

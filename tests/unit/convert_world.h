@@ -12,8 +12,8 @@
 #include <cmocka.h>
 
 #include "base/heap.h"
-#include "convert/convert.h"
-#include "flags/evaluate.h"
+#include "flags/convert/convert.h"
+#include "flags/eval/evaluate.h"
 
 struct world {
     struct convert_result result;

@@ -10,7 +10,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "flags/flags_private.h"
+#include "flags/eval/flags_private.h"
 #include "flags_fixture.h"
 
 enum { KEYS = 1000000, SOME_KEYS = 20000 };

@@ -10,7 +10,7 @@
 #include <dirent.h>
 #include <math.h>
 
-#include "flags/flags_private.h"
+#include "flags/eval/flags_private.h"
 #include "flags_fixture.h"
 
 static struct flags_fixture fixture;

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "flags/flags_private.h"
+#include "flags/eval/flags_private.h"
 #include "flags_fixture.h"
 
 static struct flags_fixture fixture;

@@ -10,7 +10,7 @@
 
 #include "base/check.h"
 #include "base/text.h"
-#include "flags/json.h"
+#include "flags/eval/json.h"
 
 static struct flags_json nodes[6400];
 static char chars[1024];

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "flags/bucket.h"
-#include "flags/tally.h"
+#include "flags/eval/bucket.h"
+#include "flags/eval/tally.h"
 #include "flags_fixture.h"
 
 static struct flags_fixture fixture;

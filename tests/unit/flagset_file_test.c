@@ -4,8 +4,8 @@
 #include <sys/mman.h>
 
 #include "base/heap.h"
+#include "flags/share/share.h"
 #include "flagset_world.h"
-#include "share/share.h"
 
 static int setup(void **state)
 {

@@ -16,7 +16,7 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "base/rng.h"
-#include "flagset/usage.h"
+#include "flags/set/usage.h"
 
 enum { READERS = 2, IMAGE = 1 << 16, BIG_IMAGE = 1 << 26, NODES = 4096, CHARS = 1 << 16 };
 

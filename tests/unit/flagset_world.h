@@ -17,7 +17,7 @@
 #include <cmocka.h>
 
 #include "base/check.h"
-#include "flagset/flagset.h"
+#include "flags/set/flagset.h"
 
 struct flagset_world {
     char folder[64];

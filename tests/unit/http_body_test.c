@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/check.h"
-#include "http/http1_write.h"
+#include "net/http/http1_write.h"
 
 struct outcome {
     enum status status; // of the last call; AGAIN when bytes ran out

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "http/http1_write.h"
+#include "net/http/http1_write.h"
 
 #define FILE_BYTES_MAX (1 << 20)
 #define CASE_BYTES_MAX 131072

@@ -11,8 +11,8 @@
 
 #include "base/check.h"
 #include "base/text.h"
-#include "http/http1_write.h"
-#include "http/http_private.h"
+#include "net/http/http1_write.h"
+#include "net/http/http_private.h"
 
 static struct http1_request request;
 static size_t head_len;

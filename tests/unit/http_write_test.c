@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/check.h"
-#include "http/http1_write.h"
+#include "net/http/http1_write.h"
 
 static struct http1_request request;
 static struct http1_response response;

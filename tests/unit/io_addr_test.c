@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "io/io_private.h"
+#include "net/io/io_private.h"
 
 static void test_round_trip(void **state)
 {

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "io/sim.h"
+#include "net/io/sim.h"
 
 enum { CLIENTS = 40, REQUEST_BYTES = 3000, REQUESTS = 20, SECOND_US = 1000000 };
 

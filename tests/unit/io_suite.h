@@ -4,8 +4,8 @@
 
 #include <stdio.h>
 
-#include "io/loop.h"
-#include "io/sim.h"
+#include "net/io/loop.h"
+#include "net/io/sim.h"
 
 enum { WAIT_US = 20000, TURNS_MAX = 200000, SECOND_US = 1000000 };
 

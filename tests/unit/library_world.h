@@ -16,9 +16,9 @@
 
 #include "base/check.h"
 #include "base/text.h"
-#include "flags/image.h"
-#include "library/sluice_flags.h"
-#include "share/share.h"
+#include "flags/eval/image.h"
+#include "flags/library/sluice_flags.h"
+#include "flags/share/share.h"
 
 enum { WORLD_BYTES = 1 << 16, WORLD_NODES = 2048 };
 

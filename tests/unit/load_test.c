@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "io/sim.h"
-#include "load/load.h"
-#include "load/origin.h"
+#include "net/io/sim.h"
+#include "operate/load/load.h"
+#include "operate/load/origin.h"
 
 struct run {
     struct load_origin_options origin;

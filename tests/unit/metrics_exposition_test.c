@@ -10,7 +10,7 @@
 #include <math.h>
 
 #include "exposition_check.h"
-#include "metrics/exposition.h"
+#include "operate/metrics/exposition.h"
 
 static const struct metrics_family requests = {"demo_requests_total", METRICS_COUNTER,
                                                "Requests.\nWith \\ in it."};

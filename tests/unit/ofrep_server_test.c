@@ -22,7 +22,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
-#include "ofrep/ofrep.h"
+#include "flags/ofrep/ofrep.h"
 
 #define BULK "/ofrep/v1/evaluate/flags"
 #define ALICE "{\"context\":{\"targetingKey\":\"alice\"}}"

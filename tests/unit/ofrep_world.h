@@ -9,7 +9,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
-#include "ofrep/ofrep_private.h"
+#include "flags/ofrep/ofrep_private.h"
 
 enum { WORLD_IMAGE_BYTES = 1 << 20, WORLD_VIEWS = 4, WORLD_SENT_BYTES = 1 << 16 };
 

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "proxy/assign.h"
+#include "net/proxy/assign.h"
 
 enum { UNITS = 1000000 };
 

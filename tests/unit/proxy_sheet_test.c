@@ -10,7 +10,7 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "base/rng.h"
-#include "proxy/sheet.h"
+#include "net/proxy/sheet.h"
 
 static struct proxy_service service = {
     .weight = 10000,

@@ -9,7 +9,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
-#include "proxy/table_private.h"
+#include "net/proxy/table_private.h"
 
 static struct proxy_endpoint_plan endpoint;
 static struct proxy_version_plan versions[4];

@@ -15,7 +15,7 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "flags_fixture.h"
-#include "proxy/proxy.h"
+#include "net/proxy/proxy.h"
 
 enum { WORKERS = 2, CLIENTS = 8, REQUESTS = 100 };
 

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "rollout/rollout.h"
+#include "ship/rollout/rollout.h"
 
 enum { START_MS = 50000000 }; // 13:53:20
 

@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "rollout/plan.h"
 #include "rollout_sim.h"
+#include "ship/rollout/plan.h"
 
 static const struct rollout_plan_traffic traffic = {
     .requests_per_second = 1000.0, .error_rate = 0.01, .error_factor = 5.0, .slowdown = 1.5};

@@ -21,8 +21,8 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "flags/evaluate.h"
-#include "share/share.h"
+#include "flags/eval/evaluate.h"
+#include "flags/share/share.h"
 
 enum { IMAGE_BYTES = 1 << 16, NODES = 2048 };
 

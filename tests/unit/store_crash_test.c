@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "store/fault_vfs.h"
-#include "store/journal.h"
+#include "ship/store/fault_vfs.h"
+#include "ship/store/journal.h"
 
 static char folder[64];
 static char path[96];

@@ -19,7 +19,7 @@
 
 #include "base/heap.h"
 #include "base/rng.h"
-#include "store/journal.h"
+#include "ship/store/journal.h"
 
 struct place {
     char folder[64];

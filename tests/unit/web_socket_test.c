@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "base/heap.h"
-#include "web/web.h"
+#include "net/web/web.h"
 
 struct server {
     struct io_loop *loop;

@@ -1,0 +1,593 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is known about flags: the list, page by page in the order of keys; one flag, whole; who changed what;
+// one flagd file that says the same. Pages are found in one walk over the set, so that no page holds up the
+// control thread for longer than that.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/heap.h"
+#include "daemon/api/flags.h"
+
+enum { NEAREST_FLAGS_MAX = 2000 }; // more are not searched for the nearest name
+
+static const char *type_name(enum flags_type type)
+{
+    static const char *const names[] = {
+        [FLAGS_ANY] = "any",        [FLAGS_BOOLEAN] = "boolean", [FLAGS_STRING] = "string",
+        [FLAGS_INTEGER] = "number", [FLAGS_FLOAT] = "number",    [FLAGS_OBJECT] = "object"};
+    return names[type];
+}
+
+static const char *stale_name(enum usage_stale stale)
+{
+    return stale == USAGE_UNUSED ? "unused" : stale == USAGE_ONE_VARIANT ? "one_variant" : NULL;
+}
+
+static const char *source_name(enum flagset_source_kind kind)
+{
+    static const char *const names[] = {[FLAGSET_FILE] = "file",
+                                        [FLAGSET_DIRECTORY] = "directory",
+                                        [FLAGSET_HTTP] = "url",
+                                        [FLAGSET_INLINE] = "inline"};
+    return names[kind];
+}
+
+static bool usage_of(const struct engine *engine, struct slice key, struct usage_flag *usage)
+{
+    const struct usage *all = engine_flag_usage(engine);
+    return all != NULL && usage_get(all, key, engine_wall_ms(engine), usage);
+}
+
+// ---- what an answer about one flag begins with ----
+
+static void write_overlay(struct api_out *out, const struct engine_flag_overlay *overlay)
+{
+    static const char *const states[] = {
+        [FLAGS_PATCH_AS_IS] = NULL, [FLAGS_PATCH_ENABLED] = "on", [FLAGS_PATCH_DISABLED] = "off"};
+    bool any = overlay->defined || overlay->killed || overlay->state != FLAGS_PATCH_AS_IS;
+    api_out_key(out, "overlay");
+    if (!any) {
+        api_out_null(out);
+        return;
+    }
+    api_out_open(out, '{');
+    api_out_key(out, "defined");
+    api_out_bool(out, overlay->defined);
+    api_out_key(out, "switched");
+    api_out_text(out, overlay->killed ? "off" : states[overlay->state]);
+    api_out_key(out, "variant");
+    api_out_text(out, overlay->killed && overlay->kill_variant[0] != '\0' ? overlay->kill_variant : NULL);
+    api_out_close(out, '}');
+}
+
+static void write_usage(struct api_out *out, const struct usage_flag *usage)
+{
+    api_out_key(out, "evaluations");
+    if (usage == NULL) {
+        api_out_null(out);
+        return;
+    }
+    api_out_count(out, usage->evaluations);
+    api_out_key(out, "last_evaluated_ms");
+    api_out_time(out, usage->last_evaluated_ms);
+    api_out_key(out, "stale");
+    api_out_text(out, stale_name(usage->stale));
+}
+
+static void write_summary(struct api_out *out, struct engine *engine, const struct flagset_snapshot *snapshot,
+                          const struct flags_info *info, const struct usage_flag *usage)
+{
+    struct engine_flag_overlay overlay;
+    const char *document = NULL;
+    struct slice json;
+    engine_flag_overlay_get(engine, info->key, &overlay);
+    if (!flagset_snapshot_document(snapshot, info->document, &document, &json))
+        document = NULL;
+    api_out_key(out, "key");
+    api_out_string(out, info->key);
+    api_out_key(out, "type");
+    api_out_text(out, type_name(info->type));
+    api_out_key(out, "enabled");
+    api_out_bool(out, info->enabled);
+    api_out_key(out, "killed");
+    api_out_bool(out, info->killed);
+    api_out_key(out, "default_variant");
+    if (info->default_variant.len > 0)
+        api_out_string(out, info->default_variant);
+    else
+        api_out_null(out);
+    api_out_key(out, "targeting");
+    api_out_bool(out, info->has_targeting || info->has_targets);
+    api_out_key(out, "source");
+    api_out_text(out, document);
+    api_out_key(out, "fault");
+    if (info->fault.len > 0)
+        api_out_string(out, info->fault);
+    else
+        api_out_null(out);
+    write_overlay(out, &overlay);
+    api_out_key(out, "rollout");
+    api_out_text(out, overlay.rollout);
+    write_usage(out, usage);
+}
+
+// ---- the set ----
+
+static void write_sources(struct api_out *out, const struct flagset *set)
+{
+    static struct flagset_source_state source;
+    api_out_key(out, "sources");
+    api_out_open(out, '[');
+    for (uint32_t i = 0; i < flagset_source_count(set); i++) {
+        flagset_source_get(set, i, &source);
+        api_out_open(out, '{');
+        api_out_key(out, "name");
+        api_out_text(out, source.name);
+        api_out_key(out, "kind");
+        api_out_text(out, source_name(source.kind));
+        api_out_key(out, "good");
+        api_out_bool(out, source.good);
+        api_out_key(out, "read_ms");
+        api_out_time(out, source.read_ms);
+        api_out_key(out, "flags");
+        api_out_count(out, source.flag_count);
+        api_out_key(out, "problem");
+        api_out_text(out, source.good || source.problem[0] == '\0' ? NULL : source.problem);
+        api_out_close(out, '}');
+    }
+    api_out_close(out, ']');
+}
+
+static bool names(const char *text, struct slice key)
+{
+    return key.len == 0 || memmem(text, strlen(text), key.data, key.len) != NULL;
+}
+
+// The newest compilation's problems; with a key, those that name it.
+static void write_problems(struct api_out *out, const struct flagset *set, struct slice key)
+{
+    const struct flagset_problem *problems = NULL;
+    uint32_t count = flagset_problems(set, &problems);
+    api_out_key(out, "problems");
+    api_out_open(out, '[');
+    for (uint32_t i = 0; i < count; i++) {
+        if (!names(problems[i].text, key))
+            continue;
+        api_out_open(out, '{');
+        api_out_key(out, "text");
+        api_out_text(out, problems[i].text);
+        api_out_key(out, "error");
+        api_out_bool(out, problems[i].error);
+        api_out_close(out, '}');
+    }
+    api_out_close(out, ']');
+}
+
+static void write_set(struct api_out *out, struct engine *engine, const struct flagset_snapshot *snapshot)
+{
+    const struct flagset *set = engine_flagset(engine);
+    const struct usage *usage = engine_flag_usage(engine);
+    api_out_key(out, "version");
+    api_out_count(out, snapshot->version);
+    api_out_key(out, "change");
+    api_out_count(out, snapshot->change);
+    api_out_key(out, "changed_ms");
+    api_out_time(out, snapshot->changed_ms);
+    api_out_key(out, "count");
+    api_out_count(out, flags_set_count(&snapshot->all.set));
+    api_out_key(out, "refused");
+    api_out_bool(out, flagset_refused(set));
+    api_out_key(out, "compile_us");
+    api_out_count(out, flagset_compile_us(set));
+    api_out_key(out, "unknown_evaluations");
+    api_out_count(out, usage != NULL ? usage_unknown(usage) : 0);
+    write_sources(out, set);
+    write_problems(out, set, (struct slice){"", 0});
+}
+
+// ---- a page ----
+
+struct page_filter {
+    char prefix[ENGINE_FLAG_KEY_BYTES];
+    char contains[ENGINE_FLAG_KEY_BYTES];
+    char after[ENGINE_FLAG_KEY_BYTES];
+    bool has_after;
+    bool stale;
+    bool changed;
+};
+
+struct page_entry {
+    struct flags_info info;
+    struct usage_flag usage;
+    bool has_usage;
+};
+
+// The smallest keys found so far, the largest of them first: a heap.
+struct page {
+    struct page_entry *entries;
+    uint32_t count, cap;
+    uint64_t matched;
+    bool more;
+};
+
+static int key_order(struct slice a, struct slice b)
+{
+    size_t len = a.len < b.len ? a.len : b.len;
+    int order = len > 0 ? memcmp(a.data, b.data, len) : 0;
+    return order != 0 ? order : a.len < b.len ? -1 : a.len > b.len;
+}
+
+static bool is_changed(const struct engine *engine, struct slice key)
+{
+    struct engine_flag_overlay overlay;
+    engine_flag_overlay_get(engine, key, &overlay);
+    return overlay.defined || overlay.killed || overlay.state != FLAGS_PATCH_AS_IS || overlay.rollout != NULL;
+}
+
+static bool filter_takes(const struct page_filter *filter, const struct engine *engine,
+                         struct page_entry *entry)
+{
+    struct slice key = entry->info.key;
+    if (!slice_starts_with(key, slice_of(filter->prefix)))
+        return false;
+    if (filter->contains[0] != '\0' &&
+        memmem(key.data, key.len, filter->contains, strlen(filter->contains)) == NULL)
+        return false;
+    if (filter->changed && !is_changed(engine, key))
+        return false;
+    if (!filter->stale)
+        return true;
+    entry->has_usage = usage_of(engine, key, &entry->usage);
+    return entry->has_usage && entry->usage.stale != USAGE_LIVE;
+}
+
+static void swap_entries(struct page_entry *a, struct page_entry *b)
+{
+    struct page_entry held = *a;
+    *a = *b;
+    *b = held;
+}
+
+static bool larger(const struct page *page, uint32_t a, uint32_t b)
+{
+    return key_order(page->entries[a].info.key, page->entries[b].info.key) > 0;
+}
+
+static void sink(struct page *page, uint32_t at)
+{
+    for (;;) {
+        uint32_t largest = at;
+        for (uint32_t child = 2 * at + 1; child <= 2 * at + 2 && child < page->count; child++)
+            largest = larger(page, child, largest) ? child : largest;
+        if (largest == at)
+            return;
+        swap_entries(&page->entries[at], &page->entries[largest]);
+        at = largest;
+    }
+}
+
+static void page_add(struct page *page, const struct page_entry *entry)
+{
+    if (page->count == page->cap) {
+        page->more = true;
+        if (page->cap == 0 || key_order(entry->info.key, page->entries[0].info.key) > 0)
+            return;
+        page->entries[0] = *entry;
+        sink(page, 0);
+        return;
+    }
+    uint32_t at = page->count++;
+    page->entries[at] = *entry;
+    for (; at > 0 && larger(page, at, (at - 1) / 2); at = (at - 1) / 2)
+        swap_entries(&page->entries[at], &page->entries[(at - 1) / 2]);
+}
+
+static int entry_order(const void *a, const void *b)
+{
+    return key_order(((const struct page_entry *)a)->info.key, ((const struct page_entry *)b)->info.key);
+}
+
+static void page_fill(struct page *page, const struct page_filter *filter, const struct engine *engine,
+                      const struct flags_set *set)
+{
+    struct page_entry entry = {0};
+    uint32_t cursor = 0;
+    while (flags_set_next(set, &cursor, &entry.info)) {
+        entry.has_usage = false;
+        if (!filter_takes(filter, engine, &entry))
+            continue;
+        page->matched++;
+        if (!filter->has_after || key_order(entry.info.key, slice_of(filter->after)) > 0)
+            page_add(page, &entry);
+    }
+    if (page->count > 0)
+        qsort(page->entries, page->count, sizeof page->entries[0], entry_order);
+}
+
+static void write_page(struct api_out *out, struct engine *engine, const struct flagset_snapshot *snapshot,
+                       struct page *page)
+{
+    api_out_key(out, "matched");
+    api_out_count(out, page->matched);
+    api_out_key(out, "flags");
+    api_out_open(out, '[');
+    for (uint32_t i = 0; i < page->count; i++) {
+        struct page_entry *entry = &page->entries[i];
+        if (!entry->has_usage)
+            entry->has_usage = usage_of(engine, entry->info.key, &entry->usage);
+        api_out_open(out, '{');
+        write_summary(out, engine, snapshot, &entry->info, entry->has_usage ? &entry->usage : NULL);
+        api_out_close(out, '}');
+    }
+    api_out_close(out, ']');
+    api_out_key(out, "next");
+    if (page->more && page->count > 0)
+        api_out_string(out, page->entries[page->count - 1].info.key);
+    else
+        api_out_null(out);
+}
+
+// False: the number is none, or beyond the most.
+static bool read_limit(struct slice query, uint32_t *limit)
+{
+    char text[16];
+    char *end;
+    if (!api_query_value(query, SLICE("limit"), text, sizeof text))
+        return true;
+    unsigned long number = strtoul(text, &end, 10);
+    if (end == text || *end != '\0' || text[0] == '-' || number > API_FLAGS_PAGE_MAX)
+        return false;
+    *limit = (uint32_t)number;
+    return true;
+}
+
+static void list_page(struct engine *engine, const struct api_request *request, uint32_t limit,
+                      struct api_answer *answer)
+{
+    const struct flagset_snapshot *snapshot = flagset_current(engine_flagset(engine));
+    struct page page = {.entries = heap_alloc(limit + 1, sizeof *page.entries), .cap = limit};
+    struct page_filter filter = {
+        .stale = api_query_given(request->query, SLICE("stale")),
+        .changed = api_query_given(request->query, SLICE("changed")),
+    };
+    if (page.entries == NULL) {
+        api_flags_error(answer, 503, "memory", "no memory is left");
+        return;
+    }
+    (void)api_query_value(request->query, SLICE("prefix"), filter.prefix, sizeof filter.prefix);
+    (void)api_query_value(request->query, SLICE("contains"), filter.contains, sizeof filter.contains);
+    filter.has_after = api_query_value(request->query, SLICE("after"), filter.after, sizeof filter.after);
+    struct api_out out = {0};
+    api_out_open(&out, '{');
+    write_set(&out, engine, snapshot);
+    if (limit > 0) {
+        page_fill(&page, &filter, engine, &snapshot->all.set);
+        write_page(&out, engine, snapshot, &page);
+    }
+    api_out_close(&out, '}');
+    api_flags_answer(answer, 200, &out);
+    heap_free(page.entries);
+}
+
+static void export_all(struct engine *engine, struct api_answer *answer)
+{
+    struct api_out out = {0};
+    enum status status =
+        flagset_snapshot_export(flagset_current(engine_flagset(engine)), &out.data, &out.len);
+    out.cap = out.len;
+    if (status == STATUS_OK)
+        api_flags_answer(answer, 200, &out);
+    else
+        api_flags_refusal(answer, status, "the flags could not be written as one file");
+}
+
+void api_flags_list(struct engine *engine, const struct api_request *request, struct api_answer *answer)
+{
+    uint32_t limit = API_FLAGS_PAGE_DEFAULT;
+    if (api_query_given(request->query, SLICE("export"))) {
+        export_all(engine, answer);
+        return;
+    }
+    if (api_query_given(request->query, SLICE("history"))) {
+        api_flags_history(engine, (struct slice){"", 0}, request, answer);
+        return;
+    }
+    if (read_limit(request->query, &limit))
+        list_page(engine, request, limit, answer);
+    else
+        api_flags_error(answer, 400, "invalid", "limit is a number from 0 to 1000");
+}
+
+// ---- one flag ----
+
+// Among very many flags only those are compared that begin alike.
+static bool may_be_meant(struct slice key, struct slice flag, bool many)
+{
+    size_t same = 0;
+    if (flag.len >= ENGINE_FLAG_KEY_BYTES || memchr(flag.data, '\0', flag.len) != NULL)
+        return false;
+    while (same < key.len && same < flag.len && key.data[same] == flag.data[same])
+        same++;
+    return !many || same * 2 >= key.len || memmem(flag.data, flag.len, key.data, key.len) != NULL;
+}
+
+static const char *nearest_of(struct slice key, const char *const *known, uint32_t count)
+{
+    const char *nearest = count > 0 ? config_nearest(key, known, count) : NULL;
+    // Half a name is as good a slip as a wrong letter.
+    for (uint32_t i = 0; i < count && nearest == NULL && key.len > 2; i++)
+        nearest = memmem(known[i], strlen(known[i]), key.data, key.len) != NULL ? known[i] : NULL;
+    return nearest;
+}
+
+void api_flags_unknown(struct engine *engine, struct slice key, struct api_answer *answer)
+{
+    const struct flags_set *set = &flagset_current(engine_flagset(engine))->all.set;
+    bool many = flags_set_count(set) > NEAREST_FLAGS_MAX;
+    const char **known = heap_alloc(NEAREST_FLAGS_MAX, sizeof *known);
+    char *words = heap_alloc(NEAREST_FLAGS_MAX, ENGINE_FLAG_KEY_BYTES);
+    struct flags_info info;
+    uint32_t cursor = 0;
+    uint32_t count = 0;
+    while (known != NULL && words != NULL && count < NEAREST_FLAGS_MAX &&
+           flags_set_next(set, &cursor, &info)) {
+        if (!may_be_meant(key, info.key, many))
+            continue;
+        char *word = words + (size_t)count * ENGINE_FLAG_KEY_BYTES;
+        memcpy(word, info.key.data, info.key.len);
+        known[count++] = word;
+    }
+    const char *nearest = nearest_of(key, known, count);
+    char message[800];
+    if (nearest != NULL)
+        snprintf(message, sizeof message, "there is no flag '" SLICE_FMT "'; did you mean '%s'?",
+                 SLICE_ARG(key), nearest);
+    else
+        snprintf(message, sizeof message, "there is no flag '" SLICE_FMT "'", SLICE_ARG(key));
+    api_flags_error(answer, 404, "not_found", message);
+    heap_free(known);
+    heap_free(words);
+}
+
+static void write_variants(struct api_out *out, const struct flags_set *set, const struct flags_info *info,
+                           const struct usage_flag *usage)
+{
+    api_out_key(out, "variants");
+    api_out_open(out, '[');
+    for (uint32_t i = 0; i < info->variant_count; i++) {
+        struct slice name, json;
+        uint64_t evaluations = 0;
+        if (!flags_set_variant(set, info->key, i, &name, &json))
+            break;
+        for (uint32_t j = 0; usage != NULL && j < usage->variant_count; j++)
+            if (slice_equal(slice_of(usage->variants[j].name), name))
+                evaluations = usage->variants[j].evaluations;
+        api_out_open(out, '{');
+        api_out_key(out, "name");
+        api_out_string(out, name);
+        api_out_key(out, "value");
+        api_out_raw(out, json);
+        api_out_key(out, "evaluations");
+        api_out_count(out, evaluations);
+        api_out_close(out, '}');
+    }
+    api_out_close(out, ']');
+}
+
+static void write_usage_whole(struct api_out *out, const struct usage_flag *usage)
+{
+    api_out_key(out, "usage");
+    if (usage == NULL) {
+        api_out_null(out);
+        return;
+    }
+    api_out_open(out, '{');
+    write_usage(out, usage);
+    api_out_key(out, "without_variant");
+    api_out_count(out, usage->defaulted);
+    api_out_key(out, "errors");
+    api_out_count(out, usage->errors);
+    api_out_key(out, "first_seen_ms");
+    api_out_time(out, usage->first_seen_ms);
+    api_out_key(out, "one_variant_since_ms");
+    api_out_time(out, usage->one_variant_since_ms);
+    api_out_close(out, '}');
+}
+
+void api_flags_show(struct engine *engine, struct slice key, struct api_answer *answer)
+{
+    struct flagset *set = engine_flagset(engine);
+    const struct flagset_snapshot *snapshot = flagset_current(set);
+    struct flags_info info;
+    struct usage_flag usage;
+    if (!flags_set_find(&snapshot->all.set, key, &info)) {
+        api_flags_unknown(engine, key, answer);
+        return;
+    }
+    bool used = usage_of(engine, key, &usage);
+    struct slice definition;
+    const char *document;
+    struct api_out out = {0};
+    api_out_open(&out, '{');
+    write_summary(&out, engine, snapshot, &info, used ? &usage : NULL);
+    write_variants(&out, &snapshot->all.set, &info, used ? &usage : NULL);
+    api_out_key(&out, "prerequisites");
+    api_out_count(&out, info.prerequisite_count);
+    api_out_key(&out, "schedule");
+    api_out_bool(&out, info.has_schedule);
+    api_out_key(&out, "definition");
+    if (flagset_snapshot_definition(snapshot, key, &definition, &document))
+        api_out_raw(&out, definition);
+    else
+        api_out_null(&out);
+    api_out_key(&out, "metadata");
+    api_out_raw(&out, info.metadata.len > 0 ? info.metadata : SLICE("{}"));
+    write_usage_whole(&out, used ? &usage : NULL);
+    write_problems(&out, set, key);
+    api_out_key(&out, "version");
+    api_out_count(&out, snapshot->version);
+    api_out_key(&out, "change");
+    api_out_count(&out, snapshot->change);
+    api_out_close(&out, '}');
+    api_flags_answer(answer, 200, &out);
+}
+
+// ---- who changed what ----
+
+static void write_entry(struct api_out *out, const struct engine_flag_entry *entry)
+{
+    api_out_open(out, '{');
+    api_out_key(out, "number");
+    api_out_count(out, entry->number);
+    api_out_key(out, "seq");
+    api_out_count(out, entry->seq);
+    api_out_key(out, "time_ms");
+    api_out_time(out, entry->time_ms);
+    api_out_key(out, "op");
+    api_out_text(out, engine_flag_op_name(entry->op));
+    api_out_key(out, "key");
+    api_out_text(out, entry->key);
+    api_out_key(out, "variant");
+    api_out_text(out, entry->variant[0] != '\0' ? entry->variant : NULL);
+    api_out_key(out, "who");
+    api_out_text(out, entry->who);
+    api_out_key(out, "from");
+    api_out_text(out, entry->from);
+    api_out_close(out, '}');
+}
+
+// key: empty for all.
+void api_flags_history(struct engine *engine, struct slice key, const struct api_request *request,
+                       struct api_answer *answer)
+{
+    uint32_t limit = API_FLAGS_PAGE_MAX;
+    uint32_t total = engine_flag_history_count(engine);
+    if (!read_limit(request->query, &limit)) {
+        api_flags_error(answer, 400, "invalid", "limit is a number from 0 to 1000");
+        return;
+    }
+    uint32_t matched = 0;
+    uint32_t first = total;
+    for (uint32_t i = total; i > 0; i--) {
+        const struct engine_flag_entry *entry = engine_flag_history(engine, i - 1);
+        if (key.len > 0 && !slice_equal(key, slice_of(entry->key)))
+            continue;
+        if (matched++ < limit)
+            first = i - 1;
+    }
+    struct api_out out = {0};
+    api_out_open(&out, '{');
+    api_out_key(&out, "older");
+    api_out_count(&out, matched > limit ? matched - limit : 0);
+    api_out_key(&out, "changes");
+    api_out_open(&out, '[');
+    for (uint32_t i = first; i < total; i++) {
+        const struct engine_flag_entry *entry = engine_flag_history(engine, i);
+        if (key.len == 0 || slice_equal(key, slice_of(entry->key)))
+            write_entry(&out, entry);
+    }
+    api_out_close(&out, ']');
+    api_out_close(&out, '}');
+    api_flags_answer(answer, 200, &out);
+}
