@@ -138,7 +138,7 @@ static bool disk_refused(const struct world *world, enum status status)
 
 static enum status open_journal(struct world *world, struct world_expected *expected)
 {
-    struct journal_problem problem;
+    struct fault problem;
     enum status status = journal_open(world->path, JOURNAL_WRITE, &world->daemon.journal, &problem);
     if (status != STATUS_OK && !disk_refused(world, status))
         world_fail(world, "the journal does not open (%s): %s", status_name(status), problem.text);
@@ -158,7 +158,7 @@ static enum status make_control(struct world *world, struct config *config)
                                  .proxy = daemon->proxy,
                                  .journal = daemon->journal,
                                  .log = &daemon->log};
-    static struct engine_fault fault;
+    static struct fault fault;
     enum status status = engine_create(&parts, &daemon->engine, &fault);
     if (status != STATUS_OK && !disk_refused(world, status))
         world_fail(world, "control does not start (%s): %s", status_name(status), fault.text);

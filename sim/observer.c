@@ -124,7 +124,7 @@ static uint32_t service_of_rollout(const char *rollout)
 // The weights of the newest decisions in the journal.
 static bool journal_weights(struct world *world, uint32_t weights[PLAN_SERVICES_MAX])
 {
-    struct journal_problem problem;
+    struct fault problem;
     struct journal_cursor *cursor;
     if (journal_cursor_open(world->daemon.journal, &cursor, &problem) != STATUS_OK)
         return false;
@@ -253,7 +253,7 @@ void world_replay(struct world *world, struct journal *journal, struct world_exp
 {
     struct engine_replay *replay = heap_alloc(1, sizeof *replay);
     CHECK(replay != NULL);
-    struct journal_problem problem;
+    struct fault problem;
     enum status status = engine_replay_run(journal, replay, &problem);
     if (status != STATUS_OK && !fault_vfs_counts_get().off) // without power the start fails soon
         world_fail(world, "the journal does not replay (%s): %s", status_name(status), problem.text);
@@ -466,7 +466,7 @@ static void pass_input(struct world *world, const struct journal_entry *entry, s
 static void pass_journal(struct world *world, struct journal *journal,
                          struct journal_pass passes[PLAN_SERVICES_MAX])
 {
-    struct journal_problem problem;
+    struct fault problem;
     struct journal_cursor *cursor;
     CHECK(journal_cursor_open(journal, &cursor, &problem) == STATUS_OK);
     struct journal_entry entry;
@@ -534,7 +534,7 @@ static void check_split(struct world *world, const struct journal_pass *pass)
 
 void world_check_journal(struct world *world)
 {
-    struct journal_problem problem;
+    struct fault problem;
     struct journal *journal;
     enum status status = journal_open(world->path, JOURNAL_READ, &journal, &problem);
     if (status != STATUS_OK) {

@@ -211,7 +211,7 @@ static void reload(struct world *world)
     plan_yaml(&world->plan, world->path, &text);
     static struct config_errors errors;
     struct config *config;
-    static struct engine_fault fault;
+    static struct fault fault;
     if (!world->daemon.up)
         return;
     CHECK(config_load_text("sim.yaml", text_slice(&text), &config, &errors) == STATUS_OK);
@@ -423,7 +423,7 @@ enum status world_command(struct world *world, uint32_t service, enum rollout_co
 {
     if (!world->daemon.up)
         return STATUS_CLOSED;
-    static struct engine_fault fault;
+    static struct fault fault;
     fault.text[0] = '\0';
     enum status status =
         engine_command(world->daemon.engine, plan_rollout_name(service), command, "sre", "10.0.0.77", &fault);

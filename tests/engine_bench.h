@@ -34,7 +34,7 @@ struct bench {
     struct journal *journal;
     struct engine *engine;
     struct engine_log log;
-    struct engine_fault fault;
+    struct fault fault;
 };
 
 static struct config *bench_config(const char *yaml)
@@ -51,7 +51,7 @@ static enum status bench_up(struct bench *bench, const char *yaml)
 {
     struct io_loop_config loop = {.kind = IO_KIND_EPOLL, .bufs_max = 256};
     struct proxy_config proxy = {.workers = 1};
-    struct journal_problem problem;
+    struct fault problem;
     if (bench->path[0] == '\0') {
         const char *folder = getenv("TMPDIR");
         snprintf(bench->path, sizeof bench->path, "%.160s/engine_bench_%d.db",

@@ -52,8 +52,8 @@ static void process_start(struct daemon *daemon)
 {
     struct io_sim_config world = {.seed = 1, .latency_us_min = 1, .latency_us_max = 1};
     struct proxy_config proxy = {.workers = 1};
-    struct journal_problem problem;
-    static struct engine_fault fault;
+    struct fault problem;
+    static struct fault fault;
     assert_int_equal(io_sim_create(&world, &daemon->sim), STATUS_OK);
     assert_int_equal(io_sim_loop_create(daemon->sim, &daemon->loop), STATUS_OK);
     assert_int_equal(proxy_create(&proxy, &daemon->proxy), STATUS_OK);
@@ -103,7 +103,7 @@ static void daemon_end(struct daemon *daemon)
 
 static enum status command(struct daemon *daemon, enum rollout_command what)
 {
-    static struct engine_fault fault;
+    static struct fault fault;
     return engine_command(daemon->engine, "ship", what, "me", "here", &fault);
 }
 
@@ -120,7 +120,7 @@ static void test_reload_shows_nothing_owed(void **state)
     bool promoted = false;
     for (uint64_t n = 1; n < 200 && !promoted; n++) {
         struct daemon daemon;
-        static struct engine_fault fault;
+        static struct fault fault;
         daemon_start(&daemon);
         assert_int_equal(command(&daemon, ROLLOUT_COMMAND_START), STATUS_OK);
         assert_int_equal(weight_in_force(&daemon), 10000);

@@ -121,7 +121,7 @@ struct hand {
 
 static void hand_append(struct hand *hand, enum journal_kind kind, const struct wire_writer *writer)
 {
-    struct journal_problem problem;
+    struct fault problem;
     struct journal_entry entry = {.time_ms = 1000, .kind = kind, .run = 1};
     snprintf(entry.subject, sizeof entry.subject, "%s", "ship");
     entry.payload = (struct slice){(const char *)writer->data, writer->len};
@@ -149,7 +149,7 @@ static void hand_step(struct hand *hand, const struct rollout_input *input, bool
 static void hand_write(const char *path, bool lie)
 {
     static struct hand hand;
-    struct journal_problem problem;
+    struct fault problem;
     assert_int_equal(journal_open(path, JOURNAL_WRITE, &hand.journal, &problem), STATUS_OK);
     assert_int_equal(engine_case_create("ship", &hand.record), STATUS_OK);
     struct rollout_spec spec;
@@ -174,7 +174,7 @@ static void hand_write(const char *path, bool lie)
 static enum status replay_file(const char *path, struct engine_replay *replay)
 {
     struct journal *journal;
-    struct journal_problem problem;
+    struct fault problem;
     assert_int_equal(journal_open(path, JOURNAL_READ, &journal, &problem), STATUS_OK);
     enum status status = engine_replay_run(journal, replay, &problem);
     journal_close(journal);

@@ -21,7 +21,7 @@
 
 static char folder[64];
 static char path[96];
-static struct journal_problem problem;
+static struct fault problem;
 
 static const char *const ENDS[] = {"", "-wal", "-shm", "-journal", ".lock", ".new", ".new-journal"};
 

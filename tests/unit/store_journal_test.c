@@ -52,7 +52,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static struct journal_problem problem;
+static struct fault problem;
 
 static struct journal *open_for(const char *path, enum journal_mode mode)
 {
@@ -213,9 +213,9 @@ static void test_edits_are_named(void **state)
         run_on(place->path, EDITS[i].sql);
         uint64_t count;
         enum status status = read_all(place->path, &count);
-        if (status != STATUS_CORRUPT || (EDITS[i].seq != 0 && problem.seq != EDITS[i].seq))
+        if (status != STATUS_CORRUPT || (EDITS[i].seq != 0 && problem.entry != EDITS[i].seq))
             fail_msg("%s: status %s, seq %llu: %s", EDITS[i].sql, status_name(status),
-                     (unsigned long long)problem.seq, problem.text);
+                     (unsigned long long)problem.entry, problem.text);
     }
 }
 
@@ -355,7 +355,7 @@ static void test_killed_writer(void **state)
         pid_t child = fork();
         if (child == 0) {
             struct journal *journal = NULL;
-            struct journal_problem p;
+            struct fault p;
             if (journal_open(place->path, JOURNAL_WRITE, &journal, &p) != STATUS_OK)
                 _exit(1);
             for (;;) {

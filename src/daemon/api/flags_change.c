@@ -131,7 +131,7 @@ static void answer_no_variant(const struct flags_set *set, const struct engine_f
 static void make_change(struct engine *engine, const struct engine_flag_change *change,
                         struct api_answer *answer)
 {
-    static struct engine_fault fault;
+    static struct fault fault;
     uint64_t number = 0;
     fault.text[0] = '\0';
     enum status status = engine_flag_apply(engine, change, &number, &fault);
@@ -279,7 +279,7 @@ static bool import_check_all(struct import *import)
 
 static bool import_apply(struct import *import, const char *key, struct slice definition)
 {
-    static struct engine_fault fault;
+    static struct fault fault;
     struct engine_flag_change change = {.op = ENGINE_FLAG_SET,
                                         .key = key,
                                         .definition = definition,
@@ -290,7 +290,7 @@ static bool import_apply(struct import *import, const char *key, struct slice de
     enum status status = engine_flag_apply(import->engine, &change, &import->number, &fault);
     if (status == STATUS_OK)
         return true;
-    char message[ENGINE_FAULT_BYTES + ENGINE_FLAG_KEY_BYTES + 64];
+    char message[FAULT_TEXT_BYTES + ENGINE_FLAG_KEY_BYTES + 64];
     snprintf(message, sizeof message, "flag '%s': %s; the %u flags before it are set", key,
              fault.text[0] != '\0' ? fault.text : status_name(status), import->count);
     api_flags_refusal(import->answer, status, message);

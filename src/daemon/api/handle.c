@@ -194,7 +194,7 @@ static void post_command(struct engine *engine, uint32_t index, const char *name
                          "the body must be empty or a JSON object such as {\"who\": \"ann\"}");
         return;
     }
-    static struct engine_fault fault;
+    static struct fault fault;
     enum status status = engine_command(engine, name, command, who, request->from, &fault);
     if (status == STATUS_OK) {
         api_answer_json(answer, 200, api_json_rollout(engine, index));

@@ -123,7 +123,7 @@ static int make_proxy(const struct cli_daemon_options *options, struct cli_daemo
 
 static int open_journal(const struct cli_daemon_options *options, struct cli_daemon *daemon)
 {
-    struct journal_problem problem;
+    struct fault problem;
     enum status status = journal_open(options->config->journal, JOURNAL_WRITE, &daemon->journal, &problem);
     if (status == STATUS_OK)
         return CLI_EXIT_OK;
@@ -142,7 +142,7 @@ static int make_control(const struct cli_daemon_options *options, struct cli_dae
                                  .log = options->log,
                                  .workers = daemon->workers,
                                  .flag_readers = options->config->flags.threads};
-    struct engine_fault *fault = heap_alloc(1, sizeof *fault);
+    struct fault *fault = heap_alloc(1, sizeof *fault);
     enum status status = fault != NULL ? engine_create(&parts, &daemon->engine, fault) : STATUS_NO_MEMORY;
     if (status != STATUS_OK)
         fprintf(options->err, "sluice: %s\n", fault != NULL ? fault->text : "no memory is left");

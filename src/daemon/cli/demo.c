@@ -449,7 +449,7 @@ static bool replay_equal(const struct demo *demo, uint64_t *entries, uint64_t *d
 {
     char path[96];
     snprintf(path, sizeof path, "%s/demo.db", demo->directory);
-    struct journal_problem problem;
+    struct fault problem;
     struct journal *journal;
     if (journal_open(path, JOURNAL_READ, &journal, &problem) != STATUS_OK)
         return false;

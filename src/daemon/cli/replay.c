@@ -74,7 +74,7 @@ static void print_json(const struct cli_call *call, const struct engine_replay *
 
 static int replay_open(const struct cli_call *call, struct journal *journal, struct engine_replay *replay)
 {
-    struct journal_problem problem;
+    struct fault problem;
     enum status status = engine_replay_run(journal, replay, &problem);
     if (status != STATUS_OK) {
         fprintf(call->err, "sluice replay: %s\n", problem.text);
@@ -89,7 +89,7 @@ static int replay_open(const struct cli_call *call, struct journal *journal, str
 
 int cli_run_replay(const struct cli_call *call)
 {
-    struct journal_problem problem;
+    struct fault problem;
     struct journal *journal;
     if (journal_open(call->args[0], JOURNAL_READ, &journal, &problem) != STATUS_OK) {
         fprintf(call->err, "sluice replay: %s\n", problem.text);

@@ -44,7 +44,7 @@ static void on_stop(struct io_task *task)
 
 struct reload_scratch {
     struct config_errors errors;
-    struct engine_fault fault;
+    struct fault fault;
     char report[CONFIG_REPORT_BYTES_MAX];
 };
 

@@ -117,20 +117,20 @@ void engine_unwatch(struct engine_watcher *watcher)
 
 // ---- commands ----
 
-static enum status journal_fault(const struct engine *engine, enum status status, struct engine_fault *fault)
+static enum status journal_fault(const struct engine *engine, enum status status, struct fault *fault)
 {
-    return engine_fault_set(fault, status, "the journal cannot be written, so nothing is decided: %s",
-                            engine->health.journal_problem);
+    return fault_set(fault, status, "the journal cannot be written, so nothing is decided: %s",
+                     engine->health.journal_problem);
 }
 
 // A new run: what the file says now becomes its specification.
 static enum status begin_run(struct engine *engine, struct engine_live *live,
-                             const struct config_rollout *entry, struct engine_fault *fault)
+                             const struct config_rollout *entry, struct fault *fault)
 {
     if (entry->spec.flag[0] != '\0' && engine_flag_rollout_ready(engine, &entry->spec, fault) != STATUS_OK)
         return fault->status;
     if (live->record == NULL && engine_case_create(live->name, &live->record) != STATUS_OK)
-        return engine_fault_set(fault, STATUS_NO_MEMORY, "no memory left for another rollout");
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory left for another rollout");
     struct rollout_input input = {
         .kind = ROLLOUT_INPUT_SPEC, .time_ms = engine_wall_ms(engine), .spec = &entry->spec};
     struct rollout_effects effects;
@@ -138,7 +138,7 @@ static enum status begin_run(struct engine *engine, struct engine_live *live,
     if (status != STATUS_OK)
         return journal_fault(engine, status, fault);
     if (effects.refused != STATUS_OK)
-        return engine_fault_set(fault, effects.refused, "%s", effects.refused_text);
+        return fault_set(fault, effects.refused, "%s", effects.refused_text);
     live->mismatch_told = false;
     engine_live_run_began(engine, live);
     return STATUS_OK;
@@ -160,28 +160,27 @@ static bool wants_new_run(const struct engine *engine, const struct engine_live 
 }
 
 enum status engine_command(struct engine *engine, const char *name, enum rollout_command command,
-                           const char *who, const char *from, struct engine_fault *fault)
+                           const char *who, const char *from, struct fault *fault)
 {
     const struct config_rollout *entry = config_rollout_find(engine->config, name);
     struct engine_live *live = engine_live_find(engine, name);
     if (live == NULL)
-        return engine_fault_set(fault, STATUS_NOT_FOUND, "there is no rollout \"%s\"", name);
+        return fault_set(fault, STATUS_NOT_FOUND, "there is no rollout \"%s\"", name);
     if (engine->health.draining)
-        return engine_fault_set(fault, STATUS_CONFLICT, "the daemon is shutting down");
+        return fault_set(fault, STATUS_CONFLICT, "the daemon is shutting down");
     enum status status = engine_record_owed(engine);
     if (status != STATUS_OK)
         return journal_fault(engine, status, fault);
     if (command == ROLLOUT_COMMAND_START && entry == NULL)
-        return engine_fault_set(fault, STATUS_CONFLICT, "cannot start: the file no longer has this rollout");
+        return fault_set(fault, STATUS_CONFLICT, "cannot start: the file no longer has this rollout");
     if (command == ROLLOUT_COMMAND_START && wants_new_run(engine, live, entry))
         status = begin_run(engine, live, entry, fault);
     if (status != STATUS_OK)
         return status;
     if (live->record == NULL)
-        return engine_fault_set(
-            fault, STATUS_CONFLICT,
-            "cannot %s: the rollout has not been started; \"sluice rollout start %s\" does",
-            rollout_command_name(command), name);
+        return fault_set(fault, STATUS_CONFLICT,
+                         "cannot %s: the rollout has not been started; \"sluice rollout start %s\" does",
+                         rollout_command_name(command), name);
     struct rollout_input input = {.kind = ROLLOUT_INPUT_COMMAND, .time_ms = engine_wall_ms(engine)};
     input.command.command = command;
     snprintf(input.command.who, sizeof input.command.who, "%s", who);
@@ -194,5 +193,5 @@ enum status engine_command(struct engine *engine, const char *name, enum rollout
         return STATUS_OK;
     engine_log_write(engine->log, ENGINE_LOG_INFO, effects.refused_text,
                      ENGINE_FIELDS(ENGINE_TEXT("rollout", name), ENGINE_TEXT("who", who)));
-    return engine_fault_set(fault, effects.refused, "%s", effects.refused_text);
+    return fault_set(fault, effects.refused, "%s", effects.refused_text);
 }

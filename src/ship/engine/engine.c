@@ -120,7 +120,7 @@ static void start_automatic(struct engine *engine)
         struct engine_live *live = engine_live_find(engine, spec->name);
         if (!spec->start_auto || live == NULL || ever_started(live))
             continue;
-        struct engine_fault fault;
+        struct fault fault;
         if (engine_command(engine, spec->name, ROLLOUT_COMMAND_START, "sluice", "the file", &fault) !=
             STATUS_OK)
             engine_log_write(
@@ -142,9 +142,9 @@ void engine_start(struct engine *engine)
 // ---- recovery ----
 
 static enum status mismatch_fault(const struct engine *engine, const struct engine_replay *replay,
-                                  struct engine_fault *fault)
+                                  struct fault *fault)
 {
-    return engine_fault_set(
+    return fault_set(
         fault, STATUS_MISMATCH,
         "the journal %s cannot be trusted to give the state it gave before: entry %" PRIu64
         " of rollout %s differs.\n"
@@ -158,13 +158,12 @@ static enum status mismatch_fault(const struct engine *engine, const struct engi
         replay->derived);
 }
 
-static enum status take_cases(struct engine *engine, struct engine_replay *replay, struct engine_fault *fault)
+static enum status take_cases(struct engine *engine, struct engine_replay *replay, struct fault *fault)
 {
     for (uint32_t i = 0; i < replay->case_count; i++) {
         struct engine_live *live;
         if (engine_live_get(engine, replay->cases[i]->name, &live) != STATUS_OK)
-            return engine_fault_set(fault, STATUS_FULL, "more than %d rollouts in the journal",
-                                    ENGINE_CASES_MAX);
+            return fault_set(fault, STATUS_FULL, "more than %d rollouts in the journal", ENGINE_CASES_MAX);
         live->record = replay->cases[i];
         engine_share_take(live->record, &live->share);
         for (uint32_t j = 0; j < replay->owed_count; j++) {
@@ -178,14 +177,13 @@ static enum status take_cases(struct engine *engine, struct engine_replay *repla
     return STATUS_OK;
 }
 
-static enum status add_from_file(struct engine *engine, const struct config *config,
-                                 struct engine_fault *fault)
+static enum status add_from_file(struct engine *engine, const struct config *config, struct fault *fault)
 {
     for (uint32_t i = 0; i < config->rollout_count; i++) {
         struct engine_live *live;
         if (engine_live_get(engine, config->rollouts[i].spec.name, &live) != STATUS_OK)
-            return engine_fault_set(fault, STATUS_FULL,
-                                    "more than %d rollouts, those in the journal included", ENGINE_CASES_MAX);
+            return fault_set(fault, STATUS_FULL, "more than %d rollouts, those in the journal included",
+                             ENGINE_CASES_MAX);
     }
     return STATUS_OK;
 }
@@ -222,7 +220,7 @@ static void warn_differences(struct engine *engine)
     }
 }
 
-static enum status resume_all(struct engine *engine, struct engine_fault *fault)
+static enum status resume_all(struct engine *engine, struct fault *fault)
 {
     enum status status = engine_record_note(engine, JOURNAL_PROCESS, SLUICE_VERSION);
     if (status == STATUS_OK)
@@ -236,28 +234,26 @@ static enum status resume_all(struct engine *engine, struct engine_fault *fault)
         status = engine_record(engine, live, &input, live->record->run, &effects);
     }
     if (status != STATUS_OK)
-        return engine_fault_set(fault, status, "the journal cannot be written: %s",
-                                engine->health.journal_problem);
+        return fault_set(fault, status, "the journal cannot be written: %s", engine->health.journal_problem);
     return STATUS_OK;
 }
 
-static enum status replay_journal(struct engine *engine, struct engine_replay *replay,
-                                  struct engine_fault *fault)
+static enum status replay_journal(struct engine *engine, struct engine_replay *replay, struct fault *fault)
 {
-    struct journal_problem problem;
-    enum status status = engine_replay_run(engine->journal, replay, &problem);
+    struct fault read;
+    enum status status = engine_replay_run(engine->journal, replay, &read);
     if (status != STATUS_OK)
-        return engine_fault_set(fault, status, "the journal cannot be replayed: %s", problem.text);
+        return fault_set(fault, status, "the journal cannot be replayed: %s", read.text);
     if (replay->differs)
         return mismatch_fault(engine, replay, fault);
     return take_cases(engine, replay, fault);
 }
 
-static enum status recover(struct engine *engine, uint32_t readers, struct engine_fault *fault)
+static enum status recover(struct engine *engine, uint32_t readers, struct fault *fault)
 {
     struct engine_replay *replay = heap_alloc(1, sizeof *replay);
     if (replay == NULL)
-        return engine_fault_set(fault, STATUS_NO_MEMORY, "no memory left to replay the journal");
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory left to replay the journal");
     replay->overlay = engine->flags.overlay;
     enum status status = replay_journal(engine, replay, fault);
     uint64_t decisions = replay->decisions;
@@ -330,12 +326,11 @@ void engine_destroy(struct engine *engine)
 
 static void on_drain_check(struct io_timer *timer);
 
-enum status engine_create(const struct engine_parts *parts, struct engine **engine,
-                          struct engine_fault *fault)
+enum status engine_create(const struct engine_parts *parts, struct engine **engine, struct fault *fault)
 {
     struct engine *made = heap_alloc(1, sizeof *made);
     if (made == NULL)
-        return engine_fault_set(fault, STATUS_NO_MEMORY, "no memory left");
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory left");
     made->config = parts->config;
     made->loop = parts->loop;
     made->proxy = parts->proxy;
@@ -348,7 +343,7 @@ enum status engine_create(const struct engine_parts *parts, struct engine **engi
     io_timer_init(&made->ack_timer, on_ack_check);
     io_timer_init(&made->drain_timer, on_drain_check);
     enum status status = allocate(made) ? recover(made, parts->workers + parts->flag_readers, fault)
-                                        : engine_fault_set(fault, STATUS_NO_MEMORY, "no memory left");
+                                        : fault_set(fault, STATUS_NO_MEMORY, "no memory left");
     if (status != STATUS_OK) {
         made->config = NULL; // still the caller's
         engine_destroy(made);
@@ -456,7 +451,7 @@ static void say_restarts(struct engine *engine, const struct config *now)
         say_restart(engine, "flags.exposures");
 }
 
-enum status engine_reload(struct engine *engine, struct config *config, struct engine_fault *fault)
+enum status engine_reload(struct engine *engine, struct config *config, struct fault *fault)
 {
     enum status status = engine_config_fits(engine, config, fault);
     if (status == STATUS_OK)

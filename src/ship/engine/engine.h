@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/fault.h"
 #include "base/list.h"
 #include "base/text.h"
 #include "daemon/config/config.h"
@@ -18,19 +19,12 @@
 #include "ship/store/journal.h"
 
 enum {
-    ENGINE_FAULT_BYTES = 1600,
     ENGINE_JOURNAL_RETRY_MS = 1000,
     ENGINE_ACK_CHECK_MS = 1,
     ENGINE_METRICS_BYTES_MAX = 4 * 1024 * 1024,
 };
 
 struct engine;
-
-// Why something could not be done, for people.
-struct engine_fault {
-    enum status status;
-    char text[ENGINE_FAULT_BYTES];
-};
 
 struct engine_parts {
     struct config *config;   // taken on success
@@ -49,7 +43,7 @@ struct engine_parts {
 //   STATUS_CONFLICT   a rollout under way does not fit the file
 //   and what the journal, the table or the heap say
 MUST_USE enum status engine_create(const struct engine_parts *parts, struct engine **engine,
-                                   struct engine_fault *fault);
+                                   struct fault *fault);
 // Begins to tick. Also starts the rollouts whose file says `start: auto` and that never ran.
 void engine_start(struct engine *engine);
 // After engine_stopped, or when nothing was started.
@@ -62,14 +56,14 @@ bool engine_draining(const struct engine *engine);
 
 // A new file for the running daemon. On STATUS_OK the config is taken; what needs a restart is said in the
 // log. Else nothing changed and fault says why.
-MUST_USE enum status engine_reload(struct engine *engine, struct config *config, struct engine_fault *fault);
+MUST_USE enum status engine_reload(struct engine *engine, struct config *config, struct fault *fault);
 
 // ---- commands ----
 
 // An operator's word. STATUS_OK: done, journalled and in force (the table is published). NOT_FOUND: no such
 // rollout. CONFLICT, DENIED: refused; the fault says why. IO, NO_SPACE, ...: the journal cannot be written.
 MUST_USE enum status engine_command(struct engine *engine, const char *name, enum rollout_command command,
-                                    const char *who, const char *from, struct engine_fault *fault);
+                                    const char *who, const char *from, struct fault *fault);
 
 // ---- what people look at ----
 
@@ -104,7 +98,7 @@ const char *engine_rollout_nearest(const struct engine *engine, const char *name
 struct engine_health {
     bool journal_failing;
     int64_t journal_failing_since_ms;
-    char journal_problem[JOURNAL_PROBLEM_BYTES];
+    char journal_problem[FAULT_TEXT_BYTES];
     uint64_t journal_failures;
     uint64_t journal_entries;
     uint64_t journal_bytes;

@@ -165,7 +165,7 @@ MUST_USE enum status engine_record_note(struct engine *engine, enum journal_kind
 // A change of a flag; durable before it returns OK.
 MUST_USE enum status engine_record_flag(struct engine *engine, const char *key, struct slice payload,
                                         uint64_t *seq);
-void engine_journal_failed(struct engine *engine, const struct journal_problem *problem);
+void engine_journal_failed(struct engine *engine, const struct fault *fault);
 void engine_journal_works(struct engine *engine);
 
 // ---- act.c
@@ -178,7 +178,7 @@ void engine_live_run_began(struct engine *engine, struct engine_live *live);
 
 // ---- table.c
 // Builds a table from config and cores and publishes it; a failure is logged and tried again each tick.
-MUST_USE enum status engine_publish(struct engine *engine, struct engine_fault *fault);
+MUST_USE enum status engine_publish(struct engine *engine, struct fault *fault);
 // The same; a failure is logged, and engine_tick tries again.
 void engine_publish_or_retry(struct engine *engine);
 // What the table may carry of the record, as it stands.
@@ -187,10 +187,8 @@ void engine_share_take(const struct engine_case *record, struct engine_share *sh
 bool engine_run_applies(const struct config *config, const struct engine_case *record);
 // STATUS_CONFLICT with a sentence when a rollout under way does not fit the config.
 MUST_USE enum status engine_config_fits(const struct engine *engine, const struct config *config,
-                                        struct engine_fault *fault);
+                                        struct fault *fault);
 uint16_t engine_service_slot(const struct engine *engine, const char *service);
-__attribute__((format(printf, 3, 4))) enum status
-engine_fault_set(struct engine_fault *fault, enum status status, const char *format, ...);
 
 // Whether the run of a flag's rollout still governs under that config.
 bool engine_flag_share_applies(const struct config *config, const char *name,
@@ -216,11 +214,11 @@ void engine_metrics_flags(struct engine *engine, struct metrics_writer *writer);
 uint64_t engine_flag_changes(const struct engine *engine); // made at runtime since the journal began
 // Opens the sources and puts in force what the journal's changes and rollouts lay over them. OK without
 // flags.
-MUST_USE enum status engine_flags_open(struct engine *engine, uint32_t readers, struct engine_fault *fault);
+MUST_USE enum status engine_flags_open(struct engine *engine, uint32_t readers, struct fault *fault);
 void engine_flags_close(struct engine *engine);
 // Whether what another file says of flags can be read and compiled, as at a start; INVALID with the problems.
 MUST_USE enum status engine_flags_acceptable(const struct engine *engine, const struct config *config,
-                                             struct engine_fault *fault);
+                                             struct fault *fault);
 void engine_flags_reload(struct engine *engine);
 // Hands changes and splits to the set, which puts them in force soon (on_changed there).
 void engine_flags_refresh(struct engine *engine);
@@ -228,7 +226,7 @@ void engine_flags_tick(struct engine *engine);
 // STATUS_CONFLICT with a sentence when the set in force lacks what a rollout of a flag moves: no evidence
 // would come, and rings pass by time alone.
 MUST_USE enum status engine_flag_rollout_ready(const struct engine *engine, const struct rollout_spec *spec,
-                                               struct engine_fault *fault);
+                                               struct fault *fault);
 // STATUS_CONFLICT when a ring of the specification is no segment of that file: *missing names it.
 MUST_USE enum status engine_segments_fit(const struct config *config, const struct rollout_spec *spec,
                                          const char **missing);

@@ -331,10 +331,10 @@ enum status engine_segments_fit(const struct config *config, const struct rollou
 }
 
 static enum status problems_fault(const struct flagset_problem *problems, uint32_t count, enum status status,
-                                  struct engine_fault *fault)
+                                  struct fault *fault)
 {
     if (count == 0)
-        return engine_fault_set(fault, status, "the flags cannot be read: %s", status_name(status));
+        return fault_set(fault, status, "the flags cannot be read: %s", status_name(status));
     struct text text = text_over(fault->text, sizeof fault->text);
     text_add(&text, SLICE("the flags are not valid:"));
     for (uint32_t i = 0; i < count; i++)
@@ -345,12 +345,12 @@ static enum status problems_fault(const struct flagset_problem *problems, uint32
 }
 
 static enum status set_open(struct engine *engine, const struct sources *sources,
-                            const struct laid_over *over, uint32_t readers, struct engine_fault *fault)
+                            const struct laid_over *over, uint32_t readers, struct fault *fault)
 {
     const struct config *config = engine->config;
     struct flagset_problem *problems = heap_alloc(FLAGSET_PROBLEMS_MAX, sizeof *problems);
     if (problems == NULL)
-        return engine_fault_set(fault, STATUS_NO_MEMORY, "no memory left for flags");
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory left for flags");
     uint32_t count = 0;
     struct flagset_config wanted = {
         .loop = engine->loop,
@@ -489,15 +489,15 @@ enum status engine_flags_check(const struct config *config, struct engine_flags_
     return check_with(config, NULL, report);
 }
 
-static enum status usage_begin(struct engine *engine, struct engine_fault *fault)
+static enum status usage_begin(struct engine *engine, struct fault *fault)
 {
     char path[CONFIG_PATH_BYTES + 16];
     bool damaged = false;
     snprintf(path, sizeof path, "%s-usage", journal_path(engine->journal));
     enum status status = usage_open(path, engine_wall_ms(engine), &engine->flags.usage, &damaged);
     if (status != STATUS_OK)
-        return engine_fault_set(fault, status, "%s cannot be used (%s); move it away to begin a new one",
-                                path, status_name(status));
+        return fault_set(fault, status, "%s cannot be used (%s); move it away to begin a new one", path,
+                         status_name(status));
     if (damaged)
         engine_log_write(engine->log, ENGINE_LOG_WARN,
                          "what was known of the use of flags was damaged and set aside; it begins anew",
@@ -505,7 +505,7 @@ static enum status usage_begin(struct engine *engine, struct engine_fault *fault
     return STATUS_OK;
 }
 
-enum status engine_flags_open(struct engine *engine, uint32_t readers, struct engine_fault *fault)
+enum status engine_flags_open(struct engine *engine, uint32_t readers, struct fault *fault)
 {
     if (!engine->config->flags.given)
         return STATUS_OK;
@@ -517,7 +517,7 @@ enum status engine_flags_open(struct engine *engine, uint32_t readers, struct en
         status = laid_over_make(engine, &over);
     flags->change = flags->overlay->changes + 1;
     if (status != STATUS_OK)
-        (void)engine_fault_set(fault, status, "no memory left for flags");
+        (void)fault_set(fault, status, "no memory left for flags");
     else
         status = set_open(engine, sources, &over, readers, fault);
     laid_over_free(&over);
@@ -567,7 +567,7 @@ void engine_flags_close(struct engine *engine)
 }
 
 enum status engine_flags_acceptable(const struct engine *engine, const struct config *config,
-                                    struct engine_fault *fault)
+                                    struct fault *fault)
 {
     if (engine->flags.set == NULL || !config->flags.given)
         return STATUS_OK;
@@ -633,55 +633,52 @@ void engine_flags_tick(struct engine *engine)
 // ---- changes ----
 
 enum status engine_flag_rollout_ready(const struct engine *engine, const struct rollout_spec *spec,
-                                      struct engine_fault *fault)
+                                      struct fault *fault)
 {
     if (engine->flags.set == NULL)
-        return engine_fault_set(
-            fault, STATUS_CONFLICT,
-            "cannot start: the file's `flags` take effect only when the daemon is started "
-            "again");
+        return fault_set(fault, STATUS_CONFLICT,
+                         "cannot start: the file's `flags` take effect only when the daemon is started "
+                         "again");
     char why[ENGINE_FLAG_KEY_BYTES + 128];
     if (rollout_lacks(&flagset_current(engine->flags.set)->all.set, spec, why, sizeof why))
-        return engine_fault_set(fault, STATUS_CONFLICT, "cannot start: %s", why);
+        return fault_set(fault, STATUS_CONFLICT, "cannot start: %s", why);
     return STATUS_OK;
 }
 
-static enum status refuse_key(const char *key, struct engine_fault *fault)
+static enum status refuse_key(const char *key, struct fault *fault)
 {
     size_t len = strlen(key);
     if (len == 0 || len >= ENGINE_FLAG_KEY_BYTES)
-        return engine_fault_set(fault, STATUS_INVALID, "a flag's key has 1 to %d bytes",
-                                ENGINE_FLAG_KEY_BYTES - 1);
+        return fault_set(fault, STATUS_INVALID, "a flag's key has 1 to %d bytes", ENGINE_FLAG_KEY_BYTES - 1);
     if (!flags_utf8_valid((struct slice){key, len}))
-        return engine_fault_set(fault, STATUS_INVALID, "the key is not well-formed UTF-8");
+        return fault_set(fault, STATUS_INVALID, "the key is not well-formed UTF-8");
     return STATUS_OK;
 }
 
 static enum status refuse_set(struct engine *engine, const struct engine_flag_change *change,
-                              struct engine_fault *fault)
+                              struct fault *fault)
 {
     struct flagset_problem problem = {.text = ""};
     if (change->definition.len > ENGINE_FLAG_DEFINITION_BYTES)
-        return engine_fault_set(fault, STATUS_INVALID, "the definition is larger than %d KiB",
-                                ENGINE_FLAG_DEFINITION_BYTES / 1024);
+        return fault_set(fault, STATUS_INVALID, "the definition is larger than %d KiB",
+                         ENGINE_FLAG_DEFINITION_BYTES / 1024);
     const struct engine_live *live = driver_of(engine, slice_of(change->key));
     if (live != NULL && live->share.active)
-        return engine_fault_set(fault, STATUS_CONFLICT,
-                                "rollout %s is moving flag %s; abort it or let it end before the flag is "
-                                "defined anew (`off` works at any time)",
-                                live->name, change->key);
+        return fault_set(fault, STATUS_CONFLICT,
+                         "rollout %s is moving flag %s; abort it or let it end before the flag is "
+                         "defined anew (`off` works at any time)",
+                         live->name, change->key);
     if (change->checked)
         return STATUS_OK;
     enum status status =
         flagset_check_flag(engine->flags.set, slice_of(change->key), change->definition, &problem);
     if (status != STATUS_OK)
-        return engine_fault_set(fault, status, "%s",
-                                problem.text[0] != '\0' ? problem.text : status_name(status));
+        return fault_set(fault, status, "%s", problem.text[0] != '\0' ? problem.text : status_name(status));
     return STATUS_OK;
 }
 
 static enum status refuse_switch(struct engine *engine, const struct engine_flag_change *change,
-                                 struct engine_fault *fault)
+                                 struct fault *fault)
 {
     const struct flags_set *set = &flagset_current(engine->flags.set)->all.set;
     struct slice key = slice_of(change->key);
@@ -693,52 +690,52 @@ static enum status refuse_switch(struct engine *engine, const struct engine_flag
     bool fresh = laid_over && entry->definition != NULL &&
                  flagset_current(engine->flags.set)->change < engine->flags.change;
     if (!flags_set_find(set, key, &info) && !laid_over)
-        return engine_fault_set(fault, STATUS_NOT_FOUND, "there is no flag \"%s\"", change->key);
+        return fault_set(fault, STATUS_NOT_FOUND, "there is no flag \"%s\"", change->key);
     if (change->op == ENGINE_FLAG_UNSET && !laid_over)
-        return engine_fault_set(fault, STATUS_CONFLICT, "nothing was changed at runtime of flag \"%s\"",
-                                change->key);
+        return fault_set(fault, STATUS_CONFLICT, "nothing was changed at runtime of flag \"%s\"",
+                         change->key);
     const struct engine_live *live = driver_of(engine, key);
     if (change->op == ENGINE_FLAG_UNSET && entry->definition != NULL && live != NULL && live->share.active)
-        return engine_fault_set(fault, STATUS_CONFLICT,
-                                "rollout %s is moving flag %s as it was defined at runtime; abort it or let "
-                                "it end before the definition goes",
-                                live->name, change->key);
+        return fault_set(fault, STATUS_CONFLICT,
+                         "rollout %s is moving flag %s as it was defined at runtime; abort it or let "
+                         "it end before the definition goes",
+                         live->name, change->key);
     bool names = change->op == ENGINE_FLAG_OFF && change->variant != NULL && change->variant[0] != '\0';
     if (names && !fresh && !variant_exists(set, key, change->variant))
-        return engine_fault_set(fault, STATUS_INVALID, "flag \"%s\" has no variant \"%s\"", change->key,
-                                change->variant);
+        return fault_set(fault, STATUS_INVALID, "flag \"%s\" has no variant \"%s\"", change->key,
+                         change->variant);
     if (names && strlen(change->variant) >= ROLLOUT_NAME_BYTES)
-        return engine_fault_set(fault, STATUS_INVALID, "the variant's name is longer than %d bytes",
-                                ROLLOUT_NAME_BYTES - 1);
+        return fault_set(fault, STATUS_INVALID, "the variant's name is longer than %d bytes",
+                         ROLLOUT_NAME_BYTES - 1);
     return STATUS_OK;
 }
 
 static enum status journal_change(struct engine *engine, const struct engine_flag_change *change,
-                                  uint64_t *seq, struct engine_fault *fault)
+                                  uint64_t *seq, struct fault *fault)
 {
     struct wire_writer writer = {.data = heap_alloc(1, ENGINE_OVERLAY_WIRE_BYTES_MAX),
                                  .cap = ENGINE_OVERLAY_WIRE_BYTES_MAX};
     if (writer.data == NULL)
-        return engine_fault_set(fault, STATUS_NO_MEMORY, "no memory left");
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory left");
     engine_overlay_encode(change, &writer);
     CHECK(!writer.full);
     enum status status =
         engine_record_flag(engine, change->key, (struct slice){(const char *)writer.data, writer.len}, seq);
     heap_free(writer.data);
     if (status != STATUS_OK)
-        return engine_fault_set(fault, status, "the journal cannot be written, so nothing is changed: %s",
-                                engine->health.journal_problem);
+        return fault_set(fault, status, "the journal cannot be written, so nothing is changed: %s",
+                         engine->health.journal_problem);
     return STATUS_OK;
 }
 
 enum status engine_flag_apply(struct engine *engine, const struct engine_flag_change *change,
-                              uint64_t *number, struct engine_fault *fault)
+                              uint64_t *number, struct fault *fault)
 {
     struct engine_flags *flags = &engine->flags;
     if (flags->set == NULL)
-        return engine_fault_set(fault, STATUS_CONFLICT, "the file has no `flags`");
+        return fault_set(fault, STATUS_CONFLICT, "the file has no `flags`");
     if (engine->health.draining)
-        return engine_fault_set(fault, STATUS_CONFLICT, "the daemon is shutting down");
+        return fault_set(fault, STATUS_CONFLICT, "the daemon is shutting down");
     enum status status = refuse_key(change->key, fault);
     if (status == STATUS_OK)
         status = change->op == ENGINE_FLAG_SET ? refuse_set(engine, change, fault)
@@ -747,21 +744,20 @@ enum status engine_flag_apply(struct engine *engine, const struct engine_flag_ch
         return status;
     status = engine_overlay_room(flags->overlay, change);
     if (status != STATUS_OK)
-        return engine_fault_set(fault, status,
-                                status == STATUS_FULL
-                                    ? "no more than %d flags can be changed at runtime, and "
-                                      "their definitions together have at most %d MiB"
-                                    : "no memory left to change more flags",
-                                ENGINE_FLAG_OVERLAY_MAX, ENGINE_FLAG_OVERLAY_BYTES_MAX >> 20);
+        return fault_set(fault, status,
+                         status == STATUS_FULL ? "no more than %d flags can be changed at runtime, and "
+                                                 "their definitions together have at most %d MiB"
+                                               : "no memory left to change more flags",
+                         ENGINE_FLAG_OVERLAY_MAX, ENGINE_FLAG_OVERLAY_BYTES_MAX >> 20);
     uint64_t seq = 0;
     status = journal_change(engine, change, &seq, fault);
     if (status != STATUS_OK)
         return status;
     status = engine_overlay_take(flags->overlay, change, seq, engine_wall_ms(engine));
     if (status != STATUS_OK)
-        return engine_fault_set(fault, status,
-                                "the change is in the journal, but there is no memory to put it in force; it "
-                                "will be after a restart");
+        return fault_set(fault, status,
+                         "the change is in the journal, but there is no memory to put it in force; it "
+                         "will be after a restart");
     engine_log_write(engine->log, ENGINE_LOG_INFO, "a flag was changed",
                      ENGINE_FIELDS(ENGINE_TEXT("flag", change->key),
                                    ENGINE_TEXT("change", engine_flag_op_name(change->op)),

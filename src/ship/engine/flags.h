@@ -41,7 +41,7 @@ const struct usage *engine_flag_usage(const struct engine *engine);
 // `change` is at least that. INVALID (with line and column; no such variant), NOT_FOUND (no such flag),
 // CONFLICT (no flags in the file; a rollout drives the flag), FULL, and what the journal says.
 MUST_USE enum status engine_flag_apply(struct engine *engine, const struct engine_flag_change *change,
-                                       uint64_t *number, struct engine_fault *fault);
+                                       uint64_t *number, struct fault *fault);
 
 // What a file says of flags, read and compiled once as at a start; nothing is kept and no address asked.
 struct engine_flags_report {

@@ -32,7 +32,7 @@ static void act(struct engine *engine, struct engine_live *live, uint64_t errors
                 uint64_t within_ms)
 {
     char who[ROLLOUT_WHO_BYTES];
-    struct engine_fault fault;
+    struct fault fault;
     snprintf(who, sizeof who, "kill switch: %llu of %llu failed in %llu s", (unsigned long long)errors,
              (unsigned long long)completed, (unsigned long long)(within_ms / 1000));
     if (engine_command(engine, live->name, ROLLOUT_COMMAND_ABORT, who, "the file", &fault) == STATUS_OK)

@@ -7,11 +7,11 @@
 #include "base/check.h"
 #include "ship/engine/engine_private.h"
 
-void engine_journal_failed(struct engine *engine, const struct journal_problem *problem)
+void engine_journal_failed(struct engine *engine, const struct fault *fault)
 {
     struct engine_health *health = &engine->health;
     health->journal_failures++;
-    snprintf(health->journal_problem, sizeof health->journal_problem, "%s", problem->text);
+    snprintf(health->journal_problem, sizeof health->journal_problem, "%s", fault->text);
     engine->journal_retry_us = io_loop_now_us(engine->loop) + ENGINE_JOURNAL_RETRY_MS * 1000;
     if (health->journal_failing)
         return;
@@ -21,7 +21,7 @@ void engine_journal_failed(struct engine *engine, const struct journal_problem *
         engine->log, ENGINE_LOG_ERROR,
         "the journal cannot be written: no decision is taken until it can; traffic goes on as it "
         "is; tried again every second",
-        ENGINE_FIELDS(ENGINE_TEXT("problem", problem->text)));
+        ENGINE_FIELDS(ENGINE_TEXT("problem", fault->text)));
 }
 
 void engine_journal_works(struct engine *engine)
@@ -38,14 +38,14 @@ void engine_journal_works(struct engine *engine)
 static enum status append_one(struct engine *engine, const struct journal_entry *entry,
                               enum journal_sync sync, uint64_t *seq)
 {
-    struct journal_problem problem = {.status = STATUS_OK};
-    enum status status = journal_begin(engine->journal, sync, &problem);
+    struct fault fault = {.status = STATUS_OK};
+    enum status status = journal_begin(engine->journal, sync, &fault);
     if (status == STATUS_OK)
-        status = journal_append(engine->journal, entry, seq, &problem);
+        status = journal_append(engine->journal, entry, seq, &fault);
     if (status == STATUS_OK)
-        status = journal_commit(engine->journal, &problem);
+        status = journal_commit(engine->journal, &fault);
     if (status != STATUS_OK)
-        engine_journal_failed(engine, &problem);
+        engine_journal_failed(engine, &fault);
     else
         engine_journal_works(engine);
     return status;

@@ -39,7 +39,7 @@ void engine_effects_write(const struct rollout_effects *effects, struct text *te
 }
 
 static enum status case_for(struct engine_replay *replay, const struct journal_entry *entry,
-                            struct engine_case **record, struct journal_problem *problem)
+                            struct engine_case **record, struct fault *fault)
 {
     *record = engine_replay_find(replay, entry->subject);
     if (*record != NULL)
@@ -51,10 +51,9 @@ static enum status case_for(struct engine_replay *replay, const struct journal_e
         replay->cases[replay->case_count++] = *record;
         return STATUS_OK;
     }
-    problem->status = status;
-    problem->seq = entry->seq;
-    snprintf(problem->text, sizeof problem->text, "entry %" PRIu64 ": no room for another rollout (%s)",
-             entry->seq, status_name(status));
+    (void)fault_set(fault, status, "entry %" PRIu64 ": no room for another rollout (%s)", entry->seq,
+                    status_name(status));
+    fault->entry = entry->seq;
     return status;
 }
 
@@ -92,26 +91,25 @@ static void differ(struct engine_replay *replay, const struct journal_entry *ent
     side_write(derived, replay->derived, sizeof replay->derived, true);
 }
 
-static enum status bad_payload(const struct journal_entry *entry, struct journal_problem *problem)
+static enum status bad_payload(const struct journal_entry *entry, struct fault *fault)
 {
-    problem->status = STATUS_CORRUPT;
-    problem->seq = entry->seq;
-    snprintf(problem->text, sizeof problem->text,
-             "entry %" PRIu64 " (%s) cannot be read by this version of sluice", entry->seq, entry->subject);
+    (void)fault_set(fault, STATUS_CORRUPT, "entry %" PRIu64 " (%s) cannot be read by this version of sluice",
+                    entry->seq, entry->subject);
+    fault->entry = entry->seq;
     return STATUS_CORRUPT;
 }
 
 static enum status replay_input(struct engine_replay *replay, const struct journal_entry *entry,
-                                struct replay_scratch *scratch, struct journal_problem *problem)
+                                struct replay_scratch *scratch, struct fault *fault)
 {
     struct engine_case *record;
-    enum status status = case_for(replay, entry, &record, problem);
+    enum status status = case_for(replay, entry, &record, fault);
     if (status != STATUS_OK)
         return status;
     struct wire_reader reader = {.data = (const uint8_t *)entry->payload.data, .len = entry->payload.len};
     struct rollout_input input;
     if (rollout_input_decode(&reader, &scratch->spec, scratch->spans, &input) != STATUS_OK)
-        return bad_payload(entry, problem);
+        return bad_payload(entry, fault);
     struct engine_owed *owed = owed_of(replay, record);
     if (owed != NULL) {
         differ(replay, entry, NULL, &owed->effects);
@@ -127,16 +125,16 @@ static enum status replay_input(struct engine_replay *replay, const struct journ
 }
 
 static enum status replay_decision(struct engine_replay *replay, const struct journal_entry *entry,
-                                   struct journal_problem *problem)
+                                   struct fault *fault)
 {
     struct engine_case *record;
-    enum status status = case_for(replay, entry, &record, problem);
+    enum status status = case_for(replay, entry, &record, fault);
     if (status != STATUS_OK)
         return status;
     struct wire_reader reader = {.data = (const uint8_t *)entry->payload.data, .len = entry->payload.len};
     struct rollout_effects recorded;
     if (rollout_effects_decode(&reader, &recorded) != STATUS_OK)
-        return bad_payload(entry, problem);
+        return bad_payload(entry, fault);
     struct engine_owed *owed = owed_of(replay, record);
     if (owed == NULL || !rollout_effects_equal(&owed->effects, &recorded)) {
         differ(replay, entry, &recorded, owed != NULL ? &owed->effects : NULL);
@@ -149,12 +147,12 @@ static enum status replay_decision(struct engine_replay *replay, const struct jo
 }
 
 static enum status replay_flag(struct engine_replay *replay, const struct journal_entry *entry,
-                               struct journal_problem *problem)
+                               struct fault *fault)
 {
     struct engine_overlay_texts texts;
     struct engine_flag_change change;
     if (engine_overlay_decode(entry->payload, &texts, &change) != STATUS_OK)
-        return bad_payload(entry, problem);
+        return bad_payload(entry, fault);
     replay->flag_changes++;
     if (replay->overlay == NULL)
         return STATUS_OK;
@@ -162,13 +160,13 @@ static enum status replay_flag(struct engine_replay *replay, const struct journa
     if (status == STATUS_OK)
         status = engine_overlay_take(replay->overlay, &change, entry->seq, entry->time_ms);
     if (status != STATUS_OK)
-        *problem = (struct journal_problem){
-            .status = status, .seq = entry->seq, .text = "no memory left for the changes of flags"};
+        *fault = (struct fault){
+            .status = status, .entry = entry->seq, .text = "no memory left for the changes of flags"};
     return status;
 }
 
 static enum status replay_entry(struct engine_replay *replay, const struct journal_entry *entry,
-                                struct replay_scratch *scratch, struct journal_problem *problem)
+                                struct replay_scratch *scratch, struct fault *fault)
 {
     if (replay->entries++ == 0)
         replay->first_ms = entry->time_ms;
@@ -178,47 +176,46 @@ static enum status replay_entry(struct engine_replay *replay, const struct journ
         replay->processes++;
         return STATUS_OK;
     case JOURNAL_INPUT:
-        return replay_input(replay, entry, scratch, problem);
+        return replay_input(replay, entry, scratch, fault);
     case JOURNAL_DECISION:
-        return replay_decision(replay, entry, problem);
+        return replay_decision(replay, entry, fault);
     case JOURNAL_NOTE:
         return STATUS_OK;
     case JOURNAL_FLAG:
-        return replay_flag(replay, entry, problem);
+        return replay_flag(replay, entry, fault);
     }
-    return bad_payload(entry, problem);
+    return bad_payload(entry, fault);
 }
 
 static enum status replay_all(struct journal_cursor *cursor, struct engine_replay *replay,
-                              struct replay_scratch *scratch, struct journal_problem *problem)
+                              struct replay_scratch *scratch, struct fault *fault)
 {
     while (!replay->differs) {
         struct journal_entry entry;
-        enum status status = journal_cursor_next(cursor, &entry, problem);
+        enum status status = journal_cursor_next(cursor, &entry, fault);
         if (status == STATUS_NOT_FOUND)
             return STATUS_OK;
         if (status == STATUS_OK)
-            status = replay_entry(replay, &entry, scratch, problem);
+            status = replay_entry(replay, &entry, scratch, fault);
         if (status != STATUS_OK)
             return status;
     }
     return STATUS_OK;
 }
 
-enum status engine_replay_run(struct journal *journal, struct engine_replay *replay,
-                              struct journal_problem *problem)
+enum status engine_replay_run(struct journal *journal, struct engine_replay *replay, struct fault *fault)
 {
     struct engine_overlay *overlay = replay->overlay;
     memset(replay, 0, sizeof *replay);
     replay->overlay = overlay;
-    *problem = (struct journal_problem){.status = STATUS_NO_MEMORY, .text = "no memory left"};
+    *fault = (struct fault){.status = STATUS_NO_MEMORY, .text = "no memory left"};
     struct replay_scratch *scratch = heap_alloc(1, sizeof *scratch);
     if (scratch == NULL)
         return STATUS_NO_MEMORY;
     struct journal_cursor *cursor;
-    enum status status = journal_cursor_open(journal, &cursor, problem);
+    enum status status = journal_cursor_open(journal, &cursor, fault);
     if (status == STATUS_OK) {
-        status = replay_all(cursor, replay, scratch, problem);
+        status = replay_all(cursor, replay, scratch, fault);
         journal_cursor_close(cursor);
     }
     heap_free(scratch);

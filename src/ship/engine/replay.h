@@ -41,7 +41,7 @@ struct engine_replay {
 // STATUS_OK with differs telling the outcome; a journal that cannot be read gives its own status and problem.
 // *replay is large: the caller's heap. Call engine_replay_deinit in every case.
 MUST_USE enum status engine_replay_run(struct journal *journal, struct engine_replay *replay,
-                                       struct journal_problem *problem);
+                                       struct fault *fault);
 void engine_replay_deinit(struct engine_replay *replay);
 // NULL: none of that name.
 struct engine_case *engine_replay_find(struct engine_replay *replay, const char *name);

@@ -22,16 +22,6 @@ struct table_scratch {
     uint32_t version_count, endpoint_count, route_count, attribute_count, flag_header_count, flag_key_count;
 };
 
-enum status engine_fault_set(struct engine_fault *fault, enum status status, const char *format, ...)
-{
-    fault->status = status;
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(fault->text, sizeof fault->text, format, arguments);
-    va_end(arguments);
-    return status;
-}
-
 // ---- slots ----
 
 uint16_t engine_service_slot(const struct engine *engine, const char *service)
@@ -161,7 +151,7 @@ bool engine_run_applies(const struct config *config, const struct engine_case *r
 
 // Without one of its rings the whole split would be void, and everybody back at `from` in the middle of it.
 static enum status rings_fit(const struct config *config, const struct rollout_spec *spec,
-                             struct engine_fault *fault)
+                             struct fault *fault)
 {
     const char *missing;
     bool rings = false;
@@ -169,18 +159,17 @@ static enum status rings_fit(const struct config *config, const struct rollout_s
         rings |= spec->stages[i].kind == ROLLOUT_STAGE_SEGMENT;
     enum status status = rings ? engine_segments_fit(config, spec, &missing) : STATUS_OK;
     if (status == STATUS_CONFLICT)
-        return engine_fault_set(
-            fault, status,
-            "rollout %s of flag %s is under way and has segment %s as a ring: the file must "
-            "keep that segment until it is over (or abort it first)",
-            spec->name, spec->flag, missing);
+        return fault_set(fault, status,
+                         "rollout %s of flag %s is under way and has segment %s as a ring: the file must "
+                         "keep that segment until it is over (or abort it first)",
+                         spec->name, spec->flag, missing);
     if (status != STATUS_OK)
-        return engine_fault_set(fault, status, "the segments cannot be read: %s", status_name(status));
+        return fault_set(fault, status, "the segments cannot be read: %s", status_name(status));
     return STATUS_OK;
 }
 
 static enum status run_fits(const struct config *config, const struct engine_case *record,
-                            struct engine_fault *fault)
+                            struct fault *fault)
 {
     const struct rollout_spec *spec = rollout_spec_of(record->core);
     struct rollout_view view;
@@ -191,21 +180,19 @@ static enum status run_fits(const struct config *config, const struct engine_cas
     if (engine_run_applies(config, record))
         return spec->flag[0] != '\0' ? rings_fit(config, spec, fault) : STATUS_OK;
     if (spec->flag[0] != '\0')
-        return engine_fault_set(
+        return fault_set(
             fault, STATUS_CONFLICT,
             "rollout %s is moving flag %s from %s to %s, and the file does not fit: it must keep that "
             "rollout with the same flag and service until it is over (or abort it first)",
             record->name, spec->flag, spec->from, spec->to);
-    return engine_fault_set(
-        fault, STATUS_CONFLICT,
-        "rollout %s is under way from %s to %s of service %s, and the file does not fit: it "
-        "must keep that rollout, both versions, and `stable: %s` until it is over (or abort "
-        "it first)",
-        record->name, spec->from, spec->to, spec->service, spec->from);
+    return fault_set(fault, STATUS_CONFLICT,
+                     "rollout %s is under way from %s to %s of service %s, and the file does not fit: it "
+                     "must keep that rollout, both versions, and `stable: %s` until it is over (or abort "
+                     "it first)",
+                     record->name, spec->from, spec->to, spec->service, spec->from);
 }
 
-enum status engine_config_fits(const struct engine *engine, const struct config *config,
-                               struct engine_fault *fault)
+enum status engine_config_fits(const struct engine *engine, const struct config *config, struct fault *fault)
 {
     for (uint32_t i = 0; i < engine->live_count; i++) {
         const struct engine_case *record = engine->live[i].record;
@@ -236,7 +223,7 @@ static bool name_resolve(struct engine *engine, struct proxy_endpoint_plan *endp
 
 static enum status plan_endpoints(struct engine *engine, struct table_scratch *scratch,
                                   const struct config_address *addresses, uint32_t count,
-                                  struct proxy_version_plan *version, struct engine_fault *fault)
+                                  struct proxy_version_plan *version, struct fault *fault)
 {
     struct proxy_endpoint_plan *first = &scratch->endpoints[scratch->endpoint_count];
     for (uint32_t i = 0; i < count; i++) {
@@ -245,12 +232,11 @@ static enum status plan_endpoints(struct engine *engine, struct table_scratch *s
             .addr = addresses[i].addr, .connections_max = engine->config->limits.endpoint_connections};
         endpoint->slot = endpoint_slot_give(engine, version->slot, addresses[i].text);
         if (endpoint->slot == PROXY_SLOT_NONE)
-            return engine_fault_set(fault, STATUS_FULL,
-                                    "more than %d endpoints since the start; restart to go on",
-                                    PROXY_ENDPOINTS_MAX);
+            return fault_set(fault, STATUS_FULL, "more than %d endpoints since the start; restart to go on",
+                             PROXY_ENDPOINTS_MAX);
         if (!addresses[i].literal && !name_resolve(engine, endpoint))
-            return engine_fault_set(fault, STATUS_UNREACHABLE, "the name in \"%s\" cannot be resolved",
-                                    addresses[i].text);
+            return fault_set(fault, STATUS_UNREACHABLE, "the name in \"%s\" cannot be resolved",
+                             addresses[i].text);
         scratch->endpoint_count++;
     }
     version->endpoints = first;
@@ -260,13 +246,13 @@ static enum status plan_endpoints(struct engine *engine, struct table_scratch *s
 
 static enum status plan_version(struct engine *engine, struct table_scratch *scratch, uint16_t service,
                                 const char *name, const struct config_address *addresses, uint32_t count,
-                                struct engine_fault *fault)
+                                struct fault *fault)
 {
     struct proxy_version_plan *version = &scratch->versions[scratch->version_count++];
     *version = (struct proxy_version_plan){.name = name, .slot = version_slot_give(engine, service, name)};
     if (version->slot == PROXY_SLOT_NONE)
-        return engine_fault_set(fault, STATUS_FULL, "more than %d versions since the start; restart to go on",
-                                PROXY_VERSIONS_MAX);
+        return fault_set(fault, STATUS_FULL, "more than %d versions since the start; restart to go on",
+                         PROXY_VERSIONS_MAX);
     return plan_endpoints(engine, scratch, addresses, count, version, fault);
 }
 
@@ -395,7 +381,7 @@ static void plan_flags(struct table_scratch *scratch, const struct config_servic
 }
 
 static enum status plan_service(struct engine *engine, struct table_scratch *scratch, uint32_t index,
-                                struct engine_fault *fault)
+                                struct fault *fault)
 {
     const struct config_service *service = &engine->config->services[index];
     struct proxy_service_plan *plan = &scratch->services[index];
@@ -418,8 +404,8 @@ static enum status plan_service(struct engine *engine, struct table_scratch *scr
                      .pool_idle_ms = clamp_ms(service->timeouts.pool_idle_ms)},
     };
     if (plan->slot == PROXY_SLOT_NONE)
-        return engine_fault_set(fault, STATUS_FULL, "more than %d services since the start; restart to go on",
-                                PROXY_SERVICES_MAX);
+        return fault_set(fault, STATUS_FULL, "more than %d services since the start; restart to go on",
+                         PROXY_SERVICES_MAX);
     for (uint32_t i = 0; i < service->version_count; i++) {
         const struct config_version *version = &service->versions[i];
         enum status status = plan_version(engine, scratch, plan->slot, version->name, version->endpoints,
@@ -515,11 +501,11 @@ static void plan_set(const struct engine *engine, struct proxy_table_plan *plan)
 }
 
 static enum status build(struct engine *engine, struct table_scratch *scratch, struct proxy_table **table,
-                         struct engine_fault *fault)
+                         struct fault *fault)
 {
     const struct config *config = engine->config;
     if (scratch_alloc(config, scratch) != STATUS_OK)
-        return engine_fault_set(fault, STATUS_NO_MEMORY, "no memory left for a routing table");
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory left for a routing table");
     for (uint32_t i = 0; i < config->service_count; i++) {
         enum status status = plan_service(engine, scratch, i, fault);
         if (status != STATUS_OK)
@@ -543,13 +529,13 @@ static enum status build(struct engine *engine, struct table_scratch *scratch, s
     if (status != STATUS_OK)
         flagset_snapshot_unref(plan.flags_context);
     if (status != STATUS_OK)
-        return engine_fault_set(fault, status, "no routing table can be made: %s", why);
+        return fault_set(fault, status, "no routing table can be made: %s", why);
     return STATUS_OK;
 }
 
 void engine_publish_or_retry(struct engine *engine)
 {
-    struct engine_fault fault;
+    struct fault fault;
     enum status status = engine_publish(engine, &fault);
     engine->table_dirty = status != STATUS_OK;
     if (status != STATUS_OK)
@@ -558,7 +544,7 @@ void engine_publish_or_retry(struct engine *engine)
                          ENGINE_FIELDS(ENGINE_TEXT("problem", fault.text)));
 }
 
-enum status engine_publish(struct engine *engine, struct engine_fault *fault)
+enum status engine_publish(struct engine *engine, struct fault *fault)
 {
     uint64_t before_us = io_loop_clock_us(engine->loop);
     struct table_scratch scratch = {.services = NULL};
@@ -570,7 +556,7 @@ enum status engine_publish(struct engine *engine, struct engine_fault *fault)
     status = proxy_publish(engine->proxy, table);
     if (status != STATUS_OK) {
         proxy_table_destroy(table);
-        return engine_fault_set(fault, status, "the routing table was not taken (%s)", status_name(status));
+        return fault_set(fault, status, "the routing table was not taken (%s)", status_name(status));
     }
     engine->table_version++;
     engine->published_us = io_loop_clock_us(engine->loop);

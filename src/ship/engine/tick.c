@@ -255,7 +255,7 @@ void engine_tick(struct engine *engine)
     if (engine->health.journal_failing)
         journal_retry(engine);
     rates_advance(engine);
-    struct engine_fault fault;
+    struct fault fault;
     if (engine->table_dirty && engine_publish(engine, &fault) == STATUS_OK)
         engine->table_dirty = false;
     for (uint32_t i = 0; i < engine->config->service_count && !engine->health.journal_failing; i++)

@@ -22,14 +22,13 @@
 static const struct siphash_key CHAIN_KEYS[2] = {{0x536c75696365206aULL, 0x6f75726e616c2031ULL},
                                                  {0x656e747269657320ULL, 0x6c696e6b65642032ULL}};
 
-enum status journal_fail(enum status status, uint64_t seq, struct journal_problem *problem,
-                         const char *format, ...)
+enum status journal_fail(enum status status, uint64_t seq, struct fault *fault, const char *format, ...)
 {
-    problem->status = status;
-    problem->seq = seq;
+    fault->status = status;
+    fault->entry = seq;
     va_list args;
     va_start(args, format);
-    vsnprintf(problem->text, sizeof problem->text, format, args);
+    vsnprintf(fault->text, sizeof fault->text, format, args);
     va_end(args);
     return status;
 }
@@ -62,13 +61,12 @@ static enum status status_of_sqlite(const struct journal *journal, int code)
     }
 }
 
-enum status journal_fail_sqlite(const struct journal *journal, const char *doing,
-                                struct journal_problem *problem)
+enum status journal_fail_sqlite(const struct journal *journal, const char *doing, struct fault *fault)
 {
     int code = sqlite3_extended_errcode(journal->db);
     enum status status = status_of_sqlite(journal, code);
     int system = sqlite3_system_errno(journal->db);
-    return journal_fail(status, 0, problem, "cannot %s the journal %s: %s%s%s", doing, journal->path,
+    return journal_fail(status, 0, fault, "cannot %s the journal %s: %s%s%s", doing, journal->path,
                         sqlite3_errmsg(journal->db), system != 0 ? ": " : "",
                         system != 0 ? strerror(system) : "");
 }
@@ -111,13 +109,13 @@ static int64_t pragma_value(struct journal *journal, const char *sql, bool *ok)
 // ---- opening ----
 
 // One writer: an advisory lock on a file beside the journal, which holds the writer's process id.
-static enum status take_lock(struct journal *journal, struct journal_problem *problem)
+static enum status take_lock(struct journal *journal, struct fault *fault)
 {
     char path[PATH_MAX + 8];
     snprintf(path, sizeof path, "%s.lock", journal->path);
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd < 0)
-        return journal_fail(status_of_errno(errno), 0, problem, "cannot open the journal's lock %s: %s", path,
+        return journal_fail(status_of_errno(errno), 0, fault, "cannot open the journal's lock %s: %s", path,
                             strerror(errno));
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         char owner[32] = "?";
@@ -125,7 +123,7 @@ static enum status take_lock(struct journal *journal, struct journal_problem *pr
         owner[n > 0 ? n : 1] = '\0';
         owner[strcspn(owner, "\n")] = '\0';
         close(fd);
-        return journal_fail(STATUS_IN_USE, 0, problem,
+        return journal_fail(STATUS_IN_USE, 0, fault,
                             "the journal %s is in use by process %s; one daemon writes a journal",
                             journal->path, owner);
     }
@@ -139,44 +137,42 @@ static enum status take_lock(struct journal *journal, struct journal_problem *pr
 }
 
 // What stands at the path before SQLite touches it: *fresh when nothing does.
-static enum status look_at_file(struct journal *journal, bool *fresh, struct journal_problem *problem)
+static enum status look_at_file(struct journal *journal, bool *fresh, struct fault *fault)
 {
     struct stat info;
     *fresh = false;
     if (stat(journal->path, &info) != 0) {
         if (errno != ENOENT)
-            return journal_fail(status_of_errno(errno), 0, problem, "cannot look at the journal %s: %s",
+            return journal_fail(status_of_errno(errno), 0, fault, "cannot look at the journal %s: %s",
                                 journal->path, strerror(errno));
         if (journal->mode == JOURNAL_READ)
-            return journal_fail(STATUS_NOT_FOUND, 0, problem, "there is no journal %s", journal->path);
+            return journal_fail(STATUS_NOT_FOUND, 0, fault, "there is no journal %s", journal->path);
         *fresh = true;
         return STATUS_OK;
     }
     if (!S_ISREG(info.st_mode))
-        return journal_fail(STATUS_INVALID, 0, problem, "%s is not a file, so it is no journal",
-                            journal->path);
+        return journal_fail(STATUS_INVALID, 0, fault, "%s is not a file, so it is no journal", journal->path);
     if (info.st_size == 0)
-        return journal_fail(STATUS_INVALID, 0, problem,
+        return journal_fail(STATUS_INVALID, 0, fault,
                             "%s is empty, so it is no journal; remove it to begin a new one", journal->path);
     if (access(journal->path, journal->mode == JOURNAL_WRITE ? R_OK | W_OK : R_OK) != 0)
-        return journal_fail(STATUS_DENIED, 0, problem, "no permission to %s the journal %s",
+        return journal_fail(STATUS_DENIED, 0, fault, "no permission to %s the journal %s",
                             journal->mode == JOURNAL_WRITE ? "write" : "read", journal->path);
     return STATUS_OK;
 }
 
-static enum status open_database(struct journal *journal, const char *path, int flags,
-                                 struct journal_problem *problem)
+static enum status open_database(struct journal *journal, const char *path, int flags, struct fault *fault)
 {
     if (sqlite3_open_v2(path, &journal->db, flags | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
         return journal->db != NULL
-                   ? journal_fail_sqlite(journal, "open", problem)
-                   : journal_fail(STATUS_NO_MEMORY, 0, problem, "no memory to open the journal");
+                   ? journal_fail_sqlite(journal, "open", fault)
+                   : journal_fail(STATUS_NO_MEMORY, 0, fault, "no memory to open the journal");
     sqlite3_extended_result_codes(journal->db, 1);
     sqlite3_busy_timeout(journal->db, JOURNAL_BUSY_MS);
     return STATUS_OK;
 }
 
-static enum status create_schema(struct journal *journal, struct journal_problem *problem)
+static enum status create_schema(struct journal *journal, struct fault *fault)
 {
     char sql[900];
     snprintf(
@@ -189,11 +185,10 @@ static enum status create_schema(struct journal *journal, struct journal_problem
         "NOT NULL) STRICT;"
         "INSERT INTO journal_head VALUES(1, 0, zeroblob(%d)); COMMIT;",
         JOURNAL_APPLICATION_ID, JOURNAL_SCHEMA_VERSION, JOURNAL_CHAIN_BYTES);
-    return run_sql(journal, sql) ? STATUS_OK : journal_fail_sqlite(journal, "create", problem);
+    return run_sql(journal, sql) ? STATUS_OK : journal_fail_sqlite(journal, "create", fault);
 }
 
-static enum status move_into_place(const struct journal *journal, const char *made,
-                                   struct journal_problem *problem)
+static enum status move_into_place(const struct journal *journal, const char *made, struct fault *fault)
 {
     char folder[PATH_MAX];
     snprintf(folder, sizeof folder, "%s", journal->path);
@@ -204,13 +199,13 @@ static enum status move_into_place(const struct journal *journal, const char *ma
     if (fd >= 0)
         close(fd);
     return moved ? STATUS_OK
-                 : journal_fail(status_of_errno(error), 0, problem,
+                 : journal_fail(status_of_errno(error), 0, fault,
                                 "cannot put the new journal %s in place: %s", journal->path, strerror(error));
 }
 
 // A new journal is made under another name, so that a start that dies or finds no room leaves nothing at the
 // path that would keep the next start from making one. The lock is held.
-static enum status create_file(struct journal *journal, struct journal_problem *problem)
+static enum status create_file(struct journal *journal, struct fault *fault)
 {
     char made[PATH_MAX + 8];
     char rest[PATH_MAX + 16];
@@ -218,72 +213,72 @@ static enum status create_file(struct journal *journal, struct journal_problem *
     snprintf(rest, sizeof rest, "%s.new-journal", journal->path);
     unlink(rest); // leftovers of a start that died
     unlink(made);
-    enum status status = open_database(journal, made, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, problem);
+    enum status status = open_database(journal, made, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, fault);
     if (status == STATUS_OK)
-        status = create_schema(journal, problem);
+        status = create_schema(journal, fault);
     sqlite3_close(journal->db);
     journal->db = NULL;
     if (status == STATUS_OK)
-        return move_into_place(journal, made, problem);
+        return move_into_place(journal, made, fault);
     unlink(made);
     return status;
 }
 
-static enum status check_identity(struct journal *journal, struct journal_problem *problem)
+static enum status check_identity(struct journal *journal, struct fault *fault)
 {
     bool ok;
     int64_t application = pragma_value(journal, "PRAGMA application_id", &ok);
     if (!ok) {
-        enum status status = journal_fail_sqlite(journal, "read", problem);
+        enum status status = journal_fail_sqlite(journal, "read", fault);
         if (status == STATUS_INVALID)
-            return journal_fail(status, 0, problem,
+            return journal_fail(status, 0, fault,
                                 "%s is not a database, so it is no journal of Sluice; it was left as it is",
                                 journal->path);
         return status;
     }
     if (application != JOURNAL_APPLICATION_ID)
         return journal_fail(
-            STATUS_INVALID, 0, problem,
+            STATUS_INVALID, 0, fault,
             "%s is a database of another program, not a journal of Sluice; it was left as it is",
             journal->path);
     int64_t version = pragma_value(journal, "PRAGMA user_version", &ok);
     if (!ok)
-        return journal_fail_sqlite(journal, "read", problem);
+        return journal_fail_sqlite(journal, "read", fault);
     if (version > JOURNAL_SCHEMA_VERSION)
-        return journal_fail(STATUS_UNSUPPORTED, 0, problem,
+        return journal_fail(STATUS_UNSUPPORTED, 0, fault,
                             "the journal %s has version %lld, this program reads up to %d: use a newer one",
                             journal->path, (long long)version, JOURNAL_SCHEMA_VERSION);
     return STATUS_OK;
 }
 
-static enum status read_head(struct journal *journal, struct journal_problem *problem)
+static enum status read_head(struct journal *journal, struct fault *fault)
 {
     sqlite3_stmt *statement = NULL;
     if (sqlite3_prepare_v2(journal->db, "SELECT count, chain FROM journal_head WHERE id = 1", -1, &statement,
                            NULL) != SQLITE_OK)
-        return journal_fail_sqlite(journal, "read", problem);
+        return journal_fail_sqlite(journal, "read", fault);
     enum status status = STATUS_OK;
     int code = sqlite3_step(statement);
     if (code == SQLITE_ROW && sqlite3_column_bytes(statement, 1) == JOURNAL_CHAIN_BYTES) {
         journal->head.count = (uint64_t)sqlite3_column_int64(statement, 0);
         memcpy(journal->head.chain, sqlite3_column_blob(statement, 1), JOURNAL_CHAIN_BYTES);
     } else if (code == SQLITE_ROW || code == SQLITE_DONE) {
-        status = journal_fail(STATUS_CORRUPT, 0, problem, "the journal %s has lost its head record",
-                              journal->path);
+        status =
+            journal_fail(STATUS_CORRUPT, 0, fault, "the journal %s has lost its head record", journal->path);
     } else {
-        status = journal_fail_sqlite(journal, "read", problem);
+        status = journal_fail_sqlite(journal, "read", fault);
     }
     sqlite3_finalize(statement);
     return status;
 }
 
 // The last entry must be the one the head speaks of; anything else means rows were lost or added by hand.
-static enum status check_tail(struct journal *journal, struct journal_problem *problem)
+static enum status check_tail(struct journal *journal, struct fault *fault)
 {
     sqlite3_stmt *statement = NULL;
     if (sqlite3_prepare_v2(journal->db, "SELECT seq, chain FROM journal_entries ORDER BY seq DESC LIMIT 1",
                            -1, &statement, NULL) != SQLITE_OK)
-        return journal_fail_sqlite(journal, "read", problem);
+        return journal_fail_sqlite(journal, "read", fault);
     enum status status = STATUS_OK;
     uint64_t last = 0;
     uint8_t chain[JOURNAL_CHAIN_BYTES] = {0};
@@ -293,18 +288,18 @@ static enum status check_tail(struct journal *journal, struct journal_problem *p
         if (sqlite3_column_bytes(statement, 1) == JOURNAL_CHAIN_BYTES)
             memcpy(chain, sqlite3_column_blob(statement, 1), JOURNAL_CHAIN_BYTES);
     } else if (code != SQLITE_DONE) {
-        status = journal_fail_sqlite(journal, "read", problem);
+        status = journal_fail_sqlite(journal, "read", fault);
     }
     sqlite3_finalize(statement);
     if (status != STATUS_OK)
         return status;
     if (last != journal->head.count)
         return journal_fail(
-            STATUS_CORRUPT, last + 1, problem,
+            STATUS_CORRUPT, last + 1, fault,
             "the journal %s is cut short or grown by another hand: it says %llu entries, the last is %llu",
             journal->path, (unsigned long long)journal->head.count, (unsigned long long)last);
     if (memcmp(chain, journal->head.chain, JOURNAL_CHAIN_BYTES) != 0)
-        return journal_fail(STATUS_CORRUPT, last, problem,
+        return journal_fail(STATUS_CORRUPT, last, fault,
                             "entry %llu of the journal %s does not match the head", (unsigned long long)last,
                             journal->path);
     return STATUS_OK;
@@ -318,35 +313,35 @@ static int note_log_pages(void *context, sqlite3 *db, const char *schema, int pa
     return SQLITE_OK;
 }
 
-static enum status prepare_writing(struct journal *journal, struct journal_problem *problem)
+static enum status prepare_writing(struct journal *journal, struct fault *fault)
 {
     struct stat info;
     if (stat(journal->path, &info) != 0)
-        return journal_fail(status_of_errno(errno), 0, problem, "cannot look at the journal %s: %s",
+        return journal_fail(status_of_errno(errno), 0, fault, "cannot look at the journal %s: %s",
                             journal->path, strerror(errno));
     journal->device = info.st_dev;
     journal->inode = info.st_ino;
     // The log beside the file is folded in by journal_commit and cut back to 4 MiB, so that it stays bounded.
     // Not by SQLite's own hook, which keeps a failure of it to itself.
     if (!run_sql(journal, "PRAGMA journal_mode=WAL; PRAGMA journal_size_limit=4194304;"))
-        return journal_fail_sqlite(journal, "prepare", problem);
+        return journal_fail_sqlite(journal, "prepare", fault);
     sqlite3_wal_hook(journal->db, note_log_pages, journal);
     if (sqlite3_prepare_v3(journal->db, "INSERT INTO journal_entries VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)", -1,
                            SQLITE_PREPARE_PERSISTENT, &journal->insert, NULL) != SQLITE_OK ||
         sqlite3_prepare_v3(journal->db, "UPDATE journal_head SET count = ?1, chain = ?2 WHERE id = 1", -1,
                            SQLITE_PREPARE_PERSISTENT, &journal->update_head, NULL) != SQLITE_OK)
-        return journal_fail_sqlite(journal, "prepare", problem);
+        return journal_fail_sqlite(journal, "prepare", fault);
     return STATUS_OK;
 }
 
 // Head and last entry from one snapshot: a daemon that commits in between must not look like damage.
-static enum status check_ends(struct journal *journal, struct journal_problem *problem)
+static enum status check_ends(struct journal *journal, struct fault *fault)
 {
     if (!run_sql(journal, "BEGIN"))
-        return journal_fail_sqlite(journal, "read", problem);
-    enum status status = read_head(journal, problem);
+        return journal_fail_sqlite(journal, "read", fault);
+    enum status status = read_head(journal, fault);
     if (status == STATUS_OK)
-        status = check_tail(journal, problem);
+        status = check_tail(journal, fault);
     if (sqlite3_get_autocommit(journal->db) == 0)
         (void)run_sql(journal, "COMMIT");
     return status;
@@ -370,10 +365,10 @@ static bool reads_as_it_stands(const struct journal *journal)
     return !writable && (stat(log, &info) != 0 || info.st_size == 0);
 }
 
-static enum status open_for_reading(struct journal *journal, struct journal_problem *problem)
+static enum status open_for_reading(struct journal *journal, struct fault *fault)
 {
     if (!reads_as_it_stands(journal))
-        return open_database(journal, journal->path, SQLITE_OPEN_READONLY, problem);
+        return open_database(journal, journal->path, SQLITE_OPEN_READONLY, fault);
     char uri[3 * PATH_MAX + 32];
     struct text text = text_over(uri, sizeof uri);
     text_add(&text, SLICE("file:"));
@@ -384,46 +379,45 @@ static enum status open_for_reading(struct journal *journal, struct journal_prob
     }
     text_add(&text, SLICE("?immutable=1"));
     CHECK(!text.cut);
-    return open_database(journal, uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, problem);
+    return open_database(journal, uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, fault);
 }
 
-static enum status open_steps(struct journal *journal, struct journal_problem *problem)
+static enum status open_steps(struct journal *journal, struct fault *fault)
 {
     bool fresh;
-    enum status status = look_at_file(journal, &fresh, problem);
+    enum status status = look_at_file(journal, &fresh, fault);
     if (status == STATUS_OK && journal->mode == JOURNAL_WRITE)
-        status = take_lock(journal, problem);
+        status = take_lock(journal, fault);
     if (status == STATUS_OK && fresh)
-        status = create_file(journal, problem);
+        status = create_file(journal, fault);
     if (status == STATUS_OK)
         status = journal->mode == JOURNAL_WRITE
-                     ? open_database(journal, journal->path, SQLITE_OPEN_READWRITE, problem)
-                     : open_for_reading(journal, problem);
+                     ? open_database(journal, journal->path, SQLITE_OPEN_READWRITE, fault)
+                     : open_for_reading(journal, fault);
     if (status == STATUS_OK)
-        status = check_identity(journal, problem);
+        status = check_identity(journal, fault);
     if (status == STATUS_OK)
-        status = check_ends(journal, problem);
+        status = check_ends(journal, fault);
     if (status == STATUS_OK && journal->mode == JOURNAL_WRITE)
-        status = prepare_writing(journal, problem);
+        status = prepare_writing(journal, fault);
     return status;
 }
 
-enum status journal_open(const char *path, enum journal_mode mode, struct journal **out,
-                         struct journal_problem *problem)
+enum status journal_open(const char *path, enum journal_mode mode, struct journal **out, struct fault *fault)
 {
-    *problem = (struct journal_problem){0};
+    *fault = (struct fault){0};
     if (strlen(path) >= PATH_MAX)
-        return journal_fail(STATUS_INVALID, 0, problem, "the journal's path is too long");
+        return journal_fail(STATUS_INVALID, 0, fault, "the journal's path is too long");
     struct journal *journal = heap_alloc(1, sizeof *journal);
     if (journal == NULL)
-        return journal_fail(STATUS_NO_MEMORY, 0, problem, "no memory to open the journal");
+        return journal_fail(STATUS_NO_MEMORY, 0, fault, "no memory to open the journal");
     journal->lock_fd = -1;
     journal->mode = mode;
     memcpy(journal->path, path, strlen(path) + 1);
     journal->frame = heap_alloc(1, JOURNAL_FRAME_BYTES_MAX);
     enum status status = journal->frame != NULL
-                             ? open_steps(journal, problem)
-                             : journal_fail(STATUS_NO_MEMORY, 0, problem, "no memory to open the journal");
+                             ? open_steps(journal, fault)
+                             : journal_fail(STATUS_NO_MEMORY, 0, fault, "no memory to open the journal");
     if (status != STATUS_OK) {
         journal_close(journal);
         return status;
@@ -477,25 +471,25 @@ static void fold_log(struct journal *journal)
 }
 
 // SQLite would go on writing into a file that was removed, where nobody could find the entries again.
-static enum status check_place(const struct journal *journal, struct journal_problem *problem)
+static enum status check_place(const struct journal *journal, struct fault *fault)
 {
     struct stat info;
     if (stat(journal->path, &info) == 0 && info.st_dev == journal->device && info.st_ino == journal->inode)
         return STATUS_OK;
-    return journal_fail(STATUS_NOT_FOUND, 0, problem,
+    return journal_fail(STATUS_NOT_FOUND, 0, fault,
                         "the journal %s was removed or replaced while in use: put it back or restart",
                         journal->path);
 }
 
-enum status journal_begin(struct journal *journal, enum journal_sync sync, struct journal_problem *problem)
+enum status journal_begin(struct journal *journal, enum journal_sync sync, struct fault *fault)
 {
     CHECK(journal->mode == JOURNAL_WRITE && !journal->in_transaction);
-    enum status place = check_place(journal, problem);
+    enum status place = check_place(journal, fault);
     if (place != STATUS_OK)
         return place;
     const char *level = sync == JOURNAL_SYNC_FULL ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL";
     if (!run_sql(journal, level) || !write_again(journal) || !run_sql(journal, "BEGIN IMMEDIATE"))
-        return journal_fail_sqlite(journal, "write", problem);
+        return journal_fail_sqlite(journal, "write", fault);
     journal->in_transaction = true;
     journal->pending = journal->head;
     return STATUS_OK;
@@ -512,12 +506,12 @@ void journal_rollback(struct journal *journal)
 }
 
 enum status journal_append(struct journal *journal, const struct journal_entry *entry, uint64_t *seq,
-                           struct journal_problem *problem)
+                           struct fault *fault)
 {
     CHECK(journal->in_transaction);
     if (entry->payload.len > JOURNAL_PAYLOAD_BYTES_MAX) {
         journal_rollback(journal);
-        return journal_fail(STATUS_FULL, 0, problem, "an entry of %zu bytes is too large for the journal",
+        return journal_fail(STATUS_FULL, 0, fault, "an entry of %zu bytes is too large for the journal",
                             entry->payload.len);
     }
     struct journal_entry numbered = *entry;
@@ -536,7 +530,7 @@ enum status journal_append(struct journal *journal, const struct journal_entry *
     sqlite3_bind_blob(s, 7, chain, sizeof chain, SQLITE_STATIC);
     int code = sqlite3_step(s);
     if (code != SQLITE_DONE) {
-        enum status status = journal_fail_sqlite(journal, "write", problem);
+        enum status status = journal_fail_sqlite(journal, "write", fault);
         sqlite3_reset(s);
         journal_rollback(journal);
         return status;
@@ -550,7 +544,7 @@ enum status journal_append(struct journal *journal, const struct journal_entry *
     return STATUS_OK;
 }
 
-enum status journal_commit(struct journal *journal, struct journal_problem *problem)
+enum status journal_commit(struct journal *journal, struct fault *fault)
 {
     CHECK(journal->in_transaction);
     sqlite3_stmt *s = journal->update_head;
@@ -558,7 +552,7 @@ enum status journal_commit(struct journal *journal, struct journal_problem *prob
     sqlite3_bind_blob(s, 2, journal->pending.chain, JOURNAL_CHAIN_BYTES, SQLITE_STATIC);
     bool ok = sqlite3_step(s) == SQLITE_DONE;
     if (!ok || !(sqlite3_reset(s), run_sql(journal, "COMMIT"))) {
-        enum status status = journal_fail_sqlite(journal, "write", problem);
+        enum status status = journal_fail_sqlite(journal, "write", fault);
         note_sync_failure(journal);
         sqlite3_reset(s);
         journal_rollback(journal);

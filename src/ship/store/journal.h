@@ -8,13 +8,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/fault.h"
 #include "base/slice.h"
 #include "base/status.h"
 
 enum {
     JOURNAL_SUBJECT_BYTES = 64, // the NUL included
     JOURNAL_PAYLOAD_BYTES_MAX = 1024 * 1024,
-    JOURNAL_PROBLEM_BYTES = 400,
     JOURNAL_SCHEMA_VERSION = 1,
     JOURNAL_BUSY_MS = 2000, // a reader's lock is waited for that long
 };
@@ -41,12 +41,6 @@ enum journal_sync {
 struct journal;
 
 // What is wrong, in one sentence for people; names the file.
-struct journal_problem {
-    enum status status;
-    uint64_t seq; // the entry concerned, 0: none
-    char text[JOURNAL_PROBLEM_BYTES];
-};
-
 struct journal_entry {
     uint64_t seq;    // from 1, given by append
     int64_t time_ms; // wall clock
@@ -60,19 +54,18 @@ struct journal_entry {
 // it is), UNSUPPORTED (written by a newer version), CORRUPT (pages, head or last entry), NO_SPACE, IO. The
 // chain as a whole is verified by reading it with a cursor.
 MUST_USE enum status journal_open(const char *path, enum journal_mode mode, struct journal **journal,
-                                  struct journal_problem *problem);
+                                  struct fault *fault);
 // NULL is allowed. An open transaction is given up.
 void journal_close(struct journal *journal);
 
 // One transaction: begin, append any number, commit; `sync` says how durable the commit is. A failure
 // anywhere gives the whole transaction up, leaves the journal as it was, and may be tried again later;
-// `problem` says why.
-MUST_USE enum status journal_begin(struct journal *journal, enum journal_sync sync,
-                                   struct journal_problem *problem);
+// `fault` says why.
+MUST_USE enum status journal_begin(struct journal *journal, enum journal_sync sync, struct fault *fault);
 // entry->seq is ignored; the number given is stored in *seq when seq is not NULL.
 MUST_USE enum status journal_append(struct journal *journal, const struct journal_entry *entry, uint64_t *seq,
-                                    struct journal_problem *problem);
-MUST_USE enum status journal_commit(struct journal *journal, struct journal_problem *problem);
+                                    struct fault *fault);
+MUST_USE enum status journal_commit(struct journal *journal, struct fault *fault);
 void journal_rollback(struct journal *journal);
 
 uint64_t journal_count(const struct journal *journal); // entries committed
@@ -82,9 +75,9 @@ const char *journal_path(const struct journal *journal);
 // Reads entries in order, verifying the chain on the way. Begins at the first entry.
 struct journal_cursor;
 MUST_USE enum status journal_cursor_open(struct journal *journal, struct journal_cursor **cursor,
-                                         struct journal_problem *problem);
+                                         struct fault *fault);
 // STATUS_OK with the entry (payload valid until the next call), STATUS_NOT_FOUND after the last one,
 // STATUS_CORRUPT where the chain breaks or the file ends early.
 MUST_USE enum status journal_cursor_next(struct journal_cursor *cursor, struct journal_entry *entry,
-                                         struct journal_problem *problem);
+                                         struct fault *fault);
 void journal_cursor_close(struct journal_cursor *cursor);

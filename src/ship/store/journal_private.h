@@ -39,8 +39,7 @@ struct journal {
 // Hash of an entry that follows `previous`; frame is scratch of JOURNAL_FRAME_BYTES_MAX.
 void journal_chain_next(const uint8_t previous[JOURNAL_CHAIN_BYTES], const struct journal_entry *entry,
                         uint8_t *frame, uint8_t next[JOURNAL_CHAIN_BYTES]);
-// Fills the problem from SQLite's last error and returns its status; `doing` completes "cannot ... : ".
-enum status journal_fail_sqlite(const struct journal *journal, const char *doing,
-                                struct journal_problem *problem);
-__attribute__((format(printf, 4, 5))) enum status
-journal_fail(enum status status, uint64_t seq, struct journal_problem *problem, const char *format, ...);
+// Fills the fault from SQLite's last error and returns its status; `doing` completes "cannot ... : ".
+enum status journal_fail_sqlite(const struct journal *journal, const char *doing, struct fault *fault);
+__attribute__((format(printf, 4, 5))) enum status journal_fail(enum status status, uint64_t seq,
+                                                               struct fault *fault, const char *format, ...);

@@ -18,29 +18,28 @@ struct journal_cursor {
 
 // One read transaction around head and entries, so that a daemon that goes on writing does not look like
 // damage.
-static enum status begin_reading(struct journal_cursor *cursor, struct journal_problem *problem)
+static enum status begin_reading(struct journal_cursor *cursor, struct fault *fault)
 {
     struct journal *journal = cursor->journal;
     static const char SQL[] =
         "SELECT e.seq, e.time_ms, e.kind, e.subject, e.run, e.payload, e.chain, h.count FROM journal_head h "
         "LEFT JOIN journal_entries e ORDER BY e.seq";
     if (sqlite3_prepare_v2(journal->db, SQL, -1, &cursor->select, NULL) != SQLITE_OK)
-        return journal_fail_sqlite(journal, "read", problem);
+        return journal_fail_sqlite(journal, "read", fault);
     return STATUS_OK;
 }
 
-enum status journal_cursor_open(struct journal *journal, struct journal_cursor **out,
-                                struct journal_problem *problem)
+enum status journal_cursor_open(struct journal *journal, struct journal_cursor **out, struct fault *fault)
 {
     struct journal_cursor *cursor = heap_alloc(1, sizeof *cursor);
     if (cursor == NULL)
-        return journal_fail(STATUS_NO_MEMORY, 0, problem, "no memory to read the journal");
+        return journal_fail(STATUS_NO_MEMORY, 0, fault, "no memory to read the journal");
     cursor->journal = journal;
     cursor->until = UINT64_MAX;
     cursor->frame = heap_alloc(1, JOURNAL_FRAME_BYTES_MAX);
     enum status status = cursor->frame != NULL
-                             ? begin_reading(cursor, problem)
-                             : journal_fail(STATUS_NO_MEMORY, 0, problem, "no memory to read the journal");
+                             ? begin_reading(cursor, fault)
+                             : journal_fail(STATUS_NO_MEMORY, 0, fault, "no memory to read the journal");
     if (status != STATUS_OK) {
         journal_cursor_close(cursor);
         return status;
@@ -58,21 +57,20 @@ void journal_cursor_close(struct journal_cursor *cursor)
     heap_free(cursor);
 }
 
-static enum status at_end(struct journal_cursor *cursor, struct journal_problem *problem)
+static enum status at_end(struct journal_cursor *cursor, struct fault *fault)
 {
     if (cursor->until == UINT64_MAX)
-        return journal_fail(STATUS_CORRUPT, 0, problem, "the journal %s has lost its head record",
+        return journal_fail(STATUS_CORRUPT, 0, fault, "the journal %s has lost its head record",
                             cursor->journal->path);
     if (cursor->seq < cursor->until)
-        return journal_fail(STATUS_CORRUPT, cursor->seq + 1, problem,
+        return journal_fail(STATUS_CORRUPT, cursor->seq + 1, fault,
                             "the journal %s is cut short: it says %llu entries, entry %llu is missing",
                             cursor->journal->path, (unsigned long long)cursor->until,
                             (unsigned long long)cursor->seq + 1);
     return STATUS_NOT_FOUND;
 }
 
-static enum status read_row(struct journal_cursor *cursor, struct journal_entry *entry,
-                            struct journal_problem *problem)
+static enum status read_row(struct journal_cursor *cursor, struct journal_entry *entry, struct fault *fault)
 {
     sqlite3_stmt *s = cursor->select;
     struct journal_entry e = {
@@ -86,7 +84,7 @@ static enum status read_row(struct journal_cursor *cursor, struct journal_entry 
     const void *payload = sqlite3_column_blob(s, 5);
     e.payload = (struct slice){payload != NULL ? payload : "", (size_t)sqlite3_column_bytes(s, 5)};
     if (e.seq != cursor->seq + 1 || e.seq > cursor->until)
-        return journal_fail(STATUS_CORRUPT, cursor->seq + 1, problem,
+        return journal_fail(STATUS_CORRUPT, cursor->seq + 1, fault,
                             "entry %llu of the journal %s is missing: %llu follows %llu",
                             (unsigned long long)cursor->seq + 1, cursor->journal->path,
                             (unsigned long long)e.seq, (unsigned long long)cursor->seq);
@@ -99,7 +97,7 @@ static enum status read_row(struct journal_cursor *cursor, struct journal_entry 
         journal_chain_next(cursor->chain, &e, cursor->frame, chain);
     }
     if (!shaped || memcmp(chain, sqlite3_column_blob(s, 6), sizeof chain) != 0)
-        return journal_fail(STATUS_CORRUPT, e.seq, problem,
+        return journal_fail(STATUS_CORRUPT, e.seq, fault,
                             "entry %llu of the journal %s was changed: it does not match its chain",
                             (unsigned long long)e.seq, cursor->journal->path);
     memcpy(cursor->chain, chain, sizeof chain);
@@ -109,18 +107,18 @@ static enum status read_row(struct journal_cursor *cursor, struct journal_entry 
 }
 
 enum status journal_cursor_next(struct journal_cursor *cursor, struct journal_entry *entry,
-                                struct journal_problem *problem)
+                                struct fault *fault)
 {
     int code = sqlite3_step(cursor->select);
     if (code == SQLITE_DONE)
-        return at_end(cursor, problem);
+        return at_end(cursor, fault);
     if (code != SQLITE_ROW) {
-        enum status status = journal_fail_sqlite(cursor->journal, "read", problem);
-        problem->seq = cursor->seq + 1;
+        enum status status = journal_fail_sqlite(cursor->journal, "read", fault);
+        fault->entry = cursor->seq + 1;
         return status;
     }
     cursor->until = (uint64_t)sqlite3_column_int64(cursor->select, 7);
     if (sqlite3_column_type(cursor->select, 0) == SQLITE_NULL)
-        return at_end(cursor, problem); // a head and no entry at all
-    return read_row(cursor, entry, problem);
+        return at_end(cursor, fault); // a head and no entry at all
+    return read_row(cursor, entry, fault);
 }
