@@ -356,6 +356,7 @@ static void test_undo_ends_with_keep(void **state)
 static void ring_first(struct rollout_spec *spec)
 {
     memcpy(spec->flag, "banner", 7);
+    rollout_spec_classify(spec);
     memmove(&spec->stages[1], &spec->stages[0], spec->stage_count * sizeof spec->stages[0]);
     spec->stage_count++;
     spec->stages[0] =

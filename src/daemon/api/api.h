@@ -5,7 +5,7 @@
 #pragma once
 
 #include "net/io/loop.h"
-#include "ship/engine/engine.h"
+#include "ship/targets/targets.h"
 
 enum {
     API_CONNECTIONS_MAX = 256,

@@ -8,7 +8,6 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "daemon/api/api_private.h"
-#include "ship/engine/events.h"
 
 enum {
     EVENTS_NODES_MAX = 65536,
@@ -24,7 +23,7 @@ static void refuse(struct api_answer *answer, const char *message)
 
 // False with a sentence in *why.
 static bool event_read(const struct flags_json *item, struct flags_context *context,
-                       struct engine_event *event, const char **why)
+                       struct targets_event *event, const char **why)
 {
     *why = "each event is an object with \"flag\" and \"context\"";
     if (item->kind != FLAGS_JSON_OBJECT)
@@ -43,7 +42,7 @@ static bool event_read(const struct flags_json *item, struct flags_context *cont
         (latency->kind != FLAGS_JSON_NUMBER || !(latency->number >= 0 && latency->number <= LATENCY_MS_MAX)))
         return false;
     context->tree = given;
-    *event = (struct engine_event){
+    *event = (struct targets_event){
         .flag = flag->text,
         .context = context,
         .error = error != NULL && error->kind == FLAGS_JSON_TRUE,
@@ -56,7 +55,7 @@ static bool event_read(const struct flags_json *item, struct flags_context *cont
 static void count_all(struct engine *engine, const struct flags_json *list, struct api_answer *answer)
 {
     struct flags_context context = {.time_s = (uint64_t)(engine_wall_ms(engine) / 1000)};
-    struct engine_event event;
+    struct targets_event event;
     const char *why;
     for (const struct flags_json *item = list->first; item != NULL; item = item->next) {
         if (event_read(item, &context, &event, &why))
@@ -64,16 +63,16 @@ static void count_all(struct engine *engine, const struct flags_json *list, stru
         refuse(answer, why);
         return;
     }
-    json_int_t counts[ENGINE_EVENT_LOST + 1] = {0};
+    json_int_t counts[TARGETS_EVENT_LOST + 1] = {0};
     for (const struct flags_json *item = list->first; item != NULL; item = item->next) {
         bool read = event_read(item, &context, &event, &why);
         CHECK(read);
-        counts[engine_flag_event(engine, &event)]++;
+        counts[targets_event_count(engine, &event)]++;
     }
     api_answer_json(answer, 200,
-                    json_pack("{s:I, s:I, s:I, s:I, s:I}", "counted", counts[ENGINE_EVENT_COUNTED], "ring",
-                              counts[ENGINE_EVENT_RING], "no_arm", counts[ENGINE_EVENT_NO_ARM], "unwanted",
-                              counts[ENGINE_EVENT_UNWANTED], "lost", counts[ENGINE_EVENT_LOST]));
+                    json_pack("{s:I, s:I, s:I, s:I, s:I}", "counted", counts[TARGETS_EVENT_COUNTED], "ring",
+                              counts[TARGETS_EVENT_RING], "no_arm", counts[TARGETS_EVENT_NO_ARM], "unwanted",
+                              counts[TARGETS_EVENT_UNWANTED], "lost", counts[TARGETS_EVENT_LOST]));
 }
 
 void api_handle_events(struct engine *engine, const struct api_request *request, struct api_answer *answer)

@@ -94,7 +94,7 @@ void api_handle_flags(struct engine *engine, struct slice rest, const struct api
         api_flags_error(answer, 403, "origin", "changes from web pages of other origins are refused");
         return;
     }
-    if (engine_flagset(engine) == NULL) {
+    if (runtime_flagset(targets_of(engine)->runtime) == NULL) {
         api_flags_error(answer, 409, "conflict",
                         "the file has no flags; add `flags:` with a source (see the guide to flags)");
         return;
@@ -108,7 +108,7 @@ void api_handle_flags(struct engine *engine, struct slice rest, const struct api
     const char *cut = memchr(rest.data, '/', rest.len);
     struct slice raw = {rest.data, cut != NULL ? (size_t)(cut - rest.data) : rest.len};
     struct slice verb = cut != NULL ? (struct slice){cut + 1, rest.len - raw.len - 1} : (struct slice){"", 0};
-    char key[ENGINE_FLAG_KEY_BYTES];
+    char key[RUNTIME_KEY_BYTES];
     size_t len = 0;
     if (web_path_decode(raw, key, sizeof key - 1, &len) != STATUS_OK || len == 0 ||
         memchr(key, '\0', len) != NULL || !flags_utf8_valid((struct slice){key, len})) {

@@ -83,16 +83,16 @@ static void read_who(const struct api_request *request, const struct flags_json 
 
 // ---- one change ----
 
-static void answer_change(struct engine *engine, const struct engine_flag_change *change, uint64_t number,
+static void answer_change(struct engine *engine, const struct runtime_change *change, uint64_t number,
                           struct api_answer *answer)
 {
-    const struct flagset_snapshot *snapshot = flagset_current(engine_flagset(engine));
+    const struct flagset_snapshot *snapshot = flagset_current(runtime_flagset(targets_of(engine)->runtime));
     struct api_out out = {0};
     api_out_open(&out, '{');
     api_out_key(&out, "key");
     api_out_text(&out, change->key);
     api_out_key(&out, "op");
-    api_out_text(&out, engine_flag_op_name(change->op));
+    api_out_text(&out, runtime_op_name(change->op));
     api_out_key(&out, "variant");
     api_out_text(&out, change->variant != NULL && change->variant[0] != '\0' ? change->variant : NULL);
     api_out_key(&out, "change");
@@ -103,7 +103,7 @@ static void answer_change(struct engine *engine, const struct engine_flag_change
     api_flags_answer(answer, 200, &out);
 }
 
-static bool has_variant(const struct flags_set *set, const struct engine_flag_change *change)
+static bool has_variant(const struct flags_set *set, const struct runtime_change *change)
 {
     struct slice name, json;
     if (change->variant == NULL || change->variant[0] == '\0')
@@ -115,7 +115,7 @@ static bool has_variant(const struct flags_set *set, const struct engine_flag_ch
 }
 
 // "flag 'f' has no variant 'x'; it has 'on', 'off'"
-static void answer_no_variant(const struct flags_set *set, const struct engine_flag_change *change,
+static void answer_no_variant(const struct flags_set *set, const struct runtime_change *change,
                               struct api_answer *answer)
 {
     enum { NAMED_MAX = 20 };
@@ -128,15 +128,14 @@ static void answer_no_variant(const struct flags_set *set, const struct engine_f
     api_flags_error(answer, 400, "invalid", message);
 }
 
-static void make_change(struct engine *engine, const struct engine_flag_change *change,
-                        struct api_answer *answer)
+static void make_change(struct engine *engine, const struct runtime_change *change, struct api_answer *answer)
 {
     static struct fault fault;
     uint64_t number = 0;
     fault.text[0] = '\0';
-    enum status status = engine_flag_apply(engine, change, &number, &fault);
+    enum status status = runtime_apply(targets_of(engine)->runtime, change, &number, &fault);
     struct flags_info info;
-    const struct flags_set *set = &flagset_current(engine_flagset(engine))->all.set;
+    const struct flags_set *set = &flagset_current(runtime_flagset(targets_of(engine)->runtime))->all.set;
     if (status == STATUS_OK)
         answer_change(engine, change, number, answer);
     else if (status == STATUS_NOT_FOUND && !flags_set_find(set, slice_of(change->key), &info))
@@ -149,7 +148,7 @@ static void make_change(struct engine *engine, const struct engine_flag_change *
 
 static bool definition_fits(struct slice definition, struct api_answer *answer)
 {
-    if (definition.len > ENGINE_FLAG_DEFINITION_BYTES) {
+    if (definition.len > RUNTIME_DEFINITION_BYTES) {
         api_flags_error(answer, 413, "too_large", "a definition may have 512 KiB");
         return false;
     }
@@ -167,8 +166,8 @@ void api_flags_put(struct engine *engine, const char *key, const struct api_requ
     if (!definition_fits(request->body, answer))
         return;
     read_who(request, NULL, who);
-    struct engine_flag_change change = {
-        .op = ENGINE_FLAG_SET, .key = key, .definition = request->body, .who = who, .from = request->from};
+    struct runtime_change change = {
+        .op = RUNTIME_SET, .key = key, .definition = request->body, .who = who, .from = request->from};
     make_change(engine, &change, answer);
 }
 
@@ -177,8 +176,7 @@ void api_flags_delete(struct engine *engine, const char *key, const struct api_r
 {
     char who[ROLLOUT_WHO_BYTES];
     read_who(request, NULL, who);
-    struct engine_flag_change change = {
-        .op = ENGINE_FLAG_UNSET, .key = key, .who = who, .from = request->from};
+    struct runtime_change change = {.op = RUNTIME_UNSET, .key = key, .who = who, .from = request->from};
     make_change(engine, &change, answer);
 }
 
@@ -204,11 +202,11 @@ void api_flags_switch(struct engine *engine, const char *key, bool on, const str
                              : "variant is the name of one of the flag's variants");
         return;
     }
-    struct engine_flag_change change = {.op = on ? ENGINE_FLAG_ON : ENGINE_FLAG_OFF,
-                                        .key = key,
-                                        .variant = variant,
-                                        .who = who,
-                                        .from = request->from};
+    struct runtime_change change = {.op = on ? RUNTIME_ON : RUNTIME_OFF,
+                                    .key = key,
+                                    .variant = variant,
+                                    .who = who,
+                                    .from = request->from};
     make_change(engine, &change, answer);
 }
 
@@ -231,7 +229,7 @@ static bool import_walk(struct import *import,
     struct flags_json_walk walk;
     struct flags_json_fault fault;
     struct slice raw, definition;
-    char key[ENGINE_FLAG_KEY_BYTES];
+    char key[RUNTIME_KEY_BYTES];
     enum status status = flags_json_walk_begin(import->flags, &walk, &fault);
     for (import->count = 0; status == STATUS_OK; import->count++) {
         size_t len = 0;
@@ -268,7 +266,8 @@ static bool import_check_all(struct import *import)
 {
     struct flagset_problem problem = {.text = ""};
     char message[FLAGSET_PROBLEM_BYTES + 64];
-    enum status status = flagset_check_flags(engine_flagset(import->engine), import->flags, &problem);
+    enum status status =
+        flagset_check_flags(runtime_flagset(targets_of(import->engine)->runtime), import->flags, &problem);
     if (status == STATUS_OK)
         return true;
     snprintf(message, sizeof message, "%s; nothing was changed",
@@ -280,17 +279,17 @@ static bool import_check_all(struct import *import)
 static bool import_apply(struct import *import, const char *key, struct slice definition)
 {
     static struct fault fault;
-    struct engine_flag_change change = {.op = ENGINE_FLAG_SET,
-                                        .key = key,
-                                        .definition = definition,
-                                        .who = import->who,
-                                        .from = import->request->from,
-                                        .checked = true};
+    struct runtime_change change = {.op = RUNTIME_SET,
+                                    .key = key,
+                                    .definition = definition,
+                                    .who = import->who,
+                                    .from = import->request->from,
+                                    .checked = true};
     fault.text[0] = '\0';
-    enum status status = engine_flag_apply(import->engine, &change, &import->number, &fault);
+    enum status status = runtime_apply(targets_of(import->engine)->runtime, &change, &import->number, &fault);
     if (status == STATUS_OK)
         return true;
-    char message[FAULT_TEXT_BYTES + ENGINE_FLAG_KEY_BYTES + 64];
+    char message[FAULT_TEXT_BYTES + RUNTIME_KEY_BYTES + 64];
     snprintf(message, sizeof message, "flag '%s': %s; the %u flags before it are set", key,
              fault.text[0] != '\0' ? fault.text : status_name(status), import->count);
     api_flags_refusal(import->answer, status, message);
@@ -307,7 +306,8 @@ static void import_answer(const struct import *import)
     api_out_key(&out, "change");
     api_out_count(&out, import->number);
     api_out_key(&out, "in_force");
-    api_out_bool(&out, flagset_current(engine_flagset(engine))->change >= import->number);
+    api_out_bool(&out,
+                 flagset_current(runtime_flagset(targets_of(engine)->runtime))->change >= import->number);
     api_out_close(&out, '}');
     api_flags_answer(import->answer, 200, &out);
 }

@@ -62,7 +62,7 @@ static void write_result(struct api_out *out, struct slice key, const struct fla
 static void evaluate(struct engine *engine, struct slice key, enum flags_type type,
                      const struct flags_json *tree, struct api_answer *answer)
 {
-    const struct flagset_snapshot *snapshot = flagset_current(engine_flagset(engine));
+    const struct flagset_snapshot *snapshot = flagset_current(runtime_flagset(targets_of(engine)->runtime));
     char storage[API_FLAGS_PATH_BYTES];
     struct text path = text_over(storage, sizeof storage);
     struct flags_result result;

@@ -35,13 +35,13 @@ static const char *source_name(enum flagset_source_kind kind)
 
 static bool usage_of(const struct engine *engine, struct slice key, struct usage_flag *usage)
 {
-    const struct usage *all = engine_flag_usage(engine);
+    const struct usage *all = runtime_usage(targets_of(engine)->runtime);
     return all != NULL && usage_get(all, key, engine_wall_ms(engine), usage);
 }
 
 // ---- what an answer about one flag begins with ----
 
-static void write_overlay(struct api_out *out, const struct engine_flag_overlay *overlay)
+static void write_overlay(struct api_out *out, const struct runtime_flag *overlay)
 {
     static const char *const states[] = {
         [FLAGS_PATCH_AS_IS] = NULL, [FLAGS_PATCH_ENABLED] = "on", [FLAGS_PATCH_DISABLED] = "off"};
@@ -78,10 +78,10 @@ static void write_usage(struct api_out *out, const struct usage_flag *usage)
 static void write_summary(struct api_out *out, struct engine *engine, const struct flagset_snapshot *snapshot,
                           const struct flags_info *info, const struct usage_flag *usage)
 {
-    struct engine_flag_overlay overlay;
+    struct runtime_flag overlay;
     const char *document = NULL;
     struct slice json;
-    engine_flag_overlay_get(engine, info->key, &overlay);
+    runtime_flag_get(targets_of(engine)->runtime, info->key, &overlay);
     if (!flagset_snapshot_document(snapshot, info->document, &document, &json))
         document = NULL;
     api_out_key(out, "key");
@@ -166,8 +166,8 @@ static void write_problems(struct api_out *out, const struct flagset *set, struc
 
 static void write_set(struct api_out *out, struct engine *engine, const struct flagset_snapshot *snapshot)
 {
-    const struct flagset *set = engine_flagset(engine);
-    const struct usage *usage = engine_flag_usage(engine);
+    const struct flagset *set = runtime_flagset(targets_of(engine)->runtime);
+    const struct usage *usage = runtime_usage(targets_of(engine)->runtime);
     api_out_key(out, "version");
     api_out_count(out, snapshot->version);
     api_out_key(out, "change");
@@ -189,9 +189,9 @@ static void write_set(struct api_out *out, struct engine *engine, const struct f
 // ---- a page ----
 
 struct page_filter {
-    char prefix[ENGINE_FLAG_KEY_BYTES];
-    char contains[ENGINE_FLAG_KEY_BYTES];
-    char after[ENGINE_FLAG_KEY_BYTES];
+    char prefix[RUNTIME_KEY_BYTES];
+    char contains[RUNTIME_KEY_BYTES];
+    char after[RUNTIME_KEY_BYTES];
     bool has_after;
     bool stale;
     bool changed;
@@ -220,8 +220,8 @@ static int key_order(struct slice a, struct slice b)
 
 static bool is_changed(const struct engine *engine, struct slice key)
 {
-    struct engine_flag_overlay overlay;
-    engine_flag_overlay_get(engine, key, &overlay);
+    struct runtime_flag overlay;
+    runtime_flag_get(targets_of(engine)->runtime, key, &overlay);
     return overlay.defined || overlay.killed || overlay.state != FLAGS_PATCH_AS_IS || overlay.rollout != NULL;
 }
 
@@ -345,7 +345,7 @@ static bool read_limit(struct slice query, uint32_t *limit)
 static void list_page(struct engine *engine, const struct api_request *request, uint32_t limit,
                       struct api_answer *answer)
 {
-    const struct flagset_snapshot *snapshot = flagset_current(engine_flagset(engine));
+    const struct flagset_snapshot *snapshot = flagset_current(runtime_flagset(targets_of(engine)->runtime));
     struct page page = {.entries = heap_alloc(limit + 1, sizeof *page.entries), .cap = limit};
     struct page_filter filter = {
         .stale = api_query_given(request->query, SLICE("stale")),
@@ -373,8 +373,8 @@ static void list_page(struct engine *engine, const struct api_request *request, 
 static void export_all(struct engine *engine, struct api_answer *answer)
 {
     struct api_out out = {0};
-    enum status status =
-        flagset_snapshot_export(flagset_current(engine_flagset(engine)), &out.data, &out.len);
+    enum status status = flagset_snapshot_export(
+        flagset_current(runtime_flagset(targets_of(engine)->runtime)), &out.data, &out.len);
     out.cap = out.len;
     if (status == STATUS_OK)
         api_flags_answer(answer, 200, &out);
@@ -405,7 +405,7 @@ void api_flags_list(struct engine *engine, const struct api_request *request, st
 static bool may_be_meant(struct slice key, struct slice flag, bool many)
 {
     size_t same = 0;
-    if (flag.len >= ENGINE_FLAG_KEY_BYTES || memchr(flag.data, '\0', flag.len) != NULL)
+    if (flag.len >= RUNTIME_KEY_BYTES || memchr(flag.data, '\0', flag.len) != NULL)
         return false;
     while (same < key.len && same < flag.len && key.data[same] == flag.data[same])
         same++;
@@ -423,10 +423,10 @@ static const char *nearest_of(struct slice key, const char *const *known, uint32
 
 void api_flags_unknown(struct engine *engine, struct slice key, struct api_answer *answer)
 {
-    const struct flags_set *set = &flagset_current(engine_flagset(engine))->all.set;
+    const struct flags_set *set = &flagset_current(runtime_flagset(targets_of(engine)->runtime))->all.set;
     bool many = flags_set_count(set) > NEAREST_FLAGS_MAX;
     const char **known = heap_alloc(NEAREST_FLAGS_MAX, sizeof *known);
-    char *words = heap_alloc(NEAREST_FLAGS_MAX, ENGINE_FLAG_KEY_BYTES);
+    char *words = heap_alloc(NEAREST_FLAGS_MAX, RUNTIME_KEY_BYTES);
     struct flags_info info;
     uint32_t cursor = 0;
     uint32_t count = 0;
@@ -434,7 +434,7 @@ void api_flags_unknown(struct engine *engine, struct slice key, struct api_answe
            flags_set_next(set, &cursor, &info)) {
         if (!may_be_meant(key, info.key, many))
             continue;
-        char *word = words + (size_t)count * ENGINE_FLAG_KEY_BYTES;
+        char *word = words + (size_t)count * RUNTIME_KEY_BYTES;
         memcpy(word, info.key.data, info.key.len);
         known[count++] = word;
     }
@@ -497,7 +497,7 @@ static void write_usage_whole(struct api_out *out, const struct usage_flag *usag
 
 void api_flags_show(struct engine *engine, struct slice key, struct api_answer *answer)
 {
-    struct flagset *set = engine_flagset(engine);
+    struct flagset *set = runtime_flagset(targets_of(engine)->runtime);
     const struct flagset_snapshot *snapshot = flagset_current(set);
     struct flags_info info;
     struct usage_flag usage;
@@ -535,7 +535,7 @@ void api_flags_show(struct engine *engine, struct slice key, struct api_answer *
 
 // ---- who changed what ----
 
-static void write_entry(struct api_out *out, const struct engine_flag_entry *entry)
+static void write_entry(struct api_out *out, const struct runtime_entry *entry)
 {
     api_out_open(out, '{');
     api_out_key(out, "number");
@@ -545,7 +545,7 @@ static void write_entry(struct api_out *out, const struct engine_flag_entry *ent
     api_out_key(out, "time_ms");
     api_out_time(out, entry->time_ms);
     api_out_key(out, "op");
-    api_out_text(out, engine_flag_op_name(entry->op));
+    api_out_text(out, runtime_op_name(entry->op));
     api_out_key(out, "key");
     api_out_text(out, entry->key);
     api_out_key(out, "variant");
@@ -562,7 +562,7 @@ void api_flags_history(struct engine *engine, struct slice key, const struct api
                        struct api_answer *answer)
 {
     uint32_t limit = API_FLAGS_PAGE_MAX;
-    uint32_t total = engine_flag_history_count(engine);
+    uint32_t total = runtime_history_count(targets_of(engine)->runtime);
     if (!read_limit(request->query, &limit)) {
         api_flags_error(answer, 400, "invalid", "limit is a number from 0 to 1000");
         return;
@@ -570,7 +570,7 @@ void api_flags_history(struct engine *engine, struct slice key, const struct api
     uint32_t matched = 0;
     uint32_t first = total;
     for (uint32_t i = total; i > 0; i--) {
-        const struct engine_flag_entry *entry = engine_flag_history(engine, i - 1);
+        const struct runtime_entry *entry = runtime_history(targets_of(engine)->runtime, i - 1);
         if (key.len > 0 && !slice_equal(key, slice_of(entry->key)))
             continue;
         if (matched++ < limit)
@@ -583,7 +583,7 @@ void api_flags_history(struct engine *engine, struct slice key, const struct api
     api_out_key(&out, "changes");
     api_out_open(&out, '[');
     for (uint32_t i = first; i < total; i++) {
-        const struct engine_flag_entry *entry = engine_flag_history(engine, i);
+        const struct runtime_entry *entry = runtime_history(targets_of(engine)->runtime, i);
         if (key.len == 0 || slice_equal(key, slice_of(entry->key)))
             write_entry(&out, entry);
     }

@@ -75,9 +75,11 @@ static void get_readyz(struct engine *engine, const struct api_request *request,
 {
     (void)request;
     struct engine_health h;
+    struct routing_health t;
     engine_health_get(engine, &h);
+    routing_health_get(targets_of(engine)->routing, &t);
     json_t *reasons = json_array();
-    if (!h.listening)
+    if (!t.listening)
         json_array_append_new(reasons, json_string("the listeners are not open yet"));
     if (h.draining)
         json_array_append_new(reasons, json_string("draining: no new connections are taken"));
@@ -228,7 +230,7 @@ static void handle_rollout(struct engine *engine, struct slice rest, const struc
     struct slice head = cut != NULL ? (struct slice){rest.data, (size_t)(cut - rest.data)} : rest;
     char name[ROLLOUT_NAME_BYTES];
     copy_word(name, sizeof name, head);
-    int index = head.len < sizeof name ? engine_rollout_find(engine, name) : -1;
+    int index = head.len < sizeof name ? engine_view_find(engine, name) : -1;
     if (index < 0) {
         answer_unknown_rollout(engine, name, answer);
         return;

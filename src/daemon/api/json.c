@@ -130,14 +130,14 @@ static json_t *weight_json(const struct rollout_view *view)
 
 json_t *api_json_rollout(struct engine *engine, uint32_t index)
 {
-    struct engine_rollout r;
-    engine_rollout_get(engine, index, &r);
+    struct engine_view r;
+    engine_view_get(engine, index, &r);
     json_t *body =
         json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:i, s:i, s:o, s:o}", "name", r.name, "service",
                   r.spec->service, "from", r.spec->from, "to", r.spec->to, "run", (int)r.run, "state",
                   rollout_state_name(r.view.state), "stage", (int)r.view.stage + 1, "stage_count",
                   (int)r.spec->stage_count, "stages", stages_json(r.spec), "weight", weight_json(&r.view));
-    if (r.spec->flag[0] != '\0')
+    if (r.spec->target == ROLLOUT_TARGET_FLAG)
         json_object_set_new(body, "flag", json_string(r.spec->flag));
     json_object_set_new(body, "started_ms", time_or_null(r.view.started_ms));
     json_object_set_new(body, "stage_since_ms", time_or_null(r.view.stage_since_ms));
@@ -165,27 +165,29 @@ static json_t *journal_json(const struct engine_health *h)
 json_t *api_json_status(struct engine *engine)
 {
     struct engine_health h;
+    struct routing_health t;
     engine_health_get(engine, &h);
+    routing_health_get(targets_of(engine)->routing, &t);
     json_t *rollouts = json_array();
     for (uint32_t i = 0; i < engine_rollout_count(engine); i++)
         json_array_append_new(rollouts, api_json_rollout(engine, i));
     json_t *services = json_array();
     const struct config *config = engine_config(engine);
     for (uint32_t i = 0; i < config->service_count; i++) {
-        struct engine_traffic t;
-        engine_traffic_get(engine, config->services[i].name, &t);
+        struct routing_traffic traffic;
+        routing_traffic_get(targets_of(engine)->routing, config->services[i].name, &traffic);
         json_array_append_new(
-            services,
-            json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", config->services[i].name, "stable",
-                      config->services[i].stable, "requests", count_json(t.requests), "requests_per_second",
-                      real_or_null(t.requests_per_second), "error_rate", real_or_null(t.error_rate)));
+            services, json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", config->services[i].name, "stable",
+                                config->services[i].stable, "requests", count_json(traffic.requests),
+                                "requests_per_second", real_or_null(traffic.requests_per_second),
+                                "error_rate", real_or_null(traffic.error_rate)));
     }
     return json_pack(
         "{s:s, s:I, s:I, s:b, s:b, s:o, s:{s:o, s:o, s:o, s:o}, s:{s:o, s:o, s:o, s:o}, s:o, s:o}", "version",
         SLUICE_VERSION, "time_ms", (json_int_t)engine_wall_ms(engine), "started_ms", (json_int_t)h.started_ms,
-        "listening", h.listening, "draining", h.draining, "journal", journal_json(&h), "table", "version",
-        count_json(h.table_version), "acknowledged", count_json(h.table_acknowledged), "switch_us",
-        count_json(h.table_switch_us), "switch_us_max", count_json(h.table_switch_us_max), "ticks", "count",
+        "listening", t.listening, "draining", h.draining, "journal", journal_json(&h), "table", "version",
+        count_json(t.table_version), "acknowledged", count_json(t.table_acknowledged), "switch_us",
+        count_json(t.table_switch_us), "switch_us_max", count_json(t.table_switch_us_max), "ticks", "count",
         count_json(h.ticks), "late", count_json(h.ticks_late), "last_us", count_json(h.tick_us), "max_us",
         count_json(h.tick_us_max), "services", services, "rollouts", rollouts);
 }
@@ -211,11 +213,11 @@ static json_t *service_json(struct engine *engine, const struct config_service *
                               json_pack("{s:s, s:s}", "host", s->routes[i].host, "path", s->routes[i].path));
     json_t *body =
         json_pack("{s:s, s:s, s:n, s:f, s:o, s:o, s:o}", "name", s->name, "stable", s->stable, "canary",
-                  "weight", 0.0, "versions", versions, "routes", routes, "engine_endpoints",
+                  "weight", 0.0, "versions", versions, "routes", routes, "control_endpoints",
                   endpoints_json(s->engine_endpoints, s->engine_endpoint_count));
     for (uint32_t i = 0; i < engine_rollout_count(engine); i++) {
-        struct engine_rollout r;
-        engine_rollout_get(engine, i, &r);
+        struct engine_view r;
+        engine_view_get(engine, i, &r);
         if (!r.in_file || strcmp(r.spec->service, s->name) != 0)
             continue;
         json_object_set_new(body, "canary", json_string(r.spec->to));
@@ -228,13 +230,15 @@ static json_t *service_json(struct engine *engine, const struct config_service *
 json_t *api_json_table(struct engine *engine)
 {
     struct engine_health h;
+    struct routing_health t;
     engine_health_get(engine, &h);
+    routing_health_get(targets_of(engine)->routing, &t);
     const struct config *config = engine_config(engine);
     json_t *services = json_array();
     for (uint32_t i = 0; i < config->service_count; i++)
         json_array_append_new(services, service_json(engine, &config->services[i]));
-    return json_pack("{s:o, s:o, s:o}", "version", count_json(h.table_version), "acknowledged",
-                     count_json(h.table_acknowledged), "services", services);
+    return json_pack("{s:o, s:o, s:o}", "version", count_json(t.table_version), "acknowledged",
+                     count_json(t.table_acknowledged), "services", services);
 }
 
 json_t *api_json_decision(const char *name, const struct engine_decision *d)
@@ -248,12 +252,12 @@ json_t *api_json_decision(const char *name, const struct engine_decision *d)
 
 json_t *api_json_history(struct engine *engine, uint32_t index)
 {
-    struct engine_rollout r;
-    engine_rollout_get(engine, index, &r);
+    struct engine_view r;
+    engine_view_get(engine, index, &r);
     json_t *list = json_array();
     uint64_t count = r.record != NULL ? r.record->history_count : 0;
     uint64_t kept = count < ENGINE_HISTORY ? count : ENGINE_HISTORY;
     for (uint64_t i = kept; i > 0; i--)
-        json_array_append_new(list, api_json_decision(r.name, engine_case_decision(r.record, i - 1)));
+        json_array_append_new(list, api_json_decision(r.name, engine_record_decision(r.record, i - 1)));
     return json_pack("{s:s, s:o, s:o}", "name", r.name, "older", count_json(count - kept), "decisions", list);
 }

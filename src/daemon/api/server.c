@@ -51,7 +51,7 @@ static void send_event(struct subscriber *s, const char *type, json_t *data)
 
 static void send_state(struct api *api, struct subscriber *s)
 {
-    int index = engine_rollout_find(api->engine, s->rollout);
+    int index = engine_view_find(api->engine, s->rollout);
     if (index < 0)
         web_stream_end(s->connection);
     else

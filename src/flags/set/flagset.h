@@ -164,7 +164,8 @@ void flagset_destroy(struct flagset *set);
 void flagset_reconfigure(struct flagset *set, const struct flagset_source *sources, uint32_t source_count,
                          struct slice segments);
 // The last source of all: flags set at runtime, and patches. Copied. `change` comes back in the snapshot that
-// holds it. A patch-only change must not wait for a slow source.
+// holds it. A patch-only change must not wait for a slow source: with json.data NULL the text laid over
+// before stays, and is neither read nor compared again.
 MUST_USE enum status flagset_overlay(struct flagset *set, struct slice json,
                                      const struct flags_patch *patches, uint32_t patch_count,
                                      uint64_t change);
