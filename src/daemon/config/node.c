@@ -46,6 +46,17 @@ const struct config_node *config_node_get(const struct config_node *node, const 
     return entry == NULL ? NULL : entry->value;
 }
 
+bool config_given(const struct config_node *node, const char *word)
+{
+    return config_node_get(node, word) != NULL;
+}
+
+const struct config_node *config_place(const struct config_node *node, const char *word)
+{
+    const struct config_node *value = config_node_get(node, word);
+    return value != NULL ? value : node;
+}
+
 bool config_node_append(struct config_reader *reader, struct config_node *node, struct config_node *key,
                         struct config_node *value)
 {
