@@ -1,23 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // stats/harm: the lower bound against golden values, what is shown at once, false promotion at the edge of
 // the budget, how many requests a healthy canary needs.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 
 #include "base/rng.h"
 #include "stats/harm.h"
+#include "test.h"
 
 static const double BETA = 0.05;
 
 // Computed apart from this code by inverting the mixture over 24 odds ratios.
-static void test_lower_bound(void **state)
+TEST(lower_bound)
 {
-    (void)state;
     static const struct {
         uint64_t requests, events;
         double low;
@@ -32,26 +26,23 @@ static void test_lower_bound(void **state)
     }
 }
 
-static void test_without_events_the_bound_is_zero(void **state)
+TEST(without_events_the_bound_is_zero)
 {
-    (void)state;
     assert_true(stats_harm_rate_low(0, 0, 0.025) == 0.0);
     assert_true(stats_harm_rate_low(1000000, 0, 0.025) == 0.0);
     assert_true(stats_harm_rate_low(100, 1, 0.025) >= 0.0);
 }
 
-static void test_no_data_shows_nothing(void **state)
+TEST(no_data_shows_nothing)
 {
-    (void)state;
     struct stats_harm_counts none = {0};
     assert_true(stats_harm_log_e(&none, 0.04, BETA) <= 1e-12);
     struct stats_harm_counts baseline_only = {.baseline_requests = 1000000, .baseline_events = 1000};
     assert_true(stats_harm_log_e(&baseline_only, 0.04, BETA) <= 1e-12);
 }
 
-static void test_a_budget_of_everything_is_met_at_once(void **state)
+TEST(a_budget_of_everything_is_met_at_once)
 {
-    (void)state;
     struct stats_harm_counts counts = {.baseline_requests = 10};
     assert_true(stats_harm_log_e(&counts, 1.0, BETA) >= log(2.0 / BETA) - 1e-9);
 }
@@ -75,9 +66,8 @@ static uint64_t shown_after(struct rng *rng, double canary_rate, double baseline
     return 0;
 }
 
-static void test_false_promotion_at_the_edge(void **state)
+TEST(false_promotion_at_the_edge)
 {
-    (void)state;
     enum { RUNS = 120 };
     struct rng rng;
     rng_init(&rng, 7);
@@ -89,9 +79,8 @@ static void test_false_promotion_at_the_edge(void **state)
 
 // The first step of a rollout (1 % to 5 %, budget 0.2 %: d = 4 %) needs few requests; a quarter more than the
 // 130 to 150 that a mean over many runs gives is allowed for.
-static void test_a_healthy_canary_needs_few_requests(void **state)
+TEST(a_healthy_canary_needs_few_requests)
 {
-    (void)state;
     enum { RUNS = 40 };
     struct rng rng;
     rng_init(&rng, 11);
@@ -102,17 +91,4 @@ static void test_a_healthy_canary_needs_few_requests(void **state)
         sum += (double)needed;
     }
     assert_true(sum / RUNS < 190.0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lower_bound),
-        cmocka_unit_test(test_without_events_the_bound_is_zero),
-        cmocka_unit_test(test_no_data_shows_nothing),
-        cmocka_unit_test(test_a_budget_of_everything_is_met_at_once),
-        cmocka_unit_test(test_false_promotion_at_the_edge),
-        cmocka_unit_test(test_a_healthy_canary_needs_few_requests),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

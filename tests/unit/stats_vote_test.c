@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // stats/vote: golden values, a second is one vote whatever it holds, silence without two arms, the material
 // factor and the floor, the shared slowdown, the bound under bursts of processes, the least delay.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 
 #include "base/rng.h"
 #include "stats/vote.h"
+#include "test.h"
 
 static const struct stats_vote_rule PLAIN = {.worse = 1.0, .floor = 0.0};
 
@@ -28,9 +23,8 @@ static void assert_near(double value, double expected)
 }
 
 // Computed apart from this code, from the formula in the header.
-static void test_golden_values(void **state)
+TEST(golden_values)
 {
-    (void)state;
     assert_near(z_of(&PLAIN, 100, 3, 900, 9, 0.01), 0.953463);
     assert_near(z_of(&PLAIN, 100, 1, 100, 6, 0.05), -0.811107);
     assert_near(z_of(&(struct stats_vote_rule){1.1, 0.0002}, 500, 4, 500, 2, 0.004), 0.405115);
@@ -41,49 +35,43 @@ static void test_golden_values(void **state)
     assert_near(stats_vote_log_e(&votes), 0.422842);
 }
 
-static void test_a_second_is_one_vote(void **state)
+TEST(a_second_is_one_vote)
 {
-    (void)state;
     assert_near(z_of(&PLAIN, 10, 10, 10, 0, 0.001), 1.0);
     assert_near(z_of(&PLAIN, 100000, 100000, 100000, 0, 0.001), 1.0);
     assert_near(z_of(&PLAIN, 100000, 0, 100000, 50000, 0.001), -1.0);
 }
 
-static void test_one_arm_is_silent(void **state)
+TEST(one_arm_is_silent)
 {
-    (void)state;
     assert_near(z_of(&PLAIN, 0, 0, 100, 3, 0.01), 0.0);
     assert_near(z_of(&PLAIN, 100, 100, 0, 0, 0.01), 0.0);
 }
 
 // With nine tenths of the traffic one bad second of the canary is less of a vote: the baseline has few
 // requests to compare with.
-static void test_a_large_canary_votes_less(void **state)
+TEST(a_large_canary_votes_less)
 {
-    (void)state;
     assert_near(z_of(&PLAIN, 900, 900, 100, 0, 0.001), 1.0 / 9.0);
     assert_near(z_of(&PLAIN, 900, 0, 100, 50, 0.001), -1.0);
 }
 
-static void test_what_does_not_matter_is_no_vote(void **state)
+TEST(what_does_not_matter_is_no_vote)
 {
-    (void)state;
     struct stats_vote_rule rule = {.worse = 1.1, .floor = 0.001};
     assert_near(z_of(&rule, 10000, 100, 10000, 82, 0.01), -0.006761);
     assert_true(z_of(&PLAIN, 10000, 100, 10000, 82, 0.01) > 0.6);
 }
 
-static void test_a_shared_slowdown_is_no_vote_against_the_canary(void **state)
+TEST(a_shared_slowdown_is_no_vote_against_the_canary)
 {
-    (void)state;
     assert_near(z_of(&PLAIN, 100, 100, 900, 451, 0.001), 0.0);
     assert_true(z_of(&PLAIN, 100, 100, 900, 450, 0.001) > 0.9);
     assert_near(z_of(&PLAIN, 100, 10, 900, 900, 0.001), -1.0);
 }
 
-static void test_least_seconds(void **state)
+TEST(least_seconds)
 {
-    (void)state;
     assert_int_equal(stats_vote_seconds_least(1.0, 0.01), 10);
     assert_int_equal(stats_vote_seconds_least(0.5, 0.01), 16);
     assert_int_equal(stats_vote_seconds_least(0.1, 0.0045), 79);
@@ -109,28 +97,12 @@ static bool alarms_under_bursts(uint64_t seed, double weight, uint32_t every, ui
     return false;
 }
 
-static void test_false_alarms_under_bursts(void **state)
+TEST(false_alarms_under_bursts)
 {
-    (void)state;
     enum { RUNS = 2000 };
     uint32_t alarms = 0;
     for (uint64_t seed = 1; seed <= RUNS; seed++)
         alarms += alarms_under_bursts(seed, 0.5, 10, 600);
     // Bound 1 %; 2 000 runs at the bound give at most 34 with probability 0.998.
     assert_in_range(alarms, 0, 34);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden_values),
-        cmocka_unit_test(test_a_second_is_one_vote),
-        cmocka_unit_test(test_one_arm_is_silent),
-        cmocka_unit_test(test_a_large_canary_votes_less),
-        cmocka_unit_test(test_what_does_not_matter_is_no_vote),
-        cmocka_unit_test(test_a_shared_slowdown_is_no_vote_against_the_canary),
-        cmocka_unit_test(test_least_seconds),
-        cmocka_unit_test(test_false_alarms_under_bursts),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }
