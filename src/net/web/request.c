@@ -61,7 +61,7 @@ static bool is_cross_site(const struct http_fields *fields)
 
 static struct web_request request_of(const struct web_connection *c)
 {
-    const struct http1_request *r = &c->web->parsed;
+    const struct http_request *r = &c->web->parsed;
     return (struct web_request){
         .method = r->method,
         .path = r->path,
@@ -206,7 +206,7 @@ static bool body_keep(struct web_connection *c, struct slice payload)
 // The head is copied, because its buffer moves on; it parses as it did.
 static enum step begin_body(struct web_connection *c, size_t head_len)
 {
-    const struct http1_request *r = &c->web->parsed;
+    const struct http_request *r = &c->web->parsed;
     c->head = heap_alloc(1, head_len);
     if (c->head == NULL) {
         web_refuse(c, 503, "no memory for the body; try again soon\n");
@@ -273,7 +273,7 @@ static uint32_t body_limit(const struct web_connection *c, const struct web_requ
 // A request with a body; its head is parsed. In place when all of it fits a buffer.
 static enum step read_with_body(struct web_connection *c, struct web_request *request, size_t head_len)
 {
-    const struct http1_request *r = &c->web->parsed;
+    const struct http_request *r = &c->web->parsed;
     bool sized = r->framing == HTTP_FRAMING_LENGTH;
     c->body_max = body_limit(c, request);
     if (sized && r->content_length > c->body_max) {
@@ -302,7 +302,7 @@ static enum step read_with_body(struct web_connection *c, struct web_request *re
 
 static enum step read_request(struct web_connection *c)
 {
-    struct http1_request *r = &c->web->parsed;
+    struct http_request *r = &c->web->parsed;
     size_t head_len = 0;
     enum http1_reject why;
     if (io_buf_len(c->held) < c->need)

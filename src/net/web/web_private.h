@@ -79,7 +79,7 @@ struct web {
     int64_t date_s; // of date
     char date[WEB_DATE_BYTES];
     struct slice date_line;
-    struct http1_request parsed; // scratch
+    struct http_request parsed; // scratch
 };
 
 // ---- web.c

@@ -40,7 +40,7 @@ struct load_origin {
     struct list connections;
     uint32_t open;
     bool listening;
-    struct http1_request request; // scratch
+    struct http_request request; // scratch
 };
 
 static void consume(struct connection *c);
@@ -89,7 +89,7 @@ static void send_answer(struct connection *c)
         {.name = SLICE("X-Version"), .value = slice_of(origin->options.version)},
         {.name = SLICE("X-Request-Id"), .value = {c->request_id, c->request_id_len}},
     };
-    struct http1_local local = {
+    struct http_answer local = {
         .status = c->fail ? 500 : 200,
         .body = c->fail ? SLICE("it broke\n") : (struct slice){FILL, origin->options.body_bytes},
         .add = fields,
