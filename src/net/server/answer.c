@@ -4,7 +4,7 @@
 #include "net/http/http1_write.h"
 #include "net/server/server_private.h"
 
-enum { TAIL_ROOM_BYTES = IO_BUF_BYTES / 2 }; // a buffer with less room than that does not wait for more
+enum { TAIL_ROOM_BYTES = 2048 }; // a buffer with less room than that does not wait for more
 
 static void count_unsent(struct connection *c)
 {

@@ -12,6 +12,13 @@ static void tell_ended(struct connection *c)
     c->stream.server->handler->ended(&c->stream, trailers);
 }
 
+static void tell_flush(struct connection *c)
+{
+    const struct server_handler *handler = c->stream.server->handler;
+    if (c->active && handler->flush != NULL)
+        handler->flush(&c->stream);
+}
+
 // Body bytes; what follows the request is held. Takes buf, which is linked to no other.
 static void take_body(struct connection *c, struct io_buf *buf)
 {
@@ -57,8 +64,7 @@ static void take_held(struct connection *c, struct io_buf *held)
             take_body(c, held);
         held = next;
     }
-    if (c->active)
-        c->stream.server->handler->flush(&c->stream);
+    tell_flush(c);
 }
 
 // ---- heads ----
@@ -81,6 +87,7 @@ static void begin(struct connection *c, uint32_t head_len)
     c->held = NULL;
     c->stream.subject = NULL;
     c->active = true;
+    c->due_us = UINT64_MAX;
     c->keep = request->keep_alive;
     c->http10 = request->version_minor == 0;
     c->chunked = false;
@@ -186,8 +193,7 @@ static void on_data(struct io_stream *stream, struct io_buf *buf)
         io_buf_put(buf);
     } else if (!c->request_done) {
         take_body(c, buf);
-        if (c->active)
-            handler->flush(&c->stream);
+        tell_flush(c);
     } else {
         c->held = io_held_join(c->held, buf);
         connection_pause(c); // a pipelined request waits for the answer before it

@@ -63,7 +63,8 @@ struct server_handler {
     void (*data)(struct server_stream *stream, struct slice run, struct io_buf **buf);
     // The body is whole. trailers: NULL for none; they may be marked.
     void (*ended)(struct server_stream *stream, struct http_fields *trailers);
-    // All of the body that had come was told, perhaps nothing: what was gathered may go on.
+    // All of the body that had come was told, perhaps nothing: what was gathered may go on. NULL: nobody
+    // asks.
     void (*flush)(struct server_stream *stream);
     // The client ended its side, orderly, after its whole request, or in a tunnel. It may still wait for the
     // answer. NULL: nobody asks.
