@@ -7,7 +7,7 @@
 #include "net/http/http_private.h"
 #include "test.h"
 
-static struct http1_request request;
+static struct http_request request;
 static size_t head_len;
 static enum http1_reject why;
 
