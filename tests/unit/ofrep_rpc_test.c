@@ -365,7 +365,7 @@ static void test_sync(void **state)
 {
     size_t rest;
     char wanted[1 << 14];
-    struct ofrep_writer writer;
+    struct json_out writer = {0};
     (void)state;
     assert_call(SYNC "FetchAllFlags", "{}", 200, "flagConfiguration", SET);
     assert_call(SYNC "FetchAllFlags", "{\"selector\":7}", 400, "code", "invalid_argument");
@@ -373,12 +373,11 @@ static void test_sync(void **state)
                 "flagSetId=other");
     assert_call(SYNC "FetchAllFlags", "{\"selector\":\"flagSetId=mixed\"}", 400, "code",
                 "failed_precondition");
-    assert_int_equal(ofrep_writer_init(&writer), STATUS_OK);
-    OFREP_PUT(&writer, "{\"flagConfiguration\":");
-    ofrep_put_string(&writer, slice_of(SET));
-    OFREP_PUT(&writer, "}");
+    JSON_OUT(&writer, "{\"flagConfiguration\":");
+    json_out_quote(&writer, slice_of(SET));
+    JSON_OUT(&writer, "}");
     snprintf(wanted, sizeof wanted, SLICE_FMT, (int)writer.len, writer.data);
-    ofrep_writer_deinit(&writer);
+    json_out_free(&writer);
     void *stream = open_stream(SYNC "SyncFlags", "{\"providerId\":\"p\"}", wanted);
     world_sent_len = 0;
     world_publish(&core, next);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/heap.h"
+#include "base/utf8.h"
 #include "daemon/cli/view.h"
 #include "ship/engine/flags.h"
 
@@ -18,7 +19,7 @@
 int flag_open_client(const struct cli_call *call, struct cli_client **client)
 {
     size_t len = call->arg_count > 0 ? strlen(call->args[0]) : 1;
-    bool valid = call->arg_count == 0 || flags_utf8_valid((struct slice){call->args[0], len});
+    bool valid = call->arg_count == 0 || utf8_valid((struct slice){call->args[0], len});
     if (len == 0 || len >= ENGINE_FLAG_KEY_BYTES || !valid) {
         fprintf(call->err, "sluice: a flag's key is 1 to %d bytes of UTF-8\n", ENGINE_FLAG_KEY_BYTES - 1);
         return CLI_EXIT_USAGE;

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "base/utf8.h"
 #include "flags/convert/convert_private.h"
 #include "flags/eval/json.h"
 
@@ -22,7 +23,7 @@ const char *convert_format_name(enum convert_format format)
 static void trim(char *text)
 {
     size_t len = strlen(text);
-    while (len > 0 && !flags_utf8_valid((struct slice){text, len}))
+    while (len > 0 && !utf8_valid((struct slice){text, len}))
         text[--len] = '\0';
 }
 
