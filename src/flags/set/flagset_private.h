@@ -274,7 +274,6 @@ struct flagset_words {
     char lines[FLAGSET_PROBLEMS_MAX][FLAGSET_PROBLEM_BYTES];
     uint32_t count;
 };
-void flagset_words_add(struct flagset_words *words, const char *line);
 
 // State of the loader thread (before it runs: of flagset_create). "Newest" is what was read, "good" what is
 // in force; they differ while something is refused.
