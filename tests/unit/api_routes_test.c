@@ -3,9 +3,8 @@
 // methods that no row has; who asks; what a refusal is on the wire.
 #include "engine_bench.h"
 
-#include <stdlib.h>
-
 #include "daemon/api/api_private.h"
+#include "test.h"
 
 static const char GUIDE[] = "docs/guide/api.md";
 static char stored[1 << 16];
@@ -19,9 +18,8 @@ static void guide_read(void)
     fclose(file);
 }
 
-static void test_guide(void **state)
+TEST(guide)
 {
-    (void)state;
     struct text text = text_over(printed, sizeof printed);
     api_routes_write(&text);
     assert_false(text.cut);
@@ -67,9 +65,8 @@ static void expect(const char *method, const char *path, unsigned status, const 
         fail_msg("%s %s: %u, Allow: %s, %s", method, path, call.status, call.allow, text);
 }
 
-static void test_addresses(void **state)
+TEST(addresses)
 {
-    (void)state;
     assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
     call.who = (struct slice){"", 0};
     expect("GET", "/v1/status", 200, "\"rollouts\":[{\"name\":\"ship\"", "");
@@ -121,9 +118,8 @@ static void expect_who(struct slice field, const char *body, const char *wanted)
     api_body_free(&read);
 }
 
-static void test_who(void **state)
+TEST(who)
 {
-    (void)state;
     expect_who(SLICE(""), "", "api");
     expect_who(SLICE("bob"), "", "bob");
     expect_who(SLICE("bob"), "{\"who\":\"ann\"}", "ann");
@@ -142,9 +138,8 @@ static void test_who(void **state)
     expect_who((struct slice){name, sizeof name - 1}, "", wanted);
 }
 
-static void test_refusals(void **state)
+TEST(refusals)
 {
-    (void)state;
     static const struct {
         enum status status;
         unsigned http;
@@ -164,17 +159,4 @@ static void test_refusals(void **state)
         assert_true(slice_equal(json_out_slice(&refused.out), slice_of(wanted)));
         json_out_free(&refused.out);
     }
-}
-
-int main(void)
-{
-    (void)bench_command;
-    (void)bench_rollout;
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_guide),
-        cmocka_unit_test(test_addresses),
-        cmocka_unit_test(test_who),
-        cmocka_unit_test(test_refusals),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,21 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // base: UTF-8 and JSON as text: what is escaped, what is replaced, where a text is cut, how numbers are
 // written, what a bound does; everything that comes out is read again by another reader.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <jansson.h>
 #include <math.h>
-#include <stdio.h>
 
 #include "base/heap.h"
 #include "base/json_out.h"
 #include "base/rng.h"
 #include "base/text.h"
 #include "base/utf8.h"
+#include "test.h"
 
 static struct json_out out;
 
@@ -33,9 +27,8 @@ static void assert_quoted(struct slice text, const char *wanted)
     assert_string_equal(text_of(), wanted);
 }
 
-static void test_strings(void **state)
+TEST(strings)
 {
-    (void)state;
     assert_quoted(SLICE(""), "\"\"");
     assert_quoted(SLICE("a\"b\\c/"), "\"a\\\"b\\\\c/\"");
     assert_quoted(SLICE("\n\r\t\b\f\x1f\x7f"), "\"\\n\\r\\t\\u0008\\u000c\\u001f\x7f\"");
@@ -54,9 +47,8 @@ static void test_strings(void **state)
 }
 
 // Whatever the bytes, jansson (another reader) takes the string.
-static void test_any_bytes(void **state)
+TEST(any_bytes)
 {
-    (void)state;
     struct rng rng;
     rng_init(&rng, 7);
     for (int round = 0; round < 20000; round++) {
@@ -75,9 +67,8 @@ static void test_any_bytes(void **state)
     }
 }
 
-static void test_members(void **state)
+TEST(members)
 {
-    (void)state;
     json_out_reset(&out);
     json_out_open(&out, NULL, '{');
     json_out_text(&out, "a", "x");
@@ -110,9 +101,8 @@ static void assert_real(double number)
 }
 
 // As jansson writes them with 12 digits, which is how the API's clients know them.
-static void test_reals(void **state)
+TEST(reals)
 {
-    (void)state;
     static const double some[] = {0,     -0.0,           1,    -1,   0.1,    0.5,     100,      1e11,
                                   1e12,  1e15,           1e20, 1e-4, 1e-5,   1.5e300, 1.5e-300, 1e100,
                                   1e-10, 123456789012.5, 0.25, 3e9,  1 / 3., 2e-7,    1e9,      -2.5e10};
@@ -128,9 +118,8 @@ static void test_reals(void **state)
     assert_string_equal(text_of(), "\"x\":null,\"y\":null");
 }
 
-static void test_bounds(void **state)
+TEST(bounds)
 {
-    (void)state;
     struct json_out small = {.max = 5000};
     for (int i = 0; i < 1000; i++)
         json_out_text(&small, NULL, "0123456789");
@@ -150,9 +139,8 @@ static void test_bounds(void **state)
     json_out_free(&small);
 }
 
-static void test_cuts(void **state)
+TEST(cuts)
 {
-    (void)state;
     static const struct slice text = SLICE("a\xe2\x82\xac z");
     static const size_t lens[] = {0, 1, 1, 1, 4, 5, 6, 6};
     char copy[4];
@@ -164,9 +152,8 @@ static void test_cuts(void **state)
     assert_string_equal(copy, "abc");
 }
 
-static void test_acting_characters(void **state)
+TEST(acting_characters)
 {
-    (void)state;
     static const char *const act[] = {
         "\x01",         "\x1b",         "\r",           "\n",           "\x7f",         "\xc2\x80",
         "\xc2\x9b",     "\xc2\x9f",     "\xd8\x9c",     "\xe2\x80\x8e", "\xe2\x80\x8f", "\xe2\x80\xa8",
@@ -187,18 +174,11 @@ static void test_acting_characters(void **state)
         assert_false(utf8_acts(slice_of(show[i])));
 }
 
-int main(void)
+static int tear_down(void **state)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_strings),
-        cmocka_unit_test(test_any_bytes),
-        cmocka_unit_test(test_members),
-        cmocka_unit_test(test_reals),
-        cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_cuts),
-        cmocka_unit_test(test_acting_characters),
-    };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    (void)state;
     json_out_free(&out);
-    return failed;
+    return 0;
 }
+
+ALL_TESTS(NULL, tear_down);

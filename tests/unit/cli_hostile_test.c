@@ -1,18 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // cli: whatever the daemon says, or whoever answers in its place, no command lets it move a terminal's
 // cursor, forge a line or turn the direction of writing; and JSON that is printed says the same as what came.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include <arpa/inet.h>
-#include <cmocka.h>
 #include <jansson.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -21,6 +12,7 @@
 #include "base/utf8.h"
 #include "daemon/cli/cli_private.h"
 #include "daemon/cli/shown.h"
+#include "test.h"
 
 // An escape sequence, CR, line breaks, a bell, C1's CSI, DEL, bidirectional overrides and isolates, U+2028.
 #define H "x\\u001b[2J\\r\\nFORGED\\n\\u0007\\u009b2J\\u007f\\u202eab\\u2066\\u2028c\\u061cd"
@@ -163,9 +155,8 @@ static const char *const *const COMMANDS[] = {
     SAY("flag", "lint", "@", "--stale"),
 };
 
-static void test_every_command(void **state)
+TEST(every_command)
 {
-    (void)state;
     for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++) {
         bool watches = strcmp(COMMANDS[i][1], "rollout") == 0 && strcmp(COMMANDS[i][2], "watch") == 0;
         http_status = 200;
@@ -180,9 +171,8 @@ static void test_every_command(void **state)
     }
 }
 
-static void test_every_refusal(void **state)
+TEST(every_refusal)
 {
-    (void)state;
     for (size_t i = 0; i < ARRAY_LEN(COMMANDS); i++) {
         http_status = 409;
         document = REFUSAL;
@@ -196,17 +186,15 @@ static void test_every_refusal(void **state)
 }
 
 // A line may break in a sentence, where what follows cannot pass as a line of its own.
-static void test_told(void **state)
+TEST(told)
 {
-    (void)state;
     assert_string_equal(cli_told("a\n  b\nc\n d"), "a\n  b?c? d");
     assert_string_equal(cli_shown("a\n  b"), "a?  b");
     assert_string_equal(cli_shown("\xc3\xa9\xff\xc2\x9b\xe2\x82\xac\xe2\x80\xae"), "\xc3\xa9??\xe2\x82\xac?");
 }
 
-static void test_json_stays(void **state)
+TEST(json_stays)
 {
-    (void)state;
     static const char *const words[] = {"sluice", "flag", "export", NULL, NULL};
     http_status = 200;
     document = EVERYTHING(H);
@@ -230,16 +218,17 @@ static void test_json_stays(void **state)
     free(err_text);
 }
 
-int main(void)
+static pthread_t thread;
+
+static int set_up(void **state)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t addr_len = sizeof addr;
-    pthread_t thread;
+    (void)state;
     listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     CHECK(bind(listener, (struct sockaddr *)&addr, addr_len) == 0 && listen(listener, 16) == 0);
     CHECK(getsockname(listener, (struct sockaddr *)&addr, &addr_len) == 0);
     snprintf(admin, sizeof admin, "127.0.0.1:%u", ntohs(addr.sin_port));
-    CHECK(pthread_create(&thread, NULL, serve, NULL) == 0);
     snprintf(flag_file, sizeof flag_file, "/tmp/cli_hostile_%d.json", (int)getpid());
     FILE *file = fopen(flag_file, "w");
     CHECK(file != NULL);
@@ -247,16 +236,17 @@ int main(void)
           "\": true}, \"defaultVariant\": \"" H "\"}}}",
           file);
     fclose(file);
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_command),
-        cmocka_unit_test(test_every_refusal),
-        cmocka_unit_test(test_told),
-        cmocka_unit_test(test_json_stays),
-    };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    return pthread_create(&thread, NULL, serve, NULL);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
     shutdown(listener, SHUT_RDWR);
     pthread_join(thread, NULL);
     close(listener);
     unlink(flag_file);
-    return failed;
+    return 0;
 }
+
+ALL_TESTS(set_up, tear_down);
