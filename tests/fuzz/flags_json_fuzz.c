@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "flags/eval/json.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -54,6 +55,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool whole = status == STATUS_OK && !space.last_wins;
     walk_all(source, whole ? root : NULL);
     if (status == STATUS_OK)
-        CHECK(flags_utf8_valid(source));
+        CHECK(utf8_valid(source));
     return 0;
 }

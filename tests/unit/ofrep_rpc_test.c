@@ -356,19 +356,18 @@ TEST(sync)
 {
     size_t rest;
     char wanted[1 << 14];
-    struct ofrep_writer writer;
+    struct json_out writer = {0};
     assert_call(SYNC "FetchAllFlags", "{}", 200, "flagConfiguration", SET);
     assert_call(SYNC "FetchAllFlags", "{\"selector\":7}", 400, "code", "invalid_argument");
     assert_call(SYNC "FetchAllFlags", "{\"selector\":\"flagSetId=other\"}", 200, "flagConfiguration",
                 "flagSetId=other");
     assert_call(SYNC "FetchAllFlags", "{\"selector\":\"flagSetId=mixed\"}", 400, "code",
                 "failed_precondition");
-    assert_int_equal(ofrep_writer_init(&writer), STATUS_OK);
-    OFREP_PUT(&writer, "{\"flagConfiguration\":");
-    ofrep_put_string(&writer, slice_of(SET));
-    OFREP_PUT(&writer, "}");
+    JSON_OUT(&writer, "{\"flagConfiguration\":");
+    json_out_quote(&writer, slice_of(SET));
+    JSON_OUT(&writer, "}");
     snprintf(wanted, sizeof wanted, SLICE_FMT, (int)writer.len, writer.data);
-    ofrep_writer_deinit(&writer);
+    json_out_free(&writer);
     void *stream = open_stream(SYNC "SyncFlags", "{\"providerId\":\"p\"}", wanted);
     world_sent_len = 0;
     world_publish(&core, next);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/siphash.h"
+#include "base/utf8.h"
 
 struct parser {
     struct slice source;
@@ -35,38 +36,6 @@ static void skip_space(struct parser *p)
 static int peek(const struct parser *p)
 {
     return p->at < p->source.len ? (unsigned char)p->source.data[p->at] : -1;
-}
-
-// Length of the well-formed sequence at bytes[0..len), 0 when ill-formed (RFC 3629 section 4).
-static size_t utf8_sequence(const unsigned char *bytes, size_t len)
-{
-    unsigned char a = bytes[0];
-    if (a < 0x80)
-        return 1;
-    if (a < 0xc2 || a > 0xf4)
-        return 0;
-    size_t need = a < 0xe0 ? 2 : a < 0xf0 ? 3 : 4;
-    if (len < need)
-        return 0;
-    unsigned char low = a == 0xe0 ? 0xa0 : a == 0xf0 ? 0x90 : 0x80;
-    unsigned char high = a == 0xed ? 0x9f : a == 0xf4 ? 0x8f : 0xbf;
-    if (bytes[1] < low || bytes[1] > high)
-        return 0;
-    for (size_t i = 2; i < need; i++)
-        if ((bytes[i] & 0xc0) != 0x80)
-            return 0;
-    return need;
-}
-
-bool flags_utf8_valid(struct slice bytes)
-{
-    for (size_t at = 0; at < bytes.len;) {
-        size_t n = utf8_sequence((const unsigned char *)bytes.data + at, bytes.len - at);
-        if (n == 0)
-            return false;
-        at += n;
-    }
-    return true;
 }
 
 static int hex4(const char *data)
@@ -197,7 +166,7 @@ static enum status scan_string(struct parser *p, struct slice *raw, bool *escape
                 return fail(p, "malformed escape in a string");
             used++;
         } else {
-            used = utf8_sequence((const unsigned char *)p->source.data + p->at, p->source.len - p->at);
+            used = utf8_length((struct slice){p->source.data + p->at, p->source.len - p->at});
             if (used == 0)
                 return fail(p, "bytes that are not UTF-8");
         }

@@ -96,5 +96,3 @@ MUST_USE enum status flags_json_unescape(struct slice raw, char *out, size_t cap
 const struct flags_json *flags_json_member(const struct flags_json *object, struct slice key);
 // Line and column (both from 1, columns in bytes) of an offset.
 void flags_json_position(struct slice source, size_t at, uint32_t *line, uint32_t *column);
-// True when bytes are well-formed UTF-8 (RFC 3629).
-bool flags_utf8_valid(struct slice bytes);

@@ -5,13 +5,22 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "base/heap.h"
 #include "flags/library/library_private.h"
 
 enum { NODES_FIRST = 1 << 12, IMAGE_FIRST = 1 << 14, IMAGE_PER_SOURCE = 3 };
 #define FRESH_NS INT64_C(100000000)
+
+int64_t library_wall_ns(void)
+{
+    struct timespec now;
+    CHECK(clock_gettime(CLOCK_REALTIME, &now) == 0);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
 
 void library_file_deinit(struct library_file *file)
 {

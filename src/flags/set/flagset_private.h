@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "base/json_out.h"
 #include "flags/set/flagset.h"
 #include "flags/share/share.h"
 
@@ -273,7 +274,6 @@ struct flagset_words {
     char lines[FLAGSET_PROBLEMS_MAX][FLAGSET_PROBLEM_BYTES];
     uint32_t count;
 };
-void flagset_words_add(struct flagset_words *words, const char *line);
 
 // State of the loader thread (before it runs: of flagset_create). "Newest" is what was read, "good" what is
 // in force; they differ while something is refused.
@@ -348,7 +348,7 @@ bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overla
 // Takes the order before anything was compiled: the first compilation has it.
 void flagset_loader_overlay_first(struct flagset_loader *loader, struct flagset_overlay_order *order);
 
-// ---- check_flag.c: pieces of JSON ----
+// ---- check_flag.c ----
 
 struct flagset_tree {
     struct flags_json_space space; // heap
@@ -358,8 +358,6 @@ struct flagset_tree {
 MUST_USE enum status flagset_tree_parse(struct slice json, struct flagset_tree *tree,
                                         struct flags_json_fault *fault);
 void flagset_tree_free(struct flagset_tree *tree);
-// The bytes as a JSON string in *buffer (heap, the caller's; NULL: no memory).
-struct slice flagset_quote(struct slice bytes, char **buffer);
 
 // ---- flagset.c ----
 

@@ -22,7 +22,7 @@ struct trial {
     bool fallen_back; // everything is what it was
 };
 
-void flagset_words_add(struct flagset_words *words, const char *line)
+static void flagset_words_add(struct flagset_words *words, const char *line)
 {
     for (uint32_t i = 0; i < words->count; i++)
         if (strcmp(words->lines[i], line) == 0)

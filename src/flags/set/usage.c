@@ -124,7 +124,7 @@ static void unlink_entry(struct usage *usage, uint32_t index)
     usage->table[at] = 0;
 }
 
-void usage_entry_free(struct usage *usage, uint32_t index)
+static void usage_entry_free(struct usage *usage, uint32_t index)
 {
     unlink_entry(usage, index);
     free_contents(&usage->entries[index]);
@@ -445,7 +445,8 @@ uint64_t usage_unremembered(const struct usage *usage)
 
 // ---- life ----
 
-void usage_clear(struct usage *usage)
+// Drops everything; the table is as new.
+static void usage_clear(struct usage *usage)
 {
     for (uint32_t i = 0; i < usage->entry_count; i++)
         if (usage->entries[i].key != NULL)

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "base/siphash.h"
+#include "base/utf8.h"
 #include "ship/engine/engine_private.h"
 #include "ship/engine/overlay.h"
 
@@ -650,7 +651,7 @@ static enum status refuse_key(const char *key, struct fault *fault)
     size_t len = strlen(key);
     if (len == 0 || len >= ENGINE_FLAG_KEY_BYTES)
         return fault_set(fault, STATUS_INVALID, "a flag's key has 1 to %d bytes", ENGINE_FLAG_KEY_BYTES - 1);
-    if (!flags_utf8_valid((struct slice){key, len}))
+    if (!utf8_valid((struct slice){key, len}))
         return fault_set(fault, STATUS_INVALID, "the key is not well-formed UTF-8");
     return STATUS_OK;
 }
