@@ -150,7 +150,6 @@ struct owned_set {
     struct flags_tally tallies[WORKERS];
 };
 
-static struct flags_fixture fixture;
 static uint64_t sets_made, sets_released, evaluated;
 
 static void set_release(void *context)
