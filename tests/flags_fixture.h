@@ -24,6 +24,9 @@ struct flags_fixture {
     char scratch[FLAGS_SCRATCH_DEFAULT];
 };
 
+// One for all the files of a test program: the leak checker reads all that is static at the end of each run.
+extern struct flags_fixture fixture;
+
 static inline enum status fixture_compile_with(struct flags_fixture *f, struct slice json, bool strict,
                                                uint8_t generation)
 {

@@ -4,8 +4,6 @@
 #include "flags_fixture.h"
 #include "test.h"
 
-static struct flags_fixture fixture;
-
 #define BOOLEANS "\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false}"
 #define FLAG(key, rest) "\"" key "\":{" BOOLEANS rest "}"
 #define DOCUMENT(flags) "{\"flags\":{" flags "}}"

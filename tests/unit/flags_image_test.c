@@ -4,8 +4,6 @@
 #include "flags_fixture.h"
 #include "test.h"
 
-static struct flags_fixture fixture;
-
 static bool reported(enum flags_severity severity, const char *part)
 {
     for (size_t i = 0; i < fixture.problem_count && i < FIXTURE_PROBLEMS; i++)

@@ -8,7 +8,6 @@
 #include "flags_fixture.h"
 #include "test.h"
 
-static struct flags_fixture fixture;
 _Alignas(8) static uint8_t patched[1 << 16];
 static struct flags_set set; // of the patched image
 

@@ -17,8 +17,6 @@ struct held_set {
     struct flags_tally tally;
 };
 
-static struct flags_fixture fixture;
-
 static const char SET[] =
     "{\"flags\":{"
     "\"banner\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":\"off\","
