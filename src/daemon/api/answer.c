@@ -70,7 +70,7 @@ void api_body_free(struct api_body *body)
     *body = (struct api_body){0};
 }
 
-static void say_unreadable(struct api_call *call, struct slice source, const struct flags_json_fault *fault)
+static void say_unreadable(struct api_call *call, struct slice source, const struct flags_json_error *fault)
 {
     char message[200];
     uint32_t line, column;
@@ -92,7 +92,7 @@ bool api_body_read(struct api_call *call, struct api_body *body)
                                      .chars = body->chars,
                                      .char_cap = source.len,
                                      .last_wins = true};
-    struct flags_json_fault fault = {0};
+    struct flags_json_error fault = {0};
     enum status status = body->nodes != NULL && body->chars != NULL
                              ? flags_json_parse(source, &space, &body->root, &fault)
                              : STATUS_NO_MEMORY;

@@ -27,19 +27,19 @@ static void answer_change(struct api_call *call, const struct engine_flag_change
     write_number(call, number);
 }
 
-static bool has_variant(const struct flags_set *set, const struct engine_flag_change *change)
+static bool has_variant(const struct flags_image *set, const struct engine_flag_change *change)
 {
     struct slice name, json;
     if (change->variant == NULL || change->variant[0] == '\0')
         return true;
-    for (uint32_t i = 0; flags_set_variant(set, slice_of(change->key), i, &name, &json); i++)
+    for (uint32_t i = 0; flags_image_variant_get(set, slice_of(change->key), i, &name, &json); i++)
         if (slice_equal(name, slice_of(change->variant)))
             return true;
     return false;
 }
 
 // "flag 'f' has no variant 'x'; it has 'on', 'off'"
-static void answer_no_variant(struct api_call *call, const struct flags_set *set,
+static void answer_no_variant(struct api_call *call, const struct flags_image *set,
                               const struct engine_flag_change *change)
 {
     enum { NAMED_MAX = 20 };
@@ -47,7 +47,8 @@ static void answer_no_variant(struct api_call *call, const struct flags_set *set
     struct text text = text_over(message, sizeof message);
     struct slice name, json;
     text_addf(&text, "flag '%s' has no variant '%s'; it has", change->key, change->variant);
-    for (uint32_t i = 0; i < NAMED_MAX && flags_set_variant(set, slice_of(change->key), i, &name, &json); i++)
+    for (uint32_t i = 0;
+         i < NAMED_MAX && flags_image_variant_get(set, slice_of(change->key), i, &name, &json); i++)
         text_addf(&text, "%s '" SLICE_FMT "'", i > 0 ? "," : "", SLICE_ARG(name));
     api_error(call, 400, "invalid", message);
 }
@@ -66,10 +67,10 @@ static void make_change(struct api_call *call, const struct flags_json *body,
     fault.text[0] = '\0';
     enum status status = engine_flag_apply(call->engine, change, &number, &fault);
     struct flags_info info;
-    const struct flags_set *set = &flagset_current(engine_flagset(call->engine))->all.set;
+    const struct flags_image *set = &flagset_current(engine_flagset(call->engine))->all.set;
     if (status == STATUS_OK)
         answer_change(call, change, number);
-    else if (status == STATUS_NOT_FOUND && !flags_set_find(set, slice_of(change->key), &info))
+    else if (status == STATUS_NOT_FOUND && !flags_image_find(set, slice_of(change->key), &info))
         api_flags_unknown(call, slice_of(change->key));
     else if ((status == STATUS_NOT_FOUND || status == STATUS_INVALID) && !has_variant(set, change))
         answer_no_variant(call, set, change);

@@ -149,9 +149,9 @@ static void write_set(struct json_out *out, struct engine *engine, const struct 
     json_out_count(out, "version", snapshot->version);
     json_out_count(out, "change", snapshot->change);
     json_out_time(out, "changed_ms", snapshot->changed_ms);
-    json_out_count(out, "count", flags_set_count(&snapshot->all.set));
+    json_out_count(out, "count", flags_image_flag_count(&snapshot->all.set));
     json_out_bool(out, "refused", flagset_refused(set));
-    json_out_count(out, "compile_us", flagset_compile_us(set));
+    json_out_count(out, "compile_us", flagset_build_us(set));
     json_out_count(out, "unknown_evaluations", usage != NULL ? usage_unknown(usage) : 0);
     write_sources(out, set);
     write_problems(out, set, (struct slice){"", 0});
@@ -260,11 +260,11 @@ static int entry_order(const void *a, const void *b)
 }
 
 static void page_fill(struct page *page, const struct page_filter *filter, const struct engine *engine,
-                      const struct flags_set *set)
+                      const struct flags_image *set)
 {
     struct page_entry entry = {0};
     uint32_t cursor = 0;
-    while (flags_set_next(set, &cursor, &entry.info)) {
+    while (flags_image_next(set, &cursor, &entry.info)) {
         entry.has_usage = false;
         if (!filter_takes(filter, engine, &entry))
             continue;
@@ -374,15 +374,15 @@ static const char *nearest_of(struct slice key, const char *const *known, uint32
 
 void api_flags_unknown(struct api_call *call, struct slice key)
 {
-    const struct flags_set *set = &flagset_current(engine_flagset(call->engine))->all.set;
-    bool many = flags_set_count(set) > NEAREST_FLAGS_MAX;
+    const struct flags_image *set = &flagset_current(engine_flagset(call->engine))->all.set;
+    bool many = flags_image_flag_count(set) > NEAREST_FLAGS_MAX;
     const char **known = heap_alloc(NEAREST_FLAGS_MAX, sizeof *known);
     char *words = heap_alloc(NEAREST_FLAGS_MAX, ENGINE_FLAG_KEY_BYTES);
     struct flags_info info;
     uint32_t cursor = 0;
     uint32_t count = 0;
     while (known != NULL && words != NULL && count < NEAREST_FLAGS_MAX &&
-           flags_set_next(set, &cursor, &info)) {
+           flags_image_next(set, &cursor, &info)) {
         if (!may_be_meant(key, info.key, many))
             continue;
         char *word = words + (size_t)count * ENGINE_FLAG_KEY_BYTES;
@@ -401,14 +401,14 @@ void api_flags_unknown(struct api_call *call, struct slice key)
     heap_free(words);
 }
 
-static void write_variants(struct json_out *out, const struct flags_set *set, const struct flags_info *info,
+static void write_variants(struct json_out *out, const struct flags_image *set, const struct flags_info *info,
                            const struct usage_flag *usage)
 {
     json_out_open(out, "variants", '[');
     for (uint32_t i = 0; i < info->variant_count; i++) {
         struct slice name, json;
         uint64_t evaluations = 0;
-        if (!flags_set_variant(set, info->key, i, &name, &json))
+        if (!flags_image_variant_get(set, info->key, i, &name, &json))
             break;
         for (uint32_t j = 0; usage != NULL && j < usage->variant_count; j++)
             if (slice_equal(slice_of(usage->variants[j].name), name))
@@ -445,7 +445,7 @@ void api_flags_show(struct api_call *call)
     struct json_out *out = &call->out;
     struct flags_info info;
     struct usage_flag usage;
-    if (!flags_set_find(&snapshot->all.set, key, &info)) {
+    if (!flags_image_find(&snapshot->all.set, key, &info)) {
         api_flags_unknown(call, key);
         return;
     }

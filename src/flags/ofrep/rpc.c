@@ -300,7 +300,7 @@ static void answer_all(struct ofrep_call *call, const struct procedure *procedur
         return;
     }
     JSON_OUT(body, "{\"flags\":{");
-    while (call->matched && body->status == STATUS_OK && flags_set_next(&call->view.set, &cursor, &info)) {
+    while (call->matched && body->status == STATUS_OK && flags_image_next(&call->view.set, &cursor, &info)) {
         ofrep_evaluate(call, info.key, FLAGS_ANY, &context, false, &result);
         if (!first)
             JSON_OUT(body, ",");
@@ -310,7 +310,7 @@ static void answer_all(struct ofrep_call *call, const struct procedure *procedur
         put_any(body, &result);
     }
     JSON_OUT(body, "}");
-    struct slice metadata = call->matched ? flags_set_metadata(&call->view.set) : (struct slice){"", 0};
+    struct slice metadata = call->matched ? flags_image_metadata(&call->view.set) : (struct slice){"", 0};
     if (metadata.len > 0) {
         JSON_OUT(body, ",\"metadata\":");
         json_out_bytes(body, metadata);
