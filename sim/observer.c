@@ -55,7 +55,7 @@ static uint32_t service_of(const struct world *world, struct slice path)
 
 // A session that came to the canary stays there as long as its weight does not fall, and while the weight
 // stands none comes.
-static void observe_session(struct world *world, const struct http1_request *request, uint32_t bit)
+static void observe_session(struct world *world, const struct http_request *request, uint32_t bit)
 {
     const struct http_field *cookie = http_fields_find_name(&request->fields, SLICE("cookie"));
     uint32_t session = 0;
@@ -82,7 +82,7 @@ static void observe_session(struct world *world, const struct http1_request *req
                    (double)(now_us - *seen_us) / 1e6);
 }
 
-void world_seen(void *context, const struct http1_request *request)
+void world_seen(void *context, const struct http_request *request)
 {
     struct world_origin *host = context;
     struct world *world = host->world;

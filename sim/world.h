@@ -170,7 +170,7 @@ void world_disk_apply(struct world *world, uint64_t off_after);
 
 // ---- observer.c ----
 
-void world_seen(void *context, const struct http1_request *request);
+void world_seen(void *context, const struct http_request *request);
 void world_decided(struct engine_watcher *watcher, const char *name, const struct engine_decision *decision);
 // After each slice.
 void world_observe(struct world *world);

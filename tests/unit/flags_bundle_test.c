@@ -1,16 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // flags: many documents in one image. Which flag wins, what stays each document's own, what is shared, where
 // problems are said to lie, prerequisites across documents.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "flags_fixture.h"
-
-static struct flags_fixture fixture;
+#include "test.h"
 
 #define BOOLEANS "\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false}"
 #define FLAG(key, rest) "\"" key "\":{" BOOLEANS rest "}"
@@ -23,9 +15,9 @@ enum { DOCUMENTS = 4 };
 
 static enum status compile_all(const char *const *texts, uint32_t count, const char *segments)
 {
-    struct flags_document documents[DOCUMENTS];
+    struct flags_bundle_document documents[DOCUMENTS];
     for (uint32_t i = 0; i < count; i++)
-        documents[i] = (struct flags_document){.json = slice_of(texts[i]), .name = "test"};
+        documents[i] = (struct flags_bundle_document){.json = slice_of(texts[i]), .name = "test"};
     struct flags_bundle bundle = {
         .documents = documents, .document_count = count, .segments = slice_of(segments)};
     return fixture_compile_bundle(&fixture, &bundle);
@@ -34,7 +26,7 @@ static enum status compile_all(const char *const *texts, uint32_t count, const c
 static bool reported(enum flags_severity severity, uint32_t document, const char *part)
 {
     for (size_t i = 0; i < fixture.problem_count && i < FIXTURE_PROBLEMS; i++) {
-        const struct flags_problem *problem = &fixture.problems[i];
+        const struct flags_finding *problem = &fixture.problems[i];
         if (problem->severity == severity && problem->document == document &&
             strstr(problem->message, part) != NULL)
             return true;
@@ -58,9 +50,8 @@ static void assert_variant(const char *key, const char *context, const char *var
         fail_msg("%s of %s: " SLICE_FMT " for %s", key, context, SLICE_ARG(result.variant), variant);
 }
 
-static void test_later_wins(void **state)
+TEST(later_wins)
 {
-    (void)state;
     const char *const texts[] = {
         DOCUMENT(FLAG("a", ON) "," FLAG("b", ON) "," FLAG("c", ON)),
         DOCUMENT(FLAG("b", OFF) "," FLAG("d", OFF)),
@@ -75,26 +66,25 @@ static void test_later_wins(void **state)
     uint32_t counters = 1;
     assert_int_equal(compile_all(texts, 3, ""), STATUS_OK);
     assert_int_equal(fixture.problem_count, 0);
-    assert_int_equal(flags_set_count(&fixture.set), 4);
+    assert_int_equal(flags_image_flag_count(&fixture.set), 4);
     assert_variant("a", "{}", "off");
     assert_variant("b", "{}", "on");
     assert_variant("c", "{}", "on");
     assert_variant("d", "{}", "off");
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
-        assert_true(flags_set_next(&fixture.set, &cursor, &info));
+        assert_true(flags_image_next(&fixture.set, &cursor, &info));
         assert_true(slice_equal(info.key, slice_of(order[i].key)));
         assert_int_equal(info.document, order[i].document);
         assert_int_equal(texts[info.document][info.at + 1], order[i].key[0]);
         assert_int_equal(info.first_counter, counters);
         counters += info.variant_count + 2;
     }
-    assert_false(flags_set_next(&fixture.set, &cursor, &info));
-    assert_int_equal(flags_set_counter_count(&fixture.set), counters);
+    assert_false(flags_image_next(&fixture.set, &cursor, &info));
+    assert_int_equal(flags_image_counter_count(&fixture.set), counters);
 }
 
-static void test_twice(void **state)
+TEST(twice)
 {
-    (void)state;
     // Twice in one document is a fault of that document, whether or not another one overrides the flag.
     const char *const texts[] = {DOCUMENT(FLAG("a", ON)), DOCUMENT(FLAG("a", ON) "," FLAG("a", OFF)),
                                  DOCUMENT(FLAG("a", ON))};
@@ -103,9 +93,8 @@ static void test_twice(void **state)
     assert_int_equal(fixture.problem_count, 1);
 }
 
-static void test_same_bytes(void **state)
+TEST(same_bytes)
 {
-    (void)state;
     const char *const texts[] = {DOCUMENT(FLAG("a", ON) "," FLAG("b", ON)), DOCUMENT(FLAG("b", OFF))};
     static uint8_t before[1 << 14];
     assert_int_equal(compile_all(texts, 2, "{\"s\":true}"), STATUS_OK);
@@ -118,26 +107,24 @@ static void test_same_bytes(void **state)
     assert_memory_equal(before, fixture.image, len);
 }
 
-static void test_empty(void **state)
+TEST(empty)
 {
-    (void)state;
     struct flags_info info;
     uint32_t cursor = 0;
     assert_int_equal(compile_all(NULL, 0, ""), STATUS_OK);
-    assert_int_equal(flags_set_count(&fixture.set), 0);
-    assert_int_equal(flags_set_counter_count(&fixture.set), 1);
-    assert_false(flags_set_next(&fixture.set, &cursor, &info));
+    assert_int_equal(flags_image_flag_count(&fixture.set), 0);
+    assert_int_equal(flags_image_counter_count(&fixture.set), 1);
+    assert_false(flags_image_next(&fixture.set, &cursor, &info));
     assert_int_equal(ask("a", "{}", NULL).error, FLAGS_ERROR_FLAG_NOT_FOUND);
     assert_int_equal(ask("a", "{}", NULL).counter, 0);
-    static struct flags_document many[FLAGS_DOCUMENTS_MAX + 1];
+    static struct flags_bundle_document many[FLAGS_DOCUMENTS_MAX + 1];
     struct flags_bundle bundle = {.documents = many, .document_count = FLAGS_DOCUMENTS_MAX + 1};
     assert_int_equal(fixture_compile_bundle(&fixture, &bundle), STATUS_RANGE);
 }
 
 // "$evaluators" of one name mean something else in each document.
-static void test_evaluators_are_scoped(void **state)
+TEST(evaluators_are_scoped)
 {
-    (void)state;
 #define WITH_RULE(key, rule, evaluators)                                                                     \
     "{\"flags\":{" FLAG(key, OFF ",\"targeting\":{\"if\":[" rule                                             \
                                  ",\"on\",\"off\"]}") "},\"$evaluators\":{" evaluators "}}"
@@ -176,9 +163,8 @@ static void test_evaluators_are_scoped(void **state)
     assert_int_equal(ask("c", "{}", NULL).error, FLAGS_ERROR_PARSE_ERROR);
 }
 
-static void test_segments(void **state)
+TEST(segments)
 {
-    (void)state;
     static const char SEGMENTS[] = "{\"staff\":{\"ends_with\":[{\"var\":\"email\"},\"@example.com\"]},"
                                    "\"known\":{\"or\":[{\"$ref\":\"staff\"},{\"var\":\"known\"}]},"
                                    "\"half\":{\"fractional\":[[true,1],[false,1]]},"
@@ -209,9 +195,8 @@ static void test_segments(void **state)
     assert_in_range(members, 400, 600);
 }
 
-static void test_segment_faults(void **state)
+TEST(segment_faults)
 {
-    (void)state;
     const char *const texts[] = {DOCUMENT(FLAG("a", ON))};
     assert_int_equal(compile_all(texts, 1, "[]"), STATUS_INVALID);
     assert_true(reported(FLAGS_ERROR, FLAGS_DOCUMENTS_MAX, "segments are an object"));
@@ -226,9 +211,8 @@ static void test_segment_faults(void **state)
 }
 
 // Metadata and settings are each document's own; the set's metadata is the last one's that has some.
-static void test_own_settings(void **state)
+TEST(own_settings)
 {
-    (void)state;
 #define DRAWN(key) FLAG(key, OFF ",\"targeting\":{\"fractional\":[[\"on\",1],[\"off\",1]]}")
     const char *const texts[] = {
         "{\"metadata\":{\"team\":\"a\",\"v\":1},\"x-sluice\":{\"fractional\":1},\"flags\":{" DRAWN("f") "}}",
@@ -239,14 +223,14 @@ static void test_own_settings(void **state)
     struct flags_info info;
     bool first[100];
     assert_int_equal(compile_all(texts, 3, ""), STATUS_OK);
-    assert_true(flags_set_find(&fixture.set, SLICE("f"), &info));
+    assert_true(flags_image_find(&fixture.set, SLICE("f"), &info));
     assert_true(slice_equal(info.metadata, SLICE("{\"team\":\"a\",\"v\":1}")));
-    assert_true(flags_set_find(&fixture.set, SLICE("g"), &info));
+    assert_true(flags_image_find(&fixture.set, SLICE("g"), &info));
     assert_true(slice_equal(info.metadata, SLICE("{\"team\":\"b\",\"v\":2}")));
-    assert_true(flags_set_find(&fixture.set, SLICE("h"), &info));
+    assert_true(flags_image_find(&fixture.set, SLICE("h"), &info));
     assert_int_equal(info.metadata.len, 0);
-    assert_true(slice_equal(flags_set_metadata(&fixture.set), SLICE("{\"team\":\"b\"}")));
-    assert_int_equal(flags_set_generation(&fixture.set), FLAGS_GENERATION_3);
+    assert_true(slice_equal(flags_image_metadata(&fixture.set), SLICE("{\"team\":\"b\"}")));
+    assert_int_equal(flags_image_generation(&fixture.set), FLAGS_GENERATION_3);
     // Each flag draws as it does when its document stands alone.
     for (size_t d = 0; d < 3; d += 2) {
         const char *key = d == 0 ? "f" : "h";
@@ -264,9 +248,8 @@ static void test_own_settings(void **state)
     }
 }
 
-static void test_prerequisites_across(void **state)
+TEST(prerequisites_across)
 {
-    (void)state;
     const char *const chain[] = {DOCUMENT(FLAG("a", OFF ",\"targeting\":{\"if\":[true,\"on\"]}" NEEDS("b"))),
                                  DOCUMENT(FLAG("b", ON)), DOCUMENT(FLAG("b", OFF))};
     assert_int_equal(compile_all(chain, 2, ""), STATUS_OK);
@@ -283,16 +266,15 @@ static void test_prerequisites_across(void **state)
     assert_int_equal(fixture.problem_count, 1);
     assert_true(strstr(fixture.problems[0].message, "lead back") != NULL);
     // It is told of a flag that stands in the document named.
-    const struct flags_problem *problem = &fixture.problems[0];
+    const struct flags_finding *problem = &fixture.problems[0];
     char quoted[8];
     snprintf(quoted, sizeof quoted, "\"" SLICE_FMT "\":{", SLICE_ARG(problem->key));
     assert_non_null(strstr(loop[problem->document], quoted));
     assert_int_equal(problem->line, problem->document == 2 ? 2 : 1);
 }
 
-static void test_problems_name_documents(void **state)
+TEST(problems_name_documents)
 {
-    (void)state;
     const char *const texts[] = {
         DOCUMENT(FLAG("a", ON)),
         "{\"flags\":{\n" FLAG("b", ",\"defaultVariant\":\"no\"") "}}",
@@ -310,28 +292,26 @@ static void test_problems_name_documents(void **state)
 }
 
 // A refusal says why even when warnings came first.
-static void test_errors_before_warnings(void **state)
+TEST(errors_before_warnings)
 {
-    (void)state;
     static const char JSON[] = DOCUMENT(FLAG("a", ON ",\"targeting\":{\"nope\":1}") "," FLAG(
         "b", ON ",\"targeting\":{\"nope\":1}") "," FLAG("c", ",\"defaultVariant\":\"no\""));
     struct flags_compile_options options = {0};
     struct flags_json_space space = {
         .nodes = fixture.nodes, .node_cap = FIXTURE_NODES, .chars = fixture.chars, .char_cap = FIXTURE_CHARS};
-    struct flags_problem problem;
+    struct flags_finding problem;
     size_t count;
     size_t len;
-    assert_int_equal(flags_set_compile(SLICE(JSON), &options, &space, fixture.image, sizeof fixture.image,
-                                       &len, &problem, 1, &count),
+    assert_int_equal(flags_compile(SLICE(JSON), &options, &space, fixture.image, sizeof fixture.image, &len,
+                                   &problem, 1, &count),
                      STATUS_INVALID);
     assert_int_equal(count, 3);
     assert_int_equal(problem.severity, FLAGS_ERROR);
 }
 
 // What a problem borrows is not written over by what is compiled after it.
-static void test_subjects_stay(void **state)
+TEST(subjects_stay)
 {
-    (void)state;
     assert_int_equal(fixture_compile(&fixture, "{\"flags\":[{\"key\":\"first\\u002d\"," BOOLEANS
                                                ",\"targeting\":{\"no\\u002dpe\":1}},"
                                                "{\"key\":\"second\\u002d\"," BOOLEANS
@@ -341,23 +321,4 @@ static void test_subjects_stay(void **state)
     assert_true(slice_equal(fixture.problems[0].subject, SLICE("no-pe")));
     assert_true(slice_equal(fixture.problems[0].key, SLICE("first-")));
     assert_true(slice_equal(fixture.problems[1].key, SLICE("second-")));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_later_wins),
-        cmocka_unit_test(test_twice),
-        cmocka_unit_test(test_same_bytes),
-        cmocka_unit_test(test_empty),
-        cmocka_unit_test(test_evaluators_are_scoped),
-        cmocka_unit_test(test_segments),
-        cmocka_unit_test(test_segment_faults),
-        cmocka_unit_test(test_own_settings),
-        cmocka_unit_test(test_prerequisites_across),
-        cmocka_unit_test(test_problems_name_documents),
-        cmocka_unit_test(test_errors_before_warnings),
-        cmocka_unit_test(test_subjects_stay),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,16 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // flags: compiling and opening images. What refuses a set, what only marks a flag, where problems are said to
 // lie, storage that runs out, damage.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "flags_fixture.h"
-
-static struct flags_fixture fixture;
+#include "test.h"
 
 static bool reported(enum flags_severity severity, const char *part)
 {
@@ -32,9 +24,8 @@ static void assert_refused(const char *json, const char *message)
 #define BOOLEANS "\"variants\":{\"on\":true,\"off\":false}"
 #define ENABLED "\"state\":\"ENABLED\","
 
-static void test_structural(void **state)
+TEST(structural)
 {
-    (void)state;
     assert_refused("", "expected an object");
     assert_refused("[]", "an object with \"flags\"");
     assert_refused("{}", "an object with \"flags\"");
@@ -63,9 +54,8 @@ static void test_structural(void **state)
     assert_refused(FLAG(ENABLED "\"variants\":{\"a\":1e999}"), "out of range");
 }
 
-static void test_extension_faults(void **state)
+TEST(extension_faults)
 {
-    (void)state;
 #define EXTENDED(members) FLAG(ENABLED BOOLEANS ",\"x-sluice\":{" members "}")
     assert_refused("{\"flags\":{},\"x-sluice\":{\"fractional\":4}}", "generations");
     assert_refused("{\"flags\":{},\"x-sluice\":{\"fractionall\":3}}", "unknown setting");
@@ -90,9 +80,8 @@ static void add_chained(struct text *json, int i, int needs)
     text_addf(json, "}");
 }
 
-static void test_prerequisite_chains(void **state)
+TEST(prerequisite_chains)
 {
-    (void)state;
     static char storage[1 << 14];
     // f0 needs f1 needs f2 ...: seventeen flags make a chain of sixteen, the longest allowed.
     for (int count = 16; count <= 18; count++) {
@@ -115,9 +104,8 @@ static void test_prerequisite_chains(void **state)
 }
 
 // Targeting faults: the set stands, the flag answers PARSE_ERROR (evaluated elsewhere), lint refuses.
-static void test_targeting_faults(void **state)
+TEST(targeting_faults)
 {
-    (void)state;
     static const char *const FAULTS[][2] = {
         {"{\"nope\":[1]}", "unknown operator"},
         {"{\"if\":[{\"a\":1,\"b\":2},\"on\"]}", "exactly one operator"},
@@ -136,15 +124,14 @@ static void test_targeting_faults(void **state)
         assert_true(reported(FLAGS_WARNING, FAULTS[i][1]));
         assert_true(reported(FLAGS_WARNING, "leads back"));
         struct flags_info info;
-        assert_true(flags_set_find(&fixture.set, SLICE("f"), &info));
+        assert_true(flags_image_find(&fixture.set, SLICE("f"), &info));
         assert_true(info.fault.len > 0 && info.has_targeting);
         assert_int_equal(fixture_compile_with(&fixture, slice_of(json), true, 0), STATUS_INVALID);
     }
 }
 
-static void test_remarks(void **state)
+TEST(remarks)
 {
-    (void)state;
     static const char *const REMARKS[] = {
         "{\"==\":[1]}",
         "{\"starts_with\":[\"a\"]}",
@@ -162,14 +149,13 @@ static void test_remarks(void **state)
         assert_int_equal(fixture_compile_flag(&fixture, rest), STATUS_OK);
         assert_true(fixture.problem_count > 0 && fixture.problems[0].severity == FLAGS_WARNING);
         struct flags_info info;
-        assert_true(flags_set_find(&fixture.set, SLICE("f"), &info));
+        assert_true(flags_image_find(&fixture.set, SLICE("f"), &info));
         assert_int_equal(info.fault.len, 0);
     }
 }
 
-static void test_too_deep(void **state)
+TEST(too_deep)
 {
-    (void)state;
     static char storage[1 << 16];
     // Chains of evaluators, each one deeper than the next one it refers to.
     for (int count = 40; count <= 60; count += 20) {
@@ -181,7 +167,7 @@ static void test_too_deep(void **state)
         text_addf(&json, "\"e%d\":{\"==\":[1,1]}}}", count);
         assert_int_equal(fixture_compile(&fixture, storage), STATUS_OK);
         struct flags_info info;
-        assert_true(flags_set_find(&fixture.set, SLICE("f"), &info));
+        assert_true(flags_image_find(&fixture.set, SLICE("f"), &info));
         assert_int_equal(info.fault.len > 0, count == 60);
     }
     // Far more than the compiler follows: refused, not a stack that runs out.
@@ -195,9 +181,8 @@ static void test_too_deep(void **state)
     assert_true(reported(FLAGS_WARNING, "too deeply"));
 }
 
-static void test_position(void **state)
+TEST(position)
 {
-    (void)state;
     assert_int_equal(fixture_compile(&fixture,
                                      "{\"flags\":{\n \"a\":{" ENABLED BOOLEANS "},\n \"b\":{" ENABLED BOOLEANS
                                      ",\n  \"targeting\":{\"bad\":[]}}}}"),
@@ -212,9 +197,8 @@ static void test_position(void **state)
     assert_int_equal(fixture.problems[0].column, 6);
 }
 
-static void test_storage(void **state)
+TEST(storage)
 {
-    (void)state;
     static const char JSON[] =
         "{\"flags\":{\"a\":{" ENABLED BOOLEANS ",\"targeting\":{\"if\":[{\"in\":[{\"var\":\"x\"},"
         "[\"a\",\"b\",\"c\",\"d\"]]},\"on\",\"off\"]},\"metadata\":{\"k\":\"v\"}}}}";
@@ -226,42 +210,39 @@ static void test_storage(void **state)
     size_t len = 0;
     size_t full = 0;
     assert_int_equal(
-        flags_set_compile(SLICE(JSON), &options, &space, image, sizeof image, &full, NULL, 0, &count),
-        STATUS_OK);
+        flags_compile(SLICE(JSON), &options, &space, image, sizeof image, &full, NULL, 0, &count), STATUS_OK);
     for (size_t cap = 0; cap < full; cap++)
-        assert_int_equal(flags_set_compile(SLICE(JSON), &options, &space, image, cap, &len, NULL, 0, &count),
+        assert_int_equal(flags_compile(SLICE(JSON), &options, &space, image, cap, &len, NULL, 0, &count),
                          STATUS_FULL);
-    assert_int_equal(flags_set_compile(SLICE(JSON), &options, &space, image, full, &len, NULL, 0, &count),
+    assert_int_equal(flags_compile(SLICE(JSON), &options, &space, image, full, &len, NULL, 0, &count),
                      STATUS_OK);
     assert_int_equal(len, full);
     space.node_cap = 5;
-    assert_int_equal(flags_set_compile(SLICE(JSON), &options, &space, image, full, &len, NULL, 0, &count),
+    assert_int_equal(flags_compile(SLICE(JSON), &options, &space, image, full, &len, NULL, 0, &count),
                      STATUS_NO_MEMORY);
 }
 
-static void test_damage(void **state)
+TEST(damage)
 {
-    (void)state;
-    struct flags_set set;
+    struct flags_image set;
     assert_int_equal(fixture_compile(&fixture, FLAG(ENABLED BOOLEANS)), STATUS_OK);
     for (size_t i = 0; i < fixture.len; i++) {
         fixture.image[i] ^= 0x10;
-        assert_int_equal(flags_set_open(fixture.image, fixture.len, &set), STATUS_CORRUPT);
+        assert_int_equal(flags_image_open(fixture.image, fixture.len, &set), STATUS_CORRUPT);
         fixture.image[i] ^= 0x10;
     }
     for (size_t cut = 0; cut < fixture.len; cut++)
-        assert_int_equal(flags_set_open(fixture.image, cut, &set), STATUS_CORRUPT);
-    assert_int_equal(flags_set_open(fixture.image, fixture.len + 100, &set), STATUS_OK);
+        assert_int_equal(flags_image_open(fixture.image, cut, &set), STATUS_CORRUPT);
+    assert_int_equal(flags_image_open(fixture.image, fixture.len + 100, &set), STATUS_OK);
     // Position-independent: a copy elsewhere is as good.
     _Alignas(8) static uint8_t copy[4096];
     memcpy(copy, fixture.image, fixture.len);
-    assert_int_equal(flags_set_open(copy, fixture.len, &set), STATUS_OK);
-    assert_int_equal(flags_set_count(&set), 1);
+    assert_int_equal(flags_image_open(copy, fixture.len, &set), STATUS_OK);
+    assert_int_equal(flags_image_flag_count(&set), 1);
 }
 
-static void test_listing(void **state)
+TEST(listing)
 {
-    (void)state;
     static const char JSON[] =
         "{\"metadata\":{\"set\":1,\"v\":\"s\"},\"x-sluice\":{\"fractional\":2},\"flags\":["
         "{\"key\":\"b\"," ENABLED "\"variants\":{\"x\":\"q\\\"\\u00e9\"},\"defaultVariant\":\"x\","
@@ -272,37 +253,20 @@ static void test_listing(void **state)
     struct slice value;
     uint32_t cursor = 0;
     assert_int_equal(fixture_compile(&fixture, JSON), STATUS_OK);
-    assert_int_equal(flags_set_generation(&fixture.set), FLAGS_GENERATION_2);
-    assert_true(slice_equal(flags_set_metadata(&fixture.set), SLICE("{\"set\":1,\"v\":\"s\"}")));
-    assert_true(flags_set_next(&fixture.set, &cursor, &info));
+    assert_int_equal(flags_image_generation(&fixture.set), FLAGS_GENERATION_2);
+    assert_true(slice_equal(flags_image_metadata(&fixture.set), SLICE("{\"set\":1,\"v\":\"s\"}")));
+    assert_true(flags_image_next(&fixture.set, &cursor, &info));
     assert_true(slice_equal(info.key, SLICE("b")) && info.enabled && info.type == FLAGS_STRING);
     assert_true(slice_equal(info.metadata, SLICE("{\"set\":1,\"v\":\"f\"}")));
     assert_true(slice_equal(info.default_variant, SLICE("x")));
-    assert_true(flags_set_variant(&fixture.set, SLICE("b"), 0, &name, &value));
+    assert_true(flags_image_variant_get(&fixture.set, SLICE("b"), 0, &name, &value));
     assert_true(slice_equal(name, SLICE("x")) && slice_equal(value, SLICE("\"q\\\"\xc3\xa9\"")));
-    assert_false(flags_set_variant(&fixture.set, SLICE("b"), 1, &name, &value));
-    assert_true(flags_set_next(&fixture.set, &cursor, &info));
+    assert_false(flags_image_variant_get(&fixture.set, SLICE("b"), 1, &name, &value));
+    assert_true(flags_image_next(&fixture.set, &cursor, &info));
     assert_true(slice_equal(info.key, SLICE("a")) && !info.enabled && info.type == FLAGS_OBJECT);
     assert_int_equal(info.default_variant.len, 0);
-    assert_false(flags_set_next(&fixture.set, &cursor, &info));
-    uint64_t before = flags_set_checksum(&fixture.set);
+    assert_false(flags_image_next(&fixture.set, &cursor, &info));
+    uint64_t before = flags_image_checksum(&fixture.set);
     assert_int_equal(fixture_compile(&fixture, JSON), STATUS_OK);
-    assert_true(before == flags_set_checksum(&fixture.set));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_structural),
-        cmocka_unit_test(test_extension_faults),
-        cmocka_unit_test(test_prerequisite_chains),
-        cmocka_unit_test(test_targeting_faults),
-        cmocka_unit_test(test_remarks),
-        cmocka_unit_test(test_too_deep),
-        cmocka_unit_test(test_position),
-        cmocka_unit_test(test_storage),
-        cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_listing),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    assert_true(before == flags_image_checksum(&fixture.set));
 }

@@ -2,20 +2,14 @@
 // flags: patches over a compiled set. State, kill, the split of a rollout: who gets what, how many, who moves
 // when the share grows, rings, what is never split, counters; and that patching is the same as compiling.
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #include "flags/eval/bucket.h"
 #include "flags/eval/tally.h"
 #include "flags_fixture.h"
+#include "test.h"
 
-static struct flags_fixture fixture;
 _Alignas(8) static uint8_t patched[1 << 16];
-static struct flags_set set; // of the patched image
+static struct flags_image set; // of the patched image
 
 #define BOOLEANS "\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false}"
 #define OFF ",\"defaultVariant\":\"off\""
@@ -28,7 +22,7 @@ static enum status compile(const char *flags, const struct flags_patch *patches,
 {
     static char json[1 << 14];
     snprintf(json, sizeof json, "{\"flags\":{%s}}", flags);
-    struct flags_document document = {.json = slice_of(json), .name = "test"};
+    struct flags_bundle_document document = {.json = slice_of(json), .name = "test"};
     struct flags_bundle bundle = {.documents = &document,
                                   .document_count = 1,
                                   .segments = SLICE(SEGMENTS),
@@ -40,14 +34,14 @@ static enum status compile(const char *flags, const struct flags_patch *patches,
 // Patches the flags and checks that compiling with the patches gives the same bytes and the same warnings.
 static size_t patch(const char *flags, const struct flags_patch *patches, uint32_t count)
 {
-    struct flags_problem problems[8];
+    struct flags_finding problems[8];
     size_t warnings;
     size_t len;
     assert_int_equal(compile(flags, NULL, 0), STATUS_OK);
-    assert_int_equal(
-        flags_set_patch(&fixture.set, patches, count, patched, sizeof patched, &len, problems, 8, &warnings),
-        STATUS_OK);
-    assert_int_equal(flags_set_open(patched, len, &set), STATUS_OK);
+    assert_int_equal(flags_image_patch(&fixture.set, patches, count, patched, sizeof patched, &len, problems,
+                                       8, &warnings),
+                     STATUS_OK);
+    assert_int_equal(flags_image_open(patched, len, &set), STATUS_OK);
     assert_int_equal(compile(flags, patches, count), STATUS_OK);
     assert_int_equal(fixture.problem_count, warnings);
     assert_int_equal(fixture.len, len);
@@ -92,9 +86,8 @@ static bool is_variant(const struct flags_result *result, const char *variant)
 
 #define PLAIN "\"f\":{" BOOLEANS OFF "}"
 
-static void test_state_and_kill(void **state)
+TEST(state_and_kill)
 {
-    (void)state;
     static const char FLAGS[] =
         "\"f\":{" BOOLEANS OFF "},\"d\":{\"state\":\"DISABLED\",\"variants\":{\"x\":1},"
         "\"defaultVariant\":\"x\",\"x-sluice\":{\"kill\":true}},"
@@ -112,8 +105,8 @@ static void test_state_and_kill(void **state)
     result = ask("g", "u");
     assert_true(is_variant(&result, "off") && result.error == FLAGS_ERROR_NONE);
     struct flags_info info;
-    assert_true(flags_set_find(&set, SLICE("f"), &info) && info.killed && info.enabled);
-    assert_true(flags_set_find(&set, SLICE("g"), &info) && !info.killed);
+    assert_true(flags_image_find(&set, SLICE("f"), &info) && info.killed && info.enabled);
+    assert_true(flags_image_find(&set, SLICE("g"), &info) && !info.killed);
     patches[0] = (struct flags_patch){.key = SLICE("f"), .state = FLAGS_PATCH_DISABLED};
     patches[1] = (struct flags_patch){.key = SLICE("d"), .state = FLAGS_PATCH_ENABLED, .kill = true};
     patches[2] = (struct flags_patch){.key = SLICE("g"), .kill = true};
@@ -122,7 +115,7 @@ static void test_state_and_kill(void **state)
         result = ask(i == 0 ? "f" : i == 1 ? "d" : "g", "u");
         assert_true(!result.has_value && result.reason == FLAGS_REASON_DISABLED);
     }
-    assert_true(flags_set_find(&set, SLICE("f"), &info) && !info.enabled && !info.killed);
+    assert_true(flags_image_find(&set, SLICE("f"), &info) && !info.enabled && !info.killed);
 }
 
 static void assert_ignored(struct flags_patch wrong, const char *message)
@@ -139,9 +132,8 @@ static void assert_ignored(struct flags_patch wrong, const char *message)
 }
 
 // A patch with one wrong name changes nothing, whatever else it says.
-static void test_wrong_patches(void **state)
+TEST(wrong_patches)
 {
-    (void)state;
     struct flags_patch wrong = split_of(1000, 0);
     wrong.key = SLICE("nope");
     assert_ignored(wrong, "names no flag");
@@ -167,27 +159,26 @@ static void test_wrong_patches(void **state)
     assert_true(is_variant(&result, "on"));
 }
 
-static void test_patch_storage(void **state)
+TEST(patch_storage)
 {
-    (void)state;
     const struct flags_patch split = split_of(1000, 2);
-    struct flags_problem problem;
+    struct flags_finding problem;
     size_t warnings;
     size_t len = 0;
     (void)patch(PLAIN, &split, 1);
     assert_int_equal(compile(PLAIN, NULL, 0), STATUS_OK);
-    struct flags_set base = fixture.set;
+    struct flags_image base = fixture.set;
     assert_true(set.len <= base.len + FLAGS_PATCH_BYTES_MAX);
     for (size_t cap = 0; cap < set.len; cap++)
-        assert_int_equal(flags_set_patch(&base, &split, 1, patched, cap, &len, &problem, 1, &warnings),
+        assert_int_equal(flags_image_patch(&base, &split, 1, patched, cap, &len, &problem, 1, &warnings),
                          STATUS_FULL);
-    assert_int_equal(flags_set_patch(&base, &split, 1, patched, set.len, &len, &problem, 1, &warnings),
+    assert_int_equal(flags_image_patch(&base, &split, 1, patched, set.len, &len, &problem, 1, &warnings),
                      STATUS_OK);
     _Alignas(8) static uint8_t again[1 << 14];
-    assert_int_equal(flags_set_patch(&set, &split, 1, again, sizeof again, &len, &problem, 1, &warnings),
+    assert_int_equal(flags_image_patch(&set, &split, 1, again, sizeof again, &len, &problem, 1, &warnings),
                      STATUS_CONFLICT);
     // Without patches the copy is the base.
-    assert_int_equal(flags_set_patch(&base, NULL, 0, again, sizeof again, &len, &problem, 1, &warnings),
+    assert_int_equal(flags_image_patch(&base, NULL, 0, again, sizeof again, &len, &problem, 1, &warnings),
                      STATUS_OK);
     assert_int_equal(len, base.len);
     assert_memory_equal(again, base.image, len);
@@ -202,9 +193,8 @@ static struct slice key_of(int i, char out[24])
 
 // A million keys per share: the count of those split lies where chi-square with one degree of freedom puts
 // all but one in a hundred thousand.
-static void test_distribution(void **state)
+TEST(distribution)
 {
-    (void)state;
     enum { QUANTILE_HUNDREDTHS = 1951 };
     static const uint32_t SHARES[] = {1, 100, 1000, 5000, 25000, 50000, 75000, 99000, 99999};
     static uint32_t place[KEYS];
@@ -234,9 +224,8 @@ static void test_distribution(void **state)
 
 // Evaluation agrees with the bucket at every share: so nobody moves at a fixed share, and growth moves
 // exactly those in the added part.
-static void test_growth(void **state)
+TEST(growth)
 {
-    (void)state;
     enum { USERS = 4000 };
     static const uint32_t SHARES[] = {0, 1000, 1000, 5000, 25000, 60000, FLAGS_SHARE_TOTAL};
     static bool had[USERS];
@@ -258,9 +247,8 @@ static void test_growth(void **state)
 }
 
 // What a fractional rule of the flag drew has no say in the split over it.
-static void test_independent_of_fractional(void **state)
+TEST(independent_of_fractional)
 {
-    (void)state;
     enum { USERS = 40000 };
     static const char FLAGS[] =
         "\"f\":{" BOOLEANS OFF ",\"targeting\":{\"fractional\":[[\"on\",50],[\"off\",50]]}}";
@@ -278,9 +266,8 @@ static void test_independent_of_fractional(void **state)
     assert_true(fabs(arms[FLAGS_ARM_TO] - 0.2 * drawn) < 5 * sqrt(0.16 * drawn));
 }
 
-static void test_rings(void **state)
+TEST(rings)
 {
-    (void)state;
     static const char BETA[] = "{\"beta\":true}";
     char user[24];
     char path_text[64];
@@ -326,9 +313,8 @@ static void test_rings(void **state)
 }
 
 // A ring is who flags_segment_matches says, however the flag itself draws.
-static void test_ring_is_segment(void **state)
+TEST(ring_is_segment)
 {
-    (void)state;
     struct flags_patch split = split_of(0, 1);
     char user[24];
     split.rings[0] = SLICE("third");
@@ -346,9 +332,8 @@ static void test_ring_is_segment(void **state)
     assert_in_range(members, 850, 1150);
 }
 
-static void test_never_split(void **state)
+TEST(never_split)
 {
-    (void)state;
     static const char FLAGS[] =
         "\"f\":{" BOOLEANS OFF ",\"x-sluice\":{\"targets\":{\"off\":[\"named\"]},"
         "\"schedule\":{\"from\":1000},\"prerequisites\":[{\"flag\":\"g\",\"variant\":\"on\"}]}},"
@@ -393,9 +378,8 @@ static void test_never_split(void **state)
 }
 
 // A prerequisite is met by what the split gives.
-static void test_split_meets_prerequisite(void **state)
+TEST(split_meets_prerequisite)
 {
-    (void)state;
     static const char FLAGS[] =
         PLAIN ",\"g\":{" BOOLEANS ",\"defaultVariant\":\"off\",\"targeting\":{\"if\":[true,\"on\"]},"
               "\"x-sluice\":{\"prerequisites\":[{\"flag\":\"f\",\"variant\":\"on\"}]}}";
@@ -414,9 +398,8 @@ static void test_split_meets_prerequisite(void **state)
     assert_in_range(with, 300, 450);
 }
 
-static void test_counters(void **state)
+TEST(counters)
 {
-    (void)state;
     static const char FLAGS[] =
         PLAIN ",\"g\":{\"state\":\"ENABLED\",\"variants\":{\"a\":1,\"b\":2,\"c\":3},\"targeting\":"
               "{\"var\":\"want\"}}";
@@ -425,10 +408,10 @@ static void test_counters(void **state)
     struct flags_info f;
     struct flags_info g;
     (void)patch(FLAGS, NULL, 0);
-    assert_true(flags_set_find(&set, SLICE("f"), &f) && flags_set_find(&set, SLICE("g"), &g));
+    assert_true(flags_image_find(&set, SLICE("f"), &f) && flags_image_find(&set, SLICE("g"), &g));
     assert_int_equal(f.first_counter, 1);
     assert_int_equal(g.first_counter, 1 + 2 + 2);
-    tally.count = flags_set_counter_count(&set);
+    tally.count = flags_image_counter_count(&set);
     assert_int_equal(tally.count, 1 + 4 + 5);
     static const struct {
         const char *key;
@@ -465,19 +448,6 @@ static void test_counters(void **state)
     // Patches move no counter.
     const struct flags_patch split = split_of(50000, 0);
     (void)patch(FLAGS, &split, 1);
-    assert_int_equal(flags_set_counter_count(&set), 10);
+    assert_int_equal(flags_image_counter_count(&set), 10);
     assert_int_equal(ask("f", "u").counter, ask("f", "u").boolean ? 1 : 2);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_state_and_kill), cmocka_unit_test(test_wrong_patches),
-        cmocka_unit_test(test_patch_storage),  cmocka_unit_test(test_distribution),
-        cmocka_unit_test(test_growth),         cmocka_unit_test(test_independent_of_fractional),
-        cmocka_unit_test(test_rings),          cmocka_unit_test(test_ring_is_segment),
-        cmocka_unit_test(test_never_split),    cmocka_unit_test(test_split_meets_prerequisite),
-        cmocka_unit_test(test_counters),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

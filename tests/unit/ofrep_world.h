@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A core without sockets: snapshots made by hand from documents, views by selector, two tokens, and streams
-// that write into a buffer. The lower modules' functions are stood in for, so that what they give is exact.
+// that write into a buffer. The lower modules' functions are stood in for by ofrep_world.c, so that what
+// they give is exact.
 #pragma once
 
 #include <stdio.h>
@@ -26,120 +27,33 @@ struct world_snapshot {
     struct flags_tally tally;
 };
 
-static const struct token WORLD_READER = {.name = "reader", .kind = TOKEN_READ, .environment = "staging"};
-static const struct token WORLD_SERVER = {.name = "server", .kind = TOKEN_SERVER, .environment = "*"};
-static char world_sent[WORLD_SENT_BYTES];
-static size_t world_sent_len;
-static uint32_t world_ended;
-
-// ---- stand-ins ----
-
-__attribute__((weak)) const struct flagset_snapshot *
-flagset_snapshot_ref(const struct flagset_snapshot *snapshot)
-{
-    return snapshot;
-}
-
-__attribute__((weak)) void flagset_snapshot_unref(const struct flagset_snapshot *snapshot)
-{
-    (void)snapshot;
-}
-
-__attribute__((weak)) bool flagset_snapshot_view(const struct flagset_snapshot *snapshot,
-                                                 struct slice selector, struct flagset_view *view)
-{
-    const struct world_snapshot *world = (const struct world_snapshot *)(const void *)snapshot;
-    for (uint32_t i = 0; i < world->view_count; i++) {
-        if (!slice_equal(slice_of(world->views[i].selector), selector))
-            continue;
-        *view = world->views[i].view;
-        return true;
-    }
-    return false;
-}
-
-__attribute__((weak)) bool flagset_snapshot_definition(const struct flagset_snapshot *snapshot,
-                                                       struct slice key, struct slice *json,
-                                                       const char **document)
-{
-    const struct world_snapshot *world = (const struct world_snapshot *)(const void *)snapshot;
-    char name[128];
-    snprintf(name, sizeof name, "\"" SLICE_FMT "\":", SLICE_ARG(key));
-    const char *at = strstr(world->json, name);
-    if (at == NULL)
-        return false;
-    const char *end = strchr(at, '\n');
-    *json = (struct slice){at, end != NULL ? (size_t)(end - at) : strlen(at)};
-    *document = "world";
-    return true;
-}
-
-__attribute__((weak)) enum status flagset_snapshot_export_view(const struct flagset_snapshot *snapshot,
-                                                               struct slice selector, char **json,
-                                                               size_t *len)
-{
-    const struct world_snapshot *world = (const struct world_snapshot *)(const void *)snapshot;
-    if (slice_equal(selector, SLICE("flagSetId=mixed")))
-        return STATUS_CONFLICT;
-    *json = selector.len == 0 ? heap_strdup(world->json) : heap_strndup(selector.data, selector.len);
-    CHECK(*json != NULL);
-    *len = strlen(*json);
-    return STATUS_OK;
-}
-
-__attribute__((weak)) const struct token *tokens_find(const struct tokens *tokens, struct slice secret)
-{
-    (void)tokens;
-    if (slice_equal(secret, SLICE("read")))
-        return &WORLD_READER;
-    return slice_equal(secret, SLICE("serve")) ? &WORLD_SERVER : NULL;
-}
-
-__attribute__((weak)) struct slice tokens_of_fields(struct slice authorization, struct slice api_key)
-{
-    if (slice_starts_with(authorization, SLICE("Bearer ")))
-        return (struct slice){authorization.data + 7, authorization.len - 7};
-    return api_key;
-}
-
-__attribute__((weak)) bool web_stream_send(struct web_connection *connection, struct slice bytes)
-{
-    (void)connection;
-    CHECK(world_sent_len + bytes.len < sizeof world_sent);
-    memcpy(world_sent + world_sent_len, bytes.data, bytes.len);
-    world_sent_len += bytes.len;
-    world_sent[world_sent_len] = '\0';
-    return true;
-}
-
-__attribute__((weak)) void web_stream_end(struct web_connection *connection)
-{
-    (void)connection;
-    world_ended++;
-}
+// What streams were given, and how many of them were ended.
+extern char world_sent[WORLD_SENT_BYTES];
+extern size_t world_sent_len;
+extern uint32_t world_ended;
 
 // ---- making ----
 
-static inline struct flags_set world_compile(const char *json)
+static inline struct flags_image world_compile(const char *json)
 {
     static struct flags_json nodes[1 << 14];
     static char chars[1 << 16];
     struct flags_json_space space = {
         .nodes = nodes, .node_cap = ARRAY_LEN(nodes), .chars = chars, .char_cap = sizeof chars};
     struct flags_compile_options options = {0};
-    struct flags_problem problems[8];
+    struct flags_finding problems[8];
     size_t problem_count;
     size_t len;
-    struct flags_set set;
+    struct flags_image set;
     void *image = heap_alloc_aligned(WORLD_IMAGE_BYTES);
     CHECK(image != NULL);
-    CHECK(flags_set_compile(slice_of(json), &options, &space, image, WORLD_IMAGE_BYTES, &len, problems, 8,
-                            &problem_count) == STATUS_OK);
-    CHECK(flags_set_open(image, len, &set) == STATUS_OK);
+    CHECK(flags_compile(slice_of(json), &options, &space, image, WORLD_IMAGE_BYTES, &len, problems, 8,
+                        &problem_count) == STATUS_OK);
+    CHECK(flags_image_open(image, len, &set) == STATUS_OK);
     return set;
 }
 
-static inline void world_free_set(struct flags_set set)
+static inline void world_free_set(struct flags_image set)
 {
     heap_free((void *)(uintptr_t)set.image);
 }
@@ -150,10 +64,10 @@ static inline struct world_snapshot *world_snapshot(const char *json, uint64_t v
     CHECK(world != NULL);
     world->json = json;
     world->base.all.set = world_compile(json);
-    world->base.all.tag = flags_set_checksum(&world->base.all.set) | 1;
+    world->base.all.tag = flags_image_checksum(&world->base.all.set) | 1;
     world->base.version = version;
     world->base.changed_ms = (int64_t)version * 1000000;
-    uint32_t counters = flags_set_counter_count(&world->base.all.set);
+    uint32_t counters = flags_image_counter_count(&world->base.all.set);
     world->tally = (struct flags_tally){heap_alloc(counters, sizeof(uint64_t)), counters};
     CHECK(world->tally.counts != NULL);
     return world;
@@ -165,7 +79,7 @@ static inline void world_add_view(struct world_snapshot *world, const char *sele
     struct world_view *view = &world->views[world->view_count++];
     view->selector = selector;
     view->view.set = world_compile(json);
-    view->view.tag = flags_set_checksum(&view->view.set) | 1;
+    view->view.tag = flags_image_checksum(&view->view.set) | 1;
     view->view.index = world->view_count;
 }
 
@@ -281,7 +195,7 @@ static inline const struct flags_json *world_json(struct slice bytes)
     static char chars[1 << 17];
     struct flags_json_space space = {
         .nodes = nodes, .node_cap = ARRAY_LEN(nodes), .chars = chars, .char_cap = sizeof chars};
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct flags_json *root;
     if (flags_json_parse(bytes, &space, &root, &fault) != STATUS_OK) {
         fprintf(stderr, "no JSON: " SLICE_FMT "\n", SLICE_ARG(bytes));

@@ -1,18 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // control: what is laid over flags at runtime: changes fold into entries, the journal's form comes back the
 // same, and the document that is made of them compiles to what was meant.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "base/heap.h"
 #include "flags/eval/image.h"
 #include "flags/runtime/overlay.h"
+#include "test.h"
 
 static void take(struct runtime_overlay *overlay, enum runtime_op op, const char *key, const char *text)
 {
@@ -28,9 +20,8 @@ static void take(struct runtime_overlay *overlay, enum runtime_op op, const char
 static const char BOOLEAN[] =
     "{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":\"on\"}";
 
-static void test_changes_fold(void **state)
+TEST(changes_fold)
 {
-    (void)state;
     struct runtime_overlay overlay = {.count = 0};
     take(&overlay, RUNTIME_OFF, "b", "off");
     take(&overlay, RUNTIME_SET, "a", BOOLEAN);
@@ -55,9 +46,8 @@ static void test_changes_fold(void **state)
     runtime_overlay_deinit(&overlay);
 }
 
-static void test_many_keys_stay_sorted(void **state)
+TEST(many_keys_stay_sorted)
 {
-    (void)state;
     struct runtime_overlay overlay = {.count = 0};
     char key[32];
     for (unsigned i = 0; i < 2000; i++) {
@@ -74,9 +64,8 @@ static void test_many_keys_stay_sorted(void **state)
     runtime_overlay_deinit(&overlay);
 }
 
-static void test_the_journal_form(void **state)
+TEST(the_journal_form)
 {
-    (void)state;
     static uint8_t bytes[RUNTIME_OVERLAY_WIRE_BYTES_MAX];
     struct runtime_change change = {.op = RUNTIME_SET,
                                     .key = "new \"banner\"",
@@ -102,9 +91,8 @@ static void test_the_journal_form(void **state)
     assert_int_equal(runtime_overlay_decode(payload, &texts, &back), STATUS_CORRUPT);
 }
 
-static void test_the_document_compiles(void **state)
+TEST(the_document_compiles)
 {
-    (void)state;
     struct runtime_overlay overlay = {.count = 0};
     take(&overlay, RUNTIME_SET, "quote\" and \\ and \x01", BOOLEAN);
     take(&overlay, RUNTIME_SET, "plain", BOOLEAN);
@@ -118,24 +106,23 @@ static void test_the_document_compiles(void **state)
     struct flags_json_space space = {
         .nodes = nodes, .node_cap = 4096, .chars = chars, .char_cap = sizeof chars};
     struct flags_compile_options options = {.strict = false};
-    struct flags_problem problems[4];
+    struct flags_finding problems[4];
     size_t problem_count, image_len;
-    assert_int_equal(flags_set_compile((struct slice){json, len}, &options, &space, image, sizeof image,
-                                       &image_len, problems, 4, &problem_count),
+    assert_int_equal(flags_compile((struct slice){json, len}, &options, &space, image, sizeof image,
+                                   &image_len, problems, 4, &problem_count),
                      STATUS_OK);
     assert_int_equal(problem_count, 0);
-    struct flags_set set;
+    struct flags_image set;
     struct flags_info info;
-    assert_int_equal(flags_set_open(image, image_len, &set), STATUS_OK);
-    assert_int_equal(flags_set_count(&set), 2);
-    assert_true(flags_set_find(&set, SLICE("quote\" and \\ and \x01"), &info));
+    assert_int_equal(flags_image_open(image, image_len, &set), STATUS_OK);
+    assert_int_equal(flags_image_flag_count(&set), 2);
+    assert_true(flags_image_find(&set, SLICE("quote\" and \\ and \x01"), &info));
     heap_free(json);
     runtime_overlay_deinit(&overlay);
 }
 
-static void test_the_history_keeps_the_newest(void **state)
+TEST(the_history_keeps_the_newest)
 {
-    (void)state;
     struct runtime_overlay overlay = {.count = 0};
     for (unsigned i = 0; i < RUNTIME_CHANGES_KEPT + 5; i++)
         take(&overlay, RUNTIME_OFF, "f", "off");
@@ -146,9 +133,8 @@ static void test_the_history_keeps_the_newest(void **state)
 }
 
 // What stands in the journal must fit into a start: definitions together have a bound.
-static void test_definitions_are_bounded_together(void **state)
+TEST(definitions_are_bounded_together)
 {
-    (void)state;
     struct runtime_overlay overlay = {.count = 0};
     char *text = heap_alloc(1, RUNTIME_DEFINITION_BYTES);
     assert_non_null(text);
@@ -176,17 +162,4 @@ static void test_definitions_are_bounded_together(void **state)
     assert_int_equal(runtime_overlay_room(&overlay, &change), STATUS_OK);
     heap_free(text);
     runtime_overlay_deinit(&overlay);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_changes_fold),
-        cmocka_unit_test(test_many_keys_stay_sorted),
-        cmocka_unit_test(test_the_journal_form),
-        cmocka_unit_test(test_the_document_compiles),
-        cmocka_unit_test(test_the_history_keeps_the_newest),
-        cmocka_unit_test(test_definitions_are_bounded_together),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,18 +39,16 @@ static void expect_refused(enum journal_kind kind, const uint8_t *data, size_t l
     bench_forget(&bench);
 }
 
-static void test_a_newer_input(void **state)
+TEST(a_newer_input)
 {
-    (void)state;
     uint8_t data[PAYLOAD_BYTES];
     struct wire_writer writer = {.data = data, .cap = sizeof data};
     wire_put_u64(&writer, 2);
     expect_refused(JOURNAL_INPUT, data, writer.len);
 }
 
-static void test_a_newer_specification(void **state)
+TEST(a_newer_specification)
 {
-    (void)state;
     uint8_t data[PAYLOAD_BYTES];
     struct wire_writer writer = {.data = data, .cap = sizeof data};
     struct bench bench = {.path = ""};
@@ -66,38 +64,23 @@ static void test_a_newer_specification(void **state)
     expect_refused(JOURNAL_INPUT, data, writer.len);
 }
 
-static void test_a_newer_decision(void **state)
+TEST(a_newer_decision)
 {
-    (void)state;
     uint8_t data[PAYLOAD_BYTES];
     struct wire_writer writer = {.data = data, .cap = sizeof data};
     wire_put_u64(&writer, 2);
     expect_refused(JOURNAL_DECISION, data, writer.len);
 }
 
-static void test_a_newer_change_of_a_flag(void **state)
+TEST(a_newer_change_of_a_flag)
 {
-    (void)state;
     uint8_t data[PAYLOAD_BYTES];
     struct wire_writer writer = {.data = data, .cap = sizeof data};
     wire_put_u64(&writer, 2);
     expect_refused(JOURNAL_FLAG, data, writer.len);
 }
 
-static void test_an_entry_of_an_unknown_kind(void **state)
+TEST(an_entry_of_an_unknown_kind)
 {
-    (void)state;
     expect_refused((enum journal_kind)(JOURNAL_FLAG + 1), (const uint8_t *)"", 0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_newer_input),
-        cmocka_unit_test(test_a_newer_specification),
-        cmocka_unit_test(test_a_newer_decision),
-        cmocka_unit_test(test_a_newer_change_of_a_flag),
-        cmocka_unit_test(test_an_entry_of_an_unknown_kind),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

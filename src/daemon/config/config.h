@@ -185,8 +185,8 @@ struct config_service {
     uint32_t version_count;         // at least 1
     char stable[CONFIG_NAME_BYTES]; // always the name of one of them
     struct config_unit unit;
-    struct config_address *engine_endpoints; // freshly started endpoints of the stable version, or none
-    uint32_t engine_endpoint_count;
+    struct config_address *control_endpoints; // freshly started endpoints of the stable version, or none
+    uint32_t control_endpoint_count;
     struct config_timeouts timeouts;
     struct config_service_flags flags;
     struct config_position position;
@@ -260,6 +260,11 @@ MUST_USE enum status config_load_text(const char *name, struct slice yaml, struc
                                       struct config_errors *errors);
 // NULL is allowed.
 void config_destroy(struct config *config);
+
+// Tells each word, such as "limits.connections", whose change from one load to the other has no effect until
+// the daemon is started again.
+void config_restarts(const struct config *was, const struct config *now,
+                     void (*tell)(void *context, const char *word), void *context);
 
 // ---- looking things up; NULL when there is no such name ----
 

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "base/utf8.h"
 #include "flags/runtime/runtime_private.h"
 
 const char *runtime_op_name(enum runtime_op op)
@@ -18,7 +19,7 @@ static enum status refuse_key(const char *key, struct fault *fault)
     size_t len = strlen(key);
     if (len == 0 || len >= RUNTIME_KEY_BYTES)
         return fault_set(fault, STATUS_INVALID, "a flag's key has 1 to %d bytes", RUNTIME_KEY_BYTES - 1);
-    if (!flags_utf8_valid((struct slice){key, len}))
+    if (!utf8_valid((struct slice){key, len}))
         return fault_set(fault, STATUS_INVALID, "the key is not well-formed UTF-8");
     return STATUS_OK;
 }
@@ -48,7 +49,7 @@ static enum status refuse_set(struct runtime *runtime, const struct runtime_chan
 static enum status refuse_switch(struct runtime *runtime, const struct runtime_change *change,
                                  struct fault *fault)
 {
-    const struct flags_set *set = &flagset_current(runtime->set)->all.set;
+    const struct flags_image *set = &flagset_current(runtime->set)->all.set;
     struct slice key = slice_of(change->key);
     struct flags_info info;
     const struct runtime_overlay_entry *entry = runtime_overlay_find(&runtime->overlay, key);
@@ -57,7 +58,7 @@ static enum status refuse_switch(struct runtime *runtime, const struct runtime_c
     // none of them changes nothing and is a warning.
     bool fresh =
         laid_over && entry->definition != NULL && flagset_current(runtime->set)->change < runtime->change;
-    if (!flags_set_find(set, key, &info) && !laid_over)
+    if (!flags_image_find(set, key, &info) && !laid_over)
         return fault_set(fault, STATUS_NOT_FOUND, "there is no flag \"%s\"", change->key);
     if (change->op == RUNTIME_UNSET && !laid_over)
         return fault_set(fault, STATUS_CONFLICT, "nothing was changed at runtime of flag \"%s\"",

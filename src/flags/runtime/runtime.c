@@ -115,7 +115,7 @@ static void on_changed(void *context, const struct flagset_snapshot *snapshot)
     runtime->parts.changed(runtime->parts.context, snapshot);
     log_write(runtime->parts.log, LOG_INFO, "flags are in force",
               LOG_FIELDS(LOG_NUMBER("set", snapshot->version),
-                         LOG_NUMBER("flags", flags_set_count(&snapshot->all.set)),
+                         LOG_NUMBER("flags", flags_image_flag_count(&snapshot->all.set)),
                          LOG_NUMBER("change", snapshot->change)));
     struct list *link = runtime->watchers.next;
     while (link != &runtime->watchers) {

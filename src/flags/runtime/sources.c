@@ -100,22 +100,22 @@ static void leave_addresses_out(struct runtime_sources *sources, struct runtime_
     sources->count = kept;
 }
 
-bool runtime_variant_exists(const struct flags_set *set, struct slice key, const char *variant)
+bool runtime_variant_exists(const struct flags_image *set, struct slice key, const char *variant)
 {
     struct slice name, json;
-    for (uint32_t i = 0; flags_set_variant(set, key, i, &name, &json); i++)
+    for (uint32_t i = 0; flags_image_variant_get(set, key, i, &name, &json); i++)
         if (slice_equal(name, slice_of(variant)))
             return true;
     return false;
 }
 
 // Whether the set lacks what a rollout moves, with a sentence.
-static bool set_lacks(const struct flags_set *set, const char *key, const char *from, const char *to,
+static bool set_lacks(const struct flags_image *set, const char *key, const char *from, const char *to,
                       char *why, size_t cap)
 {
     struct flags_info info;
     const char *const variants[] = {from, to};
-    if (!flags_set_find(set, slice_of(key), &info)) {
+    if (!flags_image_find(set, slice_of(key), &info)) {
         snprintf(why, cap, "there is no flag \"%s\"", key);
         return true;
     }
@@ -141,7 +141,7 @@ enum status runtime_movable(const struct runtime *runtime, const char *key, cons
     return STATUS_OK;
 }
 
-static void report_rollouts(const struct config *config, const struct flags_set *set,
+static void report_rollouts(const struct config *config, const struct flags_image *set,
                             struct runtime_report *report)
 {
     char why[RUNTIME_KEY_BYTES + 128];
@@ -166,7 +166,7 @@ static void report_fill(const struct flagset *set, struct runtime_report *report
     if (report->problem_count > FLAGSET_PROBLEMS_MAX)
         report->problem_count = FLAGSET_PROBLEMS_MAX;
     memcpy(report->problems, problems, report->problem_count * sizeof *problems);
-    report->flags = flags_set_count(&flagset_current(set)->all.set);
+    report->flags = flags_image_flag_count(&flagset_current(set)->all.set);
 }
 
 // over: what is laid over them here, or NULL.

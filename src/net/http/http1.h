@@ -5,7 +5,7 @@
 // cuts.
 #pragma once
 
-#include "net/http/field.h"
+#include "net/http/message.h"
 
 #define HTTP1_HEAD_BYTES_MAX 16384
 #define HTTP1_START_LINE_BYTES_MAX 8192
@@ -31,37 +31,6 @@ struct http1_limits {
     uint32_t trailer_bytes_max;         // whole trailer section
 };
 extern const struct http1_limits http1_limits_default;
-
-enum http_method {
-    HTTP_METHOD_OTHER = 0, // a token that is none of these
-    HTTP_METHOD_GET,
-    HTTP_METHOD_HEAD,
-    HTTP_METHOD_POST,
-    HTTP_METHOD_PUT,
-    HTTP_METHOD_DELETE,
-    HTTP_METHOD_CONNECT,
-    HTTP_METHOD_OPTIONS,
-    HTTP_METHOD_TRACE,
-    HTTP_METHOD_PATCH,
-};
-
-// RFC 9110 9.2.1 and 9.2.2. Unknown methods are neither.
-bool http_method_safe(enum http_method method);
-bool http_method_idempotent(enum http_method method);
-
-enum http_framing {
-    HTTP_FRAMING_AS_RECEIVED = 0, // only in http1_forward: keep the message's own
-    HTTP_FRAMING_NONE,            // no body follows the head
-    HTTP_FRAMING_LENGTH,
-    HTTP_FRAMING_CHUNKED,
-    HTTP_FRAMING_UNTIL_CLOSE, // responses only
-};
-
-enum http1_target_form {
-    HTTP1_TARGET_ORIGIN = 0, // "/path?query"
-    HTTP1_TARGET_ABSOLUTE,   // "http://host/path?query"
-    HTTP1_TARGET_ASTERISK,   // "*", OPTIONS only
-};
 
 // Why a message was refused. Names follow the place, not the clause; http1_reject_text says it in a sentence.
 enum http1_reject {
@@ -117,42 +86,6 @@ const char *http1_reject_text(enum http1_reject why);
 // A word fit for a metric label ("bare_lf").
 const char *http1_reject_word(enum http1_reject why);
 
-struct http1_request {
-    struct slice method;
-    struct slice target; // as received
-    struct slice path;   // begins with '/', or is "*"; "/" when an absolute target has none
-    struct slice query;  // after '?'; data is NULL when there is no '?'
-    // What the request is for: authority of an absolute target, which replaces Host (RFC 9112 3.2.2), else
-    // Host. Empty for an HTTP/1.0 request without either.
-    struct slice authority;
-    struct slice host; // authority without port; brackets of IPv6 stay
-    struct slice
-        upgrade; // value of Upgrade when this is an upgrade request that may be tunnelled, else empty
-    uint64_t content_length; // HTTP_FRAMING_LENGTH only
-    uint16_t port;           // 0 when not given
-    uint8_t version_minor;   // 0 or 1
-    uint8_t method_id;       // enum http_method
-    uint8_t form;            // enum http1_target_form
-    uint8_t framing;         // enum http_framing: NONE, LENGTH or CHUNKED
-    bool keep_alive;         // the client wants the connection to persist
-    bool expect_continue;
-    bool te_trailers; // TE: trailers was sent
-    struct http_fields fields;
-};
-
-struct http1_response {
-    struct slice reason;     // may be empty
-    struct slice upgrade;    // value of Upgrade in a 101, else empty
-    uint64_t content_length; // valid when has_content_length
-    uint16_t status;         // 100..599
-    uint8_t version_minor;
-    uint8_t framing;         // enum http_framing: NONE, LENGTH, CHUNKED or UNTIL_CLOSE
-    bool has_content_length; // also for answers to HEAD and 304, which have no body
-    bool keep_alive;         // the upstream connection may serve another request after this message
-    bool informational;      // 1xx other than 101: another head follows
-    struct http_fields fields;
-};
-
 // Parses one request head at data. limits may be NULL for the defaults.
 //   STATUS_OK       out filled, *head_len bytes belong to the head (a skipped leading CRLF included)
 //   STATUS_AGAIN    not complete; call again with more bytes at the same start
@@ -160,12 +93,12 @@ struct http1_response {
 // out is scratch: undefined unless STATUS_OK. *head_len and *why change only in their cases. All slices of
 // out borrow from data, except the constant "/" for an empty path.
 MUST_USE enum status http1_request_parse(const char *data, size_t len, const struct http1_limits *limits,
-                                         struct http1_request *out, size_t *head_len, enum http1_reject *why);
+                                         struct http_request *out, size_t *head_len, enum http1_reject *why);
 
 // The same for a response to a request of that method. A 101 ends HTTP on the connection: framing is NONE,
 // upgrade is set, and every byte after the head belongs to the tunnel.
 MUST_USE enum status http1_response_parse(const char *data, size_t len, const struct http1_limits *limits,
-                                          enum http_method request_method, struct http1_response *out,
+                                          enum http_method request_method, struct http_response *out,
                                           size_t *head_len, enum http1_reject *why);
 
 // ---- bodies

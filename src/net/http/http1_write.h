@@ -53,20 +53,19 @@ struct http1_forward {
 };
 
 // An upper bound of what the two calls below write; they give STATUS_FULL when less room than that is left.
-size_t http1_request_head_bound(const struct http1_request *request, const struct http1_forward *forward);
-size_t http1_response_head_bound(const struct http1_response *response, const struct http1_forward *forward);
+size_t http1_request_head_bound(const struct http_request *request, const struct http1_forward *forward);
+size_t http1_response_head_bound(const struct http_response *response, const struct http1_forward *forward);
 
 // The head for the upstream: origin-form target (or "*"), HTTP/1.1, Host first. Fields marked HTTP_FIELD_HOP
 // are dropped. Never dropped because a client nominated them in Connection: Host, Content-Length, Expect,
 // Cookie, Authorization, the forwarding fields and others that somebody behind us decides by. An HTTP/1.0
 // request may have no authority: then the caller gives host_replace, else Host is written empty.
-MUST_USE enum status http1_write_request_head(struct http1_writer *writer,
-                                              const struct http1_request *request,
+MUST_USE enum status http1_write_request_head(struct http1_writer *writer, const struct http_request *request,
                                               const struct http1_forward *forward);
 // The head for the client. HTTP/1.1 always; for an HTTP/1.0 client the caller sets framing to LENGTH or
 // UNTIL_CLOSE.
 MUST_USE enum status http1_write_response_head(struct http1_writer *writer,
-                                               const struct http1_response *response,
+                                               const struct http_response *response,
                                                const struct http1_forward *forward);
 
 // "1a2b CRLF" before a chunk's data (len at least 1), CRLF after it. HTTP1_CHUNK_HEADER_BYTES_MAX is enough
@@ -79,17 +78,5 @@ MUST_USE enum status http1_write_chunk(struct http1_writer *writer, struct slice
 // "0 CRLF", the trailers that may be forwarded (NULL: none), CRLF.
 MUST_USE enum status http1_write_last_chunk(struct http1_writer *writer, const struct http_fields *trailers);
 
-// A whole answer of our own.
-struct http1_local {
-    unsigned status;           // 100..599; the reason phrase is looked up
-    struct slice content_type; // empty: text/plain; charset=utf-8
-    struct slice body;
-    const struct http_field *add;
-    size_t add_count;
-    bool close;     // adds "Connection: close"
-    bool head_only; // answer to HEAD: Content-Length is that of body, body is not written
-};
-MUST_USE enum status http1_write_local(struct http1_writer *writer, const struct http1_local *local);
-
-// "Not Found" for 404; "Unknown" for codes without a registered phrase.
-struct slice http_reason_phrase(unsigned status);
+// A whole answer of our own, head and body.
+MUST_USE enum status http1_write_local(struct http1_writer *writer, const struct http_answer *local);

@@ -85,7 +85,7 @@ static inline size_t path_prefix(struct slice text)
 #endif
 
 // Path and optional query, every byte judged.
-static enum http1_reject path_read(struct slice text, struct http1_request *out)
+static enum http1_reject path_read(struct slice text, struct http_request *out)
 {
     size_t i = path_prefix(text);
     while (i < text.len && text.data[i] != '?' && http_is(text.data[i], HTTP_CLASS_TARGET))
@@ -100,7 +100,7 @@ static enum http1_reject path_read(struct slice text, struct http1_request *out)
     return http_all(out->query, HTTP_CLASS_QUERY) ? HTTP1_REJECT_NONE : HTTP1_REJECT_TARGET;
 }
 
-static enum http1_reject absolute_read(struct slice target, struct http1_request *out)
+static enum http1_reject absolute_read(struct slice target, struct http_request *out)
 {
     size_t scheme = 0;
     if (target.len > 7 && slice_equal_nocase((struct slice){target.data, 7}, SLICE("http://")))
@@ -122,7 +122,7 @@ static enum http1_reject absolute_read(struct slice target, struct http1_request
     return why;
 }
 
-static enum http1_reject target_read(struct slice target, struct http1_request *out)
+static enum http1_reject target_read(struct slice target, struct http_request *out)
 {
     out->authority = (struct slice){NULL, 0};
     out->form = HTTP1_TARGET_ORIGIN;
@@ -138,7 +138,7 @@ static enum http1_reject target_read(struct slice target, struct http1_request *
 }
 
 // The version is judged before the target, so that "PRI * HTTP/2.0" is told apart from a bad request.
-static enum http1_reject start_line_read(const char *line, size_t len, struct http1_request *out)
+static enum http1_reject start_line_read(const char *line, size_t len, struct http_request *out)
 {
     size_t method_len = len > 4 && memcmp(line, "GET ", 4) == 0 ? 3 : 0;
     while (method_len < len && http_is(line[method_len], HTTP_CLASS_TOKEN))
@@ -165,7 +165,7 @@ static enum http1_reject start_line_read(const char *line, size_t len, struct ht
     return target_read(target, out);
 }
 
-static enum http1_reject host_read(struct http1_request *out, uint64_t repeated)
+static enum http1_reject host_read(struct http_request *out, uint64_t repeated)
 {
     const struct http_field *field = http_fields_find(&out->fields, HTTP_FIELD_HOST);
     if ((repeated & http_field_bit(HTTP_FIELD_HOST)) != 0)
@@ -193,7 +193,7 @@ static enum http1_reject host_read(struct http1_request *out, uint64_t repeated)
 }
 
 // 100-continue goes on only where an answer to it can come back (RFC 9110 10.1.1).
-static enum http1_reject expect_read(struct http1_request *out)
+static enum http1_reject expect_read(struct http_request *out)
 {
     for (uint32_t i = out->fields.first[HTTP_FIELD_EXPECT]; i < out->fields.count; i++) {
         struct http_field *field = &out->fields.items[i];
@@ -231,14 +231,14 @@ static bool upgrade_tunnels(struct slice value)
     return any;
 }
 
-static void te_read(struct http1_request *out)
+static void te_read(struct http_request *out)
 {
     for (uint32_t i = out->fields.first[HTTP_FIELD_TE]; i < out->fields.count && !out->te_trailers; i++)
         if (out->fields.items[i].id == HTTP_FIELD_TE)
             out->te_trailers = http_list_has(out->fields.items[i].value, SLICE("trailers"));
 }
 
-static enum http1_reject facts_read(struct http1_request *out, const struct http_head_facts *facts)
+static enum http1_reject facts_read(struct http_request *out, const struct http_head_facts *facts)
 {
     struct http_fields *fields = &out->fields;
     enum http1_reject why = host_read(out, facts->repeated);
@@ -274,7 +274,7 @@ static enum status refused(enum http1_reject reason, enum http1_reject *why)
 }
 
 enum status http1_request_parse(const char *data, size_t len, const struct http1_limits *limits,
-                                struct http1_request *out, size_t *head_len, enum http1_reject *why)
+                                struct http_request *out, size_t *head_len, enum http1_reject *why)
 {
     struct http_lines lines;
     struct http_head_facts facts;

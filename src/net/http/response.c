@@ -7,7 +7,7 @@
 // it.
 #define STATUS_LINE_BYTES_MIN 12
 
-static enum http1_reject status_line_read(const char *line, size_t len, struct http1_response *out)
+static enum http1_reject status_line_read(const char *line, size_t len, struct http_response *out)
 {
     const char *digits = line + 9;
     if (len < STATUS_LINE_BYTES_MIN || memcmp(line, "HTTP/", 5) != 0)
@@ -29,7 +29,7 @@ static enum http1_reject status_line_read(const char *line, size_t len, struct h
     return HTTP1_REJECT_NONE;
 }
 
-static enum http1_reject response_facts_read(struct http1_response *out, const struct http_head_facts *facts,
+static enum http1_reject response_facts_read(struct http_response *out, const struct http_head_facts *facts,
                                              enum http_method request_method)
 {
     struct http_fields *fields = &out->fields;
@@ -60,8 +60,8 @@ static enum http1_reject response_facts_read(struct http1_response *out, const s
 }
 
 enum status http1_response_parse(const char *data, size_t len, const struct http1_limits *limits,
-                                 enum http_method request_method, struct http1_response *out,
-                                 size_t *head_len, enum http1_reject *why)
+                                 enum http_method request_method, struct http_response *out, size_t *head_len,
+                                 enum http1_reject *why)
 {
     struct http_lines lines;
     struct http_head_facts facts;

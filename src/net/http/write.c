@@ -54,14 +54,14 @@ static size_t forward_bound(const struct http1_forward *forward)
            fields_bound(forward->add, forward->add_count);
 }
 
-size_t http1_request_head_bound(const struct http1_request *request, const struct http1_forward *forward)
+size_t http1_request_head_bound(const struct http_request *request, const struct http1_forward *forward)
 {
     return HEAD_FIXED_BYTES + request->method.len + request->target.len + forward->target_replace.len +
            3 * request->authority.len + forward->host_replace.len + request->upgrade.len +
            forward_bound(forward) + fields_bound(request->fields.items, request->fields.count);
 }
 
-size_t http1_response_head_bound(const struct http1_response *response, const struct http1_forward *forward)
+size_t http1_response_head_bound(const struct http_response *response, const struct http1_forward *forward)
 {
     return HEAD_FIXED_BYTES + response->reason.len + response->upgrade.len + forward_bound(forward) +
            fields_bound(response->fields.items, response->fields.count);
@@ -137,7 +137,7 @@ static char *put_end(char *at, uint8_t version_minor, const struct http1_forward
     return PUT(at, "\r\n");
 }
 
-static char *put_target(char *at, const struct http1_request *request, const struct http1_forward *forward)
+static char *put_target(char *at, const struct http_request *request, const struct http1_forward *forward)
 {
     if (forward->target_replace.len > 0)
         return put(at, forward->target_replace);
@@ -170,7 +170,7 @@ static char *put_forwarded_for_kept(char *at, const struct http_fields *fields, 
 }
 
 // RFC 7239: an IPv6 address is quoted and bracketed, a host with a port is quoted.
-static char *put_forwarded(char *at, const struct http1_request *request, const struct http1_forward *forward)
+static char *put_forwarded(char *at, const struct http_request *request, const struct http1_forward *forward)
 {
     bool ipv6 =
         forward->peer_address.len > 0 && memchr(forward->peer_address.data, ':', forward->peer_address.len);
@@ -188,8 +188,7 @@ static char *put_forwarded(char *at, const struct http1_request *request, const 
     return PUT(at, "\r\n");
 }
 
-static char *put_forwarding(char *at, const struct http1_request *request,
-                            const struct http1_forward *forward)
+static char *put_forwarding(char *at, const struct http_request *request, const struct http1_forward *forward)
 {
     const struct http_fields *fields = &request->fields;
     bool trusted = forward->trusted_hops > 0;
@@ -225,7 +224,7 @@ static uint64_t request_drop(const struct http1_forward *forward)
     return drop;
 }
 
-enum status http1_write_request_head(struct http1_writer *writer, const struct http1_request *request,
+enum status http1_write_request_head(struct http1_writer *writer, const struct http_request *request,
                                      const struct http1_forward *forward)
 {
     CHECK(writer->len <= writer->cap);
@@ -251,7 +250,7 @@ enum status http1_write_request_head(struct http1_writer *writer, const struct h
 }
 
 // The framing fields of a response: the message's, or as the caller wants it, or none where none may be.
-static char *put_response_framing(char *at, const struct http1_response *response,
+static char *put_response_framing(char *at, const struct http_response *response,
                                   const struct http1_forward *forward)
 {
     if (response->status < 200 || response->status == 204)
@@ -264,7 +263,7 @@ static char *put_response_framing(char *at, const struct http1_response *respons
     return put_framing(at, forward->framing, forward->content_length);
 }
 
-enum status http1_write_response_head(struct http1_writer *writer, const struct http1_response *response,
+enum status http1_write_response_head(struct http1_writer *writer, const struct http_response *response,
                                       const struct http1_forward *forward)
 {
     CHECK(writer->len <= writer->cap);
@@ -338,7 +337,7 @@ enum status http1_write_last_chunk(struct http1_writer *writer, const struct htt
     return STATUS_OK;
 }
 
-enum status http1_write_local(struct http1_writer *writer, const struct http1_local *local)
+enum status http1_write_local(struct http1_writer *writer, const struct http_answer *local)
 {
     CHECK(local->status >= 100 && local->status <= 599);
     struct slice reason = http_reason_phrase(local->status);

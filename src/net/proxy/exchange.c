@@ -7,7 +7,7 @@
 
 static struct worker *worker_of(const struct exchange *exchange)
 {
-    return exchange->client->worker;
+    return exchange->worker;
 }
 
 static void exchange_attempt(struct exchange *exchange);
@@ -33,12 +33,12 @@ static const struct proxy_version *forced_version(struct exchange *exchange,
                                                   const struct proxy_service *service)
 {
     struct worker *worker = worker_of(exchange);
-    struct http_fields *fields = &worker->request.fields;
+    const struct http_fields *fields = &worker->request->fields;
     if (LIKELY((fields->present >> HTTP_FIELD_X_SLUICE & 1) == 0) || worker->table->operator_count == 0)
         return NULL;
     const struct http_field *field = http_fields_find_name(fields, SLICE("x-sluice-version"));
     struct io_addr peer;
-    if (field == NULL || io_stream_peer(&exchange->client->stream, &peer) != STATUS_OK)
+    if (field == NULL || server_peer(exchange->stream, &peer) != STATUS_OK)
         return NULL;
     if (!proxy_table_operator(worker->table, &peer))
         return NULL;
@@ -52,7 +52,7 @@ static uint64_t sticky_unit(struct exchange *exchange, const struct proxy_servic
     struct worker *worker = worker_of(exchange);
     struct slice value;
     uint64_t unit;
-    if (http_cookie_find(&worker->request.fields, service->unit_name, &value) == STATUS_OK &&
+    if (http_cookie_find(&worker->request->fields, service->unit_name, &value) == STATUS_OK &&
         assign_cookie_read(service->cookie_key, service->epoch, value, &unit) == STATUS_OK)
         return unit;
     if (exchange->set_cookie)
@@ -66,7 +66,7 @@ static inline bool unit_of(struct exchange *exchange, const struct proxy_service
                            struct slice *unit)
 {
     struct worker *worker = worker_of(exchange);
-    const struct http_fields *fields = &worker->request.fields;
+    const struct http_fields *fields = &worker->request->fields;
     const struct http_field *field;
     switch (service->unit) {
     case PROXY_UNIT_REQUEST:
@@ -79,7 +79,7 @@ static inline bool unit_of(struct exchange *exchange, const struct proxy_service
     case PROXY_UNIT_COOKIE:
         return http_cookie_find(fields, service->unit_name, unit) == STATUS_OK && unit->len > 0;
     case PROXY_UNIT_ADDRESS:
-        *unit = http_client_address(fields, worker->table->trusted_hops, client_address(exchange->client));
+        *unit = http_client_address(fields, worker->table->trusted_hops, exchange->from);
         return unit->len > 0;
     case PROXY_UNIT_STICKY:
         *sticky = sticky_unit(exchange, service);
@@ -182,7 +182,7 @@ static const struct proxy_version *exchange_route(struct exchange *exchange,
     exchange->span = SHEET_SPAN_NONE;
     exchange->sheet = worker->sheets[service->slot];
     if (UNLIKELY(service->flags != NULL)) {
-        request_flags_begin(worker, true);
+        request_flags_begin(worker);
         exchange->flag_fields = service->flags->header_count > 0;
     }
     if (UNLIKELY(version != NULL))
@@ -219,8 +219,7 @@ void exchange_count_error(struct exchange *exchange, enum attempt_error error, c
         version_count(exchange->counts, PROXY_VERSION_ERROR_EVENTS, 1);
     sheet_error(exchange->sheet, exchange->span, exchange->place, event);
     if (error != ATTEMPT_5XX)
-        worker_event(worker, PROXY_EVENT_UPSTREAM, 0, why, client_address(exchange->client),
-                     exchange_where(exchange));
+        worker_event(worker, PROXY_EVENT_UPSTREAM, 0, why, exchange->from, exchange_where(exchange));
 }
 
 void exchange_complete(struct exchange *exchange, enum exchange_fate fate)
@@ -255,12 +254,11 @@ static void exchange_free(struct exchange *exchange)
     load->active--;
     if (exchange->retrying)
         load->retrying--;
-    version_count(exchange->counts, PROXY_VERSION_BYTES_IN, exchange->request.body.total);
-    version_count(exchange->counts, PROXY_VERSION_BYTES_OUT, exchange->response.body.total);
+    version_count(exchange->counts, PROXY_VERSION_BYTES_IN, exchange->request_bytes);
+    version_count(exchange->counts, PROXY_VERSION_BYTES_OUT, exchange->response.total);
     io_buf_put(exchange->head_buf);
-    body_relay_end(&exchange->request);
-    body_relay_end(&exchange->response);
-    chain_put(&exchange->pending);
+    io_buf_put(exchange->response_trailers);
+    io_chain_put(&exchange->pending);
     free_list_put(&worker->free_exchanges, exchange);
 }
 
@@ -276,38 +274,45 @@ static void exchange_drop_upstream(struct exchange *exchange, bool reuse)
         upstream_close(upstream);
 }
 
-void exchange_end(struct exchange *exchange, bool reuse_upstream, bool keep_client)
+void exchange_end(struct exchange *exchange, bool reuse_upstream)
 {
-    struct client *client = exchange->client;
+    struct server_stream *stream = exchange->stream;
     exchange_drop_upstream(exchange, reuse_upstream);
     exchange_free(exchange);
-    client_exchange_over(client, keep_client);
+    server_end(stream);
+}
+
+// Ends without the answer's end.
+static void exchange_abandon(struct exchange *exchange)
+{
+    struct worker *worker = worker_of(exchange);
+    if (!exchange->tunnel)
+        worker_count(worker, exchange->answering ? PROXY_WORKER_CUT : PROXY_WORKER_ABORTED);
+    if (exchange->answering && exchange->erred)
+        worker_event(worker, PROXY_EVENT_CUT, 0, "the answer broke off", exchange->from,
+                     exchange_where(exchange));
+    exchange_drop_upstream(exchange, false);
+    exchange_free(exchange);
 }
 
 void exchange_cut(struct exchange *exchange)
 {
-    struct client *client = exchange->client;
-    struct worker *worker = client->worker;
-    if (!exchange->tunnel)
-        worker_count(worker, exchange->answering ? PROXY_WORKER_CUT : PROXY_WORKER_ABORTED);
-    if (exchange->answering && exchange->erred)
-        worker_event(worker, PROXY_EVENT_CUT, 0, "the answer broke off", client_address(client),
-                     exchange_where(exchange));
-    exchange_drop_upstream(exchange, false);
-    exchange_free(exchange);
-    client->exchange = NULL;
-    client_close(client, true);
+    struct server_stream *stream = exchange->stream;
+    exchange_abandon(exchange);
+    server_reset(stream);
 }
 
-// Answers for the origin. The client's connection goes on if its request was read to the end.
+// Answers for the origin.
 static void exchange_answer(struct exchange *exchange, unsigned status, const char *why)
 {
-    struct client *client = exchange->client;
-    bool keep = exchange->keep_client && exchange->request_done && !exchange->http10;
-    worker_event(client->worker, PROXY_EVENT_LOCAL, (uint16_t)status, why, client_address(client),
+    struct server_stream *stream = exchange->stream;
+    bool head_only = exchange->method == HTTP_METHOD_HEAD;
+    bool close = exchange->close;
+    worker_event(worker_of(exchange), PROXY_EVENT_LOCAL, (uint16_t)status, why, exchange->from,
                  exchange_where(exchange));
-    keep = client_answer_local(client, status, why, exchange->method == HTTP_METHOD_HEAD, keep);
-    exchange_end(exchange, false, keep);
+    exchange_drop_upstream(exchange, false);
+    exchange_free(exchange);
+    client_answer(stream, status, why, head_only, close);
 }
 
 void exchange_starved(struct exchange *exchange)
@@ -319,14 +324,13 @@ void exchange_starved(struct exchange *exchange)
         exchange_answer(exchange, 503, "out of buffers");
 }
 
-void exchange_client_failed(struct exchange *exchange)
+void exchange_client_gone(struct exchange *exchange)
 {
-    if (exchange->tunnel) {
-        tunnel_close(exchange, true);
-        return;
-    }
-    exchange_complete(exchange, FATE_ABORTED);
-    exchange_cut(exchange);
+    if (exchange->tunnel)
+        tunnel_gone(exchange);
+    else
+        exchange_complete(exchange, FATE_ABORTED);
+    exchange_abandon(exchange);
 }
 
 // ---- failures and retries ----
@@ -410,13 +414,12 @@ void exchange_upstream_ended(struct exchange *exchange, enum status status)
 
 // ---- sending the request ----
 
-static enum status write_head(struct exchange *exchange, const struct proxy_service *service,
-                              struct chain *out)
+static enum status write_head(struct exchange *exchange, const struct proxy_service *service)
 {
     struct worker *worker = worker_of(exchange);
-    const struct http1_request *request = &worker->request;
+    const struct http_request *request = worker->request;
     struct http1_forward forward = {.via = worker->table->via,
-                                    .peer_address = client_address(exchange->client),
+                                    .peer_address = exchange->from,
                                     .protocol = SLICE("http"),
                                     .trusted_hops = worker->table->trusted_hops,
                                     .keep_sluice = exchange->operator_sent,
@@ -437,7 +440,7 @@ static enum status write_head(struct exchange *exchange, const struct proxy_serv
         return status;
     }
     buf->end = (uint32_t)writer.len;
-    chain_push(out, buf);
+    io_chain_push(&exchange->pending, buf);
     return STATUS_OK;
 }
 
@@ -456,59 +459,65 @@ static void send_pending(struct exchange *exchange)
         for (const struct io_buf *buf = exchange->pending.head; buf != NULL; buf = buf->next)
             waiting += io_buf_len(buf);
         if (waiting > SEND_HIGH_BYTES)
-            client_pause(exchange->client);
+            server_pause(exchange->stream);
         return;
     }
-    chain_send(&exchange->pending, &upstream->stream);
+    io_chain_send(&exchange->pending, &upstream->stream);
     if (io_stream_pending(&upstream->stream) > SEND_HIGH_BYTES && !exchange->request_done)
-        client_pause(exchange->client);
+        server_pause(exchange->stream);
 }
 
-// Body bytes of the request, from what came behind the head or later. Takes buf; what follows the request is
-// held.
-static void request_body(struct exchange *exchange, struct io_buf *buf)
+void exchange_request_refused(struct exchange *exchange, unsigned status, const char *why)
 {
-    struct client *client = exchange->client;
-    exchange->activity_us = worker_now_us(client->worker);
-    const struct proxy_service *service = exchange_service(exchange);
-    // Without the service nobody knows which names to keep out.
-    exchange->request.drop_trailers = exchange->flag_fields && (service == NULL || service->flags == NULL);
-    enum status status = body_relay_run(&exchange->request, client->worker->loop, &buf, &exchange->pending,
-                                        service == NULL ? NULL : service->flags);
-    bool too_large = service != NULL && exchange->request.body.total > service->body_bytes_max;
-    if (status == STATUS_OK && !too_large) {
-        if (exchange->request.body.done) {
-            request_sent(exchange);
-            client->held = buf;
-            if (buf != NULL)
-                client_pause(client);
-        }
-        send_pending(exchange);
-        return;
-    }
-    io_buf_put(buf);
-    if (status == STATUS_FULL) {
-        exchange_starved(exchange);
-        return;
-    }
     exchange_complete(exchange, FATE_ABORTED);
-    worker_count(client->worker, PROXY_WORKER_REJECTED);
-    exchange->keep_client = false;
+    worker_count(worker_of(exchange), PROXY_WORKER_REJECTED);
+    exchange->close = true;
     if (exchange->answering)
         exchange_cut(exchange);
-    else if (too_large)
-        exchange_answer(exchange, 413, "request body too large");
     else
-        exchange_answer(exchange, http1_reject_status((enum http1_reject)exchange->request.body.reject),
-                        http1_reject_text((enum http1_reject)exchange->request.body.reject));
+        exchange_answer(exchange, status, why);
 }
 
-void exchange_request_data(struct exchange *exchange, struct io_buf *buf)
+void exchange_request_data(struct exchange *exchange, struct slice run, struct io_buf **buf)
 {
-    if (exchange->tunnel)
-        tunnel_client_data(exchange, buf);
+    if (exchange->tunnel) {
+        tunnel_client_data(exchange, *buf);
+        *buf = NULL;
+        return;
+    }
+    struct worker *worker = worker_of(exchange);
+    const struct proxy_service *service = exchange_service(exchange);
+    exchange->activity_us = worker_now_us(worker);
+    exchange->request_bytes += run.len;
+    if (service != NULL && exchange->request_bytes > service->body_bytes_max)
+        exchange_request_refused(exchange, 413, "request body too large");
+    else if (server_frame_run(&exchange->pending, worker->loop, exchange->request_chunked, run, buf) !=
+             STATUS_OK)
+        exchange_starved(exchange);
+}
+
+// What stands in a trailer some origins take for a header.
+static void mark_forged(struct http_fields *fields, const struct proxy_service_flags *flags)
+{
+    for (uint32_t i = 0; flags != NULL && i < fields->count; i++)
+        if (table_flags_forged(flags, fields->items[i].name))
+            fields->items[i].marks |= HTTP_FIELD_HOP;
+}
+
+void exchange_request_ended(struct exchange *exchange, struct http_fields *trailers)
+{
+    const struct proxy_service *service = exchange_service(exchange);
+    // Without the service nobody knows which names to keep out.
+    bool unknown = exchange->flag_fields && (service == NULL || service->flags == NULL);
+    if (unknown)
+        trailers = NULL;
+    if (trailers != NULL)
+        mark_forged(trailers, service == NULL ? NULL : service->flags);
+    if (exchange->request_chunked &&
+        server_frame_last(&exchange->pending, worker_of(exchange)->loop, trailers) != STATUS_OK)
+        exchange_starved(exchange);
     else
-        request_body(exchange, buf);
+        request_sent(exchange);
 }
 
 void exchange_client_drained(struct exchange *exchange)
@@ -524,20 +533,22 @@ void exchange_upstream_drained(struct exchange *exchange)
     if (exchange->tunnel)
         tunnel_upstream_drained(exchange);
     else if (!exchange->request_done)
-        client_resume(exchange->client);
+        server_resume(exchange->stream);
 }
 
 // ---- attempts ----
 
-// Reads the kept head again, for an attempt after the first.
-static enum status parse_again(struct exchange *exchange)
+// The kept head, for an attempt after the first.
+static enum status write_again(struct exchange *exchange)
 {
-    struct worker *worker = worker_of(exchange);
-    const char *head = exchange->head_buf != NULL ? (char *)exchange->head_buf->data : exchange->head;
-    size_t head_len;
-    enum http1_reject why;
-    return http1_request_parse(head, exchange->head_len, &worker->proxy->limits, &worker->request, &head_len,
-                               &why);
+    struct io_buf *buf = io_buf_get(worker_of(exchange)->loop);
+    if (buf == NULL)
+        return STATUS_NO_MEMORY;
+    memcpy(buf->data, exchange->head_buf != NULL ? (char *)exchange->head_buf->data : exchange->head,
+           exchange->head_len);
+    buf->end = exchange->head_len;
+    io_chain_push(&exchange->pending, buf);
+    return STATUS_OK;
 }
 
 // Takes up a connection to one of the version's endpoints and sends what is pending.
@@ -552,15 +563,9 @@ static void exchange_attempt(struct exchange *exchange)
         exchange_attempt_failed(exchange, ATTEMPT_UNAVAILABLE, "no endpoint is available");
         return;
     }
-    if (exchange->pending.head == NULL && exchange->attempts > 0) {
-        enum status status = parse_again(exchange);
-        CHECK(status == STATUS_OK);
-        if (UNLIKELY(service->flags != NULL))
-            request_flags_begin(worker, false);
-        if (write_head(exchange, service, &exchange->pending) != STATUS_OK) {
-            exchange_starved(exchange);
-            return;
-        }
+    if (exchange->pending.head == NULL && exchange->attempts > 0 && write_again(exchange) != STATUS_OK) {
+        exchange_starved(exchange);
+        return;
     }
     exchange->tried[exchange->attempts % TRIED_MAX] = endpoint->slot;
     exchange->attempts++;
@@ -572,7 +577,7 @@ static void exchange_attempt(struct exchange *exchange)
         return;
     }
     send_pending(exchange);
-    client_due(exchange->client, exchange_due(exchange));
+    server_due(exchange->stream, exchange_due(exchange));
 }
 
 void exchange_upstream_opened(struct exchange *exchange, enum status status)
@@ -587,79 +592,60 @@ void exchange_upstream_opened(struct exchange *exchange, enum status status)
         exchange->sent_us = now_us;
     send_pending(exchange);
     if (!exchange->request_done)
-        client_resume(exchange->client);
-    client_due(exchange->client, exchange_due(exchange));
+        server_resume(exchange->stream);
+    server_due(exchange->stream, exchange_due(exchange));
+}
+
+void exchange_request_flush(struct exchange *exchange)
+{
+    // The first attempt is made here: it may fail at once, and the connection can only go on if the request
+    // was read to the end.
+    if (exchange->attempts == 0)
+        exchange_attempt(exchange);
+    else
+        send_pending(exchange);
 }
 
 // ---- beginning ----
 
-static struct exchange *exchange_create(struct client *client, const struct proxy_service *service)
+static struct exchange *exchange_create(struct server_stream *stream, const struct proxy_service *service)
 {
-    struct worker *worker = client->worker;
-    const struct http1_request *request = &worker->request;
+    struct worker *worker = CONTAINER_OF(stream->server, struct worker, server);
+    const struct http_request *request = worker->request;
     struct exchange *exchange = free_list_get(&worker->free_exchanges, sizeof *exchange);
     if (exchange == NULL)
         return NULL;
-    // The bodies and the head are the largest parts; body_relay_start and keep_head set them.
-    memset(exchange, 0, offsetof(struct exchange, request));
-    memset(&exchange->pending, 0, offsetof(struct exchange, head) - offsetof(struct exchange, pending));
-    exchange->client = client;
-    exchange->request.trailers = NULL;
-    exchange->response.trailers = NULL;
-    exchange->request.drop_trailers = false;
-    exchange->response.drop_trailers = false;
-    exchange->request.body.total = 0;
-    exchange->response.body.total = 0;
+    // The body and the head are the largest parts; response_final and keep_head set them.
+    memset(exchange, 0, offsetof(struct exchange, response));
+    exchange->response.total = 0;
+    exchange->worker = worker;
+    exchange->stream = stream;
+    exchange->from = server_from_host(stream);
     exchange->started_us = worker_now_us(worker);
     exchange->activity_us = exchange->started_us;
     exchange->deadline_us = service->yardstick.deadline_us;
     exchange->timeouts = service->timeouts;
     exchange->service = service->slot;
     exchange->method = request->method_id;
-    exchange->http10 = request->version_minor == 0;
-    exchange->keep_client = request->keep_alive;
     exchange->upgrade = request->upgrade.len > 0;
+    exchange->request_chunked = request->framing == HTTP_FRAMING_CHUNKED;
     exchange->repeatable = request->framing == HTTP_FRAMING_NONE && request->upgrade.len == 0 &&
                            http_method_idempotent((enum http_method)request->method_id);
-    client->exchange = exchange;
+    stream->subject = exchange;
     return exchange;
 }
 
-// The rest of the first buffer after the head is the body's beginning.
-static void begin_body(struct exchange *exchange, uint32_t head_len)
-{
-    struct client *client = exchange->client;
-    struct io_buf *held = client->held;
-    struct io_buf *rest = held->next;
-    held->next = NULL;
-    client->held = NULL;
-    held = held_skip(held, head_len);
-    if (held != NULL)
-        request_body(exchange, held);
-    // Further buffers were received before anybody asked for them; each goes the way of new data.
-    while (rest != NULL) {
-        struct io_buf *next = rest->next;
-        rest->next = NULL;
-        if (client->exchange == exchange && !exchange->request_done)
-            request_body(exchange, rest);
-        else if (client->state == CLIENT_OPEN)
-            client->held = held_join(client->held, rest);
-        else
-            io_buf_put(rest);
-        rest = next;
-    }
-}
-
-// Keeps the head of a request that may be sent twice. The received buffer is not held for it: requests that
-// wait would keep buffers from the answers, and warm ones from the cache.
-static void keep_head(struct exchange *exchange, uint32_t head_len)
+// Keeps the head of a request that may be sent twice. The buffer is not held for it: requests that wait would
+// keep buffers from the answers, and warm ones from the cache.
+static void keep_head(struct exchange *exchange)
 {
     struct worker *worker = worker_of(exchange);
-    const struct io_buf *held = exchange->client->held;
+    const struct io_buf *written = exchange->pending.head;
+    uint32_t len = io_buf_len(written);
     char *to = exchange->head;
     if (!exchange->repeatable)
         return;
-    if (UNLIKELY(head_len > HEAD_COPY_BYTES)) {
+    if (UNLIKELY(len > HEAD_COPY_BYTES)) {
         bool plenty = io_loop_stats(worker->loop)->bufs_in_use <= worker->proxy->bufs_max / 2;
         exchange->head_buf = plenty ? io_buf_get(worker->loop) : NULL;
         exchange->repeatable = exchange->head_buf != NULL;
@@ -667,42 +653,29 @@ static void keep_head(struct exchange *exchange, uint32_t head_len)
             return;
         to = (char *)exchange->head_buf->data;
     }
-    memcpy(to, held->data + held->start, head_len);
-    exchange->head_len = head_len;
+    memcpy(to, written->data + written->start, len);
+    exchange->head_len = len;
 }
 
-void exchange_begin(struct client *client, const struct proxy_service *service, uint32_t head_len)
+void exchange_begin(struct server_stream *stream, const struct proxy_service *service)
 {
-    struct worker *worker = client->worker;
-    const struct http1_request *request = &worker->request;
-    struct exchange *exchange = exchange_create(client, service);
+    struct worker *worker = CONTAINER_OF(stream->server, struct worker, server);
+    const struct http_request *request = worker->request;
+    struct exchange *exchange = exchange_create(stream, service);
     if (UNLIKELY(exchange == NULL)) {
-        (void)client_answer_local(client, 503, "out of memory", request->method_id == HTTP_METHOD_HEAD,
-                                  false);
-        client_linger(client);
+        client_answer(stream, 503, "out of memory", request->method_id == HTTP_METHOD_HEAD, true);
         return;
     }
     (void)exchange_route(exchange, service);
-    enum status status = write_head(exchange, service, &exchange->pending);
-    if (LIKELY(status == STATUS_OK))
-        status = body_relay_start(&exchange->request, worker->loop, (enum http_framing)request->framing,
-                                  request->content_length, &worker->proxy->limits,
-                                  request->framing == HTTP_FRAMING_CHUNKED);
-    if (UNLIKELY(status != STATUS_OK)) {
-        exchange->keep_client = false;
+    if (UNLIKELY(write_head(exchange, service) != STATUS_OK)) {
+        exchange->close = true;
         exchange_starved(exchange);
         return;
     }
-    if (exchange->request.body.done) {
-        keep_head(exchange, head_len);
-        client->held = held_skip(client->held, head_len);
-        request_sent(exchange);
-    } else {
-        // Counted before the body moves: an attempt may fail at once and end all this.
-        begin_body(exchange, head_len);
-        if (client->exchange != exchange)
-            return;
-    }
+    keep_head(exchange);
+    if (request->framing == HTTP_FRAMING_CHUNKED || request->content_length > 0)
+        return; // the body follows
+    request_sent(exchange);
     exchange_attempt(exchange);
 }
 
@@ -717,7 +690,7 @@ static uint64_t after_ms(uint64_t since_us, uint32_t ms)
 static uint64_t body_due(const struct exchange *exchange)
 {
     uint64_t idle_us = after_ms(exchange->activity_us, exchange->timeouts.idle_ms);
-    uint64_t earned_us = exchange->request.body.total * 1000000 / worker_of(exchange)->proxy->body_rate_min;
+    uint64_t earned_us = exchange->request_bytes * 1000000 / worker_of(exchange)->proxy->body_rate_min;
     uint64_t rate_us = after_ms(exchange->started_us, exchange->timeouts.idle_ms) + earned_us;
     return rate_us < idle_us ? rate_us : idle_us;
 }
@@ -744,13 +717,17 @@ uint64_t exchange_due(const struct exchange *exchange)
 static bool client_stalls(const struct exchange *exchange)
 {
     if (exchange->answering)
-        return io_stream_pending(&exchange->client->stream) > 0;
-    return !exchange->request_done && !exchange->client->paused;
+        return server_unsent(exchange->stream) > 0;
+    return !exchange->request_done && !server_paused(exchange->stream);
 }
 
-void exchange_on_deadline(struct exchange *exchange)
+void exchange_on_due(struct exchange *exchange)
 {
-    struct client *client = exchange->client;
+    uint64_t due_us = exchange_due(exchange);
+    if (worker_now_us(worker_of(exchange)) < due_us) {
+        server_due(exchange->stream, due_us);
+        return;
+    }
     if (exchange->tunnel) {
         tunnel_close(exchange, false);
         return;
@@ -764,9 +741,9 @@ void exchange_on_deadline(struct exchange *exchange)
         exchange_attempt_failed(exchange, ATTEMPT_TIMEOUT, "the origin took too long");
         return;
     }
-    worker_count(client->worker, PROXY_WORKER_HEAD_TIMEOUTS);
+    worker_count(worker_of(exchange), PROXY_WORKER_HEAD_TIMEOUTS);
     exchange_complete(exchange, FATE_ABORTED);
-    exchange->keep_client = false;
+    exchange->close = true;
     if (exchange->answering)
         exchange_cut(exchange);
     else

@@ -15,7 +15,9 @@ static struct worker *worker_create(struct proxy *proxy, uint32_t index, uint64_
         return NULL;
     worker->proxy = proxy;
     worker->index = index;
-    list_init(&worker->clients);
+    const struct server_limits limits = {
+        .connections = proxy->clients_max, .head_us = 10000000, .idle_us = 60000000};
+    server_init(&worker->server, &CLIENT_HANDLER, &limits, &proxy->limits);
     list_init(&worker->upstreams);
     list_init(&worker->pools_idle);
     rng_init(&worker->rng, seed);
@@ -63,7 +65,7 @@ enum status proxy_create(const struct proxy_config *config, struct proxy **proxy
 
 static bool worker_is_empty(const struct worker *worker)
 {
-    return worker->phase == PHASE_STOP && list_empty(&worker->clients) && worker->upstreams_open == 0;
+    return worker->phase == PHASE_STOP && server_closed(&worker->server) && worker->upstreams_open == 0;
 }
 
 static void *worker_main(void *context)
@@ -80,9 +82,7 @@ static void loops_destroy(struct proxy *proxy)
 {
     for (uint32_t i = 0; i < proxy->worker_count; i++) {
         struct worker *worker = proxy->workers[i];
-        for (uint32_t k = 0; k < worker->listener_count; k++)
-            io_listener_close(&worker->listeners[k].io);
-        worker->listener_count = 0;
+        server_unlisten(&worker->server);
         io_loop_destroy(worker->loop);
         worker->loop = NULL;
     }

@@ -2,7 +2,7 @@
 // The worker and what it is made of. Everything here belongs to one worker's loop, but what is marked as
 // shared.
 //
-//   client ── one connection of a client; reads heads, runs one exchange at a time, in order
+//   client ── what the server (net/server) tells of requests; each that has a route becomes an exchange
 //   exchange ─ one request and its answer; routed once, tried one or more times, completed exactly once
 //   upstream ─ one connection to an endpoint; serves one exchange or lies idle in its pool
 //   pool ──── one endpoint as this worker sees it
@@ -18,118 +18,33 @@
 #include "base/text.h"
 #include "net/http/http1.h"
 #include "net/http/http1_write.h"
+#include "net/io/chain.h"
 #include "net/proxy/proxy.h"
 #include "net/proxy/sheet.h"
 #include "net/proxy/table_private.h"
+#include "net/server/frame.h"
+#include "net/server/server.h"
 
 enum {
     SEND_HIGH_BYTES = 2 * IO_BUF_BYTES, // the source of a stream with more than that queued is paused
-    COPY_MAX_BYTES = 4096,              // a shorter run of body is copied behind what is already to be sent
-    HEAD_COPY_BYTES = 1024,             // longer heads are kept in a buffer for a second attempt
-    LINGER_BYTES_MAX = 1 << 18,         // read and dropped after the last answer, so that the client sees it
-    LINGER_US = 2000000,
-    FREE_OBJECTS_MAX = 1024, // kept for reuse, per kind and worker
-    REFUSE_CLIENTS_MAX = 64, // told "503" at one time beyond clients_max; further ones are just closed
+    HEAD_COPY_BYTES = 1280,             // longer heads are kept in a buffer for a second attempt
     TRIED_MAX = 4,
     SKIP_US_MIN = 100000, // an endpoint that refused is passed over so long, doubling
     SKIP_DOUBLINGS_MAX = 6,
-    CLIENT_ADDRESS_BYTES = 48,
-    DRAIN_SPREAD_US = 1000000,
 };
 
 struct worker;
-struct client;
 struct exchange;
 struct upstream;
 struct pool;
 
-// ---- chains of buffers ----
-
-struct chain {
-    struct io_buf *head;
-    struct io_buf *tail;
-};
-
-void chain_push(struct chain *chain, struct io_buf *buf);
-void chain_put(struct chain *chain);
-// Gives all to the stream.
-void chain_send(struct chain *chain, struct io_stream *stream);
-// The tail when it has that much room, else a new buffer. NULL when there is none.
-MUST_USE struct io_buf *chain_room(struct chain *chain, struct io_loop *loop, uint32_t bytes);
-// Bytes of a message whose head is not complete yet: joins more to held so that they lie in one piece as far
-// as one buffer goes. Takes both, returns the first of the chain.
-MUST_USE struct io_buf *held_join(struct io_buf *held, struct io_buf *more);
-// Moves bytes of the second buffer into the first. False when there is no second, or no room.
-MUST_USE bool held_pull(struct io_buf *held);
-// Drops n bytes from the front of the first buffer, and the buffer when it is empty.
-MUST_USE struct io_buf *held_skip(struct io_buf *held, uint32_t n);
-
-// One direction of an exchange.
-struct body_relay {
-    struct http1_body body;
-    struct io_buf *trailers; // storage while a chunked body runs
-    bool chunked_out;
-    bool drop_trailers; // none go on
-};
-
-enum status body_relay_start(struct body_relay *relay, struct io_loop *loop, enum http_framing framing,
-                             uint64_t content_length, const struct http1_limits *limits, bool chunked_out);
-void body_relay_end(struct body_relay *relay);
-// Takes the body bytes at the front of *in, framed anew, into out. *in becomes what is left (NULL: nothing).
-// STATUS_OK (body.done may be set), INVALID for broken framing, FULL without buffers. flags: trailers that
-// would pass for its fields do not go on; NULL: all do.
-MUST_USE enum status body_relay_run(struct body_relay *relay, struct io_loop *loop, struct io_buf **in,
-                                    struct chain *out, const struct proxy_service_flags *flags);
-// The sender closed: completes an until-close body. STATUS_INVALID when the message is cut.
-MUST_USE enum status body_relay_finish(struct body_relay *relay, struct io_loop *loop, struct chain *out);
-
 // ---- client ----
 
-enum client_state {
-    CLIENT_OPEN,   // idle, reading a head, or in an exchange
-    CLIENT_LINGER, // the last answer is on its way; what still comes is dropped
-    CLIENT_CLOSED,
-};
+extern const struct server_handler CLIENT_HANDLER;
 
-struct client {
-    struct io_stream stream;
-    struct io_timer timer;
-    uint64_t due_us; // when the timer means it; it may be set earlier
-    struct worker *worker;
-    struct list link; // of the worker's clients
-    struct exchange *exchange;
-    struct io_buf *held; // received, not yet used
-    uint32_t linger_bytes;
-    uint8_t state;
-    bool head_started; // a part of a head is held, its deadline runs
-    bool paused;
-    bool ended;   // the client sent its FIN
-    bool running; // client_run is on the stack
-    bool refused;
-    uint8_t address_len;
-    char address[CLIENT_ADDRESS_BYTES];
-};
-
-_Static_assert(sizeof(struct client) <= 512, "with its socket, an idle connection stays under 2 KiB");
-
-void client_accept(struct worker *worker, int handle, const struct io_addr *peer);
-void client_due(struct client *client, uint64_t due_us);
-// Goes on with what is held: parses and begins exchanges as long as none is active.
-void client_run(struct client *client);
-// The exchange is over and freed; keep: the connection goes on.
-void client_exchange_over(struct client *client, bool keep);
-// Answers by ourselves. why is constant text. Returns whether the connection may go on: keep, and the answer
-// was given (without a buffer it cannot be, and the next answer would be taken for it).
-bool client_answer_local(struct client *client, unsigned status, const char *why, bool head_only, bool keep);
-// Ends our side after what is queued and drops what still comes.
-void client_linger(struct client *client);
-void client_close(struct client *client, bool reset);
-void client_pause(struct client *client);
-void client_resume(struct client *client);
-static inline struct slice client_address(const struct client *client)
-{
-    return (struct slice){client->address, client->address_len};
-}
+// Answers by ourselves and counts it. why is constant text. Ends the stream.
+void client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only,
+                   bool close);
 
 // ---- flags of a request ----
 
@@ -142,8 +57,7 @@ struct flag_answer {
 // Scratch of one request: its evaluation context and what its flags answered. Holds from
 // request_flags_begin to the writing of the head, which is within one callback.
 struct request_flags {
-    bool counted; // evaluations go to the tallies
-    bool ready;   // the context is built
+    bool ready; // the context is built
     bool answered[PROXY_SERVICE_FLAGS_MAX];
     struct flag_answer answers[PROXY_SERVICE_FLAGS_MAX];
     struct flags_context context;
@@ -155,8 +69,8 @@ struct request_flags {
     uint64_t told[PROXY_SERVICES_MAX]; // the table by which the service's version flag was last complained of
 };
 
-// For services that have flags only; worker->request holds the head. counted: this is the first attempt.
-void request_flags_begin(struct worker *worker, bool counted);
+// For services that have flags only; worker->request holds the head.
+void request_flags_begin(struct worker *worker);
 // The version that the version flag chooses, or NULL.
 const struct proxy_version *request_flags_version(struct exchange *exchange,
                                                   const struct proxy_service *service);
@@ -179,8 +93,10 @@ enum attempt_error {
 };
 
 struct exchange {
-    struct client *client;
+    struct worker *worker;
+    struct server_stream *stream;
     struct upstream *upstream; // NULL between attempts
+    struct slice from;         // the client's address, the connection's text
     struct version_sheet *counts;
     struct sheet *sheet;
     uint64_t span;
@@ -192,11 +108,11 @@ struct exchange {
     uint64_t activity_us; // the last byte or drain either way
     uint64_t deadline_us; // good only within it, counted from started_us
     struct proxy_timeouts timeouts;
-    struct body_relay request;
-    struct body_relay response;
-    struct chain pending;    // request bytes that wait for the connect
-    struct io_buf *head_buf; // the kept head when it is too long for `head`
-    uint32_t head_len;       // repeatable: bytes of the request's head as received
+    uint64_t request_bytes;           // of its body, so far
+    struct io_buf *response_trailers; // storage while a chunked answer runs
+    struct io_chain pending;          // request bytes that wait for the connect
+    struct io_buf *head_buf;          // the kept head when it is too long for `head`
+    uint32_t head_len;                // repeatable: bytes of the head as written
     uint16_t service;
     uint16_t version;
     uint16_t status; // the origin's, once known
@@ -212,32 +128,37 @@ struct exchange {
     bool operator_sent;
     bool set_cookie;
     bool flag_fields; // the service that it was routed to sets some
-    bool http10;
-    bool keep_client;
+    bool close;       // an answer of our own is the connection's last
     bool upgrade;
+    bool request_chunked;
     bool request_done;
     bool upstream_keep; // the origin lets its connection live
     bool answering;     // the final head went to the client
     bool completed;     // counted
     bool tunnel;
     bool tunnel_client_ended, tunnel_upstream_ended;
+    struct http1_body response;
     char head[HEAD_COPY_BYTES];
 };
 
-// Begins the exchange for worker->request, whose head is the first head_len bytes of client->held.
-void exchange_begin(struct client *client, const struct proxy_service *service, uint32_t head_len);
+// Begins the exchange for worker->request.
+void exchange_begin(struct server_stream *stream, const struct proxy_service *service);
 // The request's unit. False when it has none and so stands for itself. *sticky is storage for it.
 bool exchange_unit(struct exchange *exchange, const struct proxy_service *service, uint64_t *sticky,
                    struct slice *unit);
-// More bytes of the request (taken).
-void exchange_request_data(struct exchange *exchange, struct io_buf *buf);
-void exchange_client_failed(struct exchange *exchange);
+// The request's body, as the server tells it.
+void exchange_request_data(struct exchange *exchange, struct slice run, struct io_buf **buf);
+void exchange_request_ended(struct exchange *exchange, struct http_fields *trailers);
+void exchange_request_flush(struct exchange *exchange);
+void exchange_request_refused(struct exchange *exchange, unsigned status, const char *why);
+void exchange_client_gone(struct exchange *exchange);
 void exchange_client_drained(struct exchange *exchange);
 void exchange_upstream_opened(struct exchange *exchange, enum status status);
 void exchange_upstream_drained(struct exchange *exchange);
 // The upstream ended before the answer was complete.
 void exchange_upstream_ended(struct exchange *exchange, enum status status);
-void exchange_on_deadline(struct exchange *exchange);
+// The time set for the stream has come; what is waited for may have moved its own since.
+void exchange_on_due(struct exchange *exchange);
 // The attempt failed: counts it, then tries again or gives up.
 void exchange_attempt_failed(struct exchange *exchange, enum attempt_error error, const char *why);
 // Counts an attempt's failure without ending it.
@@ -245,9 +166,9 @@ void exchange_count_error(struct exchange *exchange, enum attempt_error error, c
 enum exchange_fate { FATE_OK, FATE_ERROR, FATE_ABORTED };
 // Completes the accounting, once; later calls do nothing.
 void exchange_complete(struct exchange *exchange, enum exchange_fate fate);
-// Gives up the upstream (into its pool or closed), frees the exchange, tells the client.
-void exchange_end(struct exchange *exchange, bool reuse_upstream, bool keep_client);
-// As end, but the client's connection is reset: its answer must not look complete.
+// Gives up the upstream (into its pool or closed), frees the exchange, ends the stream.
+void exchange_end(struct exchange *exchange, bool reuse_upstream);
+// As end, but the stream is reset: its answer must not look complete.
 void exchange_cut(struct exchange *exchange);
 // No buffer was to be had.
 void exchange_starved(struct exchange *exchange);
@@ -258,13 +179,16 @@ void response_data(struct exchange *exchange, struct io_buf *buf);
 // The upstream ended in an orderly way while the answer's body was running.
 void response_finish(struct exchange *exchange);
 // tunnel.c
-void tunnel_open(struct exchange *exchange, struct io_buf *rest);
+// early: what the client sent behind its request; rest: what the origin sent behind its head. Both taken.
+void tunnel_open(struct exchange *exchange, struct io_buf *early, struct io_buf *rest);
 void tunnel_client_data(struct exchange *exchange, struct io_buf *buf);
 void tunnel_upstream_data(struct exchange *exchange, struct io_buf *buf);
 void tunnel_client_ended(struct exchange *exchange);
 void tunnel_upstream_ended(struct exchange *exchange);
 void tunnel_upstream_drained(struct exchange *exchange);
 void tunnel_close(struct exchange *exchange, bool reset);
+// Counts the end of a tunnel whose client is gone.
+void tunnel_gone(struct exchange *exchange);
 
 // ---- upstream and pool ----
 
@@ -317,20 +241,10 @@ struct service_load {
     uint32_t retrying;
 };
 
-struct free_list {
-    void *first;
-    uint32_t count;
-};
-
 struct event_ring {
     _Alignas(64) _Atomic uint32_t head; // the worker's
     _Alignas(64) _Atomic uint32_t tail; // the reader's
     struct proxy_event events[PROXY_EVENTS];
-};
-
-struct listener {
-    struct io_listener io;
-    struct worker *worker;
 };
 
 enum worker_phase { PHASE_SERVE, PHASE_DRAIN, PHASE_STOP };
@@ -340,18 +254,14 @@ struct worker {
     struct io_loop *loop;
     const struct proxy_table *table; // in force since this turn's beginning
     uint32_t index;
-    uint32_t clients_open;
-    uint32_t clients_refusing;
     uint32_t upstreams_open;
     enum worker_phase phase;
     uint64_t tick;
     struct rng rng;
-    struct list clients;
+    struct server server;
     struct list upstreams;  // in use
     struct list pools_idle; // with idle connections
-    struct free_list free_clients, free_upstreams, free_exchanges;
-    uint32_t listener_count;
-    struct listener listeners[PROXY_LISTEN_MAX];
+    struct free_list free_upstreams, free_exchanges;
     struct io_task wake;
     pthread_t thread;
     // Shared with control, read-mostly or written here only.
@@ -367,9 +277,8 @@ struct worker {
     struct pool *pools[PROXY_ENDPOINTS_MAX];
     struct service_load loads[PROXY_SERVICES_MAX];
     // Scratch of one callback.
-    struct http1_request request;
-    struct http1_response response;
-    struct http_fields trailers;
+    struct http_request *request;
+    struct http_response response;
     struct request_flags flags;
 };
 
@@ -386,11 +295,6 @@ static inline uint64_t worker_now_us(const struct worker *worker)
 MUST_USE enum status worker_listen(struct worker *worker);
 void worker_begin(struct worker *worker);
 void worker_deinit(struct worker *worker);
-// Objects for reuse; NULL without memory. get gives zeroed memory only when fresh: the taker sets every
-// field.
-void *free_list_get(struct free_list *list, size_t size);
-void free_list_put(struct free_list *list, void *object);
-void free_list_clear(struct free_list *list);
 
 struct event_where {
     uint16_t service, version, endpoint;

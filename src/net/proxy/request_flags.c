@@ -2,14 +2,14 @@
 // Flags in the path of a request: its evaluation context, the version and the arm that flags give it, the
 // fields that tell the service. Everything is in the worker's scratch, for one callback: no lock, no heap,
 // and no evaluation that nobody asks for.
+#include "base/utf8.h"
 #include "flags/eval/evaluate.h"
 #include "flags/eval/tally.h"
 #include "net/proxy/proxy_private.h"
 
-void request_flags_begin(struct worker *worker, bool counted)
+void request_flags_begin(struct worker *worker)
 {
     struct request_flags *flags = &worker->flags;
-    flags->counted = counted;
     flags->ready = false;
     memset(flags->answered, 0, sizeof flags->answered);
 }
@@ -19,22 +19,21 @@ void request_flags_begin(struct worker *worker, bool counted)
 static bool attribute_value(const struct exchange *exchange, const struct proxy_attribute *attribute,
                             struct slice *value)
 {
-    const struct worker *worker = exchange->client->worker;
-    const struct http1_request *request = &worker->request;
+    const struct worker *worker = exchange->worker;
+    const struct http_request *request = worker->request;
     const struct http_field *field;
     switch (attribute->kind) {
     case PROXY_ATTRIBUTE_HEADER:
         field = http_fields_find_name(&request->fields, attribute->source);
         if (field != NULL)
             *value = field->value;
-        return field != NULL && flags_utf8_valid(*value);
+        return field != NULL && utf8_valid(*value);
     case PROXY_ATTRIBUTE_COOKIE:
         return http_cookie_find(&request->fields, attribute->source, value) == STATUS_OK &&
-               flags_utf8_valid(*value);
+               utf8_valid(*value);
     case PROXY_ATTRIBUTE_ADDRESS:
-        *value = http_client_address(&request->fields, worker->table->trusted_hops,
-                                     client_address(exchange->client));
-        return value->len > 0 && flags_utf8_valid(*value);
+        *value = http_client_address(&request->fields, worker->table->trusted_hops, exchange->from);
+        return value->len > 0 && utf8_valid(*value);
     case PROXY_ATTRIBUTE_METHOD:
         *value = request->method;
         return true;
@@ -50,12 +49,12 @@ static bool attribute_value(const struct exchange *exchange, const struct proxy_
 
 static bool unit_key(struct exchange *exchange, const struct proxy_service *service, struct slice *key)
 {
-    char *text = exchange->client->worker->flags.unit;
+    char *text = exchange->worker->flags.unit;
     uint64_t sticky;
     if (!exchange_unit(exchange, service, &sticky, key))
         return false;
     if (service->unit != PROXY_UNIT_STICKY)
-        return flags_utf8_valid(*key);
+        return utf8_valid(*key);
     for (int i = 0; i < 16; i++)
         text[i] = "0123456789abcdef"[sticky >> (60 - 4 * i) & 15];
     *key = (struct slice){text, 16};
@@ -72,7 +71,7 @@ static bool targeting_key(struct exchange *exchange, const struct proxy_service 
 
 static void build_context(struct exchange *exchange, const struct proxy_service *service)
 {
-    struct worker *worker = exchange->client->worker;
+    struct worker *worker = exchange->worker;
     struct request_flags *flags = &worker->flags;
     struct flags_json *root = &flags->nodes[0];
     struct flags_json **link = &root->first;
@@ -99,7 +98,7 @@ static void build_context(struct exchange *exchange, const struct proxy_service 
 static const struct flag_answer *ask(struct exchange *exchange, const struct proxy_service *service,
                                      uint32_t i)
 {
-    struct worker *worker = exchange->client->worker;
+    struct worker *worker = exchange->worker;
     const struct proxy_table *table = worker->table;
     struct request_flags *flags = &worker->flags;
     struct flag_answer *answer = &flags->answers[i];
@@ -114,7 +113,7 @@ static const struct flag_answer *ask(struct exchange *exchange, const struct pro
     struct flags_result result;
     flags_evaluate(&table->flags, service->flags->flags[i].key, FLAGS_ANY, &flags->context,
                    (struct flags_scratch){flags->scratch, sizeof flags->scratch}, &result);
-    if (flags->counted && table->tallies != NULL)
+    if (table->tallies != NULL)
         flags_tally_note(&table->tallies[worker->index], &result);
     *answer = (struct flag_answer){
         .variant = result.variant, .arm = result.arm, .erred = result.error != FLAGS_ERROR_NONE};
@@ -124,13 +123,13 @@ static const struct flag_answer *ask(struct exchange *exchange, const struct pro
 // Told once for each table: a flag may say so of every request, and the ring of events is for all.
 static void complain(struct exchange *exchange, const struct proxy_service *service, const char *why)
 {
-    struct worker *worker = exchange->client->worker;
+    struct worker *worker = exchange->worker;
     uint64_t *told = &worker->flags.told[service->slot];
     worker_count(worker, PROXY_WORKER_FLAG_VERSIONS_UNKNOWN);
     if (*told == worker->table->version)
         return;
     *told = worker->table->version;
-    worker_event(worker, PROXY_EVENT_FLAG, 0, why, client_address(exchange->client),
+    worker_event(worker, PROXY_EVENT_FLAG, 0, why, exchange->from,
                  (struct event_where){service->slot, PROXY_SLOT_NONE, PROXY_SLOT_NONE});
 }
 
@@ -154,7 +153,7 @@ enum flags_arm request_flags_arm(struct exchange *exchange, const struct proxy_s
                                  struct slice *key)
 {
     const struct flag_answer *answer = ask(exchange, service, service->flags->arm_flag);
-    const struct flags_context *context = &exchange->client->worker->flags.context;
+    const struct flags_context *context = &exchange->worker->flags.context;
     if (answer->arm == FLAGS_ARM_NONE)
         return FLAGS_ARM_NONE;
     CHECK(context->has_targeting_key); // nothing is drawn without one
@@ -235,7 +234,7 @@ static struct slice field_value(struct exchange *exchange, const struct proxy_se
         if (answer->variant.len == 0)
             continue;
         if (!add_member(&text, service->flags->flags[header->flags[i]].member, answer->variant))
-            worker_count(exchange->client->worker, PROXY_WORKER_FLAGS_LEFT_OUT);
+            worker_count(exchange->worker, PROXY_WORKER_FLAGS_LEFT_OUT);
     }
     return text_slice(&text);
 }
@@ -249,10 +248,10 @@ static void remove_forged(struct http_fields *fields, const struct proxy_service
 
 size_t request_flags_fields(struct exchange *exchange, const struct proxy_service *service, size_t room)
 {
-    struct worker *worker = exchange->client->worker;
+    struct worker *worker = exchange->worker;
     char *storage = worker->flags.text;
     size_t count = 0;
-    remove_forged(&worker->request.fields, service->flags);
+    remove_forged(&worker->request->fields, service->flags);
     if (room > PROXY_FLAG_HEADERS_BYTES_MAX)
         room = PROXY_FLAG_HEADERS_BYTES_MAX;
     for (uint32_t i = 0; i < service->flags->header_count; i++) {

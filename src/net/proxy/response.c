@@ -6,15 +6,14 @@
 
 static struct worker *worker_of(const struct exchange *exchange)
 {
-    return exchange->client->worker;
+    return exchange->worker;
 }
 
 // Sends to the client and holds the origin back while the client does not keep up.
-static void send_to_client(struct exchange *exchange, struct chain *out)
+static void flush_to_client(struct exchange *exchange)
 {
-    struct io_stream *stream = &exchange->client->stream;
-    chain_send(out, stream);
-    if (UNLIKELY(io_stream_pending(stream) > SEND_HIGH_BYTES) && exchange->upstream != NULL)
+    server_flush(exchange->stream);
+    if (UNLIKELY(server_unsent(exchange->stream) > SERVER_UNSENT_HIGH) && exchange->upstream != NULL)
         upstream_pause(exchange->upstream);
 }
 
@@ -30,42 +29,67 @@ static bool upstream_reusable(const struct exchange *exchange, const struct io_b
 static void response_complete(struct exchange *exchange, struct io_buf *rest)
 {
     bool reuse = upstream_reusable(exchange, rest);
-    bool keep = exchange->keep_client && exchange->request_done;
     io_buf_put(rest);
     exchange_complete(exchange, exchange->status < 500 ? FATE_OK : FATE_ERROR);
-    exchange_end(exchange, reuse, keep);
+    exchange_end(exchange, reuse);
 }
 
-static void response_body(struct exchange *exchange, struct io_buf *buf, struct chain *out)
+// The trailers, if any, and whatever else marks the end.
+static enum status end_body(struct exchange *exchange)
 {
-    struct worker *worker = worker_of(exchange);
-    exchange->activity_us = worker_now_us(worker);
-    enum status status = body_relay_run(&exchange->response, worker->loop, &buf, out, NULL);
-    send_to_client(exchange, out);
-    if (UNLIKELY(status != STATUS_OK)) {
-        io_buf_put(buf);
-        if (status == STATUS_FULL)
-            exchange_starved(exchange);
+    struct http_fields storage;
+    return server_data_end(exchange->stream, server_frame_trailers(&exchange->response, &storage));
+}
+
+// Passes body bytes on. *in becomes what is left of it (NULL: nothing). INVALID for broken framing, FULL
+// without buffers.
+static enum status relay_body(struct exchange *exchange, struct io_buf **in)
+{
+    struct http1_body *body = &exchange->response;
+    while (*in != NULL && !body->done) {
+        size_t used = 0;
+        struct slice run = {NULL, 0};
+        enum status status =
+            http1_body_next(body, (char *)(*in)->data + (*in)->start, io_buf_len(*in), &used, &run);
+        if (UNLIKELY(status != STATUS_OK && status != STATUS_AGAIN))
+            return STATUS_INVALID;
+        if (run.len > 0 && server_data(exchange->stream, run, in) != STATUS_OK)
+            return STATUS_FULL;
+        if (*in != NULL)
+            *in = io_held_skip(*in, (uint32_t)used);
+    }
+    return body->done ? end_body(exchange) : STATUS_OK;
+}
+
+static void response_body(struct exchange *exchange, struct io_buf *buf)
+{
+    exchange->activity_us = worker_now_us(worker_of(exchange));
+    enum status status = relay_body(exchange, &buf);
+    if (LIKELY(status == STATUS_OK)) {
+        if (exchange->response.done)
+            response_complete(exchange, buf);
         else
-            exchange_attempt_failed(exchange, ATTEMPT_BROKEN, "the origin's body is broken");
+            flush_to_client(exchange);
         return;
     }
-    if (exchange->response.body.done)
-        response_complete(exchange, buf);
+    io_buf_put(buf);
+    if (status == STATUS_FULL)
+        exchange_starved(exchange);
+    else
+        exchange_attempt_failed(exchange, ATTEMPT_BROKEN, "the origin's body is broken");
 }
 
 void response_finish(struct exchange *exchange)
 {
-    struct chain out = {0};
-    enum status status = body_relay_finish(&exchange->response, worker_of(exchange)->loop, &out);
-    if (status != STATUS_OK) {
-        chain_put(&out);
+    if (http1_body_finish(&exchange->response) != STATUS_OK) {
         exchange_attempt_failed(exchange, ATTEMPT_RESET, "the origin closed within its answer");
         return;
     }
     exchange->upstream_keep = false;
-    send_to_client(exchange, &out);
-    response_complete(exchange, NULL);
+    if (end_body(exchange) != STATUS_OK)
+        exchange_starved(exchange);
+    else
+        response_complete(exchange, NULL);
 }
 
 // ---- heads ----
@@ -89,30 +113,26 @@ static bool sticky_field(const struct exchange *exchange, struct text *storage, 
     return !storage->cut;
 }
 
-static enum status write_head(struct exchange *exchange, const struct http1_forward *how, struct chain *out)
+// What is added to a head; storage and cookie are for a field of ours.
+static struct server_added added_of(const struct exchange *exchange, struct text *storage,
+                                    struct http_field *cookie)
 {
-    struct worker *worker = worker_of(exchange);
-    struct http1_forward forward = *how;
+    const struct worker *worker = worker_of(exchange);
+    struct server_added added = {.via = worker->table != NULL ? worker->table->via : SLICE("")};
+    if (worker->response.status >= 200 && sticky_field(exchange, storage, cookie)) {
+        added.fields = cookie;
+        added.field_count = 1;
+    }
+    return added;
+}
+
+static enum status write_head(struct exchange *exchange)
+{
     char storage[COOKIE_TEXT_BYTES];
     struct text text = text_over(storage, sizeof storage);
     struct http_field cookie;
-    forward.via = worker->table != NULL ? worker->table->via : SLICE("");
-    if (worker->response.status >= 200 && sticky_field(exchange, &text, &cookie)) {
-        forward.add = &cookie;
-        forward.add_count = 1;
-    }
-    struct io_buf *buf = io_buf_get(worker->loop);
-    if (buf == NULL)
-        return STATUS_FULL;
-    struct http1_writer writer = http1_writer_over((char *)buf->data, IO_BUF_BYTES);
-    enum status status = http1_write_response_head(&writer, &worker->response, &forward);
-    if (status != STATUS_OK) {
-        io_buf_put(buf);
-        return STATUS_INVALID; // it does not fit: its fields are at the limit
-    }
-    buf->end = (uint32_t)writer.len;
-    chain_push(out, buf);
-    return STATUS_OK;
+    struct server_added added = added_of(exchange, &text, &cookie);
+    return server_head(exchange->stream, &worker_of(exchange)->response, &added);
 }
 
 static void head_refused(struct exchange *exchange, enum status status)
@@ -123,29 +143,28 @@ static void head_refused(struct exchange *exchange, enum status status)
         exchange_attempt_failed(exchange, ATTEMPT_BROKEN, "the origin's head is too large");
 }
 
-// 100, 102, 103: passed on to clients that know them. False when the exchange is over.
+// 100, 102, 103. False when the exchange is over.
 static bool response_informational(struct exchange *exchange)
 {
-    struct chain out = {0};
     version_count(exchange->counts, PROXY_VERSION_STATUS_1XX, 1);
-    if (exchange->http10)
-        return true;
-    struct http1_forward forward = {0};
-    enum status status = write_head(exchange, &forward, &out);
+    enum status status = write_head(exchange);
     if (status != STATUS_OK) {
         head_refused(exchange, status);
         return false;
     }
-    send_to_client(exchange, &out);
+    flush_to_client(exchange);
     return true;
 }
 
 // 101: what follows is not HTTP. Only for a client that asked for it.
 static void response_switch(struct exchange *exchange, struct io_buf *rest)
 {
-    struct chain out = {0};
-    struct http1_forward forward = {.upgrade = true};
-    enum status status = exchange->upgrade ? write_head(exchange, &forward, &out) : STATUS_INVALID;
+    const struct worker *worker = worker_of(exchange);
+    const struct server_added added = {.via = worker->table != NULL ? worker->table->via : SLICE("")};
+    struct io_buf *early = NULL;
+    enum status status = STATUS_INVALID;
+    if (exchange->upgrade)
+        status = server_tunnel(exchange->stream, &worker->response, &added, &early);
     if (status != STATUS_OK) {
         io_buf_put(rest);
         if (status == STATUS_FULL)
@@ -155,8 +174,7 @@ static void response_switch(struct exchange *exchange, struct io_buf *rest)
         return;
     }
     version_count(exchange->counts, PROXY_VERSION_STATUS_1XX, 1);
-    send_to_client(exchange, &out);
-    tunnel_open(exchange, rest);
+    tunnel_open(exchange, early, rest);
 }
 
 static enum proxy_version_counter status_counter(unsigned status)
@@ -164,39 +182,17 @@ static enum proxy_version_counter status_counter(unsigned status)
     return (enum proxy_version_counter)(PROXY_VERSION_STATUS_1XX + (status / 100 - 1));
 }
 
-// How the answer's body goes to this client, and what becomes of the connection.
-static void settle_framing(struct exchange *exchange, struct http1_forward *forward)
-{
-    const struct worker *worker = worker_of(exchange);
-    const struct http1_response *response = &worker->response;
-    uint8_t framing = response->framing;
-    if (framing == HTTP_FRAMING_CHUNKED || framing == HTTP_FRAMING_UNTIL_CLOSE)
-        framing = exchange->http10 ? HTTP_FRAMING_UNTIL_CLOSE : HTTP_FRAMING_CHUNKED;
-    forward->framing = framing;
-    forward->content_length = response->content_length;
-    if (framing == HTTP_FRAMING_UNTIL_CLOSE || !exchange->request_done || worker->phase != PHASE_SERVE)
-        exchange->keep_client = false;
-    if (!exchange->keep_client)
-        forward->connection = HTTP1_CONNECTION_CLOSE;
-    else if (exchange->http10)
-        forward->connection = HTTP1_CONNECTION_KEEP_ALIVE;
-}
-
 // rest: what came behind the head (taken).
 static void response_final(struct exchange *exchange, struct io_buf *rest)
 {
     struct worker *worker = worker_of(exchange);
-    const struct http1_response *response = &worker->response;
-    struct chain out = {0};
-    struct http1_forward forward = {0};
-    settle_framing(exchange, &forward);
-    enum status status = write_head(exchange, &forward, &out);
+    const struct http_response *response = &worker->response;
+    enum status status = server_frame_begin(&exchange->response, &exchange->response_trailers, worker->loop,
+                                            (enum http_framing)response->framing, response->content_length,
+                                            &worker->proxy->limits);
     if (LIKELY(status == STATUS_OK))
-        status = body_relay_start(&exchange->response, worker->loop, (enum http_framing)response->framing,
-                                  response->content_length, &worker->proxy->limits,
-                                  forward.framing == HTTP_FRAMING_CHUNKED);
+        status = write_head(exchange);
     if (UNLIKELY(status != STATUS_OK)) {
-        chain_put(&out);
         io_buf_put(rest);
         head_refused(exchange, status);
         return;
@@ -208,11 +204,10 @@ static void response_final(struct exchange *exchange, struct io_buf *rest)
     version_count(exchange->counts, status_counter(response->status), 1);
     if (response->status >= 500)
         exchange_count_error(exchange, ATTEMPT_5XX, "the origin answered 5xx");
-    if (!exchange->response.body.done) {
-        response_body(exchange, rest, &out);
+    if (!exchange->response.done) {
+        response_body(exchange, rest);
         return;
     }
-    send_to_client(exchange, &out);
     if (LIKELY(io_buf_len(rest) == 0)) {
         io_buf_put(rest);
         rest = NULL;
@@ -229,7 +224,7 @@ static enum status response_parse(struct exchange *exchange, struct io_buf *buf,
     do {
         status = http1_response_parse((char *)buf->data + buf->start, io_buf_len(buf), &worker->proxy->limits,
                                       (enum http_method)exchange->method, &worker->response, head_len, &why);
-    } while (status == STATUS_AGAIN && held_pull(buf));
+    } while (status == STATUS_AGAIN && io_held_pull(buf));
     if (UNLIKELY(status != STATUS_OK && status != STATUS_AGAIN))
         exchange_attempt_failed(exchange, ATTEMPT_BROKEN, http1_reject_text(why));
     return status;
@@ -274,17 +269,16 @@ static void response_heads(struct exchange *exchange)
         }
         if (!response_informational(exchange))
             return;
-        upstream->held = held_skip(buf, (uint32_t)head_len);
+        upstream->held = io_held_skip(buf, (uint32_t)head_len);
     }
 }
 
 void response_data(struct exchange *exchange, struct io_buf *buf)
 {
     if (exchange->answering) {
-        struct chain out = {0};
-        response_body(exchange, buf, &out);
+        response_body(exchange, buf);
         return;
     }
-    exchange->upstream->held = held_join(exchange->upstream->held, buf);
+    exchange->upstream->held = io_held_join(exchange->upstream->held, buf);
     response_heads(exchange);
 }

@@ -2,27 +2,35 @@
 // After 101: bytes both ways, unread, until both sides ended, one failed, or nothing came for too long.
 #include "net/proxy/proxy_private.h"
 
-static struct worker *worker_of(const struct exchange *exchange)
+void tunnel_gone(struct exchange *exchange)
 {
-    return exchange->client->worker;
+    worker_count(exchange->worker, PROXY_WORKER_TUNNELS_CLOSED);
+    exchange->erred = false; // whoever broke the tunnel, its request was served
 }
 
 void tunnel_close(struct exchange *exchange, bool reset)
 {
-    struct client *client = exchange->client;
-    worker_count(client->worker, PROXY_WORKER_TUNNELS_CLOSED);
-    if (!reset) {
-        exchange_end(exchange, false, false);
+    if (reset) {
+        tunnel_gone(exchange);
+        exchange_cut(exchange);
         return;
     }
-    exchange->erred = false; // and whoever broke the tunnel, its request was served
-    exchange_cut(exchange);
+    worker_count(exchange->worker, PROXY_WORKER_TUNNELS_CLOSED);
+    exchange_end(exchange, false);
 }
 
-void tunnel_open(struct exchange *exchange, struct io_buf *rest)
+static void send_to_upstream(struct exchange *exchange, struct io_buf *buf)
 {
-    struct client *client = exchange->client;
-    struct worker *worker = client->worker;
+    struct io_stream *upstream = &exchange->upstream->stream;
+    exchange->request_bytes += io_buf_len(buf);
+    io_stream_send(upstream, buf);
+    if (io_stream_pending(upstream) > SEND_HIGH_BYTES)
+        server_pause(exchange->stream);
+}
+
+void tunnel_open(struct exchange *exchange, struct io_buf *early, struct io_buf *rest)
+{
+    struct worker *worker = exchange->worker;
     exchange->status = 101;
     exchange->tunnel = true;
     worker_count(worker, PROXY_WORKER_ANSWERED);
@@ -30,35 +38,34 @@ void tunnel_open(struct exchange *exchange, struct io_buf *rest)
     version_count(exchange->counts, PROXY_VERSION_UPGRADES, 1);
     exchange_complete(exchange, FATE_OK);
     exchange->answering = true;
-    exchange->keep_client = false;
     exchange->activity_us = worker_now_us(worker);
-    struct chain first = {rest, rest};
-    chain_send(&first, &client->stream);
-    client_due(client, exchange_due(exchange));
-    // What the client sent behind its request, trusting the switch.
-    struct chain early = {client->held, NULL};
-    client->held = NULL;
-    chain_send(&early, &exchange->upstream->stream);
-    client_resume(client);
-    if (client->ended)
+    server_due(exchange->stream, exchange_due(exchange));
+    struct io_chain trusting = {early, NULL}; // the client sent it behind its request
+    io_chain_send(&trusting, &exchange->upstream->stream);
+    if (server_is_half_closed(exchange->stream))
         tunnel_client_ended(exchange);
+    tunnel_upstream_data(exchange, rest);
 }
 
 void tunnel_client_data(struct exchange *exchange, struct io_buf *buf)
 {
-    exchange->activity_us = worker_now_us(worker_of(exchange));
-    exchange->request.body.total += io_buf_len(buf);
-    io_stream_send(&exchange->upstream->stream, buf);
-    if (io_stream_pending(&exchange->upstream->stream) > SEND_HIGH_BYTES)
-        client_pause(exchange->client);
+    exchange->activity_us = worker_now_us(exchange->worker);
+    send_to_upstream(exchange, buf);
 }
 
 void tunnel_upstream_data(struct exchange *exchange, struct io_buf *buf)
 {
-    exchange->activity_us = worker_now_us(worker_of(exchange));
-    exchange->response.body.total += io_buf_len(buf);
-    io_stream_send(&exchange->client->stream, buf);
-    if (io_stream_pending(&exchange->client->stream) > SEND_HIGH_BYTES)
+    exchange->activity_us = worker_now_us(exchange->worker);
+    exchange->response.total += io_buf_len(buf);
+    struct slice run = {(char *)buf->data + buf->start, io_buf_len(buf)};
+    enum status status = run.len > 0 ? server_data(exchange->stream, run, &buf) : STATUS_OK;
+    io_buf_put(buf);
+    if (status != STATUS_OK) {
+        tunnel_close(exchange, true);
+        return;
+    }
+    server_flush(exchange->stream);
+    if (server_unsent(exchange->stream) > SERVER_UNSENT_HIGH)
         upstream_pause(exchange->upstream);
 }
 
@@ -72,7 +79,7 @@ void tunnel_client_ended(struct exchange *exchange)
 void tunnel_upstream_ended(struct exchange *exchange)
 {
     exchange->tunnel_upstream_ended = true;
-    io_stream_finish(&exchange->client->stream);
+    server_half_close(exchange->stream);
     tunnel_upstream_drained(exchange);
 }
 
@@ -83,5 +90,5 @@ void tunnel_upstream_drained(struct exchange *exchange)
         io_stream_pending(&exchange->upstream->stream) == 0)
         tunnel_close(exchange, false);
     else
-        client_resume(exchange->client);
+        server_resume(exchange->stream);
 }

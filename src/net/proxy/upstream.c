@@ -62,7 +62,7 @@ static bool has_room(const struct pool *pool, const struct proxy_endpoint *endpo
 
 static bool is_eligible(const struct exchange *exchange, const struct proxy_endpoint *endpoint)
 {
-    const struct worker *worker = exchange->client->worker;
+    const struct worker *worker = exchange->worker;
     const struct pool *pool = worker->pools[endpoint->slot];
     return has_room(pool, endpoint) && pool->skip_until_us <= worker_now_us(worker) &&
            !was_tried(exchange, endpoint->slot);
@@ -77,7 +77,7 @@ static const struct proxy_endpoint *choose_by_search(const struct exchange *exch
         const struct proxy_endpoint *endpoint = &version->endpoints[(from + i) % version->endpoint_count];
         if (is_eligible(exchange, endpoint))
             return endpoint;
-        if (with_room == NULL && has_room(exchange->client->worker->pools[endpoint->slot], endpoint))
+        if (with_room == NULL && has_room(exchange->worker->pools[endpoint->slot], endpoint))
             with_room = endpoint;
     }
     return with_room;
@@ -85,7 +85,7 @@ static const struct proxy_endpoint *choose_by_search(const struct exchange *exch
 
 const struct proxy_endpoint *pool_choose(struct exchange *exchange, const struct proxy_version *version)
 {
-    struct worker *worker = exchange->client->worker;
+    struct worker *worker = exchange->worker;
     uint32_t count = version->endpoint_count;
     if (count <= 1)
         return count == 0 ? NULL : choose_by_search(exchange, version, 0);
@@ -133,7 +133,7 @@ static struct upstream *upstream_connect(struct pool *pool, const struct proxy_e
 
 struct upstream *upstream_take(struct exchange *exchange, const struct proxy_endpoint *endpoint)
 {
-    struct worker *worker = exchange->client->worker;
+    struct worker *worker = exchange->worker;
     struct pool *pool = worker->pools[endpoint->slot];
     struct upstream *upstream;
     pool->idle_max_us = (uint64_t)exchange->timeouts.pool_idle_ms * 1000;
@@ -165,8 +165,7 @@ void upstream_close(struct upstream *upstream)
     upstream_release(upstream);
     list_remove(&upstream->link);
     upstream->closed = true;
-    struct chain held = {upstream->held, NULL};
-    chain_put(&held);
+    io_held_put(upstream->held);
     upstream->held = NULL;
     io_stream_close(&upstream->stream);
 }

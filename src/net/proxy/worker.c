@@ -1,46 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A worker's own affairs: its quiet point, where it takes up a new table and a new phase, its listeners, its
-// event ring and the objects it keeps for reuse.
+// A worker's own affairs: its quiet point, where it takes up a new table and a new phase, its listeners and
+// its event ring.
 #include "base/heap.h"
 #include "net/proxy/proxy_private.h"
-
-// ---- objects for reuse ----
-
-struct free_object {
-    struct free_object *next;
-};
-
-void *free_list_get(struct free_list *list, size_t size)
-{
-    struct free_object *object = list->first;
-    if (object == NULL)
-        return heap_alloc(1, size);
-    list->first = object->next;
-    list->count--;
-    return object;
-}
-
-void free_list_put(struct free_list *list, void *object)
-{
-    if (list->count >= FREE_OBJECTS_MAX) {
-        heap_free(object);
-        return;
-    }
-    struct free_object *freed = object;
-    freed->next = list->first;
-    list->first = freed;
-    list->count++;
-}
-
-void free_list_clear(struct free_list *list)
-{
-    while (list->first != NULL) {
-        struct free_object *object = list->first;
-        list->first = object->next;
-        heap_free(object);
-    }
-    list->count = 0;
-}
 
 // ---- events ----
 
@@ -95,47 +57,17 @@ static void close_strangers(struct worker *worker, uint64_t table)
 static void worker_adopt(struct worker *worker, const struct proxy_table *table)
 {
     worker->table = table;
+    worker->server.limits.head_us = table->client_head_us;
+    worker->server.limits.idle_us = table->client_idle_us;
     mark_endpoints(worker, table);
     close_strangers(worker, table->version);
     atomic_store_explicit(&worker->acknowledged, table->version, memory_order_release);
-}
-
-static void close_listeners(struct worker *worker)
-{
-    for (uint32_t i = 0; i < worker->listener_count; i++)
-        io_listener_close(&worker->listeners[i].io);
-    worker->listener_count = 0;
 }
 
 static void close_pools(struct worker *worker)
 {
     for (struct list *link = worker->pools_idle.next; link != &worker->pools_idle; link = link->next)
         pool_close_idle(CONTAINER_OF(link, struct pool, link));
-}
-
-// Idle connections are closed over a second, so that their clients do not all come back at once elsewhere.
-static void worker_drain(struct worker *worker)
-{
-    close_listeners(worker);
-    close_pools(worker);
-    uint64_t now_us = worker_now_us(worker);
-    for (struct list *link = worker->clients.next; link != &worker->clients; link = link->next) {
-        struct client *client = CONTAINER_OF(link, struct client, link);
-        if (client->state == CLIENT_OPEN && client->exchange == NULL && client->held == NULL)
-            client_due(client, now_us + rng_below(&worker->rng, DRAIN_SPREAD_US));
-    }
-}
-
-static void worker_end(struct worker *worker)
-{
-    close_listeners(worker);
-    for (struct list *link = worker->clients.next; link != &worker->clients; link = link->next) {
-        struct client *client = CONTAINER_OF(link, struct client, link);
-        if (client->exchange != NULL)
-            exchange_client_failed(client->exchange);
-        client_close(client, false);
-    }
-    close_pools(worker);
 }
 
 // Between callbacks: no pointer into the old table is held anywhere.
@@ -157,9 +89,10 @@ static void worker_quiet(void *context)
         return;
     worker->phase = phase;
     if (phase == PHASE_DRAIN)
-        worker_drain(worker);
+        server_drain(&worker->server, &worker->rng);
     else
-        worker_end(worker);
+        server_close(&worker->server);
+    close_pools(worker);
 }
 
 static void worker_on_wake(struct io_task *task)
@@ -172,33 +105,17 @@ static void worker_on_wake(struct io_task *task)
 
 // ---- listeners ----
 
-static void on_accept(struct io_listener *listener, int handle, const struct io_addr *peer)
-{
-    client_accept(CONTAINER_OF(listener, struct listener, io)->worker, handle, peer);
-}
-
-static void on_accept_failure(struct io_listener *listener, enum status status)
-{
-    (void)status;
-    worker_count(CONTAINER_OF(listener, struct listener, io)->worker, PROXY_WORKER_ACCEPT_FAILURES);
-}
-
 enum status worker_listen(struct worker *worker)
 {
     struct proxy *proxy = worker->proxy;
     for (uint32_t i = 0; i < proxy->listen_count; i++) {
-        struct io_listener *listener = &worker->listeners[i].io;
-        worker->listeners[i].worker = worker;
-        listener->on_accept = on_accept;
-        listener->on_failure = on_accept_failure;
-        enum status status = io_listener_open(worker->loop, listener, &proxy->listen[i], true);
+        enum status status = server_listen(&worker->server, worker->loop, &proxy->listen[i], true);
         if (status != STATUS_OK) {
-            close_listeners(worker);
+            server_unlisten(&worker->server);
             return status;
         }
-        worker->listener_count++;
         // Port 0 is chosen once; the other workers join it.
-        io_listener_addr(listener, &proxy->listen[i]);
+        server_addr(&worker->server, i, &proxy->listen[i]);
     }
     return STATUS_OK;
 }
@@ -211,7 +128,7 @@ void worker_begin(struct worker *worker)
 
 void worker_deinit(struct worker *worker)
 {
-    free_list_clear(&worker->free_clients);
+    server_deinit(&worker->server);
     free_list_clear(&worker->free_upstreams);
     free_list_clear(&worker->free_exchanges);
     for (size_t i = 0; i < ARRAY_LEN(worker->versions); i++)

@@ -1,78 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bytes out. A head is written straight into the buffer, its body behind it; a body may run over several.
+// Answers: the handler's as the server takes them, with the date.
 #include <string.h>
 #include <time.h>
 
-#include "net/http/http1_write.h"
 #include "net/web/web_private.h"
 
-static void hand_over(struct web_connection *c)
+static char *put(char *at, const char *text, size_t len)
 {
-    struct io_buf *buf = c->out;
-    c->out = NULL;
-    c->written += io_buf_len(buf);
-    io_stream_send(&c->stream, buf);
-}
-
-void web_out_flush(struct web_connection *c, bool always)
-{
-    if (c->out != NULL && (always || io_stream_pending(&c->stream) == 0))
-        hand_over(c);
-}
-
-// Makes `out` a buffer with that much room.
-static bool make_room(struct web_connection *c, uint32_t bytes)
-{
-    if (LIKELY(c->out != NULL)) {
-        if (LIKELY(io_buf_room(c->out) >= bytes))
-            return true;
-        hand_over(c);
-    }
-    c->out = io_buf_get(c->web->loop);
-    if (LIKELY(c->out != NULL))
-        return true;
-    web_connection_close(c);
-    return false;
-}
-
-bool web_out_add(struct web_connection *c, struct slice bytes)
-{
-    while (bytes.len > 0) {
-        if (!make_room(c, 1))
-            return false;
-        size_t n = bytes.len < io_buf_room(c->out) ? bytes.len : io_buf_room(c->out);
-        memcpy(c->out->data + c->out->end, bytes.data, n);
-        c->out->end += (uint32_t)n;
-        bytes.data += n;
-        bytes.len -= n;
-    }
-    return true;
-}
-
-void web_unsent_count(struct web_connection *c)
-{
-    uint32_t unsent = web_unsent(c);
-    c->web->memory += unsent;
-    c->web->memory -= c->counted;
-    c->counted = unsent;
-}
-
-// ---- heads ----
-
-static char *put(char *at, struct slice text)
-{
-    memcpy(at, text.data, text.len);
-    return at + text.len;
-}
-
-static char *put_number(char *at, uint64_t number)
-{
-    char digits[20];
-    size_t n = sizeof digits;
-    do
-        digits[--n] = (char)('0' + number % 10);
-    while ((number /= 10) > 0);
-    return put(at, (struct slice){digits + n, sizeof digits - n});
+    memcpy(at, text, len);
+    return at + len;
 }
 
 static char *put_two(char *at, int number)
@@ -83,44 +19,28 @@ static char *put_two(char *at, int number)
 }
 
 // RFC 9110 5.6.7, written once a second.
-static struct slice date_line(struct web *web)
+static struct slice date_value(struct web *web)
 {
     static const char DAYS[] = "SunMonTueWedThuFriSat";
     static const char MONTHS[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
     int64_t now_s = io_loop_wall_ms(web->loop) / 1000;
     struct tm utc;
     time_t seconds = now_s;
-    if (LIKELY(now_s == web->date_s && web->date_line.len > 0))
-        return web->date_line;
+    if (LIKELY(now_s == web->date_s && web->date_value.len > 0))
+        return web->date_value;
     if (gmtime_r(&seconds, &utc) == NULL)
         return SLICE("");
-    char *at = put(web->date, SLICE("Date: "));
-    at = put(at, (struct slice){DAYS + (size_t)utc.tm_wday * 3, 3});
-    at = put(at, SLICE(", "));
-    at = put_two(at, utc.tm_mday);
-    *at++ = ' ';
-    at = put(at, (struct slice){MONTHS + (size_t)utc.tm_mon * 3, 3});
-    *at++ = ' ';
-    at = put_two(put_two(at, (utc.tm_year + 1900) / 100), utc.tm_year + 1900);
-    *at++ = ' ';
-    at = put_two(at, utc.tm_hour);
-    *at++ = ':';
-    at = put_two(at, utc.tm_min);
-    *at++ = ':';
-    at = put_two(at, utc.tm_sec);
-    at = put(at, SLICE(" GMT\r\n"));
+    char *at = put(web->date, DAYS + (size_t)utc.tm_wday * 3, 3);
+    at = put_two(put(at, ", ", 2), utc.tm_mday);
+    at = put(put(at, " ", 1), MONTHS + (size_t)utc.tm_mon * 3, 3);
+    at = put_two(put_two(put(at, " ", 1), (utc.tm_year + 1900) / 100), utc.tm_year + 1900);
+    at = put_two(put(at, " ", 1), utc.tm_hour);
+    at = put_two(put(at, ":", 1), utc.tm_min);
+    at = put_two(put(at, ":", 1), utc.tm_sec);
+    at = put(at, " GMT", 4);
     web->date_s = now_s;
-    web->date_line = (struct slice){web->date, (size_t)(at - web->date)};
-    return web->date_line;
-}
-
-static char *put_status(char *at, unsigned status)
-{
-    if (LIKELY(status == 200))
-        return put(at, SLICE("HTTP/1.1 200 OK\r\n"));
-    at = put_number(put(at, SLICE("HTTP/1.1 ")), status);
-    *at++ = ' ';
-    return put(put(at, http_reason_phrase(status)), SLICE("\r\n"));
+    web->date_value = (struct slice){web->date, (size_t)(at - web->date)};
+    return web->date_value;
 }
 
 // RFC 9110 6.4.1: what never has a body, whatever the handler says.
@@ -129,52 +49,66 @@ static bool status_has_body(unsigned status)
     return status >= 200 && status != 204 && status != 304;
 }
 
-static void write_head(struct web_connection *c, const struct web_answer *answer, struct slice type,
-                       size_t body_len)
+static void add(struct http_fields *fields, struct slice name, struct slice value, uint16_t marks)
 {
-    char *begin = (char *)c->out->data + c->out->end;
-    char *at = put(put_status(begin, answer->status), date_line(c->web));
-    if (type.len > 0)
-        at = put(put(put(at, SLICE("Content-Type: ")), type), SLICE("\r\n"));
-    if (answer->fields.len > 0)
-        at = put(at, answer->fields);
-    if (status_has_body(answer->status) && !answer->stream)
-        at = put(put_number(put(at, SLICE("Content-Length: ")), body_len), SLICE("\r\n"));
-    if (!c->keep_alive)
-        at = put(at, SLICE("Connection: close\r\n"));
-    else if (c->say_keep_alive)
-        at = put(at, SLICE("Connection: keep-alive\r\n"));
-    at = put(at, SLICE("\r\n"));
-    c->out->end += (uint32_t)(at - begin);
+    CHECK(fields->count < HTTP_FIELDS_MAX);
+    fields->items[fields->count++] = (struct http_field){.name = name, .value = value, .marks = marks};
 }
 
-bool web_answer_send(struct web_connection *c, const struct web_answer *answer)
+// Lines of the handler's, "name: value CRLF" each.
+static void add_lines(struct http_fields *fields, struct slice lines)
 {
-    struct slice type = {"", 0};
-    struct slice body = {"", 0};
-    CHECK(answer->fields.len <= WEB_FIELDS_BYTES_MAX);
-    if (answer->content_type != NULL && status_has_body(answer->status)) {
-        type = slice_of(answer->content_type);
-        body = answer->body;
-        CHECK(type.len <= WEB_TYPE_BYTES_MAX);
+    while (lines.len > 0) {
+        const char *colon = memchr(lines.data, ':', lines.len);
+        const char *end = memchr(lines.data, '\n', lines.len);
+        CHECK(colon != NULL && end != NULL && end - colon > 2);
+        struct slice name = {lines.data, (size_t)(colon - lines.data)};
+        add(fields, name, (struct slice){colon + 2, (size_t)(end - colon) - 3}, HTTP_FIELD_CONTIGUOUS);
+        lines.len -= (size_t)(end + 1 - lines.data);
+        lines.data = end + 1;
     }
-    if (!make_room(c, WEB_HEAD_BYTES + (uint32_t)answer->fields.len))
-        return false;
-    write_head(c, answer, type, body.len);
-    return c->head_only || web_out_add(c, body);
 }
 
-void web_refuse(struct web_connection *c, unsigned status, const char *sentence)
+bool web_answer_send(struct server_stream *stream, const struct web_answer *answer, bool head_only,
+                     bool close)
 {
-    struct web_answer answer = {
+    struct web *web = web_of(stream);
+    struct http_response *response = &web->response;
+    struct http_fields *fields = &response->fields;
+    const struct server_added added = {.close = close};
+    bool may = status_has_body(answer->status);
+    bool typed = answer->content_type != NULL && may;
+    struct slice body = typed ? answer->body : (struct slice){"", 0};
+    CHECK(answer->fields.len <= WEB_FIELDS_BYTES_MAX);
+    fields->count = 0;
+    add(fields, SLICE("Date"), date_value(web), 0);
+    if (typed)
+        add(fields, SLICE("Content-Type"), slice_of(answer->content_type), 0);
+    add_lines(fields, answer->fields);
+    response->status = (uint16_t)answer->status;
+    response->reason = http_reason_phrase(answer->status);
+    response->has_content_length = may && !answer->stream;
+    response->content_length = body.len;
+    response->framing = answer->stream ? HTTP_FRAMING_UNTIL_CLOSE : HTTP_FRAMING_LENGTH;
+    if (!may || head_only)
+        response->framing = HTTP_FRAMING_NONE;
+    enum status status = server_head(stream, response, &added);
+    if (status == STATUS_OK && body.len > 0 && !head_only)
+        status = server_data(stream, body, NULL);
+    CHECK(status != STATUS_INVALID); // the bound on fields keeps a head in a buffer
+    if (UNLIKELY(status != STATUS_OK))
+        server_reset(stream);
+    return status == STATUS_OK;
+}
+
+void web_refuse(struct server_stream *stream, unsigned status, const char *sentence)
+{
+    const struct web_answer answer = {
         .status = status,
         .content_type = "text/plain",
         .fields = SLICE("Cache-Control: no-store\r\n"),
         .body = slice_of(sentence),
     };
-    c->web->stats.refused++;
-    c->keep_alive = false;
-    c->head_only = false;
-    if (web_answer_send(c, &answer))
-        web_connection_finish(c);
+    if (web_answer_send(stream, &answer, false, true))
+        server_end(stream);
 }

@@ -1,50 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bytes in. A request that fits a receive buffer is answered where it lies; only a body that does not, or one
-// in chunks, is gathered on the heap, in storage that grows with what really comes.
+// Requests: the module as a handler of the server. A body that came whole with its head is answered where it
+// lies. Any other is gathered: in a buffer if it fits one with its head, else on the heap, in storage that
+// grows with what really comes.
 #include <string.h>
 
 #include "base/heap.h"
 #include "net/web/web_private.h"
 
-enum step {
-    STEP_ON,   // answered, or refused: the state says
-    STEP_MORE, // bytes are missing
-};
-
-static bool reads(const struct web_connection *c)
+static void refuse(struct server_stream *stream, unsigned status, const char *sentence)
 {
-    return c->state == WEB_IDLE || c->state == WEB_REQUEST;
-}
-
-// Moves what it can from `more` behind `held`. False when there is nothing.
-static bool pull(struct web_connection *c)
-{
-    struct io_buf *held = c->held;
-    struct io_buf *more = c->more;
-    if (more == NULL)
-        return false;
-    if (held == NULL || io_buf_len(held) == 0) {
-        io_buf_put(held);
-        c->held = more;
-        c->more = NULL;
-        return true;
-    }
-    uint32_t have = io_buf_len(held);
-    if (held->start > 0)
-        memmove(held->data, held->data + held->start, have);
-    held->start = 0;
-    held->end = have;
-    // A head is refused and a body gathered before a buffer is full.
-    CHECK(io_buf_room(held) > 0);
-    uint32_t n = io_buf_len(more) < io_buf_room(held) ? io_buf_len(more) : io_buf_room(held);
-    memcpy(held->data + have, more->data + more->start, n);
-    held->end += n;
-    more->start += n;
-    if (io_buf_len(more) == 0) {
-        io_buf_put(more);
-        c->more = NULL;
-    }
-    return true;
+    web_of(stream)->stats.refused++;
+    web_refuse(stream, status, sentence);
 }
 
 // ---- answering ----
@@ -59,9 +25,9 @@ static bool is_cross_site(const struct http_fields *fields)
            !slice_equal(site->value, SLICE("none"));
 }
 
-static struct web_request request_of(const struct web_connection *c)
+static struct web_request request_of(struct server_stream *stream, const struct http_request *r)
 {
-    const struct http1_request *r = &c->web->parsed;
+    const struct web *web = web_of(stream);
     return (struct web_request){
         .method = r->method,
         .path = r->path,
@@ -70,99 +36,102 @@ static struct web_request request_of(const struct web_connection *c)
         .host = r->authority,
         .fields = &r->fields,
         .cross_site = is_cross_site(&r->fields),
-        .from = c->from,
-        .from_host = c->from_host,
-        .now_us = io_loop_now_us(c->web->loop),
-        .wall_ms = io_loop_wall_ms(c->web->loop),
+        .from = server_from(stream),
+        .from_host = server_from_host(stream),
+        .now_us = io_loop_now_us(web->loop),
+        .wall_ms = io_loop_wall_ms(web->loop),
     };
 }
 
-static void tell_closed(struct web_connection *c, void *subject)
+static void answer(struct server_stream *stream, const struct web_request *request, bool head_only)
 {
-    if (c->web->handler.closed != NULL)
-        c->web->handler.closed(c->web->handler.context, NULL, subject);
-}
-
-static void begin_stream(struct web_connection *c, const struct web_answer *answer)
-{
-    struct web *web = c->web;
-    if (web->stats.streams >= web->limits.streams) {
-        web_refuse(c, 503, "too many streams are open\n");
-        tell_closed(c, answer->subject);
-        return;
-    }
-    c->keep_alive = false;
-    if (!web_answer_send(c, answer) || c->head_only) {
-        web_connection_finish(c);
-        tell_closed(c, answer->subject);
-        return;
-    }
-    web_input_drop(c);
-    c->state = WEB_STREAM;
-    c->opened = true;
-    c->subject = answer->subject;
-    web->stats.streams++;
-    io_timer_clear(web->loop, &c->timer);
-    web_out_flush(c, false);
-    if (web->handler.opened != NULL)
-        web->handler.opened(web->handler.context, c, answer->subject);
-}
-
-static void answer_request(struct web_connection *c, const struct web_request *request)
-{
-    struct web *web = c->web;
+    struct web *web = web_of(stream);
     struct web_answer answer = {0};
-    if (UNLIKELY(web->memory > web->limits.memory_bytes)) {
-        web_refuse(c, 503, "too much is under way; try again soon\n");
+    if (UNLIKELY(web_memory(web) > web->limits.memory_bytes)) {
+        refuse(stream, 503, "too much is under way; try again soon\n");
         return;
     }
-    c->need = 0;
-    c->continued = false;
     web->stats.requests++;
+    web->answering = stream;
     web->handler.handle(web->handler.context, request, &answer);
-    c->state = c->state == WEB_REQUEST ? WEB_IDLE : c->state;
-    web_deadline_set(c, web->limits.idle_ms);
-    if (UNLIKELY(c->state == WEB_CLOSING)) {
-        if (answer.stream)
-            tell_closed(c, answer.subject);
+    bool gone = web->answering == NULL; // the handler closed the server
+    web->answering = NULL;
+    if (UNLIKELY(answer.stream && gone)) {
+        if (web->handler.closed != NULL)
+            web->handler.closed(web->handler.context, NULL, answer.subject);
     } else if (UNLIKELY(answer.stream)) {
-        begin_stream(c, &answer);
-    } else if (web_answer_send(c, &answer) && !c->keep_alive) {
-        web_connection_finish(c);
+        web_stream_begin(stream, &answer, head_only);
+    } else if (!gone && web_answer_send(stream, &answer, head_only, false)) {
+        server_end(stream);
     }
     heap_free(answer.release);
 }
 
-// The request's bytes stay where they are until it is answered.
-static void answer_in_place(struct web_connection *c, const struct web_request *request, uint32_t bytes)
-{
-    answer_request(c, request);
-    if (c->held != NULL)
-        c->held->start += bytes;
-}
+// ---- bodies ----
 
-// ---- bodies on the heap ----
-
-static void forget_body(struct web_connection *c)
+static void forget(struct web_connection *c)
 {
-    c->web->memory -= c->body_cap;
+    c->web->memory -= c->counted;
+    if (c->buf != NULL) {
+        io_buf_put(c->buf); // c itself lies in it
+        return;
+    }
     heap_free(c->head);
     heap_free(c->body);
-    c->head = NULL;
-    c->body = NULL;
-    c->body_len = 0;
-    c->body_cap = 0;
-    c->in_body = false;
+    heap_free(c);
 }
 
-void web_input_drop(struct web_connection *c)
+static char *align(void *at)
 {
-    io_buf_put(c->held);
-    io_buf_put(c->more);
-    c->held = NULL;
-    c->more = NULL;
-    c->need = 0;
-    forget_body(c);
+    return (char *)(((uintptr_t)at + _Alignof(max_align_t) - 1) & ~(uintptr_t)(_Alignof(max_align_t) - 1));
+}
+
+// Everything in one buffer, which is no larger than the one the request would have waited in. NULL: too
+// large, or no buffer.
+static struct web_connection *gather_in_buf(struct web *web, const struct http_request *r)
+{
+    const size_t object = (sizeof(struct web_connection) + 15) & ~(size_t)15;
+    size_t head = http_request_copy_bytes(r);
+    if (r->framing != HTTP_FRAMING_LENGTH ||
+        head + r->content_length > IO_BUF_BYTES - object - _Alignof(max_align_t))
+        return NULL;
+    struct io_buf *buf = io_buf_get(web->loop);
+    if (buf == NULL)
+        return NULL;
+    char *at = align(buf->data);
+    struct web_connection *c = (struct web_connection *)(void *)at;
+    *c = (struct web_connection){.buf = buf, .body = at + object + head};
+    c->head = http_request_copy(r, at + object);
+    c->body_cap = (uint32_t)r->content_length;
+    return c;
+}
+
+static struct web_connection *gather_on_heap(const struct http_request *r)
+{
+    struct web_connection *c = heap_alloc(1, sizeof *c);
+    void *head = c != NULL ? heap_alloc(1, http_request_copy_bytes(r)) : NULL;
+    if (head == NULL) {
+        heap_free(c);
+        return NULL;
+    }
+    c->head = http_request_copy(r, head);
+    return c;
+}
+
+static struct web_connection *gather(struct server_stream *stream, const struct http_request *r,
+                                     uint32_t body_max)
+{
+    struct web *web = web_of(stream);
+    struct web_connection *c = gather_in_buf(web, r);
+    if (c == NULL)
+        c = gather_on_heap(r);
+    if (c == NULL)
+        return NULL;
+    c->web = web;
+    c->stream = stream;
+    // Storage need not be larger than what was announced.
+    c->body_max = r->framing == HTTP_FRAMING_LENGTH ? (uint32_t)r->content_length : body_max;
+    return c;
 }
 
 // Room for that much more of the body, at most body_max in all.
@@ -176,93 +145,41 @@ static bool body_grow(struct web_connection *c, size_t bytes)
     cap = cap < wanted ? wanted : cap;
     cap = cap > c->body_max ? c->body_max : cap;
     size_t growth = cap - c->body_cap;
-    if (web->memory + growth > web->limits.memory_bytes)
+    if (web_memory(web) + growth > web->limits.memory_bytes)
         return false;
     char *body = heap_resize(c->body, cap);
     if (body == NULL)
         return false;
     c->body = body;
     c->body_cap = (uint32_t)cap;
+    c->counted += (uint32_t)growth;
     web->memory += growth;
     return true;
 }
 
-static bool body_keep(struct web_connection *c, struct slice payload)
+static void refuse_gathered(struct web_connection *c, unsigned status, const char *sentence)
 {
-    if (payload.len > c->body_max - c->body_len) {
-        web_refuse(c, 413, "the body is too large\n");
-        return false;
-    }
-    if (!body_grow(c, payload.len)) {
-        web_refuse(c, 503, "no memory for the body; try again soon\n");
-        return false;
-    }
-    if (payload.len > 0)
-        memcpy(c->body + c->body_len, payload.data, payload.len);
-    c->body_len += (uint32_t)payload.len;
-    return true;
+    struct server_stream *stream = c->stream;
+    forget(c);
+    refuse(stream, status, sentence);
 }
 
-// The head is copied, because its buffer moves on; it parses as it did.
-static enum step begin_body(struct web_connection *c, size_t head_len)
+static void body_keep(struct web_connection *c, struct slice run)
 {
-    const struct http1_request *r = &c->web->parsed;
-    c->head = heap_alloc(1, head_len);
-    if (c->head == NULL) {
-        web_refuse(c, 503, "no memory for the body; try again soon\n");
-        return STEP_ON;
+    if (run.len > c->body_max - c->body_len) {
+        refuse_gathered(c, 413, "the body is too large\n");
+        return;
     }
-    memcpy(c->head, c->held->data + c->held->start, head_len);
-    c->head_len = (uint32_t)head_len;
-    c->held->start += (uint32_t)head_len;
-    if (r->framing == HTTP_FRAMING_LENGTH)
-        c->body_max = (uint32_t)r->content_length; // storage need not be larger
-    http1_body_init(&c->framing, (enum http_framing)r->framing, r->content_length, NULL, NULL, 0);
-    c->in_body = true;
-    return STEP_ON;
-}
-
-static void answer_gathered(struct web_connection *c)
-{
-    size_t len;
-    enum http1_reject why;
-    enum status status = http1_request_parse(c->head, c->head_len, NULL, &c->web->parsed, &len, &why);
-    CHECK(status == STATUS_OK);
-    struct web_request request = request_of(c);
-    if (c->body_len > 0)
-        request.body = (struct slice){c->body, c->body_len};
-    answer_request(c, &request);
-    forget_body(c);
-}
-
-static enum step read_body(struct web_connection *c)
-{
-    while (!c->framing.done) {
-        size_t used = 0;
-        struct slice payload = {"", 0};
-        struct io_buf *held = c->held;
-        enum status status = http1_body_next(&c->framing, (const char *)held->data + held->start,
-                                             io_buf_len(held), &used, &payload);
-        if (status != STATUS_OK && status != STATUS_AGAIN) {
-            web_refuse(c, http1_reject_status((enum http1_reject)c->framing.reject),
-                       "the body's framing is broken\n");
-            return STEP_ON;
-        }
-        if (!body_keep(c, payload))
-            return STEP_ON;
-        held->start += (uint32_t)used;
-        if (status == STATUS_AGAIN)
-            return STEP_MORE;
+    if (!body_grow(c, run.len)) {
+        refuse_gathered(c, 503, "no memory for the body; try again soon\n");
+        return;
     }
-    answer_gathered(c);
-    return STEP_ON;
+    memcpy(c->body + c->body_len, run.data, run.len);
+    c->body_len += (uint32_t)run.len;
 }
 
-// ---- heads ----
-
-static uint32_t body_limit(const struct web_connection *c, const struct web_request *request)
+static uint32_t body_limit(const struct web *web, const struct web_request *request)
 {
-    const struct web *web = c->web;
     uint32_t limit = web->limits.body_bytes;
     if (web->handler.body_bytes_max == NULL)
         return limit;
@@ -270,109 +187,136 @@ static uint32_t body_limit(const struct web_connection *c, const struct web_requ
     return own < limit ? own : limit;
 }
 
-// A request with a body; its head is parsed. In place when all of it fits a buffer.
-static enum step read_with_body(struct web_connection *c, struct web_request *request, size_t head_len)
+static bool send_continue(struct server_stream *stream)
 {
-    const struct http1_request *r = &c->web->parsed;
+    struct http_response *response = &web_of(stream)->response;
+    response->status = 100;
+    response->reason = http_reason_phrase(100);
+    response->framing = HTTP_FRAMING_NONE;
+    response->has_content_length = false;
+    response->fields.count = 0;
+    return server_head(stream, response, NULL) == STATUS_OK;
+}
+
+static void begin_body(struct server_stream *stream, struct http_request *r)
+{
+    struct web *web = web_of(stream);
+    struct web_request request = request_of(stream, r);
+    uint32_t at_hand = server_at_hand(stream);
+    uint32_t limit = body_limit(web, &request);
     bool sized = r->framing == HTTP_FRAMING_LENGTH;
-    c->body_max = body_limit(c, request);
-    if (sized && r->content_length > c->body_max) {
-        web_refuse(c, 413, "the body is too large\n");
-        return STEP_ON;
-    }
-    size_t have = io_buf_len(c->held) - head_len;
-    bool whole = sized && r->content_length <= have;
-    if (!whole && have == 0 && r->expect_continue && !c->continued) {
-        c->continued = true;
-        if (!web_out_add(c, SLICE("HTTP/1.1 100 Continue\r\n\r\n")))
-            return STEP_ON;
-    }
-    if (!sized || head_len + r->content_length > IO_BUF_BYTES)
-        return begin_body(c, head_len);
-    uint32_t need = (uint32_t)(head_len + r->content_length);
-    if (!whole) {
-        c->need = need;
-        return STEP_MORE;
-    }
-    const char *body = (const char *)c->held->data + c->held->start + head_len;
-    request->body = (struct slice){body, (size_t)r->content_length};
-    answer_in_place(c, request, need);
-    return STEP_ON;
-}
-
-static enum step read_request(struct web_connection *c)
-{
-    struct http1_request *r = &c->web->parsed;
-    size_t head_len = 0;
-    enum http1_reject why;
-    if (io_buf_len(c->held) < c->need)
-        return STEP_MORE;
-    enum status status = http1_request_parse((const char *)c->held->data + c->held->start,
-                                             io_buf_len(c->held), NULL, r, &head_len, &why);
-    if (status == STATUS_AGAIN)
-        return STEP_MORE;
-    if (UNLIKELY(status != STATUS_OK)) {
-        web_refuse(c, http1_reject_status(why), http1_reject_text(why));
-        return STEP_ON;
-    }
-    c->keep_alive = r->keep_alive;
-    c->say_keep_alive = r->version_minor == 0;
-    c->head_only = r->method_id == HTTP_METHOD_HEAD;
-    struct web_request request = request_of(c);
-    if (r->framing != HTTP_FRAMING_NONE)
-        return read_with_body(c, &request, head_len);
-    answer_in_place(c, &request, (uint32_t)head_len);
-    return STEP_ON;
-}
-
-// ---- the loop ----
-
-// The peer does not take its answers: it is not listened to until it does.
-static void stall(struct web_connection *c)
-{
-    c->stalled = true;
-    io_stream_pause(&c->stream);
-    web_deadline_set(c, c->web->limits.idle_ms);
-}
-
-static bool has_input(struct web_connection *c)
-{
-    return (c->held != NULL && io_buf_len(c->held) > 0) || pull(c);
-}
-
-static void settle(struct web_connection *c)
-{
-    if (c->held != NULL && io_buf_len(c->held) == 0) {
-        io_buf_put(c->held);
-        c->held = NULL;
-    }
-    if ((c->held != NULL || c->in_body) && c->state == WEB_IDLE && !c->stalled) {
-        c->state = WEB_REQUEST;
-        web_deadline_set(c, c->web->limits.request_ms);
-    }
-}
-
-void web_consume(struct web_connection *c)
-{
-    while (reads(c) && has_input(c)) {
-        if (UNLIKELY(web_unsent(c) >= WEB_UNSENT_BYTES_MAX)) {
-            stall(c);
-            break;
-        }
-        enum step step = c->in_body ? read_body(c) : read_request(c);
-        if (step == STEP_MORE && io_buf_len(c->held) > 0 && !pull(c))
-            break;
-    }
-    if (c->state == WEB_CLOSING)
+    if (sized && r->content_length > limit) {
+        refuse(stream, 413, "the body is too large\n");
         return;
-    settle(c);
-    web_out_flush(c, false);
-    web_unsent_count(c);
+    }
+    if (sized && r->content_length <= at_hand) {
+        web->present = r;
+        return;
+    }
+    stream->subject = gather(stream, r, limit);
+    if (stream->subject == NULL) {
+        refuse(stream, 503, "no memory for the body; try again soon\n");
+        return;
+    }
+    server_due(stream, server_begun_us(stream) + (uint64_t)web->limits.request_ms * 1000);
+    if (at_hand == 0 && r->expect_continue && !send_continue(stream))
+        refuse_gathered(stream->subject, 503, "no memory for the body; try again soon\n");
 }
 
-void web_take(struct web_connection *c, struct io_buf *buf)
+// ---- the server's events ----
+
+static void on_request(struct server_stream *stream, struct http_request *r)
 {
-    CHECK(c->more == NULL);
-    c->more = buf;
-    web_consume(c);
+    if (r->framing == HTTP_FRAMING_CHUNKED || r->content_length > 0) {
+        begin_body(stream, r);
+        return;
+    }
+    struct web_request request = request_of(stream, r);
+    answer(stream, &request, r->method_id == HTTP_METHOD_HEAD);
 }
+
+static void on_data(struct server_stream *stream, struct slice run, struct io_buf **buf)
+{
+    (void)buf;
+    if (stream->subject != NULL) {
+        body_keep(stream->subject, run);
+        return;
+    }
+    const struct http_request *r = web_of(stream)->present;
+    struct web_request request = request_of(stream, r);
+    request.body = run;
+    answer(stream, &request, r->method_id == HTTP_METHOD_HEAD);
+}
+
+static void on_ended(struct server_stream *stream, struct http_fields *trailers)
+{
+    (void)trailers;
+    struct web_connection *c = stream->subject;
+    struct web_request request = request_of(stream, c->head);
+    if (c->body_len > 0)
+        request.body = (struct slice){c->body, c->body_len};
+    stream->subject = NULL;
+    answer(stream, &request, c->head->method_id == HTTP_METHOD_HEAD);
+    forget(c);
+}
+
+// Of an open stream: every other has been answered by then. Who is subscribed is not left waiting.
+static void on_half_closed(struct server_stream *stream)
+{
+    web_stream_leave(stream->subject);
+    server_end(stream);
+}
+
+static void on_due(struct server_stream *stream)
+{
+    refuse_gathered(stream->subject, 408, "the request took too long\n");
+}
+
+static void on_gone(struct server_stream *stream)
+{
+    struct web *web = web_of(stream);
+    struct web_connection *c = stream->subject;
+    if (web->answering == stream)
+        web->answering = NULL;
+    else if (c->open)
+        web_stream_leave(c);
+    else
+        forget(c);
+}
+
+static void on_refused(struct server_stream *stream, enum server_refusal refusal, unsigned status,
+                       const char *why)
+{
+    switch (refusal) {
+    case SERVER_REFUSAL_CROWDED: // counted with those that are not told
+        web_refuse(stream, status, "too many connections\n");
+        return;
+    case SERVER_REFUSAL_BODY:
+        refuse_gathered(stream->subject, status, "the body's framing is broken\n");
+        return;
+    case SERVER_REFUSAL_STARVED:
+        refuse(stream, status, "no memory for the body; try again soon\n");
+        return;
+    case SERVER_REFUSAL_LATE:
+        refuse(stream, status, "the request took too long\n");
+        return;
+    case SERVER_REFUSAL_MALFORMED:
+        refuse(stream, status, why);
+        return;
+    }
+}
+
+static void on_note(struct server *server, enum server_note note)
+{
+    if (note == SERVER_NOTE_CROWDED)
+        CONTAINER_OF(server, struct web, server)->stats.refused++;
+}
+
+const struct server_handler WEB_HANDLER = {.request = on_request,
+                                           .data = on_data,
+                                           .ended = on_ended,
+                                           .half_closed = on_half_closed,
+                                           .due = on_due,
+                                           .gone = on_gone,
+                                           .refused = on_refused,
+                                           .note = on_note};

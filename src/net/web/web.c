@@ -1,208 +1,97 @@
 // SPDX-License-Identifier: Apache-2.0
-// The server's life: listening, connections, their timers and ends, streams. One timer per connection; it is
-// not moved at each request but looks, when it fires, whether its deadline has moved.
-#include <string.h>
+// The module's life, and streams that stay open after their head.
+#include "net/web/web.h"
 
 #include "base/heap.h"
 #include "net/web/web_private.h"
 
-// ---- ends ----
+// ---- streams ----
 
-void web_deadline_set(struct web_connection *c, uint64_t ms)
+static void tell_unborn(struct web *web, void *subject)
 {
-    c->deadline_us = io_loop_now_us(c->web->loop) + ms * 1000;
-    if (!io_timer_is_set(&c->timer) || c->timer.deadline_us > c->deadline_us)
-        io_timer_set(c->web->loop, &c->timer, c->deadline_us);
+    if (web->handler.closed != NULL)
+        web->handler.closed(web->handler.context, NULL, subject);
 }
 
-static void leave_stream(struct web_connection *c)
+static void on_told(struct io_task *task)
 {
-    if (c->state == WEB_STREAM)
-        c->web->stats.streams--;
-}
-
-void web_connection_close(struct web_connection *c)
-{
+    struct web_connection *c = CONTAINER_OF(task, struct web_connection, told);
     struct web *web = c->web;
-    if (c->state == WEB_CLOSING)
-        return;
-    leave_stream(c);
-    c->state = WEB_CLOSING;
-    io_timer_clear(web->loop, &c->timer);
-    web_input_drop(c);
-    io_buf_put(c->out);
-    c->out = NULL;
-    web->memory -= c->counted;
-    c->counted = 0;
-    io_stream_close(&c->stream);
-}
-
-void web_connection_finish(struct web_connection *c)
-{
-    if (c->state == WEB_CLOSING || c->state == WEB_FINISHING)
-        return;
-    leave_stream(c);
-    c->state = WEB_FINISHING;
-    web_input_drop(c);
-    web_out_flush(c, true);
-    bool waits = web_unsent(c) > 0;
-    if (!waits && c->peer_ended) {
-        web_connection_close(c);
-        return;
-    }
-    web_unsent_count(c);
-    io_stream_finish(&c->stream);
-    web_deadline_set(c, waits ? c->web->limits.idle_ms : WEB_LINGER_MS);
-    if (c->stalled) {
-        c->stalled = false;
-        io_stream_resume(&c->stream);
-    }
-}
-
-// A peer that still takes what we send is slow, not gone.
-static bool takes_answers(struct web_connection *c)
-{
-    uint64_t taken = c->written - io_stream_pending(&c->stream);
-    bool takes = web_unsent(c) > 0 && taken > c->taken_seen;
-    c->taken_seen = taken;
-    return takes;
-}
-
-static void on_timer(struct io_timer *timer)
-{
-    struct web_connection *c = CONTAINER_OF(timer, struct web_connection, timer);
-    struct web *web = c->web;
-    if (io_loop_now_us(web->loop) < c->deadline_us)
-        io_timer_set(web->loop, timer, c->deadline_us);
-    else if (takes_answers(c))
-        web_deadline_set(c, web->limits.idle_ms);
-    else if (c->state == WEB_REQUEST && web_unsent(c) == 0)
-        web_refuse(c, 408, "the request took too long\n");
-    else
-        web_connection_close(c);
-}
-
-// ---- the stream's events ----
-
-static void on_open(struct io_stream *stream, enum status status)
-{
-    (void)stream;
-    (void)status;
-}
-
-static void on_data(struct io_stream *stream, struct io_buf *buf)
-{
-    struct web_connection *c = CONTAINER_OF(stream, struct web_connection, stream);
-    if (LIKELY(c->state == WEB_IDLE || c->state == WEB_REQUEST))
-        web_take(c, buf);
-    else
-        io_buf_put(buf);
-}
-
-static void on_drain(struct io_stream *stream)
-{
-    struct web_connection *c = CONTAINER_OF(stream, struct web_connection, stream);
-    if (c->state == WEB_CLOSING)
-        return;
-    web_out_flush(c, false);
-    web_unsent_count(c);
-    if (c->state == WEB_FINISHING) {
-        if (c->peer_ended)
-            web_connection_close(c);
-        else
-            web_deadline_set(c, WEB_LINGER_MS);
-    } else if (c->stalled) {
-        c->stalled = false;
-        io_stream_resume(stream);
-        web_consume(c);
-    }
-}
-
-// An orderly end while answers are under way is a client that has asked all it wanted.
-static void on_end(struct io_stream *stream, enum status status)
-{
-    struct web_connection *c = CONTAINER_OF(stream, struct web_connection, stream);
-    c->peer_ended = true;
-    if (status != STATUS_CLOSED || c->state == WEB_STREAM || web_unsent(c) == 0)
-        web_connection_close(c);
-    else
-        web_connection_finish(c);
-}
-
-static void on_closed(struct io_stream *stream)
-{
-    struct web_connection *c = CONTAINER_OF(stream, struct web_connection, stream);
-    struct web *web = c->web;
-    list_remove(&c->link);
-    web->stats.connections--;
-    web->turned_away -= c->turned_away;
-    if (c->opened && web->handler.closed != NULL)
+    web->untold--;
+    if (web->handler.closed != NULL)
         web->handler.closed(web->handler.context, c, c->subject);
     heap_free(c);
 }
 
-static const struct io_stream_ops STREAM_OPS = {
-    .on_open = on_open, .on_data = on_data, .on_drain = on_drain, .on_end = on_end, .on_closed = on_closed};
-
-// ---- accepting ----
-
-// "10.0.0.1:80", "[::1]:80", "unix:...": what stands before the port.
-static struct slice host_of(const char *from)
+void web_stream_leave(struct web_connection *c)
 {
-    const char *colon = strrchr(from, ':');
-    if (colon == NULL || strncmp(from, "unix:", 5) == 0)
-        return slice_of(from);
-    if (from[0] == '[' && colon - from > 2)
-        return (struct slice){from + 1, (size_t)(colon - from) - 2};
-    return (struct slice){from, (size_t)(colon - from)};
+    struct web *web = c->web;
+    c->stream = NULL;
+    list_remove(&c->link);
+    web->stats.streams--;
+    web->untold++;
+    c->told.run = on_told;
+    io_loop_post(web->loop, &c->told);
 }
 
-static bool is_crowded(const struct web *web)
+static struct web_connection *stream_create(struct server_stream *stream, const struct web_answer *answer)
 {
-    return web->stats.connections - web->turned_away >= web->limits.connections;
-}
-
-static void on_accept(struct io_listener *listener, int handle, const struct io_addr *peer)
-{
-    struct web *web = CONTAINER_OF(listener, struct web, listener);
-    bool crowded = is_crowded(web);
-    bool silent = crowded && web->turned_away >= WEB_TURNED_AWAY_MAX;
-    struct web_connection *c = silent ? NULL : heap_alloc(1, sizeof *c);
-    if (c == NULL) {
+    struct web *web = web_of(stream);
+    struct web_connection *c = NULL;
+    if (web->stats.streams >= web->limits.streams || (c = heap_alloc(1, sizeof *c)) == NULL) {
         web->stats.refused++;
-        io_handle_close(web->loop, handle);
-        return;
+        web_refuse(stream, 503, "too many streams are open\n");
+        return NULL;
+    }
+    if (!web_answer_send(stream, answer, false, true)) {
+        heap_free(c);
+        return NULL;
     }
     c->web = web;
-    c->turned_away = crowded;
-    web->turned_away += crowded;
-    web->stats.connections++;
-    io_addr_format(peer, c->from);
-    c->from_host = host_of(c->from);
-    io_timer_init(&c->timer, on_timer);
-    list_push_back(&web->connections, &c->link);
-    io_stream_adopt(web->loop, &c->stream, handle, &STREAM_OPS);
-    if (UNLIKELY(crowded))
-        web_refuse(c, 503, "too many connections\n");
-    else
-        web_deadline_set(c, web->limits.idle_ms);
+    c->stream = stream;
+    c->open = true;
+    c->subject = answer->subject;
+    list_push_back(&web->streams, &c->link);
+    web->stats.streams++;
+    stream->subject = c;
+    return c;
 }
 
-// ---- streams ----
+void web_stream_begin(struct server_stream *stream, const struct web_answer *answer, bool head_only)
+{
+    struct web *web = web_of(stream);
+    struct web_connection *c = NULL;
+    if (!head_only)
+        c = stream_create(stream, answer);
+    else if (web_answer_send(stream, answer, true, true))
+        server_end(stream);
+    if (c == NULL)
+        tell_unborn(web, answer->subject);
+    else if (web->handler.opened != NULL)
+        web->handler.opened(web->handler.context, c, answer->subject);
+}
+
+static void drop(struct web_connection *c)
+{
+    struct server_stream *stream = c->stream;
+    web_stream_leave(c);
+    server_reset(stream);
+}
 
 bool web_stream_send(struct web_connection *c, struct slice bytes)
 {
-    if (c->state != WEB_STREAM || !web_out_add(c, bytes))
+    const struct web *web = c->web;
+    if (c->stream == NULL)
         return false;
-    if (web_unsent(c) > c->web->limits.pending_bytes) {
-        web_connection_close(c);
+    if (server_data(c->stream, bytes, NULL) != STATUS_OK ||
+        server_unsent(c->stream) > web->limits.pending_bytes) {
+        drop(c);
         return false;
     }
-    web_out_flush(c, false);
-    web_unsent_count(c);
+    server_flush(c->stream);
     // Each within its own limit, all together could still take any amount: beyond theirs, who is behind goes.
-    if (c->web->memory > c->web->limits.memory_bytes && web_unsent(c) > WEB_UNSENT_BYTES_MAX) {
-        web_connection_close(c);
+    if (web_memory(web) > web->limits.memory_bytes && server_unsent(c->stream) > WEB_UNSENT_BYTES_MAX) {
+        drop(c);
         return false;
     }
     return true;
@@ -210,8 +99,11 @@ bool web_stream_send(struct web_connection *c, struct slice bytes)
 
 void web_stream_end(struct web_connection *c)
 {
-    if (c->state == WEB_STREAM)
-        web_connection_finish(c);
+    struct server_stream *stream = c->stream;
+    if (stream == NULL)
+        return;
+    web_stream_leave(c);
+    server_end(stream);
 }
 
 // ---- life ----
@@ -245,46 +137,47 @@ enum status web_create(struct io_loop *loop, const struct io_addr *addr, bool re
     if (limits != NULL)
         web->limits = *limits;
     limits_fill(&web->limits);
-    list_init(&web->connections);
-    web->listener.on_accept = on_accept;
-    enum status status = io_listener_open(loop, &web->listener, addr, reuse_port);
+    list_init(&web->streams);
+    const struct server_limits server_limits = {.connections = web->limits.connections,
+                                                .head_us = (uint64_t)web->limits.request_ms * 1000,
+                                                .idle_us = (uint64_t)web->limits.idle_ms * 1000};
+    server_init(&web->server, &WEB_HANDLER, &server_limits, NULL);
+    enum status status = server_listen(&web->server, loop, addr, reuse_port);
     if (status != STATUS_OK) {
         heap_free(web);
         return status;
     }
-    web->listening = true;
     *out = web;
     return STATUS_OK;
 }
 
 void web_addr(const struct web *web, struct io_addr *addr)
 {
-    io_listener_addr(&web->listener, addr);
+    server_addr(&web->server, 0, addr);
 }
 
 void web_close(struct web *web)
 {
-    if (!web->listening)
-        return;
-    web->listening = false;
-    io_listener_close(&web->listener);
-    for (struct list *node = web->connections.next; node != &web->connections; node = node->next)
-        web_connection_close(CONTAINER_OF(node, struct web_connection, link));
+    while (!list_empty(&web->streams))
+        web_stream_end(CONTAINER_OF(web->streams.next, struct web_connection, link));
+    server_close(&web->server);
 }
 
 bool web_closed(const struct web *web)
 {
-    return !web->listening && web->stats.connections == 0;
+    return server_closed(&web->server) && web->untold == 0;
 }
 
 void web_destroy(struct web *web)
 {
     CHECK(web_closed(web));
     CHECK(web->memory == 0);
+    server_deinit(&web->server);
     heap_free(web);
 }
 
 void web_stats_get(const struct web *web, struct web_stats *stats)
 {
     *stats = web->stats;
+    stats->connections = web->server.open + web->server.turned_away;
 }

@@ -59,7 +59,7 @@ struct load {
     struct order *queue; // ring of LOAD_QUEUE_MAX
     uint32_t queue_at, queue_count;
     struct load_totals totals;
-    struct http1_response response; // scratch
+    struct http_response response; // scratch
     char host[IO_ADDR_TEXT_BYTES];
 };
 
@@ -264,7 +264,7 @@ static bool read_head(struct connection *c)
     struct load *load = c->load;
     const struct load_request *request = &load->config.requests[c->order.request];
     enum http_method method = strcmp(request->method, "HEAD") == 0 ? HTTP_METHOD_HEAD : HTTP_METHOD_GET;
-    struct http1_response *r = &load->response;
+    struct http_response *r = &load->response;
     do {
         size_t head = 0;
         enum http1_reject why;

@@ -1,59 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-// The small origin: one request at a time per connection, answered from a timer. A connection holds a buffer
-// only while a request is incomplete. Never blocks, never grows past LOAD_ORIGIN_CONNECTIONS_MAX.
+// The small origin: answers every request after a drawn delay. Never blocks, never grows past
+// LOAD_ORIGIN_CONNECTIONS_MAX.
 #include "operate/load/origin.h"
 
 #include <math.h>
-#include <stddef.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/heap.h"
 #include "base/rng.h"
-#include "net/http/http1.h"
-#include "net/http/http1_write.h"
+#include "net/server/server.h"
 
 enum { REQUEST_ID_BYTES = 64 };
 
-struct connection {
-    struct io_stream stream;
-    struct io_timer timer;
-    struct load_origin *origin;
-    struct list link;
-    struct io_buf *held; // bytes of an incomplete head, or of the next request
-    struct http1_body body;
+// A request that has come and is not answered yet: the subject of its stream.
+struct asked {
     char request_id[REQUEST_ID_BYTES]; // sent back; empty: none, or too long to keep
     uint32_t request_id_len;
-    bool in_body;
-    bool waiting; // an answer is due at the timer
-    bool fail;    // it will be a 500
-    bool keep_alive;
+    bool fail; // it will be a 500
     bool head_only;
-    bool closing;
 };
 
 struct load_origin {
+    struct server server;
     struct io_loop *loop;
-    struct io_listener listener;
     struct load_origin_options options;
     struct load_origin_counts counts;
     struct rng rng;
-    struct list connections;
-    uint32_t open;
-    bool listening;
-    struct http1_request request; // scratch
+    struct free_list free_asked;
+    struct http_response response; // scratch
 };
 
-static void consume(struct connection *c);
-
-static void close_connection(struct connection *c)
+static struct load_origin *origin_of(const struct server_stream *stream)
 {
-    if (c->closing)
-        return;
-    c->closing = true;
-    io_timer_clear(c->origin->loop, &c->timer);
-    io_buf_put(c->held);
-    c->held = NULL;
-    io_stream_close(&c->stream);
+    return CONTAINER_OF(stream->server, struct load_origin, server);
 }
 
 // ---- what to answer ----
@@ -76,272 +56,186 @@ static uint64_t draw_delay_us(struct load_origin *origin)
     return (uint64_t)fmin(delay, 60e6);
 }
 
-static void send_answer(struct connection *c)
+static void send_answer(struct server_stream *stream, const struct asked *asked)
 {
     static const char FILL[LOAD_ORIGIN_BODY_BYTES_MAX] = {0};
-    struct load_origin *origin = c->origin;
-    struct io_buf *buf = io_buf_get(origin->loop);
-    if (buf == NULL) {
-        close_connection(c);
-        return;
-    }
-    struct http_field fields[] = {
+    const struct load_origin *origin = origin_of(stream);
+    const struct http_field fields[] = {
         {.name = SLICE("X-Version"), .value = slice_of(origin->options.version)},
-        {.name = SLICE("X-Request-Id"), .value = {c->request_id, c->request_id_len}},
+        {.name = SLICE("X-Request-Id"), .value = {asked->request_id, asked->request_id_len}},
     };
-    struct http1_local local = {
-        .status = c->fail ? 500 : 200,
-        .body = c->fail ? SLICE("it broke\n") : (struct slice){FILL, origin->options.body_bytes},
+    const struct http_answer answer = {
+        .status = asked->fail ? 500 : 200,
+        .body = asked->fail ? SLICE("it broke\n") : (struct slice){FILL, origin->options.body_bytes},
         .add = fields,
-        .add_count = c->request_id_len > 0 ? 2 : 1,
-        .close = !c->keep_alive,
-        .head_only = c->head_only,
+        .add_count = asked->request_id_len > 0 ? 2 : 1,
+        .head_only = asked->head_only,
     };
-    struct http1_writer writer = http1_writer_over((char *)buf->data, IO_BUF_BYTES);
-    enum status status = http1_write_local(&writer, &local);
-    CHECK(status == STATUS_OK);
-    origin->counts.answers++;
-    origin->counts.errors += c->fail;
-    buf->end = (uint32_t)writer.len;
-    if (origin->options.behaviour == LOAD_ORIGIN_CUTS) {
-        buf->end -= buf->end > 1 ? buf->end / 4 : 0;
-        io_stream_send(&c->stream, buf);
-        io_stream_finish(&c->stream);
-        return;
-    }
-    io_stream_send(&c->stream, buf);
-    if (!c->keep_alive)
-        io_stream_finish(&c->stream);
+    (void)server_answer(stream, &answer); // without a buffer it was reset
 }
 
-static void send_garbage(struct connection *c)
+// A head, some of the body that it announces, and the end of the connection.
+static void send_part(struct server_stream *stream, unsigned status, const char *reason)
 {
-    static const char BYTES[] = "\x16\x03\x01\x02 what did you expect\r\n\r\n";
-    struct io_buf *buf = io_buf_get(c->origin->loop);
-    if (buf != NULL) {
-        memcpy(buf->data, BYTES, sizeof BYTES - 1);
-        buf->end = sizeof BYTES - 1;
-        io_stream_send(&c->stream, buf);
-        io_stream_finish(&c->stream);
-    }
+    static const char PART[1024] = {0};
+    struct load_origin *origin = origin_of(stream);
+    const struct server_added added = {.close = true};
+    origin->response = (struct http_response){.status = (uint16_t)status,
+                                              .reason = slice_of(reason),
+                                              .framing = HTTP_FRAMING_LENGTH,
+                                              .has_content_length = true,
+                                              .content_length = sizeof PART + 1};
+    if (server_head(stream, &origin->response, &added) != STATUS_OK ||
+        server_data(stream, (struct slice){PART, sizeof PART}, NULL) != STATUS_OK)
+        server_reset(stream);
+    else
+        server_end(stream);
 }
 
-static void answer(struct connection *c)
+static void answer(struct server_stream *stream)
 {
-    c->waiting = false;
-    switch (c->origin->options.behaviour) {
+    struct load_origin *origin = origin_of(stream);
+    struct asked *asked = stream->subject;
+    switch (origin->options.behaviour) {
     case LOAD_ORIGIN_STALLS:
+        server_due(stream, UINT64_MAX);
         return;
     case LOAD_ORIGIN_GARBAGE:
-        send_garbage(c);
-        return;
+        send_part(stream, 999, "what did you expect");
+        break;
     case LOAD_ORIGIN_REFUSES:
-        close_connection(c);
-        return;
-    default:
-        send_answer(c);
+        server_reset(stream);
+        break;
+    case LOAD_ORIGIN_CUTS:
+        origin->counts.answers++;
+        send_part(stream, 200, "OK");
+        break;
+    case LOAD_ORIGIN_ANSWERS:
+        origin->counts.answers++;
+        origin->counts.errors += asked->fail;
+        send_answer(stream, asked);
+        break;
     }
-    if (!c->closing && c->held != NULL)
-        consume(c);
+    free_list_put(&origin->free_asked, asked);
 }
 
-static void on_timer(struct io_timer *timer)
+static void request_complete(struct server_stream *stream)
 {
-    answer(CONTAINER_OF(timer, struct connection, timer));
-}
-
-static void request_complete(struct connection *c)
-{
-    struct load_origin *origin = c->origin;
+    struct load_origin *origin = origin_of(stream);
+    struct asked *asked = stream->subject;
     uint64_t delay = draw_delay_us(origin);
-    c->in_body = false;
-    c->waiting = true;
-    c->fail = rng_double(&origin->rng) < origin->options.error_share;
-    if (delay == 0) {
-        answer(c);
+    asked->fail = rng_double(&origin->rng) < origin->options.error_share;
+    if (delay == 0)
+        answer(stream);
+    else
+        server_due(stream, io_loop_now_us(origin->loop) + delay);
+}
+
+// ---- the server's events ----
+
+static void on_request(struct server_stream *stream, struct http_request *request)
+{
+    struct load_origin *origin = origin_of(stream);
+    struct asked *asked = free_list_get(&origin->free_asked, sizeof *asked);
+    if (asked == NULL) {
+        server_reset(stream);
         return;
-    }
-    io_timer_set(origin->loop, &c->timer, io_loop_now_us(origin->loop) + delay);
-}
-
-// ---- reading ----
-
-static void take(struct io_buf *buf, size_t n)
-{
-    buf->start += (uint32_t)n;
-}
-
-// Reads a head from the held bytes; false when it must wait or the connection ended.
-static bool read_head(struct connection *c)
-{
-    struct load_origin *origin = c->origin;
-    size_t head = 0;
-    enum http1_reject why;
-    enum status status = http1_request_parse((const char *)c->held->data + c->held->start,
-                                             io_buf_len(c->held), NULL, &origin->request, &head, &why);
-    if (status == STATUS_AGAIN)
-        return false;
-    if (status != STATUS_OK) {
-        origin->counts.malformed++;
-        close_connection(c);
-        return false;
     }
     origin->counts.requests++;
     origin->counts.last_request_us = io_loop_now_us(origin->loop);
-    c->keep_alive = origin->request.keep_alive;
-    c->head_only = origin->request.method_id == HTTP_METHOD_HEAD;
-    const struct http_field *id = http_fields_find_name(&origin->request.fields, SLICE("x-request-id"));
-    c->request_id_len = id != NULL && id->value.len <= sizeof c->request_id ? (uint32_t)id->value.len : 0;
-    if (c->request_id_len > 0)
-        memcpy(c->request_id, id->value.data, c->request_id_len);
+    *asked = (struct asked){.head_only = request->method_id == HTTP_METHOD_HEAD};
+    const struct http_field *id = http_fields_find_name(&request->fields, SLICE("x-request-id"));
+    if (id != NULL && id->value.len <= sizeof asked->request_id) {
+        memcpy(asked->request_id, id->value.data, id->value.len);
+        asked->request_id_len = (uint32_t)id->value.len;
+    }
     if (origin->options.seen != NULL)
-        origin->options.seen(origin->options.seen_context, &origin->request);
-    http1_body_init(&c->body, (enum http_framing)origin->request.framing, origin->request.content_length,
-                    NULL, NULL, 0);
-    take(c->held, head);
-    c->in_body = true;
-    return true;
+        origin->options.seen(origin->options.seen_context, request);
+    stream->subject = asked;
+    if (request->framing != HTTP_FRAMING_CHUNKED && request->content_length == 0)
+        request_complete(stream);
 }
 
-// Drops body bytes; true when the body is complete.
-static bool read_body(struct connection *c)
-{
-    while (!c->body.done) {
-        size_t used = 0;
-        struct slice payload;
-        enum status status = http1_body_next(&c->body, (const char *)c->held->data + c->held->start,
-                                             io_buf_len(c->held), &used, &payload);
-        if (status == STATUS_OK || status == STATUS_AGAIN)
-            take(c->held, used);
-        if (status == STATUS_AGAIN)
-            return false;
-        if (status != STATUS_OK) {
-            c->origin->counts.malformed++;
-            close_connection(c);
-            return false;
-        }
-    }
-    return true;
-}
-
-static void consume(struct connection *c)
-{
-    while (c->held != NULL && !c->waiting && !c->closing) {
-        bool ready = c->in_body || read_head(c);
-        if (ready && read_body(c))
-            request_complete(c);
-        else
-            break;
-    }
-    if (c->held != NULL && io_buf_len(c->held) == 0) {
-        io_buf_put(c->held);
-        c->held = NULL;
-    }
-}
-
-static void on_data(struct io_stream *stream, struct io_buf *buf)
-{
-    struct connection *c = CONTAINER_OF(stream, struct connection, stream);
-    if (c->closing) {
-        io_buf_put(buf);
-        return;
-    }
-    if (io_buf_join(&c->held, buf) != STATUS_OK) {
-        c->origin->counts.malformed++;
-        close_connection(c);
-        return;
-    }
-    consume(c);
-}
-
-static void on_end(struct io_stream *stream, enum status status)
-{
-    (void)status;
-    close_connection(CONTAINER_OF(stream, struct connection, stream));
-}
-
-static void on_drain(struct io_stream *stream)
+static void on_data(struct server_stream *stream, struct slice run, struct io_buf **buf)
 {
     (void)stream;
+    (void)run;
+    (void)buf;
 }
 
-static void on_closed(struct io_stream *stream)
+static void on_ended(struct server_stream *stream, struct http_fields *trailers)
 {
-    struct connection *c = CONTAINER_OF(stream, struct connection, stream);
-    list_remove(&c->link);
-    c->origin->open--;
-    heap_free(c);
+    (void)trailers;
+    request_complete(stream);
 }
 
-static void on_open(struct io_stream *stream, enum status status)
+static void on_gone(struct server_stream *stream)
 {
-    (void)stream;
-    (void)status;
+    free_list_put(&origin_of(stream)->free_asked, stream->subject);
 }
 
-static const struct io_stream_ops STREAM_OPS = {
-    .on_open = on_open, .on_data = on_data, .on_end = on_end, .on_drain = on_drain, .on_closed = on_closed};
-
-static void on_accept(struct io_listener *listener, int handle, const struct io_addr *peer)
-{
-    (void)peer;
-    struct load_origin *origin = CONTAINER_OF(listener, struct load_origin, listener);
-    bool welcome =
-        origin->open < LOAD_ORIGIN_CONNECTIONS_MAX && origin->options.behaviour != LOAD_ORIGIN_REFUSES;
-    struct connection *c = welcome ? heap_alloc(1, sizeof *c) : NULL;
-    if (c == NULL) {
-        origin->counts.refused++;
-        io_handle_close(origin->loop, handle);
-        return;
-    }
-    origin->counts.connections++;
-    origin->open++;
-    c->origin = origin;
-    io_timer_init(&c->timer, on_timer);
-    list_push_back(&origin->connections, &c->link);
-    io_stream_adopt(origin->loop, &c->stream, handle, &STREAM_OPS);
-}
-
-static void on_failure(struct io_listener *listener, enum status status)
+// Nothing is answered: the connection is closed.
+static void on_refused(struct server_stream *stream, enum server_refusal refusal, unsigned status,
+                       const char *why)
 {
     (void)status;
-    CONTAINER_OF(listener, struct load_origin, listener)->counts.refused++;
+    (void)why;
+    struct load_origin *origin = origin_of(stream);
+    origin->counts.malformed += refusal == SERVER_REFUSAL_MALFORMED || refusal == SERVER_REFUSAL_BODY;
+    if (refusal == SERVER_REFUSAL_BODY)
+        on_gone(stream);
 }
+
+static void on_note(struct server *server, enum server_note note)
+{
+    struct load_origin *origin = CONTAINER_OF(server, struct load_origin, server);
+    origin->counts.connections += note == SERVER_NOTE_ACCEPTED;
+    origin->counts.connections -= note == SERVER_NOTE_CROWDED;
+    origin->counts.refused += note == SERVER_NOTE_CROWDED || note == SERVER_NOTE_ACCEPT_FAILED;
+}
+
+static const struct server_handler HANDLER = {.request = on_request,
+                                              .data = on_data,
+                                              .ended = on_ended,
+                                              .due = answer,
+                                              .gone = on_gone,
+                                              .refused = on_refused,
+                                              .note = on_note};
 
 // ---- life ----
 
 enum status load_origin_create(struct io_loop *loop, const struct io_addr *addr,
                                const struct load_origin_options *options, struct load_origin **out)
 {
+    static const struct server_limits LIMITS = {.head_us = 3600000000, .idle_us = 3600000000};
     struct load_origin *origin = heap_alloc(1, sizeof *origin);
     if (origin == NULL)
         return STATUS_NO_MEMORY;
     origin->loop = loop;
-    list_init(&origin->connections);
     rng_init(&origin->rng, options->seed);
+    server_init(&origin->server, &HANDLER, &LIMITS, NULL);
     load_origin_set(origin, options);
-    origin->listener.on_accept = on_accept;
-    origin->listener.on_failure = on_failure;
-    enum status status = io_listener_open(loop, &origin->listener, addr, false);
+    enum status status = server_listen(&origin->server, loop, addr, false);
     if (status != STATUS_OK) {
         heap_free(origin);
         return status;
     }
-    origin->listening = true;
     *out = origin;
     return STATUS_OK;
 }
 
 void load_origin_addr(const struct load_origin *origin, struct io_addr *addr)
 {
-    io_listener_addr(&origin->listener, addr);
+    server_addr(&origin->server, 0, addr);
 }
 
 void load_origin_set(struct load_origin *origin, const struct load_origin_options *options)
 {
+    bool refuses = options->behaviour == LOAD_ORIGIN_REFUSES;
     origin->options = *options;
     if (origin->options.body_bytes > LOAD_ORIGIN_BODY_BYTES_MAX)
         origin->options.body_bytes = LOAD_ORIGIN_BODY_BYTES_MAX;
+    origin->server.limits.connections = refuses ? 0 : LOAD_ORIGIN_CONNECTIONS_MAX;
 }
 
 const struct load_origin_counts *load_origin_counts(const struct load_origin *origin)
@@ -351,20 +245,18 @@ const struct load_origin_counts *load_origin_counts(const struct load_origin *or
 
 void load_origin_close(struct load_origin *origin)
 {
-    if (origin->listening)
-        io_listener_close(&origin->listener);
-    origin->listening = false;
-    for (struct list *node = origin->connections.next; node != &origin->connections; node = node->next)
-        close_connection(CONTAINER_OF(node, struct connection, link));
+    server_close(&origin->server);
 }
 
 bool load_origin_closed(const struct load_origin *origin)
 {
-    return !origin->listening && origin->open == 0;
+    return server_closed(&origin->server);
 }
 
 void load_origin_destroy(struct load_origin *origin)
 {
     CHECK(load_origin_closed(origin));
+    free_list_clear(&origin->free_asked);
+    server_deinit(&origin->server);
     heap_free(origin);
 }

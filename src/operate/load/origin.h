@@ -8,7 +8,7 @@
 
 #include "net/io/loop.h"
 
-struct http1_request;
+struct http_request;
 
 enum load_origin_behaviour {
     LOAD_ORIGIN_ANSWERS, // as the rest of the options says
@@ -29,7 +29,7 @@ struct load_origin_options {
     enum load_origin_behaviour behaviour;
     uint64_t seed;
     // Told every request head when it has come; NULL: nobody.
-    void (*seen)(void *context, const struct http1_request *request);
+    void (*seen)(void *context, const struct http_request *request);
     void *seen_context;
 };
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "ship/engine/engine_private.h"
 
 static void journal_failed(struct engine *engine, const struct fault *fault)
@@ -61,12 +62,7 @@ enum status engine_journal_append(struct engine *engine, enum journal_kind kind,
                                   struct slice payload, uint64_t *seq, struct fault *fault)
 {
     struct journal_entry entry = {.time_ms = engine_wall_ms(engine), .kind = kind, .payload = payload};
-    // It must not be cut within a character.
-    size_t len = strlen(subject);
-    if (len >= sizeof entry.subject)
-        for (len = sizeof entry.subject - 1; len > 0 && ((unsigned char)subject[len] & 0xc0) == 0x80;)
-            len--;
-    memcpy(entry.subject, subject, len);
+    utf8_copy(entry.subject, sizeof entry.subject, slice_of(subject));
     return append_one(engine, &entry, JOURNAL_SYNC_FULL, seq, fault);
 }
 

@@ -191,11 +191,11 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
             .service = index};
     plan_flags(scratch, service, plan);
     routing->parts.govern(routing->parts.context, service, plan);
-    if (service->engine_endpoint_count == 0)
+    if (service->control_endpoint_count == 0)
         return STATUS_OK;
     plan->control = (int32_t)plan->version_count++;
-    return plan_version(routing, scratch, plan->slot, "(control)", service->engine_endpoints,
-                        service->engine_endpoint_count, fault);
+    return plan_version(routing, scratch, plan->slot, "(control)", service->control_endpoints,
+                        service->control_endpoint_count, fault);
 }
 
 static uint32_t plan_networks(const struct config *config, struct proxy_network *networks)
@@ -233,7 +233,7 @@ static enum status scratch_alloc(const struct config *config, struct table_scrat
         const struct config_service *service = &config->services[i];
         versions += service->version_count + 1;
         routes += service->route_count;
-        endpoints += service->engine_endpoint_count;
+        endpoints += service->control_endpoint_count;
         for (uint32_t j = 0; j < service->version_count; j++)
             endpoints += service->versions[j].endpoint_count;
         attributes += service->flags.context_count + 1;

@@ -39,7 +39,7 @@ static enum status segments_fit(const struct config *config, const struct rollou
     space.nodes = heap_alloc(space.node_cap, sizeof *space.nodes);
     space.chars = heap_alloc(space.char_cap, 1);
     struct flags_json *root = NULL;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     enum status status = space.nodes == NULL || space.chars == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     if (status == STATUS_OK && text.len > 0)
         status = flags_json_parse(text, &space, &root, &fault);
