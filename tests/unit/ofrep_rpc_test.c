@@ -232,7 +232,8 @@ static void test_all(void **state)
     assert_call(V1 "ResolveAll", "{\"context\":{\"plan\":\"gold\"}}", 200, "metadata",
                 "{\"flagSetId\":\"shop\"}");
     const struct flags_json *root = world_json((struct slice){world_answer.body, world_answer.body_len});
-    assert_int_equal(flags_json_member(root, SLICE("flags"))->count, flags_set_count(&world->base.all.set));
+    assert_int_equal(flags_json_member(root, SLICE("flags"))->count,
+                     flags_image_flag_count(&world->base.all.set));
     static const char *const PARTS[] = {
         "\"plain\":{\"boolValue\":true,\"reason\":\"STATIC\"",
         "\"rule\":{\"boolValue\":true,\"reason\":\"TARGETING_MATCH\",\"variant\":\"on\"",

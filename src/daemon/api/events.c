@@ -83,7 +83,7 @@ void api_handle_events(struct engine *engine, const struct api_request *request,
     space.nodes = heap_alloc(EVENTS_NODES_MAX, sizeof *space.nodes);
     space.chars = heap_alloc(space.char_cap, 1);
     struct flags_json *root = NULL;
-    struct flags_json_fault fault = {.what = "no memory left"};
+    struct flags_json_error fault = {.what = "no memory left"};
     enum status status = space.nodes == NULL || space.chars == NULL
                              ? STATUS_NO_MEMORY
                              : flags_json_parse(request->body, &space, &root, &fault);

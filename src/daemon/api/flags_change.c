@@ -18,7 +18,7 @@ void api_body_free(struct api_body *body)
     *body = (struct api_body){0};
 }
 
-static void answer_unreadable(struct slice source, const struct flags_json_fault *fault,
+static void answer_unreadable(struct slice source, const struct flags_json_error *fault,
                               struct api_answer *answer)
 {
     char message[200];
@@ -45,7 +45,7 @@ bool api_body_read(const struct api_request *request, struct api_body *body, str
                                      .chars = body->chars,
                                      .char_cap = source.len,
                                      .last_wins = true};
-    struct flags_json_fault fault = {0};
+    struct flags_json_error fault = {0};
     enum status status = body->nodes != NULL && body->chars != NULL
                              ? flags_json_parse(source, &space, &body->root, &fault)
                              : STATUS_NO_MEMORY;
@@ -103,19 +103,19 @@ static void answer_change(struct engine *engine, const struct engine_flag_change
     api_flags_answer(answer, 200, &out);
 }
 
-static bool has_variant(const struct flags_set *set, const struct engine_flag_change *change)
+static bool has_variant(const struct flags_image *set, const struct engine_flag_change *change)
 {
     struct slice name, json;
     if (change->variant == NULL || change->variant[0] == '\0')
         return true;
-    for (uint32_t i = 0; flags_set_variant(set, slice_of(change->key), i, &name, &json); i++)
+    for (uint32_t i = 0; flags_image_variant_get(set, slice_of(change->key), i, &name, &json); i++)
         if (slice_equal(name, slice_of(change->variant)))
             return true;
     return false;
 }
 
 // "flag 'f' has no variant 'x'; it has 'on', 'off'"
-static void answer_no_variant(const struct flags_set *set, const struct engine_flag_change *change,
+static void answer_no_variant(const struct flags_image *set, const struct engine_flag_change *change,
                               struct api_answer *answer)
 {
     enum { NAMED_MAX = 20 };
@@ -123,7 +123,8 @@ static void answer_no_variant(const struct flags_set *set, const struct engine_f
     struct text text = text_over(message, sizeof message);
     struct slice name, json;
     text_addf(&text, "flag '%s' has no variant '%s'; it has", change->key, change->variant);
-    for (uint32_t i = 0; i < NAMED_MAX && flags_set_variant(set, slice_of(change->key), i, &name, &json); i++)
+    for (uint32_t i = 0;
+         i < NAMED_MAX && flags_image_variant_get(set, slice_of(change->key), i, &name, &json); i++)
         text_addf(&text, "%s '" SLICE_FMT "'", i > 0 ? "," : "", SLICE_ARG(name));
     api_flags_error(answer, 400, "invalid", message);
 }
@@ -136,10 +137,10 @@ static void make_change(struct engine *engine, const struct engine_flag_change *
     fault.text[0] = '\0';
     enum status status = engine_flag_apply(engine, change, &number, &fault);
     struct flags_info info;
-    const struct flags_set *set = &flagset_current(engine_flagset(engine))->all.set;
+    const struct flags_image *set = &flagset_current(engine_flagset(engine))->all.set;
     if (status == STATUS_OK)
         answer_change(engine, change, number, answer);
-    else if (status == STATUS_NOT_FOUND && !flags_set_find(set, slice_of(change->key), &info))
+    else if (status == STATUS_NOT_FOUND && !flags_image_find(set, slice_of(change->key), &info))
         api_flags_unknown(engine, slice_of(change->key), answer);
     else if ((status == STATUS_NOT_FOUND || status == STATUS_INVALID) && !has_variant(set, change))
         answer_no_variant(set, change, answer);
@@ -229,7 +230,7 @@ static bool import_walk(struct import *import,
                         bool (*each)(struct import *, const char *key, struct slice definition))
 {
     struct flags_json_walk walk;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct slice raw, definition;
     char key[ENGINE_FLAG_KEY_BYTES];
     enum status status = flags_json_walk_begin(import->flags, &walk, &fault);
@@ -317,7 +318,7 @@ static bool import_read(struct import *import, struct slice *who)
 {
     struct slice body = import->request->body;
     struct flags_json_walk walk;
-    struct flags_json_fault fault = {0};
+    struct flags_json_error fault = {0};
     struct slice key, value;
     enum status status = flags_json_walk_begin(body, &walk, &fault);
     bool object = status == STATUS_OK && walk.object;

@@ -175,11 +175,11 @@ static void write_set(struct api_out *out, struct engine *engine, const struct f
     api_out_key(out, "changed_ms");
     api_out_time(out, snapshot->changed_ms);
     api_out_key(out, "count");
-    api_out_count(out, flags_set_count(&snapshot->all.set));
+    api_out_count(out, flags_image_flag_count(&snapshot->all.set));
     api_out_key(out, "refused");
     api_out_bool(out, flagset_refused(set));
     api_out_key(out, "compile_us");
-    api_out_count(out, flagset_compile_us(set));
+    api_out_count(out, flagset_build_us(set));
     api_out_key(out, "unknown_evaluations");
     api_out_count(out, usage != NULL ? usage_unknown(usage) : 0);
     write_sources(out, set);
@@ -289,11 +289,11 @@ static int entry_order(const void *a, const void *b)
 }
 
 static void page_fill(struct page *page, const struct page_filter *filter, const struct engine *engine,
-                      const struct flags_set *set)
+                      const struct flags_image *set)
 {
     struct page_entry entry = {0};
     uint32_t cursor = 0;
-    while (flags_set_next(set, &cursor, &entry.info)) {
+    while (flags_image_next(set, &cursor, &entry.info)) {
         entry.has_usage = false;
         if (!filter_takes(filter, engine, &entry))
             continue;
@@ -423,15 +423,15 @@ static const char *nearest_of(struct slice key, const char *const *known, uint32
 
 void api_flags_unknown(struct engine *engine, struct slice key, struct api_answer *answer)
 {
-    const struct flags_set *set = &flagset_current(engine_flagset(engine))->all.set;
-    bool many = flags_set_count(set) > NEAREST_FLAGS_MAX;
+    const struct flags_image *set = &flagset_current(engine_flagset(engine))->all.set;
+    bool many = flags_image_flag_count(set) > NEAREST_FLAGS_MAX;
     const char **known = heap_alloc(NEAREST_FLAGS_MAX, sizeof *known);
     char *words = heap_alloc(NEAREST_FLAGS_MAX, ENGINE_FLAG_KEY_BYTES);
     struct flags_info info;
     uint32_t cursor = 0;
     uint32_t count = 0;
     while (known != NULL && words != NULL && count < NEAREST_FLAGS_MAX &&
-           flags_set_next(set, &cursor, &info)) {
+           flags_image_next(set, &cursor, &info)) {
         if (!may_be_meant(key, info.key, many))
             continue;
         char *word = words + (size_t)count * ENGINE_FLAG_KEY_BYTES;
@@ -450,7 +450,7 @@ void api_flags_unknown(struct engine *engine, struct slice key, struct api_answe
     heap_free(words);
 }
 
-static void write_variants(struct api_out *out, const struct flags_set *set, const struct flags_info *info,
+static void write_variants(struct api_out *out, const struct flags_image *set, const struct flags_info *info,
                            const struct usage_flag *usage)
 {
     api_out_key(out, "variants");
@@ -458,7 +458,7 @@ static void write_variants(struct api_out *out, const struct flags_set *set, con
     for (uint32_t i = 0; i < info->variant_count; i++) {
         struct slice name, json;
         uint64_t evaluations = 0;
-        if (!flags_set_variant(set, info->key, i, &name, &json))
+        if (!flags_image_variant_get(set, info->key, i, &name, &json))
             break;
         for (uint32_t j = 0; usage != NULL && j < usage->variant_count; j++)
             if (slice_equal(slice_of(usage->variants[j].name), name))
@@ -501,7 +501,7 @@ void api_flags_show(struct engine *engine, struct slice key, struct api_answer *
     const struct flagset_snapshot *snapshot = flagset_current(set);
     struct flags_info info;
     struct usage_flag usage;
-    if (!flags_set_find(&snapshot->all.set, key, &info)) {
+    if (!flags_image_find(&snapshot->all.set, key, &info)) {
         api_flags_unknown(engine, key, answer);
         return;
     }

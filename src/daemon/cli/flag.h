@@ -57,9 +57,9 @@ enum { FLAG_PROBLEMS_MAX = 200 };
 
 struct flag_compiled {
     void *image;
-    struct flags_set set;
+    struct flags_image set;
     bool valid; // the set can be used
-    struct flags_problem *problems;
+    struct flags_finding *problems;
     size_t problem_count; // all; at most FLAG_PROBLEMS_MAX are kept
     size_t kept;
     struct flags_json *nodes;
@@ -71,7 +71,7 @@ MUST_USE enum status flag_compile(const struct flag_file *file, struct slice seg
 void flag_compiled_free(struct flag_compiled *compiled);
 // "file:line:column: error: ..." with the source line and a caret. skip: bytes of the first line that are not
 // the user's.
-void flag_problem_print(FILE *out, const struct flag_file *file, const struct flags_problem *problem,
+void flag_problem_print(FILE *out, const struct flag_file *file, const struct flags_finding *problem,
                         uint32_t skip);
 // The place alone, with the line and a caret.
 void flag_place_print(FILE *out, const struct flag_file *file, uint32_t line, uint32_t column,

@@ -106,7 +106,7 @@ static const struct flags_json *context_tree(const char *text, size_t len, struc
 {
     uint32_t cap = (uint32_t)(len / 2 + 2);
     struct flags_json *root = NULL;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     *space = (struct flags_json_space){.nodes = heap_alloc(cap, sizeof *space->nodes),
                                        .node_cap = cap,
                                        .chars = heap_alloc(len + 1, 1),
@@ -118,14 +118,14 @@ static const struct flags_json *context_tree(const char *text, size_t len, struc
     return root;
 }
 
-static int say_unknown(const struct cli_call *call, const struct flags_set *set, const char *file)
+static int say_unknown(const struct cli_call *call, const struct flags_image *set, const char *file)
 {
     enum { KNOWN_MAX = 500 };
     const char *known[KNOWN_MAX];
     size_t count = 0;
     uint32_t cursor = 0;
     struct flags_info info;
-    while (count < KNOWN_MAX && flags_set_next(set, &cursor, &info)) {
+    while (count < KNOWN_MAX && flags_image_next(set, &cursor, &info)) {
         char *copy = heap_strndup(info.key.data, info.key.len);
         if (copy != NULL)
             known[count++] = copy;
@@ -140,7 +140,7 @@ static int say_unknown(const struct cli_call *call, const struct flags_set *set,
     return CLI_EXIT_NO;
 }
 
-static json_t *evaluate(const struct cli_call *call, const struct flags_set *set, enum flags_type type,
+static json_t *evaluate(const struct cli_call *call, const struct flags_image *set, enum flags_type type,
                         const json_t *context)
 {
     static char scratch[FLAGS_SCRATCH_DEFAULT];
@@ -212,7 +212,7 @@ static int eval_file(const struct cli_call *call, const json_t *context, json_t 
     } else if (!compiled.valid) {
         print_errors(call, &file, &compiled);
         code = CLI_EXIT_NO;
-    } else if (!flags_set_find(&compiled.set, slice_of(call->args[0]), &info)) {
+    } else if (!flags_image_find(&compiled.set, slice_of(call->args[0]), &info)) {
         code = say_unknown(call, &compiled.set, file.name);
     } else {
         *result = evaluate(call, &compiled.set, type, context);

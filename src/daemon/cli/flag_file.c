@@ -123,7 +123,7 @@ static bool compiled_alloc(struct flag_compiled *compiled, const struct sizes *s
 static enum status compile_with(const struct flag_file *file, struct slice segments, bool strict,
                                 const struct sizes *sizes, struct flag_compiled *compiled)
 {
-    struct flags_document document = {.json = {file->text, file->len}, .name = file->name};
+    struct flags_bundle_document document = {.json = {file->text, file->len}, .name = file->name};
     struct flags_bundle bundle = {.documents = &document, .document_count = 1, .segments = segments};
     struct flags_compile_options options = {.strict = strict};
     struct flags_json_space space = {.nodes = compiled->nodes,
@@ -136,7 +136,7 @@ static enum status compile_with(const struct flag_file *file, struct slice segme
                                               &len, compiled->problems, FLAG_PROBLEMS_MAX, count);
     compiled->kept = *count < FLAG_PROBLEMS_MAX ? *count : FLAG_PROBLEMS_MAX;
     compiled->valid =
-        status == STATUS_OK && flags_set_open(compiled->image, len, &compiled->set) == STATUS_OK;
+        status == STATUS_OK && flags_image_open(compiled->image, len, &compiled->set) == STATUS_OK;
     return status == STATUS_INVALID ? STATUS_OK : status;
 }
 
@@ -226,7 +226,7 @@ static void suggest_operator(FILE *out, struct slice word)
         fprintf(out, "; did you mean \"%s\"?", nearest);
 }
 
-void flag_problem_print(FILE *out, const struct flag_file *file, const struct flags_problem *problem,
+void flag_problem_print(FILE *out, const struct flag_file *file, const struct flags_finding *problem,
                         uint32_t skip)
 {
     bool user = problem->line > 1 || problem->column > skip;

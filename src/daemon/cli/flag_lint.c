@@ -26,7 +26,7 @@ static void add_json(struct lint *lint, const struct flag_file *file, bool error
     json_array_append_new(lint->all, entry);
 }
 
-static void say_problem(struct lint *lint, const struct flag_file *file, const struct flags_problem *problem)
+static void say_problem(struct lint *lint, const struct flag_file *file, const struct flags_finding *problem)
 {
     bool error = problem->severity == FLAGS_ERROR;
     lint->errors += error;
@@ -39,11 +39,11 @@ static void say_problem(struct lint *lint, const struct flag_file *file, const s
 }
 
 // Flags of the file that the daemon calls stale.
-static void say_stale(struct lint *lint, const struct flag_file *file, const struct flags_set *set)
+static void say_stale(struct lint *lint, const struct flag_file *file, const struct flags_image *set)
 {
     struct flags_info info;
     uint32_t cursor = 0;
-    while (flags_set_next(set, &cursor, &info)) {
+    while (flags_image_next(set, &cursor, &info)) {
         char key[1024], message[1200];
         struct text text = text_over(key, sizeof key);
         uint32_t line, column;
@@ -87,7 +87,7 @@ static int lint_file(struct lint *lint, const char *name)
     if (!compiled.valid && lint->errors == 0)
         lint->errors++;
     if (compiled.valid) {
-        lint->flags += flags_set_count(&compiled.set);
+        lint->flags += flags_image_flag_count(&compiled.set);
         if (lint->stale != NULL)
             say_stale(lint, &file, &compiled.set);
     }

@@ -10,7 +10,7 @@ struct parser {
     struct slice source;
     size_t at;
     struct flags_json_space *space; // NULL: validate only
-    struct flags_json_fault *fault;
+    struct flags_json_error *fault;
     uint32_t depth;
 };
 
@@ -18,7 +18,7 @@ static enum status parse_value(struct parser *p, struct flags_json **out);
 
 static enum status fail(struct parser *p, const char *what)
 {
-    *p->fault = (struct flags_json_fault){p->at, what};
+    *p->fault = (struct flags_json_error){p->at, what};
     return STATUS_INVALID;
 }
 
@@ -532,7 +532,7 @@ static enum status parse_value(struct parser *p, struct flags_json **out)
 }
 
 enum status flags_json_parse(struct slice source, struct flags_json_space *space, struct flags_json **root,
-                             struct flags_json_fault *fault)
+                             struct flags_json_error *fault)
 {
     struct parser p = {.source = source, .space = space, .fault = fault};
     struct flags_json *node;
@@ -548,7 +548,7 @@ enum status flags_json_parse(struct slice source, struct flags_json_space *space
 }
 
 enum status flags_json_walk_begin(struct slice container, struct flags_json_walk *walk,
-                                  struct flags_json_fault *fault)
+                                  struct flags_json_error *fault)
 {
     struct parser p = {.source = container, .fault = fault};
     skip_space(&p);
@@ -583,7 +583,7 @@ static enum status walk_key(struct parser *p, struct slice *key)
 
 // One step. With space NULL the value is only validated and *node means nothing.
 static enum status walk_step(struct flags_json_walk *walk, struct flags_json_space *space, struct slice *key,
-                             struct slice *value, struct flags_json **node, struct flags_json_fault *fault)
+                             struct slice *value, struct flags_json **node, struct flags_json_error *fault)
 {
     if (walk->done)
         return STATUS_NOT_FOUND;
@@ -614,7 +614,7 @@ static enum status walk_step(struct flags_json_walk *walk, struct flags_json_spa
 }
 
 enum status flags_json_walk_next(struct flags_json_walk *walk, struct slice *key, struct slice *value,
-                                 struct flags_json_fault *fault)
+                                 struct flags_json_error *fault)
 {
     struct flags_json *node;
     struct slice text;
@@ -625,7 +625,7 @@ enum status flags_json_walk_next(struct flags_json_walk *walk, struct slice *key
 }
 
 enum status flags_json_walk_tree(struct flags_json_walk *walk, struct flags_json_space *space,
-                                 struct slice *key, struct flags_json **node, struct flags_json_fault *fault)
+                                 struct slice *key, struct flags_json **node, struct flags_json_error *fault)
 {
     struct slice text;
     struct flags_json *tree;

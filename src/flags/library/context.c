@@ -206,7 +206,7 @@ static size_t node_bound(struct slice json)
 static struct flags_json *parse(struct sluice_flags_context *context, struct slice json)
 {
     struct flags_json *root;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct slice own;
     size_t nodes = node_bound(json);
     if (nodes > UINT32_MAX || !copy(context, json, &own))

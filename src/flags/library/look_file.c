@@ -100,7 +100,7 @@ static enum status grow(struct library_file *file)
     return STATUS_OK;
 }
 
-static void say_fault(const char *path, const struct flags_problem *fault,
+static void say_fault(const char *path, const struct flags_finding *fault,
                       char problem[SLUICE_FLAGS_PROBLEM_BYTES])
 {
     struct text text = text_over(problem, SLUICE_FLAGS_PROBLEM_BYTES);
@@ -114,7 +114,7 @@ static void say_fault(const char *path, const struct flags_problem *fault,
                   fault->subject.data);
 }
 
-static const struct flags_problem *first_error(const struct flags_problem *faults, size_t count)
+static const struct flags_finding *first_error(const struct flags_finding *faults, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         if (faults[i].severity == FLAGS_ERROR)
@@ -127,7 +127,7 @@ static enum status compile(struct library_file *file, const char *path, struct l
                            char problem[SLUICE_FLAGS_PROBLEM_BYTES])
 {
     static const struct flags_compile_options OPTIONS = {0};
-    struct flags_problem faults[8];
+    struct flags_finding faults[8];
     size_t cap = IMAGE_FIRST + IMAGE_PER_SOURCE * file->source.len;
     enum status status = grow(file);
     while (status == STATUS_OK) {
@@ -136,14 +136,14 @@ static enum status compile(struct library_file *file, const char *path, struct l
         void *image = heap_alloc(cap, 1);
         if (image == NULL)
             return STATUS_NO_MEMORY;
-        status = flags_set_compile(file->source, &OPTIONS, &file->space, image, cap, &len, faults, 8, &count);
+        status = flags_compile(file->source, &OPTIONS, &file->space, image, cap, &len, faults, 8, &count);
         if (status == STATUS_OK) {
             void *cut = heap_resize(image, len);
             set->image = cut != NULL ? cut : image;
-            return flags_set_open(set->image, len, &set->set);
+            return flags_image_open(set->image, len, &set->set);
         }
         heap_free(image);
-        const struct flags_problem *fault = first_error(faults, count < 8 ? count : 8);
+        const struct flags_finding *fault = first_error(faults, count < 8 ? count : 8);
         if (status == STATUS_INVALID && fault != NULL)
             say_fault(path, fault, problem);
         if (status == STATUS_NO_MEMORY)

@@ -128,7 +128,7 @@ void ofrep_refuse(struct ofrep_call *call, unsigned status, const char *connect_
 enum status ofrep_read_body(struct ofrep_core *core, struct slice body, const struct flags_json **root)
 {
     struct flags_json *tree;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     core->space.node_count = 0;
     core->space.char_count = 0;
     enum status status = flags_json_parse(body, &core->space, &tree, &fault);
@@ -154,15 +154,15 @@ static uint32_t whole_counter(const struct ofrep_call *call, struct slice key,
     struct flags_info info;
     struct slice name;
     struct slice json;
-    const struct flags_set *whole = &call->core->snapshot->all.set;
-    if (result->error == FLAGS_ERROR_FLAG_NOT_FOUND || !flags_set_find(whole, key, &info))
+    const struct flags_image *whole = &call->core->snapshot->all.set;
+    if (result->error == FLAGS_ERROR_FLAG_NOT_FOUND || !flags_image_find(whole, key, &info))
         return 0;
     if (result->error != FLAGS_ERROR_NONE)
         return info.first_counter + info.variant_count + 1;
     if (!result->has_value)
         return info.first_counter + info.variant_count;
     for (uint32_t i = 0; i < info.variant_count; i++)
-        if (flags_set_variant(whole, key, i, &name, &json) && slice_equal(name, result->variant))
+        if (flags_image_variant_get(whole, key, i, &name, &json) && slice_equal(name, result->variant))
             return info.first_counter + i;
     return 0;
 }

@@ -194,7 +194,7 @@ static void put_flags(struct ofrep_call *call, const struct flags_context *conte
     struct flags_result result;
     uint32_t cursor = 0;
     bool first = true;
-    while (!body->full && flags_set_next(&call->view.set, &cursor, &info)) {
+    while (!body->full && flags_image_next(&call->view.set, &cursor, &info)) {
         resolve(call, info.key, context, false, &result);
         if (!first)
             OFREP_PUT(body, ",");
@@ -274,7 +274,7 @@ void ofrep_answer_bulk(struct ofrep_call *call)
     OFREP_PUT(body, "]");
     put_streams(call);
     if (call->matched)
-        put_metadata(body, flags_set_metadata(&call->view.set));
+        put_metadata(body, flags_image_metadata(&call->view.set));
     OFREP_PUT(body, "}");
     if (!body->full) {
         snprintf(tag, sizeof tag, "%016llx", (unsigned long long)tag_of(call, &context));

@@ -300,7 +300,7 @@ static void answer_all(struct ofrep_call *call, const struct procedure *procedur
         return;
     }
     OFREP_PUT(body, "{\"flags\":{");
-    while (call->matched && !body->full && flags_set_next(&call->view.set, &cursor, &info)) {
+    while (call->matched && !body->full && flags_image_next(&call->view.set, &cursor, &info)) {
         ofrep_evaluate(call, info.key, FLAGS_ANY, &context, false, &result);
         if (!first)
             OFREP_PUT(body, ",");
@@ -310,7 +310,7 @@ static void answer_all(struct ofrep_call *call, const struct procedure *procedur
         put_any(body, &result);
     }
     OFREP_PUT(body, "}");
-    struct slice metadata = call->matched ? flags_set_metadata(&call->view.set) : (struct slice){"", 0};
+    struct slice metadata = call->matched ? flags_image_metadata(&call->view.set) : (struct slice){"", 0};
     if (metadata.len > 0) {
         OFREP_PUT(body, ",\"metadata\":");
         ofrep_put(body, metadata);

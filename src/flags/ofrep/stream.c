@@ -156,14 +156,14 @@ void ofrep_answer_stream(struct ofrep_call *call)
 
 // ---- what changed, for EventStream ----
 
-static bool same_variants(const struct flags_set *before, const struct flags_set *after, struct slice key,
+static bool same_variants(const struct flags_image *before, const struct flags_image *after, struct slice key,
                           uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         struct slice name[2];
         struct slice json[2];
-        if (!flags_set_variant(before, key, i, &name[0], &json[0]) ||
-            !flags_set_variant(after, key, i, &name[1], &json[1]) || !slice_equal(name[0], name[1]) ||
+        if (!flags_image_variant_get(before, key, i, &name[0], &json[0]) ||
+            !flags_image_variant_get(after, key, i, &name[1], &json[1]) || !slice_equal(name[0], name[1]) ||
             !slice_equal(json[0], json[1]))
             return false;
     }
@@ -227,14 +227,14 @@ static void put_changes(struct ofrep_core *core, struct ofrep_writer *writer,
     bool had = view_of(core->told, selector, &before);
     bool has = view_of(core->snapshot, selector, &after);
     bool first = true;
-    for (uint32_t cursor = 0; has && !writer->full && flags_set_next(&after.set, &cursor, &is);) {
-        if (!one && (!had || !flags_set_find(&before.set, is.key, &was)))
+    for (uint32_t cursor = 0; has && !writer->full && flags_image_next(&after.set, &cursor, &is);) {
+        if (!one && (!had || !flags_image_find(&before.set, is.key, &was)))
             put_change(writer, &first, is.key, "write");
         else if (turned(&is, stream->told_s, now_s) || (!one && !same_flag(core, &before, &was, &after, &is)))
             put_change(writer, &first, is.key, "update");
     }
-    for (uint32_t cursor = 0; had && !one && !writer->full && flags_set_next(&before.set, &cursor, &was);)
-        if (!has || !flags_set_find(&after.set, was.key, &is))
+    for (uint32_t cursor = 0; had && !one && !writer->full && flags_image_next(&before.set, &cursor, &was);)
+        if (!has || !flags_image_find(&after.set, was.key, &is))
             put_change(writer, &first, was.key, "delete");
 }
 

@@ -64,7 +64,7 @@ struct slice flagset_quote(struct slice bytes, char **buffer)
     return text_slice(&text);
 }
 
-enum status flagset_tree_parse(struct slice json, struct flagset_tree *tree, struct flags_json_fault *fault)
+enum status flagset_tree_parse(struct slice json, struct flagset_tree *tree, struct flags_json_error *fault)
 {
     *tree = (struct flagset_tree){0};
     // Each node but the first follows a bracket or a comma.
@@ -162,7 +162,7 @@ static void enqueue_if_dependent(struct check *check, struct slice key)
 {
     struct slice json;
     struct flagset_tree tree = {0};
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     if (!find_other(check, key, &json))
         return;
     enum status status = flagset_tree_parse(json, &tree, &fault);
@@ -197,7 +197,7 @@ static bool replaces_any(const struct check *check)
     for (uint32_t i = 0; i < check->own->entry_count && !any; i++) {
         char *buffer;
         struct slice key = flagset_document_key(check->own, &check->own->entries[i], &buffer);
-        any = flags_set_find(&check->snapshot->all.set, key, &info) ||
+        any = flags_image_find(&check->snapshot->all.set, key, &info) ||
               flagset_document_find(check->overlay, key) != NULL;
         heap_free(buffer);
     }
@@ -207,12 +207,12 @@ static bool replaces_any(const struct check *check)
 // Those that need a variant of a flag that its new definition may have lost.
 static void enqueue_dependents(struct check *check)
 {
-    const struct flags_set *set = &check->snapshot->all.set;
+    const struct flags_image *set = &check->snapshot->all.set;
     struct flags_info info;
     uint32_t cursor = 0;
     if (!replaces_any(check))
         return;
-    while (flags_set_next(set, &cursor, &info))
+    while (flags_image_next(set, &cursor, &info))
         if (info.prerequisite_count > 0)
             enqueue_if_dependent(check, info.key);
     if (check->overlay != check->snapshot->contents->documents[check->snapshot->contents->document_count - 1])
@@ -224,7 +224,7 @@ static void write_stub(struct check *check, struct slice key)
     struct slice json;
     char *quoted;
     struct flagset_tree tree = {0};
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     add(check, SLICE("\n")); // a line for each, so that a fault's line tells whose it is
     if (!find_other(check, key, &json))
         return;
@@ -273,7 +273,7 @@ static void say(struct flagset_problem *problem, bool error, uint32_t line, uint
 }
 
 static void say_unreadable(struct flagset_problem *problem, struct slice json,
-                           const struct flags_json_fault *fault)
+                           const struct flags_json_error *fault)
 {
     uint32_t line;
     uint32_t column;
@@ -282,19 +282,19 @@ static void say_unreadable(struct flagset_problem *problem, struct slice json,
 }
 
 // The worst of what was found. `before`: bytes of the first line that are not the caller's.
-static void say_fault(const struct check *check, const struct flagset_compiler *compiler, uint32_t before,
+static void say_fault(const struct check *check, const struct flagset_builder *builder, uint32_t before,
                       bool named, struct flagset_problem *problem)
 {
-    const struct flags_problem *worst = NULL;
-    for (size_t i = 0; i < compiler->fault_count; i++) {
-        const struct flags_problem *fault = &compiler->faults[i];
+    const struct flags_finding *worst = NULL;
+    for (size_t i = 0; i < builder->finding_count; i++) {
+        const struct flags_finding *fault = &builder->findings[i];
         bool counts = fault->severity == FLAGS_ERROR || fault->document == CHECKED;
         if (counts && (worst == NULL || (fault->severity == FLAGS_ERROR && worst->severity != FLAGS_ERROR)))
             worst = fault;
     }
     if (worst == NULL)
         return;
-    struct flags_problem fault = *worst;
+    struct flags_finding fault = *worst;
     if (fault.document == CHECKED) {
         if (!named)
             fault.key = (struct slice){"", 0};
@@ -307,29 +307,29 @@ static void say_fault(const struct check *check, const struct flagset_compiler *
         fault.column = 1;
     }
     problem->error = fault.severity == FLAGS_ERROR;
-    flagset_fault_text(&fault, NULL, problem->text);
+    flagset_finding_text(&fault, NULL, problem->text);
 }
 
 static enum status compile_beside(const struct check *check, uint32_t before, bool named,
                                   struct flagset_problem *problem)
 {
-    const struct flags_document documents[] = {
+    const struct flags_bundle_document documents[] = {
         [OTHERS] = {{check->others.data, check->others.len}, "others"},
         [CHECKED] = {{check->own->json, check->own->len}, "checked"},
     };
     const struct flagset_document *segments = check->snapshot->contents->segments;
     struct flags_bundle bundle = {.documents = documents, .document_count = ARRAY_LEN(documents)};
-    struct flagset_compiler *compiler = heap_alloc(1, sizeof *compiler);
-    struct flagset_image *image = NULL;
-    if (compiler == NULL)
+    struct flagset_builder *builder = heap_alloc(1, sizeof *builder);
+    struct flagset_built *image = NULL;
+    if (builder == NULL)
         return STATUS_NO_MEMORY;
     if (segments != NULL)
         bundle.segments = (struct slice){segments->json, segments->len};
-    enum status status = flagset_compile(compiler, &bundle, &image);
-    say_fault(check, compiler, before, named, problem);
-    flagset_compiler_deinit(compiler);
-    flagset_image_unref(image);
-    heap_free(compiler);
+    enum status status = flagset_build(builder, &bundle, &image);
+    say_fault(check, builder, before, named, problem);
+    flagset_builder_deinit(builder);
+    flagset_built_unref(image);
+    heap_free(builder);
     return status;
 }
 
@@ -383,7 +383,7 @@ static enum status check_object(const struct flagset *set, struct slice flags, u
                                 struct flagset_problem *problem)
 {
     struct flagset_tree tree = {0};
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     const struct flagset_contents *contents = set->current->contents;
     struct check *check = heap_alloc(1, sizeof *check);
     if (check == NULL)
@@ -408,7 +408,7 @@ static enum status check_object(const struct flagset *set, struct slice flags, u
 static enum status check_alone(struct slice key, struct slice definition, struct flagset_problem *problem)
 {
     struct flagset_tree tree = {0};
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     if (!flags_utf8_valid(key) || key.len == 0) {
         say(problem, true, 1, 1, "a flag's key is text of at least one character");
         return STATUS_INVALID;

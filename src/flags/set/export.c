@@ -23,7 +23,7 @@ struct evaluator {
 
 struct output {
     const struct flagset_snapshot *snapshot;
-    const struct flags_set *set; // of the view
+    const struct flags_image *set; // of the view
     const struct flagset_document *documents[FLAGS_DOCUMENTS_MAX];
     uint32_t document_count;
     bool part; // not the whole
@@ -143,7 +143,7 @@ static void add_evaluator(struct output *out, struct slice name, struct slice ru
 static void gather_evaluators(struct output *out, struct slice object, uint32_t origin)
 {
     struct flags_json_walk walk;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct slice name;
     struct slice rule;
     if (object.len == 0 || flags_json_walk_begin(object, &walk, &fault) != STATUS_OK)
@@ -206,7 +206,7 @@ static void add_references(struct output *out, const struct flags_json *node, ui
 static void add_rule(struct output *out, struct slice rule, uint32_t origin)
 {
     struct flagset_tree tree;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     const char *at = rule.data;
     enum status status = STATUS_INVALID;
     if (mentions(rule, SLICE("$ref")))
@@ -251,20 +251,20 @@ static void add_evaluators(struct output *out)
 
 // ---- flags ----
 
-static bool has_variant(const struct flags_set *set, struct slice key, struct slice variant)
+static bool has_variant(const struct flags_image *set, struct slice key, struct slice variant)
 {
     struct slice name;
     struct slice json;
-    for (uint32_t i = 0; flags_set_variant(set, key, i, &name, &json); i++)
+    for (uint32_t i = 0; flags_image_variant_get(set, key, i, &name, &json); i++)
         if (slice_equal(name, variant))
             return true;
     return false;
 }
 
-// NULL when the patch of this key changes nothing that a file can say: the compiler has passed it over.
+// NULL when the patch of this key changes nothing that a file can say: the builder has passed it over.
 static const struct flags_patch *patch_in_force(const struct output *out, const struct flags_info *info)
 {
-    const struct flags_set *set = out->set;
+    const struct flags_image *set = out->set;
     const struct flags_patch *patch = flagset_patches_find(out->snapshot->contents->patches, info->key);
     if (patch == NULL ||
         (patch->kill && patch->kill_variant.len > 0 && !has_variant(set, info->key, patch->kill_variant)))
@@ -287,7 +287,7 @@ static void add_kill(struct output *out, const struct flags_patch *patch, bool *
 static void add_extension(struct output *out, struct slice value, const struct flags_patch *patch)
 {
     struct flags_json_walk walk;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct slice name;
     struct slice member;
     bool first = true;
@@ -323,7 +323,7 @@ static void add_member(struct output *out, const struct flags_info *info, const 
 static void add_flag(struct output *out, const struct flags_info *info)
 {
     struct flags_json_walk walk;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct slice json;
     struct slice name;
     struct slice value;
@@ -363,7 +363,7 @@ static void add_flags(struct output *out)
     uint32_t cursor = 0;
     bool first = true;
     add(out, SLICE("{\"flags\":{"));
-    while (out->status == STATUS_OK && flags_set_next(out->set, &cursor, &info)) {
+    while (out->status == STATUS_OK && flags_image_next(out->set, &cursor, &info)) {
         add(out, first ? SLICE("\n") : SLICE(",\n"));
         first = false;
         add_quoted(out, info.key);
@@ -379,7 +379,7 @@ static void add_flags(struct output *out)
 static uint32_t generation_of(const struct flagset_document *document)
 {
     struct flagset_tree tree;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     uint32_t generation = 0;
     if (document->settings.len == 0)
         return 0;
@@ -396,7 +396,7 @@ static void mark_used(struct output *out)
 {
     struct flags_info info;
     uint32_t cursor = 0;
-    while (flags_set_next(out->set, &cursor, &info))
+    while (flags_image_next(out->set, &cursor, &info))
         out->used[info.document] = true;
 }
 
