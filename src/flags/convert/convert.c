@@ -18,7 +18,7 @@ const char *convert_format_name(enum convert_format format)
 
 // ---- findings ----
 
-// Cuts at the end what is no whole character.
+// Cuts an incomplete UTF-8 character off the end.
 static void trim(char *text)
 {
     size_t len = strlen(text);
@@ -134,7 +134,7 @@ static enum status copy_source(struct convert_run *run, struct slice source)
     return STATUS_OK;
 }
 
-// Indented when that says the same, else as it is.
+// Indented when the indented text means the same, else as it is.
 static enum status pass(struct convert_run *run, struct slice source)
 {
     json_t *culprit = NULL;

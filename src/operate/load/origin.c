@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The small origin: one request at a time per connection, answered from a timer. A connection holds a buffer
-// only while a request is incomplete. Never blocks, never grows past LOAD_ORIGIN_CONNECTIONS_MAX.
+// only while a request is incomplete. Never blocks, and holds at most LOAD_ORIGIN_CONNECTIONS_MAX
+// connections.
 #include "operate/load/origin.h"
 
 #include <math.h>
@@ -21,11 +22,11 @@ struct connection {
     struct list link;
     struct io_buf *held; // bytes of an incomplete head, or of the next request
     struct http1_body body;
-    char request_id[REQUEST_ID_BYTES]; // sent back; empty: none, or too long to keep
+    char request_id[REQUEST_ID_BYTES]; // X-Request-Id to send back; empty: none, or too long
     uint32_t request_id_len;
     bool in_body;
     bool waiting; // an answer is due at the timer
-    bool fail;    // it will be a 500
+    bool fail;    // that answer will be a 500
     bool keep_alive;
     bool head_only;
     bool closing;
@@ -58,7 +59,7 @@ static void close_connection(struct connection *c)
 
 // ---- what to answer ----
 
-// Standard normal by Box and Muller; one of the pair is thrown away.
+// Standard normal by Box and Muller; the second number of the pair is not used.
 static double draw_normal(struct rng *rng)
 {
     double u = 1.0 - rng_double(rng);
@@ -171,7 +172,7 @@ static void take(struct io_buf *buf, size_t n)
     buf->start += (uint32_t)n;
 }
 
-// Reads a head from the held bytes; false when it must wait or the connection ended.
+// Reads a head from the held bytes. False: more bytes are needed, or the connection ended.
 static bool read_head(struct connection *c)
 {
     struct load_origin *origin = c->origin;
