@@ -10,7 +10,7 @@ without any bug. Nothing outside build/planted is written.
 
 A file of bugs:
   bug NAME
-  why WHAT GOES WRONG WITH IT, in a line
+  why WHAT GOES WRONG WITH IT, in a line of at least 20 characters
   test SUITE                      a file of tests/unit without its _test.c
   file src/...
   -OLD LINES                      these must stand exactly once in the file
@@ -31,6 +31,7 @@ BUILD = os.path.join(ROOT, "build", "planted")
 PROVEN = os.path.join(ROOT, "tests/planted/PROVEN")
 JOBS = int(os.environ.get("JOBS", os.cpu_count() or 1))
 SECONDS = 60
+WHY_MIN = 20
 
 
 class Edit:
@@ -70,8 +71,10 @@ def read_file(path, complain):
         elif line and not line.startswith("#"):
             complain(path, number, f"cannot read: {line}")
     for bug in bugs:
-        if not bug.why or not bug.test or not bug.edits or not all(e.old and e.old != e.new for e in bug.edits):
-            complain(path, bug.line, f"{bug.name}: wants why, test, file, and old lines that differ from the new ones")
+        if len(bug.why) < WHY_MIN:
+            complain(path, bug.line, f"{bug.name}: 'why' tells in a sentence what goes wrong for whom")
+        if not bug.test or not bug.edits or not all(e.old and e.old != e.new for e in bug.edits):
+            complain(path, bug.line, f"{bug.name}: wants test, file, and old lines that differ from the new ones")
         elif not os.path.exists(os.path.join(ROOT, f"tests/unit/{bug.test}_test.c")):
             complain(path, bug.line, f"{bug.name}: there is no tests/unit/{bug.test}_test.c")
     return bugs
@@ -152,7 +155,10 @@ class Tree:
 
 
 def program_of(test):
-    return test.split("_")[0] + "_test"
+    """A module's suites are one program; those that tests/CMakeLists.txt calls ALONE are one each."""
+    with open(os.path.join(ROOT, "tests/CMakeLists.txt"), encoding="utf-8") as f:
+        alone = re.search(r"set\(ALONE ([^)]*)\)", f.read()).group(1).split()
+    return (test if test in alone else test.split("_")[0]) + "_test"
 
 
 def run_test(program, test):

@@ -1,20 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// A daemon without traffic for tests of engine and API: a loop, a proxy without requests, and a journal in a
+// A daemon without traffic for tests of control and API: a loop, a proxy that serves nobody, a journal in a
 // temporary file that outlives restarts.
 #pragma once
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
+#include "folder.h"
 #include "ship/engine/engine.h"
+#include "test.h"
 
 #define BENCH_YAML                                                                                           \
     "listen: [127.0.0.1:1]\n"                                                                                \
@@ -28,7 +21,7 @@
     "    checks: {latency: off}\n"
 
 struct bench {
-    char path[256];
+    char path[FOLDER_PATH_BYTES];
     struct io_loop *loop;
     struct proxy *proxy;
     struct journal *journal;
@@ -37,7 +30,7 @@ struct bench {
     struct fault fault;
 };
 
-static struct config *bench_config(const char *yaml)
+static inline struct config *bench_config(const char *yaml)
 {
     static struct config_errors errors;
     struct config *config = NULL;
@@ -46,17 +39,20 @@ static struct config *bench_config(const char *yaml)
     return config;
 }
 
+// The journal has one path in a process, because the failing disk (fault_vfs) remembers the paths it
+// saw.
+static inline void bench_place(struct bench *bench)
+{
+    snprintf(bench->path, sizeof bench->path, "%s/sluice-bench-%d.db", folder_root(), (int)getpid());
+}
+
 // Returns what engine_create returned; the fault is in bench->fault.
-static enum status bench_up(struct bench *bench, const char *yaml)
+static inline enum status bench_up(struct bench *bench, const char *yaml)
 {
     struct io_loop_config loop = {.kind = IO_KIND_EPOLL, .bufs_max = 256};
     struct proxy_config proxy = {.workers = 1};
     struct fault problem;
-    if (bench->path[0] == '\0') {
-        const char *folder = getenv("TMPDIR");
-        snprintf(bench->path, sizeof bench->path, "%.160s/engine_bench_%d.db",
-                 folder != NULL ? folder : "/tmp", (int)getpid());
-    }
+    bench_place(bench);
     assert_int_equal(io_loop_create(&loop, &bench->loop), STATUS_OK);
     assert_int_equal(proxy_create(&proxy, &bench->proxy), STATUS_OK);
     assert_int_equal(journal_open(bench->path, JOURNAL_WRITE, &bench->journal, &problem), STATUS_OK);
@@ -74,7 +70,7 @@ static enum status bench_up(struct bench *bench, const char *yaml)
     return status;
 }
 
-static void bench_down(struct bench *bench)
+static inline void bench_down(struct bench *bench)
 {
     engine_destroy(bench->engine);
     proxy_stop(bench->proxy);
@@ -83,23 +79,18 @@ static void bench_down(struct bench *bench)
     io_loop_destroy(bench->loop);
 }
 
-static void bench_forget(struct bench *bench)
+static inline void bench_forget(struct bench *bench)
 {
-    static const char *const suffixes[] = {"", "-wal", "-shm", ".lock", ".new", "-usage"};
-    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
-        char path[300];
-        snprintf(path, sizeof path, "%s%s", bench->path, suffixes[i]);
-        unlink(path);
-    }
+    folder_remove_journal(bench->path);
     bench->path[0] = '\0';
 }
 
-static enum status bench_command(struct bench *bench, enum rollout_command command)
+static inline enum status bench_command(struct bench *bench, enum rollout_command command)
 {
     return engine_command(bench->engine, "ship", command, "ann", "here", &bench->fault);
 }
 
-static struct engine_rollout bench_rollout(struct bench *bench)
+static inline struct engine_rollout bench_rollout(struct bench *bench)
 {
     struct engine_rollout rollout;
     int index = engine_rollout_find(bench->engine, "ship");

@@ -96,10 +96,13 @@ static inline char *fixture_read(const char *path, size_t *len)
     FILE *file = fopen(path, "rb");
     if (file == NULL)
         return NULL;
-    enum { BYTES_MAX = 4 << 20 };
-    char *bytes = calloc(BYTES_MAX, 1);
+    CHECK(fseek(file, 0, SEEK_END) == 0);
+    long size = ftell(file);
+    rewind(file);
+    CHECK(size >= 0);
+    char *bytes = calloc((size_t)size + 1, 1);
     CHECK(bytes != NULL);
-    *len = fread(bytes, 1, BYTES_MAX - 1, file);
+    *len = fread(bytes, 1, (size_t)size, file);
     fclose(file);
     return bytes;
 }

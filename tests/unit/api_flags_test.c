@@ -2,6 +2,7 @@
 // api: /v1/flags over a real socket: pages, one flag, changes that are journalled and then in force, what is
 // refused and with which words, history, import and export, keys of any bytes, pages of other origins.
 #include "engine_bench.h"
+#include "test.h"
 
 #include <fcntl.h>
 #include <jansson.h>
@@ -143,9 +144,8 @@ static void change(const char *line, const char *body)
     fail_msg("%s is not in force", line);
 }
 
-static void test_list(void **state)
+TEST(list)
 {
-    (void)state;
     up(FLAGS_YAML);
     json_t *list = json_of("GET /v1/flags", "");
     const json_t *flags = json_object_get(list, "flags");
@@ -171,9 +171,8 @@ static void test_list(void **state)
     end();
 }
 
-static void test_show(void **state)
+TEST(show)
 {
-    (void)state;
     up(FLAGS_YAML);
     json_t *flag = json_of("GET /v1/flags/fresh", "");
     const json_t *variants = json_object_get(flag, "variants");
@@ -199,9 +198,8 @@ static void test_show(void **state)
     end();
 }
 
-static void test_switches(void **state)
+TEST(switches)
 {
-    (void)state;
     up(FLAGS_YAML);
     change("POST /v1/flags/fresh/off", "{\"variant\": \"on\", \"who\": \"ann\"}");
     expect("POST /v1/flags/fresh/eval", "", "200", "\"reason\":\"DISABLED\"");
@@ -222,9 +220,8 @@ static void test_switches(void **state)
     end();
 }
 
-static void test_definitions(void **state)
+TEST(definitions)
 {
-    (void)state;
     static const char ROUND[] =
         "{\"state\":\"ENABLED\",\"variants\":{\"a\":1,\"b\":2.50},\"defaultVariant\":\"b\"}";
     up(FLAGS_YAML);
@@ -250,9 +247,8 @@ static void test_definitions(void **state)
     end();
 }
 
-static void test_eval(void **state)
+TEST(eval)
 {
-    (void)state;
     up(FLAGS_YAML);
     expect("POST /v1/flags/fresh/eval", "{\"context\":{\"plan\":\"beta\"},\"type\":\"boolean\"}", "200",
            "\"value\":true");
@@ -267,9 +263,8 @@ static void test_eval(void **state)
     end();
 }
 
-static void test_history(void **state)
+TEST(history)
 {
-    (void)state;
     up(FLAGS_YAML);
     change("POST /v1/flags/fresh/off", "{\"who\": \"ann\\u001b[2J\"}");
     change("POST /v1/flags/banner/off", "{\"variant\": \"blue\"}");
@@ -299,9 +294,8 @@ static void test_history(void **state)
     "\"prerequisites\":"                                                                                     \
     "[{\"flag\":\"" flag "\",\"variant\":\"a\"}]}}"
 
-static void test_import_and_export(void **state)
+TEST(import_and_export)
 {
-    (void)state;
     static const char TWO[] =
         "{\"who\":\"bob\",\"flags\":{\"i1\":{\"state\":\"ENABLED\",\"variants\":{\"a\":1},\"defaultVariant\":"
         "\"a\"},"
@@ -334,9 +328,8 @@ static void test_import_and_export(void **state)
     end();
 }
 
-static void test_other_sites_are_kept_out(void **state)
+TEST(other_sites_are_kept_out)
 {
-    (void)state;
     static const char *const lines[] = {"POST /v1/flags/fresh/off", "PUT /v1/flags/fresh",
                                         "DELETE /v1/flags/fresh", "POST /v1/flags"};
     up(FLAGS_YAML);
@@ -349,18 +342,16 @@ static void test_other_sites_are_kept_out(void **state)
     end();
 }
 
-static void test_without_flags(void **state)
+TEST(without_flags)
 {
-    (void)state;
     up(BENCH_YAML);
     expect("GET /v1/flags", "", "409", "no flags");
     expect("POST /v1/flags/x/off", "", "409", "no flags");
     end();
 }
 
-static void test_sizes(void **state)
+TEST(sizes)
 {
-    (void)state;
     static char large[API_FLAGS_BODY_BYTES_MAX + 4096];
     up(FLAGS_YAML);
     size_t len = (size_t)snprintf(large, sizeof large,
@@ -375,23 +366,4 @@ static void test_sizes(void **state)
     memset(line + strlen(line), 'k', 300);
     expect(line, "", "400", "255 bytes");
     end();
-}
-
-int main(void)
-{
-    (void)bench_command;
-    (void)bench_rollout;
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_list),
-        cmocka_unit_test(test_show),
-        cmocka_unit_test(test_switches),
-        cmocka_unit_test(test_definitions),
-        cmocka_unit_test(test_eval),
-        cmocka_unit_test(test_history),
-        cmocka_unit_test(test_import_and_export),
-        cmocka_unit_test(test_other_sites_are_kept_out),
-        cmocka_unit_test(test_without_flags),
-        cmocka_unit_test(test_sizes),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 // rebound names are kept out; commands take effect; events begin with the present state; hostile bytes end in
 // an answer or a close.
 #include "engine_bench.h"
+#include "test.h"
 
 #include <fcntl.h>
 #include <jansson.h>
@@ -100,9 +101,8 @@ static json_t *json_of(const char *answer)
 
 static struct server server;
 
-static void test_routes_and_errors(void **state)
+TEST(routes_and_errors)
 {
-    (void)state;
     server_up(&server);
     expect(&server, "GET /v1/status", "", "", "HTTP/1.1 200", "\"rollouts\"");
     expect(&server, "GET /v1/rollouts", "", "", "HTTP/1.1 200", "\"ship\"");
@@ -122,9 +122,8 @@ static void test_routes_and_errors(void **state)
     server_down(&server);
 }
 
-static void test_commands_take_effect(void **state)
+TEST(commands_take_effect)
 {
-    (void)state;
     server_up(&server);
     json_t *started = json_of(ask(&server, "POST /v1/rollouts/ship/start", "", "{\"who\": \"ann\"}"));
     assert_string_equal(json_string_value(json_object_get(started, "state")), "Shifting");
@@ -142,9 +141,8 @@ static void test_commands_take_effect(void **state)
 }
 
 // What a page in the browser of somebody on this machine could send.
-static void test_other_sites_are_kept_out(void **state)
+TEST(other_sites_are_kept_out)
 {
-    (void)state;
     static const char rebound[] =
         "GET /v1/status HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
     server_up(&server);
@@ -159,9 +157,8 @@ static void test_other_sites_are_kept_out(void **state)
     server_down(&server);
 }
 
-static void test_metrics(void **state)
+TEST(metrics)
 {
-    (void)state;
     static struct exposition checker;
     server_up(&server);
     const char *answer = ask(&server, "GET /metrics", "", "");
@@ -173,9 +170,8 @@ static void test_metrics(void **state)
     server_down(&server);
 }
 
-static void test_events(void **state)
+TEST(events)
 {
-    (void)state;
     static const char request[] = "GET /v1/rollouts/ship/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
     server_up(&server);
     int handle = dial(&server);
@@ -190,9 +186,8 @@ static void test_events(void **state)
     server_down(&server);
 }
 
-static void test_hostile_bytes(void **state)
+TEST(hostile_bytes)
 {
-    (void)state;
     static const char *const requests[] = {
         "garbage\r\n\r\n",
         "GET / HTTP/1.1\r\n\r\n",
@@ -224,9 +219,8 @@ static void test_hostile_bytes(void **state)
 }
 
 // Flags come in large bodies; nothing else does.
-static void test_large_bodies(void **state)
+TEST(large_bodies)
 {
-    (void)state;
     static char body[API_FLAGS_BODY_BYTES_MAX + 4096];
     static const struct {
         const char *path;
@@ -263,18 +257,4 @@ static void test_large_bodies(void **state)
         close(handle);
     }
     server_down(&server);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_large_bodies),
-        cmocka_unit_test(test_routes_and_errors),
-        cmocka_unit_test(test_commands_take_effect),
-        cmocka_unit_test(test_other_sites_are_kept_out),
-        cmocka_unit_test(test_metrics),
-        cmocka_unit_test(test_events),
-        cmocka_unit_test(test_hostile_bytes),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // base: hash vectors, wire form, text, random numbers, lists, heap torture.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <errno.h>
 
 #include "base/heap.h"
@@ -15,11 +9,11 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "base/wire.h"
+#include "test.h"
 
 // Key 00..0f, inputs 00..n-1: first vectors of the SipHash paper's reference table.
-static void test_siphash_vectors(void **state)
+TEST(siphash_vectors)
 {
-    (void)state;
     struct siphash_key key = {0x0706050403020100ULL, 0x0f0e0d0c0b0a0908ULL};
     uint8_t in[15];
     for (uint8_t i = 0; i < 15; i++)
@@ -29,9 +23,8 @@ static void test_siphash_vectors(void **state)
     assert_int_equal(siphash(key, in, 15), 0xa129ca6149be45e5ULL);
 }
 
-static void test_wire_round_trip(void **state)
+TEST(wire_round_trip)
 {
-    (void)state;
     uint8_t bytes[128];
     struct wire_writer w = {.data = bytes, .cap = sizeof bytes};
     wire_put_u64(&w, 0);
@@ -63,9 +56,8 @@ static void test_wire_round_trip(void **state)
     }
 }
 
-static void test_wire_refuses(void **state)
+TEST(wire_refuses)
 {
-    (void)state;
     uint8_t small[3];
     struct wire_writer w = {.data = small, .cap = sizeof small};
     wire_put_bytes(&w, SLICE("four"));
@@ -80,9 +72,8 @@ static void test_wire_refuses(void **state)
     assert_true(r2.bad);
 }
 
-static void test_json_text(void **state)
+TEST(json_text)
 {
-    (void)state;
     char storage[64];
     struct text text = text_over(storage, sizeof storage);
     text_add_json(&text, SLICE("a\"b\\c\n\x1f\xc3\xa9"));
@@ -90,9 +81,8 @@ static void test_json_text(void **state)
     assert_false(text.cut);
 }
 
-static void test_text(void **state)
+TEST(text)
 {
-    (void)state;
     char storage[16];
     struct text text = text_over(storage, sizeof storage);
     text_add_count(&text, 1234567);
@@ -103,9 +93,8 @@ static void test_text(void **state)
     assert_int_equal(strlen(storage), 15);
 }
 
-static void test_rng_is_uniform_and_repeats(void **state)
+TEST(rng_is_uniform_and_repeats)
 {
-    (void)state;
     struct rng a, b;
     rng_init(&a, 7);
     rng_init(&b, 7);
@@ -119,9 +108,8 @@ static void test_rng_is_uniform_and_repeats(void **state)
         assert_in_range(counts[i], 9600, 10400);
 }
 
-static void test_list(void **state)
+TEST(list)
 {
-    (void)state;
     struct list head, other, a, b;
     list_init(&head);
     list_init(&other);
@@ -136,9 +124,8 @@ static void test_list(void **state)
     assert_true(list_empty(&head));
 }
 
-static void test_heap_torture(void **state)
+TEST(heap_torture)
 {
-    (void)state;
     heap_fail_after(1);
     void *first = heap_alloc(1, 8);
     assert_non_null(first);
@@ -148,28 +135,11 @@ static void test_heap_torture(void **state)
     heap_free(first);
 }
 
-static void test_status(void **state)
+TEST(status)
 {
-    (void)state;
     for (int i = 0; i < STATUS_COUNT; i++)
         assert_string_not_equal(status_name((enum status)i), "unknown");
     assert_int_equal(status_of_errno(ENOSPC), STATUS_NO_SPACE);
     assert_int_equal(status_of_errno(EMFILE), STATUS_NO_FD);
     assert_int_equal(status_of_errno(987654), STATUS_IO);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_siphash_vectors),
-        cmocka_unit_test(test_wire_round_trip),
-        cmocka_unit_test(test_wire_refuses),
-        cmocka_unit_test(test_json_text),
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_rng_is_uniform_and_repeats),
-        cmocka_unit_test(test_list),
-        cmocka_unit_test(test_heap_torture),
-        cmocka_unit_test(test_status),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

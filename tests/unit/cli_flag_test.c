@@ -1,19 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // cli: commands about flags that need no daemon: lint with places and carets, offline evaluation with the
 // rule that decided, import, tokens; and what every one of them says to a wrong line.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "daemon/cli/cli_private.h"
 #include "net/web/tokens.h"
+#include "test.h"
 
 struct outcome {
     int code;
@@ -23,6 +15,15 @@ struct outcome {
 
 // Words end with NULL; "@" stands for the path of the test's file.
 static char path[256];
+
+static int remove_file(void **state)
+{
+    (void)state;
+    (void)unlink(path);
+    return 0;
+}
+
+ALL_TESTS(NULL, remove_file);
 
 static struct outcome run(const char *const *words)
 {
@@ -79,9 +80,8 @@ static const char GOOD[] =
     "  \"banner\": {\"state\": \"ENABLED\", \"variants\": {\"red\": \"#f00\"}, \"defaultVariant\": \"red\"}\n"
     "}}\n";
 
-static void test_lint(void **state)
+TEST(lint)
 {
-    (void)state;
     put(GOOD);
     EXPECT(0, "2 flags, nothing wrong", "", "lint", "@");
     EXPECT(0, "4 flags, nothing wrong", "", "lint", "@", "@");
@@ -103,9 +103,8 @@ static void test_lint(void **state)
 }
 
 // The caret stands under its place, whatever bytes stand before it.
-static void test_caret(void **state)
+TEST(caret)
 {
-    (void)state;
     put("{\"flags\": {\"\u00e9\u00e9\": {\"state\": \"ON\", \"variants\": {\"on\": true}, "
         "\"defaultVariant\": \"on\"}}}\n");
     struct outcome outcome = run((const char *const[]){"sluice", "flag", "lint", "@", NULL});
@@ -130,9 +129,8 @@ static void test_caret(void **state)
 }
 
 // What a file holds must not move the cursor of whoever looks at it.
-static void test_no_escapes(void **state)
+TEST(no_escapes)
 {
-    (void)state;
     put("{\"flags\": {\"\\u001b[2J\": {\"state\": \"ENABLED\", \"variants\": {\"on\": true}, "
         "\"defaultVariant\": "
         "\"\\u001b[2J\"}}}");
@@ -144,9 +142,8 @@ static void test_no_escapes(void **state)
     free(outcome.err);
 }
 
-static void test_eval(void **state)
+TEST(eval)
 {
-    (void)state;
     put(GOOD);
     EXPECT(0, "fresh = true   (variant \"on\")", "", "eval", "fresh", "-f", "@", "-k", "ann");
     EXPECT(0, "rule     {\"on\":[\"ann\"]}", "", "eval", "fresh", "-f", "@", "-k", "ann");
@@ -172,9 +169,8 @@ static void test_eval(void **state)
 }
 
 // A context of any shape ends in an answer or a message.
-static void test_eval_hostile(void **state)
+TEST(eval_hostile)
 {
-    (void)state;
     static char deep[4000];
     put(GOOD);
     memset(deep, '[', 1500);
@@ -186,9 +182,8 @@ static void test_eval_hostile(void **state)
            "{\"plan\": \"\\u0000\\ud83d\\ude00\"}");
 }
 
-static void test_token(void **state)
+TEST(token)
 {
-    (void)state;
     struct outcome outcome =
         run((const char *const[]){"sluice", "flag", "token", "-n", "web", "-k", "server", "-e", "eu", NULL});
     assert_int_equal(outcome.code, 0);
@@ -218,9 +213,8 @@ static void test_token(void **state)
     EXPECT(2, "", "single words", "token", "-n", "two words");
 }
 
-static void test_import(void **state)
+TEST(import)
 {
-    (void)state;
     put(GOOD);
     EXPECT(0, "\"banner\"", "", "import", "--from", "flagd", "@");
     EXPECT(2, "", "not \"split\"", "import", "--from", "split", "@");
@@ -231,9 +225,8 @@ static void test_import(void **state)
     EXPECT(3, "", "no daemon answers", "import", "--apply", "--yes", "-a", "127.0.0.1:1", "@");
 }
 
-static void test_wrong_lines(void **state)
+TEST(wrong_lines)
 {
-    (void)state;
     EXPECT(2, "", "did you mean \"list\"?", "lsit");
     EXPECT(2, "", "give either", "set", "a");
     EXPECT(2, "", "give either", "set", "a", "f.json", "--default", "on");
@@ -244,16 +237,4 @@ static void test_wrong_lines(void **state)
     put("{\"state\": \"ENABLED\", \"variants\": {\"on\": true}, \"defaultVariant\": \"off\"}");
     // What is wrong with a definition is said before anybody is asked, at its own place.
     EXPECT(1, "", ":1:67: error: defaultVariant names no variant", "set", "x", "@", "-a", "127.0.0.1:1");
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lint),   cmocka_unit_test(test_caret),        cmocka_unit_test(test_no_escapes),
-        cmocka_unit_test(test_eval),   cmocka_unit_test(test_eval_hostile), cmocka_unit_test(test_token),
-        cmocka_unit_test(test_import), cmocka_unit_test(test_wrong_lines),
-    };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    unlink(path);
-    return failed;
 }

@@ -1,17 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // cli: command lines, messages with the nearest word, exit codes; help, man page and completions name every
 // command.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "daemon/cli/cli_private.h"
+#include "test.h"
 
 struct outcome {
     int code;
@@ -54,9 +47,8 @@ static void expect(const char *line, int code, const char *in_out, const char *i
     free(outcome.err);
 }
 
-static void test_wrong_lines(void **state)
+TEST(wrong_lines)
 {
-    (void)state;
     expect("sluice", 2, "", "Usage:");
     expect("sluice rolout start x", 2, "", "did you mean \"rollout\"?");
     expect("sluice rollout strat x", 2, "", "did you mean \"start\"?");
@@ -73,9 +65,8 @@ static void test_wrong_lines(void **state)
     expect("sluice rollout start ../../metrics", 2, "", "cannot be the name");
 }
 
-static void test_right_lines(void **state)
+TEST(right_lines)
 {
-    (void)state;
     expect("sluice --version", 0, "sluice ", "");
     expect("sluice version", 0, "sluice ", "");
     expect("sluice --help", 0, "sluice demo", "");
@@ -87,9 +78,8 @@ static void test_right_lines(void **state)
     expect("sluice completion tcsh", 2, "", "bash, zsh or fish");
 }
 
-static void test_options_in_any_order(void **state)
+TEST(options_in_any_order)
 {
-    (void)state;
     char words[512];
     char *argv[32] = {0};
     int argc = cut("sluice load -r 5 URL --duration=2m --poisson", words, argv);
@@ -114,9 +104,8 @@ static void test_options_in_any_order(void **state)
 }
 
 // Whatever is generated from the table names every command and option.
-static void test_generated_texts_are_whole(void **state)
+TEST(generated_texts_are_whole)
 {
-    (void)state;
     static const char *const lines[] = {"sluice man", "sluice completion bash", "sluice completion zsh",
                                         "sluice completion fish"};
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
@@ -132,9 +121,8 @@ static void test_generated_texts_are_whole(void **state)
     }
 }
 
-static void test_table_is_sound(void **state)
+TEST(table_is_sound)
 {
-    (void)state;
     for (const struct cli_command *c = cli_commands; c->group != NULL; c++) {
         assert_non_null(c->run);
         assert_true(strlen(c->summary) > 10);
@@ -148,16 +136,14 @@ static void test_table_is_sound(void **state)
     }
 }
 
-static void test_unreachable_daemon(void **state)
+TEST(unreachable_daemon)
 {
-    (void)state;
     expect("sluice status --admin 127.0.0.1:1", 3, "", "no daemon answers at 127.0.0.1:1");
     expect("sluice rollout abort x -a 127.0.0.1:1", 3, "", "sluice serve FILE");
 }
 
-static void test_files(void **state)
+TEST(files)
 {
-    (void)state;
     expect("sluice serve /nonexistent/x.yaml", 4, "", "/nonexistent/x.yaml");
     expect("sluice check /nonexistent/x.yaml", 4, "", "/nonexistent/x.yaml");
     expect("sluice replay /nonexistent/x.db", 4, "", "/nonexistent/x.db");
@@ -176,18 +162,4 @@ static void test_files(void **state)
     snprintf(line, sizeof line, "sluice check %s", path);
     expect(line, 1, "", ":2:1:");
     unlink(path);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wrong_lines),
-        cmocka_unit_test(test_right_lines),
-        cmocka_unit_test(test_options_in_any_order),
-        cmocka_unit_test(test_generated_texts_are_whole),
-        cmocka_unit_test(test_table_is_sound),
-        cmocka_unit_test(test_unreachable_daemon),
-        cmocka_unit_test(test_files),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,15 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // cli: the live view is read from JSON and drawn inside any terminal size, with colours only where they are
 // wanted.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <string.h>
-
 #include "daemon/cli/view.h"
+#include "test.h"
 
 static const char JSON[] =
     "{\"name\":\"shop-v2\",\"service\":\"shop\",\"from\":\"v1\",\"to\":\"v2\",\"run\":2,\"state\":"
@@ -44,9 +37,8 @@ static void read_view(struct cli_view *view)
     json_decref(json);
 }
 
-static void test_read(void **state)
+TEST(read)
 {
-    (void)state;
     struct cli_view view;
     read_view(&view);
     assert_int_equal(view.stage_count, 4);
@@ -62,9 +54,8 @@ static void test_read(void **state)
     json_decref(nothing);
 }
 
-static void test_frame_shows_what_matters(void **state)
+TEST(frame_shows_what_matters)
 {
-    (void)state;
     static const char *const shown[] = {
         "shop-v2",  "v1 -> v2",        "Shifting", "stage 2 of 4",    "[25%]",      "approve",
         "25.120 %", "12 431",          "842.1",    "ln E 1.2 of 4.6", "5 320 more", "shown to be good enough",
@@ -94,9 +85,8 @@ static size_t columns_of(const char *line, size_t len)
     return columns;
 }
 
-static void test_every_size_holds_the_frame(void **state)
+TEST(every_size_holds_the_frame)
 {
-    (void)state;
     static char frame[CLI_VIEW_FRAME_BYTES];
     struct cli_view view;
     read_view(&view);
@@ -119,9 +109,8 @@ static void test_every_size_holds_the_frame(void **state)
     }
 }
 
-static void test_spans(void **state)
+TEST(spans)
 {
-    (void)state;
     static const struct {
         int64_t ms;
         const char *text;
@@ -133,15 +122,4 @@ static void test_spans(void **state)
         cli_span_write(cases[i].ms, &text);
         assert_string_equal(storage, cases[i].text);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read),
-        cmocka_unit_test(test_frame_shows_what_matters),
-        cmocka_unit_test(test_every_size_holds_the_frame),
-        cmocka_unit_test(test_spans),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

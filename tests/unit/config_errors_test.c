@@ -1,17 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // config: every kind of mistake, where it is told and in which words.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "base/check.h"
 #include "base/heap.h"
 #include "daemon/config/config.h"
+#include "test.h"
 
 // A good file around the lines of interest: LISTEN is lines 1, SERVICES 2 to 4, a rollout begins in line 5.
 #define LISTEN "listen: [0.0.0.0:80]\n"
@@ -235,25 +227,22 @@ static void try_mistake(const struct mistake *mistake)
     fail_msg("wanted %u:%u: ...%s... of\n%s", mistake->line, mistake->column, mistake->text, mistake->yaml);
 }
 
-static void test_mistakes(void **state)
+TEST(mistakes)
 {
-    (void)state;
     for (size_t i = 0; i < ARRAY_LEN(mistakes); i++)
         try_mistake(&mistakes[i]);
 }
 
-static void test_good_frame(void **state)
+TEST(good_frame)
 {
-    (void)state;
     struct config *config = NULL;
     assert_int_equal(config_load_text("t", slice_of(ROLLOUT), &config, &errors), STATUS_OK);
     config_destroy(config);
 }
 
 // All of what is wrong at once, in the order of the file, and the rest counted.
-static void test_many(void **state)
+TEST(many)
 {
-    (void)state;
     char yaml[4096];
     struct text text = text_over(yaml, sizeof yaml);
     for (int i = 0; i < 30; i++)
@@ -271,9 +260,8 @@ static void test_many(void **state)
     assert_non_null(strstr(report, "and 12 more\n"));
 }
 
-static void test_report(void **state)
+TEST(report)
 {
-    (void)state;
     struct config *config = NULL;
     char report[2000];
     struct text text = text_over(report, sizeof report);
@@ -292,9 +280,8 @@ static void test_report(void **state)
     assert_non_null(strstr(report, "\n      9 |     \"\xc3\xa4\": 1\n        |     ^\n"));
 }
 
-static void test_long_lines_are_cut(void **state)
+TEST(long_lines_are_cut)
 {
-    (void)state;
     char yaml[2048];
     struct text text = text_over(yaml, sizeof yaml);
     text_add(&text, SLICE("listen: ['0.0.0.0:1'"));
@@ -308,9 +295,8 @@ static void test_long_lines_are_cut(void **state)
 }
 
 // Nine aliases of nine aliases of ...: a few hundred bytes that stand for a billion values.
-static void test_alias_bomb(void **state)
+TEST(alias_bomb)
 {
-    (void)state;
     char yaml[4096];
     struct text text = text_over(yaml, sizeof yaml);
     text_add(&text, SLICE("a0: &a0 [x, x, x, x, x, x, x, x, x]\n"));
@@ -340,9 +326,8 @@ static void fill_and_try(size_t bytes, const char *head, const char *repeated, c
     heap_free(yaml);
 }
 
-static void test_names_are_told_beside_other_errors(void **state)
+TEST(names_are_told_beside_other_errors)
 {
-    (void)state;
     static const char yaml[] = LISTEN SERVICES "workers: none\nrollouts:\n  r: {service: shpo, to: v2}\n"
                                                "  q: {service: cart, to: v9}\n  p: {to: v2}\n";
     struct config *config = NULL;
@@ -354,9 +339,8 @@ static void test_names_are_told_beside_other_errors(void **state)
     assert_non_null(strstr(errors.items[3].message, "rollout 'p' lacks the word 'service'"));
 }
 
-static void test_totals(void **state)
+TEST(totals)
 {
-    (void)state;
     enum { BYTES = 400000, SERVICES_TRIED = 140, ROUTES_TRIED = 30 };
     char *yaml = heap_alloc(1, BYTES);
     assert_non_null(yaml);
@@ -375,9 +359,8 @@ static void test_totals(void **state)
     heap_free(yaml);
 }
 
-static void test_bounds(void **state)
+TEST(bounds)
 {
-    (void)state;
     fill_and_try(20000, "a:\n", "- x\n", "more than 1024 entries");
     fill_and_try(400000, "",
                  "- [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,"
@@ -386,20 +369,4 @@ static void test_bounds(void **state)
     fill_and_try(CONFIG_FILE_BYTES_MAX + 100, "", "# a comment of some length, over and over again\n",
                  "larger than 4 MiB");
     fill_and_try(3000, "services: {a: {versions: {v: [h:1]}}}\nlisten:\n", "- 0.0.0.0:80\n", "'listen' has");
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good_frame),
-        cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_many),
-        cmocka_unit_test(test_report),
-        cmocka_unit_test(test_long_lines_are_cut),
-        cmocka_unit_test(test_alias_bomb),
-        cmocka_unit_test(test_names_are_told_beside_other_errors),
-        cmocka_unit_test(test_totals),
-        cmocka_unit_test(test_bounds),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

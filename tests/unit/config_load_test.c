@@ -1,14 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // config: what good files become, defaults, directories, and the loader under failing allocations.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +7,7 @@
 #include "base/heap.h"
 #include "daemon/config/config.h"
 #include "daemon/config/config_private.h"
+#include "test.h"
 
 static struct config_errors errors;
 
@@ -65,9 +57,8 @@ static void assert_near(double value, double wanted)
     assert_true(value > wanted - 1e-12 && value < wanted + 1e-12);
 }
 
-static void test_design_example(void **state)
+TEST(design_example)
 {
-    (void)state;
     struct config *config = load_good(design_example);
     assert_int_equal(config->workers, 0);
     assert_string_equal(config->journal, "sluice.db");
@@ -111,9 +102,8 @@ static void test_design_example(void **state)
     config_destroy(config);
 }
 
-static void test_defaults(void **state)
+TEST(defaults)
 {
-    (void)state;
     struct config *config = load_good("listen: ['127.0.0.1:0']\n"
                                       "services: {a: {versions: {only: ['x:1']}}}\n"
                                       "rollouts:\n");
@@ -137,9 +127,8 @@ static void test_defaults(void **state)
     config_destroy(config);
 }
 
-static void test_overrides(void **state)
+TEST(overrides)
 {
-    (void)state;
     struct config *config =
         load_good("services:\n"
                   "  a: {versions: {v1: [h:1], v2: [h:2]}, stable: v1, unit: address,\n"
@@ -174,9 +163,8 @@ static void test_overrides(void **state)
     config_destroy(config);
 }
 
-static void test_aliases(void **state)
+TEST(aliases)
 {
-    (void)state;
     struct config *config =
         load_good("listen: [0.0.0.0:80]\n"
                   "services:\n"
@@ -187,9 +175,8 @@ static void test_aliases(void **state)
     config_destroy(config);
 }
 
-static void test_values(void **state)
+TEST(values)
 {
-    (void)state;
     uint64_t value;
     uint32_t weight;
     assert_int_equal(config_parse_duration(SLICE("1d2h3m4s5ms"), &value), STATUS_OK);
@@ -220,9 +207,8 @@ static void test_values(void **state)
     assert_int_equal(config_parse_size(SLICE("99999999TiB"), &value), STATUS_RANGE);
 }
 
-static void test_values_written(void **state)
+TEST(values_written)
 {
-    (void)state;
     char storage[64];
     static const struct {
         uint64_t ms;
@@ -245,9 +231,8 @@ static void test_values_written(void **state)
     assert_string_equal(storage, "0.1%");
 }
 
-static void test_nearest(void **state)
+TEST(nearest)
 {
-    (void)state;
     static const char *const words[] = {"stages", "checks", "to", "undecided"};
     assert_string_equal(config_nearest(SLICE("stagse"), words, 4), "stages");
     assert_string_equal(config_nearest(SLICE("Stages"), words, 4), "stages");
@@ -258,9 +243,8 @@ static void test_nearest(void **state)
 }
 
 // What the table says of defaults is what the core fills in.
-static void test_table_defaults_are_the_cores(void **state)
+TEST(table_defaults_are_the_cores)
 {
-    (void)state;
     static struct config_rollout entry; // the table's words reach beyond the spec
     struct rollout_spec spec;
     rollout_spec_init(&spec);
@@ -319,9 +303,8 @@ static void file_remove(const char *folder, const char *name)
     unlink(path);
 }
 
-static void test_directory(void **state)
+TEST(directory)
 {
-    (void)state;
     char folder[] = "/tmp/sluice-config-XXXXXX";
     assert_non_null(mkdtemp(folder));
     struct config *config = NULL;
@@ -357,9 +340,8 @@ static void test_directory(void **state)
     assert_non_null(strstr(errors.items[0].message, "cannot be read"));
 }
 
-static void test_examples(void **state)
+TEST(examples)
 {
-    (void)state;
     static const char *const files[] = {"examples/minimal.yaml", "examples/full.yaml", "examples/flags.yaml"};
     for (size_t i = 0; i < ARRAY_LEN(files); i++) {
         struct config *config = NULL;
@@ -391,9 +373,8 @@ static void words_appear(const struct config_section *section, const char *text)
     }
 }
 
-static void test_full_example_is_full(void **state)
+TEST(full_example_is_full)
 {
-    (void)state;
     static char text[16384];
     FILE *file = fopen("examples/full.yaml", "r");
     assert_non_null(file);
@@ -404,9 +385,8 @@ static void test_full_example_is_full(void **state)
 
 // ---- failing allocations ----
 
-static void test_torture(void **state)
+TEST(torture)
 {
-    (void)state;
     enum status status = STATUS_NO_MEMORY;
     long n = 0;
     for (; n < 10000 && status == STATUS_NO_MEMORY; n++) {
@@ -422,9 +402,8 @@ static void test_torture(void **state)
     assert_true(n > 5);
 }
 
-static void test_torture_of_files(void **state)
+TEST(torture_of_files)
 {
-    (void)state;
     enum status status = STATUS_NO_MEMORY;
     for (long n = 0; n < 10000 && status == STATUS_NO_MEMORY; n++) {
         struct config *config = NULL;
@@ -434,24 +413,4 @@ static void test_torture_of_files(void **state)
         config_destroy(config);
     }
     assert_int_equal(status, STATUS_OK);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_design_example),
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_overrides),
-        cmocka_unit_test(test_aliases),
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_values_written),
-        cmocka_unit_test(test_nearest),
-        cmocka_unit_test(test_table_defaults_are_the_cores),
-        cmocka_unit_test(test_directory),
-        cmocka_unit_test(test_examples),
-        cmocka_unit_test(test_full_example_is_full),
-        cmocka_unit_test(test_torture),
-        cmocka_unit_test(test_torture_of_files),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,17 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // config: the schema and the reference in the tree are what the table prints. SLUICE_REGENERATE=1 writes
 // them.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include "daemon/config/config.h"
+#include "test.h"
 
 static char printed[CONFIG_SCHEMA_BYTES_MAX];
 static char stored[CONFIG_SCHEMA_BYTES_MAX];
@@ -35,9 +28,8 @@ static void compare(const char *path, void (*write)(struct text *text))
         fail_msg("%s is out of date; run this test with SLUICE_REGENERATE=1 and commit it", path);
 }
 
-static void test_schema(void **state)
+TEST(schema)
 {
-    (void)state;
     compare("docs/sluice.schema.json", config_schema_write);
     json_error_t error;
     json_t *schema = json_loads(printed, JSON_REJECT_DUPLICATES, &error);
@@ -49,17 +41,7 @@ static void test_schema(void **state)
     json_decref(schema);
 }
 
-static void test_reference(void **state)
+TEST(reference)
 {
-    (void)state;
     compare("docs/guide/configuration.md", config_words_write);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_schema),
-        cmocka_unit_test(test_reference),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 // segments, prerequisites, environments; and what has no equivalent never turns on what was off.
 #include "base/check.h"
 #include "convert_world.h"
+#include "test.h"
 
 // A boolean flag of one rule: true when the clauses match.
 #define ONE_RULE(name, clauses)                                                                              \
@@ -13,7 +14,7 @@
     "{'attribute': '" attribute "', 'op': '" op "', 'values': [" values "], 'negate': true}"
 
 // Long because it is a table.
-static void clauses(void **state)
+TEST(clauses)
 {
     static const char
         SOURCE[] =
@@ -138,7 +139,6 @@ static void clauses(void **state)
         {"kind", "{'targetingKey':'o1'}", "false"},
     };
     struct world world;
-    (void)state;
     world_convert(&world, SOURCE);
     assert_int_equal(world.result.flag_count, 27);
     world_expect(&world, ROWS, ARRAY_LEN(ROWS));
@@ -149,7 +149,7 @@ static void clauses(void **state)
 }
 
 // What is unknown: rules that turn on are narrowed, rules that turn off widened.
-static void unknown_is_safe(void **state)
+TEST(unknown_is_safe)
 {
     static const char SOURCE[] =
         "{'flags': {" ONE_RULE("on-regex", CLAUSE("email", "matches", "'^a+$'")) "," ONE_RULE("on-not-regex", NEGATED("email", "matches", "'^a+$'")) "," ONE_RULE(
@@ -207,7 +207,6 @@ static void unknown_is_safe(void **state)
         {"bad-index", "{'targetingKey':'l'}", "true"},
     };
     struct world world;
-    (void)state;
     world_convert(&world, SOURCE);
     world_expect(&world, ROWS, ARRAY_LEN(ROWS));
     assert_true(world_found(&world, "on-regex", "regular expression", true));
@@ -218,7 +217,7 @@ static void unknown_is_safe(void **state)
     world_free(&world);
 }
 
-static void segments(void **state)
+TEST(segments)
 {
     static const char SOURCE[] =
         "{'flags': {" ONE_RULE("beta", CLAUSE("", "segmentMatch", "'beta', 'staff'")) "," ONE_RULE(
@@ -272,7 +271,6 @@ static void segments(void **state)
     struct world world;
     char got[64];
     unsigned in = 0;
-    (void)state;
     world_convert(&world, SOURCE);
     world_expect(&world, ROWS, ARRAY_LEN(ROWS));
     for (unsigned i = 0; i < 4000; i++) {
@@ -284,7 +282,7 @@ static void segments(void **state)
     world_free(&world);
 }
 
-static void rollouts(void **state)
+TEST(rollouts)
 {
     static const char SOURCE[] =
         "{'flags': {'split': {'on': true, 'variations': ['a', 'b', 'c'], 'offVariation': 2, 'fallthrough': "
@@ -314,7 +312,6 @@ static void rollouts(void **state)
     struct world world;
     unsigned count[4][3] = {0};
     char got[64];
-    (void)state;
     world_convert(&world, SOURCE);
     world_expect(&world, ROWS, ARRAY_LEN(ROWS));
     for (unsigned i = 0; i < 4000; i++) {
@@ -364,7 +361,7 @@ static const char REST[] =
     "{'key': 'lists', 'variations': [{'value': [1, 2]}, {'value': 'x'}], 'environments': {'production': "
     "{'on': true, 'offVariation': 1, 'fallthrough': {'variation': 0}}}}]}";
 
-static void environments(void **state)
+TEST(environments)
 {
     static const struct expectation PRODUCTION[] = {
         {"base", "{'targetingKey':'u1'}", "true"},
@@ -388,7 +385,6 @@ static void environments(void **state)
     };
     struct world world;
     struct flags_info info;
-    (void)state;
     world_convert_for(&world, REST, CONVERT_AUTO, "production");
     world_expect(&world, PRODUCTION, ARRAY_LEN(PRODUCTION));
     assert_true(flags_image_find(&world.set, SLICE("site"), &info));
@@ -418,15 +414,14 @@ static void refused(const char *source, const char *environment, const char *tex
     heap_free(json);
 }
 
-static void environment_must_be_named(void **state)
+TEST(environment_must_be_named)
 {
-    (void)state;
     refused(REST, NULL, "production, test");
     refused(REST, "staging", "production, test");
 }
 
 // Odd exports that must give something that compiles, and say what is wrong.
-static void oddities(void **state)
+TEST(oddities)
 {
     static const struct expectation ROWS[] = {
         {"a", "{}", "false"},
@@ -442,7 +437,6 @@ static void oddities(void **state)
         "'x', '', 'variation-1'], 'fallthrough': {'variation': 9}}, 'what': 3}, 'flagValues': {'v': 'x', "
         "'n': 3, 'l': [1]}}";
     struct world world;
-    (void)state;
     world_convert(&world, SOURCE);
     world_expect(&world, ROWS, ARRAY_LEN(ROWS));
     assert_true(world_found(&world, "none", "no variations", true));
@@ -453,7 +447,7 @@ static void oddities(void **state)
 }
 
 // A value nested deeper than the reader allows: the flag cannot be kept, the others can.
-static void refused_flags_are_left_out(void **state)
+TEST(refused_flags_are_left_out)
 {
     char source[1024];
     size_t len = (size_t)snprintf(source, sizeof source,
@@ -466,20 +460,8 @@ static void refused_flags_are_left_out(void **state)
     memset(source + len, '}', 70);
     snprintf(source + len + 70, sizeof source - len - 70, "]}}}");
     struct world world;
-    (void)state;
     world_convert(&world, source);
     assert_true(world.result.flag_count >= 1 || world_lost(&world) > 0);
     assert_true(world_lost(&world) > 0);
     world_free(&world);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(clauses),      cmocka_unit_test(unknown_is_safe),
-        cmocka_unit_test(segments),     cmocka_unit_test(rollouts),
-        cmocka_unit_test(environments), cmocka_unit_test(environment_must_be_named),
-        cmocka_unit_test(oddities),     cmocka_unit_test(refused_flags_are_left_out),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 // and answers, variants, dependencies, environments; what has no equivalent never turns a feature on.
 #include "base/check.h"
 #include "convert_world.h"
+#include "test.h"
 
 #define FEATURE(name, strategies) "{'name': '" name "', 'enabled': true, 'strategies': [" strategies "]}"
 #define CONSTRAINED(name, constraints) FEATURE(name, "{'name': 'default', 'constraints': [" constraints "]}")
@@ -12,7 +13,7 @@
     "{'contextName': '" field "', 'operator': '" op "', 'inverted': true, 'values': [" values "]}"
 
 // Long because it is a table.
-static void constraints(void **state)
+TEST(constraints)
 {
     static const char
         SOURCE[] =
@@ -123,7 +124,6 @@ static void constraints(void **state)
     static const struct expectation LATER[] = {{"after", "{}", "true"}, {"before", "{}", "false"}};
     static const struct expectation EARLIER[] = {{"after", "{}", "false"}, {"before", "{}", "true"}};
     struct world world;
-    (void)state;
     world_convert(&world, SOURCE);
     world_expect(&world, ROWS, ARRAY_LEN(ROWS));
     world_expect_at(&world, LATER, ARRAY_LEN(LATER), 1700000001);
@@ -133,7 +133,7 @@ static void constraints(void **state)
 }
 
 // Long because it is a table.
-static void strategies(void **state)
+TEST(strategies)
 {
     static const char SOURCE[] =
         "{'version': 2, 'features': [" FEATURE("none", "") "," FEATURE("default", "{'name': 'default'}") "," FEATURE("users", "{'name': 'userWithId', 'parameters': {'userIds': ' u1 ,u2,'}}") "," FEATURE("no-users", "{'name': 'userWithId', 'parameters': {}}") "," FEATURE("address", "{'name': 'remoteAddress', 'parameters': {'IPs': '10.1.2.3, 10.2.0.0/16'}}") "," FEATURE("zero", "{'name': 'flexibleRollout', 'parameters': {'rollout': '0', 'stickiness': 'default'}}") "," FEATURE(
@@ -201,7 +201,6 @@ static void strategies(void **state)
         {"dark", "{}", "false"},
     };
     struct world world;
-    (void)state;
     world_convert(&world, SOURCE);
     world_expect(&world, ROWS, ARRAY_LEN(ROWS));
     assert_true(world_found(&world, "no-segment", "segment", true));
@@ -209,7 +208,7 @@ static void strategies(void **state)
     world_free(&world);
 }
 
-static void unknown_stays_off(void **state)
+TEST(unknown_stays_off)
 {
     static const char SOURCE[] = "{'features': [" CONSTRAINED("regex", VALUE(
                                                                            "email", "REGEX", "^a.*$")) "," CONSTRAINED("regex-plain", VALUE("email", "REGEX", "^ab$")) "," CONSTRAINED("any-case", "{'contextName': 'city', 'operator': 'STR_CONTAINS', 'values': ['ab'], "
@@ -246,7 +245,6 @@ static void unknown_stays_off(void **state)
                                        "date",  "operator", "dotted",       "custom",
                                        "host",  "network",  "custom-or"};
     struct world world;
-    (void)state;
     world_convert(&world, SOURCE);
     world_expect(&world, ROWS, ARRAY_LEN(ROWS));
     for (size_t i = 0; i < ARRAY_LEN(LOST); i++)
@@ -255,7 +253,7 @@ static void unknown_stays_off(void **state)
     world_free(&world);
 }
 
-static void shares(void **state)
+TEST(shares)
 {
     static const char SOURCE[] = "{'features': [" FEATURE(
         "flexible",
@@ -293,7 +291,6 @@ static void shares(void **state)
     struct world world;
     unsigned on[5] = {0};
     char got[64];
-    (void)state;
     world_convert(&world, SOURCE);
     world_expect(&world, ROWS, ARRAY_LEN(ROWS));
     for (unsigned i = 0; i < 4000; i++) {
@@ -309,7 +306,7 @@ static void shares(void **state)
     world_free(&world);
 }
 
-static void variants(void **state)
+TEST(variants)
 {
     static const char SOURCE[] =
         "{'features': [{'name': 'look', 'enabled': true, 'strategies': [{'name': 'userWithId', 'parameters': "
@@ -340,7 +337,6 @@ static void variants(void **state)
     struct world world;
     unsigned count[2] = {0};
     char got[64];
-    (void)state;
     world_convert(&world, SOURCE);
     world_expect(&world, ROWS, ARRAY_LEN(ROWS));
     for (unsigned i = 0; i < 4000; i++) {
@@ -359,7 +355,7 @@ static void variants(void **state)
     world_free(&world);
 }
 
-static void dependencies(void **state)
+TEST(dependencies)
 {
     static const char SOURCE[] = "{'features': [" FEATURE(
         "parent",
@@ -406,7 +402,6 @@ static void dependencies(void **state)
         {"many", "{}", "false"},
     };
     struct world world;
-    (void)state;
     world_convert(&world, SOURCE);
     world_expect(&world, ROWS, ARRAY_LEN(ROWS));
     assert_true(world_found(&world, "orphan", "prerequisite", true));
@@ -425,7 +420,7 @@ static const char EXPORT[] =
     "'segments': [{'id': 4, 'name': 's'}], 'featureTags': [{'featureName': 'f', 'tagType': 'simple', "
     "'tagValue': 't'}], 'tagTypes': []}";
 
-static void exported(void **state)
+TEST(exported)
 {
     static const struct expectation DEV[] = {
         {"f", "{'targetingKey':'d'}", "true"},
@@ -436,7 +431,6 @@ static void exported(void **state)
     static const struct expectation PROD[] = {{"f", "{'targetingKey':'p'}", "false"}, {"g", "{}", "false"}};
     struct world world;
     struct flags_info info;
-    (void)state;
     world_convert_for(&world, EXPORT, CONVERT_AUTO, "dev");
     world_expect(&world, DEV, ARRAY_LEN(DEV));
     assert_true(flags_image_find(&world.set, SLICE("f"), &info));
@@ -450,7 +444,7 @@ static void exported(void **state)
     world_free(&world);
 }
 
-static void refusals(void **state)
+TEST(refusals)
 {
     static const struct {
         const char *source;
@@ -465,7 +459,6 @@ static void refusals(void **state)
     };
     struct convert_result result;
     struct convert_options options = {.format = CONVERT_AUTO};
-    (void)state;
     for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
         char *json = quoted(CASES[i].source);
         assert_int_equal(convert_flags(slice_of(json), &options, &result), STATUS_INVALID);
@@ -482,17 +475,16 @@ static void refusals(void **state)
     heap_free(json);
 }
 
-static void too_large(void **state)
+TEST(too_large)
 {
     struct convert_result result;
     struct convert_options options = {.format = CONVERT_AUTO};
-    (void)state;
     assert_int_equal(convert_flags((struct slice){"", (64u << 20) + 1}, &options, &result), STATUS_RANGE);
     assert_int_equal(result.finding_count, 1);
     convert_result_free(&result);
 }
 
-static void flagd_passes(void **state)
+TEST(flagd_passes)
 {
     static const char SOURCE[] =
         "{'flags': {'a': {'state': 'ENABLED', 'variants': {'on': true, 'off': false}, 'defaultVariant': "
@@ -501,7 +493,6 @@ static void flagd_passes(void **state)
     static const struct expectation ROWS[] = {
         {"a", "{'x':1}", "true"}, {"a", "{}", "false"}, {"a", "{'targetingKey':'u'}", "true"}};
     struct world world;
-    (void)state;
     world_convert(&world, SOURCE);
     assert_int_equal(world.result.finding_count, 0);
     world_expect(&world, ROWS, ARRAY_LEN(ROWS));
@@ -509,7 +500,7 @@ static void flagd_passes(void **state)
 }
 
 // The name of a flag that is refused stands in what was compiled, which must outlive what is told of it.
-static void flagd_refused(void **state)
+TEST(flagd_refused)
 {
     static const char SOURCE[] =
         "{\"flags\": {\"rests\": {\"state\": \"ENABLED\", \"variants\": {\"on\": true}, \"defaultVariant\": "
@@ -517,21 +508,9 @@ static void flagd_refused(void **state)
         "\"x-sluice\": {\"prerequisites\": [{\"flag\": \"gone\", \"variant\": \"on\"}]}}}}";
     struct convert_result result;
     struct convert_options options = {.format = CONVERT_AUTO};
-    (void)state;
     assert_int_equal(convert_flags((struct slice){SOURCE, sizeof SOURCE - 1}, &options, &result),
                      STATUS_INVALID);
     assert_int_equal(result.finding_count, 1);
     assert_non_null(strstr(result.findings[0].text, "a prerequisite names no flag: gone"));
     convert_result_free(&result);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(constraints),  cmocka_unit_test(strategies),    cmocka_unit_test(unknown_stays_off),
-        cmocka_unit_test(shares),       cmocka_unit_test(variants),      cmocka_unit_test(dependencies),
-        cmocka_unit_test(exported),     cmocka_unit_test(refusals),      cmocka_unit_test(too_large),
-        cmocka_unit_test(flagd_passes), cmocka_unit_test(flagd_refused),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

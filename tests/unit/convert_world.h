@@ -3,17 +3,10 @@
 // answer). Whatever is converted must compile strictly, which every test checks on the way.
 #pragma once
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include "base/heap.h"
 #include "flags/convert/convert.h"
 #include "flags/eval/evaluate.h"
+#include "test.h"
 
 struct world {
     struct convert_result result;

@@ -2,6 +2,7 @@
 // control: flags at runtime: nothing changes that is not in the journal, what is there comes back after a
 // restart, rollouts of flags split and take back, events are evidence, the kill switch looks at rings too.
 #include "engine_bench.h"
+#include "test.h"
 
 #include "ship/engine/engine_private.h"
 #include "ship/engine/events.h"
@@ -71,9 +72,8 @@ static void assert_variant(struct bench *bench, const char *flag, const char *ke
                  variant);
 }
 
-static void test_changes_come_back(void **state)
+TEST(changes_come_back)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
     assert_int_equal(apply(&bench, ENGINE_FLAG_SET, "wide", WIDE), STATUS_OK);
@@ -94,9 +94,8 @@ static void test_changes_come_back(void **state)
     bench_forget(&bench);
 }
 
-static void test_refusals(void **state)
+TEST(refusals)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
     uint64_t before = engine_flag_history_count(bench.engine);
@@ -116,9 +115,8 @@ static void test_refusals(void **state)
 }
 
 // The disk fails: nothing changes, and nothing is remembered that a restart would not know.
-static void test_journal_first(void **state)
+TEST(journal_first)
 {
-    (void)state;
     assert_int_equal(fault_vfs_install(), STATUS_OK);
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
@@ -155,9 +153,8 @@ static enum engine_event_outcome tell(struct bench *bench, const char *key, cons
     return engine_flag_event(bench->engine, &event);
 }
 
-static void test_the_kill_switch_sees_rings(void **state)
+TEST(the_kill_switch_sees_rings)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
     engine_start(bench.engine);
@@ -183,9 +180,8 @@ static void test_the_kill_switch_sees_rings(void **state)
     bench_forget(&bench);
 }
 
-static void test_a_split_outlives_a_restart(void **state)
+TEST(a_split_outlives_a_restart)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     char key[32];
     bool had[200];
@@ -221,9 +217,8 @@ static void test_a_split_outlives_a_restart(void **state)
 }
 
 // A flag of the file may need one that was defined at runtime: a restart must not fail for that.
-static void test_files_may_need_what_was_defined(void **state)
+TEST(files_may_need_what_was_defined)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
     assert_int_equal(apply(&bench, ENGINE_FLAG_SET, "wide", WIDE), STATUS_OK);
@@ -273,9 +268,8 @@ static void turn_some(struct bench *bench, int turns)
 #define ON_OFF "{\"on\": true, \"off\": false}"
 
 // Rings pass by time alone: a rollout of what is not there would come to its end.
-static void test_nothing_is_rolled_out_that_is_not_there(void **state)
+TEST(nothing_is_rolled_out_that_is_not_there)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, STAFF FLAG("{\"yes\": true, \"off\": false}") SHIP(STAGES)), STATUS_OK);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_CONFLICT);
@@ -293,9 +287,8 @@ static void test_nothing_is_rolled_out_that_is_not_there(void **state)
     bench_forget(&bench);
 }
 
-static void test_a_definition_stays_while_it_is_rolled_out(void **state)
+TEST(a_definition_stays_while_it_is_rolled_out)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     static const char other[] =
         "{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false,\"third\":true},"
@@ -312,9 +305,8 @@ static void test_a_definition_stays_while_it_is_rolled_out(void **state)
     bench_forget(&bench);
 }
 
-static void test_reloads_that_take_away(void **state)
+TEST(reloads_that_take_away)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
@@ -355,9 +347,8 @@ static bool splits_nobody(struct bench *bench)
 }
 
 // The weight of evidence is the share that the set in force splits by, also where it splits nobody.
-static void test_the_weight_is_that_of_the_set(void **state)
+TEST(the_weight_is_that_of_the_set)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
@@ -381,9 +372,8 @@ static bool is_over(struct bench *bench)
 }
 
 // What goes back ends, although the file no longer knows it nor its service.
-static void test_an_orphan_ends(void **state)
+TEST(an_orphan_ends)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, STAFF FLAG(ON_OFF) "listen: [127.0.0.1:1]\n"
                                                          "services:\n"
@@ -402,9 +392,8 @@ static void test_an_orphan_ends(void **state)
 }
 
 // A bound that comes while the rollout is under way looks back as far as it says, not to the beginning.
-static void test_the_kill_window_moves_without_a_bound(void **state)
+TEST(the_kill_window_moves_without_a_bound)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, STAFF FLAG(ON_OFF) SHIP(STAGES)), STATUS_OK);
     engine_start(bench.engine);
@@ -428,9 +417,8 @@ static void test_the_kill_window_moves_without_a_bound(void **state)
 }
 
 // Counts of a set that was in force for a moment only, and of the last second before the end.
-static void test_no_count_is_lost(void **state)
+TEST(no_count_is_lost)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     struct usage_flag flag;
     const char *const ways[] = {"on", "off"};
@@ -459,9 +447,8 @@ static bool needed_again(struct bench *bench)
 
 // What was defined at runtime meets other files at the next start: what no longer fits is left out and told,
 // and takes nothing else with it.
-static void test_one_definition_takes_no_other_with_it(void **state)
+TEST(one_definition_takes_no_other_with_it)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     static const char needy[] =
         "{\"state\":\"ENABLED\",\"variants\":{\"a\":1},\"defaultVariant\":\"a\","
@@ -492,9 +479,8 @@ static void test_one_definition_takes_no_other_with_it(void **state)
 }
 
 // A source that is away is told once, not with every change of a flag.
-static void test_a_problem_is_told_once(void **state)
+TEST(a_problem_is_told_once)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     char *written = NULL;
     size_t len = 0;
@@ -518,9 +504,8 @@ static void test_a_problem_is_told_once(void **state)
 }
 
 // As at a start: a file whose flags cannot be read is not taken, and nothing of it counts.
-static void test_reloads_that_cannot_be_read(void **state)
+TEST(reloads_that_cannot_be_read)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
     assert_int_not_equal(reload(&bench, "flags: {sources: [/nowhere/none.json]}\n"), STATUS_OK);
@@ -532,27 +517,4 @@ static void test_reloads_that_cannot_be_read(void **state)
     assert_non_null(config_rollout_find(engine_config(bench.engine), "ship"));
     bench_down(&bench);
     bench_forget(&bench);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reloads_that_cannot_be_read),
-        cmocka_unit_test(test_changes_come_back),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_journal_first),
-        cmocka_unit_test(test_the_kill_switch_sees_rings),
-        cmocka_unit_test(test_a_split_outlives_a_restart),
-        cmocka_unit_test(test_files_may_need_what_was_defined),
-        cmocka_unit_test(test_nothing_is_rolled_out_that_is_not_there),
-        cmocka_unit_test(test_a_definition_stays_while_it_is_rolled_out),
-        cmocka_unit_test(test_reloads_that_take_away),
-        cmocka_unit_test(test_the_weight_is_that_of_the_set),
-        cmocka_unit_test(test_an_orphan_ends),
-        cmocka_unit_test(test_the_kill_window_moves_without_a_bound),
-        cmocka_unit_test(test_no_count_is_lost),
-        cmocka_unit_test(test_one_definition_takes_no_other_with_it),
-        cmocka_unit_test(test_a_problem_is_told_once),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,16 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // control: log lines in both forms, hostile bytes, long messages, and repetition that is counted.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <jansson.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "ship/engine/log.h"
+#include "test.h"
 
 static char *written;
 static size_t written_len;
@@ -37,9 +30,8 @@ static void close_log(struct engine_log *log)
     free(written);
 }
 
-static void test_plain(void **state)
+TEST(plain)
 {
-    (void)state;
     struct engine_log log;
     open_log(&log, false);
     engine_log_write(&log, ENGINE_LOG_WARN, "ROLLED BACK\n  by evidence",
@@ -52,9 +44,8 @@ static void test_plain(void **state)
     close_log(&log);
 }
 
-static void test_json_is_json(void **state)
+TEST(json_is_json)
 {
-    (void)state;
     struct engine_log log;
     char long_text[4000];
     memset(long_text, 'x', sizeof long_text - 1);
@@ -84,9 +75,8 @@ static size_t count_lines(void)
     return lines;
 }
 
-static void test_repetition_is_counted(void **state)
+TEST(repetition_is_counted)
 {
-    (void)state;
     struct engine_log log;
     open_log(&log, false);
     for (int i = 0; i < 1000; i++)
@@ -102,14 +92,4 @@ static void test_repetition_is_counted(void **state)
     engine_log_repeat(&log, ENGINE_LOG_WARN, "attempt failed", NULL, 0);
     assert_int_equal(count_lines(), ENGINE_LOG_WINDOW_LINES + 2);
     close_log(&log);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),
-        cmocka_unit_test(test_json_is_json),
-        cmocka_unit_test(test_repetition_is_counted),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 // control: nothing shows before it is in the journal. The disk fails at every write in turn; whatever is in
 // force then must be what a replay of the journal gives.
 #include "engine_bench.h"
+#include "test.h"
 
 #include "net/proxy/proxy_private.h"
 #include "ship/store/fault_vfs.h"
@@ -22,9 +23,8 @@ static void on_decided(struct engine_watcher *watcher, const char *name,
     told++;
 }
 
-static void test_disk_fails_at_every_write(void **state)
+TEST(disk_fails_at_every_write)
 {
-    (void)state;
     assert_int_equal(fault_vfs_install(), STATUS_OK);
     bool through = false;
     int failed = 0;
@@ -62,9 +62,8 @@ static void test_disk_fails_at_every_write(void **state)
 }
 
 // While the journal fails, ticks decide nothing; when it works again, it goes on by itself.
-static void test_goes_on_by_itself(void **state)
+TEST(goes_on_by_itself)
 {
-    (void)state;
     assert_int_equal(fault_vfs_install(), STATUS_OK);
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
@@ -85,13 +84,4 @@ static void test_goes_on_by_itself(void **state)
     bench_down(&bench);
     bench_forget(&bench);
     fault_vfs_remove();
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_disk_fails_at_every_write),
-        cmocka_unit_test(test_goes_on_by_itself),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,18 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // control: what is laid over flags at runtime: changes fold into entries, the journal's form comes back the
 // same, and the document that is made of them compiles to what was meant.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "base/heap.h"
 #include "flags/eval/image.h"
 #include "ship/engine/overlay.h"
+#include "test.h"
 
 static void take(struct engine_overlay *overlay, enum engine_flag_op op, const char *key, const char *text)
 {
@@ -28,9 +20,8 @@ static void take(struct engine_overlay *overlay, enum engine_flag_op op, const c
 static const char BOOLEAN[] =
     "{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":\"on\"}";
 
-static void test_changes_fold(void **state)
+TEST(changes_fold)
 {
-    (void)state;
     struct engine_overlay overlay = {.count = 0};
     take(&overlay, ENGINE_FLAG_OFF, "b", "off");
     take(&overlay, ENGINE_FLAG_SET, "a", BOOLEAN);
@@ -55,9 +46,8 @@ static void test_changes_fold(void **state)
     engine_overlay_deinit(&overlay);
 }
 
-static void test_many_keys_stay_sorted(void **state)
+TEST(many_keys_stay_sorted)
 {
-    (void)state;
     struct engine_overlay overlay = {.count = 0};
     char key[32];
     for (unsigned i = 0; i < 2000; i++) {
@@ -74,9 +64,8 @@ static void test_many_keys_stay_sorted(void **state)
     engine_overlay_deinit(&overlay);
 }
 
-static void test_the_journal_form(void **state)
+TEST(the_journal_form)
 {
-    (void)state;
     static uint8_t bytes[ENGINE_OVERLAY_WIRE_BYTES_MAX];
     struct engine_flag_change change = {.op = ENGINE_FLAG_SET,
                                         .key = "new \"banner\"",
@@ -102,9 +91,8 @@ static void test_the_journal_form(void **state)
     assert_int_equal(engine_overlay_decode(payload, &texts, &back), STATUS_CORRUPT);
 }
 
-static void test_the_document_compiles(void **state)
+TEST(the_document_compiles)
 {
-    (void)state;
     struct engine_overlay overlay = {.count = 0};
     take(&overlay, ENGINE_FLAG_SET, "quote\" and \\ and \x01", BOOLEAN);
     take(&overlay, ENGINE_FLAG_SET, "plain", BOOLEAN);
@@ -133,9 +121,8 @@ static void test_the_document_compiles(void **state)
     engine_overlay_deinit(&overlay);
 }
 
-static void test_the_history_keeps_the_newest(void **state)
+TEST(the_history_keeps_the_newest)
 {
-    (void)state;
     struct engine_overlay overlay = {.count = 0};
     for (unsigned i = 0; i < ENGINE_FLAG_CHANGES_KEPT + 5; i++)
         take(&overlay, ENGINE_FLAG_OFF, "f", "off");
@@ -146,9 +133,8 @@ static void test_the_history_keeps_the_newest(void **state)
 }
 
 // What stands in the journal must fit into a start: definitions together have a bound.
-static void test_definitions_are_bounded_together(void **state)
+TEST(definitions_are_bounded_together)
 {
-    (void)state;
     struct engine_overlay overlay = {.count = 0};
     char *text = heap_alloc(1, ENGINE_FLAG_DEFINITION_BYTES);
     assert_non_null(text);
@@ -176,17 +162,4 @@ static void test_definitions_are_bounded_together(void **state)
     assert_int_equal(engine_overlay_room(&overlay, &change), STATUS_OK);
     heap_free(text);
     engine_overlay_deinit(&overlay);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_changes_fold),
-        cmocka_unit_test(test_many_keys_stay_sorted),
-        cmocka_unit_test(test_the_journal_form),
-        cmocka_unit_test(test_the_document_compiles),
-        cmocka_unit_test(test_the_history_keeps_the_newest),
-        cmocka_unit_test(test_definitions_are_bounded_together),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // control: while a decision waits for the journal, no table shows it, whatever the table is built for. (Found
 // by the simulated daemon: a file read again while the disk was failing put an unrecorded weight in force.)
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
-#include <stdio.h>
 #include <unistd.h>
 
+#include "folder.h"
 #include "net/io/sim.h"
 #include "net/proxy/proxy_private.h"
 #include "ship/engine/engine.h"
 #include "ship/store/fault_vfs.h"
+#include "test.h"
 
 static const char YAML[] = "listen: [10.0.0.9:80]\n"
                            "services:\n"
@@ -29,7 +23,7 @@ static const char YAML[] = "listen: [10.0.0.9:80]\n"
 static bool automatic;
 
 struct daemon {
-    char path[256];
+    char path[FOLDER_PATH_BYTES];
     struct io_sim *sim;
     struct io_loop *loop;
     struct proxy *proxy;
@@ -72,9 +66,7 @@ static void process_start(struct daemon *daemon)
 
 static void daemon_start(struct daemon *daemon)
 {
-    const char *folder = getenv("TMPDIR");
-    snprintf(daemon->path, sizeof daemon->path, "%.160s/engine_owed_test_%d.db",
-             folder != NULL ? folder : "/tmp", (int)getpid());
+    snprintf(daemon->path, sizeof daemon->path, "%s/sluice-owed-%d.db", folder_root(), (int)getpid());
     assert_int_equal(fault_vfs_install(), STATUS_OK);
     process_start(daemon);
 }
@@ -91,14 +83,9 @@ static void process_end(struct daemon *daemon)
 
 static void daemon_end(struct daemon *daemon)
 {
-    static const char *const suffixes[] = {"", "-wal", "-shm", ".lock", ".new"};
     process_end(daemon);
     fault_vfs_remove();
-    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
-        char path[300];
-        snprintf(path, sizeof path, "%s%s", daemon->path, suffixes[i]);
-        unlink(path);
-    }
+    folder_remove_journal(daemon->path);
 }
 
 static enum status command(struct daemon *daemon, enum rollout_command what)
@@ -113,9 +100,8 @@ static uint32_t weight_in_force(const struct daemon *daemon)
 }
 
 // The disk fills up at every write of a promotion in turn: of those, some leave the decision owed.
-static void test_reload_shows_nothing_owed(void **state)
+TEST(reload_shows_nothing_owed)
 {
-    (void)state;
     int owed = 0;
     bool promoted = false;
     for (uint64_t n = 1; n < 200 && !promoted; n++) {
@@ -144,9 +130,8 @@ static void test_reload_shows_nothing_owed(void **state)
 }
 
 // `start: auto` must hold though the first process dies at any write of starting it.
-static void test_automatic_start_is_finished(void **state)
+TEST(automatic_start_is_finished)
 {
-    (void)state;
     bool started = false;
     int half_done = 0;
     for (uint64_t n = 1; n < 200 && !started; n++) {
@@ -168,11 +153,4 @@ static void test_automatic_start_is_finished(void **state)
     }
     assert_true(started);
     assert_true(half_done > 0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_reload_shows_nothing_owed),
-                                       cmocka_unit_test(test_automatic_start_is_finished)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

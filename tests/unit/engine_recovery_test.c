@@ -3,6 +3,7 @@
 // journal whose decisions cannot be derived again, or that does not fit the file, keeps the daemon from
 // starting; replay finds the first difference; metrics are valid text.
 #include "engine_bench.h"
+#include "test.h"
 
 #include "exposition_check.h"
 #include "net/proxy/proxy_private.h"
@@ -13,9 +14,8 @@ static uint32_t weight_in_force(const struct bench *bench)
     return bench->proxy->newest->services[0].weight;
 }
 
-static void test_restart_resumes(void **state)
+TEST(restart_resumes)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
     assert_int_equal(bench_rollout(&bench).view.state, ROLLOUT_PENDING);
@@ -38,9 +38,8 @@ static void test_restart_resumes(void **state)
     bench_forget(&bench);
 }
 
-static void test_refusals_say_why(void **state)
+TEST(refusals_say_why)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
     assert_int_equal(engine_command(bench.engine, "shop", ROLLOUT_COMMAND_START, "a", "b", &bench.fault),
@@ -66,9 +65,8 @@ static void test_refusals_say_why(void **state)
     bench_forget(&bench);
 }
 
-static void test_new_run_after_abort(void **state)
+TEST(new_run_after_abort)
 {
-    (void)state;
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
     for (uint32_t run = 1; run <= 3; run++) {
@@ -88,9 +86,8 @@ static void test_new_run_after_abort(void **state)
     bench_forget(&bench);
 }
 
-static void test_file_that_does_not_fit(void **state)
+TEST(file_that_does_not_fit)
 {
-    (void)state;
     static const char gone[] = "listen: [127.0.0.1:1]\n"
                                "services:\n"
                                "  shop: {versions: {v1: [10.0.0.1:80]}, stable: v1}\n";
@@ -181,12 +178,11 @@ static enum status replay_file(const char *path, struct engine_replay *replay)
     return status;
 }
 
-static void test_replay_derives_the_same(void **state)
+TEST(replay_derives_the_same)
 {
-    (void)state;
     static struct engine_replay replay;
     struct bench bench = {.path = ""};
-    snprintf(bench.path, sizeof bench.path, "/tmp/engine_hand_%d.db", (int)getpid());
+    bench_place(&bench);
     hand_write(bench.path, false);
     assert_int_equal(replay_file(bench.path, &replay), STATUS_OK);
     assert_false(replay.differs);
@@ -197,12 +193,11 @@ static void test_replay_derives_the_same(void **state)
     bench_forget(&bench);
 }
 
-static void test_a_lie_is_found_and_refused(void **state)
+TEST(a_lie_is_found_and_refused)
 {
-    (void)state;
     static struct engine_replay replay;
     struct bench bench = {.path = ""};
-    snprintf(bench.path, sizeof bench.path, "/tmp/engine_hand_%d.db", (int)getpid());
+    bench_place(&bench);
     hand_write(bench.path, true);
     assert_int_equal(replay_file(bench.path, &replay), STATUS_OK);
     assert_true(replay.differs);
@@ -217,9 +212,8 @@ static void test_a_lie_is_found_and_refused(void **state)
     bench_forget(&bench);
 }
 
-static void test_metrics_are_valid(void **state)
+TEST(metrics_are_valid)
 {
-    (void)state;
     static char storage[1 << 20];
     static struct exposition checker;
     struct bench bench = {.path = ""};
@@ -238,15 +232,4 @@ static void test_metrics_are_valid(void **state)
     assert_int_equal(engine_metrics_write(bench.engine, storage, 100, &text), STATUS_FULL);
     bench_down(&bench);
     bench_forget(&bench);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_restart_resumes),         cmocka_unit_test(test_refusals_say_why),
-        cmocka_unit_test(test_new_run_after_abort),     cmocka_unit_test(test_file_that_does_not_fit),
-        cmocka_unit_test(test_replay_derives_the_same), cmocka_unit_test(test_a_lie_is_found_and_refused),
-        cmocka_unit_test(test_metrics_are_valid),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

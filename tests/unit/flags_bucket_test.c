@@ -1,23 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // flags: the hash against its published values, and what bucketing promises: fair shares, no key that moves
 // while the shares stay, growth that only ever moves keys to the growing variant.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
-#include <stdio.h>
 
 #include "flags/eval/flags_private.h"
 #include "flags_fixture.h"
+#include "test.h"
 
 enum { KEYS = 1000000, SOME_KEYS = 20000 };
 
-static void test_hash(void **state)
+TEST(hash)
 {
-    (void)state;
     // Preimages found for the flagd testbed, and the usual check values of MurmurHash3_x86_32.
     assert_int_equal(flags_hash_of(SLICE("ejOoVL"), 0), 0);
     assert_int_equal(flags_hash_of(SLICE("bY9fO-"), 0), 1);
@@ -40,9 +33,8 @@ static void test_hash(void **state)
     }
 }
 
-static void test_scale(void **state)
+TEST(scale)
 {
-    (void)state;
     assert_int_equal(flags_bucket_scale(0, 100), 0);
     assert_int_equal(flags_bucket_scale(UINT32_MAX, 100), 99);
     assert_int_equal(flags_bucket_scale(UINT32_MAX, FLAGS_WEIGHT_TOTAL_MAX), FLAGS_WEIGHT_TOTAL_MAX - 1);
@@ -54,9 +46,8 @@ static void test_scale(void **state)
 
 // RFC 8949 appendix A, and the edges of what is an integer. The encoder feeds the hash, so hashes are
 // compared.
-static void test_cbor(void **state)
+TEST(cbor)
 {
-    (void)state;
     static const struct {
         double number;
         const char *bytes;
@@ -117,9 +108,8 @@ static uint32_t place(uint32_t i)
 
 // Counts of a million keys in shares of very different size. Chi-square with 6 degrees of freedom
 // passes 27.86 with probability 1e-4; the keys are fixed, so the test cannot fail by chance.
-static void test_fair(void **state)
+TEST(fair)
 {
-    (void)state;
     static const uint32_t ENDS[] = {100, 1100, 6100, 16100, 41100, 70000, FLAGS_SHARE_TOTAL};
     uint32_t counts[ARRAY_LEN(ENDS)] = {0};
     double chi_square = 0;
@@ -153,9 +143,8 @@ static void compile_share(uint32_t share)
 
 // The evaluator on a rule whose growing variant comes first: the share is the rule's, growth moves keys one
 // way, a return to a share returns exactly its keys.
-static void test_monotone(void **state)
+TEST(monotone)
 {
-    (void)state;
     static const uint32_t SHARES[] = {0, 1, 1000, 5000, 5000, 25000, 50000, 99999, 100000, 5000};
     static bool on[SOME_KEYS];
     static bool at_5000[SOME_KEYS];
@@ -186,13 +175,4 @@ static void test_monotone(void **state)
         double share = (double)count / SOME_KEYS - (double)SHARES[s] / FLAGS_SHARE_TOTAL;
         assert_true(share < 0.015 && share > -0.015);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hash), cmocka_unit_test(test_scale),    cmocka_unit_test(test_cbor),
-        cmocka_unit_test(test_fair), cmocka_unit_test(test_monotone),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // flags: many documents in one image. Which flag wins, what stays each document's own, what is shared, where
 // problems are said to lie, prerequisites across documents.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "flags_fixture.h"
+#include "test.h"
 
 static struct flags_fixture fixture;
 
@@ -58,9 +52,8 @@ static void assert_variant(const char *key, const char *context, const char *var
         fail_msg("%s of %s: " SLICE_FMT " for %s", key, context, SLICE_ARG(result.variant), variant);
 }
 
-static void test_later_wins(void **state)
+TEST(later_wins)
 {
-    (void)state;
     const char *const texts[] = {
         DOCUMENT(FLAG("a", ON) "," FLAG("b", ON) "," FLAG("c", ON)),
         DOCUMENT(FLAG("b", OFF) "," FLAG("d", OFF)),
@@ -92,9 +85,8 @@ static void test_later_wins(void **state)
     assert_int_equal(flags_image_counter_count(&fixture.set), counters);
 }
 
-static void test_twice(void **state)
+TEST(twice)
 {
-    (void)state;
     // Twice in one document is a fault of that document, whether or not another one overrides the flag.
     const char *const texts[] = {DOCUMENT(FLAG("a", ON)), DOCUMENT(FLAG("a", ON) "," FLAG("a", OFF)),
                                  DOCUMENT(FLAG("a", ON))};
@@ -103,9 +95,8 @@ static void test_twice(void **state)
     assert_int_equal(fixture.problem_count, 1);
 }
 
-static void test_same_bytes(void **state)
+TEST(same_bytes)
 {
-    (void)state;
     const char *const texts[] = {DOCUMENT(FLAG("a", ON) "," FLAG("b", ON)), DOCUMENT(FLAG("b", OFF))};
     static uint8_t before[1 << 14];
     assert_int_equal(compile_all(texts, 2, "{\"s\":true}"), STATUS_OK);
@@ -118,9 +109,8 @@ static void test_same_bytes(void **state)
     assert_memory_equal(before, fixture.image, len);
 }
 
-static void test_empty(void **state)
+TEST(empty)
 {
-    (void)state;
     struct flags_info info;
     uint32_t cursor = 0;
     assert_int_equal(compile_all(NULL, 0, ""), STATUS_OK);
@@ -135,9 +125,8 @@ static void test_empty(void **state)
 }
 
 // "$evaluators" of one name mean something else in each document.
-static void test_evaluators_are_scoped(void **state)
+TEST(evaluators_are_scoped)
 {
-    (void)state;
 #define WITH_RULE(key, rule, evaluators)                                                                     \
     "{\"flags\":{" FLAG(key, OFF ",\"targeting\":{\"if\":[" rule                                             \
                                  ",\"on\",\"off\"]}") "},\"$evaluators\":{" evaluators "}}"
@@ -176,9 +165,8 @@ static void test_evaluators_are_scoped(void **state)
     assert_int_equal(ask("c", "{}", NULL).error, FLAGS_ERROR_PARSE_ERROR);
 }
 
-static void test_segments(void **state)
+TEST(segments)
 {
-    (void)state;
     static const char SEGMENTS[] = "{\"staff\":{\"ends_with\":[{\"var\":\"email\"},\"@example.com\"]},"
                                    "\"known\":{\"or\":[{\"$ref\":\"staff\"},{\"var\":\"known\"}]},"
                                    "\"half\":{\"fractional\":[[true,1],[false,1]]},"
@@ -209,9 +197,8 @@ static void test_segments(void **state)
     assert_in_range(members, 400, 600);
 }
 
-static void test_segment_faults(void **state)
+TEST(segment_faults)
 {
-    (void)state;
     const char *const texts[] = {DOCUMENT(FLAG("a", ON))};
     assert_int_equal(compile_all(texts, 1, "[]"), STATUS_INVALID);
     assert_true(reported(FLAGS_ERROR, FLAGS_DOCUMENTS_MAX, "segments are an object"));
@@ -226,9 +213,8 @@ static void test_segment_faults(void **state)
 }
 
 // Metadata and settings are each document's own; the set's metadata is the last one's that has some.
-static void test_own_settings(void **state)
+TEST(own_settings)
 {
-    (void)state;
 #define DRAWN(key) FLAG(key, OFF ",\"targeting\":{\"fractional\":[[\"on\",1],[\"off\",1]]}")
     const char *const texts[] = {
         "{\"metadata\":{\"team\":\"a\",\"v\":1},\"x-sluice\":{\"fractional\":1},\"flags\":{" DRAWN("f") "}}",
@@ -264,9 +250,8 @@ static void test_own_settings(void **state)
     }
 }
 
-static void test_prerequisites_across(void **state)
+TEST(prerequisites_across)
 {
-    (void)state;
     const char *const chain[] = {DOCUMENT(FLAG("a", OFF ",\"targeting\":{\"if\":[true,\"on\"]}" NEEDS("b"))),
                                  DOCUMENT(FLAG("b", ON)), DOCUMENT(FLAG("b", OFF))};
     assert_int_equal(compile_all(chain, 2, ""), STATUS_OK);
@@ -290,9 +275,8 @@ static void test_prerequisites_across(void **state)
     assert_int_equal(problem->line, problem->document == 2 ? 2 : 1);
 }
 
-static void test_problems_name_documents(void **state)
+TEST(problems_name_documents)
 {
-    (void)state;
     const char *const texts[] = {
         DOCUMENT(FLAG("a", ON)),
         "{\"flags\":{\n" FLAG("b", ",\"defaultVariant\":\"no\"") "}}",
@@ -310,9 +294,8 @@ static void test_problems_name_documents(void **state)
 }
 
 // A refusal says why even when warnings came first.
-static void test_errors_before_warnings(void **state)
+TEST(errors_before_warnings)
 {
-    (void)state;
     static const char JSON[] = DOCUMENT(FLAG("a", ON ",\"targeting\":{\"nope\":1}") "," FLAG(
         "b", ON ",\"targeting\":{\"nope\":1}") "," FLAG("c", ",\"defaultVariant\":\"no\""));
     struct flags_compile_options options = {0};
@@ -329,9 +312,8 @@ static void test_errors_before_warnings(void **state)
 }
 
 // What a problem borrows is not written over by what is compiled after it.
-static void test_subjects_stay(void **state)
+TEST(subjects_stay)
 {
-    (void)state;
     assert_int_equal(fixture_compile(&fixture, "{\"flags\":[{\"key\":\"first\\u002d\"," BOOLEANS
                                                ",\"targeting\":{\"no\\u002dpe\":1}},"
                                                "{\"key\":\"second\\u002d\"," BOOLEANS
@@ -341,23 +323,4 @@ static void test_subjects_stay(void **state)
     assert_true(slice_equal(fixture.problems[0].subject, SLICE("no-pe")));
     assert_true(slice_equal(fixture.problems[0].key, SLICE("first-")));
     assert_true(slice_equal(fixture.problems[1].key, SLICE("second-")));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_later_wins),
-        cmocka_unit_test(test_twice),
-        cmocka_unit_test(test_same_bytes),
-        cmocka_unit_test(test_empty),
-        cmocka_unit_test(test_evaluators_are_scoped),
-        cmocka_unit_test(test_segments),
-        cmocka_unit_test(test_segment_faults),
-        cmocka_unit_test(test_own_settings),
-        cmocka_unit_test(test_prerequisites_across),
-        cmocka_unit_test(test_problems_name_documents),
-        cmocka_unit_test(test_errors_before_warnings),
-        cmocka_unit_test(test_subjects_stay),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

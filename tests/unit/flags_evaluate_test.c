@@ -1,15 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // flags: evaluation. Reasons and error codes, the extension, explaining, and bad input of every kind: always
 // an answer with a reason, never a crash.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "flags/eval/flags_private.h"
 #include "flags_fixture.h"
+#include "test.h"
 
 static struct flags_fixture fixture;
 
@@ -47,9 +41,8 @@ static void assert_condition(const char *condition, const char *context_json, bo
     assert_on(text, context_json, on);
 }
 
-static void test_types(void **state)
+TEST(types)
 {
-    (void)state;
     assert_int_equal(
         fixture_compile(&fixture,
                         "{\"flags\":{"
@@ -77,9 +70,8 @@ static void test_types(void **state)
     assert_false(r.has_value);
 }
 
-static void test_errors(void **state)
+TEST(errors)
 {
-    (void)state;
     assert_error(rule("{\"nope\":[]}", "{}"), "PARSE_ERROR");
     assert_error(rule("{\"$ref\":\"x\"}", "{}"), "PARSE_ERROR");
     assert_error(rule("{\"if\":[true,\"blue\"]}", "{}"), "GENERAL");
@@ -96,9 +88,8 @@ static void test_errors(void **state)
 }
 
 // Each $ref doubles the work: 2^18 evaluations from a few hundred bytes.
-static void test_steps_bounded(void **state)
+TEST(steps_bounded)
 {
-    (void)state;
     static char storage[4096];
     struct text json = text_over(storage, sizeof storage);
     text_addf(&json, "{\"flags\":{\"f\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true},\"targeting\":"
@@ -114,9 +105,8 @@ static void test_steps_bounded(void **state)
 }
 
 // A context of thousands of members, looked into again and again: the search counts as work.
-static void test_huge_context(void **state)
+TEST(huge_context)
 {
-    (void)state;
     static char storage[1 << 16];
     static char condition[1 << 16];
     struct text context = text_over(storage, sizeof storage);
@@ -134,9 +124,8 @@ static void test_huge_context(void **state)
     assert_error(rule(condition, storage), "GENERAL");
 }
 
-static void test_scratch_bounded(void **state)
+TEST(scratch_bounded)
 {
-    (void)state;
     static char storage[1 << 15];
     struct text list = text_over(storage, sizeof storage);
     text_addf(&list, "{\"l\":[0");
@@ -157,9 +146,8 @@ static void test_scratch_bounded(void **state)
     assert_reason(r, "TARGETING_MATCH");
 }
 
-static void test_depth_bounded(void **state)
+TEST(depth_bounded)
 {
-    (void)state;
     static char storage[4096];
     struct text json = text_over(storage, sizeof storage);
     for (int i = 0; i < 60; i++)
@@ -170,9 +158,8 @@ static void test_depth_bounded(void **state)
     assert_condition(storage, "{}", true);
 }
 
-static void test_comparison(void **state)
+TEST(comparison)
 {
-    (void)state;
     assert_condition("{\"==\":[{\"var\":\"a\"},\"5\"]}", "{\"a\":5}", true);
     assert_condition("{\"===\":[{\"var\":\"a\"},\"5\"]}", "{\"a\":5}", false);
     assert_condition("{\"==\":[{\"var\":\"a\"},null]}", "{\"a\":0}", false);
@@ -193,9 +180,8 @@ static void test_comparison(void **state)
     assert_condition("{\"==\":[{\"/\":[0,0]},{\"/\":[0,0]}]}", "{}", false);
 }
 
-static void test_text(void **state)
+TEST(text)
 {
-    (void)state;
     assert_condition(
         "{\"==\":[{\"cat\":[1.5,true,null,[1,[2]],1e21,1e-7,100,0.1]},\"1.5true1,21e+211e-71000.1\"]}", "{}",
         true);
@@ -209,9 +195,8 @@ static void test_text(void **state)
     assert_condition("{\"==\":[{\"substr\":[\"abc\",\"x\",1e300]},\"abc\"]}", "{}", true);
 }
 
-static void test_versions(void **state)
+TEST(versions)
 {
-    (void)state;
     static const struct {
         const char *a;
         const char *op;
@@ -251,9 +236,8 @@ static void test_versions(void **state)
 }
 
 // The order in which a client happens to write an object does not move anybody.
-static void test_map_order(void **state)
+TEST(map_order)
 {
-    (void)state;
     uint32_t different = 0;
     for (int i = 0; i < 64; i++) {
         char forward[128];
@@ -277,9 +261,8 @@ static struct flags_result at_time(const char *targeting_key, uint64_t time_s)
     return fixture_evaluate(&fixture, "f", FLAGS_ANY, &context);
 }
 
-static void test_schedule_and_targets(void **state)
+TEST(schedule_and_targets)
 {
-    (void)state;
     // 2026-11-21T09:00:00Z is 1795251600.
     assert_int_equal(
         fixture_compile_flag(&fixture,
@@ -300,9 +283,8 @@ static void test_schedule_and_targets(void **state)
     assert_reason(at_time("u", 0), "DEFAULT");
 }
 
-static void test_kill(void **state)
+TEST(kill)
 {
-    (void)state;
     assert_int_equal(
         fixture_compile_flag(&fixture, "\"targeting\":{\"if\":[true,\"on\"]},\"x-sluice\":{\"kill\":true}"),
         STATUS_OK);
@@ -319,9 +301,8 @@ static void test_kill(void **state)
     assert_reason(at_time("u", 0), "STATIC");
 }
 
-static void test_prerequisites(void **state)
+TEST(prerequisites)
 {
-    (void)state;
     static const char SET[] =
         "{\"flags\":{\"base\":{\"state\":\"%s\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":"
         "\"on\"},"
@@ -355,9 +336,8 @@ static void assert_path(const char *key, uint64_t time_s, const char *wanted)
     assert_string_equal(storage, wanted);
 }
 
-static void test_explain(void **state)
+TEST(explain)
 {
-    (void)state;
     assert_int_equal(
         fixture_compile(
             &fixture,
@@ -374,9 +354,8 @@ static void test_explain(void **state)
     assert_path("t", 100, "schedule");
 }
 
-static void test_context(void **state)
+TEST(context)
 {
-    (void)state;
     assert_condition("{\"==\":[{\"var\":\"targetingKey\"},\"k\"]}", "{\"targetingKey\":\"k\"}", true);
     assert_condition("{\"==\":[{\"var\":\"$flagd.timestamp\"},1000]}", "{\"$flagd\":{\"timestamp\":5}}",
                      true);
@@ -391,9 +370,8 @@ static void test_context(void **state)
 }
 
 // More arguments and longer texts than a node's own count can tell, and numbers that are not whole.
-static void test_wide_nodes(void **state)
+TEST(wide_nodes)
 {
-    (void)state;
     enum { COUNT = 70000 };
     static char json[12 * COUNT];
     static const struct {
@@ -444,19 +422,4 @@ static void test_wide_nodes(void **state)
         if (!fixture_evaluate(&fixture, "f", FLAGS_BOOLEAN, &context).boolean)
             fail_msg("%s is not true", TRUE_ONES[i]);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wide_nodes),    cmocka_unit_test(test_types),
-        cmocka_unit_test(test_errors),        cmocka_unit_test(test_steps_bounded),
-        cmocka_unit_test(test_huge_context),  cmocka_unit_test(test_scratch_bounded),
-        cmocka_unit_test(test_depth_bounded), cmocka_unit_test(test_comparison),
-        cmocka_unit_test(test_text),          cmocka_unit_test(test_versions),
-        cmocka_unit_test(test_map_order),     cmocka_unit_test(test_schedule_and_targets),
-        cmocka_unit_test(test_kill),          cmocka_unit_test(test_prerequisites),
-        cmocka_unit_test(test_explain),       cmocka_unit_test(test_context),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

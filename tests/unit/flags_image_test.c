@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // flags: compiling and opening images. What refuses a set, what only marks a flag, where problems are said to
 // lie, storage that runs out, damage.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "flags_fixture.h"
+#include "test.h"
 
 static struct flags_fixture fixture;
 
@@ -32,9 +26,8 @@ static void assert_refused(const char *json, const char *message)
 #define BOOLEANS "\"variants\":{\"on\":true,\"off\":false}"
 #define ENABLED "\"state\":\"ENABLED\","
 
-static void test_structural(void **state)
+TEST(structural)
 {
-    (void)state;
     assert_refused("", "expected an object");
     assert_refused("[]", "an object with \"flags\"");
     assert_refused("{}", "an object with \"flags\"");
@@ -63,9 +56,8 @@ static void test_structural(void **state)
     assert_refused(FLAG(ENABLED "\"variants\":{\"a\":1e999}"), "out of range");
 }
 
-static void test_extension_faults(void **state)
+TEST(extension_faults)
 {
-    (void)state;
 #define EXTENDED(members) FLAG(ENABLED BOOLEANS ",\"x-sluice\":{" members "}")
     assert_refused("{\"flags\":{},\"x-sluice\":{\"fractional\":4}}", "generations");
     assert_refused("{\"flags\":{},\"x-sluice\":{\"fractionall\":3}}", "unknown setting");
@@ -90,9 +82,8 @@ static void add_chained(struct text *json, int i, int needs)
     text_addf(json, "}");
 }
 
-static void test_prerequisite_chains(void **state)
+TEST(prerequisite_chains)
 {
-    (void)state;
     static char storage[1 << 14];
     // f0 needs f1 needs f2 ...: seventeen flags make a chain of sixteen, the longest allowed.
     for (int count = 16; count <= 18; count++) {
@@ -115,9 +106,8 @@ static void test_prerequisite_chains(void **state)
 }
 
 // Targeting faults: the set stands, the flag answers PARSE_ERROR (evaluated elsewhere), lint refuses.
-static void test_targeting_faults(void **state)
+TEST(targeting_faults)
 {
-    (void)state;
     static const char *const FAULTS[][2] = {
         {"{\"nope\":[1]}", "unknown operator"},
         {"{\"if\":[{\"a\":1,\"b\":2},\"on\"]}", "exactly one operator"},
@@ -142,9 +132,8 @@ static void test_targeting_faults(void **state)
     }
 }
 
-static void test_remarks(void **state)
+TEST(remarks)
 {
-    (void)state;
     static const char *const REMARKS[] = {
         "{\"==\":[1]}",
         "{\"starts_with\":[\"a\"]}",
@@ -167,9 +156,8 @@ static void test_remarks(void **state)
     }
 }
 
-static void test_too_deep(void **state)
+TEST(too_deep)
 {
-    (void)state;
     static char storage[1 << 16];
     // Chains of evaluators, each one deeper than the next one it refers to.
     for (int count = 40; count <= 60; count += 20) {
@@ -195,9 +183,8 @@ static void test_too_deep(void **state)
     assert_true(reported(FLAGS_WARNING, "too deeply"));
 }
 
-static void test_position(void **state)
+TEST(position)
 {
-    (void)state;
     assert_int_equal(fixture_compile(&fixture,
                                      "{\"flags\":{\n \"a\":{" ENABLED BOOLEANS "},\n \"b\":{" ENABLED BOOLEANS
                                      ",\n  \"targeting\":{\"bad\":[]}}}}"),
@@ -212,9 +199,8 @@ static void test_position(void **state)
     assert_int_equal(fixture.problems[0].column, 6);
 }
 
-static void test_storage(void **state)
+TEST(storage)
 {
-    (void)state;
     static const char JSON[] =
         "{\"flags\":{\"a\":{" ENABLED BOOLEANS ",\"targeting\":{\"if\":[{\"in\":[{\"var\":\"x\"},"
         "[\"a\",\"b\",\"c\",\"d\"]]},\"on\",\"off\"]},\"metadata\":{\"k\":\"v\"}}}}";
@@ -238,9 +224,8 @@ static void test_storage(void **state)
                      STATUS_NO_MEMORY);
 }
 
-static void test_damage(void **state)
+TEST(damage)
 {
-    (void)state;
     struct flags_image set;
     assert_int_equal(fixture_compile(&fixture, FLAG(ENABLED BOOLEANS)), STATUS_OK);
     for (size_t i = 0; i < fixture.len; i++) {
@@ -258,9 +243,8 @@ static void test_damage(void **state)
     assert_int_equal(flags_image_flag_count(&set), 1);
 }
 
-static void test_listing(void **state)
+TEST(listing)
 {
-    (void)state;
     static const char JSON[] =
         "{\"metadata\":{\"set\":1,\"v\":\"s\"},\"x-sluice\":{\"fractional\":2},\"flags\":["
         "{\"key\":\"b\"," ENABLED "\"variants\":{\"x\":\"q\\\"\\u00e9\"},\"defaultVariant\":\"x\","
@@ -287,21 +271,4 @@ static void test_listing(void **state)
     uint64_t before = flags_image_checksum(&fixture.set);
     assert_int_equal(fixture_compile(&fixture, JSON), STATUS_OK);
     assert_true(before == flags_image_checksum(&fixture.set));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_structural),
-        cmocka_unit_test(test_extension_faults),
-        cmocka_unit_test(test_prerequisite_chains),
-        cmocka_unit_test(test_targeting_faults),
-        cmocka_unit_test(test_remarks),
-        cmocka_unit_test(test_too_deep),
-        cmocka_unit_test(test_position),
-        cmocka_unit_test(test_storage),
-        cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_listing),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

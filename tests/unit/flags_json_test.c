@@ -1,16 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // flags: the JSON reader. Grammar by RFC 8259, UTF-8 by RFC 3629, storage that runs out, walking.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-
-#include <cmocka.h>
-
 #include "base/check.h"
 #include "base/text.h"
 #include "flags/eval/json.h"
+#include "test.h"
 
 static struct flags_json nodes[6400];
 static char chars[1024];
@@ -29,9 +22,8 @@ static enum status parse(struct slice source, struct flags_json **root)
     return parse_with(source, ARRAY_LEN(nodes), sizeof chars, false, root);
 }
 
-static void test_values(void **state)
+TEST(values)
 {
-    (void)state;
     struct flags_json *root;
     assert_int_equal(
         parse(SLICE(" {\"a\":[1,-2.5,1e3],\"b\":\"x\\u00e9\\ud83d\\ude00\\n\",\"c\":null} "), &root), 0);
@@ -50,9 +42,8 @@ static void test_values(void **state)
     assert_true(root->number == 0 && __builtin_signbit(root->number));
 }
 
-static void test_refused(void **state)
+TEST(refused)
 {
-    (void)state;
     static const char *const BAD[] = {
         "",
         "{",
@@ -100,9 +91,8 @@ static void test_refused(void **state)
     assert_int_equal(parse((struct slice){digits, sizeof digits}, &root), STATUS_INVALID);
 }
 
-static void test_depth(void **state)
+TEST(depth)
 {
-    (void)state;
     char text[2 * (FLAGS_JSON_DEPTH_MAX + 1)];
     struct flags_json *root;
     for (size_t depth = FLAGS_JSON_DEPTH_MAX; depth <= FLAGS_JSON_DEPTH_MAX + 1; depth++) {
@@ -113,9 +103,8 @@ static void test_depth(void **state)
     }
 }
 
-static void test_space(void **state)
+TEST(space)
 {
-    (void)state;
     struct flags_json *root;
     assert_int_equal(parse_with(SLICE("[1,2,3]"), 4, 0, false, &root), STATUS_OK);
     assert_int_equal(parse_with(SLICE("[1,2,3]"), 3, 0, false, &root), STATUS_FULL);
@@ -124,9 +113,8 @@ static void test_space(void **state)
     assert_int_equal(parse_with(SLICE("\"a\\nb\""), 1, 2, false, &root), STATUS_FULL);
 }
 
-static void test_last_wins(void **state)
+TEST(last_wins)
 {
-    (void)state;
     struct flags_json *root;
     assert_int_equal(parse_with(SLICE("{\"a\":1,\"b\":2,\"a\":3,\"a\":4,\"c\":5}"), 16, 0, true, &root),
                      STATUS_OK);
@@ -139,9 +127,8 @@ static void test_last_wins(void **state)
 }
 
 // However many members there are.
-static void test_large_objects(void **state)
+TEST(large_objects)
 {
-    (void)state;
     enum { MEMBERS = 3000 };
     static char storage[MEMBERS * 16];
     struct flags_json *root;
@@ -173,9 +160,8 @@ static void test_large_objects(void **state)
     }
 }
 
-static void test_walk(void **state)
+TEST(walk)
 {
-    (void)state;
     struct slice source = SLICE(" { \"a\" : {\"x\":[1]} , \"b\\n\":2 } ");
     struct flags_json_walk walk;
     struct slice key;
@@ -200,23 +186,12 @@ static void test_walk(void **state)
     assert_int_equal(flags_json_walk_begin(SLICE("7"), &walk, &fault), STATUS_INVALID);
 }
 
-static void test_position(void **state)
+TEST(position)
 {
-    (void)state;
     uint32_t line;
     uint32_t column;
     flags_json_position(SLICE("ab\ncd"), 0, &line, &column);
     assert_true(line == 1 && column == 1);
     flags_json_position(SLICE("ab\ncd"), 4, &line, &column);
     assert_true(line == 2 && column == 2);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values), cmocka_unit_test(test_refused),   cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_space),  cmocka_unit_test(test_last_wins), cmocka_unit_test(test_large_objects),
-        cmocka_unit_test(test_walk),   cmocka_unit_test(test_position),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

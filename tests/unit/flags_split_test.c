@@ -2,16 +2,11 @@
 // flags: patches over a compiled set. State, kill, the split of a rollout: who gets what, how many, who moves
 // when the share grows, rings, what is never split, counters; and that patching is the same as compiling.
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 
 #include "flags/eval/bucket.h"
 #include "flags/eval/tally.h"
 #include "flags_fixture.h"
+#include "test.h"
 
 static struct flags_fixture fixture;
 _Alignas(8) static uint8_t patched[1 << 16];
@@ -92,9 +87,8 @@ static bool is_variant(const struct flags_result *result, const char *variant)
 
 #define PLAIN "\"f\":{" BOOLEANS OFF "}"
 
-static void test_state_and_kill(void **state)
+TEST(state_and_kill)
 {
-    (void)state;
     static const char FLAGS[] =
         "\"f\":{" BOOLEANS OFF "},\"d\":{\"state\":\"DISABLED\",\"variants\":{\"x\":1},"
         "\"defaultVariant\":\"x\",\"x-sluice\":{\"kill\":true}},"
@@ -139,9 +133,8 @@ static void assert_ignored(struct flags_patch wrong, const char *message)
 }
 
 // A patch with one wrong name changes nothing, whatever else it says.
-static void test_wrong_patches(void **state)
+TEST(wrong_patches)
 {
-    (void)state;
     struct flags_patch wrong = split_of(1000, 0);
     wrong.key = SLICE("nope");
     assert_ignored(wrong, "names no flag");
@@ -167,9 +160,8 @@ static void test_wrong_patches(void **state)
     assert_true(is_variant(&result, "on"));
 }
 
-static void test_patch_storage(void **state)
+TEST(patch_storage)
 {
-    (void)state;
     const struct flags_patch split = split_of(1000, 2);
     struct flags_finding problem;
     size_t warnings;
@@ -202,9 +194,8 @@ static struct slice key_of(int i, char out[24])
 
 // A million keys per share: the count of those split lies where chi-square with one degree of freedom puts
 // all but one in a hundred thousand.
-static void test_distribution(void **state)
+TEST(distribution)
 {
-    (void)state;
     enum { QUANTILE_HUNDREDTHS = 1951 };
     static const uint32_t SHARES[] = {1, 100, 1000, 5000, 25000, 50000, 75000, 99000, 99999};
     static uint32_t place[KEYS];
@@ -234,9 +225,8 @@ static void test_distribution(void **state)
 
 // Evaluation agrees with the bucket at every share: so nobody moves at a fixed share, and growth moves
 // exactly those in the added part.
-static void test_growth(void **state)
+TEST(growth)
 {
-    (void)state;
     enum { USERS = 4000 };
     static const uint32_t SHARES[] = {0, 1000, 1000, 5000, 25000, 60000, FLAGS_SHARE_TOTAL};
     static bool had[USERS];
@@ -258,9 +248,8 @@ static void test_growth(void **state)
 }
 
 // What a fractional rule of the flag drew has no say in the split over it.
-static void test_independent_of_fractional(void **state)
+TEST(independent_of_fractional)
 {
-    (void)state;
     enum { USERS = 40000 };
     static const char FLAGS[] =
         "\"f\":{" BOOLEANS OFF ",\"targeting\":{\"fractional\":[[\"on\",50],[\"off\",50]]}}";
@@ -278,9 +267,8 @@ static void test_independent_of_fractional(void **state)
     assert_true(fabs(arms[FLAGS_ARM_TO] - 0.2 * drawn) < 5 * sqrt(0.16 * drawn));
 }
 
-static void test_rings(void **state)
+TEST(rings)
 {
-    (void)state;
     static const char BETA[] = "{\"beta\":true}";
     char user[24];
     char path_text[64];
@@ -326,9 +314,8 @@ static void test_rings(void **state)
 }
 
 // A ring is who flags_segment_matches says, however the flag itself draws.
-static void test_ring_is_segment(void **state)
+TEST(ring_is_segment)
 {
-    (void)state;
     struct flags_patch split = split_of(0, 1);
     char user[24];
     split.rings[0] = SLICE("third");
@@ -346,9 +333,8 @@ static void test_ring_is_segment(void **state)
     assert_in_range(members, 850, 1150);
 }
 
-static void test_never_split(void **state)
+TEST(never_split)
 {
-    (void)state;
     static const char FLAGS[] =
         "\"f\":{" BOOLEANS OFF ",\"x-sluice\":{\"targets\":{\"off\":[\"named\"]},"
         "\"schedule\":{\"from\":1000},\"prerequisites\":[{\"flag\":\"g\",\"variant\":\"on\"}]}},"
@@ -393,9 +379,8 @@ static void test_never_split(void **state)
 }
 
 // A prerequisite is met by what the split gives.
-static void test_split_meets_prerequisite(void **state)
+TEST(split_meets_prerequisite)
 {
-    (void)state;
     static const char FLAGS[] =
         PLAIN ",\"g\":{" BOOLEANS ",\"defaultVariant\":\"off\",\"targeting\":{\"if\":[true,\"on\"]},"
               "\"x-sluice\":{\"prerequisites\":[{\"flag\":\"f\",\"variant\":\"on\"}]}}";
@@ -414,9 +399,8 @@ static void test_split_meets_prerequisite(void **state)
     assert_in_range(with, 300, 450);
 }
 
-static void test_counters(void **state)
+TEST(counters)
 {
-    (void)state;
     static const char FLAGS[] =
         PLAIN ",\"g\":{\"state\":\"ENABLED\",\"variants\":{\"a\":1,\"b\":2,\"c\":3},\"targeting\":"
               "{\"var\":\"want\"}}";
@@ -467,17 +451,4 @@ static void test_counters(void **state)
     (void)patch(FLAGS, &split, 1);
     assert_int_equal(flags_image_counter_count(&set), 10);
     assert_int_equal(ask("f", "u").counter, ask("f", "u").boolean ? 1 : 2);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_state_and_kill), cmocka_unit_test(test_wrong_patches),
-        cmocka_unit_test(test_patch_storage),  cmocka_unit_test(test_distribution),
-        cmocka_unit_test(test_growth),         cmocka_unit_test(test_independent_of_fractional),
-        cmocka_unit_test(test_rings),          cmocka_unit_test(test_ring_is_segment),
-        cmocka_unit_test(test_never_split),    cmocka_unit_test(test_split_meets_prerequisite),
-        cmocka_unit_test(test_counters),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

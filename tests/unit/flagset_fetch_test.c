@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "flagset_world.h"
+#include "test.h"
 
 enum { BODY_BYTES = 4096, HELD_MAX = 64 };
 
@@ -156,6 +157,8 @@ static int teardown(void **state)
     return 0;
 }
 
+EACH_TEST(setup, teardown);
+
 static enum status create(const char *token_file)
 {
     struct flagset_source source = {
@@ -170,9 +173,8 @@ static struct flagset_source_state state_now(void)
     return state;
 }
 
-static void tags_spare_the_body(void **state)
+TEST(tags_spare_the_body)
 {
-    (void)state;
     say(&server, "200 OK", "", "\"v1\"", SET(FLAG("a", "on")));
     assert_int_equal(create(NULL), STATUS_OK);
     assert_string_equal(variant_now(&world, "a"), "on");
@@ -185,9 +187,8 @@ static void tags_spare_the_body(void **state)
     assert_non_null(strstr(server.request, "User-Agent: sluice/"));
 }
 
-static void failures_keep_the_last_good(void **state)
+TEST(failures_keep_the_last_good)
 {
-    (void)state;
     say(&server, "200 OK", "", "\"v1\"", SET(FLAG("a", "on")));
     assert_int_equal(create(NULL), STATUS_OK);
     say(&server, "500 Oops", "", "", "");
@@ -207,9 +208,8 @@ static void failures_keep_the_last_good(void **state)
     assert_true(state_now().good);
 }
 
-static void junk_is_refused_with_its_place(void **state)
+TEST(junk_is_refused_with_its_place)
 {
-    (void)state;
     char expected[200];
     say(&server, "200 OK", "", "\"v1\"", SET(FLAG("a", "on")));
     assert_int_equal(create(NULL), STATUS_OK);
@@ -227,9 +227,8 @@ static void junk_is_refused_with_its_place(void **state)
     assert_false(flagset_refused(world.set));
 }
 
-static void too_much_is_refused(void **state)
+TEST(too_much_is_refused)
 {
-    (void)state;
     say(&server, "200 OK", "", "\"v1\"", SET(FLAG("a", "on")));
     assert_int_equal(create(NULL), STATUS_OK);
     say(&server, "200 OK", "Content-Length: 300000000\r\n", "\"v2\"", SET(FLAG("a", "off")));
@@ -238,9 +237,8 @@ static void too_much_is_refused(void **state)
     assert_string_equal(variant_now(&world, "a"), "on");
 }
 
-static void a_server_may_be_away_at_the_start(void **state)
+TEST(a_server_may_be_away_at_the_start)
 {
-    (void)state;
     say(&server, "503 Later", "", "", "");
     assert_int_equal(create(NULL), STATUS_OK);
     assert_false(state_now().good);
@@ -252,9 +250,8 @@ static void a_server_may_be_away_at_the_start(void **state)
 }
 
 // A server that never answers delays neither a file nor a kill.
-static void silence_delays_nobody(void **state)
+TEST(silence_delays_nobody)
 {
-    (void)state;
     const char *path = world_path(&world, "a.json");
     write_at(path, SET(FLAG("a", "on")));
     say(&server, "200 OK", "", "", SET(FLAG("b", "on")));
@@ -277,9 +274,8 @@ static void silence_delays_nobody(void **state)
     assert_int_equal(count_of(&server, &server.held_count), 1);
 }
 
-static void tokens_come_from_a_file(void **state)
+TEST(tokens_come_from_a_file)
 {
-    (void)state;
     const char *path = world_path(&world, "token");
     write_at(path, "first-token\nnot this\n");
     say(&server, "200 OK", "", "", SET(FLAG("a", "on")));
@@ -294,9 +290,8 @@ static void tokens_come_from_a_file(void **state)
     assert_non_null(strstr(state_now().problem, "no token can be read from"));
 }
 
-static void only_http(void **state)
+TEST(only_http)
 {
-    (void)state;
     static char location[200];
     write_at(world_path(&world, "secret.json"), SET(FLAG("stolen", "on")));
     (void)snprintf(location, sizeof location, "Location: file://%s\r\n", world_path(&world, "secret.json"));
@@ -309,19 +304,4 @@ static void only_http(void **state)
     uint32_t requests = count_of(&server, &server.requests);
     UNTIL(&world, count_of(&server, &server.requests) >= requests + FLAGSET_SOURCES_MAX / 16);
     UNTIL(&world, strstr(state_now().problem, "redirects") != NULL);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(tags_spare_the_body, setup, teardown),
-        cmocka_unit_test_setup_teardown(failures_keep_the_last_good, setup, teardown),
-        cmocka_unit_test_setup_teardown(junk_is_refused_with_its_place, setup, teardown),
-        cmocka_unit_test_setup_teardown(too_much_is_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_server_may_be_away_at_the_start, setup, teardown),
-        cmocka_unit_test_setup_teardown(silence_delays_nobody, setup, teardown),
-        cmocka_unit_test_setup_teardown(tokens_come_from_a_file, setup, teardown),
-        cmocka_unit_test_setup_teardown(only_http, setup, teardown),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #include "base/heap.h"
 #include "flags/share/share.h"
 #include "flagset_world.h"
+#include "test.h"
 
 static int setup(void **state)
 {
@@ -21,7 +22,9 @@ static int teardown(void **state)
     return 0;
 }
 
-static void file_text_and_overlay(void **state)
+EACH_TEST(setup, teardown);
+
+TEST(file_text_and_overlay)
 {
     struct flagset_world *world = *state;
     write_at(world_path(world, "a.json"), SET(FLAG("one", "on") "," FLAG("two", "off")));
@@ -44,7 +47,7 @@ static void file_text_and_overlay(void **state)
     assert_int_equal(world->snapshots, 1);
 }
 
-static void a_missing_file_is_named(void **state)
+TEST(a_missing_file_is_named)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "none.json")};
@@ -54,7 +57,7 @@ static void a_missing_file_is_named(void **state)
     assert_non_null(strstr(world->problems[0].text, "none.json: there is no such file"));
 }
 
-static void a_change_is_in_force_soon(void **state)
+TEST(a_change_is_in_force_soon)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
@@ -68,7 +71,7 @@ static void a_change_is_in_force_soon(void **state)
     assert_true(flagset_current(world->set)->all.tag != tag);
 }
 
-static void a_bad_change_is_refused(void **state)
+TEST(a_bad_change_is_refused)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
@@ -102,7 +105,7 @@ static struct flagset_source_state state_of(const struct flagset_world *world, u
     return state;
 }
 
-static void saving_by_rename(void **state)
+TEST(saving_by_rename)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
@@ -127,7 +130,7 @@ static void link_to(const struct flagset_world *world, const char *target, const
 
 // As a ConfigMap is updated: the file is a link into ..data, which is a link to a folder that is swapped. The
 // second source hangs below a link in the middle of its path.
-static void swapped_links(void **state)
+TEST(swapped_links)
 {
     struct flagset_world *world = *state;
     assert_int_equal(mkdir(world_path(world, "v1"), 0755), 0);
@@ -152,7 +155,7 @@ static void swapped_links(void **state)
     printf("swapped links in force after %u ms\n", (unsigned)(now_ms() - begin_ms));
 }
 
-static void a_directory(void **state)
+TEST(a_directory)
 {
     struct flagset_world *world = *state;
     assert_int_equal(mkdir(world_path(world, "d"), 0755), 0);
@@ -183,7 +186,7 @@ static void a_directory(void **state)
     assert_false(flagset_refused(world->set));
 }
 
-static void a_directory_has_its_limits(void **state)
+TEST(a_directory_has_its_limits)
 {
     struct flagset_world *world = *state;
     char name[32];
@@ -203,7 +206,7 @@ static void a_directory_has_its_limits(void **state)
     assert_string_equal(variant_now(world, "x"), "on");
 }
 
-static void a_file_that_vanishes(void **state)
+TEST(a_file_that_vanishes)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
@@ -219,7 +222,7 @@ static void a_file_that_vanishes(void **state)
     assert_true(state_of(world, 0).good);
 }
 
-static void what_is_no_file(void **state)
+TEST(what_is_no_file)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "pipe")};
@@ -234,7 +237,7 @@ static void what_is_no_file(void **state)
 }
 
 // A writer that takes its time is refused at most once on the way, told once, and what was stays.
-static void half_written(void **state)
+TEST(half_written)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
@@ -256,7 +259,7 @@ static void half_written(void **state)
     assert_false(flagset_refused(world->set));
 }
 
-static void a_burst_is_one_change(void **state)
+TEST(a_burst_is_one_change)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
@@ -276,7 +279,7 @@ static void a_burst_is_one_change(void **state)
 // same: what changed just now is read once more. Written through a mapping, whose later stores change no
 // times and give no sign. Only a change that comes soon enough is promised to be seen, so it is tried a few
 // times.
-static void changes_that_look_alike(void **state)
+TEST(changes_that_look_alike)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
@@ -304,7 +307,7 @@ static void changes_that_look_alike(void **state)
 
 // ---- who is refused, and who is not ----
 
-static void only_the_one_at_fault(void **state)
+TEST(only_the_one_at_fault)
 {
     struct flagset_world *world = *state;
     struct flagset_source sources[] = {
@@ -333,7 +336,7 @@ static void only_the_one_at_fault(void **state)
     "\"prerequisites\":[{\"flag\":\"" flag "\",\"variant\":\"" variant "\"}]}}"
 
 // A file that takes away what another one needs is at fault although each is well for itself.
-static void a_merge_that_fails(void **state)
+TEST(a_merge_that_fails)
 {
     struct flagset_world *world = *state;
     struct flagset_source sources[] = {
@@ -356,7 +359,7 @@ static void a_merge_that_fails(void **state)
     assert_false(flagset_refused(world->set));
 }
 
-static void what_is_laid_over_may_be_at_fault(void **state)
+TEST(what_is_laid_over_may_be_at_fault)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = {
@@ -380,7 +383,7 @@ static void what_is_laid_over_may_be_at_fault(void **state)
 }
 
 // A kill does not compile anything, so that it does not wait for the size of the set.
-static void patches_do_not_compile(void **state)
+TEST(patches_do_not_compile)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = {
@@ -443,7 +446,7 @@ static uint64_t now_us(void)
 }
 
 // While a large file is compiled, one kill after another comes into force: none of them waits for it.
-static void kills_do_not_wait_for_a_file(void **state)
+TEST(kills_do_not_wait_for_a_file)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
@@ -471,7 +474,7 @@ static void kills_do_not_wait_for_a_file(void **state)
     assert_true(longest_us < flagset_build_us(world->set));
 }
 
-static void other_sources(void **state)
+TEST(other_sources)
 {
     struct flagset_world *world = *state;
     char a[256];
@@ -509,7 +512,7 @@ static void other_sources(void **state)
     assert_string_equal(variant_now(world, "two"), "on");
 }
 
-static void too_many_sources(void **state)
+TEST(too_many_sources)
 {
     struct flagset_world *world = *state;
     struct flagset_source sources[FLAGSET_SOURCES_MAX + 1];
@@ -525,7 +528,7 @@ static void too_many_sources(void **state)
     assert_int_equal(flagset_source_count(world->set), FLAGSET_SOURCES_MAX);
 }
 
-static void warnings_are_told(void **state)
+TEST(warnings_are_told)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = {
@@ -544,7 +547,7 @@ static void warnings_are_told(void **state)
 
 // ---- sharing ----
 
-static void shared_with_other_processes(void **state)
+TEST(shared_with_other_processes)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = {
@@ -569,7 +572,7 @@ static void shared_with_other_processes(void **state)
     share_reader_close(reader);
 }
 
-static void a_share_that_fails_is_told(void **state)
+TEST(a_share_that_fails_is_told)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = {
@@ -587,7 +590,7 @@ static void a_share_that_fails_is_told(void **state)
 // ---- memory ----
 
 // The n-th allocation fails, for every n: an error, nothing lost, nothing left behind.
-static void without_memory(void **state)
+TEST(without_memory)
 {
     struct flagset_world *world = *state;
     struct flagset_source sources[] = {
@@ -610,35 +613,4 @@ static void without_memory(void **state)
     // May lack what could not be had at the very end, but must say so.
     assert_string_equal(variant_now(world, "one"), "on");
     assert_string_equal(variant_now(world, "two"), "on");
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(file_text_and_overlay, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_missing_file_is_named, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_change_is_in_force_soon, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_bad_change_is_refused, setup, teardown),
-        cmocka_unit_test_setup_teardown(saving_by_rename, setup, teardown),
-        cmocka_unit_test_setup_teardown(swapped_links, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_directory, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_directory_has_its_limits, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_file_that_vanishes, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_is_no_file, setup, teardown),
-        cmocka_unit_test_setup_teardown(half_written, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_burst_is_one_change, setup, teardown),
-        cmocka_unit_test_setup_teardown(changes_that_look_alike, setup, teardown),
-        cmocka_unit_test_setup_teardown(only_the_one_at_fault, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_merge_that_fails, setup, teardown),
-        cmocka_unit_test_setup_teardown(what_is_laid_over_may_be_at_fault, setup, teardown),
-        cmocka_unit_test_setup_teardown(patches_do_not_compile, setup, teardown),
-        cmocka_unit_test_setup_teardown(kills_do_not_wait_for_a_file, setup, teardown),
-        cmocka_unit_test_setup_teardown(other_sources, setup, teardown),
-        cmocka_unit_test_setup_teardown(too_many_sources, setup, teardown),
-        cmocka_unit_test_setup_teardown(warnings_are_told, setup, teardown),
-        cmocka_unit_test_setup_teardown(shared_with_other_processes, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_share_that_fails_is_told, setup, teardown),
-        cmocka_unit_test_setup_teardown(without_memory, setup, teardown),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

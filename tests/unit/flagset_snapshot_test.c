@@ -4,6 +4,7 @@
 
 #include "base/heap.h"
 #include "flagset_world.h"
+#include "test.h"
 
 static int setup(void **state)
 {
@@ -19,6 +20,8 @@ static int teardown(void **state)
     return 0;
 }
 
+EACH_TEST(setup, teardown);
+
 static struct flagset_source text_source(const char *name, const char *json)
 {
     return (struct flagset_source){.kind = FLAGSET_INLINE, .name = name, .json = slice_of(json)};
@@ -33,7 +36,7 @@ static const char *variant_by(const struct flagset_world *world, const char *sel
     return variant_in(&view.set, key);
 }
 
-static void selectors(void **state)
+TEST(selectors)
 {
     struct flagset_world *world = *state;
     struct flagset_source sources[] = {
@@ -87,7 +90,7 @@ static struct flagset_source file_source(const char *path, const char *name, cha
     return (struct flagset_source){.kind = FLAGSET_INLINE, .name = name, .json = {storage, len}};
 }
 
-static void selectors_of_flagd(void **state)
+TEST(selectors_of_flagd)
 {
     struct flagset_world *world = *state;
     static char texts[2][65536];
@@ -111,7 +114,7 @@ static void selectors_of_flagd(void **state)
     assert_string_equal(variant_by(world, "flagSetId=selector-set", "selector-flag"), "foo");
 }
 
-static void one_source_is_the_whole(void **state)
+TEST(one_source_is_the_whole)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = text_source("a.json", IN_SET("shop", FLAG("a", "on")));
@@ -124,7 +127,7 @@ static void one_source_is_the_whole(void **state)
 }
 
 // What is set at runtime stands in the views it belongs to and in no other; a kill reaches all.
-static void the_overlay_in_views(void **state)
+TEST(the_overlay_in_views)
 {
     struct flagset_world *world = *state;
     struct flagset_source sources[] = {
@@ -158,7 +161,7 @@ static void the_overlay_in_views(void **state)
     assert_string_equal(variant_by(world, "flagSetId=shop", "a"), "off");
 }
 
-static void tags_change_with_content_only(void **state)
+TEST(tags_change_with_content_only)
 {
     struct flagset_world *world = *state;
     struct flagset_source sources[] = {
@@ -181,7 +184,7 @@ static void tags_change_with_content_only(void **state)
     assert_true(now.tag != desk.tag);
 }
 
-static void definitions(void **state)
+TEST(definitions)
 {
     struct flagset_world *world = *state;
     struct flagset_source sources[] = {
@@ -214,7 +217,7 @@ static void definitions(void **state)
     "\"" name "\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":"       \
     "\"off\",\"targeting\":{\"if\":[{\"$ref\":\"" ref "\"},\"on\",null]}}"
 
-static void export_says_the_same(void **state)
+TEST(export_says_the_same)
 {
     struct flagset_world *world = *state;
     struct flagset_source sources[] = {
@@ -275,7 +278,7 @@ static char *view_text(struct flagset_world *world, const char *selector)
 
 // What a token of one environment may read, and nothing of another's: flags, rules, segments, what is set at
 // runtime; and patches over its own.
-static void export_of_a_view(void **state)
+TEST(export_of_a_view)
 {
     struct flagset_world *world = *state;
     struct flagset_source sources[] = {
@@ -331,7 +334,7 @@ static void export_of_a_view(void **state)
     "{\"schedule\":" schedule "}}"
 
 // When time changes an answer, of each view by itself; patches leave that as it is.
-static void schedules_of_views(void **state)
+TEST(schedules_of_views)
 {
     struct flagset_world *world = *state;
     struct flagset_source sources[] = {
@@ -363,7 +366,7 @@ static void schedules_of_views(void **state)
     }
 }
 
-static void export_cannot_say_two_generations(void **state)
+TEST(export_cannot_say_two_generations)
 {
     struct flagset_world *world = *state;
     struct flagset_source sources[] = {
@@ -390,7 +393,7 @@ static void check_gives(struct flagset_world *world, const char *key, const char
     "{\"state\":\"ENABLED\",\"variants\":{\"on\":true},\"x-sluice\":{\"prerequisites\":[{\"flag\":\"" flag   \
     "\",\"variant\":\"" variant "\"}]}}"
 
-static void checking_one_flag(void **state)
+TEST(checking_one_flag)
 {
     struct flagset_world *world = *state;
     struct flagset_source source =
@@ -423,7 +426,7 @@ static void checking_one_flag(void **state)
 
 // What was laid over a moment ago counts, although it is not in force: two changes, each well for itself,
 // must not become a circle between them, and what was just defined can be asked for.
-static void checking_beside_what_is_on_its_way(void **state)
+TEST(checking_beside_what_is_on_its_way)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = text_source("a.json", SET(FLAG("base", "on") "," FLAG("up", "on")));
@@ -454,7 +457,7 @@ static void many_give(struct flagset_world *world, const char *flags, enum statu
     assert_string_equal(problem.text, text);
 }
 
-static void checking_many(void **state)
+TEST(checking_many)
 {
     struct flagset_world *world = *state;
     struct flagset_source source =
@@ -488,7 +491,7 @@ static void checking_many(void **state)
     check_gives(world, "wide", text, STATUS_OK, "");
 }
 
-static void checking_for_cycles(void **state)
+TEST(checking_for_cycles)
 {
     struct flagset_world *world = *state;
     struct flagset_source source =
@@ -507,7 +510,7 @@ static void checking_for_cycles(void **state)
 }
 
 // The n-th allocation fails, for every n: said, and nothing is left behind.
-static void answers_without_memory(void **state)
+TEST(answers_without_memory)
 {
     struct flagset_world *world = *state;
     struct flagset_source sources[] = {
@@ -595,7 +598,7 @@ static void publish(struct shared *shared, const struct flagset_snapshot *snapsh
     flagset_snapshot_unref(old);
 }
 
-static void snapshots_under_threads(void **state)
+TEST(snapshots_under_threads)
 {
     struct flagset_world *world = *state;
     struct flagset_source source = text_source("a.json", SET(FLAG("a", "on")));
@@ -624,27 +627,4 @@ static void snapshots_under_threads(void **state)
         assert_true(readers[r].evaluations > 0);
     }
     flagset_snapshot_unref(shared.snapshot);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(selectors, setup, teardown),
-        cmocka_unit_test_setup_teardown(selectors_of_flagd, setup, teardown),
-        cmocka_unit_test_setup_teardown(one_source_is_the_whole, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_overlay_in_views, setup, teardown),
-        cmocka_unit_test_setup_teardown(tags_change_with_content_only, setup, teardown),
-        cmocka_unit_test_setup_teardown(definitions, setup, teardown),
-        cmocka_unit_test_setup_teardown(export_says_the_same, setup, teardown),
-        cmocka_unit_test_setup_teardown(export_of_a_view, setup, teardown),
-        cmocka_unit_test_setup_teardown(schedules_of_views, setup, teardown),
-        cmocka_unit_test_setup_teardown(export_cannot_say_two_generations, setup, teardown),
-        cmocka_unit_test_setup_teardown(checking_one_flag, setup, teardown),
-        cmocka_unit_test_setup_teardown(checking_for_cycles, setup, teardown),
-        cmocka_unit_test_setup_teardown(checking_beside_what_is_on_its_way, setup, teardown),
-        cmocka_unit_test_setup_teardown(checking_many, setup, teardown),
-        cmocka_unit_test_setup_teardown(answers_without_memory, setup, teardown),
-        cmocka_unit_test_setup_teardown(snapshots_under_threads, setup, teardown),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

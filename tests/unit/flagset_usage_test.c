@@ -2,21 +2,15 @@
 // Flags in use, on snapshots and a clock made by hand: nothing is counted twice or lost over a change of the
 // set, thirty days count only while somebody watches, and the file survives a restart but not damage.
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "base/check.h"
 #include "base/heap.h"
 #include "base/rng.h"
 #include "flags/set/usage.h"
+#include "folder.h"
+#include "test.h"
 
 enum { READERS = 2, IMAGE = 1 << 16, BIG_IMAGE = 1 << 26, NODES = 4096, CHARS = 1 << 16 };
 
@@ -118,11 +112,10 @@ static uint64_t count_of(const struct usage_flag *flag, const char *variant)
     "\"" key "\": {\"state\": \"ENABLED\", \"variants\": {\"a\": 1}, \"defaultVariant\": null}"
 #define SET(flags) "{\"flags\": {" flags "}}"
 
-static void counts(void **state)
+TEST(counts)
 {
     struct world world;
     struct usage *usage = begin(NULL);
-    (void)state;
     make(&world, SET(FLAG("f") "," SILENT("s")), 1, IMAGE);
     usage_gather(usage, &world.snapshot, START);
     struct usage_flag flag = get(usage, "f", START);
@@ -162,7 +155,7 @@ static void counts(void **state)
 }
 
 // A random history over ever newer sets, with late readers of old ones: the sums are exact.
-static void changes_of_the_set(void **state)
+TEST(changes_of_the_set)
 {
     enum { SETS = 40, NOTES = 50 };
     static const char *const SOURCES[] = {SET(FLAG("f") "," FLAG("g")),
@@ -174,7 +167,6 @@ static void changes_of_the_set(void **state)
     uint64_t b = 0;
     uint64_t all = 0;
     uint64_t unknown = 0;
-    (void)state;
     rng_init(&rng, 7);
     make(&worlds[0], SOURCES[0], 1, IMAGE);
     for (uint64_t version = 2; version < 2 + SETS; version++) {
@@ -208,14 +200,13 @@ static void changes_of_the_set(void **state)
     usage_close(usage);
 }
 
-static void gone_flags_are_not_shown(void **state)
+TEST(gone_flags_are_not_shown)
 {
     struct world first;
     struct world second;
     struct world third;
     struct usage *usage = begin(NULL);
     struct usage_flag flag;
-    (void)state;
     make(&first, SET(FLAG("f") "," FLAG("g")), 1, IMAGE);
     make(&second, SET(FLAG("g")), 2, IMAGE);
     make(&third, SET(FLAG("f")), 3, IMAGE);
@@ -245,11 +236,10 @@ static int64_t live(struct usage *usage, struct world *world, int64_t from, int6
     return from + hours * HOUR;
 }
 
-static void stale(void **state)
+TEST(stale)
 {
     struct world world;
     struct usage *usage = begin(NULL);
-    (void)state;
     make(&world, SET(FLAG("f") "," FLAG("g")), 1, IMAGE);
     usage_gather(usage, &world.snapshot, START);
     int64_t now = live(usage, &world, START, 30 * 24 - 1, "{\"v\": \"a\"}");
@@ -279,11 +269,10 @@ static void stale(void **state)
     usage_close(usage);
 }
 
-static void nobody_watched(void **state)
+TEST(nobody_watched)
 {
     struct world world;
     struct usage *usage = begin(NULL);
-    (void)state;
     make(&world, SET(FLAG("f")), 1, IMAGE);
     usage_gather(usage, &world.snapshot, START);
     usage_gather(usage, &world.snapshot, START + 60 * DAY);
@@ -297,13 +286,12 @@ static void nobody_watched(void **state)
     usage_close(usage);
 }
 
-static void many_variants(void **state)
+TEST(many_variants)
 {
     char source[4096];
     char context[64];
     struct world world;
     struct usage *usage = begin(NULL);
-    (void)state;
     size_t len = (size_t)snprintf(
         source, sizeof source,
         "{\"flags\": {\"f\": {\"state\": \"ENABLED\", \"defaultVariant\": \"v0\", " PICK ", \"variants\": {");
@@ -325,14 +313,13 @@ static void many_variants(void **state)
     usage_close(usage);
 }
 
-static void long_keys(void **state)
+TEST(long_keys)
 {
     char key[USAGE_KEY_BYTES + 2];
     char source[1024];
     struct world world;
     struct usage *usage = begin(NULL);
     struct usage_flag flag;
-    (void)state;
     memset(key, 'k', sizeof key);
     key[USAGE_KEY_BYTES + 1] = '\0';
     snprintf(source, sizeof source,
@@ -349,13 +336,12 @@ static void long_keys(void **state)
 }
 
 // More flags than the table holds, then others in their place: bounded, counted, and the new ones remembered.
-static void too_many(void **state)
+TEST(too_many)
 {
     enum { FLAGS = USAGE_FLAGS_MAX + 1000, EACH = 96 };
     struct usage *usage = begin(NULL);
     struct world worlds[2];
     char *source = heap_alloc(FLAGS, EACH);
-    (void)state;
     for (unsigned w = 0; w < 2; w++) {
         size_t len = (size_t)snprintf(source, EACH, "{\"flags\": [");
         for (unsigned i = 0; i < (w == 0 ? FLAGS : 1000); i++)
@@ -395,31 +381,13 @@ static char *file_path(const char *directory)
     return path;
 }
 
-static void make_directory(char *directory)
+TEST(restart)
 {
-    (void)snprintf(directory, 64, "/tmp/sluice-usage-XXXXXX");
-    assert_non_null(mkdtemp(directory));
-}
-
-static void remove_directory(const char *directory)
-{
-    static const char *const SUFFIXES[] = {"", ".new", ".damaged"};
-    char path[300];
-    for (size_t i = 0; i < ARRAY_LEN(SUFFIXES); i++) {
-        snprintf(path, sizeof path, "%s/usage%s", directory, SUFFIXES[i]);
-        (void)unlink(path);
-    }
-    assert_int_equal(rmdir(directory), 0);
-}
-
-static void restart(void **state)
-{
-    char directory[64];
+    char directory[FOLDER_PATH_BYTES];
     struct world world;
     struct usage *usage;
     bool damaged;
-    (void)state;
-    make_directory(directory);
+    folder_make(directory);
     const char *path = file_path(directory);
     usage = begin(path);
     make(&world, SET(FLAG("f") "," FLAG("g")), 1, IMAGE);
@@ -447,15 +415,14 @@ static void restart(void **state)
     assert_int_equal(get(usage, "f", now).one_variant_since_ms, START + HOUR);
     usage_close(usage);
     unmake(&world);
-    remove_directory(directory);
+    folder_remove(directory);
 }
 
-static void once_a_minute(void **state)
+TEST(once_a_minute)
 {
-    char directory[64];
+    char directory[FOLDER_PATH_BYTES];
     struct stat about;
-    (void)state;
-    make_directory(directory);
+    folder_make(directory);
     const char *path = file_path(directory);
     struct usage *usage = begin(path);
     assert_int_equal(usage_save(usage, START + 59999, false), STATUS_OK);
@@ -464,21 +431,20 @@ static void once_a_minute(void **state)
     assert_int_equal(stat(path, &about), 0);
     assert_int_equal(about.st_mode & 0777, 0600);
     usage_close(usage);
-    remove_directory(directory);
+    folder_remove(directory);
 }
 
 // Every byte of the file turned, and the file cut at every length: set aside each time, never believed.
-static void damage(void **state)
+TEST(damage)
 {
-    char directory[64];
+    char directory[FOLDER_PATH_BYTES];
     char aside[300];
     uint8_t whole[512];
     struct world world;
     struct usage *usage;
     struct stat about;
     bool damaged;
-    (void)state;
-    make_directory(directory);
+    folder_make(directory);
     const char *path = file_path(directory);
     snprintf(aside, sizeof aside, "%s.damaged", path);
     usage = begin(path);
@@ -506,32 +472,12 @@ static void damage(void **state)
         usage_close(usage);
     }
     unmake(&world);
-    remove_directory(directory);
+    folder_remove(directory);
 }
 
-static void nowhere_to_write(void **state)
+TEST(nowhere_to_write)
 {
     struct usage *usage = begin("/nonexistent/usage");
-    (void)state;
     assert_int_not_equal(usage_save(usage, START, true), STATUS_OK);
     usage_close(usage);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(counts),
-        cmocka_unit_test(changes_of_the_set),
-        cmocka_unit_test(gone_flags_are_not_shown),
-        cmocka_unit_test(stale),
-        cmocka_unit_test(nobody_watched),
-        cmocka_unit_test(many_variants),
-        cmocka_unit_test(long_keys),
-        cmocka_unit_test(too_many),
-        cmocka_unit_test(restart),
-        cmocka_unit_test(once_a_minute),
-        cmocka_unit_test(damage),
-        cmocka_unit_test(nowhere_to_write),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

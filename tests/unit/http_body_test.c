@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bodies: every framing in every fragmentation, what is refused, trailers, and that bytes after the end stay.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "base/check.h"
 #include "net/http/http1_write.h"
+#include "test.h"
 
 struct outcome {
     enum status status; // of the last call; AGAIN when bytes ran out
@@ -56,9 +50,8 @@ static const char chunked[] =
     "5\r\nhello\r\n1;a;b=c;d=\"e\\\"f; \"\r\n \r\n00000A\r\n0123456789\r\n0\r\nX-Sum:  a b \r\nHost: "
     "evil\r\ngrpc-status: 0\r\n\r\n";
 
-static void test_every_split(void **state)
+TEST(every_split)
 {
-    (void)state;
     static struct outcome o;
     char text[512];
     size_t len = sizeof chunked - 1;
@@ -85,9 +78,8 @@ static void test_every_split(void **state)
 }
 
 // A message cut short anywhere is never taken for a whole one.
-static void test_truncated(void **state)
+TEST(truncated)
 {
-    (void)state;
     static struct outcome o;
     for (size_t cut = 0; cut < sizeof chunked - 1; cut++) {
         feed(&o, HTTP_FRAMING_CHUNKED, 0, (struct slice){chunked, cut}, 7, 7);
@@ -97,9 +89,8 @@ static void test_truncated(void **state)
     }
 }
 
-static void test_plain_framings(void **state)
+TEST(plain_framings)
 {
-    (void)state;
     static struct outcome o;
     feed(&o, HTTP_FRAMING_LENGTH, 5, SLICE("helloGET"), 2, 2);
     assert_true(o.body.done && o.consumed == 5 && o.payload_len == 5);
@@ -172,9 +163,8 @@ static const struct {
     REFUSED("0\r\nA: b\0c\r\n\r\n", CONTROL),
 };
 
-static void test_refusals(void **state)
+TEST(refusals)
 {
-    (void)state;
     static struct outcome o;
     for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
         for (size_t piece = 1; piece < 20; piece++) {
@@ -211,9 +201,8 @@ static enum http1_reject feed_repeated(struct http1_body *body, const char *piec
     return HTTP1_REJECT_NONE;
 }
 
-static void test_limits(void **state)
+TEST(limits)
 {
-    (void)state;
     struct http1_body body;
     http1_body_init(&body, HTTP_FRAMING_CHUNKED, 0, NULL, NULL, 0);
     assert_int_equal(feed_repeated(&body, "1;a", 1), HTTP1_REJECT_NONE);
@@ -236,9 +225,8 @@ static void test_limits(void **state)
 }
 
 // Storage too small for all trailers: the whole ones that fit, and the status says so.
-static void test_trailer_storage(void **state)
+TEST(trailer_storage)
 {
-    (void)state;
     static struct http_fields trailers;
     struct slice text = SLICE("0\r\nA: 1\r\nB: 2\r\n\r\n");
     for (size_t cap = 0; cap <= 12; cap++) {
@@ -254,9 +242,8 @@ static void test_trailer_storage(void **state)
     }
 }
 
-static void test_chunk_writing(void **state)
+TEST(chunk_writing)
 {
-    (void)state;
     char bytes[128];
     struct http1_writer w = http1_writer_over(bytes, sizeof bytes);
     assert_int_equal(http1_write_chunk_header(&w, 1), STATUS_OK);
@@ -278,15 +265,4 @@ static void test_chunk_writing(void **state)
         assert_int_equal(http1_write_chunk_header(&w, 0x12345), STATUS_FULL);
         assert_int_equal(w.len, 0);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_split),    cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_plain_framings), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_limits),         cmocka_unit_test(test_trailer_storage),
-        cmocka_unit_test(test_chunk_writing),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

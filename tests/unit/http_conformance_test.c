@@ -2,20 +2,13 @@
 // Cases written by others: the llhttp fixtures and the http11probe list, at parser level. Where the verdicts
 // differ, a table here names the reason; a difference without a reason fails. The cases stay where they are
 // (SLUICE_CONFORMANCE).
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <dirent.h>
 #include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/check.h"
 #include "net/http/http1_write.h"
+#include "test.h"
 
 #define FILE_BYTES_MAX (1 << 20)
 #define CASE_BYTES_MAX 131072
@@ -348,9 +341,8 @@ static void run_markdown(const char *path, const char *file, struct tally *t)
     }
 }
 
-static void test_llhttp(void **state)
+TEST(llhttp)
 {
-    (void)state;
     struct tally t = {0};
     if (!find_root())
         skip();
@@ -433,9 +425,8 @@ static bool probe_agrees(const char *expected, const struct outcome *o)
     return true;
 }
 
-static void test_http11probe(void **state)
+TEST(http11probe)
 {
-    (void)state;
     char path[1024];
     json_error_t error;
     static char bytes[CASE_BYTES_MAX];
@@ -487,13 +478,4 @@ static void test_http11probe(void **state)
            cases, refused, accepted, incomplete, named_count, failed, multi, described);
     assert_true(cases > 150);
     assert_int_equal(failed, 0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llhttp),
-        cmocka_unit_test(test_http11probe),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

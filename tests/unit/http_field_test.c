@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Names, character classes, hosts, lists, cookies; the SSE2 variants against the portable ones.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <ctype.h>
 
 #include "base/check.h"
 #include "base/rng.h"
 #include "net/http/http_private.h"
+#include "test.h"
 
 static void assert_slice(struct slice got, const char *wanted)
 {
@@ -18,9 +13,8 @@ static void assert_slice(struct slice got, const char *wanted)
         fail_msg("got \"" SLICE_FMT "\", wanted \"%s\"", SLICE_ARG(got), wanted);
 }
 
-static void test_every_id(void **state)
+TEST(every_id)
 {
-    (void)state;
     for (unsigned id = 1; id < HTTP_FIELD_COUNT; id++) {
         struct slice name = http_field_id_name((enum http_field_id)id);
         assert_true(name.len > 0);
@@ -42,9 +36,8 @@ static void test_every_id(void **state)
 }
 
 // The grammars of RFC 9110 5.6.2 and 5.5, and RFC 3986, said once more.
-static void test_classes(void **state)
+TEST(classes)
 {
-    (void)state;
     for (int c = 0; c < 256; c++) {
         bool alnum = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
         bool visible = c > 0x20 && c < 0x7f;
@@ -58,9 +51,8 @@ static void test_classes(void **state)
     }
 }
 
-static void test_hosts(void **state)
+TEST(hosts)
 {
-    (void)state;
     static const char *const good[] = {"a",
                                        "a.b-c_d~",
                                        "127.0.0.1:80",
@@ -119,9 +111,8 @@ static void test_hosts(void **state)
     assert_int_equal(port, 0);
 }
 
-static void test_lists(void **state)
+TEST(lists)
 {
-    (void)state;
     struct slice rest = SLICE(" , a ,,\tb c,");
     struct slice element;
     assert_true(http_list_next(&rest, &element));
@@ -133,9 +124,8 @@ static void test_lists(void **state)
     assert_false(http_list_has(SLICE("gzip, xtrailers"), SLICE("trailers")));
 }
 
-static void test_cookies_and_queries(void **state)
+TEST(cookies_and_queries)
 {
-    (void)state;
     static struct http_fields fields;
     struct slice value = SLICE("untouched");
     fields.count = 0;
@@ -157,9 +147,8 @@ static void test_cookies_and_queries(void **state)
     assert_int_equal(http_query_find(SLICE("aa=1"), SLICE("a"), &value), STATUS_NOT_FOUND);
 }
 
-static void test_add_refuses(void **state)
+TEST(add_refuses)
 {
-    (void)state;
     static struct http_fields fields;
     assert_int_equal(http_fields_add(&fields, SLICE("a b"), SLICE("c")), STATUS_INVALID);
     assert_int_equal(http_fields_add(&fields, SLICE(""), SLICE("c")), STATUS_INVALID);
@@ -172,9 +161,8 @@ static void test_add_refuses(void **state)
     assert_null(http_fields_find_name(&fields, SLICE("host")));
 }
 
-static void test_client_address(void **state)
+TEST(client_address)
 {
-    (void)state;
     static struct http_fields fields;
     struct slice peer = SLICE("9.9.9.9");
     assert_slice(http_client_address(&fields, 2, peer), "9.9.9.9");
@@ -189,9 +177,8 @@ static void test_client_address(void **state)
 
 #if HTTP_HAVE_SSE2
 // Random text made mostly of what matters, in buffers of exact size: both scans must agree in everything.
-static void test_scans_agree(void **state)
+TEST(scans_agree)
 {
-    (void)state;
     static const char alphabet[] = "\r\n\r\n\r\n\r\naaaaaaaaaaaaaaaaaaaaaaa:- \t\x01\x7f\x80";
     struct rng rng;
     rng_init(&rng, 7);
@@ -217,9 +204,8 @@ static void test_scans_agree(void **state)
     }
 }
 
-static void test_names_agree(void **state)
+TEST(names_agree)
 {
-    (void)state;
     struct rng rng;
     rng_init(&rng, 8);
     for (unsigned round = 0; round < 60000; round++) {
@@ -248,21 +234,3 @@ static void test_names_agree(void **state)
     }
 }
 #endif
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_id),
-        cmocka_unit_test(test_classes),
-        cmocka_unit_test(test_hosts),
-        cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_cookies_and_queries),
-        cmocka_unit_test(test_add_refuses),
-        cmocka_unit_test(test_client_address),
-#if HTTP_HAVE_SSE2
-        cmocka_unit_test(test_scans_agree),
-        cmocka_unit_test(test_names_agree),
-#endif
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}

@@ -1,18 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Request heads: every rule of strictness by one message at least, every split position, limits, what the
 // fields say.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-
 #include "base/check.h"
 #include "base/text.h"
 #include "net/http/http1_write.h"
 #include "net/http/http_private.h"
+#include "test.h"
 
 static struct http1_request request;
 static size_t head_len;
@@ -153,9 +146,8 @@ static const struct refusal refusals[] = {
     REFUSED("GET / HTTP/1.1\r\n" H "Expect: 200-ok\r\n\r\n", EXPECT),
 };
 
-static void test_refusals(void **state)
+TEST(refusals)
 {
-    (void)state;
     for (size_t i = 0; i < ARRAY_LEN(refusals); i++) {
         enum status status = parse(refusals[i].text);
         if (status != STATUS_INVALID || why != refusals[i].why)
@@ -166,9 +158,8 @@ static void test_refusals(void **state)
     }
 }
 
-static void test_answers(void **state)
+TEST(answers)
 {
-    (void)state;
     assert_int_equal(http1_reject_status(HTTP1_REJECT_START_LINE_LONG), 414);
     assert_int_equal(http1_reject_status(HTTP1_REJECT_HEAD_LONG), 431);
     assert_int_equal(http1_reject_status(HTTP1_REJECT_EXPECT), 417);
@@ -208,9 +199,8 @@ static void assert_slice(struct slice got, const char *wanted)
 }
 
 // Every proper prefix is AGAIN; with anything behind it the head is the same.
-static void test_splits(void **state)
+TEST(splits)
 {
-    (void)state;
     for (size_t i = 0; i < ARRAY_LEN(accepted); i++) {
         struct slice text = accepted[i];
         assert_int_equal(text.len, strlen(text.data));
@@ -234,9 +224,8 @@ static void test_splits(void **state)
     }
 }
 
-static void test_target_forms(void **state)
+TEST(target_forms)
 {
-    (void)state;
     assert_int_equal(parse(accepted[3]), STATUS_OK);
     assert_slice(request.target, "/a/b?c=d&e=?/");
     assert_slice(request.path, "/a/b");
@@ -262,9 +251,8 @@ static void test_target_forms(void **state)
     assert_int_equal(request.port, 0);
 }
 
-static void test_framing(void **state)
+TEST(framing)
 {
-    (void)state;
     assert_int_equal(parse(accepted[0]), STATUS_OK);
     assert_int_equal(request.framing, HTTP_FRAMING_NONE);
     assert_int_equal(parse(accepted[4]), STATUS_OK);
@@ -287,9 +275,8 @@ static void test_framing(void **state)
     assert_false(request.expect_continue);
 }
 
-static void test_persistence(void **state)
+TEST(persistence)
 {
-    (void)state;
     assert_int_equal(parse(SLICE("GET / HTTP/1.1\r\n" H "\r\n")), STATUS_OK);
     assert_true(request.keep_alive);
     assert_int_equal(parse(SLICE("GET / HTTP/1.1\r\n" H "Connection: x,, Close\r\n\r\n")), STATUS_OK);
@@ -304,9 +291,8 @@ static void test_persistence(void **state)
     assert_false(request.keep_alive);
 }
 
-static void test_upgrade(void **state)
+TEST(upgrade)
 {
-    (void)state;
     assert_int_equal(parse(accepted[8]), STATUS_OK);
     assert_slice(request.upgrade, "websocket");
     static const struct slice ignored[] = {
@@ -324,9 +310,8 @@ static void test_upgrade(void **state)
 
 // Connection takes away what it names, but not what others decide by; an underscore does not smuggle a
 // guarded name.
-static void test_hop_marks(void **state)
+TEST(hop_marks)
 {
-    (void)state;
     assert_int_equal(
         parse(SLICE("GET / HTTP/1.1\r\nConnection: x-a, host, cookie, content-length, x-forwarded-for\r\n" H
                     "X-A: 1\r\nx-A: 2\r\nX-B: 3\r\nCookie: a=b\r\nContent-Length: 0\r\nKeep-Alive: 5\r\n"
@@ -351,9 +336,8 @@ static enum status parse_big(const char *before, char fill, size_t count, const 
     return parse((struct slice){bytes, n + count + strlen(after)});
 }
 
-static void test_limits(void **state)
+TEST(limits)
 {
-    (void)state;
     assert_int_equal(parse_big("GET /", 'a', HTTP1_START_LINE_BYTES_MAX - 14, " HTTP/1.1\r\n" H "\r\n"),
                      STATUS_OK);
     assert_int_equal(parse_big("GET /", 'a', HTTP1_START_LINE_BYTES_MAX - 13, " HTTP/1.1\r\n" H "\r\n"),
@@ -377,9 +361,8 @@ static void test_limits(void **state)
     assert_int_equal(parse_big(line, 'a', HTTP1_HEAD_BYTES_MAX - 28, ""), STATUS_FULL);
 }
 
-static void test_field_count(void **state)
+TEST(field_count)
 {
-    (void)state;
     for (unsigned extra = 0; extra < 2; extra++) {
         char text[2048] = "GET / HTTP/1.1\r\n" H;
         size_t n = strlen(text);
@@ -402,9 +385,8 @@ static void test_field_count(void **state)
 
 // A head at its limits, written anew with all that is added, fits a buffer of 20 KiB: else a long name alone
 // would be answered as if the proxy were out of buffers.
-static void test_largest_head_fits(void **state)
+TEST(largest_head_fits)
 {
-    (void)state;
     static char head[HTTP1_HEAD_BYTES_MAX];
     static const size_t host_lens[] = {HTTP_HOST_BYTES_MAX, HTTP_HOST_BYTES_MAX + 1};
     for (size_t i = 0; i < ARRAY_LEN(host_lens); i++) {
@@ -434,17 +416,4 @@ static void test_largest_head_fits(void **state)
             .via = SLICE("sluice"), .peer_address = SLICE("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255")};
         assert_true(http1_request_head_bound(&request, &forward) <= 20480);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_splits),      cmocka_unit_test(test_target_forms),
-        cmocka_unit_test(test_framing),     cmocka_unit_test(test_persistence),
-        cmocka_unit_test(test_upgrade),     cmocka_unit_test(test_hop_marks),
-        cmocka_unit_test(test_limits),      cmocka_unit_test(test_largest_head_fits),
-        cmocka_unit_test(test_field_count),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

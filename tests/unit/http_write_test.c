@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What goes out: heads written from the parsed form, whole texts compared; responses in; answers of our own.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "base/check.h"
 #include "net/http/http1_write.h"
+#include "test.h"
 
 static struct http1_request request;
 static struct http1_response response;
@@ -48,9 +42,8 @@ static const struct http1_forward nothing = {0};
 static const struct http1_forward proxied = {
     .via = {"sluice", 6}, .peer_address = {"9.9.9.9", 7}, .protocol = {"https", 5}};
 
-static void test_request_plain(void **state)
+TEST(request_plain)
 {
-    (void)state;
     assert_text(forwarded_request("GET /a?b HTTP/1.1\r\nX:  1 \r\nHost:a:80\r\nY: 2\r\nZ:\r\n\r\n", &nothing),
                 "GET /a?b HTTP/1.1\r\nHost: a:80\r\nX: 1\r\nY: 2\r\nZ: \r\n\r\n");
     assert_text(forwarded_request(
@@ -62,9 +55,8 @@ static void test_request_plain(void **state)
                 "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
 }
 
-static void test_request_hop_by_hop(void **state)
+TEST(request_hop_by_hop)
 {
-    (void)state;
     assert_text(
         forwarded_request(
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: close, X-A, Host, Cookie, TE\r\nX-A: 1\r\n"
@@ -82,9 +74,8 @@ static void test_request_hop_by_hop(void **state)
                 "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
 }
 
-static void test_request_forwarding_fields(void **state)
+TEST(request_forwarding_fields)
 {
-    (void)state;
     const char *text =
         "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 v\r\nX-Forwarded-For: 6.6.6.6, 1.1.1.1\r\n"
         "X-Forwarded-For: 2.2.2.2\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: h\r\nX-Real-IP: 6.6.6.6\r\n"
@@ -113,9 +104,8 @@ static void test_request_forwarding_fields(void **state)
                 "Forwarded: for=\"[::1]\";proto=http;host=\"a:1\"\r\n\r\n");
 }
 
-static void test_add_and_strip(void **state)
+TEST(add_and_strip)
 {
-    (void)state;
     const struct slice strip[] = {SLICE("X-A"), SLICE("cookie")};
     const struct http_field add[] = {{.name = SLICE("X-Sluice-Shadow"), .value = SLICE("1")}};
     const struct http1_forward forward = {.strip = strip,
@@ -132,9 +122,8 @@ static void test_add_and_strip(void **state)
         "PUT / HTTP/1.1\r\nHost: a\r\nX-AB: 1\r\nContent-Length: 12\r\nX-Sluice-Shadow: 1\r\n\r\n");
 }
 
-static void test_fit_or_fail(void **state)
+TEST(fit_or_fail)
 {
-    (void)state;
     struct slice whole = forwarded_request("GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n", &proxied);
     assert_true(whole.len > 0);
     size_t bound = http1_request_head_bound(&request, &proxied);
@@ -145,9 +134,8 @@ static void test_fit_or_fail(void **state)
     }
 }
 
-static void test_responses(void **state)
+TEST(responses)
 {
-    (void)state;
     const char *plain =
         "HTTP/1.1 200 OK\r\nServer: s\r\nContent-Length: 5\r\nConnection: X-A\r\nX-A: 1\r\n\r\n";
     assert_text(forwarded_response(plain, HTTP_METHOD_GET, &proxied),
@@ -183,9 +171,8 @@ static void test_responses(void **state)
     assert_false(response.keep_alive);
 }
 
-static void test_response_refusals(void **state)
+TEST(response_refusals)
 {
-    (void)state;
     static const struct {
         const char *text;
         enum http1_reject why;
@@ -223,9 +210,8 @@ static void test_response_refusals(void **state)
     }
 }
 
-static void test_response_splits(void **state)
+TEST(response_splits)
 {
-    (void)state;
     const char text[] =
         "HTTP/1.1 200 All is well\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
     size_t head_len;
@@ -241,9 +227,8 @@ static void test_response_splits(void **state)
     assert_int_equal(head_len, sizeof text - 1);
 }
 
-static void test_local(void **state)
+TEST(local)
 {
-    (void)state;
     const struct http_field add[] = {{.name = SLICE("Retry-After"), .value = SLICE("1")}};
     struct http1_local local = {
         .status = 503, .body = SLICE("busy\n"), .add = add, .add_count = 1, .close = true};
@@ -266,20 +251,4 @@ static void test_local(void **state)
     w = http1_writer_over(bytes, 20);
     assert_int_equal(http1_write_local(&w, &local), STATUS_FULL);
     assert_true(slice_equal(http_reason_phrase(299), SLICE("Unknown")));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_request_plain),
-        cmocka_unit_test(test_request_hop_by_hop),
-        cmocka_unit_test(test_request_forwarding_fields),
-        cmocka_unit_test(test_add_and_strip),
-        cmocka_unit_test(test_fit_or_fail),
-        cmocka_unit_test(test_responses),
-        cmocka_unit_test(test_response_refusals),
-        cmocka_unit_test(test_response_splits),
-        cmocka_unit_test(test_local),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,19 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Addresses: what is written comes back, what is not an address is refused.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <string.h>
-
 #include "base/check.h"
 #include "net/io/io_private.h"
+#include "test.h"
 
-static void test_round_trip(void **state)
+TEST(round_trip)
 {
-    (void)state;
     static const char *const TEXTS[][2] = {
         {"127.0.0.1:80", "127.0.0.1"},
         {"0.0.0.0:0", "0.0.0.0"},
@@ -35,9 +27,8 @@ static void test_round_trip(void **state)
     }
 }
 
-static void test_refused(void **state)
+TEST(refused)
 {
-    (void)state;
     static const char *const TEXTS[] = {
         "",         ":80",           "127.0.0.1",        "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1",
         "1.2.3:80", "127.0.0.1:8 0", "127.0.0.1:080000", "name:80",    "::1:80",          "[::1]",
@@ -54,9 +45,8 @@ static void test_refused(void **state)
     assert_int_equal(io_addr_parse(long_path, &addr), STATUS_INVALID);
 }
 
-static void test_resolve(void **state)
+TEST(resolve)
 {
-    (void)state;
     struct io_addr addr;
     char text[IO_ADDR_TEXT_BYTES];
     assert_int_equal(io_addr_resolve("localhost:81", &addr), STATUS_OK);
@@ -67,9 +57,8 @@ static void test_resolve(void **state)
     assert_int_equal(io_addr_resolve("unix:", &addr), STATUS_INVALID);
 }
 
-static void test_reaches(void **state)
+TEST(reaches)
 {
-    (void)state;
     struct io_addr any, one, other, port;
     assert_int_equal(io_addr_parse("0.0.0.0:80", &any), STATUS_OK);
     assert_int_equal(io_addr_parse("10.0.0.1:80", &one), STATUS_OK);
@@ -80,15 +69,4 @@ static void test_reaches(void **state)
     assert_false(io_addr_reaches(&one, &other));
     assert_false(io_addr_reaches(&port, &one));
     assert_false(io_addr_reaches(&port, &any));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_resolve),
-        cmocka_unit_test(test_reaches),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

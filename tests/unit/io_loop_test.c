@@ -1,16 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One suite of behaviour for every face of the loop: what holds on epoll holds on io_uring and in the
 // simulator.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -18,6 +9,7 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "io_suite.h"
+#include "test.h"
 
 // ---- a peer that records what it is told ----
 
@@ -282,21 +274,18 @@ static void check_echo(const char *address, uint64_t bytes)
     pair_end();
 }
 
-static void test_echo(void **state)
+IO_TEST(echo)
 {
-    (void)state;
     check_echo("127.0.0.1:0", 5);
 }
 
-static void test_echo_large(void **state)
+IO_TEST(echo_large)
 {
-    (void)state;
     check_echo("127.0.0.1:0", 8000003);
 }
 
-static void test_echo_unix(void **state)
+IO_TEST(echo_unix)
 {
-    (void)state;
     char address[64];
     snprintf(address, sizeof address, "unix:/tmp/sluice-io-%ld.sock", (long)getpid());
     unlink(address + 5);
@@ -306,15 +295,13 @@ static void test_echo_unix(void **state)
     unlink(address + 5);
 }
 
-static void test_echo_v6(void **state)
+IO_TEST(echo_v6)
 {
-    (void)state;
     check_echo("[::1]:0", 1000);
 }
 
-static void test_backpressure_both_ways(void **state)
+IO_TEST(backpressure_both_ways)
 {
-    (void)state;
     enum { BYTES = 6000000 };
     pair_begin();
     struct peer *server = &pair.server.peers[0];
@@ -342,9 +329,8 @@ static void test_backpressure_both_ways(void **state)
     pair_end();
 }
 
-static void test_pause_and_resume(void **state)
+IO_TEST(pause_and_resume)
 {
-    (void)state;
     pair_begin();
     struct peer *server = &pair.server.peers[0];
     pair_connect();
@@ -369,9 +355,8 @@ static void test_pause_and_resume(void **state)
     pair_end();
 }
 
-static void test_pause_delays_the_end(void **state)
+IO_TEST(pause_delays_the_end)
 {
-    (void)state;
     pair_begin();
     struct peer *server = &pair.server.peers[0];
     pair_connect();
@@ -390,9 +375,8 @@ static void test_pause_delays_the_end(void **state)
     pair_end();
 }
 
-static void test_half_close(void **state)
+IO_TEST(half_close)
 {
-    (void)state;
     pair_begin();
     struct peer *server = &pair.server.peers[0];
     server->finish_on_end = false;
@@ -413,9 +397,8 @@ static void test_half_close(void **state)
     pair_end();
 }
 
-static void test_reset(void **state)
+IO_TEST(reset)
 {
-    (void)state;
     pair_begin();
     struct peer *server = &pair.server.peers[0];
     server->close_when = CLOSE_ON_DATA;
@@ -437,9 +420,8 @@ static void test_reset(void **state)
 }
 
 // A peer that closes fully while we still send: first an orderly end, then the failure is told too.
-static void test_reset_after_the_end(void **state)
+IO_TEST(reset_after_the_end)
 {
-    (void)state;
     pair_begin();
     struct peer *server = &pair.server.peers[0];
     server->close_when = CLOSE_ON_OPEN; // never happens: accepted streams are not opened
@@ -454,9 +436,8 @@ static void test_reset_after_the_end(void **state)
     pair_end();
 }
 
-static void test_connect_refused(void **state)
+IO_TEST(connect_refused)
 {
-    (void)state;
     pair_begin();
     io_listener_close(&pair.server.listener);
     pair_connect();
@@ -467,9 +448,8 @@ static void test_connect_refused(void **state)
     pair_end();
 }
 
-static void test_connect_unix_missing(void **state)
+IO_TEST(connect_unix_missing)
 {
-    (void)state;
     pair_begin();
     struct io_addr addr;
     assert_int_equal(io_addr_parse("unix:/tmp/sluice-io-no-such.sock", &addr), STATUS_OK);
@@ -480,9 +460,8 @@ static void test_connect_unix_missing(void **state)
     pair_end();
 }
 
-static void test_send_before_open(void **state)
+IO_TEST(send_before_open)
 {
-    (void)state;
     pair_begin();
     pair_connect();
     struct io_buf *buf = io_buf_get(pair.loop);
@@ -494,9 +473,8 @@ static void test_send_before_open(void **state)
     pair_end();
 }
 
-static void test_close_in_every_callback(void **state)
+IO_TEST(close_in_every_callback)
 {
-    (void)state;
     for (int when = CLOSE_ON_OPEN; when <= CLOSE_ON_DRAIN; when++) {
         for (int abort = 0; abort <= 1; abort++) {
             pair_begin();
@@ -517,9 +495,8 @@ static void test_close_in_every_callback(void **state)
     }
 }
 
-static void test_closed_is_told_later(void **state)
+IO_TEST(closed_is_told_later)
 {
-    (void)state;
     pair_begin();
     pair_connect();
     run_until(pair.loop, &pair.client.opened, 1);
@@ -580,9 +557,8 @@ static void mutual_on_accept(struct io_listener *listener, int handle, const str
     io_stream_adopt(listener->loop, &mutuals[mutuals_accepted++].stream, handle, &MUTUAL_OPS);
 }
 
-static void test_storage_reuse(void **state)
+IO_TEST(storage_reuse)
 {
-    (void)state;
     for (int round = 0; round < 10; round++) {
         struct peer clients[2] = {0};
         struct server server;
@@ -622,9 +598,8 @@ static void test_storage_reuse(void **state)
     }
 }
 
-static void test_refused_by_owner(void **state)
+IO_TEST(refused_by_owner)
 {
-    (void)state;
     pair_begin();
     pair.server.refuse = true;
     pair_connect();
@@ -632,9 +607,8 @@ static void test_refused_by_owner(void **state)
     pair_end();
 }
 
-static void test_listener_closed_in_accept(void **state)
+IO_TEST(listener_closed_in_accept)
 {
-    (void)state;
     pair_begin();
     pair.server.close_listener = true;
     pair_connect();
@@ -661,9 +635,8 @@ static void twin_on_accept(struct io_listener *listener, int handle, const struc
     memset(twin->other, 0xee, sizeof *twin->other);
 }
 
-static void test_listener_closed_by_another(void **state)
+IO_TEST(listener_closed_by_another)
 {
-    (void)state;
     struct twin twins[2];
     static struct peer clients[2];
     struct io_addr addr;
@@ -694,18 +667,16 @@ static void test_listener_closed_by_another(void **state)
     loop_unmake(loop);
 }
 
-static void test_listener_in_use(void **state)
+IO_TEST(listener_in_use)
 {
-    (void)state;
     pair_begin();
     struct server second = {.listener = {.on_accept = server_on_accept}};
     assert_int_equal(io_listener_open(pair.loop, &second.listener, &pair.server.addr, false), STATUS_IN_USE);
     pair_end();
 }
 
-static void test_unix_in_use(void **state)
+IO_TEST(unix_in_use)
 {
-    (void)state;
     char address[64];
     snprintf(address, sizeof address, "unix:/tmp/sluice-io-used-%ld.sock", (long)getpid());
     unlink(address + 5);
@@ -725,9 +696,8 @@ static void test_unix_in_use(void **state)
 
 // ---- many connections ----
 
-static void test_many_connections(void **state)
+IO_TEST(many_connections)
 {
-    (void)state;
     enum { COUNT = 60, BYTES = 30000 };
     static struct peer clients[COUNT];
     memset(clients, 0, sizeof clients);
@@ -752,9 +722,8 @@ static void test_many_connections(void **state)
 
 // ---- buffers ----
 
-static void test_buffers_exhausted(void **state)
+IO_TEST(buffers_exhausted)
 {
-    (void)state;
     if (kind_under_test == IO_KIND_SIM)
         skip(); // worlds have no limit of their own
     enum { LIMIT = 20, BYTES = 400000 };
@@ -796,9 +765,8 @@ static void test_buffers_exhausted(void **state)
 
 // ---- descriptors ----
 
-static void test_descriptors_exhausted(void **state)
+IO_TEST(descriptors_exhausted)
 {
-    (void)state;
     if (kind_under_test == IO_KIND_SIM)
         skip();
     enum { DESCRIPTORS = 64 };
@@ -841,9 +809,8 @@ static void test_descriptors_exhausted(void **state)
 
 // ---- torture ----
 
-static void test_allocation_torture(void **state)
+IO_TEST(allocation_torture)
 {
-    (void)state;
     if (kind_under_test == IO_KIND_SIM)
         skip();
     enum { BYTES = 200000 };
@@ -878,36 +845,4 @@ static void test_allocation_torture(void **state)
         run_until(pair.loop, &pair.client.received, BYTES);
         pair_end();
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_echo),
-        cmocka_unit_test(test_echo_large),
-        cmocka_unit_test(test_echo_unix),
-        cmocka_unit_test(test_echo_v6),
-        cmocka_unit_test(test_backpressure_both_ways),
-        cmocka_unit_test(test_pause_and_resume),
-        cmocka_unit_test(test_pause_delays_the_end),
-        cmocka_unit_test(test_half_close),
-        cmocka_unit_test(test_reset),
-        cmocka_unit_test(test_reset_after_the_end),
-        cmocka_unit_test(test_connect_refused),
-        cmocka_unit_test(test_connect_unix_missing),
-        cmocka_unit_test(test_send_before_open),
-        cmocka_unit_test(test_close_in_every_callback),
-        cmocka_unit_test(test_closed_is_told_later),
-        cmocka_unit_test(test_storage_reuse),
-        cmocka_unit_test(test_refused_by_owner),
-        cmocka_unit_test(test_listener_closed_in_accept),
-        cmocka_unit_test(test_listener_closed_by_another),
-        cmocka_unit_test(test_listener_in_use),
-        cmocka_unit_test(test_unix_in_use),
-        cmocka_unit_test(test_many_connections),
-        cmocka_unit_test(test_buffers_exhausted),
-        cmocka_unit_test(test_descriptors_exhausted),
-        cmocka_unit_test(test_allocation_torture),
-    };
-    return io_suite_run(tests, ARRAY_LEN(tests));
 }

@@ -1,17 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The simulated world: one seed repeats everything, faults are really met, crashes look as they should from
 // afar.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "base/check.h"
 #include "net/io/sim.h"
+#include "test.h"
 
 enum { CLIENTS = 40, REQUEST_BYTES = 3000, REQUESTS = 20, SECOND_US = 1000000 };
 
@@ -210,9 +202,8 @@ static uint64_t run_seed(struct io_sim_config config, uint64_t seed, struct io_s
     return hash;
 }
 
-static void test_calm_world_completes(void **state)
+TEST(calm_world_completes)
 {
-    (void)state;
     struct io_sim_faults faults;
     uint64_t hash = run_seed(CALM, 7, &faults);
     assert_true(hash != 0);
@@ -220,9 +211,8 @@ static void test_calm_world_completes(void **state)
     assert_int_equal(faults.stalls + faults.resets + faults.refusals + faults.fragments, 0);
 }
 
-static void test_seed_repeats_all(void **state)
+TEST(seed_repeats_all)
 {
-    (void)state;
     uint64_t last = 0;
     struct io_sim_faults total = {0};
     for (uint64_t seed = 1; seed <= 30; seed++) {
@@ -242,9 +232,8 @@ static void test_seed_repeats_all(void **state)
 
 // A fault switched on must not move what the others draw: stalls of no length change nothing, though each is
 // hit.
-static void test_fault_streams_are_independent(void **state)
+TEST(fault_streams_are_independent)
 {
-    (void)state;
     struct io_sim_config with = CALM;
     with.stall_ppm = 1000000;
     struct io_sim_faults faults;
@@ -253,9 +242,8 @@ static void test_fault_streams_are_independent(void **state)
     assert_true(faults.stalls > CLIENTS);
 }
 
-static void test_crash_resets(void **state)
+TEST(crash_resets)
 {
-    (void)state;
     scene_begin(&scene, &CALM);
     io_sim_run(scene.sim, 10000);
     assert_int_equal(scene.accepted, CLIENTS);
@@ -272,9 +260,8 @@ static void test_crash_resets(void **state)
     scene_end(&scene, false);
 }
 
-static void test_silent_crash_hangs(void **state)
+TEST(silent_crash_hangs)
 {
-    (void)state;
     scene_begin(&scene, &CALM);
     io_sim_run(scene.sim, 10000);
     io_sim_loop_crash(scene.server, true);
@@ -302,9 +289,8 @@ static void test_silent_crash_hangs(void **state)
 }
 
 // A peer that does not read holds the sender at one window.
-static void test_window_bounds_the_sender(void **state)
+TEST(window_bounds_the_sender)
 {
-    (void)state;
     scene_begin(&scene, &CALM);
     io_sim_run(scene.sim, 1000000);
     assert_int_equal(scene.completed, CLIENTS);
@@ -327,17 +313,4 @@ static void test_window_bounds_the_sender(void **state)
     io_sim_run(scene.sim, io_sim_now_us(scene.sim) + SECOND_US);
     scene.closed--;
     scene_end(&scene, true);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_calm_world_completes),
-        cmocka_unit_test(test_seed_repeats_all),
-        cmocka_unit_test(test_fault_streams_are_independent),
-        cmocka_unit_test(test_crash_resets),
-        cmocka_unit_test(test_silent_crash_hangs),
-        cmocka_unit_test(test_window_bounds_the_sender),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

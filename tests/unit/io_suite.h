@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a suite of tests over every face of the loop. Included after cmocka.h.
+// IO_TEST(name) { ... }: what holds on one face of the loop holds on all.
 #pragma once
-
-#include <stdio.h>
 
 #include "net/io/loop.h"
 #include "net/io/sim.h"
+#include "test.h"
 
 enum { WAIT_US = 20000, TURNS_MAX = 200000, SECOND_US = 1000000 };
 
@@ -53,20 +52,32 @@ static inline void run_for(struct io_loop *loop, uint64_t duration_us)
         assert_int_equal(io_loop_turn(loop, until_us - io_loop_clock_us(loop)), STATUS_OK);
 }
 
-static inline int io_suite_run_kind(enum io_kind kind, const struct CMUnitTest *tests, size_t count)
-{
-    kind_under_test = kind;
-    printf("---- %s ----\n", io_kind_name(kind));
-    return _cmocka_run_group_tests(io_kind_name(kind), tests, count, NULL, NULL);
-}
-
-static inline int io_suite_run(const struct CMUnitTest *tests, size_t count)
+static inline void use_kind(enum io_kind kind)
 {
     const char *why = NULL;
-    int failed = io_suite_run_kind(IO_KIND_EPOLL, tests, count);
-    failed += io_suite_run_kind(IO_KIND_SIM, tests, count);
-    if (io_uring_available(&why))
-        return failed + io_suite_run_kind(IO_KIND_URING, tests, count);
-    printf("SKIPPED: io_uring is not available here: %s\n", why);
-    return failed;
+    if (kind == IO_KIND_URING && !io_uring_available(&why)) {
+        printf("SKIPPED: io_uring is not available here: %s\n", why);
+        skip();
+    }
+    kind_under_test = kind;
 }
+
+// One body, a test for each face of the loop.
+#define IO_TEST(name)                                                                                        \
+    static void io_##name(void);                                                                             \
+    TEST(name##_on_epoll)                                                                                    \
+    {                                                                                                        \
+        use_kind(IO_KIND_EPOLL);                                                                             \
+        io_##name();                                                                                         \
+    }                                                                                                        \
+    TEST(name##_on_sim)                                                                                      \
+    {                                                                                                        \
+        use_kind(IO_KIND_SIM);                                                                               \
+        io_##name();                                                                                         \
+    }                                                                                                        \
+    TEST(name##_on_uring)                                                                                    \
+    {                                                                                                        \
+        use_kind(IO_KIND_URING);                                                                             \
+        io_##name();                                                                                         \
+    }                                                                                                        \
+    static void io_##name(void)

@@ -1,19 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The turn: timers, posted tasks, stopping, the hook, the clocks; the same on every face of the loop.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <pthread.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "base/check.h"
 #include "base/rng.h"
 #include "io_suite.h"
 #include "net/io/io_private.h"
+#include "test.h"
 
 // ---- timers ----
 
@@ -39,9 +33,8 @@ static void alarm_fire(struct io_timer *timer)
         io_timer_set(alarm->loop, timer, timer->deadline_us + alarm->period_us);
 }
 
-static void test_timers_order(void **state)
+IO_TEST(timers_order)
 {
-    (void)state;
     enum { COUNT = 300 };
     static struct alarm alarms[COUNT];
     struct io_loop *loop = loop_make(0);
@@ -66,9 +59,8 @@ static void test_timers_order(void **state)
     loop_unmake(loop);
 }
 
-static void test_timers_clear_and_move(void **state)
+IO_TEST(timers_clear_and_move)
 {
-    (void)state;
     struct io_loop *loop = loop_make(0);
     uint64_t fired = 0;
     struct alarm a = {
@@ -99,9 +91,8 @@ static void test_timers_clear_and_move(void **state)
     loop_unmake(loop);
 }
 
-static void test_timers_periodic(void **state)
+IO_TEST(timers_periodic)
 {
-    (void)state;
     struct io_loop *loop = loop_make(0);
     uint64_t fired = 0;
     struct alarm a = {.loop = loop, .count = &fired, .timer = {.fire = alarm_fire}, .period_us = 2000};
@@ -117,9 +108,8 @@ static void test_timers_periodic(void **state)
 // The wheel against a plain array: random deadlines near and far, moved and cleared at random, time in leaps.
 static struct io_wheel wheel;
 
-static void test_wheel_against_a_model(void **state)
+IO_TEST(wheel_against_a_model)
 {
-    (void)state;
     enum { TIMERS = 200, STEPS = 20000 };
     static struct io_timer timers[TIMERS];
     static uint64_t model[TIMERS]; // deadline, 0: not set
@@ -203,9 +193,8 @@ static void *poster_main(void *argument)
     return NULL;
 }
 
-static void test_post_from_threads(void **state)
+IO_TEST(post_from_threads)
 {
-    (void)state;
     if (kind_under_test == IO_KIND_SIM)
         skip(); // one thread is the point of it
     static struct poster posters[2];
@@ -227,9 +216,8 @@ static void test_post_from_threads(void **state)
     loop_unmake(loop);
 }
 
-static void test_run_and_stop(void **state)
+IO_TEST(run_and_stop)
 {
-    (void)state;
     struct io_loop *loop = loop_make(0);
     uint64_t ran = 0;
     struct posted last = {.task = {.run = posted_run}, .count = &ran, .loop = loop, .stop = true};
@@ -247,9 +235,8 @@ static void count_turn(void *context)
     ++*(uint64_t *)context;
 }
 
-static void test_turn_hook_and_clocks(void **state)
+IO_TEST(turn_hook_and_clocks)
 {
-    (void)state;
     struct io_loop *loop = loop_make(0);
     uint64_t turns = 0;
     io_loop_set_turn_hook(loop, count_turn, &turns);
@@ -260,15 +247,4 @@ static void test_turn_hook_and_clocks(void **state)
     assert_true(io_loop_clock_us(loop) >= start_us + 12000);
     assert_true(io_loop_wall_ms(loop) >= wall_ms);
     loop_unmake(loop);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_timers_order),         cmocka_unit_test(test_timers_clear_and_move),
-        cmocka_unit_test(test_timers_periodic),      cmocka_unit_test(test_wheel_against_a_model),
-        cmocka_unit_test(test_post_from_threads),    cmocka_unit_test(test_run_and_stop),
-        cmocka_unit_test(test_turn_hook_and_clocks),
-    };
-    return io_suite_run(tests, ARRAY_LEN(tests));
 }

@@ -2,8 +2,11 @@
 // libsluice-flags: providers of files and of what a daemon publishes, typed evaluations, contexts, hooks,
 // events; what is wrong is always said.
 #include "library_world.h"
+#include "test.h"
 
 #include "base/heap.h"
+
+EACH_TEST(world_set_up, world_tear_down);
 
 static const struct sluice_flags_options BY_HAND = {.no_thread = true};
 
@@ -47,13 +50,12 @@ static struct sluice_flags_provider *open_file(const char *text)
     return provider;
 }
 
-static void test_types(void **state)
+TEST(types)
 {
     struct sluice_flags_provider *p = open_file(FLAGS);
     char metadata[64];
     char text[32];
     struct sluice_flags_details d = SLUICE_FLAGS_DETAILS_INIT;
-    (void)state;
     d.metadata = metadata;
     d.metadata_cap = sizeof metadata;
     assert_int_equal(sluice_flags_state(p), SLUICE_FLAGS_READY);
@@ -106,14 +108,13 @@ static void expect_error(struct sluice_flags_provider *p, const char *key,
     assert_true(d.error_message[0] != '\0');
 }
 
-static void test_errors(void **state)
+TEST(errors)
 {
     static const struct sluice_flags_options LAX = {.no_thread = true, .targeting_key_optional = true};
     struct sluice_flags_provider *p = open_file(FLAGS);
     struct sluice_flags_context *context = sluice_flags_context_create();
     char text[8];
     struct sluice_flags_details d = SLUICE_FLAGS_DETAILS_INIT;
-    (void)state;
     expect_error(p, "nothing", NULL, "FLAG_NOT_FOUND");
     expect_error(p, "", NULL, "FLAG_NOT_FOUND");
     expect_error(p, NULL, NULL, "GENERAL");
@@ -160,12 +161,11 @@ static void use_context(struct sluice_flags_provider *p, struct sluice_flags_con
     assert_int_equal(d.reason, SLUICE_FLAGS_REASON_TARGETING_MATCH);
 }
 
-static void test_contexts(void **state)
+TEST(contexts)
 {
     struct sluice_flags_provider *p = open_file(FLAGS);
     char storage[SLUICE_FLAGS_CONTEXT_BYTES];
     char name[32];
-    (void)state;
     struct sluice_flags_context *heap = sluice_flags_context_create();
     struct sluice_flags_context *stack = sluice_flags_context_init(storage + 3, sizeof storage - 3);
     use_context(p, heap);
@@ -215,13 +215,12 @@ static void hear(void *data, struct sluice_flags_provider *provider, enum sluice
                    problem[0] != '\0' ? "!" : "");
 }
 
-static void test_file_changes(void **state)
+TEST(file_changes)
 {
     struct sluice_flags_provider *p;
     struct heard heard = {""};
     char problem[SLUICE_FLAGS_PROBLEM_BYTES];
     char text[8];
-    (void)state;
     (void)snprintf(path, sizeof path, "%s/flags.json", world_directory);
     assert_int_equal(sluice_flags_open_file(path, &BY_HAND, &p), SLUICE_FLAGS_ERROR_NONE);
     assert_true(sluice_flags_add_handler(p, hear, &heard));
@@ -288,14 +287,13 @@ static void on_finally(void *data, const struct sluice_flags_hook_context *about
     add_call("finally", data);
 }
 
-static void test_hooks(void **state)
+TEST(hooks)
 {
     struct sluice_flags_provider *p = open_file(FLAGS);
     static char one[] = "1";
     static char two[] = "2";
     struct sluice_flags_hook hook = {on_before, on_after, on_error, on_finally, one};
     char text[8];
-    (void)state;
     assert_true(sluice_flags_add_hook(p, &hook));
     hook.data = two;
     assert_true(sluice_flags_add_hook(p, &hook));
@@ -311,7 +309,7 @@ static void test_hooks(void **state)
     sluice_flags_close(p);
 }
 
-static void test_shared(void **state)
+TEST(shared)
 {
     struct sluice_flags_provider *p;
     struct share_writer *writer;
@@ -319,7 +317,6 @@ static void test_shared(void **state)
     struct sluice_flags_hold hold;
     struct sluice_flags_hold next;
     char text[200];
-    (void)state;
     assert_int_equal(sluice_flags_open_shared(world_directory, &BY_HAND, &p), SLUICE_FLAGS_ERROR_NONE);
     assert_true(sluice_flags_add_handler(p, hear, &heard));
     assert_int_equal(sluice_flags_state(p), SLUICE_FLAGS_NOT_READY);
@@ -362,12 +359,11 @@ static void test_shared(void **state)
     sluice_flags_close(p);
 }
 
-static void test_damaged_update(void **state)
+TEST(damaged_update)
 {
     struct sluice_flags_provider *p;
     struct share_writer *writer;
     char image[300];
-    (void)state;
     assert_int_equal(share_writer_open(world_directory, &writer), STATUS_OK);
     world_publish(writer, 1);
     assert_int_equal(sluice_flags_open_shared(world_directory, &BY_HAND, &p), SLUICE_FLAGS_ERROR_NONE);
@@ -385,11 +381,10 @@ static void test_damaged_update(void **state)
     sluice_flags_close(p);
 }
 
-static void test_no_memory(void **state)
+TEST(no_memory)
 {
     struct sluice_flags_provider *p;
     unsigned ready = 0;
-    (void)state;
     write_file(FLAGS);
     for (long after = 0; ready == 0; after++) {
         assert_true(after < 1000);
@@ -405,19 +400,4 @@ static void test_no_memory(void **state)
             assert_int_equal(sluice_flags_state(p), SLUICE_FLAGS_FAILED);
         sluice_flags_close(p);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_types, world_set_up, world_tear_down),
-        cmocka_unit_test_setup_teardown(test_errors, world_set_up, world_tear_down),
-        cmocka_unit_test_setup_teardown(test_contexts, world_set_up, world_tear_down),
-        cmocka_unit_test_setup_teardown(test_file_changes, world_set_up, world_tear_down),
-        cmocka_unit_test_setup_teardown(test_hooks, world_set_up, world_tear_down),
-        cmocka_unit_test_setup_teardown(test_shared, world_set_up, world_tear_down),
-        cmocka_unit_test_setup_teardown(test_damaged_update, world_set_up, world_tear_down),
-        cmocka_unit_test_setup_teardown(test_no_memory, world_set_up, world_tear_down),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

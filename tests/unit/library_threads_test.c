@@ -2,6 +2,7 @@
 // libsluice-flags under change: evaluations make no system call (the kernel kills who does), updates are seen
 // within 100 ms, and no reader ever sees half of anything or a set that is gone.
 #include "library_world.h"
+#include "test.h"
 
 #include <errno.h>
 #include <linux/filter.h>
@@ -12,6 +13,8 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+
+EACH_TEST(world_set_up, world_tear_down);
 
 enum { SETS = 1000, READERS = 4, DELAYS = 21 };
 
@@ -69,7 +72,7 @@ static int evaluate_forbidden(struct sluice_flags_provider *p, _Atomic unsigned 
 #endif
 #endif
 
-static void test_no_system_call(void **state)
+TEST(no_system_call)
 {
     struct share_writer *writer;
 #ifdef __SANITIZE_THREAD__
@@ -77,7 +80,6 @@ static void test_no_system_call(void **state)
     return;
 #endif
     _Atomic unsigned *progress = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    (void)state;
     assert_true(progress != MAP_FAILED);
     assert_int_equal(share_writer_open(world_directory, &writer), STATUS_OK);
     world_publish(writer, 1);
@@ -115,12 +117,11 @@ static int order(const void *a, const void *b)
 }
 
 // The middle of many, so that one late wake-up of a busy machine decides nothing.
-static void test_updates_within_100_ms(void **state)
+TEST(updates_within_100_ms)
 {
     struct share_writer *writer;
     struct sluice_flags_provider *p;
     double delays[DELAYS];
-    (void)state;
     assert_int_equal(share_writer_open(world_directory, &writer), STATUS_OK);
     world_publish(writer, 0);
     assert_int_equal(sluice_flags_open_shared(world_directory, NULL, &p), SLUICE_FLAGS_ERROR_NONE);
@@ -200,13 +201,12 @@ static unsigned count_mappings(void)
     return count;
 }
 
-static void test_crowd(void **state)
+TEST(crowd)
 {
     struct share_writer *writer;
     struct crowd crowd = {0};
     pthread_t threads[READERS];
     static const struct sluice_flags_options BY_HAND = {.no_thread = true};
-    (void)state;
     assert_int_equal(share_writer_open(world_directory, &writer), STATUS_OK);
     world_publish(writer, 1);
     assert_int_equal(sluice_flags_open_shared(world_directory, &BY_HAND, &crowd.provider),
@@ -230,14 +230,4 @@ static void test_crowd(void **state)
     share_writer_close(writer);
     sluice_flags_close(crowd.provider);
     assert_int_equal(count_mappings(), 0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_no_system_call, world_set_up, world_tear_down),
-        cmocka_unit_test_setup_teardown(test_updates_within_100_ms, world_set_up, world_tear_down),
-        cmocka_unit_test_setup_teardown(test_crowd, world_set_up, world_tear_down),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

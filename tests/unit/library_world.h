@@ -2,15 +2,7 @@
 // A directory of one's own, flag sets to put into it, and a clock.
 #pragma once
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <dirent.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,31 +11,25 @@
 #include "flags/eval/image.h"
 #include "flags/library/sluice_flags.h"
 #include "flags/share/share.h"
+#include "folder.h"
+#include "test.h"
 
 enum { WORLD_BYTES = 1 << 16, WORLD_NODES = 2048 };
 
-static char world_directory[256];
+static char world_directory[FOLDER_PATH_BYTES];
 
 static int world_set_up(void **state)
 {
     (void)state;
-    (void)snprintf(world_directory, sizeof world_directory, "/tmp/sluice-library-XXXXXX");
-    return mkdtemp(world_directory) == NULL;
+    folder_make(world_directory);
+    return 0;
 }
 
 static int world_tear_down(void **state)
 {
-    char path[600];
-    struct dirent *entry;
-    DIR *directory = opendir(world_directory);
     (void)state;
-    while (directory != NULL && (entry = readdir(directory)) != NULL) {
-        (void)snprintf(path, sizeof path, "%s/%s", world_directory, entry->d_name);
-        (void)unlink(path);
-    }
-    if (directory != NULL)
-        (void)closedir(directory);
-    return rmdir(world_directory);
+    folder_remove(world_directory);
+    return 0;
 }
 
 static inline double world_ms(void)

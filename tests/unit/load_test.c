@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // load: every scheduled request ends as an answer or a named failure; latency counts from the schedule; the
 // origin errs and misbehaves as told; access logs become safe request lists.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "net/io/sim.h"
 #include "operate/load/load.h"
 #include "operate/load/origin.h"
+#include "test.h"
 
 struct run {
     struct load_origin_options origin;
@@ -64,9 +58,8 @@ static struct run plain(void)
                         .sim = {.seed = 3}};
 }
 
-static void test_plain(void **state)
+TEST(plain)
 {
-    (void)state;
     static struct run run;
     run = plain();
     run_sim(&run);
@@ -81,9 +74,8 @@ static void test_plain(void **state)
     assert_true(run.totals.connections_opened < 50);
 }
 
-static void test_errors_and_latency(void **state)
+TEST(errors_and_latency)
 {
-    (void)state;
     static struct run run;
     run = plain();
     run.origin.error_share = 0.1;
@@ -101,9 +93,8 @@ static void test_errors_and_latency(void **state)
 
 // One connection and an origin that takes 10 ms: at 200 per second half of the requests must wait ever
 // longer, and the wait must show in the latency. A closed loop would report 10 ms.
-static void test_stalls_are_admitted(void **state)
+TEST(stalls_are_admitted)
 {
-    (void)state;
     static struct run run;
     run = plain();
     run.origin.latency_us = 10000;
@@ -116,9 +107,8 @@ static void test_stalls_are_admitted(void **state)
     assert_true(stats_histogram_quantile(&run.totals.latency_us, 0.5) > 300000);
 }
 
-static void test_misbehaviour(void **state)
+TEST(misbehaviour)
 {
-    (void)state;
     static const struct {
         enum load_origin_behaviour behaviour;
         enum load_failure failure;
@@ -140,9 +130,8 @@ static void test_misbehaviour(void **state)
     }
 }
 
-static void test_faulty_network(void **state)
+TEST(faulty_network)
 {
-    (void)state;
     static struct run run, again;
     run = plain();
     run.sim = (struct io_sim_config){.seed = 9,
@@ -162,9 +151,8 @@ static void test_faulty_network(void **state)
     assert_int_equal(again.totals.latency_us.sum, run.totals.latency_us.sum);
 }
 
-static void test_epoll(void **state)
+TEST(epoll)
 {
-    (void)state;
     struct io_loop *loop = NULL;
     struct io_loop_config config = {.kind = IO_KIND_EPOLL};
     struct load_origin *origin = NULL;
@@ -191,9 +179,8 @@ static void test_epoll(void **state)
     io_loop_destroy(loop);
 }
 
-static void test_bad_configs(void **state)
+TEST(bad_configs)
 {
-    (void)state;
     struct io_loop *loop = NULL;
     struct io_loop_config config = {.kind = IO_KIND_EPOLL};
     struct load *load = NULL;
@@ -214,9 +201,8 @@ static void test_bad_configs(void **state)
     io_loop_destroy(loop);
 }
 
-static void test_log(void **state)
+TEST(log)
 {
-    (void)state;
     static const char TEXT[] = "1.2.3.4 - - [17/May/2015:10:05:03 +0000] \"GET /a/b.png?q=1 HTTP/1.1\" 200 "
                                "12 \"http://r/\" \"Agent (x; y)\"\n"
                                "5.6.7.8 - - [t] \"HEAD / HTTP/1.0\" 304 - \"-\" \"-\"\r\n"
@@ -241,19 +227,4 @@ static void test_log(void **state)
     load_log_free(&log);
     assert_int_equal(load_log_parse(SLICE("nothing here"), &log), STATUS_INVALID);
     assert_int_equal(load_log_parse(SLICE(""), &log), STATUS_INVALID);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),
-        cmocka_unit_test(test_errors_and_latency),
-        cmocka_unit_test(test_stalls_are_admitted),
-        cmocka_unit_test(test_misbehaviour),
-        cmocka_unit_test(test_faulty_network),
-        cmocka_unit_test(test_epoll),
-        cmocka_unit_test(test_bad_configs),
-        cmocka_unit_test(test_log),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // metrics: exposition of counters, gauges and histograms, escaping, limits; read back by a strict reader and,
 // where it is installed, by promtool.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 
 #include "exposition_check.h"
 #include "operate/metrics/exposition.h"
+#include "test.h"
 
 static const struct metrics_family requests = {"demo_requests_total", METRICS_COUNTER,
                                                "Requests.\nWith \\ in it."};
@@ -36,9 +31,8 @@ static void write_all(struct metrics_writer *w)
     metrics_histogram(w, NULL, 0, &buckets);
 }
 
-static void test_exact_text(void **state)
+TEST(exact_text)
 {
-    (void)state;
     char storage[2048];
     struct metrics_writer w;
     metrics_writer_init(&w, storage, sizeof storage - 1);
@@ -63,9 +57,8 @@ static void test_exact_text(void **state)
     assert_true(exposition_check(&checker, storage));
 }
 
-static void test_special_numbers(void **state)
+TEST(special_numbers)
 {
-    (void)state;
     char storage[512];
     struct metrics_writer w;
     metrics_writer_init(&w, storage, sizeof storage - 1);
@@ -83,9 +76,8 @@ static void test_special_numbers(void **state)
 }
 
 // Whatever the room, only whole lines and whole histograms stand, and the lack of room is told.
-static void test_every_cut(void **state)
+TEST(every_cut)
 {
-    (void)state;
     char whole[2048];
     struct metrics_writer w;
     metrics_writer_init(&w, whole, sizeof whole - 1);
@@ -105,9 +97,8 @@ static void test_every_cut(void **state)
     }
 }
 
-static void test_checker_refuses(void **state)
+TEST(checker_refuses)
 {
-    (void)state;
     static const char *const bad[] = {
         "x 1\n",
         "# HELP x h\n# TYPE x counter\nx 1",
@@ -123,9 +114,8 @@ static void test_checker_refuses(void **state)
         assert_false(exposition_check(&checker, bad[i]));
 }
 
-static void test_promtool(void **state)
+TEST(promtool)
 {
-    (void)state;
     if (system("command -v promtool >/dev/null 2>&1") != 0) {
         printf("SKIPPED: promtool is not installed\n");
         skip();
@@ -138,14 +128,4 @@ static void test_promtool(void **state)
     assert_non_null(pipe);
     assert_int_equal(fwrite(storage, 1, w.len, pipe), w.len);
     assert_int_equal(pclose(pipe), 0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact_text), cmocka_unit_test(test_special_numbers),
-        cmocka_unit_test(test_every_cut),  cmocka_unit_test(test_checker_refuses),
-        cmocka_unit_test(test_promtool),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

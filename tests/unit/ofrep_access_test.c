@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ofrep: who may ask, how often, and from which page; what is told of who saw what.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "ofrep_world.h"
+#include "test.h"
 
 #define SINGLE "/ofrep/v1/evaluate/flags/"
 #define BULK "/ofrep/v1/evaluate/flags"
@@ -41,14 +35,13 @@ static void end(void)
     world_free(world);
 }
 
-static void test_tokens(void **state)
+TEST(tokens)
 {
     struct ofrep_config config = {0};
     static const char *const NONE[] = {NULL};
     static const char *const WRONG[] = {"Authorization: Bearer wrong", NULL};
     static const char *const READ[] = {"Authorization: Bearer read", NULL};
     static const char *const SERVE[] = {"X-API-Key: serve", NULL};
-    (void)state;
     begin(&config);
     core.tokens = (const struct tokens *)(const void *)&token_marker;
     assert_int_equal(world_ask(&core, "POST", BULK, NONE, ALICE)->status, 401);
@@ -88,10 +81,9 @@ static void test_tokens(void **state)
     end();
 }
 
-static void test_rate(void **state)
+TEST(rate)
 {
     struct ofrep_config config = {0};
-    (void)state;
     begin(&config);
     core.limit = ofrep_limit_create(10, 3);
     assert_non_null(core.limit);
@@ -133,13 +125,12 @@ static void test_rate(void **state)
 }
 
 // Thousands of callers: the table stays, and each has its own bucket.
-static void test_limit_table(void **state)
+TEST(limit_table)
 {
     struct ofrep_limit *limit = ofrep_limit_create(1, 1);
     uint32_t wait_s;
     char who[32];
     uint32_t refused = 0;
-    (void)state;
     assert_non_null(limit);
     for (int round = 0; round < 2; round++)
         for (int i = 0; i < 1000; i++) {
@@ -161,11 +152,10 @@ static void test_limit_table(void **state)
     ofrep_limit_destroy(limit);
 }
 
-static void test_cors(void **state)
+TEST(cors)
 {
     struct ofrep_config config = {.cors_origin = "https://shop.example"};
     struct ofrep_config bad = {.cors_origin = "a\r\nb"};
-    (void)state;
     assert_int_equal(ofrep_core_init(&core, &bad), STATUS_INVALID);
     begin(&config);
     core.tokens = (const struct tokens *)(const void *)&token_marker;
@@ -200,12 +190,11 @@ static uint32_t taken(struct ofrep_exposure *out, uint32_t cap)
     return ofrep_exposures_drain(core.exposures, out, cap);
 }
 
-static void test_exposures(void **state)
+TEST(exposures)
 {
     struct ofrep_config config = {.exposures = true};
     struct ofrep_exposure out[8];
     static const char *const JSON[] = {"Content-Type: application/json", NULL};
-    (void)state;
     begin(&config);
     world_wall_ms = INT64_C(1700000000000);
     for (int i = 0; i < 3; i++)
@@ -234,12 +223,11 @@ static void test_exposures(void **state)
     end();
 }
 
-static void test_exposures_bound(void **state)
+TEST(exposures_bound)
 {
     struct ofrep_config config = {.exposures = true};
     static struct ofrep_exposure out[OFREP_EXPOSURES_RING + 1];
     char key[700];
-    (void)state;
     begin(&config);
     for (int i = 0; i < OFREP_EXPOSURES_RING + 10; i++) {
         snprintf(key, sizeof key, "user-%d", i);
@@ -256,14 +244,4 @@ static void test_exposures_bound(void **state)
     assert_int_equal(strlen(out[0].key), 254);
     assert_int_equal(ofrep_exposures_lost(core.exposures), 10);
     end();
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tokens),      cmocka_unit_test(test_rate),
-        cmocka_unit_test(test_limit_table), cmocka_unit_test(test_cors),
-        cmocka_unit_test(test_exposures),   cmocka_unit_test(test_exposures_bound),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

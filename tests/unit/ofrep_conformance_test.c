@@ -2,15 +2,9 @@
 // The flagd testbed's scenarios once more, every evaluation going through a request and its answer: OFREP,
 // and flagd's RPC in both versions. The runner of the scenarios is the one of flags; only its evaluation is
 // another. Each OFREP answer is held against the published schema on the way.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
-#include "flags_fixture.h"
+#include "flagd_testbed.h"
 #include "ofrep_world.h"
+#include "test.h"
 
 enum wire { WIRE_OFREP, WIRE_RPC_1, WIRE_RPC_2 };
 
@@ -196,36 +190,27 @@ static struct flags_result over_the_wire(struct flags_fixture *f, const char *ke
     return by_ofrep(key, type, json);
 }
 
-#define fixture_evaluate over_the_wire
-#define main flags_conformance_main
-int flags_conformance_main(void);
-#include "flags_conformance_test.c"
-#undef main
-
 static void run_all(enum wire chosen)
 {
     wire = chosen;
     answers = 0;
-    test_evaluator(NULL);
-    test_provider(NULL);
+    testbed_evaluator(over_the_wire);
+    testbed_provider(over_the_wire);
     printf("over the wire: %u answers\n", answers);
 }
 
-static void test_over_ofrep(void **state)
+TEST(over_ofrep)
 {
-    (void)state;
     run_all(WIRE_OFREP);
 }
 
-static void test_over_rpc_1(void **state)
+TEST(over_rpc_1)
 {
-    (void)state;
     run_all(WIRE_RPC_1);
 }
 
-static void test_over_rpc_2(void **state)
+TEST(over_rpc_2)
 {
-    (void)state;
     run_all(WIRE_RPC_2);
 }
 
@@ -243,12 +228,4 @@ static int end_core(void **state)
     return 0;
 }
 
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_over_ofrep),
-        cmocka_unit_test(test_over_rpc_1),
-        cmocka_unit_test(test_over_rpc_2),
-    };
-    return cmocka_run_group_tests(tests, begin_core, end_core);
-}
+ALL_TESTS(begin_core, end_core);

@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ofrep: single and bulk evaluation of OFREP 0.3: answers, reasons, error codes and statuses, entity tags,
 // and bodies of every bad kind.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "ofrep_world.h"
+#include "test.h"
 
 #define SINGLE "/ofrep/v1/evaluate/flags/"
 #define BULK "/ofrep/v1/evaluate/flags"
@@ -72,6 +66,8 @@ static int teardown(void **state)
     return 0;
 }
 
+ALL_TESTS(setup, teardown);
+
 static void assert_single(const char *key, const char *body, unsigned status, const char *member,
                           const char *wanted)
 {
@@ -83,9 +79,8 @@ static void assert_single(const char *key, const char *body, unsigned status, co
     assert_string_equal(world_member(member), wanted);
 }
 
-static void test_values(void **state)
+TEST(values)
 {
-    (void)state;
     assert_single("plain", ALICE, 200, "value", "true");
     assert_string_equal(world_answer.body, "{\"key\":\"plain\",\"reason\":\"STATIC\",\"variant\":\"on\","
                                            "\"value\":true,\"metadata\":{\"flagSetId\":\"shop\","
@@ -97,10 +92,9 @@ static void test_values(void **state)
     assert_string_equal(world_member("variant"), "q\"");
 }
 
-static void test_reasons(void **state)
+TEST(reasons)
 {
     static const char *const STRICT[] = {"Prefer: respond-async, handling=strict", NULL};
-    (void)state;
     assert_single("plain", ALICE, 200, "reason", "STATIC");
     assert_single("rule", ALICE, 200, "reason", "DEFAULT");
     assert_string_equal(world_member("value"), "false");
@@ -124,9 +118,8 @@ static void test_reasons(void **state)
     core.strict_reasons = false;
 }
 
-static void test_errors(void **state)
+TEST(errors)
 {
-    (void)state;
     assert_single("none", ALICE, 404, "errorCode", "FLAG_NOT_FOUND");
     assert_string_equal(world_member("key"), "none");
     assert_single("bad", ALICE, 400, "errorCode", "PARSE_ERROR");
@@ -147,10 +140,9 @@ static void test_errors(void **state)
     assert_non_null(strstr(world_member("errorDetails"), "at byte 11"));
 }
 
-static void test_keys(void **state)
+TEST(keys)
 {
     char longest[3 * OFREP_KEY_BYTES_MAX];
-    (void)state;
     assert_single("a%2Fb%20c", ALICE, 200, "key", "a/b c");
     assert_single("a/b%20c", ALICE, 200, "key", "a/b c");
     assert_single("%ff%22", ALICE, 404, "key", "\xef\xbf\xbd\"");
@@ -164,9 +156,8 @@ static void test_keys(void **state)
     assert_single(longest, ALICE, 400, "errorCode", "PARSE_ERROR");
 }
 
-static void test_paths_and_methods(void **state)
+TEST(paths_and_methods)
 {
-    (void)state;
     assert_int_equal(world_post(&core, "/", "")->status, 404);
     assert_int_equal(world_post(&core, "/ofrep/v1/other", "")->status, 404);
     assert_int_equal(world_post(&core, "/ofrep/v1/evaluate/flagsX", "")->status, 404);
@@ -184,9 +175,8 @@ static void test_paths_and_methods(void **state)
     assert_int_equal(world_ask(&core, "POST", BULK, GZIP, ALICE)->status, 415);
 }
 
-static void test_not_ready(void **state)
+TEST(not_ready)
 {
-    (void)state;
     core.snapshot = NULL;
     assert_single("plain", ALICE, 503, "errorCode", "PROVIDER_NOT_READY");
     assert_string_equal(world_field("Retry-After"), "1");
@@ -198,11 +188,10 @@ static void test_not_ready(void **state)
 
 // ---- bad bodies ----
 
-static void test_bad_bodies(void **state)
+TEST(bad_bodies)
 {
     static char body[2 << 20];
     struct slice slices[2];
-    (void)state;
     // Larger than any body that is read.
     memset(body, ' ', sizeof body);
     slices[0] = (struct slice){body, OFREP_CONTEXT_BYTES_MAX + 1};
@@ -253,9 +242,8 @@ static void test_bad_bodies(void **state)
 
 // ---- bulk ----
 
-static void test_bulk(void **state)
+TEST(bulk)
 {
-    (void)state;
     world_post(&core, BULK, ALICE);
     assert_int_equal(world_answer.status, 200);
     const struct flags_json *root = world_json((struct slice){world_answer.body, world_answer.body_len});
@@ -284,12 +272,11 @@ static void test_bulk(void **state)
     assert_string_equal(world_member("errorCode"), "PARSE_ERROR");
 }
 
-static void test_selectors(void **state)
+TEST(selectors)
 {
     static const char *const OTHER[] = {"Flagd-Selector: flagSetId=other", NULL};
     static const char *const NOWHERE[] = {"Flagd-Selector: flagSetId=nowhere", NULL};
     static char target[1200];
-    (void)state;
     world_ask(&core, "POST", SINGLE "plain", OTHER, ALICE);
     assert_string_equal(world_member("value"), "false");
     world_ask(&core, "POST", SINGLE "int", OTHER, ALICE);
@@ -320,11 +307,10 @@ static const struct world_answer *bulk_if(const char *tag, const char *selector,
     return world_ask(&core, "POST", BULK, headers, body);
 }
 
-static void test_tags(void **state)
+TEST(tags)
 {
     char tag[64];
     char list[200];
-    (void)state;
     world_post(&core, BULK, ALICE);
     snprintf(tag, sizeof tag, "%.18s", world_field("ETag"));
     assert_int_equal(strlen(world_field("ETag")), 18);
@@ -363,10 +349,9 @@ static uint64_t counted(const char *key, uint32_t which)
     return flags_tally_read(&world->tally, info.first_counter + which);
 }
 
-static void test_counts(void **state)
+TEST(counts)
 {
     static const char *const OTHER[] = {"Flagd-Selector: flagSetId=other", NULL};
-    (void)state;
     uint64_t on = counted("plain", 0);
     uint64_t off = counted("plain", 1);
     uint64_t errors = counted("bad", 3);
@@ -390,10 +375,9 @@ static void test_counts(void **state)
 
 // ---- memory ----
 
-static void test_no_heap(void **state)
+TEST(no_heap)
 {
     static const char *const JSON[] = {"Content-Type: application/json", NULL};
-    (void)state;
     world_post(&core, BULK, ALICE);
     heap_fail_after(0);
     unsigned single = world_post(&core, SINGLE "split", ALICE)->status;
@@ -409,12 +393,11 @@ static void test_no_heap(void **state)
 }
 
 // An answer that outgrows its storage while there is no more is an error, and the next one is whole again.
-static void test_answer_grows(void **state)
+TEST(answer_grows)
 {
     static char set[1 << 18];
     static const char *const JSON[] = {"Content-Type: application/json", NULL};
     size_t len = (size_t)snprintf(set, sizeof set, "{\"flags\":{");
-    (void)state;
     for (int i = 0; i < 900; i++)
         len += (size_t)snprintf(set + len, sizeof set - len,
                                 "%s\"flag-with-a-rather-long-key-%d\":" FLAG("\"defaultVariant\":\"on\""),
@@ -436,13 +419,12 @@ static void test_answer_grows(void **state)
     world_free(large);
 }
 
-static void test_core_without_memory(void **state)
+TEST(core_without_memory)
 {
     struct ofrep_config config = {.exposures = true};
     static struct ofrep_core other;
     enum status status = STATUS_NO_MEMORY;
     int refused = 0;
-    (void)state;
     for (long n = 0; status != STATUS_OK; n++) {
         heap_fail_after(n);
         status = ofrep_core_init(&other, &config);
@@ -452,25 +434,4 @@ static void test_core_without_memory(void **state)
     }
     assert_int_equal(refused, 6);
     ofrep_core_deinit(&other);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_reasons),
-        cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_paths_and_methods),
-        cmocka_unit_test(test_not_ready),
-        cmocka_unit_test(test_bad_bodies),
-        cmocka_unit_test(test_bulk),
-        cmocka_unit_test(test_selectors),
-        cmocka_unit_test(test_tags),
-        cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_no_heap),
-        cmocka_unit_test(test_answer_grows),
-        cmocka_unit_test(test_core_without_memory),
-    };
-    return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ofrep: flagd's services in Connect's JSON form: every procedure, every error code, envelopes, streams and
 // what they are told, and server-sent events.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "ofrep_world.h"
+#include "test.h"
 
 #define V1 "/flagd.evaluation.v1.Service/"
 #define V2 "/flagd.evaluation.v2.Service/"
@@ -151,6 +145,8 @@ static int teardown(void **state)
     return 0;
 }
 
+ALL_TESTS(setup, teardown);
+
 static void assert_call(const char *target, const char *body, unsigned status, const char *member,
                         const char *wanted)
 {
@@ -161,9 +157,8 @@ static void assert_call(const char *target, const char *body, unsigned status, c
     assert_string_equal(world_member(member), wanted);
 }
 
-static void test_resolve(void **state)
+TEST(resolve)
 {
-    (void)state;
     assert_call(V1 "ResolveBoolean", "{\"flagKey\":\"plain\",\"context\":{}}", 200, "value", "true");
     assert_string_equal(world_answer.body, "{\"value\":true,\"reason\":\"STATIC\",\"variant\":\"on\","
                                            "\"metadata\":{\"flagSetId\":\"shop\"}}");
@@ -189,13 +184,12 @@ static void test_resolve(void **state)
     assert_string_equal(world_member("variant"), "");
 }
 
-static void test_errors(void **state)
+TEST(errors)
 {
     static const char *const PROTO[] = {"Content-Type: application/proto", NULL};
     static const char *const OTHER[] = {"Content-Type: application/json", "Connect-Protocol-Version: 2",
                                         NULL};
     static const char *const GZIP[] = {"Content-Type: application/json", "Content-Encoding: gzip", NULL};
-    (void)state;
     assert_call(V1 "ResolveBoolean", "{\"flagKey\":\"none\"}", 404, "code", "not_found");
     assert_string_not_equal(world_member("message"), "");
     assert_call(V1 "ResolveBoolean", "{}", 404, "code", "not_found");
@@ -226,9 +220,8 @@ static void test_errors(void **state)
     core.snapshot = &world->base;
 }
 
-static void test_all(void **state)
+TEST(all)
 {
-    (void)state;
     assert_call(V1 "ResolveAll", "{\"context\":{\"plan\":\"gold\"}}", 200, "metadata",
                 "{\"flagSetId\":\"shop\"}");
     const struct flags_json *root = world_json((struct slice){world_answer.body, world_answer.body_len});
@@ -300,10 +293,9 @@ static void assert_stream_fails(const char *target, struct slice body, const cha
     assert_memory_equal(message, wanted, strlen(wanted));
 }
 
-static void test_event_stream(void **state)
+TEST(event_stream)
 {
     size_t rest;
-    (void)state;
     void *stream = open_stream(V1 "EventStream", "{}", "{\"type\":\"provider_ready\"}");
     world_sent_len = 0;
     world_publish(&core, world);
@@ -340,10 +332,9 @@ static void test_event_stream(void **state)
     assert_int_equal(core.stream_count, 0);
 }
 
-static void test_stream_errors(void **state)
+TEST(stream_errors)
 {
     char bytes[64];
-    (void)state;
     assert_stream_fails(V1 "EventStream", SLICE("{}"), "invalid_argument");
     assert_stream_fails(V1 "EventStream", SLICE("\1\0\0\0\2{}"), "invalid_argument");
     assert_stream_fails(V1 "EventStream", SLICE("\0\0\0\0\3{}"), "invalid_argument");
@@ -362,12 +353,11 @@ static void test_stream_errors(void **state)
         ofrep_stream_closed(&core, streams[i]);
 }
 
-static void test_sync(void **state)
+TEST(sync)
 {
     size_t rest;
     char wanted[1 << 14];
     struct ofrep_writer writer;
-    (void)state;
     assert_call(SYNC "FetchAllFlags", "{}", 200, "flagConfiguration", SET);
     assert_call(SYNC "FetchAllFlags", "{\"selector\":7}", 400, "code", "invalid_argument");
     assert_call(SYNC "FetchAllFlags", "{\"selector\":\"flagSetId=other\"}", 200, "flagConfiguration",
@@ -393,12 +383,11 @@ static void test_sync(void **state)
 
 // Time alone changes answers: whoever listens is told, once, and of the flags that it is about; definitions
 // stay as they are. Who was away meanwhile is told when it comes back.
-static void test_schedules(void **state)
+TEST(schedules)
 {
     struct flagset_times *times = heap_alloc(1, sizeof *times + 2 * sizeof times->at[0]);
     char line[64];
     const char *const back[] = {line, NULL};
-    (void)state;
     assert_non_null(times);
     times->at[0] = 1700000010;
     times->at[1] = 1700000020;
@@ -452,11 +441,10 @@ static void test_schedules(void **state)
 
 // ---- server-sent events ----
 
-static void test_refetch(void **state)
+TEST(refetch)
 {
     char tag[32];
     char wanted[400];
-    (void)state;
     world_ask(&core, "GET", "/ofrep/v1/stream", NULL, "");
     assert_int_equal(world_answer.status, 200);
     assert_string_equal(world_answer.type, "text/event-stream");
@@ -496,15 +484,4 @@ static void test_refetch(void **state)
     assert_int_equal(world_ended, 1);
     ofrep_stream_closed(&core, other);
     world_publish(&core, world);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_resolve),       cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_all),           cmocka_unit_test(test_event_stream),
-        cmocka_unit_test(test_stream_errors), cmocka_unit_test(test_sync),
-        cmocka_unit_test(test_schedules),     cmocka_unit_test(test_refetch),
-    };
-    return cmocka_run_group_tests(tests, setup, teardown);
 }

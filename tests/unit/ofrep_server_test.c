@@ -1,19 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // ofrep over sockets: threads, publishing, streams that are told of a change, tokens reloaded, bodies that
 // are too large, and an end with everything still open. Flag sets, tokens and server are the real ones.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include <errno.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -23,6 +13,7 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "flags/ofrep/ofrep.h"
+#include "test.h"
 
 #define BULK "/ofrep/v1/evaluate/flags"
 #define ALICE "{\"context\":{\"targetingKey\":\"alice\"}}"
@@ -207,14 +198,13 @@ static void await_ready(const struct world *world)
 
 // ---- cases ----
 
-static void test_ready_and_change(void **state)
+TEST(ready_and_change)
 {
     struct world world;
     struct ofrep_stats stats;
     struct ofrep_exposure exposures[16];
     char tag[64];
     char headers[128];
-    (void)state;
     world_open(&world, NULL, 2);
     int fd = dial(&world);
     assert_int_equal(ask(fd, "POST", BULK "/f", "", ALICE, answer), 503);
@@ -276,10 +266,9 @@ static void test_ready_and_change(void **state)
     close(refetch);
 }
 
-static void test_too_large(void **state)
+TEST(too_large)
 {
     struct world world;
-    (void)state;
     world_open(&world, NULL, 1);
     ofrep_publish(world.ofrep, flagset_current(world.set));
     await_ready(&world);
@@ -292,11 +281,10 @@ static void test_too_large(void **state)
 }
 
 // A client's bucket is one for all its connections, whichever thread has them.
-static void test_rate(void **state)
+TEST(rate)
 {
     struct world world;
     uint32_t limited = 0;
-    (void)state;
     rate = 1;
     world_open(&world, NULL, 2);
     rate = 0;
@@ -322,7 +310,7 @@ static void write_tokens(const char *path, const char *line)
     assert_int_equal(chmod(path, 0600), 0);
 }
 
-static void test_tokens(void **state)
+TEST(tokens)
 {
     char path[] = "/tmp/sluice_ofrep_tokens_XXXXXX";
     char fault[TOKENS_FAULT_BYTES];
@@ -330,7 +318,6 @@ static void test_tokens(void **state)
     char line[400];
     char bearer[200];
     struct world world;
-    (void)state;
     int file = mkstemp(path);
     assert_true(file >= 0);
     close(file);
@@ -397,12 +384,11 @@ static void *hammer_main(void *argument)
     return NULL;
 }
 
-static void test_publish_under_load(void **state)
+TEST(publish_under_load)
 {
     struct world world;
     pthread_t threads[2];
     struct hammer hammers[2];
-    (void)state;
     world_open(&world, NULL, 3);
     ofrep_publish(world.ofrep, flagset_current(world.set));
     await_ready(&world);
@@ -425,13 +411,12 @@ static void test_publish_under_load(void **state)
     world_close(&world);
 }
 
-static void test_start_failures(void **state)
+TEST(start_failures)
 {
     char fault[TOKENS_FAULT_BYTES];
     struct ofrep_config config = {.threads = 0};
     struct ofrep *ofrep;
     struct world world;
-    (void)state;
     assert_int_equal(ofrep_start(&config, &ofrep, fault), STATUS_RANGE);
     config.threads = OFREP_THREADS_MAX + 1;
     assert_int_equal(ofrep_start(&config, &ofrep, fault), STATUS_RANGE);
@@ -452,17 +437,4 @@ static void test_start_failures(void **state)
     }
     ofrep_stop(ofrep);
     world_close(&world);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ready_and_change),
-        cmocka_unit_test(test_too_large),
-        cmocka_unit_test(test_rate),
-        cmocka_unit_test(test_tokens),
-        cmocka_unit_test(test_publish_under_load),
-        cmocka_unit_test(test_start_failures),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A core without sockets: snapshots made by hand from documents, views by selector, two tokens, and streams
-// that write into a buffer. The lower modules' functions are stood in for, so that what they give is exact.
+// that write into a buffer. The lower modules' functions are stood in for by ofrep_world.c, so that what
+// they give is exact.
 #pragma once
 
 #include <stdio.h>
@@ -26,97 +27,10 @@ struct world_snapshot {
     struct flags_tally tally;
 };
 
-static const struct token WORLD_READER = {.name = "reader", .kind = TOKEN_READ, .environment = "staging"};
-static const struct token WORLD_SERVER = {.name = "server", .kind = TOKEN_SERVER, .environment = "*"};
-static char world_sent[WORLD_SENT_BYTES];
-static size_t world_sent_len;
-static uint32_t world_ended;
-
-// ---- stand-ins ----
-
-__attribute__((weak)) const struct flagset_snapshot *
-flagset_snapshot_ref(const struct flagset_snapshot *snapshot)
-{
-    return snapshot;
-}
-
-__attribute__((weak)) void flagset_snapshot_unref(const struct flagset_snapshot *snapshot)
-{
-    (void)snapshot;
-}
-
-__attribute__((weak)) bool flagset_snapshot_view(const struct flagset_snapshot *snapshot,
-                                                 struct slice selector, struct flagset_view *view)
-{
-    const struct world_snapshot *world = (const struct world_snapshot *)(const void *)snapshot;
-    for (uint32_t i = 0; i < world->view_count; i++) {
-        if (!slice_equal(slice_of(world->views[i].selector), selector))
-            continue;
-        *view = world->views[i].view;
-        return true;
-    }
-    return false;
-}
-
-__attribute__((weak)) bool flagset_snapshot_definition(const struct flagset_snapshot *snapshot,
-                                                       struct slice key, struct slice *json,
-                                                       const char **document)
-{
-    const struct world_snapshot *world = (const struct world_snapshot *)(const void *)snapshot;
-    char name[128];
-    snprintf(name, sizeof name, "\"" SLICE_FMT "\":", SLICE_ARG(key));
-    const char *at = strstr(world->json, name);
-    if (at == NULL)
-        return false;
-    const char *end = strchr(at, '\n');
-    *json = (struct slice){at, end != NULL ? (size_t)(end - at) : strlen(at)};
-    *document = "world";
-    return true;
-}
-
-__attribute__((weak)) enum status flagset_snapshot_export_view(const struct flagset_snapshot *snapshot,
-                                                               struct slice selector, char **json,
-                                                               size_t *len)
-{
-    const struct world_snapshot *world = (const struct world_snapshot *)(const void *)snapshot;
-    if (slice_equal(selector, SLICE("flagSetId=mixed")))
-        return STATUS_CONFLICT;
-    *json = selector.len == 0 ? heap_strdup(world->json) : heap_strndup(selector.data, selector.len);
-    CHECK(*json != NULL);
-    *len = strlen(*json);
-    return STATUS_OK;
-}
-
-__attribute__((weak)) const struct token *tokens_find(const struct tokens *tokens, struct slice secret)
-{
-    (void)tokens;
-    if (slice_equal(secret, SLICE("read")))
-        return &WORLD_READER;
-    return slice_equal(secret, SLICE("serve")) ? &WORLD_SERVER : NULL;
-}
-
-__attribute__((weak)) struct slice tokens_of_fields(struct slice authorization, struct slice api_key)
-{
-    if (slice_starts_with(authorization, SLICE("Bearer ")))
-        return (struct slice){authorization.data + 7, authorization.len - 7};
-    return api_key;
-}
-
-__attribute__((weak)) bool web_stream_send(struct web_connection *connection, struct slice bytes)
-{
-    (void)connection;
-    CHECK(world_sent_len + bytes.len < sizeof world_sent);
-    memcpy(world_sent + world_sent_len, bytes.data, bytes.len);
-    world_sent_len += bytes.len;
-    world_sent[world_sent_len] = '\0';
-    return true;
-}
-
-__attribute__((weak)) void web_stream_end(struct web_connection *connection)
-{
-    (void)connection;
-    world_ended++;
-}
+// What streams were given, and how many of them were ended.
+extern char world_sent[WORLD_SENT_BYTES];
+extern size_t world_sent_len;
+extern uint32_t world_ended;
 
 // ---- making ----
 

@@ -1,17 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Assignment: the share is what was asked, nobody moves without need, cookies are ours or nobody's.
-// clang-format off
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
-// clang-format on
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "base/check.h"
 #include "net/proxy/assign.h"
+#include "test.h"
 
 enum { UNITS = 1000000 };
 
@@ -36,9 +29,8 @@ static struct slice unit_name(uint32_t i, char text[32])
     return (struct slice){text, (size_t)snprintf(text, 32, "user-%u", i)};
 }
 
-static void shares_are_binomial(void **state)
+TEST(shares_are_binomial)
 {
-    (void)state;
     static const uint32_t WEIGHTS[] = {1, 100, 1000, 5000, 50000, 99000};
     uint32_t counts[ARRAY_LEN(WEIGHTS)] = {0}, control[ARRAY_LEN(WEIGHTS)] = {0};
     for (uint32_t i = 0; i < UNITS; i++) {
@@ -62,9 +54,8 @@ static void shares_are_binomial(void **state)
     }
 }
 
-static void growth_is_monotone(void **state)
+TEST(growth_is_monotone)
 {
-    (void)state;
     static const uint32_t STEPS[] = {0, 1000, 5000, 3000, 3000, 25000, 50000, 10000, 100000, 0};
     for (uint32_t i = 0; i < 100000; i++) {
         char text[32];
@@ -85,9 +76,8 @@ static void growth_is_monotone(void **state)
     }
 }
 
-static void salts_are_independent(void **state)
+TEST(salts_are_independent)
 {
-    (void)state;
     uint32_t both = 0;
     for (uint32_t i = 0; i < UNITS; i++) {
         char text[32];
@@ -98,9 +88,8 @@ static void salts_are_independent(void **state)
     assert_in_range(both, 9600, 10400);
 }
 
-static void cookies(void **state)
+TEST(cookies)
 {
-    (void)state;
     struct siphash_key key = {5, 6};
     char text[ASSIGN_COOKIE_BYTES];
     uint64_t unit = 1;
@@ -118,15 +107,4 @@ static void cookies(void **state)
     }
     assert_int_equal(assign_cookie_read(key, 7, (struct slice){text, sizeof text - 1}, &unit),
                      STATUS_INVALID);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shares_are_binomial),
-        cmocka_unit_test(growth_is_monotone),
-        cmocka_unit_test(salts_are_independent),
-        cmocka_unit_test(cookies),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

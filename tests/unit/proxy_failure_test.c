@@ -3,12 +3,12 @@
 // clients that stall or leave. Each case says what the client sees, what is counted against the version, and
 // what is tried again.
 #include "proxy_world.h"
+#include "test.h"
 
 static const char GET[] = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 
-static void malformed_is_answered_and_closed(void **state)
+TEST(malformed_is_answered_and_closed)
 {
-    (void)state;
     static const struct {
         const char *text;
         const char *status;
@@ -49,9 +49,8 @@ static void malformed_is_answered_and_closed(void **state)
     world_destroy(w);
 }
 
-static void smuggling_in_a_body(void **state)
+TEST(smuggling_in_a_body)
 {
-    (void)state;
     struct world *w = world_create();
     w->origins[0].reply = ""; // waits for the body
     struct peer *c = world_ask(w, "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
@@ -66,9 +65,8 @@ static void smuggling_in_a_body(void **state)
     world_destroy(w);
 }
 
-static void bodies_and_heads_too_large(void **state)
+TEST(bodies_and_heads_too_large)
 {
-    (void)state;
     struct world *w = world_create();
     w->service.body_bytes_max = 100;
     w->origins[0].reply = "";
@@ -94,9 +92,8 @@ static void bodies_and_heads_too_large(void **state)
     world_destroy(w);
 }
 
-static void refused_goes_to_another_endpoint(void **state)
+TEST(refused_goes_to_another_endpoint)
 {
-    (void)state;
     struct world *w = world_create();
     struct proxy_endpoint_plan two[2] = {w->endpoints[0], w->endpoints[2]};
     two[1].slot = 10;
@@ -122,9 +119,8 @@ static void refused_goes_to_another_endpoint(void **state)
     world_destroy(w);
 }
 
-static void nobody_there(void **state)
+TEST(nobody_there)
 {
-    (void)state;
     struct world *w = world_create();
     origin_unlisten(&w->origins[0]);
     struct peer *c = world_ask(w, GET);
@@ -152,9 +148,8 @@ static void serve_once_then_die(struct peer *peer)
         peer_close(peer);
 }
 
-static void dead_pooled_connection(void **state)
+TEST(dead_pooled_connection)
 {
-    (void)state;
     struct world *w = world_create();
     w->origins[0].serve = serve_once_then_die;
     struct peer *c = world_ask(w, GET);
@@ -182,9 +177,8 @@ static void dead_pooled_connection(void **state)
     world_destroy(w);
 }
 
-static void idle_death_is_noticed(void **state)
+TEST(idle_death_is_noticed)
 {
-    (void)state;
     struct world *w = world_create();
     struct peer *c = world_ask(w, GET);
     peer_close(w->origins[0].peers[0]); // while it lies in the pool
@@ -212,9 +206,8 @@ static void serve_nothing(struct peer *peer)
 }
 
 // Dead connections found by many requests at once: only so many are tried again.
-static void retry_budget(void **state)
+TEST(retry_budget)
 {
-    (void)state;
     struct world *w = world_create();
     w->origins[0].serve = serve_once_then_die;
     w->service.retry.budget_min = 2;
@@ -239,9 +232,8 @@ static void retry_budget(void **state)
     world_destroy(w);
 }
 
-static void no_first_byte(void **state)
+TEST(no_first_byte)
 {
-    (void)state;
     struct world *w = world_create();
     w->origins[0].serve = serve_nothing;
     w->service.timeouts.first_byte_ms = 3000;
@@ -258,9 +250,8 @@ static void no_first_byte(void **state)
     world_destroy(w);
 }
 
-static void total_time(void **state)
+TEST(total_time)
 {
-    (void)state;
     struct world *w = world_create();
     w->origins[0].reply = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart";
     w->service.timeouts.total_ms = 2000;
@@ -272,9 +263,8 @@ static void total_time(void **state)
     world_destroy(w);
 }
 
-static void answer_breaks_off(void **state)
+TEST(answer_breaks_off)
 {
-    (void)state;
     static const char *const REPLIES[] = {
         "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\npart",
@@ -305,9 +295,8 @@ static void answer_breaks_off(void **state)
     world_destroy(w);
 }
 
-static void no_http_at_all(void **state)
+TEST(no_http_at_all)
 {
-    (void)state;
     static const char *const REPLIES[] = {
         "SSH-2.0-OpenSSH_9.2\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
@@ -327,9 +316,8 @@ static void no_http_at_all(void **state)
 }
 
 // Bytes behind an answer must never answer the next request.
-static void answer_with_a_tail(void **state)
+TEST(answer_with_a_tail)
 {
-    (void)state;
     struct world *w = world_create();
     w->origins[0].reply =
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
@@ -342,9 +330,8 @@ static void answer_with_a_tail(void **state)
     world_destroy(w);
 }
 
-static void origin_errors_count(void **state)
+TEST(origin_errors_count)
 {
-    (void)state;
     struct world *w = world_create();
     w->origins[0].reply = "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy";
     struct peer *c = world_ask(w, GET);
@@ -362,9 +349,8 @@ static void origin_errors_count(void **state)
     world_destroy(w);
 }
 
-static void slow_heads(void **state)
+TEST(slow_heads)
 {
-    (void)state;
     struct world *w = world_create();
     struct peer *c = world_connect(w);
     struct peer *idle = world_connect(w);
@@ -384,9 +370,8 @@ static void slow_heads(void **state)
     world_destroy(w);
 }
 
-static void slow_bodies(void **state)
+TEST(slow_bodies)
 {
-    (void)state;
     struct world *w = world_create();
     w->origins[0].serve = serve_nothing;
     struct peer *c = world_ask(w, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n");
@@ -401,9 +386,8 @@ static void slow_bodies(void **state)
     world_destroy(w);
 }
 
-static void client_leaves(void **state)
+TEST(client_leaves)
 {
-    (void)state;
     struct world *w = world_create();
     w->origins[0].serve = serve_nothing;
     struct peer *c = world_ask(w, GET);
@@ -419,9 +403,8 @@ static void client_leaves(void **state)
     world_destroy(w);
 }
 
-static void too_many_clients(void **state)
+TEST(too_many_clients)
 {
-    (void)state;
     struct io_sim_config sim = {.seed = 1, .latency_us_min = 100, .latency_us_max = 200};
     struct proxy_config config = {.clients_max = 3};
     struct world *w = world_create_with(&sim, &config);
@@ -437,9 +420,8 @@ static void too_many_clients(void **state)
     world_destroy(w);
 }
 
-static void drain_and_stop(void **state)
+TEST(drain_and_stop)
 {
-    (void)state;
     struct world *w = world_create();
     struct peer *idle = world_ask(w, GET);
     w->origins[0].serve = serve_nothing;
@@ -455,30 +437,4 @@ static void drain_and_stop(void **state)
     assert_true(peer_has(busy, "Connection: close") && peer_has(busy, "hello") && busy->ended);
     assert_int_equal(proxy_clients_open(w->proxy), 0);
     world_destroy(w);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(malformed_is_answered_and_closed),
-        cmocka_unit_test(smuggling_in_a_body),
-        cmocka_unit_test(bodies_and_heads_too_large),
-        cmocka_unit_test(refused_goes_to_another_endpoint),
-        cmocka_unit_test(nobody_there),
-        cmocka_unit_test(dead_pooled_connection),
-        cmocka_unit_test(idle_death_is_noticed),
-        cmocka_unit_test(retry_budget),
-        cmocka_unit_test(no_first_byte),
-        cmocka_unit_test(total_time),
-        cmocka_unit_test(answer_breaks_off),
-        cmocka_unit_test(no_http_at_all),
-        cmocka_unit_test(answer_with_a_tail),
-        cmocka_unit_test(origin_errors_count),
-        cmocka_unit_test(slow_heads),
-        cmocka_unit_test(slow_bodies),
-        cmocka_unit_test(client_leaves),
-        cmocka_unit_test(too_many_clients),
-        cmocka_unit_test(drain_and_stop),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

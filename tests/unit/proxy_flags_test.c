@@ -2,6 +2,7 @@
 // Flags in the request path: what the service is told and nobody can forge, versions chosen by a flag, the
 // arms of a flag's rollout, and sets that live exactly as long as a table shows them.
 #include "proxy_world.h"
+#include "test.h"
 
 #include "flags_fixture.h"
 
@@ -118,9 +119,8 @@ static const char *asked(struct world *w, const char *text)
     return w->origins[0].peers[0]->got;
 }
 
-static void service_is_told(void **state)
+TEST(service_is_told)
 {
-    (void)state;
     struct held_set set;
     struct world *w = world_with(&set, NULL);
     w->service.flag_headers = &SHOW;
@@ -163,9 +163,8 @@ static void serve_whole(struct peer *peer)
     }
 }
 
-static void nobody_forges(void **state)
+TEST(nobody_forges)
 {
-    (void)state;
     static const char CHUNKED[] = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
                                   "2\r\nab\r\n0\r\nX-Flags: forged\r\nX-Sum: 7\r\nx_flags: forged\r\n\r\n";
     static const char *const FORGERIES[] = {
@@ -200,9 +199,8 @@ static void nobody_forges(void **state)
 }
 
 // The service leaves the table while a body is on its way: no trailer of it is believed any more.
-static void nobody_forges_late(void **state)
+TEST(nobody_forges_late)
 {
-    (void)state;
     struct held_set set;
     struct world *w = world_with(&set, NULL);
     w->service.flag_headers = &SHOW;
@@ -222,9 +220,8 @@ static void nobody_forges_late(void **state)
     world_destroy(w);
 }
 
-static void context_is_the_request(void **state)
+TEST(context_is_the_request)
 {
-    (void)state;
     static const struct {
         struct proxy_attribute_plan from;
         const char *value;
@@ -291,9 +288,8 @@ static uint64_t arms_routed(struct world *w, uint64_t units[2], uint64_t events[
     return routed[0] + routed[1];
 }
 
-static void flag_chooses_the_version(void **state)
+TEST(flag_chooses_the_version)
 {
-    (void)state;
     struct held_set set;
     struct world *w = world_with(&set, NULL);
     uint64_t units[2] = {0}, errors[2] = {0}, routed[2] = {0};
@@ -325,9 +321,8 @@ static void flag_chooses_the_version(void **state)
     assert_int_equal(set.released, 1);
 }
 
-static void operators_come_first(void **state)
+TEST(operators_come_first)
 {
-    (void)state;
     struct held_set set;
     struct world *w = world_with(&set, NULL);
     struct proxy_network everywhere;
@@ -408,9 +403,8 @@ static void arms_follow_the_split(struct world *w, const struct held_set *set, b
     assert_int_equal(version_counter(w, 0, PROXY_VERSION_REQUESTS), USERS * TIMES + 2 - canary);
 }
 
-static void split_gives_arms(void **state)
+TEST(split_gives_arms)
 {
-    (void)state;
     for (int chooses = 0; chooses < 2; chooses++) {
         struct held_set set;
         struct flags_patch patch = split_of(30000);
@@ -433,9 +427,8 @@ static void split_gives_arms(void **state)
 
 // The key may be the sticky cookie's unit: the first answer sets it, the split and the sheets know it by
 // that.
-static void sticky_unit_is_a_key(void **state)
+TEST(sticky_unit_is_a_key)
 {
-    (void)state;
     struct held_set set;
     struct flags_patch patch = split_of(50000);
     struct world *w = world_with(&set, &patch);
@@ -466,9 +459,8 @@ static void sticky_unit_is_a_key(void **state)
 
 // ---- bounds ----
 
-static void too_much_is_left_out_whole(void **state)
+TEST(too_much_is_left_out_whole)
 {
-    (void)state;
     enum { FLAGS = 64 };
     static char json[1 << 16], keys[FLAGS][16], head[1 << 15];
     static const char *names[FLAGS];
@@ -530,9 +522,8 @@ static void serve_once(struct peer *peer)
 
 // A head that is written again, because a pooled connection was dead, tells the same and believes no more.
 // The evaluation is counted once.
-static void retries_tell_and_do_not_count(void **state)
+TEST(retries_tell_and_do_not_count)
 {
-    (void)state;
     static const char TEXT[] = "GET / HTTP/1.1\r\nHost: h\r\nX-Flags: forged\r\nX-Plan: gold\r\n\r\n";
     struct held_set set;
     struct world *w = world_with(&set, NULL);
@@ -555,9 +546,8 @@ static void retries_tell_and_do_not_count(void **state)
 
 // ---- tables ----
 
-static void sets_are_released_once(void **state)
+TEST(sets_are_released_once)
 {
-    (void)state;
     enum { SETS = 50 };
     static struct held_set sets[SETS];
     struct world *w = world_create();
@@ -649,9 +639,8 @@ static void expect(enum status expected)
     faulty_reset();
 }
 
-static void plans_that_are_refused(void **state)
+TEST(plans_that_are_refused)
 {
-    (void)state;
     static char longest[2048];
     memset(longest, 'a', sizeof longest - 1);
     struct proxy_attribute_plan key = {NULL, PROXY_ATTRIBUTE_HEADER, NULL};
@@ -703,23 +692,4 @@ static void plans_that_are_refused(void **state)
     faulty.control = 0;
     faulty.weight_control = 1;
     expect(STATUS_INVALID);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(service_is_told),
-        cmocka_unit_test(nobody_forges),
-        cmocka_unit_test(nobody_forges_late),
-        cmocka_unit_test(context_is_the_request),
-        cmocka_unit_test(flag_chooses_the_version),
-        cmocka_unit_test(operators_come_first),
-        cmocka_unit_test(split_gives_arms),
-        cmocka_unit_test(sticky_unit_is_a_key),
-        cmocka_unit_test(too_much_is_left_out_whole),
-        cmocka_unit_test(retries_tell_and_do_not_count),
-        cmocka_unit_test(sets_are_released_once),
-        cmocka_unit_test(plans_that_are_refused),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

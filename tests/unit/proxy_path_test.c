@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The request path on sound input: what reaches the origin, what comes back, in which order and framing.
 #include "proxy_world.h"
+#include "test.h"
 
-static void keep_alive_and_rewriting(void **state)
+TEST(keep_alive_and_rewriting)
 {
-    (void)state;
     struct world *w = world_create();
     struct peer *c =
         world_ask(w, "GET /a HTTP/1.1\r\nHost: shop\r\nConnection: x-hop\r\nX-Hop: 1\r\nX-Keep: 2\r\n"
@@ -41,9 +41,8 @@ static void serve_path(struct peer *peer)
     }
 }
 
-static void pipelining_in_order(void **state)
+TEST(pipelining_in_order)
 {
-    (void)state;
     struct world *w = world_create();
     w->origins[0].serve = serve_path;
     w->routes[0].path = "/in";
@@ -80,9 +79,8 @@ static void serve_after_trailer(struct peer *peer)
         peer_send(peer, HELLO);
 }
 
-static void request_bodies(void **state)
+TEST(request_bodies)
 {
-    (void)state;
     struct world *w = world_create();
     struct peer *c = world_ask(w, "POST /p HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n0123456789"
                                   "GET /next HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -107,9 +105,8 @@ static void request_bodies(void **state)
     world_destroy(w);
 }
 
-static void response_framings(void **state)
+TEST(response_framings)
 {
-    (void)state;
     struct world *w = world_create();
     struct origin *o = &w->origins[0];
     o->reply = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n "
@@ -151,9 +148,8 @@ static void serve_until_close(struct peer *peer)
     io_stream_finish(&peer->stream);
 }
 
-static void until_close_becomes_chunked(void **state)
+TEST(until_close_becomes_chunked)
 {
-    (void)state;
     struct world *w = world_create();
     w->origins[0].serve = serve_until_close;
     struct peer *c = world_ask(w, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -177,9 +173,8 @@ static void serve_continue(struct peer *peer)
         peer_send(peer, HELLO);
 }
 
-static void informational_answers(void **state)
+TEST(informational_answers)
 {
-    (void)state;
     struct world *w = world_create();
     w->origins[0].serve = serve_continue;
     struct peer *c =
@@ -204,9 +199,8 @@ static void serve_early(struct peer *peer)
     }
 }
 
-static void early_answer_closes_both(void **state)
+TEST(early_answer_closes_both)
 {
-    (void)state;
     struct world *w = world_create();
     w->origins[0].serve = serve_early;
     struct peer *c = world_ask(w, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\nsome");
@@ -237,9 +231,8 @@ static void serve_tunnel(struct peer *peer)
     }
 }
 
-static void upgrade_becomes_tunnel(void **state)
+TEST(upgrade_becomes_tunnel)
 {
-    (void)state;
     struct world *w = world_create();
     w->origins[0].serve = serve_tunnel;
     struct peer *c =
@@ -263,9 +256,8 @@ static void upgrade_becomes_tunnel(void **state)
     world_destroy(w);
 }
 
-static void upgrade_declined(void **state)
+TEST(upgrade_declined)
 {
-    (void)state;
     struct world *w = world_create();
     struct peer *c =
         world_ask(w, "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
@@ -292,9 +284,8 @@ static void serve_after_upload(struct peer *peer)
 }
 
 // A client that does not read holds the origin back; the proxy keeps no more than its named limit.
-static void backpressure_both_ways(void **state)
+TEST(backpressure_both_ways)
 {
-    (void)state;
     enum { BODY = 900000 };
     struct world *w = world_create();
     char *reply = big_text("HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n", BODY);
@@ -330,9 +321,8 @@ static void backpressure_both_ways(void **state)
     world_destroy(w);
 }
 
-static void idle_costs_no_buffer(void **state)
+TEST(idle_costs_no_buffer)
 {
-    (void)state;
     struct world *w = world_create();
     for (int i = 0; i < 100; i++)
         peer_send(world_connect(w), "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -343,9 +333,8 @@ static void idle_costs_no_buffer(void **state)
 }
 
 // A client may end its side after its request and still get the answer.
-static void half_closed_client(void **state)
+TEST(half_closed_client)
 {
-    (void)state;
     struct world *w = world_create();
     struct peer *c = world_connect(w);
     peer_send(c, "GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -354,23 +343,4 @@ static void half_closed_client(void **state)
     assert_int_equal(peer_count_of(c, "hello"), 2);
     assert_true(c->ended && !c->reset);
     world_destroy(w);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(keep_alive_and_rewriting),
-        cmocka_unit_test(pipelining_in_order),
-        cmocka_unit_test(request_bodies),
-        cmocka_unit_test(response_framings),
-        cmocka_unit_test(until_close_becomes_chunked),
-        cmocka_unit_test(informational_answers),
-        cmocka_unit_test(early_answer_closes_both),
-        cmocka_unit_test(upgrade_becomes_tunnel),
-        cmocka_unit_test(upgrade_declined),
-        cmocka_unit_test(backpressure_both_ways),
-        cmocka_unit_test(idle_costs_no_buffer),
-        cmocka_unit_test(half_closed_client),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

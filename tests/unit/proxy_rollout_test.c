@@ -2,6 +2,7 @@
 // What a rollout needs of the proxy: the split it was told, evidence that adds up, tables that come and go
 // under load without a request lost, identities under every fault the simulated network has.
 #include "proxy_world.h"
+#include "test.h"
 
 static const char GET[] = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 
@@ -37,9 +38,8 @@ static void gather_all(struct world *w, struct totals *totals)
     }
 }
 
-static void split_follows_the_weight(void **state)
+TEST(split_follows_the_weight)
 {
-    (void)state;
     struct world *w = world_create();
     w->service.weight = 25000;
     w->service.control = 2;
@@ -81,9 +81,8 @@ static void split_follows_the_weight(void **state)
     world_destroy(w);
 }
 
-static void units_stay_and_count_once(void **state)
+TEST(units_stay_and_count_once)
 {
-    (void)state;
     struct world *w = world_create();
     w->service.weight = 50000;
     w->service.unit = PROXY_UNIT_COOKIE;
@@ -122,9 +121,8 @@ static void units_stay_and_count_once(void **state)
     world_destroy(w);
 }
 
-static void sticky_cookie(void **state)
+TEST(sticky_cookie)
 {
-    (void)state;
     struct world *w = world_create();
     w->service.weight = 50000;
     w->service.unit = PROXY_UNIT_STICKY;
@@ -158,9 +156,8 @@ static void sticky_cookie(void **state)
     world_destroy(w);
 }
 
-static void forced_version(void **state)
+TEST(forced_version)
 {
-    (void)state;
     struct world *w = world_create();
     w->origins[2].reply = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\npreview";
     struct peer *c = world_ask(w, "GET / HTTP/1.1\r\nHost: h\r\nX-Sluice-Version: v3\r\n\r\n");
@@ -189,9 +186,8 @@ static void forced_version(void **state)
     world_destroy(w);
 }
 
-static void endpoint_goes_away(void **state)
+TEST(endpoint_goes_away)
 {
-    (void)state;
     struct world *w = world_create();
     struct peer *c = world_ask(w, GET);
     assert_false(w->origins[0].peers[0]->closed);
@@ -228,9 +224,8 @@ static void endpoint_goes_away(void **state)
 }
 
 // A thousand changes of weight under load: every answer comes, none is wrong.
-static void thousand_tables(void **state)
+TEST(thousand_tables)
 {
-    (void)state;
     struct world *w = world_create();
     struct peer *c[20];
     for (int i = 0; i < 20; i++)
@@ -351,17 +346,15 @@ static uint64_t storm(uint64_t seed)
     return hash;
 }
 
-static void identities_hold_in_a_storm(void **state)
+TEST(identities_hold_in_a_storm)
 {
-    (void)state;
     for (uint64_t seed = 1; seed <= 20; seed++)
         assert_true(storm(seed) == storm(seed));
 }
 
 // The n-th allocation fails, for every n until none does: a status, and nothing is left behind.
-static void torture_creation(void **state)
+TEST(torture_creation)
 {
-    (void)state;
     struct world *w = world_create();
     for (long n = 0;; n++) {
         struct proxy_config config = {.workers = 2};
@@ -388,19 +381,4 @@ static void torture_creation(void **state)
     assert_true(peer_has(world_ask(w, GET), "200 OK"));
     assert_int_equal(proxy_publish(w->proxy, table), STATUS_OK);
     world_destroy(w);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(split_follows_the_weight),
-        cmocka_unit_test(units_stay_and_count_once),
-        cmocka_unit_test(sticky_cookie),
-        cmocka_unit_test(forced_version),
-        cmocka_unit_test(endpoint_goes_away),
-        cmocka_unit_test(thousand_tables),
-        cmocka_unit_test(identities_hold_in_a_storm),
-        cmocka_unit_test(torture_creation),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

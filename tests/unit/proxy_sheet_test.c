@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sheets: every request in the span it was routed in, nothing told twice, nothing lost without being counted.
-// clang-format off
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
-// clang-format on
-
 #include "base/check.h"
 #include "base/heap.h"
 #include "base/rng.h"
 #include "net/proxy/sheet.h"
+#include "test.h"
 
 static struct proxy_service service = {
     .weight = 10000,
@@ -32,9 +26,8 @@ static uint32_t gather(struct sheet *sheet, uint64_t watermark, struct rollout_s
     return sheet_gather(&sheet, 1, watermark, watermark, out, 64, &more, &held);
 }
 
-static void completion_goes_to_the_routing_tick(void **state)
+TEST(completion_goes_to_the_routing_tick)
 {
-    (void)state;
     struct sheet *sheet = sheet_create();
     struct rollout_span_delta out[64];
     struct sheet_outcome slow = {.elapsed_us = 2600, .ok = true, .measured = true};
@@ -68,9 +61,8 @@ static void completion_goes_to_the_routing_tick(void **state)
     heap_free(sheet);
 }
 
-static void the_canary_has_its_slack(void **state)
+TEST(the_canary_has_its_slack)
 {
-    (void)state;
     struct sheet *sheet = sheet_create();
     struct rollout_span_delta out[64];
     struct proxy_service slacked = service;
@@ -87,9 +79,8 @@ static void the_canary_has_its_slack(void **state)
     heap_free(sheet);
 }
 
-static void good_only_within_the_deadline(void **state)
+TEST(good_only_within_the_deadline)
 {
-    (void)state;
     struct sheet *sheet = sheet_create();
     struct rollout_span_delta out[64];
     struct sheet_outcome late = {.elapsed_us = 1000001, .ok = true, .measured = true};
@@ -113,9 +104,8 @@ static void good_only_within_the_deadline(void **state)
     heap_free(sheet);
 }
 
-static void spans_are_let_go(void **state)
+TEST(spans_are_let_go)
 {
-    (void)state;
     struct sheet *sheet = sheet_create();
     struct rollout_span_delta out[64];
     struct sheet_outcome ok = {.elapsed_us = 10, .ok = true, .measured = true};
@@ -139,9 +129,8 @@ static void spans_are_let_go(void **state)
 
 // Two workers, random work: the deltas add up to what was counted, in order, whatever the cap.
 // Long because one random run is set up, driven and checked in one place.
-static void deltas_add_up(void **state)
+TEST(deltas_add_up)
 {
-    (void)state;
     struct sheet *sheets[2] = {sheet_create(), sheet_create()};
     struct rng rng;
     rng_init(&rng, 3);
@@ -217,9 +206,8 @@ static void deltas_add_up(void **state)
     heap_free(sheets[1]);
 }
 
-static void first_error_of_a_unit(void **state)
+TEST(first_error_of_a_unit)
 {
-    (void)state;
     struct sheet_errors *errors = heap_alloc_aligned(sizeof *errors);
     assert_non_null(errors);
     uint64_t unit = 0x1234567890abcdef, other = 0x1234567890abcdef ^ (UINT64_C(1) << 60);
@@ -242,17 +230,4 @@ static void first_error_of_a_unit(void **state)
     sheet_seen_clear(seen);
     assert_true(sheet_unit_first(seen, unit));
     heap_free(seen);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(completion_goes_to_the_routing_tick),
-        cmocka_unit_test(the_canary_has_its_slack),
-        cmocka_unit_test(good_only_within_the_deadline),
-        cmocka_unit_test(spans_are_let_go),
-        cmocka_unit_test(deltas_add_up),
-        cmocka_unit_test(first_error_of_a_unit),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

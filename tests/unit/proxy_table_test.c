@@ -1,15 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The routing table: what matches first, what a plan may not say, operators' networks.
-// clang-format off
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
-// clang-format on
-
 #include "base/check.h"
 #include "base/heap.h"
 #include "net/proxy/table_private.h"
+#include "test.h"
 
 static struct proxy_endpoint_plan endpoint;
 static struct proxy_version_plan versions[4];
@@ -34,9 +28,8 @@ static void plan_reset(void)
     plan = (struct proxy_table_plan){.version = 1, .services = services, .service_count = 4};
 }
 
-static void most_specific_wins(void **state)
+TEST(most_specific_wins)
 {
-    (void)state;
     static const struct proxy_route_plan ROUTES[] = {
         {NULL, NULL, 0},
         {"*.example", "/", 1},
@@ -91,9 +84,8 @@ static void expect_invalid(void)
     plan_reset();
 }
 
-static void bad_plans(void **state)
+TEST(bad_plans)
 {
-    (void)state;
     plan_reset();
     services[1].slot = 0;
     expect_invalid();
@@ -149,9 +141,8 @@ static bool operator_has(const char *network, const char *addr)
     return has;
 }
 
-static void networks(void **state)
+TEST(networks)
 {
-    (void)state;
     assert_true(operator_has("10.0.0.0/8", "10.255.1.2:80"));
     assert_false(operator_has("10.0.0.0/8", "11.0.0.1:80"));
     assert_true(operator_has("10.1.2.128/25", "10.1.2.129:80"));
@@ -169,9 +160,8 @@ static void networks(void **state)
         assert_int_equal(proxy_network_parse(BAD[i], &parsed), STATUS_INVALID);
 }
 
-static void out_of_memory(void **state)
+TEST(out_of_memory)
 {
-    (void)state;
     plan_reset();
     struct proxy_table *table = NULL;
     const char *why;
@@ -179,15 +169,4 @@ static void out_of_memory(void **state)
     assert_int_equal(proxy_table_build(&plan, &table, &why), STATUS_NO_MEMORY);
     heap_fail_after(-1);
     assert_null(table);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(most_specific_wins),
-        cmocka_unit_test(bad_plans),
-        cmocka_unit_test(networks),
-        cmocka_unit_test(out_of_memory),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,14 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Workers on threads of their own, over loopback, while tables are published and evidence is gathered: for
 // the thread sanitizer, and to show that nothing is lost between the threads.
-// clang-format off
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
-// clang-format on
 #include <pthread.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,6 +9,7 @@
 #include "base/heap.h"
 #include "flags_fixture.h"
 #include "net/proxy/proxy.h"
+#include "test.h"
 
 enum { WORKERS = 2, CLIENTS = 8, REQUESTS = 100 };
 
@@ -318,15 +312,13 @@ static void run(enum io_kind kind, uint32_t bufs_max)
     origin_stop(&origin);
 }
 
-static void on_epoll(void **state)
+TEST(on_epoll)
 {
-    (void)state;
     run(IO_KIND_EPOLL, 0);
 }
 
-static void on_uring(void **state)
+TEST(on_uring)
 {
-    (void)state;
     const char *why = "";
     if (!io_uring_available(&why)) {
         print_message("SKIPPED: io_uring is not available here: %s\n", why);
@@ -336,9 +328,8 @@ static void on_uring(void **state)
 }
 
 // Sets come and go with their tables while every request is evaluated by one.
-static void flags_swapped(void **state)
+TEST(flags_swapped)
 {
-    (void)state;
     with_flags = true;
     sets_made = sets_released = evaluated = 0;
     run(IO_KIND_EPOLL, 0);
@@ -349,17 +340,15 @@ static void flags_swapped(void **state)
 }
 
 // Fewer buffers than requests: refusals and waiting, but no standstill and nothing lost.
-static void few_buffers(void **state)
+TEST(few_buffers)
 {
-    (void)state;
     for (uint32_t bufs_max = 3; bufs_max <= 12; bufs_max += 3)
         run(IO_KIND_EPOLL, bufs_max);
 }
 
 // An address that is taken is told by start, and the proxy may be started elsewhere or thrown away.
-static void start_fails_cleanly(void **state)
+TEST(start_fails_cleanly)
 {
-    (void)state;
     struct io_addr taken;
     struct io_loop_config loop_config = {.kind = IO_KIND_EPOLL};
     struct io_loop *loop;
@@ -378,16 +367,4 @@ static void start_fails_cleanly(void **state)
     proxy_destroy(proxy);
     assert_int_equal(io_loop_turn(loop, 0), STATUS_OK);
     io_loop_destroy(loop);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(on_epoll),
-        cmocka_unit_test(on_uring),
-        cmocka_unit_test(flags_swapped),
-        cmocka_unit_test(few_buffers),
-        cmocka_unit_test(start_fails_cleanly),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

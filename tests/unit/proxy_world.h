@@ -1,22 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // A world for tests of the proxy: scripted clients and origins around one attached worker, all in virtual
-// time. Included by one test program each.
+// time. Each file that includes it has one of its own.
 #pragma once
-
-// clang-format off
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
-// clang-format on
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/check.h"
 #include "base/heap.h"
 #include "net/io/sim.h"
 #include "net/proxy/proxy.h"
+#include "test.h"
 
 enum { PEER_BYTES = 1 << 20, ORIGINS_MAX = 4, PEERS_MAX = 256 };
 
@@ -24,8 +15,8 @@ enum { PEER_BYTES = 1 << 20, ORIGINS_MAX = 4, PEERS_MAX = 256 };
 struct peer {
     struct io_stream stream;
     struct origin *origin;
-    char *got;
-    size_t len;
+    char *got; // grows as it must: a connection costs what was said on it
+    size_t len, cap;
     size_t used; // origin: bytes of requests answered already
     bool open, ended, reset, closed;
     uint32_t requests;
@@ -120,6 +111,17 @@ static void origin_serve_default(struct peer *peer)
     }
 }
 
+static void peer_reserve(struct peer *peer, size_t bytes)
+{
+    assert_true(bytes <= PEER_BYTES);
+    if (bytes <= peer->cap)
+        return;
+    while (peer->cap < bytes)
+        peer->cap = peer->cap > 0 ? peer->cap * 2 : 1024;
+    peer->got = realloc(peer->got, peer->cap);
+    assert_non_null(peer->got);
+}
+
 static void peer_on_open(struct io_stream *stream, enum status status)
 {
     struct peer *peer = CONTAINER_OF(stream, struct peer, stream);
@@ -133,7 +135,7 @@ static void peer_on_open(struct io_stream *stream, enum status status)
 static void peer_on_data(struct io_stream *stream, struct io_buf *buf)
 {
     struct peer *peer = CONTAINER_OF(stream, struct peer, stream);
-    assert_true(peer->len + io_buf_len(buf) < PEER_BYTES);
+    peer_reserve(peer, peer->len + io_buf_len(buf) + 1);
     memcpy(peer->got + peer->len, buf->data + buf->start, io_buf_len(buf));
     peer->len += io_buf_len(buf);
     peer->got[peer->len] = '\0';
@@ -163,8 +165,8 @@ static struct peer *peer_create(void)
 {
     struct peer *peer = heap_alloc(1, sizeof *peer);
     assert_non_null(peer);
-    peer->got = heap_alloc(1, PEER_BYTES);
-    assert_non_null(peer->got);
+    peer_reserve(peer, 1);
+    peer->got[0] = '\0';
     return peer;
 }
 
@@ -337,7 +339,7 @@ static inline void world_stop(struct world *world)
 
 static inline void peer_free(struct peer *peer)
 {
-    heap_free(peer->got);
+    free(peer->got);
     heap_free(peer);
 }
 

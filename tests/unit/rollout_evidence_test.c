@@ -1,16 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // rollout: whole rollouts against a seeded service. Good versions stay, bad ones leave, and each trap of
 // docs/DECISIONS.md has a case that fails without its guard.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "rollout_sim.h"
+#include "test.h"
 
 static void spec_of_errors(struct rollout_spec *spec)
 {
@@ -28,9 +20,8 @@ static struct rollout_view view_of(const struct sim *sim)
 
 // ---- null and power ----
 
-static void test_a_good_version_is_seldom_taken_back(void **state)
+TEST(a_good_version_is_seldom_taken_back)
 {
-    (void)state;
     static const uint32_t percents[] = {5, 20, 50};
     enum { ROLLOUTS = 150, TICKS = 200 };
     int back = 0;
@@ -52,9 +43,8 @@ static void test_a_good_version_is_seldom_taken_back(void **state)
         fail_msg("%d of %d good versions were taken back", back, ROLLOUTS);
 }
 
-static void test_a_bad_version_leaves_soon(void **state)
+TEST(a_bad_version_leaves_soon)
 {
-    (void)state;
     struct rollout_spec spec;
     static const uint32_t percents[] = {10, 50, 100};
     for (uint64_t seed = 1; seed <= 10; seed++) {
@@ -73,9 +63,8 @@ static void test_a_bad_version_leaves_soon(void **state)
     }
 }
 
-static void test_a_slow_version_leaves(void **state)
+TEST(a_slow_version_leaves)
 {
-    (void)state;
     struct rollout_spec spec;
     static const uint32_t percents[] = {50};
     for (uint64_t seed = 1; seed <= 5; seed++) {
@@ -89,9 +78,8 @@ static void test_a_slow_version_leaves(void **state)
     }
 }
 
-static void test_a_version_that_answers_less_leaves(void **state)
+TEST(a_version_that_answers_less_leaves)
 {
-    (void)state;
     struct rollout_spec spec;
     static const uint32_t percents[] = {50};
     sim_spec(&spec, percents, 1, 600000, 0);
@@ -105,9 +93,8 @@ static void test_a_version_that_answers_less_leaves(void **state)
     sim_destroy(sim);
 }
 
-static void test_a_good_version_arrives(void **state)
+TEST(a_good_version_arrives)
 {
-    (void)state;
     struct rollout_spec spec;
     static const uint32_t percents[] = {10, 50, 100};
     sim_spec(&spec, percents, 3, 2000, 5000);
@@ -124,9 +111,8 @@ static void test_a_good_version_arrives(void **state)
 }
 
 // A canary that is 3 times worse than R1 allows must not be promoted by chance more than beta says.
-static void test_a_worse_version_is_not_promoted(void **state)
+TEST(a_worse_version_is_not_promoted)
 {
-    (void)state;
     int promoted = 0;
     for (uint64_t seed = 0; seed < 40; seed++) {
         struct rollout_spec spec;
@@ -148,9 +134,8 @@ static void test_a_worse_version_is_not_promoted(void **state)
 // ---- traps ----
 
 // Equal error rates; the canary's errors are known at once, the baseline's after 15 s.
-static void test_completion_order_does_not_alarm(void **state)
+TEST(completion_order_does_not_alarm)
 {
-    (void)state;
     int back = 0;
     for (uint64_t seed = 0; seed < 8; seed++) {
         struct rollout_spec spec;
@@ -168,9 +153,8 @@ static void test_completion_order_does_not_alarm(void **state)
 }
 
 // The mirror image: a canary that hangs is not promoted on the answers it did give.
-static void test_pending_canary_requests_are_not_good(void **state)
+TEST(pending_canary_requests_are_not_good)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_of_errors(&spec);
     spec.stages[0].min_ms = 0;
@@ -185,9 +169,8 @@ static void test_pending_canary_requests_are_not_good(void **state)
 }
 
 // A canary that hangs beyond the deadline without any outcome is as bad as one that fails.
-static void test_a_hanging_version_leaves_at_the_deadline(void **state)
+TEST(a_hanging_version_leaves_at_the_deadline)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_of_errors(&spec);
     spec.deadline_ms = 2000;
@@ -200,9 +183,8 @@ static void test_a_hanging_version_leaves_at_the_deadline(void **state)
 
 // The base rate falls while the weight rises: in totals the canary looks much better or much worse than it
 // is.
-static void test_a_ramp_under_a_drifting_rate_does_not_alarm(void **state)
+TEST(a_ramp_under_a_drifting_rate_does_not_alarm)
 {
-    (void)state;
     static const uint32_t percents[] = {1, 50, 90};
     int back = 0;
     for (uint64_t seed = 0; seed < 10; seed++) {
@@ -286,9 +268,8 @@ static void hand_end(struct hand *hand)
 }
 
 // Heavy users sit on the canary: it gets three times its share of the requests, with the same error rate.
-static void test_heavy_users_under_keyed_assignment_do_not_alarm(void **state)
+TEST(heavy_users_under_keyed_assignment_do_not_alarm)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_of_errors(&spec);
     spec.keyed = true;
@@ -312,9 +293,8 @@ static void test_heavy_users_under_keyed_assignment_do_not_alarm(void **state)
     hand_end(&hand);
 }
 
-static void test_a_broken_assignment_blocks_every_verdict(void **state)
+TEST(a_broken_assignment_blocks_every_verdict)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_of_errors(&spec);
     spec.stages[0].min_ms = 0;
@@ -337,9 +317,8 @@ static void test_a_broken_assignment_blocks_every_verdict(void **state)
 }
 
 // The process dies while slow baseline failures are in flight: what it knew by then must not look like proof.
-static void test_a_restart_does_not_credit_the_slow_failures(void **state)
+TEST(a_restart_does_not_credit_the_slow_failures)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_of_errors(&spec);
     struct hand hand;
@@ -368,9 +347,8 @@ static void test_a_restart_does_not_credit_the_slow_failures(void **state)
 }
 
 // The golden value of the kernel for 30 against 10 events, through the whole machine.
-static void test_the_kernel_sees_the_spans(void **state)
+TEST(the_kernel_sees_the_spans)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_of_errors(&spec);
     struct hand hand;
@@ -389,9 +367,8 @@ static void test_the_kernel_sees_the_spans(void **state)
 }
 
 // Every canary request is answered well in the end, because a second attempt hid the first one's failure.
-static void test_retries_do_not_hide_failures(void **state)
+TEST(retries_do_not_hide_failures)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_of_errors(&spec);
     struct hand hand;
@@ -406,9 +383,8 @@ static void test_retries_do_not_hide_failures(void **state)
 }
 
 // The canary fails while it is cold, and so does the control arm; the warm stable arm does not.
-static void test_a_control_arm_is_the_baseline(void **state)
+TEST(a_control_arm_is_the_baseline)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_of_errors(&spec);
     spec.control = true;
@@ -426,9 +402,8 @@ static void test_a_control_arm_is_the_baseline(void **state)
 }
 
 // A process that restarted while the rollout rested counts its ticks from zero; the new run must see them.
-static void test_a_run_after_an_unannounced_restart_sees_its_evidence(void **state)
+TEST(a_run_after_an_unannounced_restart_sees_its_evidence)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_of_errors(&spec);
     struct hand hand;
@@ -452,9 +427,8 @@ static void test_a_run_after_an_unannounced_restart_sees_its_evidence(void **sta
     hand_end(&hand);
 }
 
-static void test_the_warm_up_counts_errors_only(void **state)
+TEST(the_warm_up_counts_errors_only)
 {
-    (void)state;
     struct rollout_spec spec;
     static const uint32_t percents[] = {50};
     sim_spec(&spec, percents, 1, 600000, 0);
@@ -472,9 +446,8 @@ static void test_the_warm_up_counts_errors_only(void **state)
     sim_destroy(sim);
 }
 
-static void test_the_soak_catches_what_only_full_load_shows(void **state)
+TEST(the_soak_catches_what_only_full_load_shows)
 {
-    (void)state;
     static const uint32_t percents[] = {50, 100};
     struct rollout_spec spec;
     sim_spec(&spec, percents, 2, 1000, 60000);
@@ -492,9 +465,8 @@ static void test_the_soak_catches_what_only_full_load_shows(void **state)
     sim_destroy(sim);
 }
 
-static void test_a_long_soak_of_a_good_version_stays_quiet(void **state)
+TEST(a_long_soak_of_a_good_version_stays_quiet)
 {
-    (void)state;
     static const uint32_t percents[] = {50, 100};
     for (uint64_t seed = 0; seed < 3; seed++) {
         struct rollout_spec spec;
@@ -511,9 +483,8 @@ static void test_a_long_soak_of_a_good_version_stays_quiet(void **state)
 
 // Without a baseline beside it, a stall of the machine slows every request of a moment. Such moments are no
 // regression; a version that stays slow is.
-static void test_the_soak_tells_bursts_from_slowness(void **state)
+TEST(the_soak_tells_bursts_from_slowness)
 {
-    (void)state;
     static const uint32_t percents[] = {50, 100};
     struct rollout_spec spec;
     sim_spec(&spec, percents, 2, 1000, 60000);
@@ -535,9 +506,8 @@ static void test_the_soak_tells_bursts_from_slowness(void **state)
 
 // ---- robustness ----
 
-static void test_more_spans_than_the_ring_holds(void **state)
+TEST(more_spans_than_the_ring_holds)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_of_errors(&spec);
     struct hand hand;
@@ -561,9 +531,8 @@ static void test_more_spans_than_the_ring_holds(void **state)
     hand_end(&hand);
 }
 
-static void test_nonsense_is_ignored_and_counted(void **state)
+TEST(nonsense_is_ignored_and_counted)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_of_errors(&spec);
     struct hand hand;
@@ -591,9 +560,8 @@ static void test_nonsense_is_ignored_and_counted(void **state)
     hand_end(&hand);
 }
 
-static void test_a_new_run_starts_clean(void **state)
+TEST(a_new_run_starts_clean)
 {
-    (void)state;
     struct rollout_spec spec;
     static const uint32_t percents[] = {50};
     sim_spec(&spec, percents, 1, 600000, 0);
@@ -608,35 +576,4 @@ static void test_a_new_run_starts_clean(void **state)
     assert_int_equal(view.state, ROLLOUT_SHIFTING);
     assert_int_equal(view.checks[0].canary_events, 0);
     sim_destroy(sim);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_a_good_version_is_seldom_taken_back),
-        cmocka_unit_test(test_a_bad_version_leaves_soon),
-        cmocka_unit_test(test_a_slow_version_leaves),
-        cmocka_unit_test(test_a_version_that_answers_less_leaves),
-        cmocka_unit_test(test_a_good_version_arrives),
-        cmocka_unit_test(test_a_worse_version_is_not_promoted),
-        cmocka_unit_test(test_completion_order_does_not_alarm),
-        cmocka_unit_test(test_pending_canary_requests_are_not_good),
-        cmocka_unit_test(test_a_hanging_version_leaves_at_the_deadline),
-        cmocka_unit_test(test_a_ramp_under_a_drifting_rate_does_not_alarm),
-        cmocka_unit_test(test_heavy_users_under_keyed_assignment_do_not_alarm),
-        cmocka_unit_test(test_a_broken_assignment_blocks_every_verdict),
-        cmocka_unit_test(test_a_restart_does_not_credit_the_slow_failures),
-        cmocka_unit_test(test_the_kernel_sees_the_spans),
-        cmocka_unit_test(test_retries_do_not_hide_failures),
-        cmocka_unit_test(test_a_control_arm_is_the_baseline),
-        cmocka_unit_test(test_a_run_after_an_unannounced_restart_sees_its_evidence),
-        cmocka_unit_test(test_the_warm_up_counts_errors_only),
-        cmocka_unit_test(test_the_soak_catches_what_only_full_load_shows),
-        cmocka_unit_test(test_a_long_soak_of_a_good_version_stays_quiet),
-        cmocka_unit_test(test_the_soak_tells_bursts_from_slowness),
-        cmocka_unit_test(test_more_spans_than_the_ring_holds),
-        cmocka_unit_test(test_nonsense_is_ignored_and_counted),
-        cmocka_unit_test(test_a_new_run_starts_clean),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

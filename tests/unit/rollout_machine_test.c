@@ -1,18 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // rollout/machine: traces in a small language (input on the left, where the machine then stands on the
 // right), every command in every state, and what verdicts say.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "base/check.h"
 #include "ship/rollout/rollout.h"
+#include "test.h"
 
 enum { START_MS = 50000000 }; // 13:53:20
 
@@ -169,9 +160,8 @@ static void run_trace(const struct rollout_spec *spec, const char *const *lines)
     trace_end(&trace);
 }
 
-static void test_forward_with_approval(void **state)
+TEST(forward_with_approval)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_make(&spec);
     run_trace(&spec, (const char *const[]){
@@ -197,9 +187,8 @@ static void test_forward_with_approval(void **state)
                      });
 }
 
-static void test_back_by_evidence_waits_for_requests_in_flight(void **state)
+TEST(back_by_evidence_waits_for_requests_in_flight)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_make(&spec);
     run_trace(&spec, (const char *const[]){
@@ -215,9 +204,8 @@ static void test_back_by_evidence_waits_for_requests_in_flight(void **state)
                      });
 }
 
-static void test_pause_stops_the_clock_but_not_the_rollback(void **state)
+TEST(pause_stops_the_clock_but_not_the_rollback)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_make(&spec);
     run_trace(&spec, (const char *const[]){
@@ -236,9 +224,8 @@ static void test_pause_stops_the_clock_but_not_the_rollback(void **state)
                      });
 }
 
-static void test_undecided_policies(void **state)
+TEST(undecided_policies)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_make(&spec);
     spec.undecided = ROLLOUT_UNDECIDED_HOLD;
@@ -270,9 +257,8 @@ static void test_undecided_policies(void **state)
                      });
 }
 
-static void test_the_baseline_comes_first(void **state)
+TEST(the_baseline_comes_first)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_make(&spec);
     spec.latency.on = true;
@@ -297,9 +283,8 @@ static void test_the_baseline_comes_first(void **state)
                      });
 }
 
-static void test_rollback_wins_ties(void **state)
+TEST(rollback_wins_ties)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_make(&spec);
     spec.errors.negligible = 0.5;
@@ -311,9 +296,8 @@ static void test_rollback_wins_ties(void **state)
                      });
 }
 
-static void test_evidence_of_a_stage_or_of_all(void **state)
+TEST(evidence_of_a_stage_or_of_all)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_make(&spec);
     static const char *const begin[] = {
@@ -334,9 +318,8 @@ static void test_evidence_of_a_stage_or_of_all(void **state)
     }
 }
 
-static void test_undo_ends_with_keep(void **state)
+TEST(undo_ends_with_keep)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_make(&spec);
     spec.stage_count = 1;
@@ -394,9 +377,8 @@ static void reach(struct trace *trace, enum rollout_state state)
         give_tick(trace, 1000, 0, 0, 0, 0, 0);
 }
 
-static void test_a_ring_is_given_and_taken_back(void **unused)
+TEST(a_ring_is_given_and_taken_back)
 {
-    (void)unused;
     struct rollout_spec spec;
     struct rollout_view view;
     struct trace trace;
@@ -426,9 +408,8 @@ static void test_a_ring_is_given_and_taken_back(void **unused)
     trace_end(&trace);
 }
 
-static void test_every_command_in_every_state(void **unused)
+TEST(every_command_in_every_state)
 {
-    (void)unused;
     // Rows: states; columns: start, pause, resume, promote, abort, undo, approve. Where the command leads,
     // "-" refused.
     static const char *const expected[ROLLOUT_STATES][ROLLOUT_COMMANDS] = {
@@ -444,28 +425,28 @@ static void test_every_command_in_every_state(void **unused)
         [ROLLOUT_ROLLED_BACK] = {"Shifting", "-", "-", "-", "-", "-", "-"},
         [ROLLOUT_SEGMENT] = {"-", "Paused", "-", "Shifting", "RollingBack", "-", "-"},
     };
-    for (int state = 0; state < ROLLOUT_STATES; state++) {
+    for (int from = 0; from < ROLLOUT_STATES; from++) {
         for (int command = 0; command < ROLLOUT_COMMANDS; command++) {
             struct trace trace;
-            reach(&trace, (enum rollout_state)state);
+            reach(&trace, (enum rollout_state)from);
             struct rollout_view before;
             rollout_view_get(trace.rollout, &before);
-            assert_int_equal(before.state, state);
+            assert_int_equal(before.state, from);
             give_command(&trace, (enum rollout_command)command, "sre");
             const struct rollout_effects *effects = &trace.effects;
-            const char *want = expected[state][command];
+            const char *want = expected[from][command];
             bool refused = effects->refused != STATUS_OK;
             if (refused != (want[0] == '-') ||
                 (!refused && strcmp(want, rollout_state_name(effects->to)) != 0))
                 fail_msg("%s in %s: %s %s", rollout_command_name((enum rollout_command)command),
-                         rollout_state_name((enum rollout_state)state), rollout_state_name(effects->to),
+                         rollout_state_name((enum rollout_state)from), rollout_state_name(effects->to),
                          effects->refused_text);
             if (refused) {
-                assert_int_equal(effects->to, state);
+                assert_int_equal(effects->to, from);
                 assert_int_equal(effects->weight, before.weight);
                 assert_false(effects->has_verdict || effects->publish || effects->changed);
                 assert_true(strstr(effects->refused_text, "cannot ") == effects->refused_text);
-                assert_true(strstr(effects->refused_text, rollout_state_name((enum rollout_state)state)) !=
+                assert_true(strstr(effects->refused_text, rollout_state_name((enum rollout_state)from)) !=
                             NULL);
             } else {
                 assert_true(effects->has_verdict);
@@ -475,21 +456,20 @@ static void test_every_command_in_every_state(void **unused)
     }
 }
 
-static void test_every_other_input_in_every_state_is_safe(void **unused)
+TEST(every_other_input_in_every_state_is_safe)
 {
-    (void)unused;
-    for (int state = 0; state < ROLLOUT_STATES; state++) {
+    for (int from = 0; from < ROLLOUT_STATES; from++) {
         struct trace trace;
-        reach(&trace, (enum rollout_state)state);
+        reach(&trace, (enum rollout_state)from);
         give_edges(&trace);
         give_tick(&trace, 100, 100, 1, 10, 1, 2);
         struct rollout_input input = {.kind = ROLLOUT_INPUT_RESUMED, .time_ms = 0};
         rollout_step(trace.rollout, &input, &trace.effects);
-        assert_int_equal(trace.effects.publish, state != ROLLOUT_PENDING);
+        assert_int_equal(trace.effects.publish, from != ROLLOUT_PENDING);
         struct rollout_spec spec;
         spec_make(&spec);
         give_spec(&trace, &spec);
-        bool taken = state == ROLLOUT_PENDING || state == ROLLOUT_COMPLETED || state == ROLLOUT_ROLLED_BACK;
+        bool taken = from == ROLLOUT_PENDING || from == ROLLOUT_COMPLETED || from == ROLLOUT_ROLLED_BACK;
         assert_int_equal(trace.effects.refused == STATUS_OK, taken);
         spec.alpha = 2.0;
         give_spec(&trace, &spec);
@@ -501,9 +481,8 @@ static void test_every_other_input_in_every_state_is_safe(void **unused)
 
 // ---- words ----
 
-static void test_refusals_say_where_it_stands(void **state)
+TEST(refusals_say_where_it_stands)
 {
-    (void)state;
     struct trace trace;
     reach(&trace, ROLLOUT_SHIFTING);
     give_command(&trace, ROLLOUT_COMMAND_RESUME, "ann");
@@ -512,9 +491,8 @@ static void test_refusals_say_where_it_stands(void **state)
     trace_end(&trace);
 }
 
-static void test_a_rollback_says_all_it_rested_on(void **state)
+TEST(a_rollback_says_all_it_rested_on)
 {
-    (void)state;
     struct trace trace;
     reach(&trace, ROLLOUT_SHIFTING);
     give_tick(&trace, 1000, 12502, 12, 680, 0, 0);
@@ -541,9 +519,8 @@ static void test_a_rollback_says_all_it_rested_on(void **state)
     trace_end(&trace);
 }
 
-static void test_undecided_says_what_is_missing(void **state)
+TEST(undecided_says_what_is_missing)
 {
-    (void)state;
     struct trace trace;
     reach(&trace, ROLLOUT_SHIFTING);
     give_tick(&trace, 1000, 1900, 2, 100, 0, 0);
@@ -556,9 +533,8 @@ static void test_undecided_says_what_is_missing(void **state)
     trace_end(&trace);
 }
 
-static void test_deadlines_name_the_next_moment(void **state)
+TEST(deadlines_name_the_next_moment)
 {
-    (void)state;
     struct trace trace;
     reach(&trace, ROLLOUT_PENDING);
     assert_true(rollout_deadline_ms(trace.rollout) == INT64_MAX);
@@ -572,26 +548,4 @@ static void test_deadlines_name_the_next_moment(void **state)
     give_command(&trace, ROLLOUT_COMMAND_ABORT, "ann");
     assert_int_equal(rollout_deadline_ms(trace.rollout), trace.time_ms + 300);
     trace_end(&trace);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward_with_approval),
-        cmocka_unit_test(test_back_by_evidence_waits_for_requests_in_flight),
-        cmocka_unit_test(test_pause_stops_the_clock_but_not_the_rollback),
-        cmocka_unit_test(test_undecided_policies),
-        cmocka_unit_test(test_the_baseline_comes_first),
-        cmocka_unit_test(test_rollback_wins_ties),
-        cmocka_unit_test(test_evidence_of_a_stage_or_of_all),
-        cmocka_unit_test(test_undo_ends_with_keep),
-        cmocka_unit_test(test_a_ring_is_given_and_taken_back),
-        cmocka_unit_test(test_every_command_in_every_state),
-        cmocka_unit_test(test_every_other_input_in_every_state_is_safe),
-        cmocka_unit_test(test_refusals_say_where_it_stands),
-        cmocka_unit_test(test_a_rollback_says_all_it_rested_on),
-        cmocka_unit_test(test_undecided_says_what_is_missing),
-        cmocka_unit_test(test_deadlines_name_the_next_moment),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

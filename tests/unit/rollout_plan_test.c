@@ -1,21 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // rollout/plan: what each stage is told to need, and that the machine then needs about that.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-
 #include "rollout_sim.h"
 #include "ship/rollout/plan.h"
+#include "test.h"
 
 static const struct rollout_plan_traffic traffic = {
     .requests_per_second = 1000.0, .error_rate = 0.01, .error_factor = 5.0, .slowdown = 1.5};
 
-static void test_each_stage_is_planned(void **state)
+TEST(each_stage_is_planned)
 {
-    (void)state;
     static const uint32_t percents[] = {5, 50, 100};
     struct rollout_spec spec;
     struct rollout_plan plan;
@@ -36,9 +29,8 @@ static void test_each_stage_is_planned(void **state)
     assert_true(plan.promote_ms >= sum && plan.promote_ms <= sum);
 }
 
-static void test_unknown_traffic_has_no_times(void **state)
+TEST(unknown_traffic_has_no_times)
 {
-    (void)state;
     static const uint32_t percents[] = {5, 50, 100};
     struct rollout_spec spec;
     struct rollout_plan plan;
@@ -51,9 +43,8 @@ static void test_unknown_traffic_has_no_times(void **state)
     assert_false(plan.stages[0].beyond_horizon);
 }
 
-static void test_slow_traffic_is_beyond_the_horizon(void **state)
+TEST(slow_traffic_is_beyond_the_horizon)
 {
-    (void)state;
     static const uint32_t percents[] = {1, 100};
     struct rollout_spec spec;
     struct rollout_plan plan;
@@ -65,9 +56,8 @@ static void test_slow_traffic_is_beyond_the_horizon(void **state)
 }
 
 // A control arm of the canary's size compares like with like but sees only its part of the traffic.
-static void test_a_control_arm_costs_requests(void **state)
+TEST(a_control_arm_costs_requests)
 {
-    (void)state;
     static const uint32_t percents[] = {5, 100};
     struct rollout_spec spec;
     struct rollout_plan without;
@@ -79,9 +69,8 @@ static void test_a_control_arm_costs_requests(void **state)
     assert_true(with.stages[0].detect_errors > without.stages[0].detect_errors);
 }
 
-static void test_wild_numbers_are_clamped(void **state)
+TEST(wild_numbers_are_clamped)
 {
-    (void)state;
     static const uint32_t percents[] = {5, 100};
     struct rollout_spec spec;
     struct rollout_plan plan;
@@ -96,9 +85,8 @@ static void test_wild_numbers_are_clamped(void **state)
 }
 
 // The plan is honest: the machine's mean is within a factor of two of it.
-static void test_the_machine_needs_about_what_was_planned(void **state)
+TEST(the_machine_needs_about_what_was_planned)
 {
-    (void)state;
     enum { ROLLOUTS = 12 };
     static const uint32_t percents[] = {50};
     struct rollout_spec spec;
@@ -119,17 +107,4 @@ static void test_the_machine_needs_about_what_was_planned(void **state)
     double planned = plan.stages[0].detect_errors;
     if (requests > 2.0 * planned || requests < planned / 2.0)
         fail_msg("planned %.0f requests, needed %.0f", planned, requests);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_stage_is_planned),
-        cmocka_unit_test(test_unknown_traffic_has_no_times),
-        cmocka_unit_test(test_slow_traffic_is_beyond_the_horizon),
-        cmocka_unit_test(test_a_control_arm_costs_requests),
-        cmocka_unit_test(test_wild_numbers_are_clamped),
-        cmocka_unit_test(test_the_machine_needs_about_what_was_planned),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,17 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // rollout/wire and spec: round trips, every truncation, every flipped bit (decoded and given to a machine),
 // the spec's rules, and a recorded rollout derived again from its bytes.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "base/text.h"
 #include "rollout_sim.h"
+#include "test.h"
 
 static uint8_t bytes[ROLLOUT_INPUT_WIRE_BYTES_MAX];
 static struct rollout_span_delta spans[ROLLOUT_TICK_SPANS_MAX];
@@ -81,9 +73,8 @@ static uint32_t make_inputs(struct rollout_input inputs[8], const struct rollout
     return count;
 }
 
-static void test_inputs_survive_the_round_trip(void **state)
+TEST(inputs_survive_the_round_trip)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_make(&spec);
     struct rollout_input inputs[8];
@@ -109,9 +100,8 @@ static void test_inputs_survive_the_round_trip(void **state)
     }
 }
 
-static void test_truncated_inputs_are_corrupt_and_touch_nothing(void **state)
+TEST(truncated_inputs_are_corrupt_and_touch_nothing)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_make(&spec);
     struct rollout_input inputs[8];
@@ -132,9 +122,8 @@ static void test_truncated_inputs_are_corrupt_and_touch_nothing(void **state)
 }
 
 // A machine that is under way, to be given whatever decodes.
-static void test_flipped_bits_never_break_the_machine(void **state)
+TEST(flipped_bits_never_break_the_machine)
 {
-    (void)state;
     struct rollout_spec spec;
     spec_make(&spec);
     struct rollout_input inputs[8];
@@ -166,9 +155,8 @@ static void test_flipped_bits_never_break_the_machine(void **state)
     sim_destroy(sim);
 }
 
-static void test_effects_survive_the_round_trip(void **state)
+TEST(effects_survive_the_round_trip)
 {
-    (void)state;
     struct rollout_effects effects = {.changed = true,
                                       .publish = true,
                                       .from = ROLLOUT_SHIFTING,
@@ -218,9 +206,8 @@ static void record(void *context, const struct rollout_input *input)
     recording->len += writer.len;
 }
 
-static void test_a_recorded_rollout_comes_out_again(void **state)
+TEST(a_recorded_rollout_comes_out_again)
 {
-    (void)state;
     static struct rollout_effects made[1024];
     struct recording recording = {.cap = 4 << 20, .data = malloc(4 << 20)};
     CHECK(recording.data != NULL);
@@ -274,9 +261,8 @@ static void expect_invalid(const struct rollout_spec *spec, const char *word)
         fail_msg("'%s' does not speak of %s", why, word);
 }
 
-static void test_the_spec_rules(void **state)
+TEST(the_spec_rules)
 {
-    (void)state;
     struct rollout_spec good;
     spec_make(&good);
     rollout_spec_default_stages(&good);
@@ -312,17 +298,4 @@ static void test_the_spec_rules(void **state)
     BROKEN(spec.drain_ms = UINT64_MAX, "year");
     BROKEN((spec.errors.on = false, spec.latency.on = false, spec.throughput.on = false), "check");
     BROKEN((spec.stage_count = 1, spec.stages[0].kind = ROLLOUT_STAGE_APPROVE), "weight");
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_inputs_survive_the_round_trip),
-        cmocka_unit_test(test_truncated_inputs_are_corrupt_and_touch_nothing),
-        cmocka_unit_test(test_flipped_bits_never_break_the_machine),
-        cmocka_unit_test(test_effects_survive_the_round_trip),
-        cmocka_unit_test(test_a_recorded_rollout_comes_out_again),
-        cmocka_unit_test(test_the_spec_rules),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,18 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // share: what is published is read whole, whoever dies in between: a writer is killed at each of its system
 // calls and at random moments; files are damaged and cut; a thread reads while another publishes.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -23,10 +15,12 @@
 #include "base/check.h"
 #include "flags/eval/evaluate.h"
 #include "flags/share/share.h"
+#include "folder.h"
+#include "test.h"
 
 enum { IMAGE_BYTES = 1 << 16, NODES = 2048 };
 
-static char directory[256];
+static char directory[FOLDER_PATH_BYTES];
 
 struct image {
     _Alignas(FLAGS_IMAGE_ALIGN) char bytes[IMAGE_BYTES];
@@ -88,41 +82,29 @@ static unsigned count_files(const char *prefix)
     return count;
 }
 
-static void empty_directory(void)
-{
-    char path[600];
-    struct dirent *entry;
-    DIR *open_directory = opendir(directory);
-    while (open_directory != NULL && (entry = readdir(open_directory)) != NULL) {
-        (void)snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
-        (void)unlink(path);
-    }
-    if (open_directory != NULL)
-        (void)closedir(open_directory);
-}
-
 static int set_up(void **state)
 {
     (void)state;
-    (void)snprintf(directory, sizeof directory, "/tmp/sluice-share-XXXXXX");
-    return mkdtemp(directory) == NULL;
+    folder_make(directory);
+    return 0;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    empty_directory();
-    return rmdir(directory);
+    folder_remove(directory);
+    return 0;
 }
 
-static void test_published_is_read(void **state)
+EACH_TEST(set_up, tear_down);
+
+TEST(published_is_read)
 {
     struct share_writer *writer;
     struct share_writer *second;
     struct share_reader *reader;
     struct share_mapping mapping;
     struct share_mapping next;
-    (void)state;
     assert_int_equal(share_reader_open(directory, &reader), STATUS_NOT_FOUND);
     assert_int_equal(share_writer_open(directory, &writer), STATUS_OK);
     assert_int_equal(share_writer_open(directory, &second), STATUS_IN_USE);
@@ -193,7 +175,7 @@ static bool publish_until_call(unsigned calls, unsigned value)
 }
 
 // Whatever the dead left: readers old and new see a whole set, and the next writer goes on.
-static void test_writer_killed_at_each_call(void **state)
+TEST(writer_killed_at_each_call)
 {
     struct share_writer *writer;
     struct share_reader *old;
@@ -201,7 +183,6 @@ static void test_writer_killed_at_each_call(void **state)
     unsigned value = 100;
     uint64_t sequence = 0;
     unsigned calls = 0;
-    (void)state;
     assert_int_equal(share_writer_open(directory, &writer), STATUS_OK);
     assert_int_equal(publish(writer, value), STATUS_OK);
     share_writer_close(writer);
@@ -243,51 +224,68 @@ static void publish_for_ever(unsigned value)
             _exit(2);
 }
 
-static void test_writer_killed_at_random(void **state)
+static uint64_t now_ns(void)
 {
-    struct share_reader *reader = NULL;
+    struct timespec now;
+    assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &now), 0);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+// What a reader has seen while writers come and die.
+struct seen {
+    struct share_reader *reader;
+    uint64_t sequence;
+    unsigned value, taken;
+};
+
+static void take_if_new(struct seen *seen)
+{
     struct share_mapping mapping;
-    uint64_t sequence = 0;
-    unsigned taken = 0;
-    unsigned value = 0;
-    (void)state;
-    for (unsigned round = 0; round < 25; round++) {
+    char last[16];
+    if (seen->reader == NULL && share_reader_open(directory, &seen->reader) != STATUS_OK)
+        seen->reader = NULL;
+    if (seen->reader == NULL || !share_reader_stale(seen->reader))
+        return;
+    enum status status = share_reader_take(seen->reader, &mapping);
+    assert_true(status == STATUS_OK || status == STATUS_AGAIN);
+    if (status != STATUS_OK)
+        return;
+    seen->value = value_of(&mapping.set, "f0");
+    (void)snprintf(last, sizeof last, "f%u", seen->value % 7);
+    assert_int_equal(value_of(&mapping.set, last), seen->value);
+    assert_true(mapping.sequence > seen->sequence);
+    seen->sequence = mapping.sequence;
+    share_mapping_drop(&mapping);
+    seen->taken++;
+}
+
+// Each writer is killed at another moment. Every other one is given the time for two of its sets to be taken,
+// however long that is on a machine that has others to serve.
+TEST(writer_killed_at_random)
+{
+    enum { ROUNDS = 25, PATIENCE_S = 30 };
+    struct seen seen = {0};
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        int status;
+        unsigned enough = seen.taken + (round % 2 == 0 ? 2 : 0);
         pid_t child = fork();
         assert_true(child >= 0);
         if (child == 0)
-            publish_for_ever(value + 1);
-        struct timespec end;
-        struct timespec now;
-        (void)clock_gettime(CLOCK_MONOTONIC, &end);
-        end.tv_nsec += 3000000 + round * 797000;
-        do {
-            if (reader == NULL && share_reader_open(directory, &reader) != STATUS_OK)
-                reader = NULL;
-            if (reader != NULL && share_reader_stale(reader)) {
-                enum status status = share_reader_take(reader, &mapping);
-                assert_true(status == STATUS_OK || status == STATUS_AGAIN);
-                if (status == STATUS_OK) {
-                    value = value_of(&mapping.set, "f0");
-                    char last[16];
-                    (void)snprintf(last, sizeof last, "f%u", value % 7);
-                    assert_int_equal(value_of(&mapping.set, last), value);
-                    assert_true(mapping.sequence > sequence);
-                    sequence = mapping.sequence;
-                    share_mapping_drop(&mapping);
-                    taken++;
-                }
-            }
-            (void)clock_gettime(CLOCK_MONOTONIC, &now);
-        } while ((now.tv_sec - end.tv_sec) * 1000000000L + now.tv_nsec - end.tv_nsec < 0);
-        int status;
+            publish_for_ever(seen.value + 1);
+        uint64_t begin_ns = now_ns();
+        while (seen.taken < enough && now_ns() - begin_ns < PATIENCE_S * 1000000000ULL)
+            take_if_new(&seen);
+        begin_ns = now_ns();
+        while (now_ns() - begin_ns < 1000000 + round * 797000)
+            take_if_new(&seen);
         assert_int_equal(kill(child, SIGKILL), 0);
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_true(WIFSIGNALED(status));
+        assert_true(seen.taken >= enough);
     }
-    assert_non_null(reader);
-    print_message("%u sets taken, %llu published, 25 writers killed\n", taken, (unsigned long long)sequence);
-    assert_true(taken > 25);
-    share_reader_close(reader);
+    print_message("%u sets taken, %llu published, %d writers killed\n", seen.taken,
+                  (unsigned long long)seen.sequence, ROUNDS);
+    share_reader_close(seen.reader);
 }
 
 static void damage(uint64_t image, off_t at, off_t cut)
@@ -307,14 +305,13 @@ static void damage(uint64_t image, off_t at, off_t cut)
     assert_int_equal(close(fd), 0);
 }
 
-static void test_damage_is_refused(void **state)
+TEST(damage_is_refused)
 {
     struct share_writer *writer;
     struct share_reader *reader;
     struct share_mapping kept;
     struct share_mapping mapping;
     char path[400];
-    (void)state;
     assert_int_equal(share_writer_open(directory, &writer), STATUS_OK);
     assert_int_equal(publish(writer, 1), STATUS_OK);
     assert_int_equal(share_reader_open(directory, &reader), STATUS_OK);
@@ -343,7 +340,7 @@ static void test_damage_is_refused(void **state)
     share_writer_close(writer);
 }
 
-static void test_damaged_page(void **state)
+TEST(damaged_page)
 {
     struct share_writer *writer;
     struct share_reader *reader;
@@ -352,7 +349,6 @@ static void test_damaged_page(void **state)
     char path[400];
     char other[500];
     uint64_t magic = 0x1234;
-    (void)state;
     (void)snprintf(path, sizeof path, "%s/current", directory);
     assert_int_equal(share_writer_open(directory, &writer), STATUS_OK);
     for (unsigned value = 1; value <= 5; value++)
@@ -384,7 +380,7 @@ static void test_damaged_page(void **state)
     share_writer_close(writer);
 }
 
-static void test_no_space(void **state)
+TEST(no_space)
 {
     struct share_writer *writer;
     struct share_reader *reader;
@@ -392,7 +388,6 @@ static void test_no_space(void **state)
     struct rlimit before;
     struct rlimit small;
     static struct image image;
-    (void)state;
     assert_int_equal(share_writer_open(directory, &writer), STATUS_OK);
     assert_int_equal(publish(writer, 1), STATUS_OK);
     assert_int_equal(share_reader_open(directory, &reader), STATUS_OK);
@@ -439,12 +434,11 @@ static void *read_along(void *context)
     return NULL;
 }
 
-static void test_threads(void **state)
+TEST(threads)
 {
     struct share_writer *writer;
     pthread_t threads[2];
     _Atomic int done = 0;
-    (void)state;
     assert_int_equal(share_writer_open(directory, &writer), STATUS_OK);
     assert_int_equal(publish(writer, 1), STATUS_OK);
     for (size_t i = 0; i < ARRAY_LEN(threads); i++)
@@ -457,12 +451,11 @@ static void test_threads(void **state)
     share_writer_close(writer);
 }
 
-static void test_bad_directories(void **state)
+TEST(bad_directories)
 {
     struct share_writer *writer;
     struct share_reader *reader;
     char deep[SHARE_PATH_BYTES + 10];
-    (void)state;
     memset(deep, 'a', sizeof deep - 1);
     deep[0] = '/';
     deep[sizeof deep - 1] = '\0';
@@ -474,13 +467,12 @@ static void test_bad_directories(void **state)
 }
 
 // In a directory that anybody may write, anybody could put what all readers would believe.
-static void test_directory_of_anybody(void **state)
+TEST(directory_of_anybody)
 {
-    char path[] = "/tmp/share-open-XXXXXX";
+    char path[FOLDER_PATH_BYTES];
     struct share_writer *writer;
     struct share_reader *reader;
-    (void)state;
-    assert_non_null(mkdtemp(path));
+    folder_make(path);
     assert_int_equal(chmod(path, 0777), 0);
     assert_int_equal(share_writer_open(path, &writer), STATUS_DENIED);
     assert_int_equal(chmod(path, 0755), 0);
@@ -496,27 +488,5 @@ static void test_directory_of_anybody(void **state)
         assert_int_equal(share_writer_open(path, &writer), STATUS_OK);
     }
     share_writer_close(writer);
-    char name[64];
-    static const char *const FILES[] = {"current", "lock"};
-    for (size_t i = 0; i < ARRAY_LEN(FILES); i++) {
-        (void)snprintf(name, sizeof name, "%s/%s", path, FILES[i]);
-        (void)unlink(name);
-    }
-    assert_int_equal(rmdir(path), 0);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_published_is_read, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_writer_killed_at_each_call, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_writer_killed_at_random, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_damage_is_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_damaged_page, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_no_space, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_threads, set_up, tear_down),
-        cmocka_unit_test(test_bad_directories),
-        cmocka_unit_test(test_directory_of_anybody),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    folder_remove(path);
 }

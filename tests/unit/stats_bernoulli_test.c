@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // stats/bernoulli: likelihoods term by term, batches, false alarms at the boundary, power for "negligible".
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 
 #include "base/rng.h"
 #include "stats/bernoulli.h"
+#include "test.h"
 
 static void assert_near(double value, double expected, double tolerance)
 {
@@ -28,9 +23,8 @@ static double direct_log_e(double null_rate, double sign, double trials, double 
     return log(sum / 24.0);
 }
 
-static void test_against_direct_likelihood(void **state)
+TEST(against_direct_likelihood)
 {
-    (void)state;
     struct stats_bernoulli_grid above;
     struct stats_bernoulli_grid below;
     stats_bernoulli_grid_init(&above, STATS_BERNOULLI_ABOVE, 0.01);
@@ -45,9 +39,8 @@ static void test_against_direct_likelihood(void **state)
     assert_near(stats_bernoulli_log_e(&down), direct_log_e(0.3, -1.0, 100, 12), 1e-10);
 }
 
-static void test_events_beyond_trials_are_trials(void **state)
+TEST(events_beyond_trials_are_trials)
 {
-    (void)state;
     struct stats_bernoulli_grid below;
     stats_bernoulli_grid_init(&below, STATS_BERNOULLI_BELOW, 0.001);
     struct stats_bernoulli_state odd = {.ll = {0}};
@@ -58,9 +51,8 @@ static void test_events_beyond_trials_are_trials(void **state)
 }
 
 // Without a single error, 0.1 % is shown to be undercut after about (ln(1/alpha) + 1) / 0.001 requests.
-static void test_no_errors_become_negligible(void **state)
+TEST(no_errors_become_negligible)
 {
-    (void)state;
     struct stats_bernoulli_grid below;
     stats_bernoulli_grid_init(&below, STATS_BERNOULLI_BELOW, 0.001);
     struct stats_bernoulli_state clean = {.ll = {0}};
@@ -95,21 +87,9 @@ static int false_alarms(enum stats_bernoulli_side side, double null_rate, uint64
 
 // At the boundary of the null, alpha = .05, 1000 runs of 100 looks: 50 expected at most, 71 is three standard
 // errors above.
-static void test_false_alarms_under_peeking(void **state)
+TEST(false_alarms_under_peeking)
 {
-    (void)state;
     assert_in_range(false_alarms(STATS_BERNOULLI_ABOVE, 0.05, 1, 1000), 1, 71);
     assert_in_range(false_alarms(STATS_BERNOULLI_BELOW, 0.05, 2, 1000), 1, 71);
     assert_in_range(false_alarms(STATS_BERNOULLI_BELOW, 0.5, 3, 1000), 1, 71);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_direct_likelihood),
-        cmocka_unit_test(test_events_beyond_trials_are_trials),
-        cmocka_unit_test(test_no_errors_become_negligible),
-        cmocka_unit_test(test_false_alarms_under_peeking),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

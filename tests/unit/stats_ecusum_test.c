@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // stats/ecusum: the recursion, the false-alarm bound over a whole watch, detection of late and slow changes.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 
 #include "base/rng.h"
 #include "stats/ecusum.h"
+#include "test.h"
 
 enum { STEPS = 400, TRIALS = 50 };
 
@@ -22,9 +17,10 @@ static int make_grid(void **state)
     return 0;
 }
 
-static void test_recursion(void **state)
+ALL_TESTS(make_grid, NULL);
+
+TEST(recursion)
 {
-    (void)state;
     struct stats_ecusum ecusum = {0};
     double m[24];
     for (int j = 0; j < 24; j++)
@@ -45,9 +41,8 @@ static void test_recursion(void **state)
     assert_int_equal(ecusum.steps, 8);
 }
 
-static void test_no_data_is_no_step(void **state)
+TEST(no_data_is_no_step)
 {
-    (void)state;
     struct stats_ecusum ecusum = {0};
     stats_ecusum_add(&grid, &ecusum, 50, 4);
     struct stats_ecusum before = ecusum;
@@ -55,9 +50,8 @@ static void test_no_data_is_no_step(void **state)
     assert_memory_equal(&ecusum, &before, sizeof before);
 }
 
-static void test_threshold(void **state)
+TEST(threshold)
 {
-    (void)state;
     assert_true(fabs(stats_ecusum_threshold(36000, 0.01) - log(3.6e6)) < 1e-12);
     assert_true(fabs(stats_ecusum_threshold(1, 0.5) - log(2.0)) < 1e-12);
 }
@@ -78,9 +72,8 @@ static int alarm_step(struct rng *rng, double before, double after, int change_a
 }
 
 // alpha = .1 over 400 steps, 500 watches: at most 50 alarms expected, 70 is three standard errors above.
-static void test_false_alarms_over_a_watch(void **state)
+TEST(false_alarms_over_a_watch)
 {
-    (void)state;
     struct rng rng;
     int alarms = 0;
     rng_init(&rng, 17);
@@ -90,9 +83,8 @@ static void test_false_alarms_over_a_watch(void **state)
 }
 
 // A rate that triples after 300 quiet steps is seen soon after: the quiet past does not hide it.
-static void test_late_change_is_found(void **state)
+TEST(late_change_is_found)
 {
-    (void)state;
     struct rng rng;
     int delay = 0;
     rng_init(&rng, 19);
@@ -102,16 +94,4 @@ static void test_late_change_is_found(void **state)
         delay += step - 300;
     }
     assert_true(delay < 100 * 20);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_recursion),
-        cmocka_unit_test(test_no_data_is_no_step),
-        cmocka_unit_test(test_threshold),
-        cmocka_unit_test(test_false_alarms_over_a_watch),
-        cmocka_unit_test(test_late_change_is_found),
-    };
-    return cmocka_run_group_tests(tests, make_grid, NULL);
 }

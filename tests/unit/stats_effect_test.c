@@ -1,18 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // stats/effect: bounds are where the kernel's verdict turns, agree with the decision, cover the truth at any
 // time.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
-#include <stdbool.h>
 
 #include "base/rng.h"
 #include "stats/effect.h"
 #include "stats/ratio.h"
+#include "test.h"
 
 static double log_e_at(enum stats_ratio_side side, double null_ratio,
                        const struct stats_effect_segment *segments, size_t count)
@@ -26,9 +20,8 @@ static double log_e_at(enum stats_ratio_side side, double null_ratio,
     return stats_ratio_log_e(&state);
 }
 
-static void test_bounds_are_the_crossings(void **state)
+TEST(bounds_are_the_crossings)
 {
-    (void)state;
     struct stats_effect_segment segments[] = {{0.05, 14, 60}, {0.25, 40, 37}, {0.5, 90, 28}};
     struct stats_effect_estimate estimate;
     stats_effect_estimate(segments, 3, STATS_RATIO_STEP_MIN, 0.01, &estimate);
@@ -40,9 +33,8 @@ static void test_bounds_are_the_crossings(void **state)
 }
 
 // ln E never rises with the null: the premise of the bisection.
-static void test_log_e_is_monotone_in_the_null(void **state)
+TEST(log_e_is_monotone_in_the_null)
 {
-    (void)state;
     struct rng rng;
     rng_init(&rng, 31);
     for (int r = 0; r < 50; r++) {
@@ -61,18 +53,16 @@ static void test_log_e_is_monotone_in_the_null(void **state)
     }
 }
 
-static void test_single_weight_estimate(void **state)
+TEST(single_weight_estimate)
 {
-    (void)state;
     struct stats_effect_segment segment = {0.1, 39, 117};
     struct stats_effect_estimate estimate;
     stats_effect_estimate(&segment, 1, STATS_RATIO_STEP_MIN, 0.01, &estimate);
     assert_true(fabs(estimate.ratio - 39.0 / 117.0 * 9.0) < 1e-9);
 }
 
-static void test_ends_of_the_scale(void **state)
+TEST(ends_of_the_scale)
 {
-    (void)state;
     struct stats_effect_estimate estimate;
     stats_effect_estimate(NULL, 0, STATS_RATIO_STEP_MIN, 0.01, &estimate);
     assert_true(isnan(estimate.ratio) && estimate.lower <= 0.0 && isinf(estimate.upper));
@@ -88,9 +78,8 @@ static void test_ends_of_the_scale(void **state)
 }
 
 // The lower bound at alpha = .05, looked at 40 times, ever above the true ratio 2: at most 5 %.
-static void test_lower_bound_covers_at_any_time(void **state)
+TEST(lower_bound_covers_at_any_time)
 {
-    (void)state;
     struct rng rng;
     int missed = 0;
     rng_init(&rng, 37);
@@ -115,16 +104,4 @@ static void test_lower_bound_covers_at_any_time(void **state)
     }
     // 300 runs: 15 expected at most, 26 is three standard errors above.
     assert_in_range(missed, 0, 26);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bounds_are_the_crossings),
-        cmocka_unit_test(test_log_e_is_monotone_in_the_null),
-        cmocka_unit_test(test_single_weight_estimate),
-        cmocka_unit_test(test_ends_of_the_scale),
-        cmocka_unit_test(test_lower_bound_covers_at_any_time),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,18 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // stats/histogram: the index covers the range without gaps, mid-points are near, merge and subtract are
 // exact, ranks follow the stated rule.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/rng.h"
 #include "stats/histogram.h"
+#include "test.h"
 
 static struct stats_histogram first;
 static struct stats_histogram second;
@@ -27,6 +20,8 @@ static int clear(void **state)
     return 0;
 }
 
+EACH_TEST(clear, NULL);
+
 // A value with a random magnitude below 64 - shift_min bits.
 static uint64_t any_value(struct rng *rng, uint64_t shift_min, uint64_t magnitudes)
 {
@@ -34,9 +29,8 @@ static uint64_t any_value(struct rng *rng, uint64_t shift_min, uint64_t magnitud
     return rng_next(rng) >> shift;
 }
 
-static void test_index_formula(void **state)
+TEST(index_formula)
 {
-    (void)state;
     assert_int_equal(stats_histogram_index(0), 0);
     assert_int_equal(stats_histogram_index(255), 255);
     assert_int_equal(stats_histogram_index(256), 256);
@@ -49,9 +43,8 @@ static void test_index_formula(void **state)
     assert_int_equal(stats_histogram_index(UINT64_MAX), STATS_HISTOGRAM_BUCKETS - 1);
 }
 
-static void test_buckets_tile_the_range(void **state)
+TEST(buckets_tile_the_range)
 {
-    (void)state;
     uint64_t expected_low = 0;
     for (uint32_t i = 0; i < STATS_HISTOGRAM_BUCKETS; i++) {
         uint64_t low = stats_histogram_low(i);
@@ -64,9 +57,8 @@ static void test_buckets_tile_the_range(void **state)
     assert_true(expected_low == STATS_HISTOGRAM_VALUE_MAX + 1);
 }
 
-static void test_mid_point_error(void **state)
+TEST(mid_point_error)
 {
-    (void)state;
     double worst = 0.0;
     for (uint32_t i = 1; i < STATS_HISTOGRAM_BUCKETS; i++) {
         double low = (double)stats_histogram_low(i);
@@ -79,9 +71,8 @@ static void test_mid_point_error(void **state)
     assert_true(worst > 0.0038);
 }
 
-static void test_merge_and_subtract_are_exact(void **state)
+TEST(merge_and_subtract_are_exact)
 {
-    (void)state;
     struct rng rng;
     rng_init(&rng, 7);
     for (int i = 0; i < 200000; i++) {
@@ -97,9 +88,8 @@ static void test_merge_and_subtract_are_exact(void **state)
     assert_true(stats_histogram_whole(&both));
 }
 
-static void test_differences_survive_wrapping(void **state)
+TEST(differences_survive_wrapping)
 {
-    (void)state;
     first.buckets[9] = UINT32_MAX;
     first.count = UINT32_MAX;
     struct stats_histogram earlier = first;
@@ -110,9 +100,8 @@ static void test_differences_survive_wrapping(void **state)
     assert_true(stats_histogram_whole(&first));
 }
 
-static void test_rank_rule(void **state)
+TEST(rank_rule)
 {
-    (void)state;
     assert_int_equal(stats_histogram_quantile(&first, 0.5), 0);
     assert_int_equal(stats_histogram_edge(&first, 0.5), 0);
     for (uint64_t value = 1; value <= 100; value++)
@@ -136,9 +125,8 @@ static int compare(const void *a, const void *b)
     return (*left > *right) - (*left < *right);
 }
 
-static void test_quantiles_against_sorted_values(void **state)
+TEST(quantiles_against_sorted_values)
 {
-    (void)state;
     static uint64_t values[20000];
     struct rng rng;
     rng_init(&rng, 11);
@@ -155,9 +143,8 @@ static void test_quantiles_against_sorted_values(void **state)
     }
 }
 
-static void test_edges_bound_the_tail(void **state)
+TEST(edges_bound_the_tail)
 {
-    (void)state;
     struct rng rng;
     rng_init(&rng, 13);
     for (int i = 0; i < 50000; i++)
@@ -176,9 +163,8 @@ static void test_edges_bound_the_tail(void **state)
     }
 }
 
-static void test_edge_scale(void **state)
+TEST(edge_scale)
 {
-    (void)state;
     assert_int_equal(stats_histogram_edge_scale(100, 1.25), 125);
     assert_int_equal(stats_histogram_edge_scale(100, 1.0), 100);
     assert_int_equal(stats_histogram_edge_scale(0, 3.0), 0);
@@ -192,20 +178,4 @@ static void test_edge_scale(void **state)
         assert_true(scaled == STATS_HISTOGRAM_VALUE_MAX || (double)scaled >= 1.24 * (double)edge - 1.0);
         assert_true(stats_histogram_high(stats_histogram_index(scaled)) == scaled);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_index_formula, clear),
-        cmocka_unit_test_setup(test_buckets_tile_the_range, clear),
-        cmocka_unit_test_setup(test_mid_point_error, clear),
-        cmocka_unit_test_setup(test_merge_and_subtract_are_exact, clear),
-        cmocka_unit_test_setup(test_differences_survive_wrapping, clear),
-        cmocka_unit_test_setup(test_rank_rule, clear),
-        cmocka_unit_test_setup(test_quantiles_against_sorted_values, clear),
-        cmocka_unit_test_setup(test_edges_bound_the_tail, clear),
-        cmocka_unit_test_setup(test_edge_scale, clear),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,19 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // stats/plan: the formula, its special cases, and its stated accuracy against simulation of the real tests.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
-#include <stdbool.h>
 
 #include "base/check.h"
 #include "base/rng.h"
 #include "stats/bernoulli.h"
 #include "stats/plan.h"
 #include "stats/ratio.h"
+#include "test.h"
 
 static void assert_factor(double measured, double planned, double factor)
 {
@@ -21,9 +15,8 @@ static void assert_factor(double measured, double planned, double factor)
         fail_msg("measured %.1f, planned %.1f: not within a factor %.2f", measured, planned, factor);
 }
 
-static void test_formula(void **state)
+TEST(formula)
 {
-    (void)state;
     double divergence = 2.0 / 3.0 * log(4.0 / 3.0) + 1.0 / 3.0 * log(2.0 / 3.0);
     double events = (log(100.0) + 1.0) / divergence;
     assert_true(fabs(stats_plan_ratio_events(0.5, 2.0, 1.0, 0.01) - events) < 1e-9);
@@ -31,9 +24,8 @@ static void test_formula(void **state)
     assert_true(fabs(stats_plan_ratio_requests(0.5, 0.001, 2.0, 1.0, 0.01) - requests) < 1e-6);
 }
 
-static void test_what_is_never_decided(void **state)
+TEST(what_is_never_decided)
 {
-    (void)state;
     assert_true(isinf(stats_plan_ratio_events(0.5, 1.0, 1.0, 0.01)));
     assert_true(isinf(stats_plan_ratio_events(0.0, 2.0, 1.0, 0.01)));
     assert_true(isinf(stats_plan_ratio_events(1.0, 2.0, 1.0, 0.01)));
@@ -67,9 +59,8 @@ static double simulated_events(enum stats_ratio_side side, double step_min, doub
     return total / 400.0;
 }
 
-static void test_rollback_and_promotion_against_simulation(void **state)
+TEST(rollback_and_promotion_against_simulation)
 {
-    (void)state;
     static const struct {
         enum stats_ratio_side side;
         double step_min;
@@ -101,9 +92,8 @@ static void test_rollback_and_promotion_against_simulation(void **state)
     }
 }
 
-static void test_negligible_against_simulation(void **state)
+TEST(negligible_against_simulation)
 {
-    (void)state;
     static const double CANARY[] = {0.0, 0.0002, 0.0005};
     struct stats_bernoulli_grid grid;
     struct rng rng;
@@ -128,9 +118,8 @@ static void test_negligible_against_simulation(void **state)
 }
 
 // Measured by bench/stats_montecarlo_bench with a look at every request: 2 785, 843, 295; 7 439, 2 222, 745.
-static void test_latency_against_the_bench(void **state)
+TEST(latency_against_the_bench)
 {
-    (void)state;
     assert_factor(2785, stats_plan_latency_requests(0.5, 1.25, 1.0, 0.01), 1.5);
     assert_factor(843, stats_plan_latency_requests(0.5, 1.5, 1.0, 0.01), 1.5);
     assert_factor(295, stats_plan_latency_requests(0.5, 2.0, 1.0, 0.01), 1.5);
@@ -140,16 +129,4 @@ static void test_latency_against_the_bench(void **state)
     double narrow = stats_plan_latency_good_requests(0.5, 1.10, 1.0, 1.0, 0.05);
     assert_true(isfinite(wide) && narrow > 4.0 * wide);
     assert_true(isinf(stats_plan_latency_good_requests(0.5, 1.0, 1.0, 1.0, 0.05)));
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_formula),
-        cmocka_unit_test(test_what_is_never_decided),
-        cmocka_unit_test(test_rollback_and_promotion_against_simulation),
-        cmocka_unit_test(test_negligible_against_simulation),
-        cmocka_unit_test(test_latency_against_the_bench),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

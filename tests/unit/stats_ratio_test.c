@@ -1,19 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // stats/ratio: golden values, both directions, silence without two arms, order independence, validity while
 // the weight ramps and the base rate drifts, power.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
-#include <stdbool.h>
 
 #include "base/check.h"
 #include "base/rng.h"
 #include "stats/ratio.h"
 #include "stats/real.h"
+#include "test.h"
 
 struct span {
     double weight;
@@ -32,6 +26,8 @@ static int make_grids(void **state)
     return 0;
 }
 
+ALL_TESTS(make_grids, NULL);
+
 static double log_e_of(const struct stats_ratio_grid *grid, const struct span *spans, size_t count)
 {
     struct stats_ratio_state state = {.ll = {0}};
@@ -46,9 +42,8 @@ static void assert_near(double value, double expected, double tolerance)
         fail_msg("%.9f is not within %g of %.9f", value, tolerance, expected);
 }
 
-static void test_golden_values(void **state)
+TEST(golden_values)
 {
-    (void)state;
     assert_near(log_e_of(&bad, (struct span[]){{0.5, 30, 10}}, 1), 3.858366, 1e-6);
     assert_near(log_e_of(&bad, (struct span[]){{0.5, 7, 0}}, 1), 3.103935, 1e-6);
     assert_near(log_e_of(&bad, (struct span[]){{0.05, 3, 0}}, 1), 5.186260, 1e-6);
@@ -56,16 +51,14 @@ static void test_golden_values(void **state)
     assert_near(log_e_of(&good, (struct span[]){{0.5, 200, 200}}, 1), 1.242504, 1e-6);
 }
 
-static void test_golden_value_over_two_weights(void **state)
+TEST(golden_value_over_two_weights)
 {
-    (void)state;
     assert_near(log_e_of(&bad, (struct span[]){{0.05, 5, 60}, {0.5, 12, 10}}, 2), -0.250863, 1e-6);
 }
 
 // Independent of the module's own arithmetic: the likelihood ratio term by term with the C library.
-static void test_against_direct_likelihood(void **state)
+TEST(against_direct_likelihood)
 {
-    (void)state;
     struct span spans[] = {{0.01, 2, 90}, {0.1, 11, 100}, {0.25, 30, 70}};
     double sum = 0.0;
     for (int j = 0; j < 24; j++) {
@@ -85,9 +78,8 @@ static void test_against_direct_likelihood(void **state)
     assert_near(log_e_of(&fewer, spans, 3), log(sum), 1e-10);
 }
 
-static void test_one_arm_is_silent(void **state)
+TEST(one_arm_is_silent)
 {
-    (void)state;
     static const double WEIGHTS[] = {0.0, 1.0, -0.5, 1.5};
     for (size_t i = 0; i < ARRAY_LEN(WEIGHTS); i++)
         assert_near(log_e_of(&bad, (struct span[]){{WEIGHTS[i], 1000, 3}}, 1), 0.0, 1e-12);
@@ -95,9 +87,8 @@ static void test_one_arm_is_silent(void **state)
     assert_near(log_e_of(&bad, NULL, 0), 0.0, 1e-12);
 }
 
-static void test_terms_and_merge_agree_with_add(void **state)
+TEST(terms_and_merge_agree_with_add)
 {
-    (void)state;
     struct stats_ratio_terms terms;
     struct stats_ratio_state by_terms = {.ll = {0}};
     struct stats_ratio_state rest = {.ll = {0}};
@@ -112,9 +103,8 @@ static void test_terms_and_merge_agree_with_add(void **state)
     assert_memory_equal(&by_terms, &by_add, sizeof by_add);
 }
 
-static void test_order_does_not_matter(void **state)
+TEST(order_does_not_matter)
 {
-    (void)state;
     struct span spans[100];
     struct rng rng;
     rng_init(&rng, 3);
@@ -135,9 +125,8 @@ static void test_order_does_not_matter(void **state)
     }
 }
 
-static void test_large_counts_stay_finite(void **state)
+TEST(large_counts_stay_finite)
 {
-    (void)state;
     double log_e = log_e_of(&bad, (struct span[]){{0.5, UINT64_MAX, UINT64_MAX}, {0.1, UINT64_MAX, 0}}, 2);
     assert_true(isfinite(log_e));
     log_e = log_e_of(&bad, (struct span[]){{0.5, 0, 1000000000}}, 1);
@@ -164,9 +153,8 @@ static bool ramp_rejects(struct rng *rng, double ratio)
     return false;
 }
 
-static void test_false_alarms_while_the_weight_ramps(void **state)
+TEST(false_alarms_while_the_weight_ramps)
 {
-    (void)state;
     struct rng rng;
     int alarms = 0;
     int detections = 0;
@@ -180,28 +168,11 @@ static void test_false_alarms_while_the_weight_ramps(void **state)
     assert_true(detections >= 290);
 }
 
-static void test_weighted_mean_of_metrics(void **state)
+TEST(weighted_mean_of_metrics)
 {
-    (void)state;
     double log_e[2] = {log_e_of(&bad, (struct span[]){{0.5, 30, 10}}, 1),
                        log_e_of(&bad, (struct span[]){{0.5, 7, 0}}, 1)};
     double weights[2] = {0.7, 0.3};
     double expected = log(0.7 * exp(3.858366) + 0.3 * exp(3.103935));
     assert_near(stats_log_weighted_mean_exp(log_e, weights, 2), expected, 1e-6);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden_values),
-        cmocka_unit_test(test_golden_value_over_two_weights),
-        cmocka_unit_test(test_against_direct_likelihood),
-        cmocka_unit_test(test_one_arm_is_silent),
-        cmocka_unit_test(test_terms_and_merge_agree_with_add),
-        cmocka_unit_test(test_order_does_not_matter),
-        cmocka_unit_test(test_large_counts_stay_finite),
-        cmocka_unit_test(test_false_alarms_while_the_weight_ramps),
-        cmocka_unit_test(test_weighted_mean_of_metrics),
-    };
-    return cmocka_run_group_tests(tests, make_grids, NULL);
 }

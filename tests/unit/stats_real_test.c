@@ -1,25 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // stats/real: the elementary functions agree with the C library to a few ulp, and have fixed bits.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <float.h>
 #include <math.h>
 
 #include "base/rng.h"
 #include "stats/real.h"
+#include "test.h"
 
 static double any_real(struct rng *rng, double low, double high)
 {
     return low + (high - low) * rng_double(rng);
 }
 
-static void test_logarithm(void **state)
+TEST(logarithm)
 {
-    (void)state;
     struct rng rng;
     rng_init(&rng, 1);
     for (int i = 0; i < 200000; i++) {
@@ -32,9 +26,8 @@ static void test_logarithm(void **state)
     assert_true(isfinite(stats_ln(DBL_MIN)) && isfinite(stats_ln(DBL_MAX)));
 }
 
-static void test_exponential(void **state)
+TEST(exponential)
 {
-    (void)state;
     struct rng rng;
     rng_init(&rng, 2);
     for (int i = 0; i < 200000; i++) {
@@ -46,9 +39,8 @@ static void test_exponential(void **state)
     assert_true(stats_exp(1e300) >= DBL_MAX && isfinite(stats_exp((double)INFINITY)));
 }
 
-static void test_log_gamma(void **state)
+TEST(log_gamma)
 {
-    (void)state;
     struct rng rng;
     rng_init(&rng, 3);
     for (int i = 0; i < 100000; i++) {
@@ -58,9 +50,8 @@ static void test_log_gamma(void **state)
     }
 }
 
-static void test_means(void **state)
+TEST(means)
 {
-    (void)state;
     double values[4] = {1.0, 2.0, -3.0, 0.5};
     double weights[4] = {1.0, 2.0, 0.0, 1.0};
     double mean = log((exp(1.0) + exp(2.0) + exp(-3.0) + exp(0.5)) / 4.0);
@@ -77,9 +68,8 @@ static void test_means(void **state)
 }
 
 // The same bits on every compiler, library and level of optimisation: a hash over many results.
-static void test_fixed_bits(void **state)
+TEST(fixed_bits)
 {
-    (void)state;
     struct rng rng;
     uint64_t hash = 0;
     rng_init(&rng, 4);
@@ -97,14 +87,4 @@ static void test_fixed_bits(void **state)
     }
     print_message("bits of 300000 results: %016llx\n", (unsigned long long)hash);
     assert_true(hash == 0x24a78e663aef3470ULL);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_logarithm),  cmocka_unit_test(test_exponential),
-        cmocka_unit_test(test_log_gamma),  cmocka_unit_test(test_means),
-        cmocka_unit_test(test_fixed_bits),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,16 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // stats/srm: the design's closed form, changing weights, validity by simulation, power, impossible requests.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
-#include <stdbool.h>
 
 #include "base/rng.h"
 #include "stats/srm.h"
+#include "test.h"
 
 static void add(struct stats_srm *srm, const double *weights, const uint64_t *requests)
 {
@@ -28,9 +22,8 @@ static double log_beta(double a, double b)
     return lgamma(a) + lgamma(b) - lgamma(a + b);
 }
 
-static void test_closed_form_of_two_equal_arms(void **state)
+TEST(closed_form_of_two_equal_arms)
 {
-    (void)state;
     struct stats_srm srm;
     stats_srm_init(&srm, 2);
     assert_near(stats_srm_log_e(&srm), 0.0, 1e-12);
@@ -41,9 +34,8 @@ static void test_closed_form_of_two_equal_arms(void **state)
     assert_int_equal(srm.segment_count, 1);
 }
 
-static void test_weights_have_their_own_segments(void **state)
+TEST(weights_have_their_own_segments)
 {
-    (void)state;
     struct stats_srm srm;
     stats_srm_init(&srm, 3);
     double early[3] = {0.05, 0.05, 0.9};
@@ -64,9 +56,8 @@ static void test_weights_have_their_own_segments(void **state)
     assert_near(stats_srm_log_e(&srm), total, 1e-8);
 }
 
-static void test_full_segments_close(void **state)
+TEST(full_segments_close)
 {
-    (void)state;
     struct stats_srm srm;
     stats_srm_init(&srm, 2);
     double expected = 0.0;
@@ -83,9 +74,8 @@ static void test_full_segments_close(void **state)
     assert_near(stats_srm_log_e(&srm), expected, 1e-8);
 }
 
-static void test_arm_without_weight(void **state)
+TEST(arm_without_weight)
 {
-    (void)state;
     struct stats_srm srm;
     stats_srm_init(&srm, 2);
     add(&srm, (double[]){0.0, 1.0}, (uint64_t[]){0, 500000});
@@ -94,9 +84,8 @@ static void test_arm_without_weight(void **state)
     assert_true(isinf(stats_srm_log_e(&srm)));
 }
 
-static void test_refused_weights_change_nothing(void **state)
+TEST(refused_weights_change_nothing)
 {
-    (void)state;
     struct stats_srm srm;
     stats_srm_init(&srm, 2);
     add(&srm, (double[]){0.2, 0.8}, (uint64_t[]){10, 40});
@@ -131,9 +120,8 @@ static bool ramp_rejects(struct rng *rng, double truth, double threshold)
     return false;
 }
 
-static void test_false_alarms_and_power_over_a_ramp(void **state)
+TEST(false_alarms_and_power_over_a_ramp)
 {
-    (void)state;
     struct rng rng;
     int alarms = 0;
     int alarms_at_five_percent = 0;
@@ -149,17 +137,4 @@ static void test_false_alarms_and_power_over_a_ramp(void **state)
     assert_in_range(alarms, 0, 3);
     assert_in_range(alarms_at_five_percent, 0, 40);
     assert_true(detections >= 48);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_closed_form_of_two_equal_arms),
-        cmocka_unit_test(test_weights_have_their_own_segments),
-        cmocka_unit_test(test_full_segments_close),
-        cmocka_unit_test(test_arm_without_weight),
-        cmocka_unit_test(test_refused_weights_change_nothing),
-        cmocka_unit_test(test_false_alarms_and_power_over_a_ramp),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,24 +2,17 @@
 // store: power lost before every single operation of a scripted run, with unsynced sectors kept, lost or
 // torn; a disk that is full at every write and a sync that fails at every sync. What a full commit reported
 // is there.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/check.h"
+#include "folder.h"
 #include "ship/store/fault_vfs.h"
 #include "ship/store/journal.h"
+#include "test.h"
 
-static char folder[64];
+static char folder[FOLDER_PATH_BYTES];
 static char path[96];
 static struct fault problem;
 
@@ -37,8 +30,7 @@ static void remove_files(void)
 static int setup(void **state)
 {
     (void)state;
-    snprintf(folder, sizeof folder, "/tmp/sluice-crash-XXXXXX");
-    assert_non_null(mkdtemp(folder));
+    folder_make(folder);
     snprintf(path, sizeof path, "%s/j.db", folder);
     return 0;
 }
@@ -47,10 +39,11 @@ static int teardown(void **state)
 {
     (void)state;
     fault_vfs_remove();
-    remove_files();
-    rmdir(folder);
+    folder_remove(folder);
     return 0;
 }
+
+EACH_TEST(setup, teardown);
 
 // ---- the script ----
 
@@ -183,9 +176,8 @@ static void one_crash(const struct script *script, uint64_t off_at, enum fault_v
                  (unsigned long long)progress.reported, (unsigned long long)count);
 }
 
-static void test_power_lost_before_every_operation(void **state)
+TEST(power_lost_before_every_operation)
 {
-    (void)state;
     static const struct script SMALL = {.entries = 60, .per_commit = 2, .bytes = 900};
     int points = 0;
     for (int keep = FAULT_VFS_KEEP_NONE; keep <= FAULT_VFS_KEEP_RANDOM; keep++) {
@@ -198,9 +190,8 @@ static void test_power_lost_before_every_operation(void **state)
 }
 
 // Large enough that the log is folded into the file several times on the way.
-static void test_power_lost_around_checkpoints(void **state)
+TEST(power_lost_around_checkpoints)
 {
-    (void)state;
     static const struct script LARGE = {.entries = 280, .per_commit = 2, .bytes = 60000};
     int points = 0;
     bool went_off = true;
@@ -211,9 +202,8 @@ static void test_power_lost_around_checkpoints(void **state)
 }
 
 // A first start that loses power, or finds the disk full, never keeps the next one from making the journal.
-static void test_first_start_lost(void **state)
+TEST(first_start_lost)
 {
-    (void)state;
     static const struct script SMALL = {.entries = 2, .per_commit = 2, .bytes = 100};
     for (int fault = 0; fault < 4; fault++) {
         bool failed = true;
@@ -241,9 +231,8 @@ static void test_first_start_lost(void **state)
 
 // ---- a disk that refuses ----
 
-static void test_disk_full_at_every_write(void **state)
+TEST(disk_full_at_every_write)
 {
-    (void)state;
     static const struct script SMALL = {.entries = 40, .per_commit = 2, .bytes = 900};
     bool refused = true;
     for (uint64_t at = 1; refused; at++) {
@@ -270,9 +259,8 @@ static void test_disk_full_at_every_write(void **state)
 
 // A failed sync may have lost what came before it although it still reads back. What a later full commit
 // reports must nevertheless be on the disk, everything before it included.
-static void test_sync_fails_at_every_sync(void **state)
+TEST(sync_fails_at_every_sync)
 {
-    (void)state;
     static const struct script SMALL = {.entries = 40, .per_commit = 2, .bytes = 900};
     bool failed = true;
     for (uint64_t at = 1; failed; at++) {
@@ -307,9 +295,8 @@ static void test_sync_fails_at_every_sync(void **state)
     }
 }
 
-static void test_removed_file_is_noticed(void **state)
+TEST(removed_file_is_noticed)
 {
-    (void)state;
     static const struct script SMALL = {.entries = 4, .per_commit = 2, .bytes = 100};
     struct journal *journal = NULL;
     assert_int_equal(journal_open(path, JOURNAL_WRITE, &journal, &problem), STATUS_OK);
@@ -328,9 +315,8 @@ static void test_removed_file_is_noticed(void **state)
 // ---- beside a writer ----
 
 // A reader that opens while the daemon commits never takes the commit for damage.
-static void test_readers_beside_a_busy_writer(void **state)
+TEST(readers_beside_a_busy_writer)
 {
-    (void)state;
     static const struct script SMALL = {.entries = 1 << 30, .per_commit = 2, .bytes = 100};
     struct journal *first = NULL;
     assert_int_equal(journal_open(path, JOURNAL_WRITE, &first, &problem), STATUS_OK);
@@ -353,18 +339,4 @@ static void test_readers_beside_a_busy_writer(void **state)
     waitpid(child, NULL, 0);
     if (status != STATUS_OK)
         fail_msg("reader %d: %s: %s", opened, status_name(status), problem.text);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_power_lost_before_every_operation, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_power_lost_around_checkpoints, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_first_start_lost, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_disk_full_at_every_write, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_sync_fails_at_every_sync, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_removed_file_is_noticed, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_readers_beside_a_busy_writer, setup, teardown),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,17 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // store: what was committed comes back in order; every change, cut or foreign file is named; a failed
 // transaction leaves no trace.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sqlite3.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -19,18 +11,19 @@
 
 #include "base/heap.h"
 #include "base/rng.h"
+#include "folder.h"
 #include "ship/store/journal.h"
+#include "test.h"
 
 struct place {
-    char folder[64];
+    char folder[FOLDER_PATH_BYTES];
     char path[96];
 };
 
 static int setup(void **state)
 {
     struct place *place = test_malloc(sizeof *place);
-    snprintf(place->folder, sizeof place->folder, "/tmp/sluice-store-XXXXXX");
-    assert_non_null(mkdtemp(place->folder));
+    folder_make(place->folder);
     snprintf(place->path, sizeof place->path, "%s/j.db", place->folder);
     *state = place;
     return 0;
@@ -39,18 +32,12 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct place *place = *state;
-    static const char *const ENDS[] = {"",      "-wal",       "-shm",      ".lock",
-                                       ".copy", ".copy.lock", ".copy-wal", ".copy-shm"};
-    for (size_t i = 0; i < sizeof ENDS / sizeof ENDS[0]; i++) {
-        char path[160];
-        snprintf(path, sizeof path, "%s%s", place->path, ENDS[i]);
-        if (unlink(path) != 0)
-            rmdir(path);
-    }
-    rmdir(place->folder);
+    folder_remove(place->folder);
     test_free(place);
     return 0;
 }
+
+EACH_TEST(setup, teardown);
 
 static struct fault problem;
 
@@ -111,7 +98,7 @@ static enum status read_all(const char *path, uint64_t *count)
     return status;
 }
 
-static void test_round_trip(void **state)
+TEST(round_trip)
 {
     struct place *place = *state;
     struct journal *journal = open_for(place->path, JOURNAL_WRITE);
@@ -152,7 +139,7 @@ static void test_round_trip(void **state)
     assert_int_equal(count, 3);
 }
 
-static void test_rollback_leaves_no_trace(void **state)
+TEST(rollback_leaves_no_trace)
 {
     struct place *place = *state;
     struct journal *journal = open_for(place->path, JOURNAL_WRITE);
@@ -182,7 +169,7 @@ static void run_on(const char *path, const char *sql)
     sqlite3_close(db);
 }
 
-static void test_edits_are_named(void **state)
+TEST(edits_are_named)
 {
     struct place *place = *state;
     static const struct {
@@ -239,7 +226,7 @@ static void write_file(const char *path, const uint8_t *bytes, size_t len)
 // Cut at many sizes and flipped at many places: reading never gives the full count in silence unless the
 // bytes that matter are untouched (a flip may hit unused space of a page; then every entry must still
 // verify).
-static void test_damage_is_never_silent(void **state)
+TEST(damage_is_never_silent)
 {
     struct place *place = *state;
     static uint8_t whole[1 << 20], changed[1 << 20];
@@ -272,7 +259,7 @@ static void test_damage_is_never_silent(void **state)
     assert_true(noticed > 200);
 }
 
-static void test_foreign_files(void **state)
+TEST(foreign_files)
 {
     struct place *place = *state;
     struct journal *journal = NULL;
@@ -300,7 +287,7 @@ static void test_foreign_files(void **state)
                      STATUS_UNREACHABLE);
 }
 
-static void test_one_writer(void **state)
+TEST(one_writer)
 {
     struct place *place = *state;
     struct journal *first = open_for(place->path, JOURNAL_WRITE);
@@ -314,7 +301,7 @@ static void test_one_writer(void **state)
 }
 
 // A limit on the size of files stands for the full disk.
-static void test_disk_full_and_room_again(void **state)
+TEST(disk_full_and_room_again)
 {
     struct place *place = *state;
     signal(SIGXFSZ, SIG_IGN);
@@ -346,7 +333,7 @@ static void test_disk_full_and_room_again(void **state)
 }
 
 // kill -9 in the middle of writing: what a commit reported is there, and the chain is whole.
-static void test_killed_writer(void **state)
+TEST(killed_writer)
 {
     struct place *place = *state;
     for (int round = 0; round < 8; round++) {
@@ -384,7 +371,7 @@ static void test_killed_writer(void **state)
     }
 }
 
-static void test_torture_allocations(void **state)
+TEST(torture_allocations)
 {
     struct place *place = *state;
     for (long n = 0;; n++) {
@@ -399,20 +386,4 @@ static void test_torture_allocations(void **state)
         }
         assert_int_equal(status, STATUS_NO_MEMORY);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_rollback_leaves_no_trace, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_edits_are_named, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_damage_is_never_silent, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_foreign_files, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_one_writer, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_disk_full_and_room_again, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_killed_writer, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_torture_allocations, setup, teardown),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

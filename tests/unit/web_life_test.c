@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // web, ends and limits: slow senders, readers that do not read, crowds, streams and how they end.
+#include "test.h"
 #include "web_world.h"
 
 static struct world world;
@@ -13,9 +14,8 @@ static struct web_stats stats_now(void)
 
 // ---- time ----
 
-static void test_slow_request(void **state)
+TEST(slow_request)
 {
-    (void)state;
     static const struct web_limits limits = {.request_ms = 1000, .idle_ms = 5000};
     struct client client;
     world_up(&world, &WORLD_CALM, &limits);
@@ -47,9 +47,8 @@ static void test_slow_request(void **state)
 
 // Silence between requests ends the connection without a word, after idle_ms and not before; each request
 // begins it anew.
-static void test_idle(void **state)
+TEST(idle)
 {
-    (void)state;
     static const struct web_limits limits = {.request_ms = 1000, .idle_ms = 5000};
     struct client client;
     world_up(&world, &WORLD_CALM, &limits);
@@ -81,9 +80,8 @@ static void deaf_begin(struct client *client)
 }
 
 // However much is asked, little is held; what is taken later is all there.
-static void test_untaken_answers_stop_requests(void **state)
+TEST(untaken_answers_stop_requests)
 {
-    (void)state;
     enum { REQUESTS = 30000 };
     static const char request[] = "GET /small HTTP/1.1\r\nHost: a\r\n\r\n";
     struct client client;
@@ -110,9 +108,8 @@ static void test_untaken_answers_stop_requests(void **state)
     world_down(&world);
 }
 
-static void test_deaf_reader_is_let_go(void **state)
+TEST(deaf_reader_is_let_go)
 {
-    (void)state;
     static const struct web_limits limits = {.idle_ms = 5000};
     struct client client;
     world_up(&world, &WORLD_CALM, &limits);
@@ -129,9 +126,8 @@ static void test_deaf_reader_is_let_go(void **state)
 }
 
 // Reading slowly is not deafness: an answer may take much longer than idle_ms.
-static void test_slow_reader_gets_its_answer(void **state)
+TEST(slow_reader_gets_its_answer)
 {
-    (void)state;
     static const struct web_limits limits = {.idle_ms = 2000};
     struct client client;
     world_up(&world, &WORLD_CALM, &limits);
@@ -152,9 +148,8 @@ static void test_slow_reader_gets_its_answer(void **state)
 }
 
 // After a refusal what the peer still sends is read for a while: a reset could overtake the answer.
-static void test_linger(void **state)
+TEST(linger)
 {
-    (void)state;
     struct client client;
     world_up(&world, &WORLD_CALM, NULL);
     deaf_begin(&client);
@@ -172,9 +167,8 @@ static void test_linger(void **state)
 
 // ---- crowds ----
 
-static void test_crowd(void **state)
+TEST(crowd)
 {
-    (void)state;
     enum { LIMIT = 10, CROWD = 100 };
     static const struct web_limits limits = {.connections = LIMIT};
     static struct client clients[CROWD];
@@ -216,9 +210,8 @@ static void stream_begin(struct client *client)
     run_ms(&world, 10);
 }
 
-static void test_stream(void **state)
+TEST(stream)
 {
-    (void)state;
     struct client client;
     static const struct web_limits limits = {.idle_ms = 1000, .request_ms = 500};
     world_up(&world, &WORLD_CALM, &limits);
@@ -248,9 +241,8 @@ static void test_stream(void **state)
     world_down(&world);
 }
 
-static void test_stream_client_leaves(void **state)
+TEST(stream_client_leaves)
 {
-    (void)state;
     struct client client;
     world_up(&world, &WORLD_CALM, NULL);
     stream_begin(&client);
@@ -262,9 +254,8 @@ static void test_stream_client_leaves(void **state)
     world_down(&world);
 }
 
-static void test_stream_beyond_limit_and_head(void **state)
+TEST(stream_beyond_limit_and_head)
 {
-    (void)state;
     static const struct web_limits limits = {.streams = 1};
     struct client first, second, third;
     world_up(&world, &WORLD_CALM, &limits);
@@ -289,9 +280,8 @@ static void test_stream_beyond_limit_and_head(void **state)
 }
 
 // A subscriber that lags is let go at its limit; until then small events do not cost a buffer each.
-static void test_stream_that_lags(void **state)
+TEST(stream_that_lags)
 {
-    (void)state;
     static const struct web_limits limits = {.pending_bytes = 100000};
     struct client client;
     bool going = true;
@@ -322,9 +312,8 @@ static void test_stream_that_lags(void **state)
 
 // Many that lag a little less than that: together they have a limit too, and who keeps up feels nothing of
 // it.
-static void test_streams_that_lag(void **state)
+TEST(streams_that_lag)
 {
-    (void)state;
     enum { DEAF = 6, EVENT = 100000, MEMORY = 300000 };
     static const struct web_limits limits = {.pending_bytes = 1 << 20, .memory_bytes = MEMORY};
     static struct client clients[DEAF + 1];
@@ -355,9 +344,8 @@ static void test_streams_that_lag(void **state)
     world_down(&world);
 }
 
-static void test_close_during_streams(void **state)
+TEST(close_during_streams)
 {
-    (void)state;
     static struct client clients[3];
     world_up(&world, &WORLD_CALM, NULL);
     for (int i = 0; i < 3; i++)
@@ -378,9 +366,8 @@ static void test_close_during_streams(void **state)
 // ---- storms ----
 
 // Any network and any moment of leaving: all is given back (world_down looks).
-static void test_faulty_networks(void **state)
+TEST(faulty_networks)
 {
-    (void)state;
     enum { CLIENTS = 20 };
     static const char *const requests[] = {
         "GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /big HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -414,25 +401,4 @@ static void test_faulty_networks(void **state)
             client_end(&world, &clients[i]);
         world_down(&world);
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_slow_request),
-        cmocka_unit_test(test_idle),
-        cmocka_unit_test(test_untaken_answers_stop_requests),
-        cmocka_unit_test(test_deaf_reader_is_let_go),
-        cmocka_unit_test(test_slow_reader_gets_its_answer),
-        cmocka_unit_test(test_linger),
-        cmocka_unit_test(test_crowd),
-        cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_stream_client_leaves),
-        cmocka_unit_test(test_stream_beyond_limit_and_head),
-        cmocka_unit_test(test_stream_that_lags),
-        cmocka_unit_test(test_streams_that_lag),
-        cmocka_unit_test(test_close_during_streams),
-        cmocka_unit_test(test_faulty_networks),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

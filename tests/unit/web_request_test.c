@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // web, bytes in: pipelining, every fragmentation, bodies of every kind and size, refusals.
+#include "test.h"
 #include "web_world.h"
 
 static struct world world;
@@ -13,9 +14,8 @@ static void expect_only(struct client *client, const char *request, const char *
         fail_msg("%s\ngot\n%.400s", request, client->answer);
 }
 
-static void test_kinds_of_answers(void **state)
+TEST(kinds_of_answers)
 {
-    (void)state;
     struct client client;
     world_up(&world, &WORLD_CALM, NULL);
     expect_only(&client, "GET /path HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\n", "\r\n\r\n/path");
@@ -40,9 +40,8 @@ static void test_kinds_of_answers(void **state)
     world_down(&world);
 }
 
-static void test_persistence(void **state)
+TEST(persistence)
 {
-    (void)state;
     static const struct {
         const char *request;
         const char *connection;
@@ -65,9 +64,8 @@ static void test_persistence(void **state)
 }
 
 // Answers come whole and in order, however many requests are in a buffer and wherever buffers end.
-static void test_pipelining(void **state)
+TEST(pipelining)
 {
-    (void)state;
     enum { REQUESTS = 3000 };
     struct client client;
     char request[128];
@@ -95,9 +93,8 @@ static void test_pipelining(void **state)
 }
 
 // Small answers share buffers: a burst costs few sends.
-static void test_batches_are_packed(void **state)
+TEST(batches_are_packed)
 {
-    (void)state;
     struct client client;
     char burst[8192] = "";
     world_up(&world, &WORLD_CALM, NULL);
@@ -134,9 +131,8 @@ static void split_at_every_byte(const char *request, const char *wanted)
     }
 }
 
-static void test_split_anywhere(void **state)
+TEST(split_anywhere)
 {
-    (void)state;
     world_up(&world, &WORLD_CALM, NULL);
     split_at_every_byte("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world"
                         "GET /next HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -148,9 +144,8 @@ static void test_split_anywhere(void **state)
     world_down(&world);
 }
 
-static void test_byte_by_byte(void **state)
+TEST(byte_by_byte)
 {
-    (void)state;
     static const char request[] = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nbytes";
     struct client client;
     world_up(&world, &WORLD_CALM, NULL);
@@ -192,9 +187,8 @@ static void send_large(struct client *client, size_t len, bool chunked)
     run_ms(&world, 5000);
 }
 
-static void test_large_bodies(void **state)
+TEST(large_bodies)
 {
-    (void)state;
     static const size_t sizes[] = {1, 1000, 20000, 20400, 20479, 20480, 20481, 100000, 1 << 20};
     static const struct web_limits limits = {.body_bytes = 1 << 20};
     struct io_sim_config shaky = WORLD_CALM;
@@ -214,9 +208,8 @@ static void test_large_bodies(void **state)
     world_down(&world);
 }
 
-static void test_too_large(void **state)
+TEST(too_large)
 {
-    (void)state;
     static const struct web_limits limits = {.body_bytes = 50000};
     struct client client;
     world_up(&world, &WORLD_CALM, &limits);
@@ -238,9 +231,8 @@ static void test_too_large(void **state)
 }
 
 // What is announced costs nothing; what is sent is counted, and given back.
-static void test_memory_is_bounded(void **state)
+TEST(memory_is_bounded)
 {
-    (void)state;
     static const struct web_limits limits = {.body_bytes = 1 << 20, .memory_bytes = 200000};
     static const char head[] = "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 150000\r\n\r\n";
     struct client first, second, third;
@@ -269,9 +261,8 @@ static void test_memory_is_bounded(void **state)
     world_down(&world);
 }
 
-static void test_expect_continue(void **state)
+TEST(expect_continue)
 {
-    (void)state;
     static const struct web_limits limits = {.body_bytes = 50000};
     static const size_t sizes[] = {5, 40000};
     struct client client;
@@ -302,9 +293,8 @@ static void test_expect_continue(void **state)
     world_down(&world);
 }
 
-static void test_refusals(void **state)
+TEST(refusals)
 {
-    (void)state;
     static const struct {
         const char *request;
         const char *status;
@@ -342,9 +332,8 @@ static void test_refusals(void **state)
 }
 
 // Half-closing after a request is how simple tools ask; the answer still comes.
-static void test_half_close(void **state)
+TEST(half_close)
 {
-    (void)state;
     struct client client;
     world_up(&world, &WORLD_CALM, NULL);
     client_begin(&world, &client);
@@ -360,9 +349,8 @@ static void test_half_close(void **state)
 
 // ---- addresses ----
 
-static void test_decoding(void **state)
+TEST(decoding)
 {
-    (void)state;
     char out[8];
     size_t len = 99;
     assert_int_equal(web_path_decode(SLICE("a%2Fb+c"), out, sizeof out, &len), STATUS_OK);
@@ -387,18 +375,4 @@ static void test_decoding(void **state)
     assert_int_equal(web_query_find(query, SLICE("nam"), out, sizeof out, &len), STATUS_NOT_FOUND);
     assert_int_equal(web_query_find(SLICE(""), SLICE("x"), out, sizeof out, &len), STATUS_NOT_FOUND);
     assert_int_equal(web_query_find(query, SLICE("name"), out, 3, &len), STATUS_FULL);
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kinds_of_answers),  cmocka_unit_test(test_persistence),
-        cmocka_unit_test(test_pipelining),        cmocka_unit_test(test_batches_are_packed),
-        cmocka_unit_test(test_split_anywhere),    cmocka_unit_test(test_byte_by_byte),
-        cmocka_unit_test(test_large_bodies),      cmocka_unit_test(test_too_large),
-        cmocka_unit_test(test_memory_is_bounded), cmocka_unit_test(test_expect_continue),
-        cmocka_unit_test(test_refusals),          cmocka_unit_test(test_half_close),
-        cmocka_unit_test(test_decoding),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

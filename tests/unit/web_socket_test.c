@@ -1,23 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // web over real sockets, on both faces of the loop: common requests touch no heap; when memory is refused a
 // request is answered or its connection closed, and nothing leaks.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/heap.h"
 #include "net/web/web.h"
+#include "test.h"
 
 struct server {
     struct io_loop *loop;
@@ -107,9 +100,8 @@ static bool available(enum io_kind kind)
     return false;
 }
 
-static void test_no_heap(void **state)
+TEST(no_heap)
 {
-    (void)state;
     static const enum io_kind kinds[] = {IO_KIND_EPOLL, IO_KIND_URING};
     static const char request[] = "POST /ofrep/v1/evaluate/flags/a HTTP/1.1\r\nHost: localhost\r\n"
                                   "Content-Length: 9\r\n\r\n{\"a\": 12}";
@@ -139,9 +131,8 @@ static void test_no_heap(void **state)
     }
 }
 
-static void test_ipv6(void **state)
+TEST(ipv6)
 {
-    (void)state;
     struct io_addr any;
     int probe = socket(AF_INET6, SOCK_STREAM, 0);
     assert_int_equal(io_addr_parse("[::1]:0", &any), STATUS_OK);
@@ -159,9 +150,8 @@ static void test_ipv6(void **state)
     server_down();
 }
 
-static void test_refused_memory(void **state)
+TEST(refused_memory)
 {
-    (void)state;
     static char request[64000];
     int head =
         snprintf(request, sizeof request, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n");
@@ -185,14 +175,4 @@ static void test_refused_memory(void **state)
         close(before);
         server_down();
     }
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_heap),
-        cmocka_unit_test(test_ipv6),
-        cmocka_unit_test(test_refused_memory),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
 }

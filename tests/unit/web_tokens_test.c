@@ -1,26 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 // tokens: what the file may say and who may write it; only the whole right secret opens; fresh tokens work
 // and differ.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/heap.h"
 #include "net/web/tokens.h"
+#include "test.h"
 
 // SHA-256 of "abc" (FIPS 180-4, the example of one block) and of the empty message.
 #define ABC "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 #define EMPTY "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 static char path[] = "/tmp/sluice_tokens_XXXXXX";
+
+static int make_file(void **state)
+{
+    int file = mkstemp(path);
+    (void)state;
+    return file < 0 ? 1 : close(file);
+}
+
+static int remove_file(void **state)
+{
+    (void)state;
+    return unlink(path);
+}
+
+ALL_TESTS(make_file, remove_file);
 
 static void write_bytes(const char *bytes, size_t len)
 {
@@ -37,9 +44,8 @@ static enum status load(const char *text, struct tokens **tokens, char *fault)
     return tokens_load(path, tokens, fault);
 }
 
-static void test_finds_by_the_whole_secret(void **state)
+TEST(finds_by_the_whole_secret)
 {
-    (void)state;
     struct tokens *tokens = NULL;
     char fault[TOKENS_FAULT_BYTES];
     assert_int_equal(load("# people\n\n  web\tread staging  " ABC "\r\nci server * " EMPTY, &tokens, fault),
@@ -64,9 +70,8 @@ static void test_finds_by_the_whole_secret(void **state)
     tokens_destroy(NULL);
 }
 
-static void test_bad_lines_are_named(void **state)
+TEST(bad_lines_are_named)
 {
-    (void)state;
     static const struct {
         const char *text;
         enum status status;
@@ -97,9 +102,8 @@ static void test_bad_lines_are_named(void **state)
     }
 }
 
-static void test_many(void **state)
+TEST(many)
 {
-    (void)state;
     struct tokens *tokens = NULL;
     char fault[TOKENS_FAULT_BYTES];
     char *text = heap_alloc(TOKENS_MAX + 1, 100);
@@ -118,9 +122,8 @@ static void test_many(void **state)
     heap_free(text);
 }
 
-static void test_files(void **state)
+TEST(files)
 {
-    (void)state;
     struct tokens *tokens = NULL;
     char fault[TOKENS_FAULT_BYTES];
     assert_int_equal(tokens_load("/nonexistent/tokens", &tokens, fault), STATUS_NOT_FOUND);
@@ -146,9 +149,8 @@ static void test_files(void **state)
     assert_null(tokens);
 }
 
-static void test_made_tokens_work(void **state)
+TEST(made_tokens_work)
 {
-    (void)state;
     struct tokens *tokens = NULL;
     char fault[TOKENS_FAULT_BYTES], line[400], first[TOKENS_SECRET_BYTES], second[TOKENS_SECRET_BYTES];
     assert_int_equal(tokens_make("ci", TOKEN_SERVER, "prod", first, line, sizeof line), STATUS_OK);
@@ -178,9 +180,8 @@ static void expect_token(const char *authorization, const char *api_key, const c
     assert_true(slice_equal(got, slice_of(wanted)));
 }
 
-static void test_fields(void **state)
+TEST(fields)
 {
-    (void)state;
     expect_token("Bearer abc", "", "abc");
     expect_token("bearer  abc", "key", "abc");
     expect_token("Basic abc", "", "");
@@ -190,23 +191,4 @@ static void test_fields(void **state)
     expect_token("Bearer ", "key", "key");
     expect_token("", "key", "key");
     expect_token("", "", "");
-}
-
-int main(void)
-{
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_finds_by_the_whole_secret),
-        cmocka_unit_test(test_bad_lines_are_named),
-        cmocka_unit_test(test_many),
-        cmocka_unit_test(test_files),
-        cmocka_unit_test(test_made_tokens_work),
-        cmocka_unit_test(test_fields),
-    };
-    int file = mkstemp(path);
-    if (file < 0)
-        return 1;
-    close(file);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    unlink(path);
-    return failed;
 }

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// A new folder for a test: in memory where there is room, since what a test calls durable is judged by what
+// it reads back, and waiting for a disk would be most of its time.
+#pragma once
+
+#include <ftw.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "test.h"
+
+enum { FOLDER_PATH_BYTES = 64, FOLDER_ROOM_BYTES = 256 << 20 };
+
+// Where folders and files of tests are made.
+static inline const char *folder_root(void)
+{
+    struct statvfs memory;
+    bool room = statvfs("/dev/shm", &memory) == 0 && access("/dev/shm", W_OK) == 0 &&
+                (uint64_t)memory.f_bavail * memory.f_frsize >= FOLDER_ROOM_BYTES;
+    return room ? "/dev/shm" : "/tmp";
+}
+
+static inline void folder_make(char path[FOLDER_PATH_BYTES])
+{
+    snprintf(path, FOLDER_PATH_BYTES, "%s/sluice-test-XXXXXX", folder_root());
+    assert_non_null(mkdtemp(path));
+}
+
+static inline int folder_remove_one(const char *path, const struct stat *info, int kind, struct FTW *at)
+{
+    (void)info;
+    (void)kind;
+    (void)at;
+    return remove(path);
+}
+
+// With all that is in it.
+static inline void folder_remove(const char *path)
+{
+    assert_int_equal(nftw(path, folder_remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+// A journal and all that stands beside it.
+static inline void folder_remove_journal(const char *path)
+{
+    static const char *const SUFFIXES[] = {"", "-wal", "-shm", ".lock", ".new", "-usage"};
+    for (size_t i = 0; i < sizeof SUFFIXES / sizeof SUFFIXES[0]; i++) {
+        char name[FOLDER_PATH_BYTES + 16];
+        snprintf(name, sizeof name, "%s%s", path, SUFFIXES[i]);
+        unlink(name);
+    }
+}
