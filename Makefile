@@ -5,7 +5,7 @@ DEV := build/dev
 SEED ?= 1
 FUZZ_SECONDS ?= 60
 
-.PHONY: all demo test check tidy lint format sim torture crash fuzz bench bench-flags bench-proxy bench-stats clang tsan planted coverage install clean help setup-build setup-test setup-check generated
+.PHONY: all demo test check check-all tidy lint format sim torture crash fuzz bench bench-flags bench-proxy bench-stats clang tsan planted coverage install clean help setup-build setup-test setup-check generated
 
 all: setup-build ## build the release binary: build/release/sluice
 	@cmake --preset release --log-level=WARNING >/dev/null
@@ -20,10 +20,13 @@ test: setup-test ## unit, simulation and quick end-to-end tests (under a minute 
 	@ninja -C $(DEV) -j $(JOBS) --quiet
 	@ctest --test-dir $(DEV) -j $(JOBS) --output-on-failure -LE slow
 
-check: setup-check ## everything that must pass before a change lands (under twenty minutes)
+check: setup-check ## everything that must pass before a change lands (under fifteen minutes)
 	@scripts/check
 
-tidy: ## floors, pure modules, banned functions, sizes, formatting
+check-all: setup-check ## the same with every planted bug and longer random runs
+	@scripts/check --all
+
+tidy: ## which module includes which, pure modules, banned functions, sizes, planted bugs, formatting
 	@python3 scripts/tidy.py
 
 lint: ## clang-tidy over the tree (slow)
@@ -76,8 +79,8 @@ tsan: setup-check ## thread sanitizer over whatever has threads
 	@ninja -C build/tsan -j $(JOBS) --quiet
 	@ctest --test-dir build/tsan -j $(JOBS) --output-on-failure -LE slow -R 'io_|proxy_|control_|flagset_|ofrep_|share_|library_|web_|e2e.threads'
 
-planted: setup-test ## each planted bug must be caught by its test
-	@scripts/planted
+planted: setup-test ## each planted bug must be caught by its test; writes down which modules were proven
+	@scripts/planted.py --record
 
 coverage: setup-test ## lines not covered, per file
 	@scripts/coverage

@@ -6,7 +6,7 @@
 #include <time.h>
 
 #include "base/check.h"
-#include "http/http1_write.h"
+#include "net/http/http1_write.h"
 
 #define ROUNDS 9
 #define REPEATS 200000
@@ -41,8 +41,8 @@ static const char answer[] = "HTTP/1.1 200 OK\r\n"
                              "X-Request-Id: 01J9Z8Q4\r\n"
                              "\r\n";
 
-static struct http1_request request;
-static struct http1_response response;
+static struct http_request request;
+static struct http_response response;
 static char written[4096];
 static size_t sink;
 

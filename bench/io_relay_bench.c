@@ -11,7 +11,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
-#include "io/loop.h"
+#include "net/io/loop.h"
 
 enum { THREADS_MAX = 64, HIGH_WATER = 131072 };
 

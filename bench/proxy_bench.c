@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "proxy/proxy.h"
+#include "net/proxy/proxy.h"
 
 static _Noreturn void usage(void)
 {

@@ -8,9 +8,9 @@
 
 #include "base/check.h"
 #include "base/heap.h"
-#include "flags/image.h"
-#include "io/sim.h"
-#include "proxy/proxy_private.h"
+#include "flags/eval/image.h"
+#include "net/io/sim.h"
+#include "net/proxy/proxy_private.h"
 
 enum { ROUNDS = 9, REPEATS = 100000, FLAGS = 8 };
 
@@ -29,10 +29,10 @@ static const char HEAD[] =
     "\r\n";
 
 static struct worker *worker;
-static struct client *client;
+static struct http_request request;
 static struct exchange *exchange;
 static char image[1 << 16] __attribute__((aligned(FLAGS_IMAGE_ALIGN)));
-static struct flags_set set;
+static struct flags_image set;
 static _Atomic uint64_t counts[1024];
 static struct flags_tally tally = {counts, ARRAY_LEN(counts)};
 static char written[IO_BUF_BYTES];
@@ -68,7 +68,7 @@ static void compile(void)
                   i);
     text_addf(&text, "\"plain\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},"
                      "\"defaultVariant\":\"on\"}}}");
-    struct flags_document document = {.json = text_slice(&text), .name = "bench"};
+    struct flags_bundle_document document = {.json = text_slice(&text), .name = "bench"};
     struct flags_patch patch = {.key = SLICE("plain"),
                                 .split = true,
                                 .split_from = SLICE("on"),
@@ -77,12 +77,12 @@ static void compile(void)
     struct flags_bundle bundle = {
         .documents = &document, .document_count = 1, .patches = &patch, .patch_count = 1};
     struct flags_compile_options options = {0};
-    struct flags_problem problems[4];
+    struct flags_finding problems[4];
     size_t len, problem_count;
     CHECK(flags_bundle_compile(&bundle, &options, &space, image, sizeof image, &len, problems, 4,
                                &problem_count) == STATUS_OK);
-    CHECK(flags_set_open(image, len, &set) == STATUS_OK);
-    CHECK(flags_set_counter_count(&set) <= ARRAY_LEN(counts));
+    CHECK(flags_image_open(image, len, &set) == STATUS_OK);
+    CHECK(flags_image_counter_count(&set) <= ARRAY_LEN(counts));
 }
 
 static struct proxy_table *make_table(uint32_t flag_count, bool arm)
@@ -119,16 +119,16 @@ static void one_request(const struct proxy_service *service)
     struct slice key = {NULL, 0};
     enum http1_reject why;
     size_t head_len;
-    CHECK(http1_request_parse(HEAD, sizeof HEAD - 1, NULL, &worker->request, &head_len, &why) == STATUS_OK);
+    CHECK(http1_request_parse(HEAD, sizeof HEAD - 1, NULL, &request, &head_len, &why) == STATUS_OK);
     if (service->flags != NULL) {
-        request_flags_begin(worker, true);
+        request_flags_begin(worker);
         if (service->flags->arm_flag != PROXY_FLAG_NONE)
             sink += (size_t)request_flags_arm(exchange, service, &key);
         forward.add_count = request_flags_fields(exchange, service, sizeof written);
         forward.add = worker->flags.fields;
     }
     struct http1_writer writer = http1_writer_over(written, sizeof written);
-    CHECK(http1_write_request_head(&writer, &worker->request, &forward) == STATUS_OK);
+    CHECK(http1_write_request_head(&writer, &request, &forward) == STATUS_OK);
     sink += writer.len;
 }
 
@@ -153,13 +153,12 @@ int main(void)
     const struct io_sim_config config = {.seed = 1, .wall_start_ms = 1700000000000};
     struct io_sim *sim;
     worker = heap_alloc_aligned((sizeof *worker + 63) & ~(size_t)63);
-    client = heap_alloc(1, sizeof *client);
     exchange = heap_alloc(1, sizeof *exchange);
-    CHECK(worker != NULL && client != NULL && exchange != NULL);
+    CHECK(worker != NULL && exchange != NULL);
     CHECK(io_sim_create(&config, &sim) == STATUS_OK);
     CHECK(io_sim_loop_create(sim, &worker->loop) == STATUS_OK);
-    client->worker = worker;
-    exchange->client = client;
+    worker->request = &request;
+    exchange->worker = worker;
     compile();
     double bare = measure(0, false);
     printf("head parsed and written      %7.0f ns\n", bare);
@@ -172,7 +171,6 @@ int main(void)
     io_loop_destroy(worker->loop);
     io_sim_destroy(sim);
     heap_free(worker);
-    heap_free(client);
     heap_free(exchange);
     return 0;
 }

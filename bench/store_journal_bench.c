@@ -11,8 +11,8 @@
 
 #include "base/check.h"
 #include "base/rng.h"
+#include "ship/store/journal.h"
 #include "stats/histogram.h"
-#include "store/journal.h"
 
 enum { PAYLOAD_MAX = 65536 };
 
@@ -40,7 +40,7 @@ static uint64_t now_us(void)
 
 static void one_tick(struct journal *journal, const struct bench *bench, uint64_t tick)
 {
-    struct journal_problem problem;
+    struct fault problem;
     enum journal_sync sync = tick % bench->full_every == 0 ? JOURNAL_SYNC_FULL : JOURNAL_SYNC_NORMAL;
     struct journal_entry entry = {.time_ms = (int64_t)tick * 100,
                                   .kind = sync == JOURNAL_SYNC_FULL ? JOURNAL_DECISION : JOURNAL_INPUT,
@@ -104,7 +104,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof payload; i++)
         payload[i] = (char)rng_next(&rng);
     struct journal *journal = NULL;
-    struct journal_problem problem;
+    struct fault problem;
     if (journal_open(bench.path, JOURNAL_WRITE, &journal, &problem) != STATUS_OK) {
         fprintf(stderr, "%s\n", problem.text);
         return 1;

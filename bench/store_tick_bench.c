@@ -11,8 +11,8 @@
 
 #include "base/heap.h"
 #include "base/rng.h"
-#include "rollout/rollout.h"
-#include "store/journal.h"
+#include "ship/rollout/rollout.h"
+#include "ship/store/journal.h"
 
 enum { LAGS = 12 };
 
@@ -90,7 +90,7 @@ static uint32_t make_spans(struct bench *b, uint64_t tick, uint32_t weight)
     return n;
 }
 
-static void die(const char *what, const struct journal_problem *problem)
+static void die(const char *what, const struct fault *problem)
 {
     fprintf(stderr, "store_tick_bench: %s: %s\n", what, problem->text);
     exit(1);
@@ -99,7 +99,7 @@ static void die(const char *what, const struct journal_problem *problem)
 static void append(struct bench *b, enum journal_kind kind, struct slice payload, int64_t time_ms,
                    enum journal_sync sync)
 {
-    struct journal_problem problem;
+    struct fault problem;
     struct journal_entry entry = {
         .time_ms = time_ms, .kind = kind, .run = 1, .subject = "bench", .payload = payload};
     if (journal_begin(b->journal, sync, &problem) != STATUS_OK ||
@@ -209,7 +209,7 @@ int main(int argc, char **argv)
         unlink(path);
         b.path = path;
     }
-    struct journal_problem problem;
+    struct fault problem;
     rng_init(&b.rng, 1);
     b.rollout = heap_alloc(1, rollout_size());
     b.wire = heap_alloc(1, ROLLOUT_INPUT_WIRE_BYTES_MAX);

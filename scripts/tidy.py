@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""House rules that a machine can check: floors, private headers, banned functions, pure modules,
-sizes, licence lines, formatting. Prints every breach as file:line: message and exits 1 if there is one."""
+"""House rules that a machine can check: which module includes which (MODULES), private headers, banned functions,
+pure modules, sizes, licence lines, anchors of planted bugs, the glossary, formatting. Prints every breach as
+file:line: message and exits 1 if there is one."""
 import argparse
 import os
 import re
@@ -9,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+
+import planted
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FILE_LINES_MAX = 1000
@@ -32,16 +35,31 @@ def sources():
     return [os.path.join(ROOT, p) for p in out if os.path.exists(os.path.join(ROOT, p))]
 
 
-def read_floors():
-    floors, pure = {}, set()
-    for line in open(os.path.join(ROOT, "FLOORS"), encoding="utf-8"):
-        words = line.split("#")[0].split()
-        if len(words) < 2:
+class Module:
+    def __init__(self, line, folder, pure, includes, libraries):
+        self.line, self.folder, self.pure, self.includes, self.libraries = line, folder, pure, includes, libraries
+        self.included = set()
+
+
+def read_modules():
+    """MODULES as a dict by name, in the order of the file: each module includes only what stands above it."""
+    path, modules = os.path.join(ROOT, "MODULES"), {}
+    for number, line in enumerate(open(path, encoding="utf-8"), 1):
+        line = line.split("#")[0]
+        if not line.strip():
             continue
-        floors[words[1]] = int(words[0])
-        if "pure" in words[2:]:
-            pure.add(words[1])
-    return floors, pure
+        match = re.match(r"([a-z0-9_]+) +([a-z0-9_/]+)( +pure)? *:([^;]*)(?:;(.*))?$", line.rstrip())
+        if not match:
+            breach(path, number, "not: name folder [pure] : modules [; libraries]")
+            continue
+        name, folder, pure, includes, libraries = match.groups()
+        for other in includes.split():
+            if other not in modules:
+                breach(path, number, f"{name} includes {other}, which does not stand above it")
+        if not os.path.isdir(os.path.join(ROOT, "src", folder)):
+            breach(path, number, f"there is no folder src/{folder}")
+        modules[name] = Module(number, folder, bool(pure), set(includes.split()), (libraries or "").split())
+    return modules
 
 
 def strip_comments(text):
@@ -51,29 +69,75 @@ def strip_comments(text):
     return re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', blank, text, flags=re.S)
 
 
-def check_includes(path, lines, floors):
-    rel = os.path.relpath(path, ROOT).split(os.sep)
-    if rel[0] != "src":
+def check_includes(path, lines, modules, names):
+    """names: module names by folder."""
+    rel = os.path.relpath(path, os.path.join(ROOT, "src"))
+    if rel.startswith(".."):
         return
-    module = rel[1] if len(rel) > 2 else "main"
-    if module not in floors:
-        breach(path, 1, f"module '{module}' has no floor in FLOORS")
+    folder = os.path.dirname(rel)
+    if folder == "":
+        return  # main.c is the program itself: it may use whatever it names
+    if folder not in names:
+        breach(path, 1, f"the folder src/{folder} is not in MODULES")
         return
+    module = names[folder]
     for number, line in enumerate(lines, 1):
         match = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
         if not match:
             continue
         target = match.group(1)
-        other = target.split("/")[0]
-        if "/" not in target or other not in floors:
-            breach(path, number, f'include "{target}" is not "module/file.h"')
+        other = names.get(os.path.dirname(target))
+        if other is None:
+            breach(path, number, f'include "{target}" is not "folder of a module/file.h"')
             continue
         if other == module:
             continue
-        if floors[other] >= floors[module]:
-            breach(path, number, f"{module} (floor {floors[module]}) may not include {other} (floor {floors[other]})")
+        modules[module].included.add(other)
+        if other not in modules[module].includes:
+            breach(path, number, f"MODULES does not let {module} include {other}")
         if target.endswith("_private.h"):
             breach(path, number, f"{target} is private to {other}")
+
+
+def check_unused(modules):
+    for name, module in modules.items():
+        for other in sorted(module.includes - module.included):
+            breach(os.path.join(ROOT, "MODULES"), module.line, f"{name} does not include {other}: take the word out")
+
+
+def check_planted(texts):
+    """Every anchor of a planted bug stands exactly once in its file."""
+    for path in planted.list_files():
+        for bug in planted.read_file(path, breach):
+            for edit in bug.edits:
+                text = texts.get(edit.path)
+                if text is None:
+                    breach(path, edit.line, f"{bug.name}: there is no file {edit.path}")
+                    continue
+                count = planted.count(text, edit.old)
+                if count != 1:
+                    breach(path, edit.line, f"{bug.name}: its lines stand {count} times in {edit.path}, not once")
+
+
+def check_glossary(codes):
+    """What docs/GLOSSARY.md names in backquotes is in src/; what stands there behind "Not" is part of no identifier."""
+    path = os.path.join(ROOT, "docs/GLOSSARY.md")
+    text = "\n".join(codes.values())
+    for number, line in enumerate(open(path, encoding="utf-8"), 1):
+        if not line.startswith("- **"):
+            continue
+        carried, _, forbidden = line.partition(" Not: ")
+        carriers = re.findall(r"`([^`]+)`", carried)
+        for word in carriers or [""]:
+            end = r" \{" if word.startswith(("struct ", "enum ")) else r"\b"
+            if not word or not re.search(rf"\b{word}{end}", text):
+                breach(path, number, f"src/ has no `{word}`")
+        for word in re.findall(r"`([^`]+)`", forbidden):
+            pattern = re.compile(rf"(?<![a-z0-9]){word}(?![a-z0-9])", re.I)
+            for file, code in codes.items():
+                for at, code_line in enumerate(code.split("\n"), 1):
+                    if pattern.search(code_line):
+                        breach(os.path.join(ROOT, file), at, f"docs/GLOSSARY.md has another word for '{word}'")
 
 
 def check_banned(path, code_lines):
@@ -117,12 +181,12 @@ def check_formatting(paths):
                 breach(match.group(1), match.group(2), "formatting: run make format")
 
 
-def check_pure(pure):
+def check_pure(modules):
     """Compiles each file of a pure module alone and reads its undefined symbols."""
     compiler = shutil.which("cc") or "gcc"
     with tempfile.TemporaryDirectory() as folder:
-        for module in sorted(pure):
-            base = os.path.join(ROOT, "src", module)
+        for module in [name for name in modules if modules[name].pure]:
+            base = os.path.join(ROOT, "src", modules[module].folder)
             for name in sorted(os.listdir(base)) if os.path.isdir(base) else []:
                 if not name.endswith(".c"):
                     continue
@@ -143,18 +207,26 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--no-format", action="store_true", help="leave formatting out")
     args = parser.parse_args()
-    floors, pure = read_floors()
-    paths = sources()
+    modules = read_modules()
+    names = {module.folder: name for name, module in modules.items()}
+    paths, texts, codes = sources(), {}, {}
     for path in paths:
         text = open(path, encoding="utf-8").read()
+        texts[os.path.relpath(path, ROOT)] = text
         lines = text.split("\n")
-        code_lines = strip_comments(text).split("\n")
+        code = strip_comments(text)
+        code_lines = code.split("\n")
+        if path.startswith(os.path.join(ROOT, "src")):
+            codes[os.path.relpath(path, ROOT)] = code
         if "SPDX-License-Identifier: Apache-2.0" not in lines[0]:
             breach(path, 1, "no SPDX line")
-        check_includes(path, lines, floors)
+        check_includes(path, lines, modules, names)
         check_banned(path, code_lines)
         check_sizes(path, lines, code_lines)
-    check_pure(pure)
+    check_unused(modules)
+    check_planted(texts)
+    check_glossary(codes)
+    check_pure(modules)
     if not args.no_format:
         check_formatting(paths)
     for line in breaches:

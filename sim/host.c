@@ -4,7 +4,7 @@
 
 #include "base/check.h"
 #include "base/rng.h"
-#include "io/io_private.h"
+#include "net/io/io_private.h"
 #include "world.h"
 
 enum { RESTART_US = 500000 };
@@ -51,8 +51,8 @@ static void disk_crash(struct world *world, const struct plan_event *how)
 
 static void note_journal_failures(struct world *world)
 {
-    struct control_health health;
-    control_health_get(world->daemon.control, &health);
+    struct engine_health health;
+    engine_health_get(world->daemon.engine, &health);
     world_count_up(world, WORLD_JOURNAL_FAILURES, health.journal_failures);
 }
 
@@ -68,8 +68,8 @@ void world_daemon_crash(struct world *world, const struct plan_event *how)
         io_sim_loop_crash(daemon->loops[i], how->silent);
     io_sim_loop_crash(daemon->loop, how->silent);
     disk_crash(world, how);
-    control_destroy(daemon->control);
-    daemon->control = NULL;
+    engine_destroy(daemon->engine);
+    daemon->engine = NULL;
     proxy_stop(daemon->proxy);
     for (uint32_t i = 0; i < world->plan.workers; i++)
         io_sim_loop_bury(daemon->loops[i]);
@@ -138,7 +138,7 @@ static bool disk_refused(const struct world *world, enum status status)
 
 static enum status open_journal(struct world *world, struct world_expected *expected)
 {
-    struct journal_problem problem;
+    struct fault problem;
     enum status status = journal_open(world->path, JOURNAL_WRITE, &world->daemon.journal, &problem);
     if (status != STATUS_OK && !disk_refused(world, status))
         world_fail(world, "the journal does not open (%s): %s", status_name(status), problem.text);
@@ -150,16 +150,16 @@ static enum status open_journal(struct world *world, struct world_expected *expe
 static enum status make_control(struct world *world, struct config *config)
 {
     struct world_daemon *daemon = &world->daemon;
-    control_log_init(&daemon->log, world->verbose, false, CONTROL_LOG_INFO);
+    engine_log_init(&daemon->log, world->verbose, false, ENGINE_LOG_INFO);
     daemon->log.wall_ms = wall_ms;
     daemon->log.context = world;
-    struct control_parts parts = {.config = config,
-                                  .loop = daemon->loop,
-                                  .proxy = daemon->proxy,
-                                  .journal = daemon->journal,
-                                  .log = &daemon->log};
-    static struct control_fault fault;
-    enum status status = control_create(&parts, &daemon->control, &fault);
+    struct engine_parts parts = {.config = config,
+                                 .loop = daemon->loop,
+                                 .proxy = daemon->proxy,
+                                 .journal = daemon->journal,
+                                 .log = &daemon->log};
+    static struct fault fault;
+    enum status status = engine_create(&parts, &daemon->engine, &fault);
     if (status != STATUS_OK && !disk_refused(world, status))
         world_fail(world, "control does not start (%s): %s", status_name(status), fault.text);
     return status;
@@ -169,14 +169,14 @@ static void open_doors(struct world *world)
 {
     struct world_daemon *daemon = &world->daemon;
     daemon->watcher.decided = world_decided;
-    control_watch(daemon->control, &daemon->watcher);
+    engine_watch(daemon->engine, &daemon->watcher);
     for (uint32_t i = 0; i < world->plan.workers; i++)
         CHECK(proxy_attach(daemon->proxy, i, daemon->loops[i]) == STATUS_OK);
-    control_set_listening(daemon->control, true);
+    engine_set_listening(daemon->engine, true);
     daemon->up = true;
     daemon->back_us = 0;
     world_observe_start(world);
-    control_start(daemon->control);
+    engine_start(daemon->engine);
 }
 
 void world_daemon_start(struct world *world)

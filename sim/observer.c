@@ -7,8 +7,8 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "base/siphash.h"
-#include "http/http1.h"
-#include "proxy/proxy_private.h"
+#include "net/http/http1.h"
+#include "net/proxy/proxy_private.h"
 #include "world.h"
 
 enum {
@@ -55,7 +55,7 @@ static uint32_t service_of(const struct world *world, struct slice path)
 
 // A session that came to the canary stays there as long as its weight does not fall, and while the weight
 // stands none comes.
-static void observe_session(struct world *world, const struct http1_request *request, uint32_t bit)
+static void observe_session(struct world *world, const struct http_request *request, uint32_t bit)
 {
     const struct http_field *cookie = http_fields_find_name(&request->fields, SLICE("cookie"));
     uint32_t session = 0;
@@ -82,7 +82,7 @@ static void observe_session(struct world *world, const struct http1_request *req
                    (double)(now_us - *seen_us) / 1e6);
 }
 
-void world_seen(void *context, const struct http1_request *request)
+void world_seen(void *context, const struct http_request *request)
 {
     struct world_origin *host = context;
     struct world *world = host->world;
@@ -124,7 +124,7 @@ static uint32_t service_of_rollout(const char *rollout)
 // The weights of the newest decisions in the journal.
 static bool journal_weights(struct world *world, uint32_t weights[PLAN_SERVICES_MAX])
 {
-    struct journal_problem problem;
+    struct fault problem;
     struct journal_cursor *cursor;
     if (journal_cursor_open(world->daemon.journal, &cursor, &problem) != STATUS_OK)
         return false;
@@ -172,7 +172,7 @@ static void observe_table(struct world *world)
                        plan_rollout_name(i), weights[i], recorded[i]);
 }
 
-void world_decided(struct control_watcher *watcher, const char *name, const struct control_decision *decision)
+void world_decided(struct engine_watcher *watcher, const char *name, const struct engine_decision *decision)
 {
     struct world *world = CONTAINER_OF(watcher, struct world, daemon.watcher);
     uint32_t weights[PLAN_SERVICES_MAX] = {0};
@@ -196,7 +196,7 @@ void world_decided(struct control_watcher *watcher, const char *name, const stru
 static uint64_t version_requests(const struct world *world, uint32_t service, const char *version)
 {
     uint64_t counts[PROXY_VERSION_COUNTERS];
-    uint16_t slot = control_version_slot(world->daemon.control, plan_service_name(service), version);
+    uint16_t slot = engine_version_slot(world->daemon.engine, plan_service_name(service), version);
     CHECK(slot != PROXY_SLOT_NONE);
     proxy_version_counts(world->daemon.proxy, slot, counts);
     return counts[PROXY_VERSION_REQUESTS];
@@ -251,10 +251,10 @@ void world_observe(struct world *world)
 
 void world_replay(struct world *world, struct journal *journal, struct world_expected *expected)
 {
-    struct control_replay *replay = heap_alloc(1, sizeof *replay);
+    struct engine_replay *replay = heap_alloc(1, sizeof *replay);
     CHECK(replay != NULL);
-    struct journal_problem problem;
-    enum status status = control_replay_run(journal, replay, &problem);
+    struct fault problem;
+    enum status status = engine_replay_run(journal, replay, &problem);
     if (status != STATUS_OK && !fault_vfs_counts_get().off) // without power the start fails soon
         world_fail(world, "the journal does not replay (%s): %s", status_name(status), problem.text);
     else if (status == STATUS_OK && replay->differs)
@@ -264,7 +264,7 @@ void world_replay(struct world *world, struct journal *journal, struct world_exp
         world_fail(world, "decision %" PRIu64 " took effect and is lost: the journal ends at %" PRIu64,
                    world->daemon.acted_seq, journal_count(journal));
     for (uint32_t i = 0; i < world->plan.services && status == STATUS_OK; i++) {
-        const struct control_case *record = control_replay_find(replay, plan_rollout_name(i));
+        const struct engine_case *record = engine_replay_find(replay, plan_rollout_name(i));
         struct rollout_view view;
         if (record == NULL || record->run == 0)
             continue;
@@ -272,7 +272,7 @@ void world_replay(struct world *world, struct journal *journal, struct world_exp
         expected->weights[i] = view.weight;
     }
     world_count_up(world, WORLD_OWED_AT_RESTART, replay->owed_count);
-    control_replay_deinit(replay);
+    engine_replay_deinit(replay);
     heap_free(replay);
 }
 
@@ -281,7 +281,7 @@ void world_replay(struct world *world, struct journal *journal, struct world_exp
 static uint64_t version_errors(const struct world *world, uint32_t service, const char *version)
 {
     uint64_t counts[PROXY_VERSION_COUNTERS];
-    uint16_t slot = control_version_slot(world->daemon.control, plan_service_name(service), version);
+    uint16_t slot = engine_version_slot(world->daemon.engine, plan_service_name(service), version);
     proxy_version_counts(world->daemon.proxy, slot, counts);
     return counts[PROXY_VERSION_ERRORS] - counts[PROXY_VERSION_ERROR_5XX];
 }
@@ -328,7 +328,7 @@ void world_check_load(struct world *world, const struct load_totals *t)
 static void check_version(struct world *world, uint32_t service, const char *version)
 {
     uint64_t c[PROXY_VERSION_COUNTERS];
-    uint16_t slot = control_version_slot(world->daemon.control, plan_service_name(service), version);
+    uint16_t slot = engine_version_slot(world->daemon.engine, plan_service_name(service), version);
     if (slot == PROXY_SLOT_NONE)
         return;
     proxy_version_counts(world->daemon.proxy, slot, c);
@@ -466,7 +466,7 @@ static void pass_input(struct world *world, const struct journal_entry *entry, s
 static void pass_journal(struct world *world, struct journal *journal,
                          struct journal_pass passes[PLAN_SERVICES_MAX])
 {
-    struct journal_problem problem;
+    struct fault problem;
     struct journal_cursor *cursor;
     CHECK(journal_cursor_open(journal, &cursor, &problem) == STATUS_OK);
     struct journal_entry entry;
@@ -489,12 +489,12 @@ static void pass_journal(struct world *world, struct journal *journal,
     journal_cursor_close(cursor);
 }
 
-static void compare_replay(struct world *world, struct control_replay *replay, uint32_t service)
+static void compare_replay(struct world *world, struct engine_replay *replay, uint32_t service)
 {
     struct rollout_view live, derived;
     uint32_t run;
     world_view(world, service, &live, &run);
-    const struct control_case *record = control_replay_find(replay, plan_rollout_name(service));
+    const struct engine_case *record = engine_replay_find(replay, plan_rollout_name(service));
     if (record == NULL || run == 0) {
         if ((record != NULL && record->run > 0) != (run > 0))
             world_fail(world, "the journal and the daemon differ in whether the rollout ever ran");
@@ -534,7 +534,7 @@ static void check_split(struct world *world, const struct journal_pass *pass)
 
 void world_check_journal(struct world *world)
 {
-    struct journal_problem problem;
+    struct fault problem;
     struct journal *journal;
     enum status status = journal_open(world->path, JOURNAL_READ, &journal, &problem);
     if (status != STATUS_OK) {
@@ -548,15 +548,15 @@ void world_check_journal(struct world *world)
         check_split(world, &passes[i]);
         check_evidence(world, &passes[i], i);
     }
-    struct control_replay *replay = heap_alloc(1, sizeof *replay);
+    struct engine_replay *replay = heap_alloc(1, sizeof *replay);
     CHECK(replay != NULL);
-    status = control_replay_run(journal, replay, &problem);
+    status = engine_replay_run(journal, replay, &problem);
     if (status != STATUS_OK || replay->differs)
         world_fail(world, "the journal does not replay: %s %s %s", status != STATUS_OK ? problem.text : "",
                    replay->recorded, replay->derived);
     for (uint32_t i = 0; i < world->plan.services && !world->result->failed; i++)
         compare_replay(world, replay, i);
-    control_replay_deinit(replay);
+    engine_replay_deinit(replay);
     heap_free(replay);
     journal_close(journal);
 }

@@ -9,10 +9,10 @@
 #include <stdio.h>
 
 #include "base/text.h"
-#include "io/sim.h"
-#include "load/origin.h"
-#include "rollout/rollout.h"
-#include "store/fault_vfs.h"
+#include "net/io/sim.h"
+#include "operate/load/origin.h"
+#include "ship/rollout/rollout.h"
+#include "ship/store/fault_vfs.h"
 
 enum {
     PLAN_EVENTS_MAX = 64,
@@ -75,7 +75,7 @@ struct plan {
     uint64_t seed;
     uint32_t workers;
     uint32_t services;
-    bool keyed, control_arm, latency_check, throughput_check, approve, start_auto, cumulative;
+    bool keyed, engine_arm, latency_check, throughput_check, approve, start_auto, cumulative;
     enum rollout_undecided undecided;
     uint32_t first_percent;
     double rate;

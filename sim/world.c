@@ -10,7 +10,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
-#include "io/io_private.h"
+#include "net/io/io_private.h"
 
 enum { SETTLE_US = 12000000, CLIENT_TIMEOUT_US = 8000000, CRASH_LATEST_US = 1500000 };
 
@@ -211,11 +211,11 @@ static void reload(struct world *world)
     plan_yaml(&world->plan, world->path, &text);
     static struct config_errors errors;
     struct config *config;
-    static struct control_fault fault;
+    static struct fault fault;
     if (!world->daemon.up)
         return;
     CHECK(config_load_text("sim.yaml", text_slice(&text), &config, &errors) == STATUS_OK);
-    enum status status = control_reload(world->daemon.control, config, &fault);
+    enum status status = engine_reload(world->daemon.engine, config, &fault);
     world_count_up(world, WORLD_RELOADS, 1);
     if (status == STATUS_OK)
         return;
@@ -423,10 +423,10 @@ enum status world_command(struct world *world, uint32_t service, enum rollout_co
 {
     if (!world->daemon.up)
         return STATUS_CLOSED;
-    static struct control_fault fault;
+    static struct fault fault;
     fault.text[0] = '\0';
-    enum status status = control_command(world->daemon.control, plan_rollout_name(service), command, "sre",
-                                         "10.0.0.77", &fault);
+    enum status status =
+        engine_command(world->daemon.engine, plan_rollout_name(service), command, "sre", "10.0.0.77", &fault);
     world_count_up(world, status == STATUS_OK ? WORLD_COMMANDS_OBEYED : WORLD_COMMANDS_REFUSED, 1);
     world_say(world, "-- %s %s: %s %s", rollout_command_name(command), plan_rollout_name(service),
               status_name(status), status == STATUS_OK ? "" : fault.text);
@@ -439,10 +439,10 @@ void world_view(struct world *world, uint32_t service, struct rollout_view *view
     *run = 0;
     if (!world->daemon.up)
         return;
-    int index = control_rollout_find(world->daemon.control, plan_rollout_name(service));
+    int index = engine_rollout_find(world->daemon.engine, plan_rollout_name(service));
     CHECK(index >= 0);
-    static struct control_rollout rollout;
-    control_rollout_get(world->daemon.control, (uint32_t)index, &rollout);
+    static struct engine_rollout rollout;
+    engine_rollout_get(world->daemon.engine, (uint32_t)index, &rollout);
     *view = rollout.view;
     *run = rollout.run;
 }
@@ -456,7 +456,7 @@ static void on_drained(void *context)
 void world_stop(struct world *world)
 {
     world->stopping = true;
-    control_shutdown(world->daemon.control, 3000, on_drained, world);
+    engine_shutdown(world->daemon.engine, 3000, on_drained, world);
     uint64_t until_us = world_now_us(world) + SETTLE_US;
     while (world_now_us(world) < until_us && !(world->stopped && proxy_stopped(world->daemon.proxy)))
         io_sim_run(world->sim, world_now_us(world) + WORLD_SLICE_US);

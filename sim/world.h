@@ -4,10 +4,10 @@
 // plan gives the same world.
 #pragma once
 
-#include "control/control.h"
-#include "control/replay.h"
-#include "load/load.h"
+#include "operate/load/load.h"
 #include "plan.h"
+#include "ship/engine/engine.h"
+#include "ship/engine/replay.h"
 
 enum {
     WORLD_SLICE_US = 10000,
@@ -80,9 +80,9 @@ struct world_daemon {
     struct io_loop *loop; // control's
     struct proxy *proxy;
     struct journal *journal;
-    struct control *control;
-    struct control_log log;
-    struct control_watcher watcher;
+    struct engine *engine;
+    struct engine_log log;
+    struct engine_watcher watcher;
     uint32_t starts;
     uint64_t failures_told; // of the journal, already in counts
     // The observer's notes.
@@ -169,9 +169,8 @@ void world_disk_apply(struct world *world, uint64_t off_after);
 
 // ---- observer.c ----
 
-void world_seen(void *context, const struct http1_request *request);
-void world_decided(struct control_watcher *watcher, const char *name,
-                   const struct control_decision *decision);
+void world_seen(void *context, const struct http_request *request);
+void world_decided(struct engine_watcher *watcher, const char *name, const struct engine_decision *decision);
 // After each slice.
 void world_observe(struct world *world);
 // The weights and the table's version in force; false before the first table.

@@ -2,7 +2,7 @@
 // The program. Wiring only: everything is a command.
 #include <stdio.h>
 
-#include "cli/cli.h"
+#include "daemon/cli/cli.h"
 
 int main(int argc, char **argv)
 {

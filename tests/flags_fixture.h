@@ -6,16 +6,16 @@
 #include <stdlib.h>
 
 #include "base/check.h"
-#include "flags/evaluate.h"
-#include "flags/image.h"
+#include "flags/eval/evaluate.h"
+#include "flags/eval/image.h"
 
 enum { FIXTURE_NODES = 1 << 18, FIXTURE_CHARS = 1 << 20, FIXTURE_PROBLEMS = 64 };
 
 struct flags_fixture {
     _Alignas(8) uint8_t image[4 << 20];
     size_t len;
-    struct flags_set set;
-    struct flags_problem problems[FIXTURE_PROBLEMS];
+    struct flags_image set;
+    struct flags_finding problems[FIXTURE_PROBLEMS];
     size_t problem_count;
     struct flags_json nodes[FIXTURE_NODES];
     char chars[FIXTURE_CHARS];
@@ -33,10 +33,10 @@ static inline enum status fixture_compile_with(struct flags_fixture *f, struct s
     struct flags_compile_options options = {.strict = strict, .default_generation = generation};
     struct flags_json_space space = {
         .nodes = f->nodes, .node_cap = FIXTURE_NODES, .chars = f->chars, .char_cap = FIXTURE_CHARS};
-    enum status status = flags_set_compile(json, &options, &space, f->image, sizeof f->image, &f->len,
-                                           f->problems, FIXTURE_PROBLEMS, &f->problem_count);
+    enum status status = flags_compile(json, &options, &space, f->image, sizeof f->image, &f->len,
+                                       f->problems, FIXTURE_PROBLEMS, &f->problem_count);
     if (status == STATUS_OK)
-        CHECK(flags_set_open(f->image, f->len, &f->set) == STATUS_OK);
+        CHECK(flags_image_open(f->image, f->len, &f->set) == STATUS_OK);
     return status;
 }
 
@@ -48,7 +48,7 @@ static inline enum status fixture_compile_bundle(struct flags_fixture *f, const 
     enum status status = flags_bundle_compile(bundle, &options, &space, f->image, sizeof f->image, &f->len,
                                               f->problems, FIXTURE_PROBLEMS, &f->problem_count);
     if (status == STATUS_OK)
-        CHECK(flags_set_open(f->image, f->len, &f->set) == STATUS_OK);
+        CHECK(flags_image_open(f->image, f->len, &f->set) == STATUS_OK);
     return status;
 }
 
@@ -75,7 +75,7 @@ static inline const struct flags_json *fixture_tree(struct flags_fixture *f, str
                                      .chars = f->context_chars,
                                      .char_cap = sizeof f->context_chars,
                                      .last_wins = true};
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct flags_json *root;
     enum status status = flags_json_parse(json, &space, &root, &fault);
     if (status != STATUS_OK)

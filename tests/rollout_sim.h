@@ -12,7 +12,7 @@
 
 #include "base/check.h"
 #include "base/rng.h"
-#include "rollout/rollout.h"
+#include "ship/rollout/rollout.h"
 
 enum { SIM_RING = 512, SIM_DELAYS = 6 };
 static const uint32_t sim_delay_ticks[SIM_DELAYS] = {0, 1, 2, 5, 10, 150};

@@ -4,9 +4,9 @@
 
 #include "base/check.h"
 #include "base/heap.h"
-#include "io/sim.h"
+#include "net/io/sim.h"
+#include "net/web/web.h"
 #include "test.h"
-#include "web/web.h"
 
 enum { WORLD_ANSWER_BYTES = 1 << 22, WORLD_STREAMS = 8, WORLD_BIG_BYTES = 1500000 };
 

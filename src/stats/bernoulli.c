@@ -25,11 +25,7 @@ void stats_bernoulli_add(const struct stats_bernoulli_grid *grid, struct stats_b
                          uint64_t trials, uint64_t events)
 {
     double hits = (double)events;
-#ifdef BUG_BERNOULLI_MISSES_TWICE
-    double misses = (double)trials;
-#else
     double misses = trials > events ? (double)(trials - events) : 0.0;
-#endif
     for (int j = 0; j < STATS_BERNOULLI_ALTERNATIVES; j++)
         state->ll[j] += hits * grid->hit[j] + misses * grid->miss[j];
 }

@@ -15,9 +15,7 @@ void stats_ecusum_add(const struct stats_bernoulli_grid *grid, struct stats_ecus
     ecusum->steps++;
     for (int j = 0; j < STATS_BERNOULLI_ALTERNATIVES; j++) {
         double kept = ecusum->log_m[j];
-#ifndef BUG_ECUSUM_NO_RESTART
         kept = kept > 0.0 ? kept : 0.0;
-#endif
         ecusum->log_m[j] = step.ll[j] + kept;
     }
 }
@@ -30,8 +28,5 @@ double stats_ecusum_log_m(const struct stats_ecusum *ecusum)
 double stats_ecusum_threshold(uint64_t steps_max, double alpha)
 {
     CHECK(alpha > 0.0 && alpha < 1.0 && steps_max >= 1);
-#ifdef BUG_ECUSUM_THRESHOLD_ONE_STEP
-    steps_max = 1;
-#endif
     return stats_ln((double)steps_max / alpha);
 }

@@ -15,9 +15,7 @@ void stats_histogram_merge(struct stats_histogram *into, const struct stats_hist
 void stats_histogram_subtract(struct stats_histogram *into, const struct stats_histogram *from)
 {
     into->count -= from->count;
-#ifndef BUG_HISTOGRAM_SUBTRACT_SUM
     into->sum -= from->sum;
-#endif
     for (uint32_t i = 0; i < STATS_HISTOGRAM_BUCKETS; i++)
         into->buckets[i] -= from->buckets[i];
 }
@@ -39,10 +37,8 @@ static uint64_t histogram_rank(uint64_t count, double q)
         return count;
     double product = q * (double)count * (1.0 - 0x1.0p-50);
     uint64_t rank = (uint64_t)product;
-#ifndef BUG_HISTOGRAM_RANK_FLOOR
     if ((double)rank < product)
         rank++;
-#endif
     if (rank < 1)
         return 1;
     return rank > count ? count : rank;

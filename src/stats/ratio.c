@@ -25,10 +25,8 @@ void stats_ratio_terms_init(const struct stats_ratio_grid *grid, double weight,
                             struct stats_ratio_terms *terms)
 {
     *terms = (struct stats_ratio_terms){.weight = weight, .silent = true};
-#ifndef BUG_SILENT_WEIGHT
     if (!(weight > 0.0 && weight < 1.0))
         return;
-#endif
     terms->silent = false;
     double null_share = weight * grid->null_ratio + (1.0 - weight);
     for (int j = 0; j < STATS_RATIO_ALTERNATIVES; j++)
@@ -42,12 +40,6 @@ void stats_ratio_add_terms(const struct stats_ratio_grid *grid, const struct sta
         return;
     double canary = (double)canary_events;
     double all = (double)canary_events + (double)baseline_events;
-#ifdef BUG_POOLED_WEIGHTS
-    canary = state->pooled_canary += canary;
-    all = canary + (state->pooled_baseline += (double)baseline_events);
-    for (int j = 0; j < STATS_RATIO_ALTERNATIVES; j++)
-        state->ll[j] = 0.0;
-#endif
     for (int j = 0; j < STATS_RATIO_ALTERNATIVES; j++)
         state->ll[j] += canary * grid->step[j] - all * terms->toll[j];
 }

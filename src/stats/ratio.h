@@ -43,10 +43,6 @@ struct stats_ratio_terms {
 // Log-likelihood ratio of each alternative. All zeros is "no evidence yet" (ln E = 0).
 struct stats_ratio_state {
     double ll[STATS_RATIO_ALTERNATIVES];
-#ifdef BUG_POOLED_WEIGHTS
-    double pooled_canary;
-    double pooled_baseline;
-#endif
 };
 
 // null_ratio in [1e-9, 1e9], 0 < step_min < step_max <= 20 (CHECK).

@@ -46,10 +46,6 @@ static struct stats_srm_segment *srm_segment_of(struct stats_srm *srm, const dou
 {
     for (uint32_t s = 0; s < srm->segment_count; s++) {
         struct stats_srm_segment *segment = &srm->segments[s];
-#ifdef BUG_SRM_ONE_SEGMENT
-        memcpy(segment->weights, weights, sizeof segment->weights);
-        return segment;
-#endif
         bool same = true;
         for (uint32_t i = 0; i < STATS_SRM_ARMS_MAX; i++)
             same = same && segment->weights[i] >= weights[i] && segment->weights[i] <= weights[i];

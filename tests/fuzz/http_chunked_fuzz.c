@@ -2,7 +2,7 @@
 // Chunked bodies. The first byte seeds the fragmentation: in one piece and in many the outcome is the same,
 // nothing is consumed after the end, and what is written again decodes to the same bytes and trailers.
 #include "base/check.h"
-#include "http/http1_write.h"
+#include "net/http/http1_write.h"
 
 #define BYTES_MAX 8192
 

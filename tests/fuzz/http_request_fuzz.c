@@ -2,14 +2,14 @@
 // Request heads. Whatever is accepted: its prefixes are incomplete, it is written the same with and without
 // the copying of runs, and what is written parses to the same request and is written the same again.
 #include "base/check.h"
-#include "http/http_private.h"
+#include "net/http/http_private.h"
 
-#include "http/http1_write.h"
+#include "net/http/http1_write.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct http1_request request;
-static struct http1_request again;
+static struct http_request request;
+static struct http_request again;
 static char first[2 * HTTP1_HEAD_BYTES_MAX];
 static char second[2 * HTTP1_HEAD_BYTES_MAX];
 
@@ -46,7 +46,7 @@ static void check_scans(const char *data, size_t len)
 #endif
 }
 
-static size_t write_head(char *bytes, const struct http1_request *what)
+static size_t write_head(char *bytes, const struct http_request *what)
 {
     const struct http1_forward forward = {
         .upgrade = true,

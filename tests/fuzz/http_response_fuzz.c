@@ -2,16 +2,16 @@
 // Response heads; the first byte chooses the request's method. Accepted ones have incomplete prefixes, and
 // what is written of them parses to the same framing and is written the same again.
 #include "base/check.h"
-#include "http/http1_write.h"
+#include "net/http/http1_write.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct http1_response response;
-static struct http1_response again;
+static struct http_response response;
+static struct http_response again;
 static char first[2 * HTTP1_HEAD_BYTES_MAX];
 static char second[2 * HTTP1_HEAD_BYTES_MAX];
 
-static size_t write_head(char *bytes, const struct http1_response *what)
+static size_t write_head(char *bytes, const struct http_response *what)
 {
     const struct http1_forward forward = {.upgrade = true, .keep_sluice = true};
     struct http1_writer writer = http1_writer_over(bytes, sizeof first);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "rollout/rollout.h"
+#include "ship/rollout/rollout.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "io/sim.h"
-#include "web/web.h"
+#include "net/io/sim.h"
+#include "net/web/web.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

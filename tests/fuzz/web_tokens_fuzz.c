@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "web/tokens_read.h"
+#include "net/web/tokens_read.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // api: /v1/flags over a real socket: pages, one flag, changes that are journalled and then in force, what is
 // refused and with which words, history, import and export, keys of any bytes, pages of other origins.
-#include "control_bench.h"
+#include "engine_bench.h"
 #include "test.h"
 
 #include <fcntl.h>
 #include <jansson.h>
 #include <sys/socket.h>
 
-#include "api/api.h"
-#include "control/flags.h"
+#include "daemon/api/api.h"
+#include "ship/engine/flags.h"
 
 #define FLAGS_YAML                                                                                           \
     BENCH_YAML "flags:\n"                                                                                    \
@@ -39,9 +39,9 @@ static void up(const char *yaml)
     server.api = NULL;
     if (bench_up(&server.bench, yaml) != STATUS_OK)
         fail_msg("%s", server.bench.fault.text);
-    control_start(server.bench.control);
+    engine_start(server.bench.engine);
     assert_int_equal(io_addr_parse("127.0.0.1:0", &any), STATUS_OK);
-    assert_int_equal(api_create(server.bench.control, &any, &server.api), STATUS_OK);
+    assert_int_equal(api_create(server.bench.engine, &any, &server.api), STATUS_OK);
     api_addr(server.api, &server.addr);
 }
 
@@ -57,7 +57,7 @@ static void down(void)
     while (!api_closed(server.api))
         assert_int_equal(io_loop_turn(server.bench.loop, 1000), STATUS_OK);
     api_destroy(server.api);
-    control_shutdown(server.bench.control, 0, on_stopped, &stopped);
+    engine_shutdown(server.bench.engine, 0, on_stopped, &stopped);
     while (!stopped)
         assert_int_equal(io_loop_turn(server.bench.loop, 1000), STATUS_OK);
     bench_down(&server.bench);
@@ -338,7 +338,7 @@ TEST(other_sites_are_kept_out)
         if (strncmp(answer, "HTTP/1.1 403", 12) != 0)
             fail_msg("%s: %.300s", lines[i], answer);
     }
-    assert_int_equal(control_flag_history_count(server.bench.control), 0);
+    assert_int_equal(engine_flag_history_count(server.bench.engine), 0);
     end();
 }
 
@@ -356,11 +356,11 @@ TEST(sizes)
     up(FLAGS_YAML);
     size_t len = (size_t)snprintf(large, sizeof large,
                                   "{\"state\":\"ENABLED\",\"defaultVariant\":\"a\",\"variants\":{\"a\":\"");
-    memset(large + len, 'x', CONTROL_FLAG_DEFINITION_BYTES);
-    snprintf(large + CONTROL_FLAG_DEFINITION_BYTES - 4, 8, "\"}}");
+    memset(large + len, 'x', ENGINE_FLAG_DEFINITION_BYTES);
+    snprintf(large + ENGINE_FLAG_DEFINITION_BYTES - 4, 8, "\"}}");
     change("PUT /v1/flags/large", large);
-    memset(large + len, 'x', CONTROL_FLAG_DEFINITION_BYTES);
-    snprintf(large + CONTROL_FLAG_DEFINITION_BYTES, 8, "\"}}");
+    memset(large + len, 'x', ENGINE_FLAG_DEFINITION_BYTES);
+    snprintf(large + ENGINE_FLAG_DEFINITION_BYTES, 8, "\"}}");
     expect("PUT /v1/flags/large", large, "413", "512 KiB");
     char line[1200] = "GET /v1/flags/";
     memset(line + strlen(line), 'k', 300);

@@ -2,14 +2,14 @@
 // api: routes, methods and errors as a client sees them over a real socket; pages of other origins and
 // rebound names are kept out; commands take effect; events begin with the present state; hostile bytes end in
 // an answer or a close.
-#include "control_bench.h"
+#include "engine_bench.h"
 #include "test.h"
 
 #include <fcntl.h>
 #include <jansson.h>
 #include <sys/socket.h>
 
-#include "api/api.h"
+#include "daemon/api/api.h"
 #include "exposition_check.h"
 
 struct server {
@@ -25,7 +25,7 @@ static void server_up(struct server *server)
     memset(server, 0, sizeof *server);
     assert_int_equal(bench_up(&server->bench, BENCH_YAML), STATUS_OK);
     assert_int_equal(io_addr_parse("127.0.0.1:0", &any), STATUS_OK);
-    assert_int_equal(api_create(server->bench.control, &any, &server->api), STATUS_OK);
+    assert_int_equal(api_create(server->bench.engine, &any, &server->api), STATUS_OK);
     api_addr(server->api, &server->addr);
 }
 
@@ -110,7 +110,7 @@ TEST(routes_and_errors)
     expect(&server, "GET /v1/table", "", "", "HTTP/1.1 200", "\"shop\"");
     expect(&server, "GET /healthz", "", "", "HTTP/1.1 200", "");
     expect(&server, "GET /readyz", "", "", "HTTP/1.1 503", "listeners");
-    control_set_listening(server.bench.control, true);
+    engine_set_listening(server.bench.engine, true);
     expect(&server, "GET /readyz", "", "", "HTTP/1.1 200", "true");
     expect(&server, "GET /v1/nothing", "", "", "HTTP/1.1 404", "\"error\"");
     expect(&server, "GET /v1/rollouts/shpi", "", "", "HTTP/1.1 404", "ship");

@@ -3,9 +3,9 @@
 // rule that decided, import, tokens; and what every one of them says to a wrong line.
 #include <unistd.h>
 
-#include "cli/cli_private.h"
+#include "daemon/cli/cli_private.h"
+#include "net/web/tokens.h"
 #include "test.h"
-#include "web/tokens.h"
 
 struct outcome {
     int code;

@@ -3,7 +3,7 @@
 // command.
 #include <unistd.h>
 
-#include "cli/cli_private.h"
+#include "daemon/cli/cli_private.h"
 #include "test.h"
 
 struct outcome {

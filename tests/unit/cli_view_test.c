@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // cli: the live view is read from JSON and drawn inside any terminal size, with colours only where they are
 // wanted.
-#include "cli/view.h"
+#include "daemon/cli/view.h"
 #include "test.h"
 
 static const char JSON[] =

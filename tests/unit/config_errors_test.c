@@ -2,7 +2,7 @@
 // config: every kind of mistake, where it is told and in which words.
 #include "base/check.h"
 #include "base/heap.h"
-#include "config/config.h"
+#include "daemon/config/config.h"
 #include "test.h"
 
 // A good file around the lines of interest: LISTEN is lines 1, SERVICES 2 to 4, a rollout begins in line 5.

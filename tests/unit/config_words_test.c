@@ -3,7 +3,7 @@
 // them.
 #include <jansson.h>
 
-#include "config/config.h"
+#include "daemon/config/config.h"
 #include "test.h"
 
 static char printed[CONFIG_SCHEMA_BYTES_MAX];

@@ -3,7 +3,7 @@
 // while the shares stay, growth that only ever moves keys to the growing variant.
 #include <math.h>
 
-#include "flags/flags_private.h"
+#include "flags/eval/flags_private.h"
 #include "flags_fixture.h"
 #include "test.h"
 

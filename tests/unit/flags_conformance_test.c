@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "flagd_testbed.h"
-#include "flags/flags_private.h"
+#include "flags/eval/flags_private.h"
 #include "test.h"
 
 // Values
@@ -42,7 +42,7 @@ static bool logic_case(const struct flags_json *c)
              quote, SLICE_ARG(rule->text), quote);
     if (fixture_compile(&fixture, json) != STATUS_OK)
         return false;
-    const struct flags_image_flag *flag = flags_image_find(fixture.image, SLICE("f"));
+    const struct flags_image_flag *flag = flags_find_key(fixture.image, SLICE("f"));
     struct flags_run run = {.image = fixture.image,
                             .context = &context,
                             .flag_key = SLICE("f"),

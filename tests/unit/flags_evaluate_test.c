@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // flags: evaluation. Reasons and error codes, the extension, explaining, and bad input of every kind: always
 // an answer with a reason, never a crash.
-#include "flags/flags_private.h"
+#include "flags/eval/flags_private.h"
 #include "flags_fixture.h"
 #include "test.h"
 

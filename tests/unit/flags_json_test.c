@@ -2,12 +2,12 @@
 // flags: the JSON reader. Grammar by RFC 8259, UTF-8 by RFC 3629, storage that runs out, walking.
 #include "base/check.h"
 #include "base/text.h"
-#include "flags/json.h"
+#include "flags/eval/json.h"
 #include "test.h"
 
 static struct flags_json nodes[6400];
 static char chars[1024];
-static struct flags_json_fault fault;
+static struct flags_json_error fault;
 
 static enum status parse_with(struct slice source, uint32_t node_cap, size_t char_cap, bool last_wins,
                               struct flags_json **root)

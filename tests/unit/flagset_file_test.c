@@ -4,8 +4,8 @@
 #include <sys/mman.h>
 
 #include "base/heap.h"
+#include "flags/share/share.h"
 #include "flagset_world.h"
-#include "share/share.h"
 #include "test.h"
 
 static int setup(void **state)
@@ -195,7 +195,7 @@ TEST(a_directory_has_its_limits)
     assert_non_null(strstr(world->problems[0].text, "/d: there is no such directory"));
     assert_int_equal(mkdir(world_path(world, "d"), 0755), 0);
     assert_int_equal(world_create(world, &source, 1), STATUS_OK);
-    assert_int_equal(flags_set_count(&flagset_current(world->set)->all.set), 0);
+    assert_int_equal(flags_image_flag_count(&flagset_current(world->set)->all.set), 0);
     for (int i = 0; i <= FLAGSET_DIRECTORY_FILES_MAX; i++) {
         (void)snprintf(name, sizeof name, "d/%03d.json", i);
         write_at(world_path(world, name), SET(FLAG("x", "on")));
@@ -406,11 +406,11 @@ TEST(patches_do_not_compile)
     const char *name;
     assert_int_equal(world_create(world, &source, 1), STATUS_OK);
     assert_true(flagset_snapshot_definition(flagset_current(world->set), SLICE("one"), &json, &name));
-    uint64_t compile_us = flagset_compile_us(world->set);
+    uint64_t compile_us = flagset_build_us(world->set);
     assert_int_equal(flagset_overlay(world->set, SLICE(""), patches, 2, 1), STATUS_OK);
     UNTIL(world, flagset_current(world->set)->change == 1);
     assert_string_equal(variant_now(world, "one"), "off");
-    assert_true(flagset_compile_us(world->set) == compile_us);
+    assert_true(flagset_build_us(world->set) == compile_us);
     const struct flagset_problem *problems;
     assert_int_equal(flagset_problems(world->set, &problems), 1);
     assert_false(problems[0].error);
@@ -470,7 +470,8 @@ static uint64_t slowest_kill_us(struct flagset_world *world, const char *fresh, 
         assert_string_equal(variant_now(world, "one"), "off");
         uint64_t took_us = now_us() - begin_us;
         longest_us = took_us > longest_us ? took_us : longest_us;
-        assert_true(flags_set_variant(&flagset_current(world->set)->all.set, SLICE("one"), 0, &name, &json));
+        assert_true(
+            flags_image_variant_get(&flagset_current(world->set)->all.set, SLICE("one"), 0, &name, &json));
     } while (!slice_equal(name, slice_of(fresh)));
     return longest_us;
 }
@@ -491,9 +492,9 @@ TEST(kills_do_not_wait_for_a_file)
         snprintf(fresh, sizeof fresh, "new-%d", round);
         write_many(source.name, fresh);
         uint64_t longest_us = slowest_kill_us(world, fresh, &change);
-        prompt = longest_us < flagset_compile_us(world->set);
+        prompt = longest_us < flagset_build_us(world->set);
         printf("%u kills, the slowest in force after %u ms; compiling took %u ms\n", (unsigned)change,
-               (unsigned)(longest_us / 1000), (unsigned)(flagset_compile_us(world->set) / 1000));
+               (unsigned)(longest_us / 1000), (unsigned)(flagset_build_us(world->set) / 1000));
     }
     assert_true(prompt);
 }

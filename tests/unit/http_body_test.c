@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bodies: every framing in every fragmentation, what is refused, trailers, and that bytes after the end stay.
 #include "base/check.h"
-#include "http/http1_write.h"
+#include "net/http/http1_write.h"
 #include "test.h"
 
 struct outcome {

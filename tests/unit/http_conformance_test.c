@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
-#include "http/http1_write.h"
+#include "net/http/http1_write.h"
 #include "test.h"
 
 #define FILE_BYTES_MAX (1 << 20)
@@ -43,8 +43,8 @@ struct outcome {
     bool head_open; // the last head is not complete
 };
 
-static struct http1_request request;
-static struct http1_response response;
+static struct http_request request;
+static struct http_response response;
 
 // A fixture without Host would end at that; one is put in, so that the rest of it is tried as well.
 static size_t add_host(char *bytes, size_t len, size_t at)

@@ -4,7 +4,7 @@
 
 #include "base/check.h"
 #include "base/rng.h"
-#include "http/http_private.h"
+#include "net/http/http_private.h"
 #include "test.h"
 
 static void assert_slice(struct slice got, const char *wanted)

@@ -3,11 +3,11 @@
 // fields say.
 #include "base/check.h"
 #include "base/text.h"
-#include "http/http1_write.h"
-#include "http/http_private.h"
+#include "net/http/http1_write.h"
+#include "net/http/http_private.h"
 #include "test.h"
 
-static struct http1_request request;
+static struct http_request request;
 static size_t head_len;
 static enum http1_reject why;
 

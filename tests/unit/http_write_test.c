@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What goes out: heads written from the parsed form, whole texts compared; responses in; answers of our own.
 #include "base/check.h"
-#include "http/http1_write.h"
+#include "net/http/http1_write.h"
 #include "test.h"
 
-static struct http1_request request;
-static struct http1_response response;
+static struct http_request request;
+static struct http_response response;
 static char bytes[4096];
 
 static struct slice forwarded_request(const char *text, const struct http1_forward *forward)
@@ -230,7 +230,7 @@ TEST(response_splits)
 TEST(local)
 {
     const struct http_field add[] = {{.name = SLICE("Retry-After"), .value = SLICE("1")}};
-    struct http1_local local = {
+    struct http_answer local = {
         .status = 503, .body = SLICE("busy\n"), .add = add, .add_count = 1, .close = true};
     struct http1_writer w = http1_writer_over(bytes, sizeof bytes);
     assert_int_equal(http1_write_local(&w, &local), STATUS_OK);
@@ -238,13 +238,13 @@ TEST(local)
         (struct slice){bytes, w.len},
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 5\r\n"
         "Retry-After: 1\r\nConnection: close\r\n\r\nbusy\n");
-    local = (struct http1_local){
+    local = (struct http_answer){
         .status = 404, .content_type = SLICE("a/b"), .body = SLICE("x"), .head_only = true};
     w = http1_writer_over(bytes, sizeof bytes);
     assert_int_equal(http1_write_local(&w, &local), STATUS_OK);
     assert_text((struct slice){bytes, w.len},
                 "HTTP/1.1 404 Not Found\r\nContent-Type: a/b\r\nContent-Length: 1\r\n\r\n");
-    local = (struct http1_local){.status = 204, .body = SLICE("x")};
+    local = (struct http_answer){.status = 204, .body = SLICE("x")};
     w = http1_writer_over(bytes, sizeof bytes);
     assert_int_equal(http1_write_local(&w, &local), STATUS_OK);
     assert_text((struct slice){bytes, w.len}, "HTTP/1.1 204 No Content\r\n\r\n");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Addresses: what is written comes back, what is not an address is refused.
 #include "base/check.h"
-#include "io/io_private.h"
+#include "net/io/io_private.h"
 #include "test.h"
 
 TEST(round_trip)

@@ -2,7 +2,7 @@
 // The simulated world: one seed repeats everything, faults are really met, crashes look as they should from
 // afar.
 #include "base/check.h"
-#include "io/sim.h"
+#include "net/io/sim.h"
 #include "test.h"
 
 enum { CLIENTS = 40, REQUEST_BYTES = 3000, REQUESTS = 20, SECOND_US = 1000000 };

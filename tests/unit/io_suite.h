@@ -2,8 +2,8 @@
 // IO_TEST(name) { ... }: what holds on one face of the loop holds on all.
 #pragma once
 
-#include "io/loop.h"
-#include "io/sim.h"
+#include "net/io/loop.h"
+#include "net/io/sim.h"
 #include "test.h"
 
 enum { WAIT_US = 20000, TURNS_MAX = 2000000, SECOND_US = 1000000 };

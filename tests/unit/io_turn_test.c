@@ -5,8 +5,8 @@
 
 #include "base/check.h"
 #include "base/rng.h"
-#include "io/io_private.h"
 #include "io_suite.h"
+#include "net/io/io_private.h"
 #include "test.h"
 
 // ---- timers ----

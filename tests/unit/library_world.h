@@ -8,10 +8,10 @@
 
 #include "base/check.h"
 #include "base/text.h"
-#include "flags/image.h"
+#include "flags/eval/image.h"
+#include "flags/library/sluice_flags.h"
+#include "flags/share/share.h"
 #include "folder.h"
-#include "library/sluice_flags.h"
-#include "share/share.h"
 #include "test.h"
 
 enum { WORLD_BYTES = 1 << 16, WORLD_NODES = 2048 };
@@ -51,8 +51,8 @@ static inline void world_publish_json(struct share_writer *writer, struct slice 
     struct flags_json_space space = {.nodes = nodes, .node_cap = WORLD_NODES};
     size_t problems;
     size_t len;
-    CHECK(flags_set_compile(json, &(struct flags_compile_options){0}, &space, image, sizeof image, &len, NULL,
-                            0, &problems) == STATUS_OK);
+    CHECK(flags_compile(json, &(struct flags_compile_options){0}, &space, image, sizeof image, &len, NULL, 0,
+                        &problems) == STATUS_OK);
     CHECK(share_writer_publish(writer, (struct slice){image, len}) == STATUS_OK);
 }
 

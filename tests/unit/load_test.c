@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // load: every scheduled request ends as an answer or a named failure; latency counts from the schedule; the
 // origin errs and misbehaves as told; access logs become safe request lists.
-#include "io/sim.h"
-#include "load/load.h"
-#include "load/origin.h"
+#include "net/io/sim.h"
+#include "operate/load/load.h"
+#include "operate/load/origin.h"
 #include "test.h"
 
 struct run {

@@ -4,7 +4,7 @@
 #include <math.h>
 
 #include "exposition_check.h"
-#include "metrics/exposition.h"
+#include "operate/metrics/exposition.h"
 #include "test.h"
 
 static const struct metrics_family requests = {"demo_requests_total", METRICS_COUNTER,

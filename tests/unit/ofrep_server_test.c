@@ -12,7 +12,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
-#include "ofrep/ofrep.h"
+#include "flags/ofrep/ofrep.h"
 #include "test.h"
 
 #define BULK "/ofrep/v1/evaluate/flags"

@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "base/check.h"
-#include "proxy/assign.h"
+#include "net/proxy/assign.h"
 #include "test.h"
 
 enum { UNITS = 1000000 };

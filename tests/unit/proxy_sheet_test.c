@@ -3,7 +3,7 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "base/rng.h"
-#include "proxy/sheet.h"
+#include "net/proxy/sheet.h"
 #include "test.h"
 
 static struct proxy_service service = {

@@ -2,7 +2,7 @@
 // The routing table: what matches first, what a plan may not say, operators' networks.
 #include "base/check.h"
 #include "base/heap.h"
-#include "proxy/table_private.h"
+#include "net/proxy/table_private.h"
 #include "test.h"
 
 static struct proxy_endpoint_plan endpoint;

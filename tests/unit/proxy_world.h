@@ -5,8 +5,8 @@
 
 #include "base/check.h"
 #include "base/heap.h"
-#include "io/sim.h"
-#include "proxy/proxy.h"
+#include "net/io/sim.h"
+#include "net/proxy/proxy.h"
 #include "test.h"
 
 enum { PEER_BYTES = 1 << 20, ORIGINS_MAX = 4, PEERS_MAX = 256 };

@@ -393,7 +393,7 @@ TEST(a_control_arm_is_the_baseline)
     hand_begin(&hand, &spec);
     for (int i = 0; i < 100; i++) {
         struct rollout_span_delta delta = hand_span(&hand, 10000, 800, 0, 100, 4);
-        delta.weight_pair = 10000;
+        delta.weight_control = 10000;
         delta.arms[ROLLOUT_ARM_CONTROL] = delta.arms[ROLLOUT_ARM_CANARY];
         hand_tick(&hand, &delta, 1);
         assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
@@ -542,7 +542,7 @@ TEST(nonsense_is_ignored_and_counted)
     for (int i = 0; i < 5; i++)
         deltas[i] = hand_span(&hand, 50000, 10, 0, 10, 0);
     deltas[0].weight = ROLLOUT_WEIGHT_FULL + 1;
-    deltas[1].weight_pair = 50001;
+    deltas[1].weight_control = 50001;
     deltas[2].tick = UINT64_MAX; // from the future
     deltas[4].weight = 40000;    // a span changes its weight
     hand_tick(&hand, deltas, 5);

@@ -2,7 +2,7 @@
 // rollout/machine: traces in a small language (input on the left, where the machine then stands on the
 // right), every command in every state, and what verdicts say.
 #include "base/check.h"
-#include "rollout/rollout.h"
+#include "ship/rollout/rollout.h"
 #include "test.h"
 
 enum { START_MS = 50000000 }; // 13:53:20

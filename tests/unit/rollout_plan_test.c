@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // rollout/plan: what each stage is told to need, and that the machine then needs about that.
-#include "rollout/plan.h"
 #include "rollout_sim.h"
+#include "ship/rollout/plan.h"
 #include "test.h"
 
 static const struct rollout_plan_traffic traffic = {

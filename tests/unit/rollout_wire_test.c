@@ -54,7 +54,7 @@ static uint32_t make_inputs(struct rollout_input inputs[8], const struct rollout
                                .edges = {.requests = 10000, .edge_us = {1, 200, 30000, UINT64_MAX}}};
     inputs[count++] = (struct rollout_input){.kind = ROLLOUT_INPUT_RESUMED, .time_ms = INT64_MAX};
     memset(deltas, 0, 2 * sizeof *deltas);
-    deltas[0] = (struct rollout_span_delta){.tick = 40, .table = 3, .weight = 5000, .weight_pair = 5000};
+    deltas[0] = (struct rollout_span_delta){.tick = 40, .table = 3, .weight = 5000, .weight_control = 5000};
     for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
         deltas[0].arms[arm] = (struct rollout_counts){.routed = 100 + (uint32_t)arm,
                                                       .completed = 90,

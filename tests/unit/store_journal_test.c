@@ -12,7 +12,7 @@
 #include "base/heap.h"
 #include "base/rng.h"
 #include "folder.h"
-#include "store/journal.h"
+#include "ship/store/journal.h"
 #include "test.h"
 
 struct place {
@@ -39,7 +39,7 @@ static int teardown(void **state)
 
 EACH_TEST(setup, teardown);
 
-static struct journal_problem problem;
+static struct fault problem;
 
 static struct journal *open_for(const char *path, enum journal_mode mode)
 {
@@ -200,9 +200,9 @@ TEST(edits_are_named)
         run_on(place->path, EDITS[i].sql);
         uint64_t count;
         enum status status = read_all(place->path, &count);
-        if (status != STATUS_CORRUPT || (EDITS[i].seq != 0 && problem.seq != EDITS[i].seq))
+        if (status != STATUS_CORRUPT || (EDITS[i].seq != 0 && problem.entry != EDITS[i].seq))
             fail_msg("%s: status %s, seq %llu: %s", EDITS[i].sql, status_name(status),
-                     (unsigned long long)problem.seq, problem.text);
+                     (unsigned long long)problem.entry, problem.text);
     }
 }
 
@@ -342,7 +342,7 @@ TEST(killed_writer)
         pid_t child = fork();
         if (child == 0) {
             struct journal *journal = NULL;
-            struct journal_problem p;
+            struct fault p;
             if (journal_open(place->path, JOURNAL_WRITE, &journal, &p) != STATUS_OK)
                 _exit(1);
             for (;;) {

@@ -7,13 +7,13 @@
 
 #include "base/check.h"
 #include "folder.h"
-#include "store/fault_vfs.h"
-#include "store/journal.h"
+#include "ship/store/fault_vfs.h"
+#include "ship/store/journal.h"
 #include "test.h"
 
 static char folder[FOLDER_PATH_BYTES];
 static char path[96];
-static struct journal_problem problem;
+static struct fault problem;
 
 static const char *const ENDS[] = {"", "-wal", "-shm", "-journal", ".lock", ".new", ".new-journal"};
 

@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "base/heap.h"
+#include "net/web/web.h"
 #include "test.h"
-#include "web/web.h"
 
 struct server {
     struct io_loop *loop;

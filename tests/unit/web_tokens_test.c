@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include "base/heap.h"
+#include "net/web/tokens.h"
 #include "test.h"
-#include "web/tokens.h"
 
 // SHA-256 of "abc" (FIPS 180-4, the example of one block) and of the empty message.
 #define ABC "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

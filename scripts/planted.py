@@ -1,0 +1,277 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Proves the guards: each bug of tests/planted/*.bugs is put into a copy of its file, compiled beside the tree and linked
+before the libraries of the test that must catch it, which must then fail. Before that, each of these tests must pass
+without any bug. Nothing outside build/planted is written.
+  scripts/planted.py              the modules that changed since tests/planted/PROVEN was written
+  scripts/planted.py --all        all of them
+  scripts/planted.py --record     all, and writes tests/planted/PROVEN when every bug was caught
+  scripts/planted.py NAME...      these bugs only
+
+A file of bugs:
+  bug NAME
+  why WHAT GOES WRONG WITH IT, in a line of at least 20 characters
+  test SUITE                      a file of tests/unit without its _test.c
+  file src/...
+  -OLD LINES                      these must stand exactly once in the file
+  +NEW LINES                      and become these; none: they are taken out
+Further edits of the same file follow after a line "also", of other files after another "file"."""
+import concurrent.futures
+import glob
+import hashlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.path.join(ROOT, "build", "planted")
+PROVEN = os.path.join(ROOT, "tests/planted/PROVEN")
+JOBS = int(os.environ.get("JOBS", os.cpu_count() or 1))
+SECONDS = 120
+WHY_MIN = 20
+
+
+class Edit:
+    def __init__(self, path, line):
+        self.path, self.line, self.old, self.new = path, line, [], []
+
+
+class Bug:
+    def __init__(self, name, line):
+        self.name, self.line, self.why, self.test, self.edits = name, line, "", "", []
+
+
+def list_files():
+    return sorted(glob.glob(os.path.join(ROOT, "tests/planted/*.bugs")))
+
+
+def read_file(path, complain):
+    """The bugs of one file. complain(path, line, message) is called for each that cannot be used."""
+    bugs, edit = [], None
+    for number, line in enumerate(open(path, encoding="utf-8"), 1):
+        line = line.rstrip("\n")
+        word, _, rest = line.partition(" ")
+        if line[:1] in ("-", "+") and edit is not None:
+            if line[0] == "-" and edit.new:
+                complain(path, number, "old lines after new ones: put 'also' between two edits")
+            (edit.old if line[0] == "-" else edit.new).append(line[1:])
+        elif word == "bug":
+            bugs.append(Bug(rest.strip(), number))
+            edit = None
+        elif bugs and word == "why":
+            bugs[-1].why = rest.strip()
+        elif bugs and word == "test":
+            bugs[-1].test = rest.strip()
+        elif bugs and word == "file" or word == "also" and edit is not None:
+            edit = Edit(rest.strip() if word == "file" else edit.path, number)
+            bugs[-1].edits.append(edit)
+        elif line and not line.startswith("#"):
+            complain(path, number, f"cannot read: {line}")
+    for bug in bugs:
+        if len(bug.why) < WHY_MIN:
+            complain(path, bug.line, f"{bug.name}: 'why' tells in a sentence what goes wrong for whom")
+        if not bug.test or not bug.edits or not all(e.old and e.old != e.new for e in bug.edits):
+            complain(path, bug.line, f"{bug.name}: wants test, file, and old lines that differ from the new ones")
+        elif not os.path.exists(os.path.join(ROOT, f"tests/unit/{bug.test}_test.c")):
+            complain(path, bug.line, f"{bug.name}: there is no tests/unit/{bug.test}_test.c")
+    return bugs
+
+
+def count(text, old):
+    """How often whole lines `old` stand in the text."""
+    return ("\n" + text).count("\n" + "\n".join(old) + "\n")
+
+
+def run(argv, **kwargs):
+    return subprocess.run(argv, capture_output=True, text=True, errors="replace", **kwargs)
+
+
+def must(argv, **kwargs):
+    result = run(argv, **kwargs)
+    if result.returncode != 0:
+        sys.exit(f"planted: {' '.join(argv)[:200]} failed:\n{result.stdout[-4000:]}{result.stderr[-4000:]}")
+    return result.stdout
+
+
+def digest(module, bugs):
+    """Of all that decides whether the module's bugs are caught: the files they stand in, their tests, the bugs."""
+    paths = {os.path.join(ROOT, f"tests/planted/{module}.bugs")}
+    paths |= set(glob.glob(os.path.join(ROOT, "tests/*.h"))) | set(glob.glob(os.path.join(ROOT, "tests/unit/*.h")))
+    for bug in bugs:
+        paths.add(os.path.join(ROOT, f"tests/unit/{bug.test}_test.c"))
+        for edit in bug.edits:
+            paths |= set(glob.glob(os.path.join(ROOT, os.path.dirname(edit.path), "*.[ch]")))
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        with open(path, "rb") as f:
+            total.update(os.path.relpath(path, ROOT).encode() + b"\0" + hashlib.sha256(f.read()).digest())
+    return total.hexdigest()[:32]
+
+
+def read_proven():
+    if not os.path.exists(PROVEN):
+        return {}
+    with open(PROVEN, encoding="utf-8") as f:
+        return dict(line.split()[:2] for line in f if line.strip() and not line.startswith("#"))
+
+
+def write_proven(digests):
+    with open(PROVEN, "w", encoding="utf-8") as f:
+        f.write("# Written by scripts/planted.py --record when every planted bug was caught: a module, and the digest of its\n"
+                "# files, its tests and its bugs at that time. A module whose digest still holds is left out by `make check`.\n")
+        f.writelines(f"{module} {digests[module]}\n" for module in sorted(digests))
+
+
+class Tree:
+    """Texts of the sources, and how each is compiled and each test program linked."""
+
+    def __init__(self, programs):
+        self.texts = {}
+        for path in glob.glob(os.path.join(ROOT, "src/**/*.[ch]"), recursive=True):
+            with open(path, encoding="utf-8") as f:
+                self.texts[os.path.relpath(path, ROOT)] = f.read()
+        with open(os.path.join(BUILD, "compile_commands.json"), encoding="utf-8") as f:
+            self.commands = {os.path.relpath(e["file"], ROOT): e["command"] for e in json.load(f)}
+        self.links = {program: self.link_command(program) for program in programs}
+
+    def users(self, path):
+        """The sources to compile anew when path changes: itself, or all that include the header, however far."""
+        if path.endswith(".c"):
+            return {path}
+        include = f'#include "{os.path.relpath(path, "src")}"'
+        return {user for p, t in self.texts.items() if include in t for user in self.users(p)}
+
+    @staticmethod
+    def link_command(program):
+        """As ninja would link the test: its last command, without the shell around it."""
+        line = must(["ninja", "-C", BUILD, "-t", "commands", "-s", f"tests/{program}"]).strip().splitlines()[-1]
+        words = shlex.split(line)
+        begin = next(i for i, word in enumerate(words) if re.search(r"(^|/)(cc|gcc|clang)(-\d+)?$", word))
+        end = words.index("&&", begin) if "&&" in words[begin:] else len(words)
+        return words[begin:end]
+
+
+def program_of(test):
+    """A module's suites are one program; those that tests/CMakeLists.txt calls ALONE are one each."""
+    with open(os.path.join(ROOT, "tests/CMakeLists.txt"), encoding="utf-8") as f:
+        alone = re.search(r"set\(ALONE ([^)]*)\)", f.read()).group(1).split()
+    return (test if test in alone else test.split("_")[0]) + "_test"
+
+
+def run_test(program, test):
+    """How it ended, and its last words. Tests run from the root, where they find examples and documents."""
+    try:
+        result = run([program, test], timeout=SECONDS, cwd=ROOT)
+        return result.returncode, (result.stdout + result.stderr)[-3000:]
+    except subprocess.TimeoutExpired:
+        return -1, f"no end within {SECONDS} s"
+
+
+def edited(tree, bug):
+    """The bug's files with the bug in them, by path."""
+    texts = {}
+    for edit in bug.edits:
+        text = texts.get(edit.path, tree.texts[edit.path])
+        if count(text, edit.old) != 1:
+            return None
+        old, new = "\n".join(edit.old) + "\n", "".join(line + "\n" for line in edit.new)
+        texts[edit.path] = ("\n" + text).replace("\n" + old, "\n" + new, 1)[1:]
+    return texts
+
+
+def plant(tree, bug):
+    folder = os.path.join(BUILD, "bugs", bug.name)
+    texts = edited(tree, bug)
+    if texts is None:
+        return f"{bug.name}: its lines are not in the source (make tidy says which)"
+    for path, text in texts.items():
+        copy = os.path.join(folder, path)
+        os.makedirs(os.path.dirname(copy), exist_ok=True)
+        with open(copy, "w", encoding="utf-8") as f:
+            f.write(text)
+    objects = []
+    for i, path in enumerate(sorted({user for p in texts for user in tree.users(p)})):
+        command = shlex.split(tree.commands[path])
+        object_file = os.path.join(folder, f"{i}.o")
+        command[command.index("-o") + 1] = object_file
+        if path in texts:
+            command[command.index("-c") + 1] = os.path.join(folder, path)
+        # The copies of headers are found before the tree's own.
+        first = next(j for j, word in enumerate(command) if word.startswith("-I"))
+        command.insert(first, f"-I{folder}/src")
+        result = run(command + ["-w"], cwd=BUILD)
+        if result.returncode != 0:
+            return f"{bug.name} does not compile:\n{result.stderr[-2000:]}"
+        objects.append(object_file)
+    link = list(tree.links[program_of(bug.test)])
+    program = os.path.join(folder, bug.test)
+    link[link.index("-o") + 1] = program
+    # Objects come before the libraries, so that the linker never looks for the healthy ones there.
+    first = next(i for i, word in enumerate(link) if word.endswith(".o"))
+    result = run(link[:first] + objects + link[first:], cwd=BUILD)
+    if result.returncode != 0:
+        return f"{bug.name} does not link with {program_of(bug.test)}:\n{result.stderr[-2000:]}"
+    code, _ = run_test(program, bug.test)
+    os.unlink(program)
+    return None if code != 0 else f"{bug.name} is NOT caught by {bug.test}"
+
+
+def choose(words):
+    """The bugs to plant, and the digests of all modules."""
+    problems, bugs, digests, proven = [], [], {}, read_proven()
+    for path in list_files():
+        module = os.path.basename(path)[:-5]
+        found = read_file(path, lambda p, line, text: problems.append(f"{os.path.relpath(p, ROOT)}:{line}: {text}"))
+        digests[module] = digest(module, found) if not problems else ""
+        named = [bug for bug in found if bug.name in words]
+        if words and not words[0].startswith("-"):
+            bugs += named
+        elif words or proven.get(module) != digests[module]:
+            bugs += found
+        else:
+            print(f"planted: {module} is as it was when its {len(found)} bugs were last caught", flush=True)
+    if problems:
+        sys.exit("\n".join(problems))
+    return bugs, digests
+
+
+def main():
+    words = sys.argv[1:]
+    if "-h" in words or "--help" in words or any(w.startswith("-") and w not in ("--all", "--record") for w in words):
+        print(__doc__)
+        return 0 if "-h" in words or "--help" in words else 2
+    bugs, digests = choose(words)
+    if not bugs:
+        if words:
+            sys.exit("planted: no such bug is listed")
+        print("planted: nothing changed since all were caught")
+        return 0
+    tests = sorted({bug.test for bug in bugs})
+    programs = sorted({program_of(test) for test in tests})
+    must(["cmake", "--preset", "planted", "--log-level=WARNING"], cwd=ROOT)
+    must(["ninja", "-C", BUILD, "-j", str(JOBS), "--quiet", *programs])
+    tree = Tree(programs)
+    missed = caught = 0
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+        healthy = pool.map(lambda t: run_test(os.path.join(BUILD, "tests", program_of(t)), t), tests)
+        for test, (code, said) in zip(tests, healthy):
+            if code != 0:
+                print(f"planted: {test} fails without any bug:\n{said}", flush=True)
+                missed += 1
+        jobs = {pool.submit(plant, tree, bug): bug for bug in bugs}
+        for job in concurrent.futures.as_completed(jobs):
+            problem = job.result()
+            print(f"planted: {problem or f'{jobs[job].name} is caught by {jobs[job].test}'}", flush=True)
+            missed += problem is not None
+            caught += problem is None
+    print(f"planted: {caught} caught, {missed} missed")
+    if words == ["--record"] and not missed:
+        write_proven(digests)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

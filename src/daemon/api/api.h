@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// The admin API: JSON over HTTP/1.1 on one address, for the command line, scripts, dashboards and Prometheus.
+// Runs on the control loop; answers from what control keeps, never from the request path. Bounded in
+// connections, in bytes and in time.
+#pragma once
+
+#include "base/text.h"
+#include "net/io/loop.h"
+#include "ship/engine/engine.h"
+
+enum {
+    API_CONNECTIONS_MAX = 256,
+    API_SUBSCRIBERS_MAX = 64,           // server-sent event streams
+    API_BODY_BYTES_MAX = 8192,          // of a request
+    API_FLAGS_BODY_BYTES_MAX = 1 << 20, // of a request to /v1/flags and below
+    API_PENDING_BYTES_MAX = 262144,     // a subscriber that lags further behind is let go
+    API_REQUEST_MS_MAX = 10000,         // from a request's first byte to its last
+    API_IDLE_MS_MAX = 60000,
+    API_HEARTBEAT_MS = 15000,
+    API_PROGRESS_MS = 1000,
+};
+
+struct api;
+
+// Listens on addr and answers from now on. Statuses as io_listener_open, and NO_MEMORY.
+MUST_USE enum status api_create(struct engine *engine, const struct io_addr *addr, struct api **api);
+// The address it is bound to.
+void api_addr(const struct api *api, struct io_addr *addr);
+// Closes everything; turn the loop until api_closed, then destroy.
+void api_close(struct api *api);
+bool api_closed(const struct api *api);
+void api_destroy(struct api *api);
+
+// The list of all addresses, as docs/guide/api.md has it.
+enum { API_ROUTES_BYTES_MAX = 8192 };
+void api_routes_write(struct text *text);

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+// `sluice check FILE`: validates, and prints for every rollout the requests and the time each stage needs.
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/heap.h"
+#include "daemon/cli/client.h"
+#include "daemon/cli/shown.h"
+#include "daemon/cli/view.h"
+#include "daemon/config/config.h"
+#include "ship/engine/flags.h"
+#include "ship/rollout/plan.h"
+
+struct check_traffic {
+    double rate; // 0: unknown
+    double error_rate;
+    bool measured; // by the running daemon
+};
+
+static void write_requests(double requests, struct text *out)
+{
+    if (!isfinite(requests))
+        text_add(out, SLICE("never"));
+    else if (requests <= 0)
+        text_add(out, SLICE("-"));
+    else if (requests < 1e5)
+        text_addf(out, "%.0f", ceil(requests / 10) * 10);
+    else if (requests < 1e6)
+        text_addf(out, "%.0f k", requests / 1e3);
+    else
+        text_addf(out, "%.1f M", requests / 1e6);
+}
+
+static void write_time(double ms, struct text *out)
+{
+    if (!isfinite(ms))
+        text_add(out, SLICE("never"));
+    else if (ms <= 0)
+        text_add(out, SLICE("?"));
+    else
+        cli_span_write((int64_t)ms, out);
+}
+
+static void print_stage(FILE *out, const struct rollout_plan_stage *stage, uint32_t number)
+{
+    if (stage->kind == ROLLOUT_STAGE_APPROVE) {
+        fprintf(out, "  %2u  approval by a person\n", number);
+        return;
+    }
+    if (stage->kind == ROLLOUT_STAGE_SEGMENT) {
+        char time[48];
+        struct text text = text_over(time, sizeof time);
+        write_time(stage->promote_ms, &text);
+        fprintf(out, "  %2u  a segment gets it, for %s, without a comparison\n", number, time);
+        return;
+    }
+    char promote[48], promote_time[48], errors[48], errors_time[48], latency[48];
+    struct text text = text_over(promote, sizeof promote);
+    write_requests(stage->promote, &text);
+    text = text_over(promote_time, sizeof promote_time);
+    write_time(stage->promote_ms, &text);
+    text = text_over(errors, sizeof errors);
+    write_requests(stage->detect_errors, &text);
+    text = text_over(errors_time, sizeof errors_time);
+    write_time(stage->detect_errors_ms, &text);
+    text = text_over(latency, sizeof latency);
+    write_requests(stage->detect_latency, &text);
+    fprintf(out, "  %2u  %7g%%  %10s %14s    %10s %14s  %10s%s\n", number, stage->weight / 1000.0, promote,
+            promote_time, errors, errors_time, latency,
+            stage->beyond_horizon ? "   beyond its horizon: expect \"undecided\"" : "");
+}
+
+static void print_plan(FILE *out, const struct rollout_spec *spec, const struct check_traffic *traffic)
+{
+    struct rollout_plan_traffic input = {.requests_per_second = traffic->rate,
+                                         .error_rate = traffic->error_rate,
+                                         .error_factor = 2,
+                                         .slowdown = 1.5,
+                                         .latency_sigma = 1};
+    struct rollout_plan plan;
+    rollout_plan_make(spec, &input, &plan);
+    bool of_flag = spec->flag[0] != '\0';
+    fprintf(out, "\nrollout %s: %s %s, %s to %s", spec->name, of_flag ? "flag" : "service",
+            cli_shown(of_flag ? spec->flag : spec->service), cli_shown(spec->from), cli_shown(spec->to));
+    if (of_flag)
+        fprintf(out, "; evidence from %s%s", spec->service[0] != '\0' ? "service " : "events", spec->service);
+    fputc('\n', out);
+    if (traffic->rate > 0)
+        fprintf(out, "  at %.0f requests per second with %.3g %% errors%s\n", traffic->rate,
+                traffic->error_rate * 100, traffic->measured ? ", as the running daemon measures" : "");
+    else
+        fprintf(out, "  traffic unknown: --rate N says how long it takes (errors taken as %.3g %%)\n",
+                traffic->error_rate * 100);
+    fprintf(out, "               good version goes on after    errors x2 taken back after  50 %% slower\n");
+    fprintf(out, "         weight    requests           time      requests           time    requests\n");
+    for (uint32_t i = 0; i < plan.stage_count; i++)
+        print_stage(out, &plan.stages[i], i + 1);
+    if (plan.promote_ms <= 0)
+        return;
+    char total[48];
+    struct text text = text_over(total, sizeof total);
+    write_time(plan.promote_ms, &text);
+    fprintf(out, "  in all about %s for a version as good as %s%s\n", total, cli_shown(spec->from),
+            spec->latency.on ? ", after the baseline has been measured" : "");
+}
+
+// Asks the daemon of the file's own admin address; silence is no failure.
+static void ask_traffic(const struct cli_call *call, const struct config *config, json_t **status)
+{
+    *status = NULL;
+    if (cli_given(call, "no-ask"))
+        return;
+    const char *admin = cli_given(call, "admin") ? cli_value(call, "admin") : config->admin.text;
+    struct cli_client *client = cli_client_open(admin);
+    unsigned http;
+    if (client == NULL)
+        return;
+    if (cli_client_get(client, "/v1/status", &http, status) != STATUS_OK)
+        *status = NULL;
+    cli_client_close(client);
+}
+
+static void measured_of(const json_t *status, const char *service, struct check_traffic *traffic)
+{
+    const json_t *services = json_object_get(status, "services");
+    for (size_t i = 0; i < json_array_size(services); i++) {
+        const json_t *entry = json_array_get(services, i);
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        double rate = json_number_value(json_object_get(entry, "requests_per_second"));
+        if (name == NULL || strcmp(name, service) != 0 || !(rate > 0))
+            continue;
+        *traffic =
+            (struct check_traffic){.rate = rate,
+                                   .error_rate = json_number_value(json_object_get(entry, "error_rate")),
+                                   .measured = true};
+    }
+}
+
+static enum status read_error_rate(const struct cli_call *call, double *error_rate)
+{
+    const char *text = cli_value(call, "error-rate");
+    uint32_t weight;
+    if (text == NULL)
+        return STATUS_OK;
+    if (config_parse_weight(slice_of(text), &weight) != STATUS_OK) {
+        fprintf(call->err, "sluice check: --error-rate wants a share such as 0.2%%, not \"%s\"\n", text);
+        return STATUS_INVALID;
+    }
+    *error_rate = (double)weight / ROLLOUT_WEIGHT_FULL;
+    return STATUS_OK;
+}
+
+// What the file says of flags is read as at a start; addresses are left to the daemon.
+static bool check_flags(const struct cli_call *call, const struct config *config,
+                        struct engine_flags_report *report)
+{
+    enum status status = engine_flags_check(config, report);
+    for (uint32_t i = 0; i < report->problem_count; i++)
+        fprintf(call->err, "%s%s\n",
+                report->problems[i].error ? "" : "warning: ", cli_shown(report->problems[i].text));
+    if (status != STATUS_OK && report->problem_count == 0)
+        fprintf(call->err, "sluice check: the flags cannot be read: %s\n", status_name(status));
+    return status == STATUS_OK;
+}
+
+static int print_all(const struct cli_call *call, const struct config *config)
+{
+    struct check_traffic given = {.error_rate = 0.001};
+    if (cli_value_number(call, "rate", 0, &given.rate) != STATUS_OK ||
+        read_error_rate(call, &given.error_rate) != STATUS_OK)
+        return CLI_EXIT_USAGE;
+    struct engine_flags_report *flags = heap_alloc(1, sizeof *flags);
+    if (config->flags.given && (flags == NULL || !check_flags(call, config, flags))) {
+        heap_free(flags);
+        return CLI_EXIT_NO;
+    }
+    fprintf(call->out, "%s is valid: %u service%s, %u rollout%s", call->args[0], config->service_count,
+            config->service_count == 1 ? "" : "s", config->rollout_count,
+            config->rollout_count == 1 ? "" : "s");
+    if (config->flags.given)
+        fprintf(call->out, ", %u flag%s from %u source%s%s", flags->flags, flags->flags == 1 ? "" : "s",
+                flags->sources, flags->sources == 1 ? "" : "s",
+                flags->left_out > 0 ? " (what is fetched from addresses was not asked)" : "");
+    fputc('\n', call->out);
+    heap_free(flags);
+    json_t *status = NULL;
+    if (config->rollout_count > 0 && given.rate <= 0)
+        ask_traffic(call, config, &status);
+    for (uint32_t i = 0; i < config->rollout_count; i++) {
+        struct check_traffic traffic = given;
+        if (status != NULL)
+            measured_of(status, config->rollouts[i].spec.service, &traffic);
+        if (cli_given(call, "error-rate"))
+            traffic.error_rate = given.error_rate;
+        print_plan(call->out, &config->rollouts[i].spec, &traffic);
+    }
+    json_decref(status);
+    return CLI_EXIT_OK;
+}
+
+int cli_run_check(const struct cli_call *call)
+{
+    struct config_errors *errors = heap_alloc(1, sizeof *errors);
+    char *report = heap_alloc(1, CONFIG_REPORT_BYTES_MAX);
+    struct config *config = NULL;
+    int code = CLI_EXIT_UNREADABLE;
+    if (errors != NULL && report != NULL) {
+        enum status status = config_load(call->args[0], &config, errors);
+        if (status == STATUS_OK) {
+            code = print_all(call, config);
+        } else {
+            struct text text = text_over(report, CONFIG_REPORT_BYTES_MAX);
+            config_errors_write(errors, &text);
+            cli_print_report(call->err, report);
+            code = status == STATUS_INVALID ? CLI_EXIT_NO : CLI_EXIT_UNREADABLE;
+        }
+    }
+    config_destroy(config);
+    heap_free(errors);
+    heap_free(report);
+    return code;
+}

@@ -1,0 +1,523 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading and drawing a rollout. Every piece of a line goes through put(), which counts columns and cuts at
+// the edge, so no line ever wraps and colours never reach a stream that did not ask for them.
+#include "daemon/cli/view.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/utf8.h"
+#include "daemon/cli/shown.h"
+
+// ---- reading ----
+
+// What the view holds is ready to be printed.
+static void read_string(const json_t *object, const char *key, char *out, size_t cap)
+{
+    utf8_copy(out, cap, slice_of(cli_word(object, key)));
+}
+
+static double read_number(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    return json_is_number(value) ? json_number_value(value) : 0.0;
+}
+
+static uint64_t read_count(const json_t *object, const char *key)
+{
+    json_int_t value = json_integer_value(json_object_get(object, key));
+    return value > 0 ? (uint64_t)value : 0;
+}
+
+static void read_arm(const json_t *json, struct cli_view_arm *arm)
+{
+    static const char *const quantiles[CLI_VIEW_QUANTILES] = {"p50", "p90", "p99", "p999"};
+    arm->present = json_is_object(json);
+    read_string(json, "version", arm->version, sizeof arm->version);
+    arm->requests = read_count(json, "requests");
+    arm->errors = read_count(json, "errors");
+    arm->error_rate = read_number(json, "error_rate");
+    arm->per_second = read_number(json, "requests_per_second");
+    arm->share = read_number(json, "share");
+    const json_t *latency = json_object_get(json, "latency_ms");
+    arm->has_latency = read_count(latency, "count") > 0;
+    for (int i = 0; i < CLI_VIEW_QUANTILES; i++)
+        arm->ms[i] = read_number(latency, quantiles[i]);
+}
+
+static void read_stages(const json_t *json, struct cli_view *view)
+{
+    const json_t *list = json_object_get(json, "stages");
+    size_t count = json_array_size(list);
+    for (size_t i = 0; i < count && i < ROLLOUT_STAGES_MAX; i++) {
+        const json_t *stage = json_array_get(list, i);
+        const char *kind = json_string_value(json_object_get(stage, "kind"));
+        bool approve = kind != NULL && strcmp(kind, "approve") == 0;
+        view->stage_weights[i] = approve ? -1.0 : read_number(stage, "weight");
+        if (i + 1 == view->stage)
+            view->stage_for_ms = read_count(stage, "soak_ms") > read_count(stage, "for_ms")
+                                     ? read_count(stage, "soak_ms")
+                                     : read_count(stage, "for_ms");
+    }
+    view->stage_count = (uint32_t)(count < ROLLOUT_STAGES_MAX ? count : ROLLOUT_STAGES_MAX);
+}
+
+static void read_evidence(const json_t *evidence, struct cli_view *view)
+{
+    const json_t *rollback = json_object_get(evidence, "rollback");
+    view->bad = read_number(rollback, "log_e");
+    view->bad_needed = read_number(rollback, "log_e_needed");
+    view->blocked = json_is_true(json_object_get(json_object_get(evidence, "sample_ratio"), "blocked"));
+    view->edge_requests = read_count(json_object_get(evidence, "edges_ms"), "requests");
+    const json_t *checks = json_object_get(evidence, "checks");
+    for (size_t i = 0; i < json_array_size(checks) && i < CLI_VIEW_CHECKS; i++) {
+        const json_t *json = json_array_get(checks, i);
+        struct cli_view_check *check = &view->checks[view->check_count++];
+        read_string(json, "name", check->name, sizeof check->name);
+        check->log_e = read_number(json, "log_e_good");
+        check->needed = read_number(json, "log_e_good_needed");
+        check->good = json_is_true(json_object_get(json, "good"));
+        check->more_known = json_is_integer(json_object_get(json, "more_requests"));
+        check->more_requests = read_count(json, "more_requests");
+    }
+}
+
+enum status cli_view_read(const json_t *json, struct cli_view *view)
+{
+    memset(view, 0, sizeof *view);
+    read_string(json, "name", view->name, sizeof view->name);
+    read_string(json, "state", view->state, sizeof view->state);
+    if (view->name[0] == '\0' || view->state[0] == '\0')
+        return STATUS_INVALID;
+    // What is rolled out: a version of a service, or a variant of a flag.
+    bool of_flag = json_is_string(json_object_get(json, "flag"));
+    if (of_flag)
+        memcpy(view->service, "flag ", 5);
+    read_string(json, of_flag ? "flag" : "service", view->service + (of_flag ? 5 : 0),
+                sizeof view->service - (of_flag ? 5 : 0));
+    read_string(json, "from", view->from, sizeof view->from);
+    read_string(json, "to", view->to, sizeof view->to);
+    view->run = (uint32_t)read_count(json, "run");
+    view->stage = (uint32_t)read_count(json, "stage");
+    read_stages(json, view);
+    const json_t *weight = json_object_get(json, "weight");
+    view->wanted = read_number(weight, "wanted");
+    view->has_measured = json_is_number(json_object_get(weight, "measured"));
+    view->measured = read_number(weight, "measured");
+    view->stage_requests = read_count(weight, "stage_requests");
+    view->started_ms = (int64_t)read_count(json, "started_ms");
+    view->stage_since_ms = (int64_t)read_count(json, "stage_since_ms");
+    view->state_since_ms = (int64_t)read_count(json, "state_since_ms");
+    const json_t *arms = json_object_get(json, "arms");
+    read_arm(json_object_get(arms, "stable"), &view->arms[ROLLOUT_ARM_STABLE]);
+    read_arm(json_object_get(arms, "canary"), &view->arms[ROLLOUT_ARM_CANARY]);
+    read_arm(json_object_get(arms, "control"), &view->arms[ROLLOUT_ARM_CONTROL]);
+    read_evidence(json_object_get(json, "evidence"), view);
+    const json_t *verdict = json_object_get(json, "verdict");
+    view->has_verdict = json_is_object(verdict);
+    read_string(verdict, "outcome", view->outcome, sizeof view->outcome);
+    const char *text = json_string_value(json_object_get(verdict, "text"));
+    utf8_copy(view->verdict, sizeof view->verdict, slice_of(cli_told(text != NULL ? text : "")));
+    view->verdict_ms = (int64_t)read_count(verdict, "time_ms");
+    view->file_differs = json_is_true(json_object_get(json, "file_differs"));
+    return STATUS_OK;
+}
+
+static bool state_is(const struct cli_view *view, enum rollout_state state)
+{
+    return strcmp(view->state, rollout_state_name(state)) == 0;
+}
+
+bool cli_view_final(const struct cli_view *view)
+{
+    return state_is(view, ROLLOUT_COMPLETED) || state_is(view, ROLLOUT_ROLLED_BACK);
+}
+
+bool cli_view_waits(const struct cli_view *view)
+{
+    return state_is(view, ROLLOUT_UNDECIDED) || state_is(view, ROLLOUT_PAUSED) ||
+           state_is(view, ROLLOUT_AWAITING_APPROVAL) || (view->blocked && !cli_view_final(view));
+}
+
+// ---- small texts ----
+
+int64_t cli_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void cli_clock_write(int64_t wall_ms, struct text *out)
+{
+    time_t seconds = (time_t)(wall_ms / 1000);
+    struct tm parts;
+    localtime_r(&seconds, &parts);
+    text_addf(out, "%02d:%02d:%02d", parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+void cli_span_write(int64_t ms, struct text *out)
+{
+    int64_t s = ms > 0 ? ms / 1000 : 0;
+    if (s < 60)
+        text_addf(out, "%" PRId64 " s", s);
+    else if (s < 3600)
+        text_addf(out, "%" PRId64 " min %" PRId64 " s", s / 60, s % 60);
+    else if (s < 86400)
+        text_addf(out, "%" PRId64 " h %" PRId64 " min", s / 3600, s / 60 % 60);
+    else
+        text_addf(out, "%" PRId64 " d %" PRId64 " h", s / 86400, s / 3600 % 24);
+}
+
+struct cli_style cli_style_of(FILE *out)
+{
+    struct cli_style style = {.columns = 80, .rows = 24};
+    struct winsize size;
+    bool terminal = isatty(fileno(out)) == 1;
+    if (terminal && ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 && size.ws_row > 0) {
+        style.columns = size.ws_col;
+        style.rows = size.ws_row;
+    }
+    const char *no_colour = getenv("NO_COLOR");
+    const char *term = getenv("TERM");
+    style.colour = terminal && (no_colour == NULL || no_colour[0] == '\0') &&
+                   (term == NULL || strcmp(term, "dumb") != 0);
+    static const char *const locales[] = {"LC_ALL", "LC_CTYPE", "LANG"};
+    for (size_t i = 0; i < 3; i++) {
+        const char *locale = getenv(locales[i]);
+        if (locale == NULL || locale[0] == '\0')
+            continue;
+        style.utf8 = strstr(locale, "UTF-8") != NULL || strstr(locale, "utf8") != NULL ||
+                     strstr(locale, "UTF8") != NULL || strstr(locale, "utf-8") != NULL;
+        break;
+    }
+    return style;
+}
+
+// ---- drawing ----
+
+enum paint { PAINT_NONE, PAINT_DIM, PAINT_BOLD, PAINT_GOOD, PAINT_WARN, PAINT_BAD };
+
+struct canvas {
+    struct text *out;
+    const struct cli_style *style;
+    uint32_t column;
+    uint32_t row;
+};
+
+__attribute__((format(printf, 3, 4))) static void put(struct canvas *canvas, enum paint paint,
+                                                      const char *format, ...)
+{
+    static const char *const codes[] = {"", "\033[2m", "\033[1m", "\033[32m", "\033[33m", "\033[31m"};
+    char piece[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(piece, sizeof piece, format, arguments);
+    va_end(arguments);
+    if (canvas->row >= canvas->style->rows)
+        return;
+    bool coloured = paint != PAINT_NONE && canvas->style->colour;
+    if (coloured)
+        text_addf(canvas->out, "%s", codes[paint]);
+    for (const char *p = piece; *p != '\0'; p++) {
+        bool starts = ((unsigned char)*p & 0xc0) != 0x80;
+        if (starts && canvas->column >= canvas->style->columns)
+            break;
+        canvas->column += starts ? 1 : 0;
+        text_add_char(canvas->out, (unsigned char)*p < 0x20 ? ' ' : *p);
+    }
+    if (coloured)
+        text_addf(canvas->out, "\033[0m");
+}
+
+static void end_line(struct canvas *canvas)
+{
+    if (canvas->row < canvas->style->rows)
+        text_add_char(canvas->out, '\n');
+    canvas->row++;
+    canvas->column = 0;
+}
+
+static void put_bar(struct canvas *canvas, double part, uint32_t width, enum paint paint)
+{
+    double clamped = part < 0 ? 0 : part > 1 ? 1 : part;
+    uint32_t filled = (uint32_t)lround(clamped * width);
+    if (filled == 0 && part > 0.001)
+        filled = 1;
+    for (uint32_t i = 0; i < width; i++)
+        put(canvas, i < filled ? paint : PAINT_DIM, "%s",
+            canvas->style->utf8 ? (i < filled ? "█" : "░") : (i < filled ? "#" : "."));
+}
+
+static enum paint paint_of_state(const struct cli_view *view)
+{
+    if (state_is(view, ROLLOUT_COMPLETED))
+        return PAINT_GOOD;
+    if (state_is(view, ROLLOUT_ROLLED_BACK) || state_is(view, ROLLOUT_ROLLING_BACK))
+        return PAINT_BAD;
+    return cli_view_waits(view) ? PAINT_WARN : PAINT_BOLD;
+}
+
+static void draw_title(struct canvas *canvas, const struct cli_view *view, int64_t now_ms)
+{
+    const char *arrow = canvas->style->utf8 ? "→" : "->";
+    put(canvas, PAINT_BOLD, " %s", view->name);
+    put(canvas, PAINT_NONE, "  %s %s %s %s   ", view->service, view->from, arrow, view->to);
+    put(canvas, paint_of_state(view), "%s", view->state);
+    char storage[96];
+    struct text text = text_over(storage, sizeof storage);
+    if (view->started_ms > 0) {
+        text_addf(&text, "   stage %u of %u, ", view->stage, view->stage_count);
+        cli_span_write(now_ms - view->state_since_ms, &text);
+    }
+    put(canvas, PAINT_NONE, "%s", storage);
+    if (view->run > 1)
+        put(canvas, PAINT_DIM, "   run %u", view->run);
+    end_line(canvas);
+    end_line(canvas);
+}
+
+static void draw_stages(struct canvas *canvas, const struct cli_view *view)
+{
+    put(canvas, PAINT_DIM, " stages    ");
+    bool complete = state_is(view, ROLLOUT_COMPLETED);
+    bool back = view->wanted <= 0 && (cli_view_final(view) || state_is(view, ROLLOUT_ROLLING_BACK));
+    for (uint32_t i = 0; i < view->stage_count; i++) {
+        bool here = view->started_ms > 0 && i + 1 == view->stage && !complete;
+        bool past = view->started_ms > 0 && (i + 1 < view->stage || complete);
+        enum paint paint = back ? PAINT_DIM : past ? PAINT_GOOD : here ? PAINT_BOLD : PAINT_DIM;
+        if (i > 0)
+            put(canvas, PAINT_DIM, "%s", canvas->style->utf8 ? " ─ " : " - ");
+        const char *open = here ? "[" : "";
+        const char *close = here ? "]" : "";
+        if (view->stage_weights[i] < 0)
+            put(canvas, paint, "%sapprove%s", open, close);
+        else
+            put(canvas, paint, "%s%g%%%s", open, view->stage_weights[i] * 100, close);
+    }
+    end_line(canvas);
+    end_line(canvas);
+}
+
+static uint32_t bar_width(const struct canvas *canvas)
+{
+    uint32_t columns = canvas->style->columns;
+    return columns > 62 ? (columns - 50 < 50 ? columns - 50 : 50) : 12;
+}
+
+static void draw_split(struct canvas *canvas, const struct cli_view *view)
+{
+    put(canvas, PAINT_DIM, " canary    ");
+    put(canvas, PAINT_NONE, "wanted   %8.3f %%  ", view->wanted * 100);
+    put_bar(canvas, view->wanted, bar_width(canvas), PAINT_BOLD);
+    end_line(canvas);
+    put(canvas, PAINT_DIM, "           ");
+    if (view->has_measured) {
+        put(canvas, PAINT_NONE, "measured %8.3f %%  ", view->measured * 100);
+        put_bar(canvas, view->measured, bar_width(canvas), PAINT_BOLD);
+    } else {
+        put(canvas, PAINT_DIM, "measured        -");
+    }
+    end_line(canvas);
+    end_line(canvas);
+}
+
+static void draw_arm(struct canvas *canvas, const struct cli_view_arm *arm, const char *role)
+{
+    if (!arm->present)
+        return;
+    char count[32], errors[32];
+    struct text text = text_over(count, sizeof count);
+    text_add_count(&text, arm->requests);
+    text = text_over(errors, sizeof errors);
+    text_add_count(&text, arm->errors);
+    put(canvas, PAINT_NONE, " %-7s %-10.10s %9s %8.1f %7s ", role, arm->version, count, arm->per_second,
+        errors);
+    put(canvas, arm->errors > 0 ? PAINT_WARN : PAINT_NONE, "%6.2f%% ", arm->error_rate * 100);
+    for (int i = 0; i < CLI_VIEW_QUANTILES; i++) {
+        if (arm->has_latency)
+            put(canvas, PAINT_NONE, arm->ms[i] < 100 ? "%6.1f" : "%6.0f", arm->ms[i]);
+        else
+            put(canvas, PAINT_DIM, "     -");
+    }
+    end_line(canvas);
+}
+
+static void draw_arms(struct canvas *canvas, const struct cli_view *view)
+{
+    put(canvas, PAINT_DIM, " %-18s %9s %8s %7s %7s %23s", "", "requests", "per s", "errors", "rate",
+        "ms p50   p90   p99 p99.9");
+    end_line(canvas);
+    draw_arm(canvas, &view->arms[ROLLOUT_ARM_STABLE], "stable");
+    draw_arm(canvas, &view->arms[ROLLOUT_ARM_CANARY], "canary");
+    draw_arm(canvas, &view->arms[ROLLOUT_ARM_CONTROL], "control");
+    end_line(canvas);
+}
+
+static double per_second_all(const struct cli_view *view)
+{
+    double sum = 0;
+    for (int i = 0; i < ROLLOUT_ARMS; i++)
+        sum += view->arms[i].per_second;
+    return sum;
+}
+
+static void write_more(const struct cli_view *view, const struct cli_view_check *check, struct text *out)
+{
+    if (check->good) {
+        text_add(out, SLICE("shown to be good enough"));
+        return;
+    }
+    if (!check->more_known) {
+        text_add(out, SLICE("cannot say yet how much more"));
+        return;
+    }
+    text_add(out, SLICE("about "));
+    text_add_count(out, check->more_requests);
+    text_add(out, SLICE(" more"));
+    double rate = per_second_all(view);
+    if (rate < 0.1)
+        return;
+    text_add(out, SLICE(", "));
+    cli_span_write((int64_t)((double)check->more_requests / rate * 1000) + 999, out);
+}
+
+static double part_of(double log_e, double needed)
+{
+    return needed > 0 && log_e > 0 ? log_e / needed : 0;
+}
+
+static void draw_evidence(struct canvas *canvas, const struct cli_view *view)
+{
+    uint32_t width = bar_width(canvas) < 28 ? bar_width(canvas) : 28;
+    double bad = part_of(view->bad, view->bad_needed);
+    put(canvas, PAINT_DIM, " roll back ");
+    put(canvas, PAINT_NONE, "%-11s", "");
+    put_bar(canvas, bad, width, bad > 0.5 ? PAINT_BAD : PAINT_WARN);
+    put(canvas, PAINT_NONE, " ln E %.1f of %.1f", view->bad, view->bad_needed);
+    end_line(canvas);
+    for (uint32_t i = 0; i < view->check_count; i++) {
+        const struct cli_view_check *check = &view->checks[i];
+        char storage[96];
+        struct text text = text_over(storage, sizeof storage);
+        write_more(view, check, &text);
+        put(canvas, PAINT_DIM, "%s", i == 0 ? " promote   " : "           ");
+        put(canvas, PAINT_NONE, "%-11s", check->name);
+        put_bar(canvas, check->good ? 1 : part_of(check->log_e, check->needed), width, PAINT_GOOD);
+        put(canvas, check->good ? PAINT_GOOD : PAINT_NONE, " %s", storage);
+        end_line(canvas);
+    }
+    if (view->blocked) {
+        put(canvas, PAINT_BAD, " The split is not what it should be: every verdict is withheld.");
+        end_line(canvas);
+    }
+    end_line(canvas);
+}
+
+// The next thing that time alone will do.
+static void draw_waiting(struct canvas *canvas, const struct cli_view *view, int64_t now_ms)
+{
+    int64_t left_ms = view->stage_since_ms + (int64_t)view->stage_for_ms - now_ms;
+    char storage[160];
+    struct text text = text_over(storage, sizeof storage);
+    if (state_is(view, ROLLOUT_BASELINE)) {
+        text_add(&text, SLICE(" Measuring how fast the stable version is, before the canary gets traffic."));
+    } else if (state_is(view, ROLLOUT_PENDING)) {
+        text_addf(&text, " Not started: sluice rollout start %s", view->name);
+    } else if (state_is(view, ROLLOUT_AWAITING_APPROVAL)) {
+        text_addf(&text, " Waits for a person: sluice rollout approve %s", view->name);
+    } else if (state_is(view, ROLLOUT_PAUSED)) {
+        text_addf(&text, " Paused by hand: sluice rollout resume %s", view->name);
+    } else if (state_is(view, ROLLOUT_UNDECIDED)) {
+        text_add(
+            &text,
+            SLICE(" Held, undecided: resume gives it another horizon; promote or abort decides by hand."));
+    } else if (left_ms > 0 && (state_is(view, ROLLOUT_SHIFTING) || state_is(view, ROLLOUT_SOAKING))) {
+        text_add(&text, state_is(view, ROLLOUT_SOAKING)
+                            ? SLICE(" Watched at full weight for another ")
+                            : SLICE(" Stays in this stage for at least another "));
+        cli_span_write(left_ms + 999, &text);
+    }
+    if (text.len == 0)
+        return;
+    put(canvas, cli_view_waits(view) ? PAINT_WARN : PAINT_DIM, "%s", storage);
+    end_line(canvas);
+}
+
+static void draw_verdict(struct canvas *canvas, const struct cli_view *view)
+{
+    if (!view->has_verdict)
+        return;
+    bool bad = strcmp(view->outcome, "rolled back") == 0;
+    bool good = strcmp(view->outcome, "promoted") == 0 || strcmp(view->outcome, "completed") == 0;
+    const char *p = view->verdict;
+    for (int line = 0; *p != '\0' && line < 4; line++) {
+        size_t len = strcspn(p, "\n");
+        enum paint paint = line > 0 ? PAINT_NONE : bad ? PAINT_BAD : good ? PAINT_GOOD : PAINT_BOLD;
+        // Longer lines are broken at a blank rather than lost at the edge.
+        size_t room = canvas->style->columns > 12 ? canvas->style->columns - 2 : 10;
+        while (len > room) {
+            size_t cut = room;
+            while (cut > 10 && p[cut] != ' ')
+                cut--;
+            put(canvas, paint, " %.*s", (int)cut, p);
+            end_line(canvas);
+            p += cut;
+            len -= cut;
+        }
+        put(canvas, paint, " %.*s", (int)len, p);
+        end_line(canvas);
+        p += len + (p[len] == '\n' ? 1 : 0);
+    }
+}
+
+void cli_view_draw(const struct cli_view *view, int64_t now_ms, const struct cli_style *style,
+                   struct text *out)
+{
+    struct canvas canvas = {.out = out, .style = style};
+    draw_title(&canvas, view, now_ms);
+    draw_stages(&canvas, view);
+    draw_split(&canvas, view);
+    draw_arms(&canvas, view);
+    draw_evidence(&canvas, view);
+    draw_waiting(&canvas, view, now_ms);
+    draw_verdict(&canvas, view);
+}
+
+static void line_arm(const struct cli_view_arm *arm, struct text *out)
+{
+    text_addf(out, "; %s %.0f/s", arm->version, arm->per_second);
+    if (arm->requests > 0)
+        text_addf(out, " errors %.2f %%", arm->error_rate * 100);
+    if (arm->has_latency)
+        text_addf(out, " p99 %.1f ms", arm->ms[2]);
+}
+
+void cli_view_line(const struct cli_view *view, int64_t now_ms, struct text *out)
+{
+    text_addf(out, "%-20s %-16s", view->name, view->state);
+    if (view->started_ms == 0) {
+        text_addf(out, " %s to %s of %s, not started", view->from, view->to, view->service);
+        return;
+    }
+    text_addf(out, " stage %u/%u  %g %%", view->stage, view->stage_count, view->wanted * 100);
+    if (view->has_measured && !cli_view_final(view))
+        text_addf(out, " (measured %.2f %%)", view->measured * 100);
+    text_add(out, SLICE("  for "));
+    cli_span_write(now_ms - view->state_since_ms, out);
+    if (cli_view_final(view))
+        return;
+    line_arm(&view->arms[ROLLOUT_ARM_STABLE], out);
+    line_arm(&view->arms[ROLLOUT_ARM_CANARY], out);
+    text_addf(out, "; towards rollback %.0f %%", part_of(view->bad, view->bad_needed) * 100);
+    for (uint32_t i = 0; i < view->check_count; i++) {
+        double part = view->checks[i].good ? 1 : part_of(view->checks[i].log_e, view->checks[i].needed);
+        text_addf(out, ", %s %.0f %%", view->checks[i].name, (part > 1 ? 1 : part) * 100);
+    }
+}

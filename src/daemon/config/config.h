@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one YAML file, read into one tree with every default filled in. What is in a loaded tree is valid:
+// names resolve, addresses parse, weights grow, shares sum to one. A bad file changes nothing and says where
+// and why.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "base/status.h"
+#include "base/text.h"
+#include "net/io/loop.h"
+#include "ship/rollout/spec.h"
+
+enum {
+    CONFIG_NAME_BYTES =
+        ROLLOUT_NAME_BYTES,  // names of services, versions, rollouts: [a-zA-Z0-9._-], at most 63
+    CONFIG_WORD_BYTES = 128, // cookie and header names
+    CONFIG_HOST_BYTES = 256,
+    CONFIG_PATH_BYTES = 1024,
+    CONFIG_WORKERS_MAX = 64,
+    CONFIG_LISTEN_MAX = 16,
+    CONFIG_NETWORKS_MAX = 64,
+    CONFIG_SERVICES_MAX = 256,
+    CONFIG_ROUTES_MAX = 64,         // per service
+    CONFIG_VERSIONS_MAX = 16,       // per service
+    CONFIG_ENDPOINTS_MAX = 256,     // per version
+    CONFIG_ALL_ROUTES_MAX = 4096,   // of all services together, as the proxy's table holds them
+    CONFIG_ALL_VERSIONS_MAX = 1024, // control arms count as one more
+    CONFIG_ALL_ENDPOINTS_MAX = 4096,
+    CONFIG_ROLLOUTS_MAX = 256,
+    CONFIG_FILES_MAX = 64,                   // *.yaml in a directory
+    CONFIG_FILE_BYTES_MAX = 4 * 1024 * 1024, // all files together
+    CONFIG_NODES_MAX = 65536,                // values, aliases counted as often as they are used
+    CONFIG_CHILDREN_MAX = 1024,              // words in one mapping, items in one list
+    CONFIG_DEPTH_MAX = 32,
+    CONFIG_FLAG_BYTES = 256, // of a flag's key
+    CONFIG_FLAG_SOURCES_MAX = 64,
+    CONFIG_FLAG_HEADERS_MAX = 8,  // per service
+    CONFIG_HEADER_FLAGS_MAX = 64, // per header
+    CONFIG_ATTRIBUTES_MAX = 32,   // per service
+    CONFIG_ERRORS_MAX = 20,
+    CONFIG_FILE_NAME_BYTES = 256,
+    CONFIG_MESSAGE_BYTES = 400,
+    CONFIG_EXCERPT_BYTES = 120,
+    CONFIG_REPORT_BYTES_MAX = CONFIG_ERRORS_MAX * 1200, // enough for config_errors_write
+    CONFIG_SCHEMA_BYTES_MAX = 256 * 1024,               // enough for the schema and for the word reference
+};
+
+// ---- errors ----
+
+struct config_position {
+    char file[CONFIG_FILE_NAME_BYTES]; // as given to config_load, or the path inside its directory
+    uint32_t line;                     // from 1; 0: the file as a whole
+    uint32_t column;                   // from 1, in characters
+};
+
+struct config_error {
+    struct config_position position;
+    char message[CONFIG_MESSAGE_BYTES]; // one line: what is wrong, what was expected, the nearest known word
+    char excerpt[CONFIG_EXCERPT_BYTES]; // the source line; empty when there is none
+    uint32_t caret;                     // characters of the excerpt before the place
+};
+
+// The caller's storage, about 17 KB. Sorted by file and line.
+struct config_errors {
+    uint32_t count;   // of items
+    uint32_t dropped; // further errors that did not fit
+    struct config_error items[CONFIG_ERRORS_MAX];
+};
+
+// Every error as people read it: "file:line:column: message", the source line and a caret under the place.
+void config_errors_write(const struct config_errors *errors, struct text *text);
+
+// ---- the tree ----
+
+enum config_log_level { CONFIG_LOG_ERROR, CONFIG_LOG_WARN, CONFIG_LOG_INFO, CONFIG_LOG_DEBUG };
+enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
+enum config_log_requests { CONFIG_LOG_REQUESTS_NONE, CONFIG_LOG_REQUESTS_ERRORS };
+
+struct config_log {
+    enum config_log_level level;
+    enum config_log_format format;
+    enum config_log_requests requests;
+};
+
+// An endpoint or a listening address. A listening address is always literal.
+struct config_address {
+    char text[IO_ADDR_TEXT_BYTES];
+    bool literal; // addr is filled; else "name:port", for io_addr_resolve off the workers
+    struct io_addr addr;
+};
+
+// A network whose peers are trusted. IPv4 is kept as ::ffff:a.b.c.d with prefix_bits 96 + n.
+struct config_network {
+    char text[64];
+    uint8_t address[16];
+    uint8_t prefix_bits;
+};
+
+struct config_trust {
+    struct config_network *networks; // peers that may force a version by header
+    uint32_t network_count;
+    uint32_t forwarded_hops; // X-Forwarded-For entries, from the right, written by proxies of our own
+};
+
+struct config_limits {
+    uint64_t request_body_bytes;   // 0: unlimited (bodies are streamed, never held)
+    uint32_t connections;          // clients at once, all workers together
+    uint32_t endpoint_connections; // to one endpoint, per worker
+};
+
+// All in milliseconds. A service's copy starts as the file's own.
+struct config_timeouts {
+    uint64_t client_head_ms; // a whole request head must have come
+    uint64_t client_idle_ms; // a kept-alive client connection without a request
+    uint64_t connect_ms;     // to an endpoint
+    uint64_t first_byte_ms;  // from the request sent to the response's first byte
+    uint64_t idle_ms;        // without a byte in either direction while a request runs
+    uint64_t total_ms;       // one request altogether; 0: off
+    uint64_t tunnel_ms;      // an upgraded connection without a byte either way
+    uint64_t pool_idle_ms;   // an unused upstream connection is closed after it, before the origin would
+    uint64_t drain_ms;       // connections in flight when an endpoint or the process leaves
+};
+
+struct config_route {
+    char host[CONFIG_HOST_BYTES]; // lower case, no port; "*.name" for what lies below a name; empty: any
+    char path[CONFIG_PATH_BYTES]; // prefix, begins with '/'
+};
+
+struct config_version {
+    char name[CONFIG_NAME_BYTES];
+    struct config_address *endpoints;
+    uint32_t endpoint_count; // at least 1
+};
+
+enum config_unit_kind { CONFIG_UNIT_REQUEST, CONFIG_UNIT_COOKIE, CONFIG_UNIT_HEADER, CONFIG_UNIT_ADDRESS };
+
+// What must stay on one version.
+struct config_unit {
+    enum config_unit_kind kind;
+    char name[CONFIG_WORD_BYTES]; // COOKIE, HEADER
+};
+
+enum config_attribute_kind {
+    CONFIG_ATTRIBUTE_NONE,
+    CONFIG_ATTRIBUTE_HEADER,
+    CONFIG_ATTRIBUTE_COOKIE,
+    CONFIG_ATTRIBUTE_ADDRESS,
+    CONFIG_ATTRIBUTE_METHOD,
+    CONFIG_ATTRIBUTE_HOST,
+    CONFIG_ATTRIBUTE_PATH,
+};
+
+// Where in a request a value of the evaluation context stands.
+struct config_attribute {
+    char name[CONFIG_NAME_BYTES]; // of the context's member
+    enum config_attribute_kind kind;
+    char source[CONFIG_WORD_BYTES]; // HEADER, COOKIE
+};
+
+struct config_flag_header {
+    char name[CONFIG_NAME_BYTES]; // of the field
+    char (*flags)[CONFIG_FLAG_BYTES];
+    uint32_t flag_count;
+};
+
+// Flags in the path of one service's requests.
+struct config_service_flags {
+    struct config_attribute key; // the targeting key; kind NONE: the service's unit
+    struct config_attribute *context;
+    uint32_t context_count;
+    struct config_flag_header *headers;
+    uint32_t header_count;
+    char version[CONFIG_FLAG_BYTES]; // the flag whose variant is the version; empty: none
+};
+
+struct config_service {
+    char name[CONFIG_NAME_BYTES];
+    struct config_route *routes; // at least one; without `routes` it is any host, path "/"
+    uint32_t route_count;
+    struct config_version *versions;
+    uint32_t version_count;         // at least 1
+    char stable[CONFIG_NAME_BYTES]; // always the name of one of them
+    struct config_unit unit;
+    struct config_address *engine_endpoints; // freshly started endpoints of the stable version, or none
+    uint32_t engine_endpoint_count;
+    struct config_timeouts timeouts;
+    struct config_service_flags flags;
+    struct config_position position;
+};
+
+enum config_flag_source_kind { CONFIG_FLAG_FILE, CONFIG_FLAG_DIRECTORY, CONFIG_FLAG_URL };
+
+struct config_flag_source {
+    enum config_flag_source_kind kind;
+    char place[CONFIG_PATH_BYTES];
+    char token_file[CONFIG_PATH_BYTES]; // URL; empty: none
+    uint64_t every_ms;                  // URL
+};
+
+struct config_flags {
+    bool given;
+    struct config_address listen; // OFREP and flagd's evaluation service; text empty: not served
+    uint32_t threads;
+    char tokens[CONFIG_PATH_BYTES];     // empty: no token is asked for
+    uint32_t rate;                      // requests per second and client; 0: unlimited
+    uint32_t burst;                     // 0: as rate
+    char cors[CONFIG_HOST_BYTES];       // origin of browser clients; empty: none
+    char share[CONFIG_PATH_BYTES];      // directory for libsluice-flags; empty: none
+    char exposures[CONFIG_PATH_BYTES];  // file; empty: none
+    struct config_flag_source *sources; // later override earlier
+    uint32_t source_count;
+    char *define; // JSON object of flags in flagd's format; NULL: none. Lines and columns are the file's
+    struct config_position position;
+};
+
+// Takes the rollout back by the canary's own failures, whatever the baseline does.
+struct config_kill {
+    double errors;     // share above which it acts; 0: off
+    uint32_t requests; // at least so many within the time
+    uint64_t within_ms;
+};
+
+struct config_rollout {
+    struct rollout_spec spec; // complete: service, from, to, keyed and control are filled from the service
+    struct config_kill kill;
+    struct config_position position;
+};
+
+struct config {
+    uint32_t workers; // 0: auto, one per core
+    enum io_kind io;  // AUTO, EPOLL or URING
+    char journal[CONFIG_PATH_BYTES];
+    struct config_address *listen;
+    uint32_t listen_count;       // at least 1
+    struct config_address admin; // loopback or unix
+    struct config_trust trust;
+    struct config_limits limits;
+    struct config_timeouts timeouts;
+    struct config_log log;
+    struct config_service *services;
+    uint32_t service_count; // at least 1, or 0 when the file has flags
+    struct config_rollout *rollouts;
+    uint32_t rollout_count;
+    struct config_flags flags;
+    char *segments; // JSON object of names and rules; NULL: none. Lines and columns are the file's
+};
+
+// ---- loading ----
+
+// Reads a file, or every *.yaml and *.yml of a directory (in name order, merged; a name given twice is an
+// error). STATUS_INVALID: *errors says what is wrong; NOT_FOUND, DENIED, IO: so does it, at line 0;
+// NO_MEMORY. On success errors->count is 0 and *config is the caller's, to be destroyed.
+MUST_USE enum status config_load(const char *path, struct config **config, struct config_errors *errors);
+// The same from memory; `name` stands for the file in errors.
+MUST_USE enum status config_load_text(const char *name, struct slice yaml, struct config **config,
+                                      struct config_errors *errors);
+// NULL is allowed.
+void config_destroy(struct config *config);
+
+// Tells each word, such as "limits.connections", whose change from one load to the other has no effect until
+// the daemon is started again.
+void config_restarts(const struct config *was, const struct config *now,
+                     void (*tell)(void *context, const char *word), void *context);
+
+// ---- looking things up; NULL when there is no such name ----
+
+const struct config_service *config_service_find(const struct config *config, const char *name);
+const struct config_version *config_version_find(const struct config_service *service, const char *name);
+const struct config_rollout *config_rollout_find(const struct config *config, const char *name);
+// The rollout that concerns the service, if there is one (there is never a second).
+const struct config_rollout *config_rollout_of_service(const struct config *config, const char *service);
+
+// ---- values as the file writes them: for command lines, the API and messages ----
+
+// "10m", "1h30m", "500ms" to milliseconds; INVALID, or RANGE when it overflows.
+MUST_USE enum status config_parse_duration(struct slice text, uint64_t *ms);
+// "5%", "0.1%" to thousandths of a percent, 0..ROLLOUT_WEIGHT_FULL; INVALID without %, RANGE above 100 % or
+// finer than 0.001 %.
+MUST_USE enum status config_parse_weight(struct slice text, uint32_t *weight);
+// "64MiB", "512B" to bytes; INVALID, RANGE.
+MUST_USE enum status config_parse_size(struct slice text, uint64_t *bytes);
+// The other way: "1h30m", "0.1%".
+void config_duration_write(uint64_t ms, struct text *text);
+void config_weight_write(uint32_t weight, struct text *text);
+// The candidate nearest to `word` by edits, or NULL when none is near enough to be meant.
+const char *config_nearest(struct slice word, const char *const *candidates, size_t count);
+
+// ---- generated from the reader's own table ----
+
+// JSON Schema (draft 2020-12), for editors: docs/sluice.schema.json.
+void config_schema_write(struct text *text);
+// The reference of every word in Markdown: docs/guide/configuration.md.
+void config_words_write(struct text *text);

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// A flag set compiled from flagd files into one read-only image: position-independent (offsets of 32 bits),
+// checksummed, the same bytes for the same source, so that it may be mapped by any number of processes. The
+// evaluator (evaluate.h) works on the image alone and allocates nothing.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "base/status.h"
+#include "flags/eval/json.h"
+
+enum {
+    FLAGS_IMAGE_VERSION = 2,
+    FLAGS_IMAGE_ALIGN = 8,        // of the storage given to compile and open
+    FLAGS_RULE_DEPTH_MAX = 96,    // nesting of a rule, $ref followed
+    FLAGS_PREREQUISITES_MAX = 16, // of one flag, and the longest chain
+    FLAGS_VARIANTS_MAX = 4096,    // of one flag
+};
+
+// How the fractional operator maps a bucketing value to a share. See bucket.h.
+enum flags_generation { FLAGS_GENERATION_1 = 1, FLAGS_GENERATION_2 = 2, FLAGS_GENERATION_3 = 3 };
+
+enum flags_severity { FLAGS_WARNING, FLAGS_ERROR };
+
+// Something wrong in the source. line and column count from 1, columns in bytes.
+struct flags_finding {
+    enum flags_severity severity;
+    uint32_t document; // of a bundle: index; FLAGS_DOCUMENTS_MAX: the segments, or a patch (line 0)
+    uint32_t line;
+    uint32_t column;
+    const char *message; // a constant sentence part
+    // The flag (raw, as in the source, but of prerequisites as it is), or empty; borrowed from source or
+    // image.
+    struct slice key;
+    struct slice subject; // the operator, variant or name at fault, or empty; borrowed from source or scratch
+};
+
+struct flags_compile_options {
+    // The generation of a set that does not choose one ("x-sluice": {"fractional": 1|2|3}); 0 means the
+    // newest.
+    uint8_t default_generation;
+    // Lint: targeting faults and departures from the published JSON Schema become errors. A file whose
+    // "$schema" names flags.json may then not use the array form (flagd.json may).
+    bool strict;
+};
+
+// Compiles the map or array form. Structural faults refuse the whole set: STATUS_INVALID. Targeting faults
+// are warnings: the flag then answers PARSE_ERROR, or the operator null where flagd says so. STATUS_FULL: cap
+// is too small, or the image would pass 4 GiB (about three times the source suffices). STATUS_NO_MEMORY:
+// scratch is too small for the largest flag, or for "$evaluators" (64 Ki nodes do for nearly all sets;
+// scratch->chars needs the unescaped length of the strings that hold escapes). out must be aligned to
+// FLAGS_IMAGE_ALIGN; its bytes are undefined on failure. *problem_count is always set and counts all
+// problems, stored or not.
+//
+// Under "x-sluice" a set may hold {"fractional": generation}, a flag:
+//   "kill": true | "variant"            answers at once: the caller's default, or that variant; DISABLED
+//   "schedule": {"from": t, "until": t} targeting and targets apply only in [from, until); Unix seconds or
+//                                       RFC 3339; outside, the default variant
+//   "targets": {"variant": ["key"...]}  these targeting keys get that variant, before any rule
+//   "prerequisites": [{"flag", "variant"}...]  unless each of those flags answers so, the default variant
+MUST_USE enum status flags_compile(struct slice json, const struct flags_compile_options *options,
+                                   struct flags_json_space *scratch, void *out, size_t cap, size_t *len,
+                                   struct flags_finding *problems, size_t problem_cap, size_t *problem_count);
+
+// ---- a set made of several documents ----
+
+enum {
+    FLAGS_DOCUMENTS_MAX = 256,
+    FLAGS_RINGS_MAX = 8,
+};
+
+// A flagd file. Its metadata and its "x-sluice" settings concern its own flags only. A "$ref" is looked for
+// in its own "$evaluators", then among the segments, then in other documents, the last one first.
+struct flags_bundle_document {
+    struct slice json;
+    const char *name; // for people: a path or an address; borrowed
+};
+
+enum flags_patch_state { FLAGS_PATCH_AS_IS, FLAGS_PATCH_ENABLED, FLAGS_PATCH_DISABLED };
+
+// What an operator or a rollout lays over a flag, whichever document the flag came from. A patch that names a
+// flag, variant or segment that is not there changes nothing at all and is a warning.
+struct flags_patch {
+    struct slice key;
+    enum flags_patch_state state; // ENABLED also lifts a kill that the file has
+    bool kill;                    // as "kill" in the file
+    struct slice kill_variant;    // empty: the caller's default
+    // The split of a rollout: of those whom targeting or the default gives `split_from`, the members of a
+    // ring and then `split_share` of FLAGS_SHARE_TOTAL of all others get `split_to`. By the targeting key
+    // (flags_bucket_of_split), so nobody moves while the share stays, and growth is monotone. Individual
+    // targets, kills, prerequisites and schedules are not split; without a targeting key nobody is. Who is a
+    // member of a ring is what flags_segment_matches says.
+    bool split;
+    struct slice split_from, split_to; // names of variants
+    uint32_t split_share;
+    uint32_t ring_count;
+    struct slice rings[FLAGS_RINGS_MAX]; // names of segments
+};
+
+struct flags_bundle {
+    const struct flags_bundle_document *documents; // of two flags with one key the later document's is taken
+    uint32_t document_count;
+    // JSON object of name and rule, "$ref"-able by every document (unless it has an evaluator of that name
+    // itself) and named by rings; empty: none. A faulty one refuses the bundle.
+    struct slice segments;
+    const struct flags_patch *patches;
+    uint32_t patch_count; // one per key; a second one is a warning and changes nothing
+};
+
+// As flags_compile, for many documents at once; problems name theirs. Prerequisites are looked up in the
+// merged set. STATUS_RANGE above FLAGS_DOCUMENTS_MAX; STATUS_NO_MEMORY also when the segments are too many
+// for the scratch. What a later document overrides keeps its room in the image. Metadata of the set is the
+// last document's that has some.
+MUST_USE enum status flags_bundle_compile(const struct flags_bundle *bundle,
+                                          const struct flags_compile_options *options,
+                                          struct flags_json_space *scratch, void *out, size_t cap,
+                                          size_t *len, struct flags_finding *problems, size_t problem_cap,
+                                          size_t *problem_count);
+
+// A view of an image; it borrows it.
+struct flags_image {
+    const uint8_t *image;
+    uint32_t len;
+};
+
+enum { FLAGS_PATCH_BYTES_MAX = 64 }; // what a patch adds to an image at most
+
+// The image with patches, made from one compiled without any, by copying: the very bytes that compiling the
+// same bundle with them gives, for the price of a copy and a checksum. STATUS_FULL: cap is below base->len +
+// count * FLAGS_PATCH_BYTES_MAX and did not do. STATUS_CONFLICT: the base has patches already. Problems are
+// warnings, as when compiling. out must be aligned to FLAGS_IMAGE_ALIGN and must not overlap the base.
+MUST_USE enum status flags_image_patch(const struct flags_image *base, const struct flags_patch *patches,
+                                       uint32_t count, void *out, size_t cap, size_t *len,
+                                       struct flags_finding *problems, size_t problem_cap,
+                                       size_t *problem_count);
+
+// STATUS_CORRUPT unless magic, version, length and checksum hold. The checksum guards against damage, not
+// against somebody who may write the image.
+MUST_USE enum status flags_image_open(const void *image, size_t len, struct flags_image *set);
+
+// Counters of a set (tally.h): 0 counts unknown flags; each flag has variant_count + 2 from its
+// first_counter: the variants, then "no variant", then errors.
+uint32_t flags_image_counter_count(const struct flags_image *set);
+uint32_t flags_image_flag_count(const struct flags_image *set);
+// The generation of the last document; the flags of each document follow their own.
+enum flags_generation flags_image_generation(const struct flags_image *set);
+// Changes whenever the source changes in a way that matters: an entity tag.
+uint64_t flags_image_checksum(const struct flags_image *set);
+// The set's metadata as a JSON object, or empty.
+struct slice flags_image_metadata(const struct flags_image *set);
+
+enum flags_type { FLAGS_ANY, FLAGS_BOOLEAN, FLAGS_STRING, FLAGS_INTEGER, FLAGS_FLOAT, FLAGS_OBJECT };
+
+// What stands in the file about one flag.
+struct flags_info {
+    struct slice key;
+    enum flags_type type; // BOOLEAN, STRING, FLOAT (any number) or OBJECT
+    bool enabled;
+    bool has_targeting;
+    bool has_targets;
+    bool has_schedule;
+    bool killed;
+    bool split;
+    uint32_t document;      // index in the bundle
+    uint32_t at;            // byte of that document where its member (or list item) begins
+    uint32_t first_counter; // see flags_image_counter_count
+    uint32_t variant_count;
+    uint32_t prerequisite_count;
+    struct slice default_variant; // empty: the caller's default
+    struct slice fault;           // why it answers PARSE_ERROR, or empty
+    struct slice metadata;        // merged over the set's, a JSON object, or empty
+    int64_t from_s;               // of its schedule, Unix time; INT64_MIN: open
+    int64_t until_s;              // INT64_MAX: open
+};
+
+// Walks all flags in the order of the documents: *cursor begins at 0. False at the end.
+bool flags_image_next(const struct flags_image *set, uint32_t *cursor, struct flags_info *info);
+bool flags_image_find(const struct flags_image *set, struct slice key, struct flags_info *info);
+// The i-th variant's name and its value as JSON text; false when there is none.
+bool flags_image_variant_get(const struct flags_image *set, struct slice key, uint32_t i, struct slice *name,
+                             struct slice *json);

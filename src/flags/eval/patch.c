@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// Lays patches over a compiled image: bits of a flag are changed in place, splits are appended. A patch is
+// applied whole or not at all. Compiling ends with this too, so both ways give the same bytes.
+#include "base/check.h"
+#include "flags/eval/flags_private.h"
+
+// What a patch comes to once its names are found.
+struct changes {
+    uint32_t kill_variant;
+    struct flags_image_split split;
+    uint32_t rings[FLAGS_RINGS_MAX];
+};
+
+static bool warn(struct flags_patcher *p, const struct flags_patch *patch, const char *message,
+                 struct slice subject)
+{
+    struct flags_finding *problem = flags_findings_add(p->findings, FLAGS_WARNING);
+    if (problem != NULL)
+        *problem = (struct flags_finding){.severity = FLAGS_WARNING,
+                                          .document = FLAGS_DOCUMENTS_MAX,
+                                          .message = message,
+                                          .key = patch->key,
+                                          .subject = subject};
+    return false;
+}
+
+static bool find_variant(struct flags_patcher *p, const struct flags_patch *patch,
+                         const struct flags_image_flag *flag, struct slice name, uint32_t *variant)
+{
+    *variant = flags_find_variant(p->image, flag, name);
+    return *variant != FLAGS_NO_VARIANT || warn(p, patch, "a patch names no variant of the flag", name);
+}
+
+static bool find_split(struct flags_patcher *p, const struct flags_patch *patch,
+                       const struct flags_image_flag *flag, struct changes *changes)
+{
+    const struct flags_image_header *header = flags_image_at(p->image, 0);
+    struct flags_image_split *split = &changes->split;
+    CHECK(patch->ring_count <= FLAGS_RINGS_MAX);
+    split->share = patch->split_share;
+    split->ring_count = patch->ring_count;
+    if (!find_variant(p, patch, flag, patch->split_from, &split->from) ||
+        !find_variant(p, patch, flag, patch->split_to, &split->to))
+        return false;
+    if (split->from == split->to)
+        return warn(p, patch, "a split is between two variants", patch->split_to);
+    if (split->share > FLAGS_SHARE_TOTAL)
+        return warn(p, patch, "the share of a split is above the whole", patch->split_to);
+    for (uint32_t i = 0; i < patch->ring_count; i++) {
+        changes->rings[i] = flags_find_name(p->image, header->segments, patch->rings[i]);
+        if (changes->rings[i] == 0)
+            return warn(p, patch, "a ring names no segment", patch->rings[i]);
+    }
+    return true;
+}
+
+static bool find_changes(struct flags_patcher *p, const struct flags_patch *patch,
+                         const struct flags_image_flag *flag, struct changes *changes)
+{
+    if ((flag->bits & FLAGS_BIT_PATCHED) != 0)
+        return warn(p, patch, "the flag has a patch already", patch->key);
+    changes->kill_variant = FLAGS_NO_VARIANT;
+    if (patch->kill && patch->kill_variant.len > 0 &&
+        !find_variant(p, patch, flag, patch->kill_variant, &changes->kill_variant))
+        return false;
+    return !patch->split || find_split(p, patch, flag, changes);
+}
+
+// Where the split lies now, 0 when the image is full.
+static uint32_t append_split(struct flags_patcher *p, const struct changes *changes)
+{
+    enum { ALIGN = 4 };
+    uint32_t rings_size = changes->split.ring_count * (uint32_t)sizeof changes->rings[0];
+    uint64_t at = ((uint64_t)p->used + ALIGN - 1) / ALIGN * ALIGN;
+    uint64_t end = at + sizeof changes->split + rings_size;
+    if (end > p->cap)
+        return 0;
+    memset(p->image + p->used, 0, (size_t)(at - p->used));
+    memcpy(p->image + at, &changes->split, sizeof changes->split);
+    memcpy(p->image + at + sizeof changes->split, changes->rings, rings_size);
+    p->used = (uint32_t)end;
+    return (uint32_t)at;
+}
+
+static enum status apply_one(struct flags_patcher *p, const struct flags_patch *patch)
+{
+    struct changes changes = {0};
+    const struct flags_image_flag *found = flags_find_key(p->image, patch->key);
+    if (found == NULL) {
+        (void)warn(p, patch, "a patch names no flag", patch->key);
+        return STATUS_OK;
+    }
+    bool whole = find_changes(p, patch, found, &changes);
+    if (!whole)
+        return STATUS_OK;
+    (void)whole;
+    // Through the image's own pointer, which may be written.
+    struct flags_image_flag *flag = (void *)(p->image + ((const uint8_t *)found - p->image));
+    if (patch->split && (flag->split = append_split(p, &changes)) == 0)
+        return STATUS_FULL;
+    flag->bits |= FLAGS_BIT_PATCHED;
+    if (patch->state == FLAGS_PATCH_ENABLED)
+        flag->bits &= (uint8_t) ~(FLAGS_BIT_DISABLED | FLAGS_BIT_KILLED);
+    else if (patch->state == FLAGS_PATCH_DISABLED)
+        flag->bits |= FLAGS_BIT_DISABLED;
+    if (patch->kill) {
+        flag->bits |= FLAGS_BIT_KILLED;
+        flag->kill_variant = changes.kill_variant;
+    }
+    return STATUS_OK;
+}
+
+enum status flags_patch_apply(struct flags_patcher *p, const struct flags_patch *patches, uint32_t count)
+{
+    struct flags_image_header *header = (void *)p->image;
+    for (uint32_t i = 0; i < count; i++) {
+        enum status status = apply_one(p, &patches[i]);
+        if (status != STATUS_OK)
+            return status;
+    }
+    header->patched = count > 0;
+    header->len = p->used;
+    header->checksum = flags_checksum_of(p->image, p->used);
+    return STATUS_OK;
+}
+
+enum status flags_image_patch(const struct flags_image *base, const struct flags_patch *patches,
+                              uint32_t count, void *out, size_t cap, size_t *len,
+                              struct flags_finding *problems, size_t problem_cap, size_t *problem_count)
+{
+    const struct flags_image_header *header = flags_image_at(base->image, 0);
+    struct flags_findings findings = {.problems = problems, .cap = problem_cap};
+    CHECK((uintptr_t)out % FLAGS_IMAGE_ALIGN == 0);
+    *problem_count = 0;
+    if (header->patched)
+        return STATUS_CONFLICT;
+    if (base->len > cap)
+        return STATUS_FULL;
+    memcpy(out, base->image, base->len);
+    struct flags_patcher patcher = {.image = out,
+                                    .used = base->len,
+                                    .cap = cap < UINT32_MAX ? (uint32_t)cap : UINT32_MAX,
+                                    .findings = &findings};
+    enum status status = flags_patch_apply(&patcher, patches, count);
+    *problem_count = findings.count;
+    if (status == STATUS_OK)
+        *len = patcher.used;
+    return status;
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// Requests and answers as everybody above the wire sees them. A parser of HTTP/1 fills these (http1.h), and
+// one of HTTP/2 will; who reads them does not ask which it was. Slices borrow from the bytes that were
+// parsed.
+#pragma once
+
+#include "net/http/field.h"
+
+enum http_method {
+    HTTP_METHOD_OTHER = 0, // a token that is none of these
+    HTTP_METHOD_GET,
+    HTTP_METHOD_HEAD,
+    HTTP_METHOD_POST,
+    HTTP_METHOD_PUT,
+    HTTP_METHOD_DELETE,
+    HTTP_METHOD_CONNECT,
+    HTTP_METHOD_OPTIONS,
+    HTTP_METHOD_TRACE,
+    HTTP_METHOD_PATCH,
+};
+
+// RFC 9110 9.2.1 and 9.2.2. Unknown methods are neither.
+bool http_method_safe(enum http_method method);
+bool http_method_idempotent(enum http_method method);
+
+// What is known of a body's length before it comes.
+enum http_framing {
+    HTTP_FRAMING_AS_RECEIVED = 0, // only in http1_forward: keep the message's own
+    HTTP_FRAMING_NONE,            // no body follows the head
+    HTTP_FRAMING_LENGTH,
+    HTTP_FRAMING_CHUNKED,     // not known; the end is marked: the last chunk, or the end of an HTTP/2 stream
+    HTTP_FRAMING_UNTIL_CLOSE, // answers only: not known, and the end is the connection's
+};
+
+enum http1_target_form {
+    HTTP1_TARGET_ORIGIN = 0, // "/path?query"
+    HTTP1_TARGET_ABSOLUTE,   // "http://host/path?query"; also what has no target of its own (HTTP/2)
+    HTTP1_TARGET_ASTERISK,   // "*", OPTIONS only
+};
+
+struct http_request {
+    struct slice method;
+    struct slice target; // as received; HTTP/1 only
+    struct slice path;   // begins with '/', or is "*"; "/" when an absolute target has none
+    struct slice query;  // after '?'; data is NULL when there is no '?'
+    // What the request is for: authority of an absolute target, which replaces Host (RFC 9112 3.2.2), else
+    // Host. Empty for an HTTP/1.0 request without either.
+    struct slice authority;
+    struct slice host; // authority without port; brackets of IPv6 stay
+    struct slice
+        upgrade; // value of Upgrade when this is an upgrade request that may be tunnelled, else empty
+    uint64_t content_length; // HTTP_FRAMING_LENGTH only
+    uint16_t port;           // 0 when not given
+    uint8_t version_minor;   // 0 for HTTP/1.0, else 1
+    uint8_t method_id;       // enum http_method
+    uint8_t form;            // enum http1_target_form
+    uint8_t framing;         // enum http_framing: NONE, LENGTH or CHUNKED
+    bool keep_alive;         // HTTP/1: the client wants the connection to persist; for its engine only
+    bool expect_continue;
+    bool te_trailers; // TE: trailers was sent
+    struct http_fields fields;
+};
+
+// The head of an answer: an origin's, as received, or one made here (then count the fields anew, take the
+// reason from http_reason_phrase, and set status, framing and length).
+struct http_response {
+    struct slice reason;     // may be empty
+    struct slice upgrade;    // value of Upgrade in a 101, else empty
+    uint64_t content_length; // valid when has_content_length
+    uint16_t status;         // 100..599
+    uint8_t version_minor;
+    uint8_t framing;         // enum http_framing: NONE, LENGTH, CHUNKED or UNTIL_CLOSE
+    bool has_content_length; // also for answers to HEAD and 304, which have no body
+    bool keep_alive;         // HTTP/1: the connection may serve another request after this message
+    bool informational;      // 1xx other than 101: another head follows
+    struct http_fields fields;
+};
+
+// A whole small answer of our own.
+struct http_answer {
+    unsigned status;           // 100..599; the reason phrase is looked up
+    struct slice content_type; // empty: text/plain; charset=utf-8
+    struct slice body;
+    const struct http_field *add;
+    size_t add_count;
+    bool close;     // the connection ends with it
+    bool head_only; // answer to HEAD: Content-Length is that of body, body is not written
+};
+
+// "Not Found" for 404; "Unknown" for codes without a registered phrase.
+struct slice http_reason_phrase(unsigned status);
+
+// A copy of a request that outlives the bytes it was parsed from, in storage of that many bytes, aligned for
+// any object. Only as many fields as it has are there: it must not be copied as a whole again.
+size_t http_request_copy_bytes(const struct http_request *request);
+struct http_request *http_request_copy(const struct http_request *request, void *storage);

@@ -1,0 +1,693 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every face of the loop shares: buffers, the work lists, the turn's frame, posting, and the dispatch to
+// the face. Invariant: a callback is only ever made from within a turn, and on_closed only at a turn's end,
+// after every event of the turn was dispatched; so an event never meets storage that was used again.
+#include <string.h>
+#include <time.h>
+
+#include "base/heap.h"
+#include "net/io/io_private.h"
+
+#define BUF_IS_FREE UINT32_MAX // in buf->start
+
+enum { WALL_REREAD_US = 100000, STARVED_RETRY_US = 10000 };
+
+// ---- buffers ----
+
+static bool bufs_grow(struct io_loop *loop)
+{
+    uint32_t want = loop->bufs_max - loop->bufs_allocated;
+    if (want > IO_SLAB_BUFS)
+        want = IO_SLAB_BUFS;
+    struct io_buf *slab = want == 0 ? NULL : heap_alloc(want, sizeof *slab);
+    if (slab == NULL)
+        return false;
+    loop->slabs[loop->bufs_allocated / IO_SLAB_BUFS] = slab;
+    for (uint32_t i = want; i-- > 0;) {
+        slab[i].loop = loop;
+        slab[i].id = (uint16_t)(loop->bufs_allocated + i);
+        slab[i].start = BUF_IS_FREE;
+        slab[i].next = loop->bufs_free;
+        loop->bufs_free = &slab[i];
+    }
+    loop->bufs_allocated += want;
+    return true;
+}
+
+struct io_buf *io_buf_get(struct io_loop *loop)
+{
+    if (UNLIKELY(loop->bufs_free == NULL) && !bufs_grow(loop)) {
+        loop->stats.bufs_refused++;
+        return NULL;
+    }
+    struct io_buf *buf = loop->bufs_free;
+    loop->bufs_free = buf->next;
+    buf->next = NULL;
+    buf->start = 0;
+    buf->end = 0;
+    loop->stats.bufs_in_use++;
+    return buf;
+}
+
+void io_buf_put(struct io_buf *buf)
+{
+    if (buf == NULL)
+        return;
+    struct io_loop *loop = buf->loop;
+    CHECK(buf->start != BUF_IS_FREE);
+    buf->start = BUF_IS_FREE;
+    buf->next = loop->bufs_free;
+    loop->bufs_free = buf;
+    loop->stats.bufs_in_use--;
+}
+
+enum status io_buf_join(struct io_buf **held, struct io_buf *buf)
+{
+    struct io_buf *into = *held;
+    if (into == NULL) {
+        *held = buf;
+        return STATUS_OK;
+    }
+    uint32_t have = io_buf_len(into);
+    memmove(into->data, into->data + into->start, have);
+    into->start = 0;
+    into->end = have;
+    uint32_t more = io_buf_len(buf);
+    bool fits = more <= io_buf_room(into);
+    if (fits) {
+        memcpy(into->data + have, buf->data + buf->start, more);
+        into->end += more;
+    }
+    io_buf_put(buf);
+    return fits ? STATUS_OK : STATUS_FULL;
+}
+
+// ---- work lists ----
+
+static struct io_stream *first_stream(struct list *head)
+{
+    return CONTAINER_OF(head->next, struct io_stream, link);
+}
+
+// Puts a stream where its flags say it belongs: dirty goes before ready, ready before starved.
+static void stream_place(struct io_stream *stream)
+{
+    struct io_loop *loop = stream->loop;
+    list_remove(&stream->link);
+    if (stream->flags & IO_STREAM_DIRTY)
+        list_push_back(&loop->dirty, &stream->link);
+    else if (stream->flags & IO_STREAM_READY)
+        list_push_back(&loop->ready, &stream->link);
+    else if (stream->flags & IO_STREAM_STARVED)
+        list_push_back(&loop->starved, &stream->link);
+}
+
+static void stream_mark(struct io_stream *stream, uint32_t flag)
+{
+    if (stream->flags & (flag | IO_STREAM_CLOSED))
+        return;
+    stream->flags |= flag;
+    stream_place(stream);
+}
+
+void io_stream_mark_dirty(struct io_stream *stream)
+{
+    stream_mark(stream, IO_STREAM_DIRTY);
+}
+
+void io_stream_mark_ready(struct io_stream *stream)
+{
+    stream_mark(stream, IO_STREAM_READY);
+}
+
+void io_stream_mark_starved(struct io_stream *stream)
+{
+    stream_mark(stream, IO_STREAM_STARVED);
+}
+
+void io_loop_run_dirty(struct io_loop *loop)
+{
+    for (int pass = 0; pass < IO_FLUSH_PASSES_MAX && !list_empty(&loop->dirty); pass++) {
+        struct list batch;
+        list_init(&batch);
+        list_append_all(&batch, &loop->dirty);
+        while (!list_empty(&batch)) {
+            struct io_stream *stream = first_stream(&batch);
+            stream->flags &= ~(uint32_t)IO_STREAM_DIRTY;
+            stream_place(stream);
+            loop->face->flush(stream);
+        }
+    }
+}
+
+static void run_ready(struct io_loop *loop)
+{
+    struct list batch;
+    list_init(&batch);
+    list_append_all(&batch, &loop->ready);
+    while (!list_empty(&batch)) {
+        struct io_stream *stream = first_stream(&batch);
+        stream->flags &= ~(uint32_t)IO_STREAM_READY;
+        stream_place(stream);
+        loop->face->ready(stream);
+        io_loop_flush(loop);
+    }
+}
+
+// All of them: whom the buffers do not suffice for comes back here.
+static void feed_starved(struct io_loop *loop)
+{
+    while (!list_empty(&loop->starved)) {
+        struct io_stream *stream = first_stream(&loop->starved);
+        stream->flags &= ~(uint32_t)IO_STREAM_STARVED;
+        io_stream_mark_ready(stream);
+    }
+}
+
+static void retry_starved(struct io_timer *timer)
+{
+    feed_starved(CONTAINER_OF(timer, struct io_loop, starved_retry));
+}
+
+// While the limit is not reached it was the heap that refused, and nobody may be left to put a buffer back.
+static void run_starved(struct io_loop *loop)
+{
+    if (loop->bufs_free != NULL)
+        feed_starved(loop);
+    else if (loop->bufs_allocated < loop->bufs_max && !io_timer_is_set(&loop->starved_retry))
+        io_timer_set(loop, &loop->starved_retry, loop->now_us + STARVED_RETRY_US);
+}
+
+static void run_closing(struct io_loop *loop)
+{
+    struct list batch;
+    list_init(&batch);
+    list_append_all(&batch, &loop->closing);
+    while (!list_empty(&batch)) {
+        struct io_stream *stream = first_stream(&batch);
+        list_remove(&stream->link);
+        stream->loop = NULL;
+        if (stream->ops->on_closed != NULL)
+            stream->ops->on_closed(stream);
+    }
+}
+
+static void run_timers(struct io_loop *loop)
+{
+    io_wheel_advance(&loop->wheel, loop->now_us);
+    if (LIKELY(list_empty(&loop->wheel.due)))
+        return;
+    struct list batch;
+    list_init(&batch);
+    list_append_all(&batch, &loop->wheel.due);
+    while (!list_empty(&batch)) {
+        struct io_timer *timer = CONTAINER_OF(batch.next, struct io_timer, link);
+        list_remove(&timer->link);
+        timer->fire(timer);
+        io_loop_flush(loop);
+    }
+}
+
+static void run_posted(struct io_loop *loop)
+{
+    if (LIKELY(atomic_load_explicit(&loop->posted, memory_order_relaxed) == NULL))
+        return;
+    struct io_task *newest = atomic_exchange_explicit(&loop->posted, NULL, memory_order_acquire);
+    struct io_task *oldest = NULL;
+    while (newest != NULL) {
+        struct io_task *next = newest->next;
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    while (oldest != NULL) {
+        struct io_task *task = oldest;
+        oldest = task->next;
+        task->run(task);
+        io_loop_flush(loop);
+    }
+}
+
+// ---- the turn ----
+
+bool io_loop_has_work(const struct io_loop *loop)
+{
+    return !list_empty(&loop->dirty) || !list_empty(&loop->ready) || !list_empty(&loop->closing) ||
+           (!list_empty(&loop->starved) && loop->bufs_free != NULL) || atomic_load(&loop->posted) != NULL ||
+           atomic_load(&loop->stop) != 0;
+}
+
+uint64_t io_loop_wait_us(struct io_loop *loop, uint64_t max_wait_us)
+{
+    // Pairs with loop_wake in the one order of all these operations: either the poster sees that we sleep, or
+    // we see what was posted.
+    atomic_store(&loop->sleeping, 1);
+    if (io_loop_has_work(loop))
+        return 0;
+    uint64_t next_us = io_wheel_next_us(&loop->wheel);
+    if (next_us == UINT64_MAX)
+        return max_wait_us;
+    uint64_t now_us = loop->face->clock_us(loop);
+    uint64_t wait_us = next_us > now_us ? next_us - now_us : 0;
+    return wait_us < max_wait_us ? wait_us : max_wait_us;
+}
+
+static int64_t wall_clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void io_loop_begin(struct io_loop *loop, uint64_t now_us)
+{
+    atomic_store_explicit(&loop->sleeping, 0, memory_order_relaxed);
+    loop->now_us = now_us;
+    loop->stats.turns++;
+    if (now_us - loop->wall_read_us >= WALL_REREAD_US && loop->face->kind != IO_KIND_SIM) {
+        loop->wall_read_us = now_us;
+        loop->wall_offset_ms = wall_clock_ms() - (int64_t)(now_us / 1000);
+    }
+    if (loop->hook != NULL)
+        loop->hook(loop->hook_context);
+}
+
+void io_loop_end(struct io_loop *loop)
+{
+    io_loop_flush(loop);
+    run_timers(loop);
+    run_posted(loop);
+    if (UNLIKELY(!list_empty(&loop->starved)))
+        run_starved(loop);
+    if (!list_empty(&loop->ready))
+        run_ready(loop);
+    if (!list_empty(&loop->closing))
+        run_closing(loop);
+}
+
+enum status io_loop_turn(struct io_loop *loop, uint64_t max_wait_us)
+{
+    return loop->face->turn(loop, max_wait_us);
+}
+
+void io_loop_run(struct io_loop *loop)
+{
+    while (atomic_load_explicit(&loop->stop, memory_order_acquire) == 0)
+        if (io_loop_turn(loop, UINT64_MAX) != STATUS_OK)
+            return;
+    atomic_store_explicit(&loop->stop, 0, memory_order_relaxed);
+}
+
+static void loop_wake(struct io_loop *loop)
+{
+    if (atomic_load(&loop->sleeping) != 0 && atomic_exchange(&loop->sleeping, 0) != 0)
+        loop->face->wake(loop);
+}
+
+void io_loop_stop(struct io_loop *loop)
+{
+    atomic_store(&loop->stop, 1);
+    loop_wake(loop);
+}
+
+void io_loop_post(struct io_loop *loop, struct io_task *task)
+{
+    struct io_task *newest = atomic_load_explicit(&loop->posted, memory_order_relaxed);
+    do {
+        task->next = newest;
+    } while (!atomic_compare_exchange_weak_explicit(&loop->posted, &newest, task, memory_order_seq_cst,
+                                                    memory_order_relaxed));
+    loop_wake(loop);
+}
+
+bool io_loop_unpost(struct io_loop *loop, struct io_task *task)
+{
+    struct io_task *newest = atomic_exchange_explicit(&loop->posted, NULL, memory_order_acquire);
+    struct io_task *oldest = NULL;
+    bool found = false;
+    while (newest != NULL) {
+        struct io_task *next = newest->next;
+        if (newest == task) {
+            found = true;
+        } else {
+            newest->next = oldest;
+            oldest = newest;
+        }
+        newest = next;
+    }
+    while (oldest != NULL) {
+        struct io_task *next = oldest->next;
+        io_loop_post(loop, oldest);
+        oldest = next;
+    }
+    return found;
+}
+
+void io_loop_set_turn_hook(struct io_loop *loop, void (*hook)(void *context), void *context)
+{
+    loop->hook = hook;
+    loop->hook_context = context;
+}
+
+uint64_t io_loop_now_us(const struct io_loop *loop)
+{
+    return loop->now_us;
+}
+
+uint64_t io_loop_clock_us(const struct io_loop *loop)
+{
+    return loop->face->clock_us(loop);
+}
+
+int64_t io_loop_wall_ms(const struct io_loop *loop)
+{
+    return (int64_t)(loop->now_us / 1000) + loop->wall_offset_ms;
+}
+
+const struct io_stats *io_loop_stats(const struct io_loop *loop)
+{
+    return &loop->stats;
+}
+
+enum io_kind io_loop_kind(const struct io_loop *loop)
+{
+    return loop->face->kind;
+}
+
+const char *io_kind_name(enum io_kind kind)
+{
+    static const char *const NAMES[] = {"auto", "epoll", "io_uring", "sim"};
+    return (unsigned)kind < ARRAY_LEN(NAMES) ? NAMES[kind] : "unknown";
+}
+
+// ---- creation ----
+
+static void resume_listeners(struct io_timer *timer)
+{
+    struct io_loop *loop = CONTAINER_OF(timer, struct io_loop, accept_pause);
+    if (loop->reserve_fd < 0 && loop->face->kind != IO_KIND_SIM)
+        loop->reserve_fd = io_socket_reserve();
+    while (!list_empty(&loop->listeners_paused)) {
+        struct io_listener *listener = CONTAINER_OF(loop->listeners_paused.next, struct io_listener, link);
+        list_remove(&listener->link);
+        listener->flags &= (uint8_t)~IO_LISTENER_PAUSED;
+        loop->face->listener_resume(listener);
+    }
+}
+
+enum status io_loop_init(struct io_loop *loop, const struct io_face *face, uint32_t bufs_max, uint64_t now_us)
+{
+    if (bufs_max == 0)
+        bufs_max = IO_BUFS_MAX_DEFAULT;
+    if (bufs_max > IO_BUFS_LIMIT)
+        return STATUS_RANGE;
+    loop->slabs = heap_alloc((bufs_max + IO_SLAB_BUFS - 1) / IO_SLAB_BUFS, sizeof(void *));
+    if (loop->slabs == NULL)
+        return STATUS_NO_MEMORY;
+    loop->face = face;
+    loop->bufs_max = bufs_max;
+    loop->now_us = now_us;
+    loop->reserve_fd = -1;
+    if (face->kind != IO_KIND_SIM)
+        loop->wall_offset_ms = wall_clock_ms() - (int64_t)(now_us / 1000);
+    loop->wall_read_us = now_us;
+    list_init(&loop->dirty);
+    list_init(&loop->ready);
+    list_init(&loop->starved);
+    list_init(&loop->closing);
+    list_init(&loop->listeners_paused);
+    io_wheel_init(&loop->wheel, now_us);
+    io_timer_init(&loop->accept_pause, resume_listeners);
+    io_timer_init(&loop->starved_retry, retry_starved);
+    return STATUS_OK;
+}
+
+void io_loop_deinit(struct io_loop *loop)
+{
+    if (loop->slabs == NULL)
+        return;
+    for (uint32_t i = 0; i * IO_SLAB_BUFS < loop->bufs_allocated; i++)
+        heap_free(loop->slabs[i]);
+    heap_free(loop->slabs);
+    loop->slabs = NULL;
+}
+
+enum status io_loop_create(const struct io_loop_config *config, struct io_loop **loop)
+{
+    const char *why;
+    if (config->bufs_max > IO_BUFS_LIMIT)
+        return STATUS_RANGE;
+    switch (config->kind) {
+    case IO_KIND_EPOLL:
+        return io_epoll_create(config->bufs_max, loop);
+    case IO_KIND_URING:
+        return io_uring_create(config->bufs_max, loop);
+    case IO_KIND_AUTO:
+        if (io_uring_available(&why) && io_uring_create(config->bufs_max, loop) == STATUS_OK)
+            return STATUS_OK;
+        return io_epoll_create(config->bufs_max, loop);
+    case IO_KIND_SIM:
+        break; // only a world makes those: io_sim_loop_create
+    }
+    return STATUS_UNSUPPORTED;
+}
+
+void io_loop_destroy(struct io_loop *loop)
+{
+    if (loop != NULL)
+        loop->face->destroy(loop);
+}
+
+// ---- listeners ----
+
+enum status io_listener_open(struct io_loop *loop, struct io_listener *listener, const struct io_addr *addr,
+                             bool reuse_port)
+{
+    listener->loop = loop;
+    listener->handle = -1;
+    listener->flags = 0;
+    list_init(&listener->link);
+    enum status status = loop->face->listen(listener, addr, reuse_port);
+    if (status == STATUS_OK)
+        loop->listeners_open++;
+    return status;
+}
+
+void io_listener_addr(const struct io_listener *listener, struct io_addr *addr)
+{
+    listener->loop->face->listener_addr(listener, addr);
+}
+
+void io_listener_close(struct io_listener *listener)
+{
+    list_remove(&listener->link);
+    listener->loop->face->listener_close(listener);
+    listener->loop->listeners_open--;
+    listener->handle = -1;
+}
+
+void io_listener_pause(struct io_listener *listener)
+{
+    struct io_loop *loop = listener->loop;
+    if (listener->flags & IO_LISTENER_PAUSED)
+        return;
+    listener->flags |= IO_LISTENER_PAUSED;
+    list_push_back(&loop->listeners_paused, &listener->link);
+    if (!io_timer_is_set(&loop->accept_pause))
+        io_timer_set(loop, &loop->accept_pause, loop->now_us + IO_ACCEPT_PAUSE_US);
+}
+
+void io_listener_tell_failure(struct io_listener *listener, enum status status)
+{
+    if (listener->on_failure != NULL)
+        listener->on_failure(listener, status);
+}
+
+void io_handle_close(struct io_loop *loop, int handle)
+{
+    loop->face->handle_close(loop, handle);
+}
+
+// ---- streams ----
+
+static void stream_init(struct io_loop *loop, struct io_stream *stream, const struct io_stream_ops *ops)
+{
+    memset(stream, 0, sizeof *stream);
+    stream->loop = loop;
+    stream->ops = ops;
+    stream->handle = -1;
+    list_init(&stream->link);
+    loop->streams_open++;
+}
+
+void io_stream_adopt(struct io_loop *loop, struct io_stream *stream, int handle,
+                     const struct io_stream_ops *ops)
+{
+    stream_init(loop, stream, ops);
+    stream->handle = handle;
+    stream->flags = IO_STREAM_WRITABLE;
+    loop->face->adopt(stream);
+}
+
+void io_stream_connect(struct io_loop *loop, struct io_stream *stream, const struct io_addr *addr,
+                       const struct io_stream_ops *ops)
+{
+    stream_init(loop, stream, ops);
+    stream->flags = IO_STREAM_CONNECTING;
+    loop->face->connect(stream, addr);
+}
+
+void io_stream_send(struct io_stream *stream, struct io_buf *buf)
+{
+    if (UNLIKELY(io_stream_dead(stream) || io_buf_len(buf) == 0)) {
+        io_buf_put(buf);
+        return;
+    }
+    CHECK((stream->flags & IO_STREAM_FINISH) == 0);
+    buf->next = NULL;
+    if (stream->send_tail == NULL)
+        stream->send_head = buf;
+    else
+        stream->send_tail->next = buf;
+    stream->send_tail = buf;
+    stream->send_pending += io_buf_len(buf);
+    io_stream_mark_dirty(stream);
+}
+
+void io_stream_consume(struct io_stream *stream, size_t n)
+{
+    CHECK(n <= stream->send_pending);
+    stream->send_pending -= (uint32_t)n;
+    stream->loop->stats.bytes_sent += n;
+    while (n > 0) {
+        struct io_buf *buf = stream->send_head;
+        CHECK(buf != NULL);
+        uint32_t len = io_buf_len(buf);
+        if (n < len) {
+            buf->start += (uint32_t)n;
+            return;
+        }
+        n -= len;
+        stream->send_head = buf->next;
+        if (buf->next == NULL)
+            stream->send_tail = NULL;
+        io_buf_put(buf);
+    }
+}
+
+static void drop_chain(struct io_buf *buf)
+{
+    while (buf != NULL) {
+        struct io_buf *next = buf->next;
+        io_buf_put(buf);
+        buf = next;
+    }
+}
+
+void io_stream_drop_queue(struct io_stream *stream)
+{
+    struct io_buf *queue = stream->send_head;
+    stream->send_head = NULL;
+    stream->send_tail = NULL;
+    stream->send_pending = 0;
+    drop_chain(queue);
+}
+
+void io_stream_pause(struct io_stream *stream)
+{
+    stream->flags |= IO_STREAM_PAUSED;
+}
+
+void io_stream_resume(struct io_stream *stream)
+{
+    if ((stream->flags & IO_STREAM_PAUSED) == 0)
+        return;
+    stream->flags &= ~(uint32_t)IO_STREAM_PAUSED;
+    if (!io_stream_dead(stream))
+        stream->loop->face->resume(stream);
+}
+
+void io_stream_finish(struct io_stream *stream)
+{
+    if (io_stream_dead(stream) || (stream->flags & IO_STREAM_FINISH))
+        return;
+    stream->flags |= IO_STREAM_FINISH;
+    io_stream_mark_dirty(stream);
+}
+
+void io_stream_close(struct io_stream *stream)
+{
+    if (stream->flags & IO_STREAM_CLOSED)
+        return;
+    stream->flags |= IO_STREAM_CLOSED;
+    stream->flags &= ~(uint32_t)(IO_STREAM_DIRTY | IO_STREAM_READY | IO_STREAM_STARVED);
+    stream->loop->streams_open--;
+    list_remove(&stream->link);
+    drop_chain(stream->recv_held);
+    stream->recv_held = NULL;
+    stream->loop->face->close(stream);
+}
+
+void io_stream_abort(struct io_stream *stream)
+{
+    stream->flags |= IO_STREAM_ABORT;
+    io_stream_close(stream);
+}
+
+void io_stream_retire(struct io_stream *stream)
+{
+    struct io_loop *loop = stream->loop;
+    io_stream_drop_queue(stream);
+    list_push_back(&loop->closing, &stream->link);
+}
+
+enum status io_stream_peer(const struct io_stream *stream, struct io_addr *addr)
+{
+    if (stream->flags & IO_STREAM_CLOSED)
+        return STATUS_CLOSED;
+    return stream->loop->face->peer(stream, addr);
+}
+
+// ---- telling the owner ----
+
+void io_stream_tell_data(struct io_stream *stream, struct io_buf *buf)
+{
+    stream->loop->stats.bytes_received += io_buf_len(buf);
+    stream->ops->on_data(stream, buf);
+}
+
+void io_stream_tell_closed_by_peer(struct io_stream *stream)
+{
+    if (stream->flags & (IO_STREAM_ENDED | IO_STREAM_BROKEN | IO_STREAM_CLOSED))
+        return;
+    stream->flags |= IO_STREAM_ENDED;
+    if (stream->ops->on_end != NULL)
+        stream->ops->on_end(stream, STATUS_CLOSED);
+}
+
+void io_stream_tell_failure(struct io_stream *stream, enum status status)
+{
+    if (io_stream_dead(stream))
+        return;
+    stream->flags |= IO_STREAM_BROKEN;
+    if (stream->flags & IO_STREAM_CONNECTING) {
+        stream->flags &= ~(uint32_t)IO_STREAM_CONNECTING;
+        stream->ops->on_open(stream, status);
+        return;
+    }
+    if (stream->ops->on_end != NULL)
+        stream->ops->on_end(stream, status);
+}
+
+void io_stream_tell_open(struct io_stream *stream, enum status status)
+{
+    if (status != STATUS_OK) {
+        io_stream_tell_failure(stream, status);
+        return;
+    }
+    stream->flags &= ~(uint32_t)IO_STREAM_CONNECTING;
+    stream->flags |= IO_STREAM_WRITABLE;
+    if (stream->send_head != NULL || (stream->flags & IO_STREAM_FINISH))
+        io_stream_mark_dirty(stream);
+    stream->ops->on_open(stream, STATUS_OK);
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// What clients ask: the proxy as a handler of the server. Requests get their route here, and the answers that
+// need no origin; all else is the exchange's.
+#include "net/proxy/proxy_private.h"
+
+static struct worker *worker_of(const struct server_stream *stream)
+{
+    return CONTAINER_OF(stream->server, struct worker, server);
+}
+
+// ---- answers of our own ----
+
+static enum status put_local(struct server_stream *stream, unsigned status, const char *why, bool head_only,
+                             bool close)
+{
+    char body[160];
+    struct text text = text_over(body, sizeof body);
+    text_addf(&text, "%u %s\n", status, why);
+    const struct http_answer answer = {
+        .status = status, .body = text_slice(&text), .close = close, .head_only = head_only};
+    return server_answer(stream, &answer);
+}
+
+void client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only, bool close)
+{
+    struct worker *worker = worker_of(stream);
+    if (UNLIKELY(put_local(stream, status, why, head_only, close) != STATUS_OK)) {
+        worker_count(worker, PROXY_WORKER_ABORTED);
+        return;
+    }
+    worker_count(worker, PROXY_WORKER_ANSWERED);
+    worker_count(worker, PROXY_WORKER_LOCAL);
+    if (status == 502)
+        worker_count(worker, PROXY_WORKER_BAD_GATEWAY);
+    if (status == 503)
+        worker_count(worker, PROXY_WORKER_UNAVAILABLE);
+    if (status == 504)
+        worker_count(worker, PROXY_WORKER_GATEWAY_TIMEOUT);
+}
+
+static const struct event_where NOWHERE = {PROXY_SLOT_NONE, PROXY_SLOT_NONE, PROXY_SLOT_NONE};
+
+// A well-formed request that goes nowhere.
+static void turn_away(struct server_stream *stream, struct event_where where, unsigned status,
+                      const char *why)
+{
+    struct worker *worker = worker_of(stream);
+    bool head_only = worker->request->method_id == HTTP_METHOD_HEAD;
+    worker_event(worker, PROXY_EVENT_LOCAL, status, why, server_from_host(stream), where);
+    client_answer(stream, status, why, head_only, false);
+}
+
+// ---- the server's events ----
+
+static void on_request(struct server_stream *stream, struct http_request *request)
+{
+    struct worker *worker = worker_of(stream);
+    worker->request = request;
+    worker_count(worker, PROXY_WORKER_RECEIVED);
+    if (UNLIKELY(worker->table == NULL)) {
+        turn_away(stream, NOWHERE, 503, "no routing table yet");
+        return;
+    }
+    const struct proxy_service *service = proxy_table_find(worker->table, request->host, request->path);
+    if (UNLIKELY(service == NULL)) {
+        worker_count(worker, PROXY_WORKER_UNROUTED);
+        turn_away(stream, NOWHERE, 404, "no route");
+        return;
+    }
+    if (UNLIKELY(request->framing == HTTP_FRAMING_LENGTH &&
+                 request->content_length > service->body_bytes_max)) {
+        worker_count(worker, PROXY_WORKER_REJECTED);
+        struct event_where where = {service->slot, PROXY_SLOT_NONE, PROXY_SLOT_NONE};
+        turn_away(stream, where, 413, "request body too large");
+        return;
+    }
+    exchange_begin(stream, service);
+}
+
+static void on_data(struct server_stream *stream, struct slice run, struct io_buf **buf)
+{
+    exchange_request_data(stream->subject, run, buf);
+}
+
+static void on_ended(struct server_stream *stream, struct http_fields *trailers)
+{
+    exchange_request_ended(stream->subject, trailers);
+}
+
+static void on_flush(struct server_stream *stream)
+{
+    exchange_request_flush(stream->subject);
+}
+
+static void on_half_closed(struct server_stream *stream)
+{
+    struct exchange *exchange = stream->subject;
+    if (exchange->tunnel)
+        tunnel_client_ended(exchange);
+}
+
+static void on_drained(struct server_stream *stream)
+{
+    exchange_client_drained(stream->subject);
+}
+
+static void on_due(struct server_stream *stream)
+{
+    exchange_on_due(stream->subject);
+}
+
+static void on_gone(struct server_stream *stream)
+{
+    exchange_client_gone(stream->subject);
+}
+
+// A request that cannot be framed.
+static void reject(struct server_stream *stream, unsigned status, const char *why)
+{
+    struct worker *worker = worker_of(stream);
+    worker_count(worker, PROXY_WORKER_RECEIVED);
+    worker_count(worker, PROXY_WORKER_REJECTED);
+    worker_event(worker, PROXY_EVENT_REJECTED, status, why, server_from_host(stream), NOWHERE);
+    client_answer(stream, status, why, false, true);
+}
+
+static void on_refused(struct server_stream *stream, enum server_refusal refusal, unsigned status,
+                       const char *why)
+{
+    struct worker *worker = worker_of(stream);
+    switch (refusal) {
+    case SERVER_REFUSAL_CROWDED: // counted as refused: there was no request
+        (void)put_local(stream, status, why, false, true);
+        return;
+    case SERVER_REFUSAL_BODY:
+        exchange_request_refused(stream->subject, status, why);
+        return;
+    case SERVER_REFUSAL_STARVED:
+        worker_count(worker, PROXY_WORKER_RECEIVED);
+        worker_event(worker, PROXY_EVENT_LOCAL, status, why, server_from_host(stream), NOWHERE);
+        client_answer(stream, status, why, false, true);
+        return;
+    case SERVER_REFUSAL_LATE:
+        worker_count(worker, PROXY_WORKER_HEAD_TIMEOUTS);
+        reject(stream, status, why);
+        return;
+    case SERVER_REFUSAL_MALFORMED:
+        reject(stream, status, why);
+        return;
+    }
+}
+
+static void on_note(struct server *server, enum server_note note)
+{
+    static const enum proxy_worker_counter counters[] = {
+        [SERVER_NOTE_ACCEPTED] = PROXY_WORKER_ACCEPTED,
+        [SERVER_NOTE_CROWDED] = PROXY_WORKER_REFUSED,
+        [SERVER_NOTE_CLOSED] = PROXY_WORKER_CLIENTS_CLOSED,
+        [SERVER_NOTE_ACCEPT_FAILED] = PROXY_WORKER_ACCEPT_FAILURES,
+        [SERVER_NOTE_IDLE] = PROXY_WORKER_IDLE_CLOSED,
+    };
+    worker_count(CONTAINER_OF(server, struct worker, server), counters[note]);
+}
+
+const struct server_handler CLIENT_HANDLER = {.request = on_request,
+                                              .data = on_data,
+                                              .ended = on_ended,
+                                              .flush = on_flush,
+                                              .half_closed = on_half_closed,
+                                              .drained = on_drained,
+                                              .due = on_due,
+                                              .gone = on_gone,
+                                              .refused = on_refused,
+                                              .note = on_note};

@@ -1,0 +1,753 @@
+// SPDX-License-Identifier: Apache-2.0
+// One request and its answer: routed once, tried once or more, completed exactly once. Invariant: every
+// sheet_route has its sheet_complete, and every counted request its PROXY_VERSION_COMPLETED, whatever way the
+// exchange ends.
+#include "net/proxy/assign.h"
+#include "net/proxy/proxy_private.h"
+
+static struct worker *worker_of(const struct exchange *exchange)
+{
+    return exchange->worker;
+}
+
+static void exchange_attempt(struct exchange *exchange);
+
+// What the table in force says of the exchange's service; NULL when it has gone.
+static const struct proxy_service *exchange_service(const struct exchange *exchange)
+{
+    const struct proxy_table *table = worker_of(exchange)->table;
+    return table == NULL ? NULL : table->by_slot[exchange->service];
+}
+
+static struct event_where exchange_where(const struct exchange *exchange)
+{
+    uint16_t endpoint =
+        exchange->attempts == 0 ? PROXY_SLOT_NONE : exchange->tried[(exchange->attempts - 1) % TRIED_MAX];
+    return (struct event_where){exchange->service, exchange->version, endpoint};
+}
+
+// ---- assignment ----
+
+// A version an operator asked for by name. NULL: none asked for, not believed, or unknown.
+static const struct proxy_version *forced_version(struct exchange *exchange,
+                                                  const struct proxy_service *service)
+{
+    struct worker *worker = worker_of(exchange);
+    const struct http_fields *fields = &worker->request->fields;
+    if (LIKELY((fields->present >> HTTP_FIELD_X_SLUICE & 1) == 0) || worker->table->operator_count == 0)
+        return NULL;
+    const struct http_field *field = http_fields_find_name(fields, SLICE("x-sluice-version"));
+    struct io_addr peer;
+    if (field == NULL || server_peer(exchange->stream, &peer) != STATUS_OK)
+        return NULL;
+    if (!proxy_table_operator(worker->table, &peer))
+        return NULL;
+    exchange->operator_sent = true;
+    return proxy_service_version_named(service, field->value);
+}
+
+// Our own cookie: its unit if it is valid and of this epoch, else a new one, which the answer will carry.
+static uint64_t sticky_unit(struct exchange *exchange, const struct proxy_service *service)
+{
+    struct worker *worker = worker_of(exchange);
+    struct slice value;
+    uint64_t unit;
+    if (http_cookie_find(&worker->request->fields, service->unit_name, &value) == STATUS_OK &&
+        assign_cookie_read(service->cookie_key, service->epoch, value, &unit) == STATUS_OK)
+        return unit;
+    if (exchange->set_cookie)
+        return exchange->unit_cookie; // drawn already, for the flags
+    exchange->set_cookie = true;
+    exchange->unit_cookie = rng_next(&worker->rng);
+    return exchange->unit_cookie;
+}
+
+static inline bool unit_of(struct exchange *exchange, const struct proxy_service *service, uint64_t *sticky,
+                           struct slice *unit)
+{
+    struct worker *worker = worker_of(exchange);
+    const struct http_fields *fields = &worker->request->fields;
+    const struct http_field *field;
+    switch (service->unit) {
+    case PROXY_UNIT_REQUEST:
+        return false;
+    case PROXY_UNIT_HEADER:
+        field = http_fields_find_name(fields, service->unit_name);
+        if (field != NULL)
+            *unit = field->value;
+        return field != NULL && field->value.len > 0;
+    case PROXY_UNIT_COOKIE:
+        return http_cookie_find(fields, service->unit_name, unit) == STATUS_OK && unit->len > 0;
+    case PROXY_UNIT_ADDRESS:
+        *unit = http_client_address(fields, worker->table->trusted_hops, exchange->from);
+        return unit->len > 0;
+    case PROXY_UNIT_STICKY:
+        *sticky = sticky_unit(exchange, service);
+        *unit = (struct slice){(const char *)sticky, sizeof *sticky};
+        return true;
+    }
+    return false;
+}
+
+bool exchange_unit(struct exchange *exchange, const struct proxy_service *service, uint64_t *sticky,
+                   struct slice *unit)
+{
+    return unit_of(exchange, service, sticky, unit);
+}
+
+// Names the unit for the once-per-unit counts. Returns its hash.
+static inline uint64_t set_unit(struct exchange *exchange, const struct proxy_service *service,
+                                struct slice unit)
+{
+    uint64_t hash = siphash(service->salt, unit.data, unit.len);
+    uint64_t mix = service->epoch ^ (uint64_t)service->slot << 48;
+    exchange->unit_hash = hash ^ rng_splitmix(&mix);
+    return hash;
+}
+
+static enum rollout_arm assign(struct exchange *exchange, const struct proxy_service *service)
+{
+    struct worker *worker = worker_of(exchange);
+    struct slice unit;
+    uint64_t sticky;
+    uint32_t bucket;
+    exchange->keyed = unit_of(exchange, service, &sticky, &unit);
+    if (exchange->keyed) {
+        bucket = assign_bucket_of_hash(set_unit(exchange, service, unit));
+    } else if (service->weight == 0 && service->weight_control == 0) {
+        return ROLLOUT_ARM_STABLE;
+    } else {
+        bucket = assign_bucket_random(&worker->rng);
+    }
+    return assign_arm(bucket, service->weight, service->weight_control);
+}
+
+// Makes the request evidence of that arm.
+static inline void enter_arm(struct exchange *exchange, const struct proxy_service *service,
+                             enum rollout_arm arm)
+{
+    struct worker *worker = worker_of(exchange);
+    exchange->arm = (uint8_t)arm;
+    bool first = true;
+    if (exchange->keyed)
+        first = sheet_unit_first(worker->proxy->seen[service->slot], exchange->unit_hash);
+    exchange->span = sheet_route(exchange->sheet, worker->tick, worker->table->version, service, arm, first);
+}
+
+static const struct proxy_version *route_by_lot(struct exchange *exchange,
+                                                const struct proxy_service *service)
+{
+    enum rollout_arm arm = assign(exchange, service);
+    enter_arm(exchange, service, arm);
+    return service->arms[arm];
+}
+
+// A rollout of a flag moves no request: the arm is what the flag's split made of the targeting key. That is
+// drawn by lot even where the same flag then chooses the version.
+static void enter_split_arm(struct exchange *exchange, const struct proxy_service *service)
+{
+    struct slice key;
+    enum flags_arm arm = request_flags_arm(exchange, service, &key);
+    if (arm == FLAGS_ARM_NONE)
+        return;
+    exchange->keyed = true;
+    (void)set_unit(exchange, service, key);
+    // A ring is no arm of the comparison. There is no control arm here: what is counted in its place is for
+    // those who look at the ring alone.
+    static const enum rollout_arm arms[] = {[FLAGS_ARM_FROM] = ROLLOUT_ARM_STABLE,
+                                            [FLAGS_ARM_TO] = ROLLOUT_ARM_CANARY,
+                                            [FLAGS_ARM_RING] = ROLLOUT_ARM_CONTROL};
+    enter_arm(exchange, service, arms[arm]);
+}
+
+// Not inlined: it is off the path of services without flags.
+__attribute__((noinline)) static const struct proxy_version *
+route_by_flags(struct exchange *exchange, const struct proxy_service *service)
+{
+    const struct proxy_version *version = request_flags_version(exchange, service);
+    bool flagged = version != NULL;
+    bool split = service->flags->arm_flag != PROXY_FLAG_NONE;
+    if (split)
+        enter_split_arm(exchange, service);
+    if (!flagged)
+        return split ? service->arms[ROLLOUT_ARM_STABLE] : route_by_lot(exchange, service);
+    version_count(worker_of(exchange)->versions[version->slot], PROXY_VERSION_FLAGGED, 1);
+    return version;
+}
+
+// Settles version and arm and counts the request as routed.
+static const struct proxy_version *exchange_route(struct exchange *exchange,
+                                                  const struct proxy_service *service)
+{
+    struct worker *worker = worker_of(exchange);
+    const struct proxy_version *version = forced_version(exchange, service);
+    exchange->span = SHEET_SPAN_NONE;
+    exchange->sheet = worker->sheets[service->slot];
+    if (UNLIKELY(service->flags != NULL)) {
+        request_flags_begin(worker);
+        exchange->flag_fields = service->flags->header_count > 0;
+    }
+    if (UNLIKELY(version != NULL))
+        version_count(worker->versions[version->slot], PROXY_VERSION_FORCED, 1);
+    else if (UNLIKELY(service->flags != NULL))
+        version = route_by_flags(exchange, service);
+    else
+        version = route_by_lot(exchange, service);
+    exchange->counts = worker->versions[version->slot];
+    exchange->version = version->slot;
+    version_count(exchange->counts, PROXY_VERSION_REQUESTS, 1);
+    worker->loads[service->slot].active++;
+    return version;
+}
+
+// ---- accounting ----
+
+void exchange_count_error(struct exchange *exchange, enum attempt_error error, const char *why)
+{
+    struct worker *worker = worker_of(exchange);
+    const struct proxy_service *service = exchange_service(exchange);
+    bool event = !exchange->event_counted;
+    if (event && exchange->keyed) {
+        uint64_t window_us = service == NULL ? 0 : service->error_window_us;
+        uint64_t tick_us = ROLLOUT_TICK_MS * 1000;
+        event = sheet_error_first(worker->proxy->errors, exchange->unit_hash, worker->tick,
+                                  (window_us + tick_us - 1) / tick_us);
+    }
+    exchange->event_counted = true;
+    exchange->erred = true;
+    version_count(exchange->counts, PROXY_VERSION_ERRORS, 1);
+    version_count(exchange->counts, (enum proxy_version_counter)error, 1);
+    if (event)
+        version_count(exchange->counts, PROXY_VERSION_ERROR_EVENTS, 1);
+    sheet_error(exchange->sheet, exchange->span, exchange->arm, event);
+    if (error != ATTEMPT_5XX)
+        worker_event(worker, PROXY_EVENT_UPSTREAM, 0, why, exchange->from, exchange_where(exchange));
+}
+
+void exchange_complete(struct exchange *exchange, enum exchange_fate fate)
+{
+    if (exchange->completed)
+        return;
+    exchange->completed = true;
+    uint64_t elapsed_us = worker_now_us(worker_of(exchange)) - exchange->started_us;
+    // A client that left early was at least kept waiting so long, unless it was itself what was waited for.
+    struct sheet_outcome outcome = {.elapsed_us = elapsed_us,
+                                    .ok = fate == FATE_OK && exchange->status < 500,
+                                    .measured = fate != FATE_ABORTED || exchange->request_done};
+    bool good = outcome.ok && elapsed_us <= exchange->deadline_us;
+    if (exchange->span != SHEET_SPAN_NONE)
+        (void)sheet_complete(exchange->sheet, exchange->span, exchange->arm, &outcome);
+    if (good)
+        version_count(exchange->counts, PROXY_VERSION_GOOD, 1);
+    if (fate == FATE_ABORTED)
+        version_count(exchange->counts, PROXY_VERSION_ABORTED, 1);
+    else if (exchange->answering && !exchange->tunnel)
+        version_latency_record(exchange->counts, elapsed_us);
+    version_count(exchange->counts, PROXY_VERSION_COMPLETED, 1);
+}
+
+// ---- the end ----
+
+static void exchange_free(struct exchange *exchange)
+{
+    struct worker *worker = worker_of(exchange);
+    CHECK(exchange->completed && exchange->upstream == NULL);
+    struct service_load *load = &worker->loads[exchange->service];
+    load->active--;
+    if (exchange->retrying)
+        load->retrying--;
+    version_count(exchange->counts, PROXY_VERSION_BYTES_IN, exchange->request_bytes);
+    version_count(exchange->counts, PROXY_VERSION_BYTES_OUT, exchange->response.total);
+    io_buf_put(exchange->head_buf);
+    io_buf_put(exchange->response_trailers);
+    io_chain_put(&exchange->pending);
+    free_list_put(&worker->free_exchanges, exchange);
+}
+
+static void exchange_drop_upstream(struct exchange *exchange, bool reuse)
+{
+    struct upstream *upstream = exchange->upstream;
+    if (upstream == NULL)
+        return;
+    exchange->upstream = NULL;
+    if (reuse)
+        upstream_give_back(upstream);
+    else
+        upstream_close(upstream);
+}
+
+void exchange_end(struct exchange *exchange, bool reuse_upstream)
+{
+    struct server_stream *stream = exchange->stream;
+    exchange_drop_upstream(exchange, reuse_upstream);
+    exchange_free(exchange);
+    server_end(stream);
+}
+
+// Ends without the answer's end.
+static void exchange_abandon(struct exchange *exchange)
+{
+    struct worker *worker = worker_of(exchange);
+    if (!exchange->tunnel)
+        worker_count(worker, exchange->answering ? PROXY_WORKER_CUT : PROXY_WORKER_ABORTED);
+    if (exchange->answering && exchange->erred)
+        worker_event(worker, PROXY_EVENT_CUT, 0, "the answer broke off", exchange->from,
+                     exchange_where(exchange));
+    exchange_drop_upstream(exchange, false);
+    exchange_free(exchange);
+}
+
+void exchange_cut(struct exchange *exchange)
+{
+    struct server_stream *stream = exchange->stream;
+    exchange_abandon(exchange);
+    server_reset(stream);
+}
+
+// Answers for the origin.
+static void exchange_answer(struct exchange *exchange, unsigned status, const char *why)
+{
+    struct server_stream *stream = exchange->stream;
+    bool head_only = exchange->method == HTTP_METHOD_HEAD;
+    bool close = exchange->close;
+    worker_event(worker_of(exchange), PROXY_EVENT_LOCAL, (uint16_t)status, why, exchange->from,
+                 exchange_where(exchange));
+    exchange_drop_upstream(exchange, false);
+    exchange_free(exchange);
+    client_answer(stream, status, why, head_only, close);
+}
+
+void exchange_starved(struct exchange *exchange)
+{
+    exchange_complete(exchange, FATE_ABORTED);
+    if (exchange->answering)
+        exchange_cut(exchange);
+    else
+        exchange_answer(exchange, 503, "out of buffers");
+}
+
+void exchange_client_gone(struct exchange *exchange)
+{
+    if (exchange->tunnel)
+        tunnel_gone(exchange);
+    else
+        exchange_complete(exchange, FATE_ABORTED);
+    exchange_abandon(exchange);
+}
+
+// ---- failures and retries ----
+
+static bool retry_within_budget(struct exchange *exchange, const struct proxy_service *service)
+{
+    struct worker *worker = worker_of(exchange);
+    struct service_load *load = &worker->loads[exchange->service];
+    if (exchange->retrying)
+        return true; // it holds its place already
+    uint32_t allowed = (uint32_t)((uint64_t)load->active * service->retry.budget_percent / 100);
+    if (allowed < service->retry.budget_min)
+        allowed = service->retry.budget_min;
+    if (load->retrying >= allowed) {
+        worker_count(worker, PROXY_WORKER_RETRIES_DENIED);
+        return false;
+    }
+    exchange->retrying = true;
+    load->retrying++;
+    return true;
+}
+
+// A request may be sent again when no byte of it has left, or when a pooled connection was found dead before
+// a byte of the answer came and the request can be repeated without harm.
+static bool retry_allowed(struct exchange *exchange, enum attempt_error error)
+{
+    const struct proxy_service *service = exchange_service(exchange);
+    const struct upstream *upstream = exchange->upstream;
+    if (service == NULL || service->retry.off || exchange->attempts >= service->retry.attempts_max)
+        return false;
+    bool unsent = error == ATTEMPT_CONNECT;
+    bool found_dead = error == ATTEMPT_RESET && upstream != NULL && upstream->uses > 1 && !upstream->answered;
+    if (!unsent && !(found_dead && exchange->repeatable))
+        return false;
+    return retry_within_budget(exchange, service);
+}
+
+static unsigned error_status(enum attempt_error error)
+{
+    if (error == ATTEMPT_TIMEOUT)
+        return 504;
+    return error == ATTEMPT_UNAVAILABLE ? 503 : 502;
+}
+
+void exchange_attempt_failed(struct exchange *exchange, enum attempt_error error, const char *why)
+{
+    exchange_count_error(exchange, error, why);
+    if (exchange->answering) {
+        exchange_complete(exchange, FATE_ERROR);
+        exchange_cut(exchange);
+        return;
+    }
+    bool again = retry_allowed(exchange, error);
+    exchange_drop_upstream(exchange, false);
+    if (again) {
+        version_count(exchange->counts, PROXY_VERSION_RETRIES, 1);
+        exchange_attempt(exchange);
+        return;
+    }
+    exchange_complete(exchange, FATE_ERROR);
+    exchange_answer(exchange, error_status(error), why);
+}
+
+void exchange_upstream_ended(struct exchange *exchange, enum status status)
+{
+    if (exchange->tunnel) {
+        if (status == STATUS_CLOSED)
+            tunnel_upstream_ended(exchange);
+        else
+            tunnel_close(exchange, true);
+        return;
+    }
+    if (exchange->answering && status == STATUS_CLOSED) {
+        response_finish(exchange);
+        return;
+    }
+    exchange_attempt_failed(exchange, ATTEMPT_RESET,
+                            status == STATUS_CLOSED ? "the origin closed without an answer"
+                                                    : "the origin reset the connection");
+}
+
+// ---- sending the request ----
+
+static enum status write_head(struct exchange *exchange, const struct proxy_service *service)
+{
+    struct worker *worker = worker_of(exchange);
+    const struct http_request *request = worker->request;
+    struct http1_forward forward = {.via = worker->table->via,
+                                    .peer_address = exchange->from,
+                                    .protocol = SLICE("http"),
+                                    .trusted_hops = worker->table->trusted_hops,
+                                    .keep_sluice = exchange->operator_sent,
+                                    .upgrade = exchange->upgrade};
+    struct io_buf *buf = io_buf_get(worker->loop);
+    if (buf == NULL)
+        return STATUS_NO_MEMORY;
+    if (UNLIKELY(service->flags != NULL)) {
+        size_t bound = http1_request_head_bound(request, &forward);
+        size_t room = bound < IO_BUF_BYTES ? IO_BUF_BYTES - bound : 0;
+        forward.add_count = request_flags_fields(exchange, service, room);
+        forward.add = worker->flags.fields;
+    }
+    struct http1_writer writer = http1_writer_over((char *)buf->data, IO_BUF_BYTES);
+    enum status status = http1_write_request_head(&writer, request, &forward);
+    if (status != STATUS_OK) {
+        io_buf_put(buf);
+        return status;
+    }
+    buf->end = (uint32_t)writer.len;
+    io_chain_push(&exchange->pending, buf);
+    return STATUS_OK;
+}
+
+static void request_sent(struct exchange *exchange)
+{
+    exchange->request_done = true;
+    exchange->sent_us = worker_now_us(worker_of(exchange));
+}
+
+// What is ready goes to the upstream, or waits until it is connected: until then no byte has left.
+static void send_pending(struct exchange *exchange)
+{
+    struct upstream *upstream = exchange->upstream;
+    if (upstream == NULL || upstream->connecting) {
+        uint64_t waiting = 0;
+        for (const struct io_buf *buf = exchange->pending.head; buf != NULL; buf = buf->next)
+            waiting += io_buf_len(buf);
+        if (waiting > SEND_HIGH_BYTES)
+            server_pause(exchange->stream);
+        return;
+    }
+    io_chain_send(&exchange->pending, &upstream->stream);
+    if (io_stream_pending(&upstream->stream) > SEND_HIGH_BYTES && !exchange->request_done)
+        server_pause(exchange->stream);
+}
+
+void exchange_request_refused(struct exchange *exchange, unsigned status, const char *why)
+{
+    exchange_complete(exchange, FATE_ABORTED);
+    worker_count(worker_of(exchange), PROXY_WORKER_REJECTED);
+    exchange->close = true;
+    if (exchange->answering)
+        exchange_cut(exchange);
+    else
+        exchange_answer(exchange, status, why);
+}
+
+void exchange_request_data(struct exchange *exchange, struct slice run, struct io_buf **buf)
+{
+    if (exchange->tunnel) {
+        tunnel_client_data(exchange, *buf);
+        *buf = NULL;
+        return;
+    }
+    struct worker *worker = worker_of(exchange);
+    const struct proxy_service *service = exchange_service(exchange);
+    exchange->activity_us = worker_now_us(worker);
+    exchange->request_bytes += run.len;
+    if (service != NULL && exchange->request_bytes > service->body_bytes_max)
+        exchange_request_refused(exchange, 413, "request body too large");
+    else if (server_frame_run(&exchange->pending, worker->loop, exchange->request_chunked, run, buf) !=
+             STATUS_OK)
+        exchange_starved(exchange);
+}
+
+// What stands in a trailer some origins take for a header.
+static void mark_forged(struct http_fields *fields, const struct proxy_service_flags *flags)
+{
+    for (uint32_t i = 0; flags != NULL && i < fields->count; i++)
+        if (table_flags_forged(flags, fields->items[i].name))
+            fields->items[i].marks |= HTTP_FIELD_HOP;
+}
+
+void exchange_request_ended(struct exchange *exchange, struct http_fields *trailers)
+{
+    const struct proxy_service *service = exchange_service(exchange);
+    // Without the service nobody knows which names to keep out.
+    bool unknown = exchange->flag_fields && (service == NULL || service->flags == NULL);
+    if (unknown)
+        trailers = NULL;
+    if (trailers != NULL)
+        mark_forged(trailers, service == NULL ? NULL : service->flags);
+    if (exchange->request_chunked &&
+        server_frame_last(&exchange->pending, worker_of(exchange)->loop, trailers) != STATUS_OK)
+        exchange_starved(exchange);
+    else
+        request_sent(exchange);
+}
+
+void exchange_client_drained(struct exchange *exchange)
+{
+    exchange->activity_us = worker_now_us(worker_of(exchange));
+    if (exchange->upstream != NULL)
+        upstream_resume(exchange->upstream);
+}
+
+void exchange_upstream_drained(struct exchange *exchange)
+{
+    exchange->activity_us = worker_now_us(worker_of(exchange));
+    if (exchange->tunnel)
+        tunnel_upstream_drained(exchange);
+    else if (!exchange->request_done)
+        server_resume(exchange->stream);
+}
+
+// ---- attempts ----
+
+// The kept head, for an attempt after the first.
+static enum status write_again(struct exchange *exchange)
+{
+    struct io_buf *buf = io_buf_get(worker_of(exchange)->loop);
+    if (buf == NULL)
+        return STATUS_NO_MEMORY;
+    memcpy(buf->data, exchange->head_buf != NULL ? (char *)exchange->head_buf->data : exchange->head,
+           exchange->head_len);
+    buf->end = exchange->head_len;
+    io_chain_push(&exchange->pending, buf);
+    return STATUS_OK;
+}
+
+// Takes up a connection to one of the version's endpoints and sends what is pending.
+static void exchange_attempt(struct exchange *exchange)
+{
+    struct worker *worker = worker_of(exchange);
+    const struct proxy_service *service = exchange_service(exchange);
+    const struct proxy_version *version =
+        service == NULL ? NULL : proxy_service_version(service, exchange->version);
+    const struct proxy_endpoint *endpoint = version == NULL ? NULL : pool_choose(exchange, version);
+    if (UNLIKELY(endpoint == NULL)) {
+        exchange_attempt_failed(exchange, ATTEMPT_UNAVAILABLE, "no endpoint is available");
+        return;
+    }
+    if (exchange->pending.head == NULL && exchange->attempts > 0 && write_again(exchange) != STATUS_OK) {
+        exchange_starved(exchange);
+        return;
+    }
+    exchange->tried[exchange->attempts % TRIED_MAX] = endpoint->slot;
+    exchange->attempts++;
+    version_count(exchange->counts, PROXY_VERSION_ATTEMPTS, 1);
+    exchange->attempt_us = worker_now_us(worker);
+    exchange->upstream = upstream_take(exchange, endpoint);
+    if (exchange->upstream == NULL) {
+        exchange_starved(exchange);
+        return;
+    }
+    send_pending(exchange);
+    server_due(exchange->stream, exchange_due(exchange));
+}
+
+void exchange_upstream_opened(struct exchange *exchange, enum status status)
+{
+    if (status != STATUS_OK) {
+        exchange_attempt_failed(exchange, ATTEMPT_CONNECT, "cannot connect to the origin");
+        return;
+    }
+    uint64_t now_us = worker_now_us(worker_of(exchange));
+    exchange->activity_us = now_us;
+    if (exchange->request_done)
+        exchange->sent_us = now_us;
+    send_pending(exchange);
+    if (!exchange->request_done)
+        server_resume(exchange->stream);
+    server_due(exchange->stream, exchange_due(exchange));
+}
+
+void exchange_request_flush(struct exchange *exchange)
+{
+    // The first attempt is made here: it may fail at once, and the connection can only go on if the request
+    // was read to the end.
+    if (exchange->attempts == 0)
+        exchange_attempt(exchange);
+    else
+        send_pending(exchange);
+}
+
+// ---- beginning ----
+
+static struct exchange *exchange_create(struct server_stream *stream, const struct proxy_service *service)
+{
+    struct worker *worker = CONTAINER_OF(stream->server, struct worker, server);
+    const struct http_request *request = worker->request;
+    struct exchange *exchange = free_list_get(&worker->free_exchanges, sizeof *exchange);
+    if (exchange == NULL)
+        return NULL;
+    // The body and the head are the largest parts; response_final and keep_head set them.
+    memset(exchange, 0, offsetof(struct exchange, response));
+    exchange->response.total = 0;
+    exchange->worker = worker;
+    exchange->stream = stream;
+    exchange->from = server_from_host(stream);
+    exchange->started_us = worker_now_us(worker);
+    exchange->activity_us = exchange->started_us;
+    exchange->deadline_us = service->deadline_us;
+    exchange->timeouts = service->timeouts;
+    exchange->service = service->slot;
+    exchange->method = request->method_id;
+    exchange->upgrade = request->upgrade.len > 0;
+    exchange->request_chunked = request->framing == HTTP_FRAMING_CHUNKED;
+    exchange->repeatable = request->framing == HTTP_FRAMING_NONE && request->upgrade.len == 0 &&
+                           http_method_idempotent((enum http_method)request->method_id);
+    stream->subject = exchange;
+    return exchange;
+}
+
+// Keeps the head of a request that may be sent twice. The buffer is not held for it: requests that wait would
+// keep buffers from the answers, and warm ones from the cache.
+static void keep_head(struct exchange *exchange)
+{
+    struct worker *worker = worker_of(exchange);
+    const struct io_buf *written = exchange->pending.head;
+    uint32_t len = io_buf_len(written);
+    char *to = exchange->head;
+    if (!exchange->repeatable)
+        return;
+    if (UNLIKELY(len > HEAD_COPY_BYTES)) {
+        bool plenty = io_loop_stats(worker->loop)->bufs_in_use <= worker->proxy->bufs_max / 2;
+        exchange->head_buf = plenty ? io_buf_get(worker->loop) : NULL;
+        exchange->repeatable = exchange->head_buf != NULL;
+        if (!exchange->repeatable)
+            return;
+        to = (char *)exchange->head_buf->data;
+    }
+    memcpy(to, written->data + written->start, len);
+    exchange->head_len = len;
+}
+
+void exchange_begin(struct server_stream *stream, const struct proxy_service *service)
+{
+    struct worker *worker = CONTAINER_OF(stream->server, struct worker, server);
+    const struct http_request *request = worker->request;
+    struct exchange *exchange = exchange_create(stream, service);
+    if (UNLIKELY(exchange == NULL)) {
+        client_answer(stream, 503, "out of memory", request->method_id == HTTP_METHOD_HEAD, true);
+        return;
+    }
+    (void)exchange_route(exchange, service);
+    if (UNLIKELY(write_head(exchange, service) != STATUS_OK)) {
+        exchange->close = true;
+        exchange_starved(exchange);
+        return;
+    }
+    keep_head(exchange);
+    if (request->framing == HTTP_FRAMING_CHUNKED || request->content_length > 0)
+        return; // the body follows
+    request_sent(exchange);
+    exchange_attempt(exchange);
+}
+
+// ---- deadlines ----
+
+static uint64_t after_ms(uint64_t since_us, uint32_t ms)
+{
+    return since_us + (uint64_t)ms * 1000;
+}
+
+// A body must not pause longer than the idle time, and must keep up the least rate once that time is over.
+static uint64_t body_due(const struct exchange *exchange)
+{
+    uint64_t idle_us = after_ms(exchange->activity_us, exchange->timeouts.idle_ms);
+    uint64_t earned_us = exchange->request_bytes * 1000000 / worker_of(exchange)->proxy->body_rate_min;
+    uint64_t rate_us = after_ms(exchange->started_us, exchange->timeouts.idle_ms) + earned_us;
+    return rate_us < idle_us ? rate_us : idle_us;
+}
+
+uint64_t exchange_due(const struct exchange *exchange)
+{
+    const struct proxy_timeouts *timeouts = &exchange->timeouts;
+    uint64_t due_us;
+    if (exchange->tunnel)
+        return after_ms(exchange->activity_us, timeouts->tunnel_ms);
+    if (exchange->upstream != NULL && exchange->upstream->connecting)
+        due_us = after_ms(exchange->attempt_us, timeouts->connect_ms);
+    else if (exchange->answering)
+        due_us = after_ms(exchange->activity_us, timeouts->idle_ms);
+    else if (!exchange->request_done)
+        due_us = body_due(exchange);
+    else
+        due_us = after_ms(exchange->sent_us, timeouts->first_byte_ms);
+    uint64_t total_us = after_ms(exchange->started_us, timeouts->total_ms);
+    return timeouts->total_ms != 0 && total_us < due_us ? total_us : due_us;
+}
+
+// The client is what is waited for: it does not send its body, or does not take the answer.
+static bool client_stalls(const struct exchange *exchange)
+{
+    if (exchange->answering)
+        return server_unsent(exchange->stream) > 0;
+    return !exchange->request_done && !server_paused(exchange->stream);
+}
+
+void exchange_on_due(struct exchange *exchange)
+{
+    uint64_t due_us = exchange_due(exchange);
+    if (worker_now_us(worker_of(exchange)) < due_us) {
+        server_due(exchange->stream, due_us);
+        return;
+    }
+    if (exchange->tunnel) {
+        tunnel_close(exchange, false);
+        return;
+    }
+    if (exchange->upstream != NULL && exchange->upstream->connecting) {
+        pool_failed(exchange->upstream->pool);
+        exchange_attempt_failed(exchange, ATTEMPT_CONNECT, "connecting took too long");
+        return;
+    }
+    if (!client_stalls(exchange)) {
+        exchange_attempt_failed(exchange, ATTEMPT_TIMEOUT, "the origin took too long");
+        return;
+    }
+    worker_count(worker_of(exchange), PROXY_WORKER_HEAD_TIMEOUTS);
+    exchange_complete(exchange, FATE_ABORTED);
+    exchange->close = true;
+    if (exchange->answering)
+        exchange_cut(exchange);
+    else
+        exchange_answer(exchange, 408, "request body took too long");
+}

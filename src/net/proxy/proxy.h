@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// The proxy: workers that accept, route, assign, forward and count. Everything here is for one control
+// thread; the workers share nothing with it but the table pointer (down), and the sheets and event rings
+// (up). The very same worker runs on its own thread or, attached to a loop, inside a simulation.
+#pragma once
+
+#include "net/http/http1.h"
+#include "net/io/loop.h"
+#include "net/proxy/table.h"
+#include "ship/rollout/evidence.h"
+#include "stats/histogram.h"
+
+enum {
+    PROXY_WORKERS_MAX = 64,
+    PROXY_LISTEN_MAX = 16,
+    PROXY_CLIENTS_DEFAULT = 16384, // client connections per worker
+    PROXY_EVENTS = 256,            // per worker, between two drains
+    PROXY_EVENT_CLIENT_BYTES = 64,
+};
+
+struct proxy;
+
+struct proxy_config {
+    enum io_kind io;              // AUTO, EPOLL or URING; unused when attached
+    uint32_t workers;             // 1..PROXY_WORKERS_MAX
+    const struct io_addr *listen; // borrowed for the call
+    uint32_t listen_count;
+    uint32_t clients_max;              // per worker; 0: PROXY_CLIENTS_DEFAULT. Beyond it: 503 and close
+    uint32_t bufs_max;                 // per worker; 0: the loop's default
+    const struct http1_limits *limits; // NULL: the parser's defaults
+    uint32_t body_rate_min;            // bytes per second a sending client must reach over idle_ms; 0: 1
+    uint64_t seed;                     // of per-request assignment; each worker draws its own stream
+};
+
+// Nothing runs yet. STATUS_INVALID, NO_MEMORY.
+MUST_USE enum status proxy_create(const struct proxy_config *config, struct proxy **proxy);
+// Opens loops and listeners (so a taken address is told here) and starts one thread per worker.
+// STATUS_IN_USE, DENIED, UNSUPPORTED, NO_FD, NO_MEMORY; on failure nothing is left running and start may be
+// tried again.
+MUST_USE enum status proxy_start(struct proxy *proxy);
+// Instead of start: runs one worker on the caller's loop (takes its turn hook) and listens there. Once per
+// worker.
+MUST_USE enum status proxy_attach(struct proxy *proxy, uint32_t worker, struct io_loop *loop);
+// The address listener i of worker 0 is bound to (for port 0).
+void proxy_listen_addr(const struct proxy *proxy, uint32_t i, struct io_addr *addr);
+
+// Takes the table (on STATUS_OK only), makes it the one in force, wakes the workers. Each takes it up at the
+// start of its next turn. Its version must be above every earlier one. NO_MEMORY: storage for a new slot
+// could not be had; the old table stays in force and the new one is still the caller's.
+MUST_USE enum status proxy_publish(struct proxy *proxy, struct proxy_table *table);
+// The version every worker has taken up by now. 0: none yet.
+uint64_t proxy_acknowledged(const struct proxy *proxy);
+// Frees tables that no worker can still see. Publish and gather do it too.
+void proxy_reclaim(struct proxy *proxy);
+
+// Drain: no new connections, idle ones are closed, every answer says "Connection: close". Not to be undone.
+void proxy_drain(struct proxy *proxy);
+// Client connections that are still open, tunnels included.
+uint64_t proxy_clients_open(const struct proxy *proxy);
+// Ends everything that is left, stops and joins the threads. In attached mode call it between turns, then
+// turn the loops until proxy_stopped. Idempotent.
+void proxy_stop(struct proxy *proxy);
+bool proxy_stopped(const struct proxy *proxy);
+// After stop only.
+void proxy_destroy(struct proxy *proxy);
+
+// ---- evidence ----
+
+// What changed in the spans of a service since the last call, summed over the workers, in routing order
+// (tick, then table). Only spans of ticks that every worker has passed are told: such a span gets no more
+// `routed`, only completions. A worker that sleeps is woken when a span waits for it and has passed by the
+// next call, so evidence is at most one call late. Writes at most cap deltas; *more when cap cut it short
+// (call again). Returns the count. Also lets go of spans that are complete or older than the deadline.
+uint32_t proxy_gather_spans(struct proxy *proxy, uint16_t service, struct rollout_span_delta *out,
+                            uint32_t cap, bool *more);
+// The present tick on the clock of the spans.
+uint64_t proxy_tick(const struct proxy *proxy);
+
+struct proxy_sheet_losses {
+    uint64_t routed_unspanned; // requests for which no span was free: not in any delta
+    uint64_t completed_late;   // completions after their span was let go
+    uint64_t pending_dropped;  // pending when their span was let go at its deadline (later in completed_late)
+};
+void proxy_gather_losses(const struct proxy *proxy, uint16_t service, struct proxy_sheet_losses *losses);
+
+// ---- counters ----
+
+// Of one version, since the process began. Monotone. Identity at rest: requests = completed.
+enum proxy_version_counter {
+    PROXY_VERSION_REQUESTS,   // routed to it
+    PROXY_VERSION_COMPLETED,  // of those, over: answered, failed or aborted
+    PROXY_VERSION_FORCED,     // of the requests, sent here by an operator's header: never evidence
+    PROXY_VERSION_FLAGGED,    // of the requests, sent here by the service's version flag
+    PROXY_VERSION_ATTEMPTS,   // exchanges begun with an endpoint
+    PROXY_VERSION_RETRIES,    // of the attempts, not the first of their request
+    PROXY_VERSION_STATUS_1XX, // informational heads forwarded, 101 included
+    PROXY_VERSION_STATUS_2XX,
+    PROXY_VERSION_STATUS_3XX,
+    PROXY_VERSION_STATUS_4XX,
+    PROXY_VERSION_STATUS_5XX, // said by the origin
+    PROXY_VERSION_ERRORS,     // failed attempts: the sum of the six kinds below
+    PROXY_VERSION_ERROR_5XX,
+    PROXY_VERSION_ERROR_CONNECT,
+    PROXY_VERSION_ERROR_TIMEOUT,
+    PROXY_VERSION_ERROR_RESET,       // closed or reset before or within the answer
+    PROXY_VERSION_ERROR_BROKEN,      // an answer that is no HTTP
+    PROXY_VERSION_ERROR_UNAVAILABLE, // no endpoint could take it: the version answered 503
+    PROXY_VERSION_ERROR_EVENTS,      // of the errors, first of their unit and window
+    PROXY_VERSION_ABORTED,           // the client left before the end
+    PROXY_VERSION_GOOD,              // completed without error within the deadline
+    PROXY_VERSION_UPGRADES,          // tunnels opened
+    PROXY_VERSION_BYTES_IN,          // request body bytes sent on
+    PROXY_VERSION_BYTES_OUT,         // response body bytes sent on
+    PROXY_VERSION_COUNTERS
+};
+const char *proxy_version_counter_name(enum proxy_version_counter counter); // "requests", ...
+// Sums over the workers. Counts of one reading may be a few requests apart. Slots never published give zeros.
+void proxy_version_counts(const struct proxy *proxy, uint16_t version, uint64_t out[PROXY_VERSION_COUNTERS]);
+// The version's latency, microseconds from routing to the origin's last byte, of completed requests that got
+// an answer of the origin (errors included, aborts and tunnels not). *out is overwritten.
+void proxy_version_latency(const struct proxy *proxy, uint16_t version, struct stats_histogram *out);
+
+// Of one worker. Identity at rest: received = answered + aborted.
+enum proxy_worker_counter {
+    PROXY_WORKER_ACCEPTED,       // client connections
+    PROXY_WORKER_REFUSED,        // of those, turned away because clients_max was reached
+    PROXY_WORKER_CLIENTS_CLOSED, // accepted - refused - this = open now
+    PROXY_WORKER_ACCEPT_FAILURES,
+    PROXY_WORKER_RECEIVED,        // requests whose head, or whose fault, was seen
+    PROXY_WORKER_ANSWERED,        // of those, with a final status, ours or the origin's
+    PROXY_WORKER_ABORTED,         // of those, ended without a final status
+    PROXY_WORKER_CUT,             // of the answered, cut off within the body
+    PROXY_WORKER_LOCAL,           // of the answered, by an answer of our own
+    PROXY_WORKER_REJECTED,        // of the local, because the request was malformed or too large
+    PROXY_WORKER_UNROUTED,        // of the local, 404: no route
+    PROXY_WORKER_UNAVAILABLE,     // of the local, 503
+    PROXY_WORKER_BAD_GATEWAY,     // of the local, 502
+    PROXY_WORKER_GATEWAY_TIMEOUT, // of the local, 504
+    PROXY_WORKER_HEAD_TIMEOUTS,   // clients too slow with a head or a body (408)
+    PROXY_WORKER_IDLE_CLOSED,     // keep-alive connections closed for idleness
+    PROXY_WORKER_UPSTREAM_OPENED, // connects begun
+    PROXY_WORKER_UPSTREAM_CLOSED,
+    PROXY_WORKER_UPSTREAM_REUSED, // attempts on a pooled connection
+    PROXY_WORKER_RETRIES_DENIED,  // by the retry budget
+    PROXY_WORKER_TUNNELS_OPENED,
+    PROXY_WORKER_TUNNELS_CLOSED,
+    PROXY_WORKER_EVENTS_DROPPED,
+    PROXY_WORKER_FLAGS_LEFT_OUT,        // flags with a variant for which a request had no room
+    PROXY_WORKER_FLAG_VERSIONS_UNKNOWN, // requests whose version flag named no version, or was in error
+    PROXY_WORKER_COUNTERS
+};
+const char *proxy_worker_counter_name(enum proxy_worker_counter counter);
+uint32_t proxy_worker_count(const struct proxy *proxy);
+void proxy_worker_counts(const struct proxy *proxy, uint32_t worker, uint64_t out[PROXY_WORKER_COUNTERS]);
+
+// ---- events ----
+
+enum proxy_event_kind {
+    PROXY_EVENT_REJECTED, // a request refused for its form
+    PROXY_EVENT_LOCAL,    // another answer of our own: 404, 413, 408, 503
+    PROXY_EVENT_UPSTREAM, // an attempt failed
+    PROXY_EVENT_CUT,      // a response broke off in its middle
+    PROXY_EVENT_FLAG,     // the version flag says no version; told once per worker, service and table
+};
+
+// Something a log should tell. reason is constant text.
+struct proxy_event {
+    int64_t wall_ms;
+    enum proxy_event_kind kind;
+    uint16_t status;  // answered to the client; 0: none (a retry hid it, or too late for one)
+    uint16_t service; // slots, PROXY_SLOT_NONE where not known
+    uint16_t version;
+    uint16_t endpoint;
+    const char *reason;
+    char client[PROXY_EVENT_CLIENT_BYTES];
+};
+
+// Moves up to cap events of all workers to out, oldest first within each worker. Returns the count.
+uint32_t proxy_events_take(struct proxy *proxy, struct proxy_event *out, uint32_t cap);

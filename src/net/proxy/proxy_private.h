@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+// The worker and what it is made of. Everything here belongs to one worker's loop, but what is marked as
+// shared.
+//
+//   client ── what the server (net/server) tells of requests; each that has a route becomes an exchange
+//   exchange ─ one request and its answer; routed once, tried one or more times, completed exactly once
+//   upstream ─ one connection to an endpoint; serves one exchange or lies idle in its pool
+//   pool ──── one endpoint as this worker sees it
+//
+// No pointer into a table survives a turn: what an exchange needs later it copies, or looks up again by slot.
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/check.h"
+#include "base/rng.h"
+#include "base/text.h"
+#include "net/http/http1.h"
+#include "net/http/http1_write.h"
+#include "net/io/chain.h"
+#include "net/proxy/proxy.h"
+#include "net/proxy/sheet.h"
+#include "net/proxy/table_private.h"
+#include "net/server/frame.h"
+#include "net/server/server.h"
+
+enum {
+    SEND_HIGH_BYTES = 2 * IO_BUF_BYTES, // the source of a stream with more than that queued is paused
+    HEAD_COPY_BYTES = 1280,             // longer heads are kept in a buffer for a second attempt
+    TRIED_MAX = 4,
+    SKIP_US_MIN = 100000, // an endpoint that refused is passed over so long, doubling
+    SKIP_DOUBLINGS_MAX = 6,
+};
+
+struct worker;
+struct exchange;
+struct upstream;
+struct pool;
+
+// ---- client ----
+
+extern const struct server_handler CLIENT_HANDLER;
+
+// Answers by ourselves and counts it. why is constant text. Ends the stream.
+void client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only,
+                   bool close);
+
+// ---- flags of a request ----
+
+struct flag_answer {
+    struct slice variant; // in the image; empty: none
+    enum flags_arm arm;
+    bool erred;
+};
+
+// Scratch of one request: its evaluation context and what its flags answered. Holds from
+// request_flags_begin to the writing of the head, which is within one callback.
+struct request_flags {
+    bool ready; // the context is built
+    bool answered[PROXY_SERVICE_FLAGS_MAX];
+    struct flag_answer answers[PROXY_SERVICE_FLAGS_MAX];
+    struct flags_context context;
+    struct flags_json nodes[PROXY_ATTRIBUTES_MAX + 1];
+    struct http_field fields[PROXY_FLAG_HEADERS_MAX];
+    char unit[16];
+    char text[PROXY_FLAG_HEADERS_BYTES_MAX + 1];
+    char scratch[FLAGS_SCRATCH_DEFAULT];
+    uint64_t told[PROXY_SERVICES_MAX]; // the table by which the service's version flag was last complained of
+};
+
+// For services that have flags only; worker->request holds the head.
+void request_flags_begin(struct worker *worker);
+// The version that the version flag chooses, or NULL.
+const struct proxy_version *request_flags_version(struct exchange *exchange,
+                                                  const struct proxy_service *service);
+// Where the arm flag's split puts the request; key is set unless NONE.
+enum flags_arm request_flags_arm(struct exchange *exchange, const struct proxy_service *service,
+                                 struct slice *key);
+// Takes the client's own flag fields out of the request, then makes ours of at most room bytes, in
+// worker->flags.fields. Returns their count.
+size_t request_flags_fields(struct exchange *exchange, const struct proxy_service *service, size_t room);
+
+// ---- exchange ----
+
+enum attempt_error {
+    ATTEMPT_5XX = PROXY_VERSION_ERROR_5XX,
+    ATTEMPT_CONNECT = PROXY_VERSION_ERROR_CONNECT,
+    ATTEMPT_TIMEOUT = PROXY_VERSION_ERROR_TIMEOUT,
+    ATTEMPT_RESET = PROXY_VERSION_ERROR_RESET,
+    ATTEMPT_BROKEN = PROXY_VERSION_ERROR_BROKEN,
+    ATTEMPT_UNAVAILABLE = PROXY_VERSION_ERROR_UNAVAILABLE,
+};
+
+struct exchange {
+    struct worker *worker;
+    struct server_stream *stream;
+    struct upstream *upstream; // NULL between attempts
+    struct slice from;         // the client's address, the connection's text
+    struct version_sheet *counts;
+    struct sheet *sheet;
+    uint64_t span;
+    uint64_t unit_hash;
+    uint64_t unit_cookie; // set_cookie: the unit to tell the client
+    uint64_t started_us;  // routed
+    uint64_t attempt_us;  // this attempt began
+    uint64_t sent_us;     // the request's last byte was handed on
+    uint64_t activity_us; // the last byte or drain either way
+    uint64_t deadline_us; // good only within it, counted from started_us
+    struct proxy_timeouts timeouts;
+    uint64_t request_bytes;           // of its body, so far
+    struct io_buf *response_trailers; // storage while a chunked answer runs
+    struct io_chain pending;          // request bytes that wait for the connect
+    struct io_buf *head_buf;          // the kept head when it is too long for `head`
+    uint32_t head_len;                // repeatable: bytes of the head as written
+    uint16_t service;
+    uint16_t version;
+    uint16_t status; // the origin's, once known
+    uint16_t tried[TRIED_MAX];
+    uint8_t attempts;
+    uint8_t arm;
+    uint8_t method; // enum http_method
+    bool keyed;     // the unit is more than this request
+    bool event_counted;
+    bool erred; // an attempt of it failed
+    bool retrying;
+    bool repeatable; // idempotent and without a body
+    bool operator_sent;
+    bool set_cookie;
+    bool flag_fields; // the service that it was routed to sets some
+    bool close;       // an answer of our own is the connection's last
+    bool upgrade;
+    bool request_chunked;
+    bool request_done;
+    bool upstream_keep; // the origin lets its connection live
+    bool answering;     // the final head went to the client
+    bool completed;     // counted
+    bool tunnel;
+    bool tunnel_client_ended, tunnel_upstream_ended;
+    struct http1_body response;
+    char head[HEAD_COPY_BYTES];
+};
+
+// Begins the exchange for worker->request.
+void exchange_begin(struct server_stream *stream, const struct proxy_service *service);
+// The request's unit. False when it has none and so stands for itself. *sticky is storage for it.
+bool exchange_unit(struct exchange *exchange, const struct proxy_service *service, uint64_t *sticky,
+                   struct slice *unit);
+// The request's body, as the server tells it.
+void exchange_request_data(struct exchange *exchange, struct slice run, struct io_buf **buf);
+void exchange_request_ended(struct exchange *exchange, struct http_fields *trailers);
+void exchange_request_flush(struct exchange *exchange);
+void exchange_request_refused(struct exchange *exchange, unsigned status, const char *why);
+void exchange_client_gone(struct exchange *exchange);
+void exchange_client_drained(struct exchange *exchange);
+void exchange_upstream_opened(struct exchange *exchange, enum status status);
+void exchange_upstream_drained(struct exchange *exchange);
+// The upstream ended before the answer was complete.
+void exchange_upstream_ended(struct exchange *exchange, enum status status);
+// The time set for the stream has come; what is waited for may have moved its own since.
+void exchange_on_due(struct exchange *exchange);
+// The attempt failed: counts it, then tries again or gives up.
+void exchange_attempt_failed(struct exchange *exchange, enum attempt_error error, const char *why);
+// Counts an attempt's failure without ending it.
+void exchange_count_error(struct exchange *exchange, enum attempt_error error, const char *why);
+enum exchange_fate { FATE_OK, FATE_ERROR, FATE_ABORTED };
+// Completes the accounting, once; later calls do nothing.
+void exchange_complete(struct exchange *exchange, enum exchange_fate fate);
+// Gives up the upstream (into its pool or closed), frees the exchange, ends the stream.
+void exchange_end(struct exchange *exchange, bool reuse_upstream);
+// As end, but the stream is reset: its answer must not look complete.
+void exchange_cut(struct exchange *exchange);
+// No buffer was to be had.
+void exchange_starved(struct exchange *exchange);
+uint64_t exchange_due(const struct exchange *exchange);
+
+// response.c: bytes from the upstream (taken).
+void response_data(struct exchange *exchange, struct io_buf *buf);
+// The upstream ended in an orderly way while the answer's body was running.
+void response_finish(struct exchange *exchange);
+// tunnel.c
+// early: what the client sent behind its request; rest: what the origin sent behind its head. Both taken.
+void tunnel_open(struct exchange *exchange, struct io_buf *early, struct io_buf *rest);
+void tunnel_client_data(struct exchange *exchange, struct io_buf *buf);
+void tunnel_upstream_data(struct exchange *exchange, struct io_buf *buf);
+void tunnel_client_ended(struct exchange *exchange);
+void tunnel_upstream_ended(struct exchange *exchange);
+void tunnel_upstream_drained(struct exchange *exchange);
+void tunnel_close(struct exchange *exchange, bool reset);
+// Counts the end of a tunnel whose client is gone.
+void tunnel_gone(struct exchange *exchange);
+
+// ---- upstream and pool ----
+
+struct upstream {
+    struct io_stream stream;
+    struct pool *pool;
+    struct exchange *exchange; // NULL: idle, or closing
+    struct list link;          // of the worker's upstreams in use, or of the pool's idle ones
+    struct io_buf *held;       // part of an answer's head
+    uint64_t idle_since_us;
+    uint32_t uses;
+    bool connecting;
+    bool closed;
+    bool paused;
+    bool answered; // a byte came for this exchange
+};
+
+struct pool {
+    struct worker *worker;
+    struct list idle; // newest first
+    struct io_timer timer;
+    struct list link; // of the worker's pools with idle connections
+    uint64_t idle_max_us;
+    uint64_t skip_until_us;
+    uint64_t table; // the newest table that has this endpoint
+    uint32_t failures;
+    uint32_t active; // exchanges on it
+    uint32_t open;   // connections
+    uint16_t slot;
+};
+
+void pool_init(struct pool *pool, struct worker *worker, uint16_t slot);
+// Chooses an endpoint of the version that the exchange has not tried yet, if it can be helped. NULL: none can
+// take it.
+const struct proxy_endpoint *pool_choose(struct exchange *exchange, const struct proxy_version *version);
+// A connection of that endpoint for the exchange, reused or begun. NULL without memory.
+struct upstream *upstream_take(struct exchange *exchange, const struct proxy_endpoint *endpoint);
+// The exchange has no more use for it.
+void upstream_give_back(struct upstream *upstream);
+void upstream_close(struct upstream *upstream);
+void upstream_pause(struct upstream *upstream);
+void upstream_resume(struct upstream *upstream);
+void pool_failed(struct pool *pool);
+void pool_close_idle(struct pool *pool);
+
+// ---- worker ----
+
+struct service_load {
+    uint32_t active;
+    uint32_t retrying;
+};
+
+struct event_ring {
+    _Alignas(64) _Atomic uint32_t head; // the worker's
+    _Alignas(64) _Atomic uint32_t tail; // the reader's
+    struct proxy_event events[PROXY_EVENTS];
+};
+
+enum worker_phase { PHASE_SERVE, PHASE_DRAIN, PHASE_STOP };
+
+struct worker {
+    struct proxy *proxy;
+    struct io_loop *loop;
+    const struct proxy_table *table; // in force since this turn's beginning
+    uint32_t index;
+    uint32_t upstreams_open;
+    enum worker_phase phase;
+    uint64_t tick;
+    struct rng rng;
+    struct server server;
+    struct list upstreams;  // in use
+    struct list pools_idle; // with idle connections
+    struct free_list free_upstreams, free_exchanges;
+    struct io_task wake;
+    pthread_t thread;
+    // Shared with control, read-mostly or written here only.
+    _Alignas(64) atomic_bool wake_pending;
+    _Atomic bool stopped;
+    _Alignas(64) _Atomic uint64_t acknowledged; // table version
+    _Atomic uint64_t passed;                    // ticks before this one are over for this worker
+    _Atomic uint64_t counters[PROXY_WORKER_COUNTERS];
+    struct event_ring events;
+    // Filled by control before the table that names the slot is published.
+    struct version_sheet *versions[PROXY_VERSIONS_MAX];
+    struct sheet *sheets[PROXY_SERVICES_MAX];
+    struct pool *pools[PROXY_ENDPOINTS_MAX];
+    struct service_load loads[PROXY_SERVICES_MAX];
+    // Scratch of one callback.
+    struct http_request *request;
+    struct http_response response;
+    struct request_flags flags;
+};
+
+static inline void worker_count(struct worker *worker, enum proxy_worker_counter counter)
+{
+    sheet_add64(&worker->counters[counter], 1);
+}
+
+static inline uint64_t worker_now_us(const struct worker *worker)
+{
+    return io_loop_now_us(worker->loop);
+}
+
+MUST_USE enum status worker_listen(struct worker *worker);
+void worker_begin(struct worker *worker);
+void worker_deinit(struct worker *worker);
+
+struct event_where {
+    uint16_t service, version, endpoint;
+};
+void worker_event(struct worker *worker, enum proxy_event_kind kind, unsigned status, const char *why,
+                  struct slice client, struct event_where where);
+
+// ---- proxy ----
+
+struct proxy {
+    _Atomic(const struct proxy_table *) table;
+    _Atomic int phase; // enum worker_phase
+    uint64_t epoch_us; // tick zero
+    uint32_t worker_count;
+    uint32_t clients_max;
+    uint32_t bufs_max;
+    uint32_t body_rate_min;
+    enum io_kind io;
+    struct http1_limits limits;
+    uint32_t listen_count;
+    struct io_addr listen[PROXY_LISTEN_MAX];
+    bool running; // threads, or attached
+    bool threads;
+    struct proxy_table *newest;
+    struct proxy_table *retired; // newest first
+    struct sheet_seen *seen[PROXY_SERVICES_MAX];
+    struct sheet_errors *errors;
+    struct worker *workers[PROXY_WORKERS_MAX];
+};

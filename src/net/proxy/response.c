@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+// The way back: heads parsed where they were received, written anew, bodies framed anew. What is not a sound
+// HTTP answer is never passed on as one, and one that breaks off ends in a reset.
+#include "net/proxy/assign.h"
+#include "net/proxy/proxy_private.h"
+
+static struct worker *worker_of(const struct exchange *exchange)
+{
+    return exchange->worker;
+}
+
+// Sends to the client and holds the origin back while the client does not keep up.
+static void flush_to_client(struct exchange *exchange)
+{
+    server_flush(exchange->stream);
+    if (UNLIKELY(server_unsent(exchange->stream) > SERVER_UNSENT_HIGH) && exchange->upstream != NULL)
+        upstream_pause(exchange->upstream);
+}
+
+// ---- the end of an answer ----
+
+// Whether the connection may serve another request: both messages are over and nobody said otherwise.
+static bool upstream_reusable(const struct exchange *exchange, const struct io_buf *rest)
+{
+    return exchange->upstream_keep && exchange->request_done && rest == NULL;
+}
+
+// rest: bytes behind the answer (taken), which nobody asked for.
+static void response_complete(struct exchange *exchange, struct io_buf *rest)
+{
+    bool reuse = upstream_reusable(exchange, rest);
+    io_buf_put(rest);
+    exchange_complete(exchange, exchange->status < 500 ? FATE_OK : FATE_ERROR);
+    exchange_end(exchange, reuse);
+}
+
+// The trailers, if any, and whatever else marks the end.
+static enum status end_body(struct exchange *exchange)
+{
+    struct http_fields storage;
+    return server_data_end(exchange->stream, server_frame_trailers(&exchange->response, &storage));
+}
+
+// Passes body bytes on. *in becomes what is left of it (NULL: nothing). INVALID for broken framing, FULL
+// without buffers.
+static enum status relay_body(struct exchange *exchange, struct io_buf **in)
+{
+    struct http1_body *body = &exchange->response;
+    while (*in != NULL && !body->done) {
+        size_t used = 0;
+        struct slice run = {NULL, 0};
+        enum status status =
+            http1_body_next(body, (char *)(*in)->data + (*in)->start, io_buf_len(*in), &used, &run);
+        if (UNLIKELY(status != STATUS_OK && status != STATUS_AGAIN))
+            return STATUS_INVALID;
+        if (run.len > 0 && server_data(exchange->stream, run, in) != STATUS_OK)
+            return STATUS_FULL;
+        if (*in != NULL)
+            *in = io_held_skip(*in, (uint32_t)used);
+    }
+    return body->done ? end_body(exchange) : STATUS_OK;
+}
+
+static void response_body(struct exchange *exchange, struct io_buf *buf)
+{
+    exchange->activity_us = worker_now_us(worker_of(exchange));
+    enum status status = relay_body(exchange, &buf);
+    if (LIKELY(status == STATUS_OK)) {
+        if (exchange->response.done)
+            response_complete(exchange, buf);
+        else
+            flush_to_client(exchange);
+        return;
+    }
+    io_buf_put(buf);
+    if (status == STATUS_FULL)
+        exchange_starved(exchange);
+    else
+        exchange_attempt_failed(exchange, ATTEMPT_BROKEN, "the origin's body is broken");
+}
+
+void response_finish(struct exchange *exchange)
+{
+    if (http1_body_finish(&exchange->response) != STATUS_OK) {
+        exchange_attempt_failed(exchange, ATTEMPT_RESET, "the origin closed within its answer");
+        return;
+    }
+    exchange->upstream_keep = false;
+    if (end_body(exchange) != STATUS_OK)
+        exchange_starved(exchange);
+    else
+        response_complete(exchange, NULL);
+}
+
+// ---- heads ----
+
+enum { COOKIE_TEXT_BYTES = 1024 + ASSIGN_COOKIE_BYTES + 64 };
+
+// "Set-Cookie" for a unit of ours. False when none is due.
+static bool sticky_field(const struct exchange *exchange, struct text *storage, struct http_field *field)
+{
+    const struct proxy_table *table = worker_of(exchange)->table;
+    const struct proxy_service *service = table == NULL ? NULL : table->by_slot[exchange->service];
+    if (LIKELY(!exchange->set_cookie) || service == NULL)
+        return false;
+    char value[ASSIGN_COOKIE_BYTES];
+    assign_cookie_write(service->cookie_key, exchange->unit_cookie, service->epoch, value);
+    text_add(storage, service->unit_name);
+    text_add_char(storage, '=');
+    text_add(storage, (struct slice){value, sizeof value});
+    text_add(storage, SLICE("; Path=/; HttpOnly; SameSite=Lax"));
+    *field = (struct http_field){.name = SLICE("Set-Cookie"), .value = text_slice(storage)};
+    return !storage->cut;
+}
+
+// What is added to a head; storage and cookie are for a field of ours.
+static struct server_added added_of(const struct exchange *exchange, struct text *storage,
+                                    struct http_field *cookie)
+{
+    const struct worker *worker = worker_of(exchange);
+    struct server_added added = {.via = worker->table != NULL ? worker->table->via : SLICE("")};
+    if (worker->response.status >= 200 && sticky_field(exchange, storage, cookie)) {
+        added.fields = cookie;
+        added.field_count = 1;
+    }
+    return added;
+}
+
+static enum status write_head(struct exchange *exchange)
+{
+    char storage[COOKIE_TEXT_BYTES];
+    struct text text = text_over(storage, sizeof storage);
+    struct http_field cookie;
+    struct server_added added = added_of(exchange, &text, &cookie);
+    return server_head(exchange->stream, &worker_of(exchange)->response, &added);
+}
+
+static void head_refused(struct exchange *exchange, enum status status)
+{
+    if (status == STATUS_FULL)
+        exchange_starved(exchange);
+    else
+        exchange_attempt_failed(exchange, ATTEMPT_BROKEN, "the origin's head is too large");
+}
+
+// 100, 102, 103. False when the exchange is over.
+static bool response_informational(struct exchange *exchange)
+{
+    version_count(exchange->counts, PROXY_VERSION_STATUS_1XX, 1);
+    enum status status = write_head(exchange);
+    if (status != STATUS_OK) {
+        head_refused(exchange, status);
+        return false;
+    }
+    flush_to_client(exchange);
+    return true;
+}
+
+// 101: what follows is not HTTP. Only for a client that asked for it.
+static void response_switch(struct exchange *exchange, struct io_buf *rest)
+{
+    const struct worker *worker = worker_of(exchange);
+    const struct server_added added = {.via = worker->table != NULL ? worker->table->via : SLICE("")};
+    struct io_buf *early = NULL;
+    enum status status = STATUS_INVALID;
+    if (exchange->upgrade)
+        status = server_tunnel(exchange->stream, &worker->response, &added, &early);
+    if (status != STATUS_OK) {
+        io_buf_put(rest);
+        if (status == STATUS_FULL)
+            exchange_starved(exchange);
+        else
+            exchange_attempt_failed(exchange, ATTEMPT_BROKEN, "the origin switched protocols unasked");
+        return;
+    }
+    version_count(exchange->counts, PROXY_VERSION_STATUS_1XX, 1);
+    tunnel_open(exchange, early, rest);
+}
+
+static enum proxy_version_counter status_counter(unsigned status)
+{
+    return (enum proxy_version_counter)(PROXY_VERSION_STATUS_1XX + (status / 100 - 1));
+}
+
+// rest: what came behind the head (taken).
+static void response_final(struct exchange *exchange, struct io_buf *rest)
+{
+    struct worker *worker = worker_of(exchange);
+    const struct http_response *response = &worker->response;
+    enum status status = server_frame_begin(&exchange->response, &exchange->response_trailers, worker->loop,
+                                            (enum http_framing)response->framing, response->content_length,
+                                            &worker->proxy->limits);
+    if (LIKELY(status == STATUS_OK))
+        status = write_head(exchange);
+    if (UNLIKELY(status != STATUS_OK)) {
+        io_buf_put(rest);
+        head_refused(exchange, status);
+        return;
+    }
+    exchange->status = response->status;
+    exchange->upstream_keep = response->keep_alive;
+    exchange->answering = true;
+    worker_count(worker, PROXY_WORKER_ANSWERED);
+    version_count(exchange->counts, status_counter(response->status), 1);
+    if (response->status >= 500)
+        exchange_count_error(exchange, ATTEMPT_5XX, "the origin answered 5xx");
+    if (!exchange->response.done) {
+        response_body(exchange, rest);
+        return;
+    }
+    if (LIKELY(io_buf_len(rest) == 0)) {
+        io_buf_put(rest);
+        rest = NULL;
+    }
+    response_complete(exchange, rest);
+}
+
+// The first head of what is held. AGAIN: not complete. Anything else but OK has ended the attempt.
+static enum status response_parse(struct exchange *exchange, struct io_buf *buf, size_t *head_len)
+{
+    struct worker *worker = worker_of(exchange);
+    enum http1_reject why;
+    enum status status;
+    do {
+        status = http1_response_parse((char *)buf->data + buf->start, io_buf_len(buf), &worker->proxy->limits,
+                                      (enum http_method)exchange->method, &worker->response, head_len, &why);
+    } while (status == STATUS_AGAIN && io_held_pull(buf));
+    if (UNLIKELY(status != STATUS_OK && status != STATUS_AGAIN))
+        exchange_attempt_failed(exchange, ATTEMPT_BROKEN, http1_reject_text(why));
+    return status;
+}
+
+// A head after which the exchange's next state takes the bytes. Further buffers wait with the upstream, which
+// is closed with them if it comes to its end before they are used: they would belong to no request.
+static void response_turn(struct exchange *exchange, struct io_buf *buf, size_t head_len)
+{
+    struct upstream *upstream = exchange->upstream;
+    bool switched = worker_of(exchange)->response.status == 101;
+    upstream->held = buf->next;
+    buf->next = NULL;
+    buf->start += (uint32_t)head_len;
+    if (switched)
+        response_switch(exchange, buf);
+    else
+        response_final(exchange, buf);
+    while (!upstream->closed && upstream->held != NULL) {
+        struct io_buf *more = upstream->held;
+        upstream->held = more->next;
+        more->next = NULL;
+        if (exchange->tunnel)
+            tunnel_upstream_data(exchange, more);
+        else
+            response_data(exchange, more);
+    }
+}
+
+// Heads until the final one. upstream->held is what has come.
+static void response_heads(struct exchange *exchange)
+{
+    struct upstream *upstream = exchange->upstream;
+    while (upstream->held != NULL) {
+        struct io_buf *buf = upstream->held;
+        size_t head_len;
+        if (response_parse(exchange, buf, &head_len) != STATUS_OK)
+            return;
+        if (!worker_of(exchange)->response.informational) {
+            response_turn(exchange, buf, head_len);
+            return;
+        }
+        if (!response_informational(exchange))
+            return;
+        upstream->held = io_held_skip(buf, (uint32_t)head_len);
+    }
+}
+
+void response_data(struct exchange *exchange, struct io_buf *buf)
+{
+    if (exchange->answering) {
+        response_body(exchange, buf);
+        return;
+    }
+    exchange->upstream->held = io_held_join(exchange->upstream->held, buf);
+    response_heads(exchange);
+}

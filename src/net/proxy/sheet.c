@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sheets: see sheet.h for who writes what and in which order.
+#include "net/proxy/sheet.h"
+
+#include "base/check.h"
+
+_Static_assert((SHEET_SPANS & (SHEET_SPANS - 1)) == 0, "slots are found by masking");
+
+static struct sheet_span *span_at(struct sheet *sheet, uint64_t number)
+{
+    return &sheet->spans[number & (SHEET_SPANS - 1)];
+}
+
+// ---- the writer ----
+
+static void span_open(struct sheet_span *span, uint64_t tick, uint64_t table,
+                      const struct proxy_service *service)
+{
+    span->tick = tick;
+    span->table = table;
+    span->weight = service->weight;
+    span->weight_control = service->weight_control;
+    span->deadline_us = service->deadline_us;
+    bool frozen = service->edges.requests > 0;
+    for (int k = 0; k < ROLLOUT_EDGES; k++) {
+        span->edge_us[k] = frozen && service->edges.edge_us[k] > 0 ? service->edges.edge_us[k] : UINT64_MAX;
+        span->edge_margin_us[k] =
+            frozen && service->edge_margin_us[k] > 0 ? service->edge_margin_us[k] : UINT64_MAX;
+    }
+    span->edge_slack_us = service->edge_slack_us;
+    for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
+        struct sheet_counts *counts = &span->arms[arm];
+        atomic_store_explicit(&counts->routed, 0, memory_order_relaxed);
+        atomic_store_explicit(&counts->completed, 0, memory_order_relaxed);
+        atomic_store_explicit(&counts->errors, 0, memory_order_relaxed);
+        atomic_store_explicit(&counts->error_events, 0, memory_order_relaxed);
+        for (int k = 0; k < ROLLOUT_EDGES; k++) {
+            atomic_store_explicit(&counts->slow[k], 0, memory_order_relaxed);
+            atomic_store_explicit(&counts->slow_margin[k], 0, memory_order_relaxed);
+        }
+        atomic_store_explicit(&counts->good, 0, memory_order_relaxed);
+        atomic_store_explicit(&counts->units, 0, memory_order_relaxed);
+    }
+}
+
+// The newest span if it has that name, else a new one.
+static uint64_t span_for(struct sheet *sheet, uint64_t tick, uint64_t table,
+                         const struct proxy_service *service)
+{
+    uint64_t head = atomic_load_explicit(&sheet->head, memory_order_relaxed);
+    if (LIKELY(head > 0)) {
+        const struct sheet_span *newest = span_at(sheet, head - 1);
+        // A span that is complete may have been let go already: then its slot is still ours, but nobody reads
+        // it.
+        if (newest->tick == tick && newest->table == table &&
+            head - 1 >= atomic_load_explicit(&sheet->tail, memory_order_relaxed))
+            return head - 1;
+    }
+    if (head - atomic_load_explicit(&sheet->tail, memory_order_acquire) >= SHEET_SPANS)
+        return SHEET_SPAN_NONE;
+    span_open(span_at(sheet, head), tick, table, service);
+    atomic_store_explicit(&sheet->head, head + 1, memory_order_release);
+    return head;
+}
+
+uint64_t sheet_route(struct sheet *sheet, uint64_t tick, uint64_t table, const struct proxy_service *service,
+                     enum rollout_arm arm, bool unit_first)
+{
+    uint64_t number = span_for(sheet, tick, table, service);
+    if (UNLIKELY(number == SHEET_SPAN_NONE)) {
+        sheet_add64(&sheet->unspanned, 1);
+        return SHEET_SPAN_NONE;
+    }
+    struct sheet_counts *counts = &span_at(sheet, number)->arms[arm];
+    sheet_add32(&counts->routed, 1);
+    if (unit_first)
+        sheet_add32(&counts->units, 1);
+    return number;
+}
+
+// The span a completion goes to, NULL when it has none or was let go.
+static struct sheet_span *span_alive(struct sheet *sheet, uint64_t number)
+{
+    if (number == SHEET_SPAN_NONE || number < atomic_load_explicit(&sheet->tail, memory_order_relaxed))
+        return NULL;
+    return span_at(sheet, number);
+}
+
+void sheet_error(struct sheet *sheet, uint64_t number, enum rollout_arm arm, bool event)
+{
+    struct sheet_span *span = span_alive(sheet, number);
+    if (span == NULL)
+        return;
+    sheet_add32(&span->arms[arm].errors, 1);
+    if (event)
+        sheet_add32(&span->arms[arm].error_events, 1);
+}
+
+// Against the edges of the baseline the canary has a slack: a difference that nobody feels is no regression.
+static void count_slow(const struct sheet_span *span, struct sheet_counts *counts, enum rollout_arm arm,
+                       uint64_t elapsed_us)
+{
+    uint64_t slack_us = arm == ROLLOUT_ARM_CANARY ? span->edge_slack_us : 0;
+    uint64_t past_us = elapsed_us > slack_us ? elapsed_us - slack_us : 0;
+    for (int k = 0; k < ROLLOUT_EDGES; k++) {
+        if (past_us > span->edge_us[k])
+            sheet_add32(&counts->slow[k], 1);
+        if (elapsed_us > span->edge_margin_us[k])
+            sheet_add32(&counts->slow_margin[k], 1);
+    }
+}
+
+bool sheet_complete(struct sheet *sheet, uint64_t number, enum rollout_arm arm,
+                    const struct sheet_outcome *outcome)
+{
+    struct sheet_span *span = span_alive(sheet, number);
+    if (UNLIKELY(span == NULL)) {
+        if (number != SHEET_SPAN_NONE)
+            sheet_add64(&sheet->late, 1);
+        return false;
+    }
+    struct sheet_counts *counts = &span->arms[arm];
+    if (outcome->measured)
+        count_slow(span, counts, arm, outcome->elapsed_us);
+    bool good = outcome->ok && outcome->elapsed_us <= span->deadline_us;
+    if (good)
+        sheet_add32(&counts->good, 1);
+    uint32_t completed = atomic_load_explicit(&counts->completed, memory_order_relaxed);
+    atomic_store_explicit(&counts->completed, completed + 1, memory_order_release);
+    return good;
+}
+
+// ---- the reader ----
+
+static uint32_t load32(const _Atomic uint32_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static struct rollout_counts counts_read(const struct sheet_counts *counts)
+{
+    struct rollout_counts now;
+    // First: whatever is seen as completed has its details written.
+    now.completed = atomic_load_explicit(&counts->completed, memory_order_acquire);
+    now.errors = load32(&counts->errors);
+    now.error_events = load32(&counts->error_events);
+    for (int k = 0; k < ROLLOUT_EDGES; k++) {
+        now.slow[k] = load32(&counts->slow[k]);
+        now.slow_margin[k] = load32(&counts->slow_margin[k]);
+    }
+    now.good = load32(&counts->good);
+    now.units = load32(&counts->units);
+    now.routed = load32(&counts->routed);
+    return now;
+}
+
+// into += now - seen, member by member. True when anything changed.
+static bool counts_add_change(struct rollout_counts *into, const struct rollout_counts *now,
+                              const struct rollout_counts *seen)
+{
+    _Static_assert(sizeof(struct rollout_counts) % sizeof(uint32_t) == 0, "nothing but uint32_t");
+    uint32_t *sum = (uint32_t *)into;
+    const uint32_t *a = (const uint32_t *)now, *b = (const uint32_t *)seen;
+    uint32_t changed = 0;
+    for (size_t i = 0; i < sizeof *into / sizeof *sum; i++) {
+        sum[i] += a[i] - b[i];
+        changed |= a[i] ^ b[i];
+    }
+    return changed != 0;
+}
+
+static bool span_read(struct sheet *sheet, uint64_t number, struct rollout_span_delta *delta)
+{
+    const struct sheet_span *span = span_at(sheet, number);
+    struct rollout_counts *seen = sheet->seen[number & (SHEET_SPANS - 1)];
+    bool changed = false;
+    delta->weight = span->weight;
+    delta->weight_control = span->weight_control;
+    for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
+        struct rollout_counts now = counts_read(&span->arms[arm]);
+        changed |= counts_add_change(&delta->arms[arm], &now, &seen[arm]);
+        seen[arm] = now;
+    }
+    return changed;
+}
+
+static bool name_before(const struct sheet_span *span, uint64_t tick, uint64_t table)
+{
+    return span->tick < tick || (span->tick == tick && span->table < table);
+}
+
+struct gather {
+    struct sheet *const *sheets;
+    uint32_t count;
+    uint64_t watermark;
+    uint64_t cursor[PROXY_WORKERS_MAX]; // next span to tell
+    uint64_t head[PROXY_WORKERS_MAX];
+};
+
+static void gather_start(struct gather *gather)
+{
+    for (uint32_t i = 0; i < gather->count; i++) {
+        struct sheet *sheet = gather->sheets[i];
+        gather->cursor[i] = sheet == NULL ? 0 : atomic_load_explicit(&sheet->tail, memory_order_relaxed);
+        gather->head[i] = sheet == NULL ? 0 : atomic_load_explicit(&sheet->head, memory_order_acquire);
+    }
+}
+
+// The earliest name that any worker has yet to tell. False when none is left before the watermark.
+static bool gather_next(const struct gather *gather, struct rollout_span_delta *delta)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < gather->count; i++) {
+        if (gather->cursor[i] >= gather->head[i])
+            continue;
+        const struct sheet_span *span = span_at(gather->sheets[i], gather->cursor[i]);
+        if (span->tick >= gather->watermark || (found && !name_before(span, delta->tick, delta->table)))
+            continue;
+        *delta = (struct rollout_span_delta){.tick = span->tick, .table = span->table};
+        found = true;
+    }
+    return found;
+}
+
+static bool gather_span(struct gather *gather, struct rollout_span_delta *delta)
+{
+    bool changed = false;
+    for (uint32_t i = 0; i < gather->count; i++) {
+        while (gather->cursor[i] < gather->head[i]) {
+            const struct sheet_span *span = span_at(gather->sheets[i], gather->cursor[i]);
+            if (span->tick != delta->tick || span->table != delta->table)
+                break;
+            changed |= span_read(gather->sheets[i], gather->cursor[i]++, delta);
+        }
+    }
+    return changed;
+}
+
+static uint32_t span_pending(const struct rollout_counts *seen)
+{
+    uint32_t pending = 0;
+    for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
+        pending += seen[arm].routed - seen[arm].completed;
+    return pending;
+}
+
+// Lets go of the oldest spans that were told in full: complete, or past their deadline.
+static void sheet_release(struct sheet *sheet, uint64_t told, uint64_t tick_now)
+{
+    uint64_t tail = atomic_load_explicit(&sheet->tail, memory_order_relaxed);
+    for (; tail < told; tail++) {
+        const struct sheet_span *span = span_at(sheet, tail);
+        struct rollout_counts *seen = sheet->seen[tail & (SHEET_SPANS - 1)];
+        uint32_t pending = span_pending(seen);
+        uint64_t ticks = span->deadline_us / (ROLLOUT_TICK_MS * 1000) + SHEET_SLACK_TICKS;
+        if (pending > 0 && tick_now < span->tick + ticks)
+            break;
+        sheet_add64(&sheet->pending_dropped, pending);
+        memset(seen, 0, sizeof sheet->seen[0]);
+    }
+    atomic_store_explicit(&sheet->tail, tail, memory_order_release);
+}
+
+uint32_t sheet_gather(struct sheet *const *sheets, uint32_t count, uint64_t watermark, uint64_t tick_now,
+                      struct rollout_span_delta *out, uint32_t cap, bool *more, bool *held)
+{
+    CHECK(count <= PROXY_WORKERS_MAX);
+    struct gather gather = {.sheets = sheets, .count = count, .watermark = watermark};
+    gather_start(&gather);
+    struct rollout_span_delta delta;
+    uint32_t told = 0;
+    bool left;
+    while ((left = gather_next(&gather, &delta)) && told < cap)
+        if (gather_span(&gather, &delta))
+            out[told++] = delta;
+    *more = left;
+    *held = false;
+    for (uint32_t i = 0; i < count; i++) {
+        if (sheets[i] == NULL)
+            continue;
+        *held |= gather.cursor[i] < gather.head[i];
+        sheet_release(sheets[i], gather.cursor[i], tick_now);
+    }
+    return told;
+}
+
+// ---- shared ----
+
+bool sheet_unit_first(struct sheet_seen *seen, uint64_t unit_hash)
+{
+    uint64_t bit = unit_hash & (SHEET_SEEN_BITS - 1);
+    uint64_t mask = UINT64_C(1) << (bit % 64);
+    _Atomic uint64_t *word = &seen->words[bit / 64];
+    if (atomic_load_explicit(word, memory_order_relaxed) & mask)
+        return false;
+    return (atomic_fetch_or_explicit(word, mask, memory_order_relaxed) & mask) == 0;
+}
+
+void sheet_seen_clear(struct sheet_seen *seen)
+{
+    for (size_t i = 0; i < ARRAY_LEN(seen->words); i++)
+        atomic_store_explicit(&seen->words[i], 0, memory_order_relaxed);
+}
+
+enum { ERROR_TICK_BITS = 24 };
+#define ERROR_TICK_MASK ((UINT64_C(1) << ERROR_TICK_BITS) - 1)
+
+// The slot that holds the tag, else an empty one, else the one with the oldest error.
+static _Atomic uint64_t *error_slot(_Atomic uint64_t *set, uint64_t tag, uint64_t tick, uint64_t *held)
+{
+    _Atomic uint64_t *best = NULL;
+    uint64_t best_age = 0;
+    for (int i = 0; i < SHEET_ERROR_WAYS; i++) {
+        uint64_t value = atomic_load_explicit(&set[i], memory_order_relaxed);
+        uint64_t age = value == 0 ? UINT64_MAX : (tick - value) & ERROR_TICK_MASK;
+        if (value != 0 && value >> ERROR_TICK_BITS == tag) {
+            *held = value;
+            return &set[i];
+        }
+        if (best == NULL || age > best_age) {
+            best = &set[i];
+            best_age = age;
+            *held = value;
+        }
+    }
+    return best;
+}
+
+bool sheet_error_first(struct sheet_errors *errors, uint64_t unit_hash, uint64_t tick, uint64_t window_ticks)
+{
+    _Atomic uint64_t *set = errors->slots[unit_hash % SHEET_ERROR_SETS];
+    uint64_t tag = (unit_hash >> ERROR_TICK_BITS) | 1; // never 0
+    uint64_t fresh = tag << ERROR_TICK_BITS | (tick & ERROR_TICK_MASK);
+    for (;;) {
+        uint64_t held = 0;
+        _Atomic uint64_t *slot = error_slot(set, tag, tick, &held);
+        bool same = held != 0 && held >> ERROR_TICK_BITS == tag;
+        if (same && (window_ticks == 0 || ((tick - held) & ERROR_TICK_MASK) < window_ticks))
+            return false;
+        // Two workers that meet here for one unit take the same slot, and one of them comes round again.
+        if (atomic_compare_exchange_weak_explicit(slot, &held, fresh, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return true;
+    }
+}
+
+// ---- versions ----
+
+void version_latency_record(struct version_sheet *sheet, uint64_t latency_us)
+{
+    sheet_add64(&sheet->latency_count, 1);
+    sheet_add64(&sheet->latency_sum, latency_us);
+    sheet_add32(&sheet->latency[stats_histogram_index(latency_us)], 1);
+}
+
+void version_latency_add_to(struct version_sheet *sheet, struct stats_histogram *histogram)
+{
+    // The buckets are read one by one while the worker goes on: count is made from them, so that it is their
+    // sum.
+    histogram->sum += atomic_load_explicit(&sheet->latency_sum, memory_order_relaxed);
+    for (uint32_t i = 0; i < STATS_HISTOGRAM_BUCKETS; i++) {
+        uint32_t n = atomic_load_explicit(&sheet->latency[i], memory_order_relaxed);
+        histogram->buckets[i] += n;
+        histogram->count += n;
+    }
+}

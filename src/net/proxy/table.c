@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compiling a plan into a routing table, and finding a route in it. Routes are sorted once, most specific
+// first, so that the first match is the answer.
+#include "base/check.h"
+#include "base/heap.h"
+#include "net/http/field.h"
+#include "net/proxy/table_private.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+
+enum { TEXT_BYTES_MAX = 1024 }; // of a host, path, field or cookie name
+
+// ---- checks ----
+
+struct slot_marks {
+    uint8_t services[PROXY_SERVICES_MAX / 8];
+    uint8_t versions[PROXY_VERSIONS_MAX / 8];
+    uint8_t endpoints[PROXY_ENDPOINTS_MAX / 8];
+};
+
+static const char SLOT_BAD[] = "a slot is out of range or used twice";
+
+// False when the slot is out of range or marked already.
+static bool mark_slot(uint8_t *marks, uint32_t slots, uint16_t slot)
+{
+    uint8_t bit = (uint8_t)(1u << (slot % 8));
+    if (slot >= slots || (marks[slot / 8] & bit))
+        return false;
+    marks[slot / 8] |= bit;
+    return true;
+}
+
+static bool text_fits(const char *text, size_t max)
+{
+    return text == NULL || strnlen(text, max) < max;
+}
+
+static const char *check_version(const struct proxy_version_plan *version, struct slot_marks *marks)
+{
+    if (!mark_slot(marks->versions, PROXY_VERSIONS_MAX, version->slot))
+        return SLOT_BAD;
+    if (version->name == NULL || !text_fits(version->name, PROXY_NAME_BYTES))
+        return "a version has no name, or too long a one";
+    if (version->endpoint_count > PROXY_VERSION_ENDPOINTS_MAX)
+        return "a version has too many endpoints";
+    for (uint32_t i = 0; i < version->endpoint_count; i++)
+        if (!mark_slot(marks->endpoints, PROXY_ENDPOINTS_MAX, version->endpoints[i].slot))
+            return SLOT_BAD;
+    return NULL;
+}
+
+static bool arm_in_range(int32_t arm, uint32_t count)
+{
+    return arm == PROXY_VERSION_NONE || (arm >= 0 && (uint32_t)arm < count);
+}
+
+static const char *check_service(const struct proxy_service_plan *service, struct slot_marks *marks)
+{
+    if (!mark_slot(marks->services, PROXY_SERVICES_MAX, service->slot))
+        return SLOT_BAD;
+    if (service->name == NULL || !text_fits(service->name, PROXY_NAME_BYTES))
+        return "a service has no name, or too long a one";
+    if (service->version_count > PROXY_SERVICE_VERSIONS_MAX)
+        return "a service has too many versions";
+    if (!arm_in_range(service->stable, service->version_count) ||
+        !arm_in_range(service->canary, service->version_count) ||
+        !arm_in_range(service->control, service->version_count) || service->stable == PROXY_VERSION_NONE)
+        return "an arm names no version of its service";
+    if (service->weight > ROLLOUT_WEIGHT_FULL ||
+        (service->weight > 0 && service->canary == PROXY_VERSION_NONE && service->arm_flag == NULL) ||
+        (service->weight_control > 0 && service->control == PROXY_VERSION_NONE))
+        return "a weight is above 100 % or has no arm";
+    if ((service->unit == PROXY_UNIT_HEADER || service->unit == PROXY_UNIT_COOKIE) &&
+        service->unit_name == NULL)
+        return "the unit needs the name of a field or cookie";
+    if (!text_fits(service->unit_name, TEXT_BYTES_MAX) ||
+        (service->unit_name != NULL && !http_token_valid(slice_of(service->unit_name))))
+        return "the unit's name is no token";
+    for (uint32_t i = 0; i < service->version_count; i++) {
+        const char *why = check_version(&service->versions[i], marks);
+        if (why != NULL)
+            return why;
+    }
+    return table_flags_check(service);
+}
+
+static const char *check_plan(const struct proxy_table_plan *plan)
+{
+    struct slot_marks marks = {0};
+    for (uint32_t i = 0; i < plan->service_count; i++) {
+        const char *why = check_service(&plan->services[i], &marks);
+        if (why != NULL)
+            return why;
+    }
+    for (uint32_t i = 0; i < plan->route_count; i++) {
+        const struct proxy_route_plan *route = &plan->routes[i];
+        if (route->service >= plan->service_count)
+            return "a route leads to no service";
+        if (!text_fits(route->host, TEXT_BYTES_MAX) || !text_fits(route->path, TEXT_BYTES_MAX))
+            return "a route's host or path is too long";
+        if (route->path != NULL && route->path[0] != '/')
+            return "a route's path does not begin with '/'";
+    }
+    if (!text_fits(plan->via, PROXY_NAME_BYTES) ||
+        (plan->via != NULL && plan->via[0] != '\0' && !http_token_valid(slice_of(plan->via))))
+        return "the name in Via is no token";
+    return NULL;
+}
+
+// ---- sizes ----
+
+static size_t plan_bytes(const struct proxy_table_plan *plan)
+{
+    size_t bytes = table_carve_bytes(1, sizeof(struct proxy_table)) + table_text_bytes(plan->via);
+    bytes += table_carve_bytes(plan->service_count, sizeof(struct proxy_service));
+    bytes += table_carve_bytes(plan->route_count, sizeof(struct proxy_route));
+    for (uint32_t i = 0; i < plan->route_count; i++)
+        bytes += table_text_bytes(plan->routes[i].host) + table_text_bytes(plan->routes[i].path);
+    for (uint32_t i = 0; i < plan->service_count; i++) {
+        const struct proxy_service_plan *service = &plan->services[i];
+        bytes += table_text_bytes(service->unit_name) + table_flags_bytes(service);
+        bytes += table_carve_bytes(service->version_count, sizeof(struct proxy_version));
+        for (uint32_t j = 0; j < service->version_count; j++)
+            bytes += table_carve_bytes(service->versions[j].endpoint_count, sizeof(struct proxy_endpoint));
+    }
+    return bytes;
+}
+
+// ---- compiling ----
+
+static uint32_t or_default(uint32_t value, uint32_t otherwise)
+{
+    return value != 0 ? value : otherwise;
+}
+
+static void compile_version(struct table_carve *from, const struct proxy_version_plan *plan,
+                            struct proxy_version *version)
+{
+    struct proxy_endpoint *endpoints = table_carve(from, plan->endpoint_count, sizeof *endpoints);
+    for (uint32_t i = 0; i < plan->endpoint_count; i++) {
+        endpoints[i].addr = plan->endpoints[i].addr;
+        endpoints[i].slot = plan->endpoints[i].slot;
+        endpoints[i].connections_max =
+            or_default(plan->endpoints[i].connections_max, PROXY_CONNECTIONS_DEFAULT);
+    }
+    version->endpoints = endpoints;
+    version->endpoint_count = plan->endpoint_count;
+    version->slot = plan->slot;
+    memcpy(version->name, plan->name, strlen(plan->name));
+}
+
+static struct proxy_timeouts compile_timeouts(const struct proxy_timeouts *plan)
+{
+    return (struct proxy_timeouts){
+        .connect_ms = or_default(plan->connect_ms, 2000),
+        .first_byte_ms = or_default(plan->first_byte_ms, 15000),
+        .idle_ms = or_default(plan->idle_ms, 30000),
+        .total_ms = plan->total_ms,
+        .tunnel_ms = or_default(plan->tunnel_ms, 3600000),
+        .pool_idle_ms = or_default(plan->pool_idle_ms, 30000),
+    };
+}
+
+static struct proxy_retry compile_retry(const struct proxy_retry *plan)
+{
+    return (struct proxy_retry){
+        .off = plan->off,
+        .attempts_max = or_default(plan->attempts_max, PROXY_ATTEMPTS_DEFAULT),
+        .budget_percent = or_default(plan->budget_percent, 20),
+        .budget_min = or_default(plan->budget_min, 3),
+    };
+}
+
+static const struct proxy_version *arm_of(const struct proxy_service *service, int32_t arm)
+{
+    return arm == PROXY_VERSION_NONE ? NULL : &service->versions[arm];
+}
+
+static void compile_split(const struct proxy_service_plan *plan, struct proxy_service *service)
+{
+    service->arms[ROLLOUT_ARM_STABLE] = arm_of(service, plan->stable);
+    service->arms[ROLLOUT_ARM_CANARY] = arm_of(service, plan->canary);
+    service->arms[ROLLOUT_ARM_CONTROL] = arm_of(service, plan->control);
+    service->weight = plan->weight;
+    uint32_t left = ROLLOUT_WEIGHT_FULL - plan->weight;
+    service->weight_control = plan->weight_control < left ? plan->weight_control : left;
+    service->epoch = plan->epoch;
+    service->salt = plan->salt;
+    service->unit = plan->unit;
+    service->cookie_key = plan->cookie_key;
+    service->edges = plan->edges;
+    memcpy(service->edge_margin_us, plan->edge_margin_us, sizeof service->edge_margin_us);
+    service->edge_slack_us = plan->edge_slack_us;
+}
+
+static void compile_service(struct table_carve *from, const struct proxy_service_plan *plan,
+                            struct proxy_service *service)
+{
+    struct proxy_version *versions = table_carve(from, plan->version_count, sizeof *versions);
+    for (uint32_t i = 0; i < plan->version_count; i++)
+        compile_version(from, &plan->versions[i], &versions[i]);
+    service->versions = versions;
+    service->version_count = plan->version_count;
+    service->slot = plan->slot;
+    memcpy(service->name, plan->name, strlen(plan->name));
+    compile_split(plan, service);
+    service->unit_name =
+        plan->unit_name != NULL ? table_carve_text(from, plan->unit_name, false) : SLICE("sluice");
+    uint32_t deadline_ms = or_default(plan->deadline_ms, 30000);
+    if (deadline_ms > ROLLOUT_DEADLINE_MS_MAX)
+        deadline_ms = ROLLOUT_DEADLINE_MS_MAX;
+    service->deadline_us = (uint64_t)deadline_ms * 1000;
+    service->error_window_us = (uint64_t)plan->error_window_ms * 1000;
+    service->timeouts = compile_timeouts(&plan->timeouts);
+    service->retry = compile_retry(&plan->retry);
+    service->body_bytes_max = plan->body_bytes_max != 0 ? plan->body_bytes_max : UINT64_MAX;
+    service->flags = table_flags_compile(from, plan);
+}
+
+static void compile_route(struct table_carve *from, const struct proxy_table *table,
+                          const struct proxy_route_plan *plan, struct proxy_route *route)
+{
+    route->service = &table->services[plan->service];
+    route->path = table_carve_text(from, plan->path, false);
+    if (route->path.len > 0 && route->path.data[route->path.len - 1] == '/')
+        route->path.len--;
+    route->host = table_carve_text(from, plan->host, true);
+    route->kind = PROXY_HOST_EXACT;
+    if (route->host.len == 0 || slice_equal(route->host, SLICE("*"))) {
+        route->kind = PROXY_HOST_ANY;
+        route->host.len = 0;
+    }
+    if (slice_starts_with(route->host, SLICE("*."))) {
+        route->kind = PROXY_HOST_SUFFIX;
+        route->host.data++;
+        route->host.len--;
+    }
+}
+
+static int route_rank(const struct proxy_route *route)
+{
+    return route->kind == PROXY_HOST_EXACT ? 0 : route->kind == PROXY_HOST_SUFFIX ? 1 : 2;
+}
+
+// Exact hosts, then suffixes from the longest, then any; equal hosts side by side; in each the longest path
+// first.
+static int compare_routes(const void *left, const void *right)
+{
+    const struct proxy_route *a = left, *b = right;
+    if (route_rank(a) != route_rank(b))
+        return route_rank(a) - route_rank(b);
+    if (a->host.len != b->host.len)
+        return a->host.len > b->host.len ? -1 : 1;
+    int order = a->host.len == 0 ? 0 : memcmp(a->host.data, b->host.data, a->host.len);
+    if (order != 0)
+        return order;
+    if (a->path.len != b->path.len)
+        return a->path.len > b->path.len ? -1 : 1;
+    return a->path.len == 0 ? 0 : memcmp(a->path.data, b->path.data, a->path.len);
+}
+
+static bool routes_repeat(const struct proxy_route *routes, uint32_t count)
+{
+    for (uint32_t i = 1; i < count; i++)
+        if (compare_routes(&routes[i - 1], &routes[i]) == 0)
+            return true;
+    return false;
+}
+
+static struct proxy_table *compile(const struct proxy_table_plan *plan, char *block, size_t bytes)
+{
+    struct table_carve from = {block, block + bytes};
+    struct proxy_table *table = table_carve(&from, 1, sizeof *table);
+    table->version = plan->version;
+    table->trusted_hops = plan->trusted_hops;
+    table->client_head_us = (uint64_t)or_default(plan->client_head_ms, 10000) * 1000;
+    table->client_idle_us = (uint64_t)or_default(plan->client_idle_ms, 60000) * 1000;
+    table->via = plan->via != NULL ? table_carve_text(&from, plan->via, false) : SLICE("sluice");
+    if (plan->flags != NULL)
+        table->flags = *plan->flags;
+    table->tallies = plan->tallies;
+    table->operator_count = plan->operator_count;
+    for (uint32_t i = 0; i < plan->operator_count; i++)
+        table->operators[i] = plan->operators[i];
+    table->service_count = plan->service_count;
+    table->services = table_carve(&from, plan->service_count, sizeof *table->services);
+    for (uint32_t i = 0; i < plan->service_count; i++) {
+        compile_service(&from, &plan->services[i], &table->services[i]);
+        table->by_slot[table->services[i].slot] = &table->services[i];
+    }
+    table->route_count = plan->route_count;
+    table->routes = table_carve(&from, plan->route_count, sizeof *table->routes);
+    for (uint32_t i = 0; i < plan->route_count; i++)
+        compile_route(&from, table, &plan->routes[i], &table->routes[i]);
+    qsort(table->routes, table->route_count, sizeof *table->routes, compare_routes);
+    return table;
+}
+
+enum status proxy_table_build(const struct proxy_table_plan *plan, struct proxy_table **table,
+                              const char **why)
+{
+    if (plan->service_count > PROXY_SERVICES_MAX || plan->route_count > PROXY_ROUTES_MAX ||
+        plan->operator_count > PROXY_NETWORKS_MAX)
+        return STATUS_FULL;
+    const char *fault = check_plan(plan);
+    if (fault != NULL) {
+        *why = fault;
+        return STATUS_INVALID;
+    }
+    size_t bytes = plan_bytes(plan);
+    char *block = heap_alloc_aligned((bytes + 63) & ~(size_t)63);
+    if (block == NULL)
+        return STATUS_NO_MEMORY;
+    struct proxy_table *built = compile(plan, block, bytes);
+    if (routes_repeat(built->routes, built->route_count)) {
+        heap_free(block);
+        *why = "two routes have the same host and path";
+        return STATUS_INVALID;
+    }
+    // Only now, so that a table that was not built releases nothing.
+    built->flags_release = plan->flags_release;
+    built->flags_context = plan->flags_context;
+    *table = built;
+    return STATUS_OK;
+}
+
+void proxy_table_destroy(struct proxy_table *table)
+{
+    if (table == NULL)
+        return;
+    if (table->flags_release != NULL)
+        table->flags_release(table->flags_context);
+    heap_free(table);
+}
+
+uint64_t proxy_table_version(const struct proxy_table *table)
+{
+    return table->version;
+}
+
+// ---- finding ----
+
+static bool host_matches(const struct proxy_route *route, struct slice host)
+{
+    if (route->kind == PROXY_HOST_ANY)
+        return true;
+    if (route->kind == PROXY_HOST_EXACT)
+        return slice_equal_nocase(route->host, host);
+    if (host.len <= route->host.len)
+        return false;
+    struct slice tail = {host.data + (host.len - route->host.len), route->host.len};
+    return slice_equal_nocase(route->host, tail);
+}
+
+// A prefix on a segment boundary.
+static bool path_matches(struct slice prefix, struct slice path)
+{
+    if (prefix.len == 0)
+        return true;
+    if (!slice_starts_with(path, prefix))
+        return false;
+    return path.len == prefix.len || path.data[prefix.len] == '/';
+}
+
+const struct proxy_service *proxy_table_find(const struct proxy_table *table, struct slice host,
+                                             struct slice path)
+{
+    for (uint32_t i = 0; i < table->route_count; i++) {
+        const struct proxy_route *route = &table->routes[i];
+        if (host_matches(route, host) && path_matches(route->path, path))
+            return route->service;
+    }
+    return NULL;
+}
+
+uint16_t proxy_table_route(const struct proxy_table *table, struct slice host, struct slice path)
+{
+    const struct proxy_service *service = proxy_table_find(table, host, path);
+    return service == NULL ? PROXY_SLOT_NONE : service->slot;
+}
+
+const struct proxy_version *proxy_service_version(const struct proxy_service *service, uint16_t version_slot)
+{
+    for (uint32_t i = 0; i < service->version_count; i++)
+        if (service->versions[i].slot == version_slot)
+            return &service->versions[i];
+    return NULL;
+}
+
+const struct proxy_version *proxy_service_version_named(const struct proxy_service *service,
+                                                        struct slice name)
+{
+    for (uint32_t i = 0; i < service->version_count; i++)
+        if (slice_equal(slice_of(service->versions[i].name), name))
+            return &service->versions[i];
+    return NULL;
+}
+
+// ---- networks ----
+
+static bool bits_equal(const uint8_t *a, const uint8_t *b, unsigned bits)
+{
+    if (memcmp(a, b, bits / 8) != 0)
+        return false;
+    unsigned rest = bits % 8;
+    return rest == 0 || ((a[bits / 8] ^ b[bits / 8]) >> (8 - rest)) == 0;
+}
+
+static bool tail_is_zero(const struct proxy_network *network, unsigned bytes)
+{
+    for (unsigned bit = network->bits; bit < bytes * 8; bit++)
+        if (network->bytes[bit / 8] & (0x80u >> (bit % 8)))
+            return false;
+    return true;
+}
+
+enum status proxy_network_parse(const char *text, struct proxy_network *network)
+{
+    char host[64];
+    const char *slash = strchr(text, '/');
+    size_t len = slash != NULL ? (size_t)(slash - text) : strlen(text);
+    if (len >= sizeof host)
+        return STATUS_INVALID;
+    memcpy(host, text, len);
+    host[len] = '\0';
+    struct proxy_network parsed = {.ipv6 = strchr(host, ':') != NULL};
+    if (inet_pton(parsed.ipv6 ? AF_INET6 : AF_INET, host, parsed.bytes) != 1)
+        return STATUS_INVALID;
+    unsigned bytes = parsed.ipv6 ? 16 : 4;
+    unsigned long bits = bytes * 8;
+    if (slash != NULL) {
+        char *end;
+        bits = strtoul(slash + 1, &end, 10);
+        if (slash[1] < '0' || slash[1] > '9' || *end != '\0' || bits > bytes * 8)
+            return STATUS_INVALID;
+    }
+    parsed.bits = (uint8_t)bits;
+    if (!tail_is_zero(&parsed, bytes))
+        return STATUS_INVALID;
+    *network = parsed;
+    return STATUS_OK;
+}
+
+static bool network_has(const struct proxy_network *network, const struct io_addr *addr)
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    if (addr->any.sa_family == AF_INET) {
+        struct sockaddr_in in;
+        memcpy(&in, addr->bytes, sizeof in);
+        return !network->ipv6 && bits_equal((const uint8_t *)&in.sin_addr, network->bytes, network->bits);
+    }
+    if (addr->any.sa_family != AF_INET6)
+        return false;
+    struct sockaddr_in6 in6;
+    memcpy(&in6, addr->bytes, sizeof in6);
+    const uint8_t *bytes = in6.sin6_addr.s6_addr;
+    if (network->ipv6)
+        return bits_equal(bytes, network->bytes, network->bits);
+    return memcmp(bytes, mapped, sizeof mapped) == 0 && bits_equal(bytes + 12, network->bytes, network->bits);
+}
+
+bool proxy_table_operator(const struct proxy_table *table, const struct io_addr *addr)
+{
+    for (uint32_t i = 0; i < table->operator_count; i++)
+        if (network_has(&table->operators[i], addr))
+            return true;
+    return false;
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+// Connections to endpoints and their pools. An idle connection that says or ends anything is dead. Choice
+// within a version: two endpoints at random, the one with fewer exchanges in flight.
+#include "net/proxy/proxy_private.h"
+
+static struct upstream *upstream_of(struct io_stream *stream)
+{
+    return CONTAINER_OF(stream, struct upstream, stream);
+}
+
+// ---- pools ----
+
+static void pool_on_timer(struct io_timer *timer)
+{
+    struct pool *pool = CONTAINER_OF(timer, struct pool, timer);
+    uint64_t now_us = worker_now_us(pool->worker);
+    while (!list_empty(&pool->idle)) {
+        struct upstream *oldest = CONTAINER_OF(pool->idle.prev, struct upstream, link);
+        if (oldest->idle_since_us + pool->idle_max_us > now_us) {
+            io_timer_set(pool->worker->loop, &pool->timer, oldest->idle_since_us + pool->idle_max_us);
+            return;
+        }
+        upstream_close(oldest);
+    }
+}
+
+void pool_init(struct pool *pool, struct worker *worker, uint16_t slot)
+{
+    pool->worker = worker;
+    pool->slot = slot;
+    list_init(&pool->idle);
+    list_init(&pool->link);
+    io_timer_init(&pool->timer, pool_on_timer);
+}
+
+void pool_close_idle(struct pool *pool)
+{
+    while (!list_empty(&pool->idle))
+        upstream_close(CONTAINER_OF(pool->idle.next, struct upstream, link));
+}
+
+void pool_failed(struct pool *pool)
+{
+    uint32_t doublings = pool->failures < SKIP_DOUBLINGS_MAX ? pool->failures : SKIP_DOUBLINGS_MAX;
+    pool->failures++;
+    pool->skip_until_us = worker_now_us(pool->worker) + ((uint64_t)SKIP_US_MIN << doublings);
+}
+
+static bool was_tried(const struct exchange *exchange, uint16_t slot)
+{
+    uint32_t n = exchange->attempts < TRIED_MAX ? exchange->attempts : TRIED_MAX;
+    for (uint32_t i = 0; i < n; i++)
+        if (exchange->tried[i] == slot)
+            return true;
+    return false;
+}
+
+static bool has_room(const struct pool *pool, const struct proxy_endpoint *endpoint)
+{
+    return pool->open < endpoint->connections_max || !list_empty(&pool->idle);
+}
+
+static bool is_eligible(const struct exchange *exchange, const struct proxy_endpoint *endpoint)
+{
+    const struct worker *worker = exchange->worker;
+    const struct pool *pool = worker->pools[endpoint->slot];
+    return has_room(pool, endpoint) && pool->skip_until_us <= worker_now_us(worker) &&
+           !was_tried(exchange, endpoint->slot);
+}
+
+// The first eligible one from a random place on; failing that, one with room, whatever is known against it.
+static const struct proxy_endpoint *choose_by_search(const struct exchange *exchange,
+                                                     const struct proxy_version *version, uint32_t from)
+{
+    const struct proxy_endpoint *with_room = NULL;
+    for (uint32_t i = 0; i < version->endpoint_count; i++) {
+        const struct proxy_endpoint *endpoint = &version->endpoints[(from + i) % version->endpoint_count];
+        if (is_eligible(exchange, endpoint))
+            return endpoint;
+        if (with_room == NULL && has_room(exchange->worker->pools[endpoint->slot], endpoint))
+            with_room = endpoint;
+    }
+    return with_room;
+}
+
+const struct proxy_endpoint *pool_choose(struct exchange *exchange, const struct proxy_version *version)
+{
+    struct worker *worker = exchange->worker;
+    uint32_t count = version->endpoint_count;
+    if (count <= 1)
+        return count == 0 ? NULL : choose_by_search(exchange, version, 0);
+    uint32_t first = (uint32_t)rng_below(&worker->rng, count);
+    uint32_t second = (first + 1 + (uint32_t)rng_below(&worker->rng, count - 1)) % count;
+    const struct proxy_endpoint *a = &version->endpoints[first], *b = &version->endpoints[second];
+    bool a_eligible = is_eligible(exchange, a), b_eligible = is_eligible(exchange, b);
+    if (a_eligible && b_eligible)
+        return worker->pools[a->slot]->active <= worker->pools[b->slot]->active ? a : b;
+    if (a_eligible || b_eligible)
+        return a_eligible ? a : b;
+    return choose_by_search(exchange, version, first);
+}
+
+// ---- connections ----
+
+static const struct io_stream_ops UPSTREAM_OPS;
+
+static void upstream_use(struct upstream *upstream, struct exchange *exchange)
+{
+    struct pool *pool = upstream->pool;
+    upstream->exchange = exchange;
+    upstream->uses++;
+    upstream->answered = false;
+    list_push_back(&pool->worker->upstreams, &upstream->link);
+    pool->active++;
+}
+
+static struct upstream *upstream_connect(struct pool *pool, const struct proxy_endpoint *endpoint)
+{
+    struct worker *worker = pool->worker;
+    struct upstream *upstream = free_list_get(&worker->free_upstreams, sizeof *upstream);
+    if (upstream == NULL)
+        return NULL;
+    memset(upstream, 0, sizeof *upstream);
+    upstream->pool = pool;
+    upstream->connecting = true;
+    list_init(&upstream->link);
+    pool->open++;
+    worker->upstreams_open++;
+    worker_count(worker, PROXY_WORKER_UPSTREAM_OPENED);
+    io_stream_connect(worker->loop, &upstream->stream, &endpoint->addr, &UPSTREAM_OPS);
+    return upstream;
+}
+
+struct upstream *upstream_take(struct exchange *exchange, const struct proxy_endpoint *endpoint)
+{
+    struct worker *worker = exchange->worker;
+    struct pool *pool = worker->pools[endpoint->slot];
+    struct upstream *upstream;
+    pool->idle_max_us = (uint64_t)exchange->timeouts.pool_idle_ms * 1000;
+    if (LIKELY(!list_empty(&pool->idle))) {
+        upstream = CONTAINER_OF(pool->idle.next, struct upstream, link);
+        list_remove(&upstream->link);
+        worker_count(worker, PROXY_WORKER_UPSTREAM_REUSED);
+    } else {
+        upstream = upstream_connect(pool, endpoint);
+        if (upstream == NULL)
+            return NULL;
+    }
+    upstream_use(upstream, exchange);
+    return upstream;
+}
+
+static void upstream_release(struct upstream *upstream)
+{
+    if (upstream->exchange == NULL)
+        return;
+    upstream->exchange = NULL;
+    upstream->pool->active--;
+}
+
+void upstream_close(struct upstream *upstream)
+{
+    if (upstream->closed)
+        return;
+    upstream_release(upstream);
+    list_remove(&upstream->link);
+    upstream->closed = true;
+    io_held_put(upstream->held);
+    upstream->held = NULL;
+    io_stream_close(&upstream->stream);
+}
+
+void upstream_give_back(struct upstream *upstream)
+{
+    struct pool *pool = upstream->pool;
+    struct worker *worker = pool->worker;
+    bool endpoint_gone = worker->table == NULL || pool->table != worker->table->version;
+    if (UNLIKELY(endpoint_gone || worker->phase != PHASE_SERVE || upstream->held != NULL)) {
+        upstream_close(upstream);
+        return;
+    }
+    upstream_release(upstream);
+    upstream_resume(upstream);
+    list_remove(&upstream->link);
+    upstream->idle_since_us = worker_now_us(worker);
+    list_push_front(&pool->idle, &upstream->link);
+    if (UNLIKELY(list_empty(&pool->link)))
+        list_push_back(&worker->pools_idle, &pool->link);
+    if (UNLIKELY(!io_timer_is_set(&pool->timer)))
+        io_timer_set(worker->loop, &pool->timer, upstream->idle_since_us + pool->idle_max_us);
+}
+
+void upstream_pause(struct upstream *upstream)
+{
+    if (upstream->paused)
+        return;
+    upstream->paused = true;
+    io_stream_pause(&upstream->stream);
+}
+
+void upstream_resume(struct upstream *upstream)
+{
+    if (!upstream->paused)
+        return;
+    upstream->paused = false;
+    io_stream_resume(&upstream->stream);
+}
+
+// ---- the stream ----
+
+static void upstream_on_open(struct io_stream *stream, enum status status)
+{
+    struct upstream *upstream = upstream_of(stream);
+    upstream->connecting = false;
+    if (status == STATUS_OK)
+        upstream->pool->failures = 0;
+    else
+        pool_failed(upstream->pool);
+    if (upstream->exchange != NULL)
+        exchange_upstream_opened(upstream->exchange, status);
+    else
+        upstream_close(upstream);
+}
+
+static void upstream_on_data(struct io_stream *stream, struct io_buf *buf)
+{
+    struct upstream *upstream = upstream_of(stream);
+    buf->next = NULL;
+    struct exchange *exchange = upstream->exchange;
+    if (UNLIKELY(exchange == NULL)) {
+        io_buf_put(buf);
+        upstream_close(upstream); // nobody asked: it must not be taken for the answer to a later request
+        return;
+    }
+    upstream->answered = true;
+    if (UNLIKELY(exchange->tunnel))
+        tunnel_upstream_data(exchange, buf);
+    else
+        response_data(exchange, buf);
+}
+
+static void upstream_on_end(struct io_stream *stream, enum status status)
+{
+    struct upstream *upstream = upstream_of(stream);
+    if (upstream->exchange != NULL)
+        exchange_upstream_ended(upstream->exchange, status);
+    else
+        upstream_close(upstream);
+}
+
+static void upstream_on_drain(struct io_stream *stream)
+{
+    struct upstream *upstream = upstream_of(stream);
+    if (upstream->exchange != NULL)
+        exchange_upstream_drained(upstream->exchange);
+}
+
+static void upstream_on_closed(struct io_stream *stream)
+{
+    struct upstream *upstream = upstream_of(stream);
+    struct worker *worker = upstream->pool->worker;
+    upstream->pool->open--;
+    worker->upstreams_open--;
+    worker_count(worker, PROXY_WORKER_UPSTREAM_CLOSED);
+    free_list_put(&worker->free_upstreams, upstream);
+}
+
+static const struct io_stream_ops UPSTREAM_OPS = {.on_open = upstream_on_open,
+                                                  .on_data = upstream_on_data,
+                                                  .on_end = upstream_on_end,
+                                                  .on_drain = upstream_on_drain,
+                                                  .on_closed = upstream_on_closed};

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// A worker's own affairs: its quiet point, where it takes up a new table and a new phase, its listeners and
+// its event ring.
+#include "base/heap.h"
+#include "net/proxy/proxy_private.h"
+
+// ---- events ----
+
+void worker_event(struct worker *worker, enum proxy_event_kind kind, unsigned status, const char *why,
+                  struct slice client, struct event_where where)
+{
+    struct event_ring *ring = &worker->events;
+    uint32_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
+    if (head - atomic_load_explicit(&ring->tail, memory_order_acquire) >= PROXY_EVENTS) {
+        worker_count(worker, PROXY_WORKER_EVENTS_DROPPED);
+        return;
+    }
+    struct proxy_event *event = &ring->events[head % PROXY_EVENTS];
+    event->wall_ms = io_loop_wall_ms(worker->loop);
+    event->kind = kind;
+    event->status = (uint16_t)status;
+    event->service = where.service;
+    event->version = where.version;
+    event->endpoint = where.endpoint;
+    event->reason = why;
+    struct text text = text_over(event->client, sizeof event->client);
+    text_add(&text, client);
+    atomic_store_explicit(&ring->head, head + 1, memory_order_release);
+}
+
+// ---- the quiet point ----
+
+static void mark_endpoints(struct worker *worker, const struct proxy_table *table)
+{
+    for (uint32_t i = 0; i < table->service_count; i++) {
+        const struct proxy_service *service = &table->services[i];
+        for (uint32_t j = 0; j < service->version_count; j++)
+            for (uint32_t k = 0; k < service->versions[j].endpoint_count; k++)
+                worker->pools[service->versions[j].endpoints[k].slot]->table = table->version;
+    }
+}
+
+// Connections to endpoints that the table no longer has are not kept.
+static void close_strangers(struct worker *worker, uint64_t table)
+{
+    struct list *next;
+    for (struct list *link = worker->pools_idle.next; link != &worker->pools_idle; link = next) {
+        next = link->next;
+        struct pool *pool = CONTAINER_OF(link, struct pool, link);
+        if (pool->table != table)
+            pool_close_idle(pool);
+        if (list_empty(&pool->idle))
+            list_remove(&pool->link);
+    }
+}
+
+static void worker_adopt(struct worker *worker, const struct proxy_table *table)
+{
+    worker->table = table;
+    worker->server.limits.head_us = table->client_head_us;
+    worker->server.limits.idle_us = table->client_idle_us;
+    mark_endpoints(worker, table);
+    close_strangers(worker, table->version);
+    atomic_store_explicit(&worker->acknowledged, table->version, memory_order_release);
+}
+
+static void close_pools(struct worker *worker)
+{
+    for (struct list *link = worker->pools_idle.next; link != &worker->pools_idle; link = link->next)
+        pool_close_idle(CONTAINER_OF(link, struct pool, link));
+}
+
+// Between callbacks: no pointer into the old table is held anywhere.
+static void worker_quiet(void *context)
+{
+    struct worker *worker = context;
+    struct proxy *proxy = worker->proxy;
+    uint64_t now_us = worker_now_us(worker);
+    uint64_t tick = now_us < proxy->epoch_us ? 0 : (now_us - proxy->epoch_us) / (ROLLOUT_TICK_MS * 1000);
+    if (tick > worker->tick) {
+        worker->tick = tick;
+        atomic_store_explicit(&worker->passed, tick, memory_order_release);
+    }
+    const struct proxy_table *table = atomic_load_explicit(&proxy->table, memory_order_acquire);
+    if (UNLIKELY(table != worker->table))
+        worker_adopt(worker, table);
+    enum worker_phase phase = (enum worker_phase)atomic_load_explicit(&proxy->phase, memory_order_acquire);
+    if (LIKELY(phase == worker->phase))
+        return;
+    worker->phase = phase;
+    if (phase == PHASE_DRAIN)
+        server_drain(&worker->server, &worker->rng);
+    else
+        server_close(&worker->server);
+    close_pools(worker);
+}
+
+static void worker_on_wake(struct io_task *task)
+{
+    struct worker *worker = CONTAINER_OF(task, struct worker, wake);
+    atomic_store_explicit(&worker->wake_pending, false, memory_order_release);
+    // The turn may have passed its quiet point before we were posted.
+    worker_quiet(worker);
+}
+
+// ---- listeners ----
+
+enum status worker_listen(struct worker *worker)
+{
+    struct proxy *proxy = worker->proxy;
+    for (uint32_t i = 0; i < proxy->listen_count; i++) {
+        enum status status = server_listen(&worker->server, worker->loop, &proxy->listen[i], true);
+        if (status != STATUS_OK) {
+            server_unlisten(&worker->server);
+            return status;
+        }
+        // Port 0 is chosen once; the other workers join it.
+        server_addr(&worker->server, i, &proxy->listen[i]);
+    }
+    return STATUS_OK;
+}
+
+void worker_begin(struct worker *worker)
+{
+    worker->wake.run = worker_on_wake;
+    io_loop_set_turn_hook(worker->loop, worker_quiet, worker);
+}
+
+void worker_deinit(struct worker *worker)
+{
+    server_deinit(&worker->server);
+    free_list_clear(&worker->free_upstreams);
+    free_list_clear(&worker->free_exchanges);
+    for (size_t i = 0; i < ARRAY_LEN(worker->versions); i++)
+        heap_free(worker->versions[i]);
+    for (size_t i = 0; i < ARRAY_LEN(worker->sheets); i++)
+        heap_free(worker->sheets[i]);
+    for (size_t i = 0; i < ARRAY_LEN(worker->pools); i++)
+        heap_free(worker->pools[i]);
+}

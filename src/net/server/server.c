@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+// The server's life: listening, connections, their time and their ends. One timer per connection; it is not
+// moved at each request but looks, when it fires, whether its deadline has moved.
+#include "net/server/server.h"
+
+#include <string.h>
+
+#include "net/server/server_private.h"
+
+// ---- ends ----
+
+void connection_due(struct connection *c, uint64_t due_us)
+{
+    c->due_us = due_us;
+    if (!io_timer_is_set(&c->timer) || c->timer.deadline_us > due_us)
+        io_timer_set(c->io.loop, &c->timer, due_us);
+}
+
+void connection_pause(struct connection *c)
+{
+    if (c->paused)
+        return;
+    c->paused = true;
+    io_stream_pause(&c->io);
+}
+
+void connection_resume(struct connection *c)
+{
+    if (!c->paused)
+        return;
+    c->paused = false;
+    io_stream_resume(&c->io);
+}
+
+static void put_input(struct connection *c)
+{
+    io_held_put(c->held);
+    io_buf_put(c->trailers);
+    c->held = NULL;
+    c->trailers = NULL;
+}
+
+void connection_close(struct connection *c, bool reset)
+{
+    if (c->state == CONNECTION_CLOSED)
+        return;
+    CHECK(!c->active);
+    c->state = CONNECTION_CLOSED;
+    put_input(c);
+    io_chain_put(&c->out);
+    c->stream.server->unsent -= c->counted;
+    c->counted = 0;
+    io_timer_clear(c->io.loop, &c->timer);
+    if (reset)
+        io_stream_abort(&c->io);
+    else
+        io_stream_close(&c->io);
+}
+
+void connection_linger(struct connection *c)
+{
+    if (c->state != CONNECTION_OPEN)
+        return;
+    c->state = CONNECTION_LINGER;
+    put_input(c);
+    connection_flush(c, true);
+    bool waits = io_stream_pending(&c->io) > 0;
+    if (c->ended && !waits) {
+        connection_close(c, false);
+        return;
+    }
+    io_stream_finish(&c->io);
+    connection_resume(c);
+    connection_due(c, connection_now_us(c) + (waits ? c->stream.server->limits.idle_us : LINGER_US));
+}
+
+void connection_over(struct connection *c)
+{
+    const struct server *server = c->stream.server;
+    c->active = false;
+    io_buf_put(c->trailers);
+    c->trailers = NULL;
+    if (!c->keep || !c->request_done || server->draining)
+        connection_linger(c);
+    else
+        connection_due(c, connection_now_us(c) + server->limits.idle_us);
+    if (c->busy)
+        return;
+    c->busy = true;
+    connection_leave(c);
+}
+
+void connection_gone(struct connection *c)
+{
+    c->active = false;
+    c->stream.server->handler->gone(&c->stream);
+    connection_close(c, true);
+}
+
+void connection_refuse(struct connection *c, enum server_refusal refusal, unsigned status, const char *why)
+{
+    if (refusal != SERVER_REFUSAL_BODY) {
+        c->stream.subject = NULL;
+        c->active = true;
+        c->request_done = false;
+        c->http10 = false;
+        c->body.framing = HTTP_FRAMING_NONE;
+    }
+    c->keep = false;
+    c->stream.server->handler->refused(&c->stream, refusal, status, why);
+    if (!c->active)
+        return;
+    c->active = false;
+    connection_close(c, refusal == SERVER_REFUSAL_BODY);
+}
+
+static void note(struct server *server, enum server_note what)
+{
+    if (server->handler->note != NULL)
+        server->handler->note(server, what);
+}
+
+void connection_free(struct connection *c)
+{
+    struct server *server = c->stream.server;
+    list_remove(&c->link);
+    if (c->crowded) {
+        server->turned_away--;
+    } else {
+        server->open--;
+        note(server, SERVER_NOTE_CLOSED);
+    }
+    free_list_put(&server->free_connections, c);
+}
+
+// ---- time ----
+
+// A peer that still takes what we send is slow, not gone.
+static bool takes_answers(struct connection *c)
+{
+    uint64_t taken = c->given - io_stream_pending(&c->io);
+    bool takes = connection_unsent(c) > 0 && taken > c->taken_seen;
+    c->taken_seen = taken;
+    return takes;
+}
+
+static void wait_is_over(struct connection *c)
+{
+    struct server *server = c->stream.server;
+    if (takes_answers(c)) {
+        connection_due(c, connection_now_us(c) + server->limits.idle_us);
+        return;
+    }
+    if (c->state == CONNECTION_OPEN && c->head_started && connection_unsent(c) == 0) {
+        connection_refuse(c, SERVER_REFUSAL_LATE, 408, "request head took too long");
+        return;
+    }
+    if (c->state == CONNECTION_OPEN)
+        note(server, SERVER_NOTE_IDLE);
+    connection_close(c, false);
+}
+
+static void on_timer(struct io_timer *timer)
+{
+    struct connection *c = CONTAINER_OF(timer, struct connection, timer);
+    if (connection_now_us(c) < c->due_us) {
+        io_timer_set(c->io.loop, timer, c->due_us);
+        return;
+    }
+    c->busy = true;
+    if (c->active)
+        c->stream.server->handler->due(&c->stream);
+    else
+        wait_is_over(c);
+    connection_leave(c);
+}
+
+// ---- accepting ----
+
+// "10.0.0.1:80", "[::1]:80", "unix:...": what stands before the port.
+static void set_from(struct connection *c, const struct io_addr *peer)
+{
+    char text[IO_ADDR_TEXT_BYTES];
+    io_addr_format(peer, text);
+    size_t len = strnlen(text, sizeof c->from - 1);
+    memcpy(c->from, text, len);
+    const char *colon = strrchr(text, ':');
+    size_t host = colon == NULL || strncmp(text, "unix:", 5) == 0 ? len : (size_t)(colon - text);
+    bool brackets = text[0] == '[' && host > 2;
+    c->host_start = brackets;
+    c->host_len = (uint8_t)(brackets ? host - 2 : host);
+}
+
+static void connection_begin(struct connection *c, struct server *server, int handle,
+                             const struct io_addr *peer, bool crowded)
+{
+    memset(c, 0, sizeof *c);
+    c->stream.server = server;
+    c->crowded = crowded;
+    io_timer_init(&c->timer, on_timer);
+    list_push_back(&server->connections, &c->link);
+    set_from(c, peer);
+    io_stream_adopt(server->loop, &c->io, handle, &CONNECTION_OPS);
+    if (!crowded) {
+        server->open++;
+        connection_due(c, connection_now_us(c) + server->limits.idle_us);
+        return;
+    }
+    server->turned_away++;
+    c->busy = true;
+    connection_refuse(c, SERVER_REFUSAL_CROWDED, 503, "too many connections");
+    connection_leave(c);
+}
+
+static void on_accept(struct io_listener *listener, int handle, const struct io_addr *peer)
+{
+    struct server *server = CONTAINER_OF(listener, struct server_listener, io)->server;
+    bool crowded = server->open >= server->limits.connections;
+    bool silent = crowded && server->turned_away >= REFUSE_MAX;
+    struct connection *c =
+        silent ? NULL : free_list_get(&server->free_connections, sizeof(struct connection));
+    note(server, SERVER_NOTE_ACCEPTED);
+    if (c == NULL || crowded)
+        note(server, SERVER_NOTE_CROWDED);
+    if (c == NULL)
+        io_handle_close(server->loop, handle);
+    else
+        connection_begin(c, server, handle, peer, crowded);
+}
+
+static void on_accept_failure(struct io_listener *listener, enum status status)
+{
+    (void)status;
+    note(CONTAINER_OF(listener, struct server_listener, io)->server, SERVER_NOTE_ACCEPT_FAILED);
+}
+
+// ---- life ----
+
+void server_init(struct server *server, const struct server_handler *handler,
+                 const struct server_limits *limits, const struct http1_limits *http1)
+{
+    server->handler = handler;
+    server->limits = *limits;
+    server->http1 = http1 != NULL ? *http1 : http1_limits_default;
+    list_init(&server->connections);
+}
+
+enum status server_listen(struct server *server, struct io_loop *loop, const struct io_addr *addr,
+                          bool reuse_port)
+{
+    CHECK(server->listener_count < SERVER_LISTENERS_MAX);
+    struct server_listener *listener = &server->listeners[server->listener_count];
+    server->loop = loop;
+    *listener = (struct server_listener){.server = server};
+    listener->io.on_accept = on_accept;
+    listener->io.on_failure = on_accept_failure;
+    enum status status = io_listener_open(loop, &listener->io, addr, reuse_port);
+    server->listener_count += status == STATUS_OK;
+    return status;
+}
+
+void server_addr(const struct server *server, uint32_t n, struct io_addr *addr)
+{
+    io_listener_addr(&server->listeners[n].io, addr);
+}
+
+void server_unlisten(struct server *server)
+{
+    for (uint32_t i = 0; i < server->listener_count; i++)
+        io_listener_close(&server->listeners[i].io);
+    server->listener_count = 0;
+}
+
+void server_drain(struct server *server, struct rng *rng)
+{
+    server_unlisten(server);
+    server->draining = true;
+    for (struct list *node = server->connections.next; node != &server->connections; node = node->next) {
+        struct connection *c = CONTAINER_OF(node, struct connection, link);
+        if (c->state == CONNECTION_OPEN && !c->active && c->held == NULL)
+            connection_due(c, connection_now_us(c) + rng_below(rng, DRAIN_SPREAD_US));
+    }
+}
+
+void server_close(struct server *server)
+{
+    server_unlisten(server);
+    for (struct list *node = server->connections.next; node != &server->connections; node = node->next) {
+        struct connection *c = CONTAINER_OF(node, struct connection, link);
+        if (c->active)
+            connection_gone(c);
+        connection_close(c, false);
+    }
+}
+
+bool server_closed(const struct server *server)
+{
+    return server->listener_count == 0 && list_empty(&server->connections);
+}
+
+void server_deinit(struct server *server)
+{
+    CHECK(server_closed(server) && server->unsent == 0);
+    free_list_clear(&server->free_connections);
+}
+
+// ---- asking ----
+
+uint32_t server_at_hand(const struct server_stream *stream)
+{
+    return connection_seen(stream)->at_hand;
+}
+
+uint32_t server_unsent(const struct server_stream *stream)
+{
+    return connection_unsent(connection_seen(stream));
+}
+
+bool server_is_half_closed(const struct server_stream *stream)
+{
+    return connection_seen(stream)->ended;
+}
+
+uint64_t server_begun_us(const struct server_stream *stream)
+{
+    return connection_seen(stream)->begun_us;
+}
+
+const char *server_from(const struct server_stream *stream)
+{
+    return connection_seen(stream)->from;
+}
+
+struct slice server_from_host(const struct server_stream *stream)
+{
+    const struct connection *c = connection_seen(stream);
+    return (struct slice){c->from + c->host_start, c->host_len};
+}
+
+enum status server_peer(const struct server_stream *stream, struct io_addr *addr)
+{
+    return io_stream_peer(&connection_seen(stream)->io, addr);
+}
+
+// ---- flow and time ----
+
+void server_pause(struct server_stream *stream)
+{
+    connection_pause(connection_of(stream));
+}
+
+void server_resume(struct server_stream *stream)
+{
+    struct connection *c = connection_of(stream);
+    if (!c->request_done || c->tunnel)
+        connection_resume(c);
+}
+
+bool server_paused(const struct server_stream *stream)
+{
+    return connection_seen(stream)->paused;
+}
+
+void server_due(struct server_stream *stream, uint64_t due_us)
+{
+    connection_due(connection_of(stream), due_us);
+}

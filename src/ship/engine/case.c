@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// A case: heap for the core and the history, sums beside it.
+#include "ship/engine/case.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/heap.h"
+
+enum status engine_case_create(const char *name, struct engine_case **made)
+{
+    struct engine_case *record = heap_alloc(1, sizeof *record);
+    if (record == NULL)
+        return STATUS_NO_MEMORY;
+    record->core = heap_alloc(1, rollout_size());
+    record->history = heap_alloc(ENGINE_HISTORY, sizeof *record->history);
+    if (record->core == NULL || record->history == NULL) {
+        engine_case_destroy(record);
+        return STATUS_NO_MEMORY;
+    }
+    snprintf(record->name, sizeof record->name, "%s", name);
+    rollout_init(record->core);
+    *made = record;
+    return STATUS_OK;
+}
+
+void engine_case_destroy(struct engine_case *record)
+{
+    if (record == NULL)
+        return;
+    heap_free(record->core);
+    heap_free(record->history);
+    heap_free(record);
+}
+
+static void sum_spans(struct engine_case *record, const struct rollout_input *input)
+{
+    record->spans += input->tick.span_count;
+    for (uint32_t i = 0; i < input->tick.span_count; i++) {
+        for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
+            const struct rollout_counts *counts = &input->tick.spans[i].arms[arm];
+            record->arms[arm].routed += counts->routed;
+            record->arms[arm].completed += counts->completed;
+            record->arms[arm].errors += counts->errors;
+        }
+    }
+}
+
+bool engine_case_step(struct engine_case *record, const struct rollout_input *input, uint32_t run,
+                      uint64_t seq, struct rollout_effects *effects)
+{
+    if (input->kind == ROLLOUT_INPUT_SPEC) {
+        record->run = run;
+        record->run_seq = seq;
+        record->run_ms = input->time_ms;
+        memset(record->arms, 0, sizeof record->arms);
+    }
+    if (input->kind == ROLLOUT_INPUT_TICK && engine_case_active(record))
+        sum_spans(record, input);
+    record->inputs++;
+    rollout_step(record->core, input, effects);
+    return effects->changed || effects->has_verdict;
+}
+
+void engine_case_remember(struct engine_case *record, uint64_t seq, const struct rollout_effects *effects)
+{
+    struct engine_decision *slot = &record->history[record->history_count++ % ENGINE_HISTORY];
+    *slot = (struct engine_decision){.seq = seq, .run = record->run, .effects = *effects};
+    record->decisions++;
+}
+
+const struct engine_decision *engine_case_decision(const struct engine_case *record, uint64_t i)
+{
+    uint64_t kept = record->history_count < ENGINE_HISTORY ? record->history_count : ENGINE_HISTORY;
+    if (i >= kept)
+        return NULL;
+    return &record->history[(record->history_count - 1 - i) % ENGINE_HISTORY];
+}
+
+bool engine_case_active(const struct engine_case *record)
+{
+    if (record->run == 0)
+        return false;
+    struct rollout_view view;
+    rollout_view_get(record->core, &view);
+    return view.state != ROLLOUT_PENDING && !rollout_state_is_final(view.state);
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// Replay. An input that the core turns into a decision makes one owed; the next entry of that rollout must be
+// that decision. Only at the journal's end may one still be owed.
+#include "ship/engine/replay.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/heap.h"
+#include "ship/engine/overlay.h"
+
+struct replay_scratch {
+    struct rollout_spec spec;
+    struct rollout_span_delta spans[ROLLOUT_TICK_SPANS_MAX];
+};
+
+struct engine_case *engine_replay_find(struct engine_replay *replay, const char *name)
+{
+    for (uint32_t i = 0; i < replay->case_count; i++)
+        if (strcmp(replay->cases[i]->name, name) == 0)
+            return replay->cases[i];
+    return NULL;
+}
+
+void engine_effects_write(const struct rollout_effects *effects, struct text *text)
+{
+    text_addf(text, "%s -> %s, stage %u, weight %g %%", rollout_state_name(effects->from),
+              rollout_state_name(effects->to), effects->stage + 1, effects->weight / 1000.0);
+    if (effects->refused != STATUS_OK)
+        text_addf(text, ", refused: %s", effects->refused_text);
+    const struct rollout_verdict *verdict = &effects->verdict;
+    if (effects->has_verdict)
+        text_addf(
+            text, ", %s: ln E %.17g of %.17g, canary %" PRIu64 "/%" PRIu64 ", baseline %" PRIu64 "/%" PRIu64,
+            rollout_outcome_name(verdict->outcome), verdict->log_e, verdict->log_e_needed,
+            verdict->canary_events, verdict->canary_total, verdict->baseline_events, verdict->baseline_total);
+}
+
+static enum status case_for(struct engine_replay *replay, const struct journal_entry *entry,
+                            struct engine_case **record, struct fault *fault)
+{
+    *record = engine_replay_find(replay, entry->subject);
+    if (*record != NULL)
+        return STATUS_OK;
+    enum status status = STATUS_FULL;
+    if (replay->case_count < ENGINE_CASES_MAX)
+        status = engine_case_create(entry->subject, record);
+    if (status == STATUS_OK) {
+        replay->cases[replay->case_count++] = *record;
+        return STATUS_OK;
+    }
+    (void)fault_set(fault, status, "entry %" PRIu64 ": no room for another rollout (%s)", entry->seq,
+                    status_name(status));
+    fault->entry = entry->seq;
+    return status;
+}
+
+static struct engine_owed *owed_of(struct engine_replay *replay, const struct engine_case *record)
+{
+    for (uint32_t i = 0; i < replay->owed_count; i++)
+        if (replay->owed[i].record == record)
+            return &replay->owed[i];
+    return NULL;
+}
+
+static void side_write(const struct rollout_effects *effects, char *storage, size_t cap, bool with_text)
+{
+    struct text text = text_over(storage, cap);
+    if (effects == NULL) {
+        text_add(&text, SLICE("no decision"));
+        return;
+    }
+    engine_effects_write(effects, &text);
+    if (with_text)
+        text_addf(&text, ", \"%s\"", effects->verdict.text);
+}
+
+static void differ(struct engine_replay *replay, const struct journal_entry *entry,
+                   const struct rollout_effects *recorded, const struct rollout_effects *derived)
+{
+    replay->differs = true;
+    replay->difference_seq = entry->seq;
+    snprintf(replay->difference_subject, sizeof replay->difference_subject, "%s", entry->subject);
+    side_write(recorded, replay->recorded, sizeof replay->recorded, false);
+    side_write(derived, replay->derived, sizeof replay->derived, false);
+    if (strcmp(replay->recorded, replay->derived) != 0)
+        return;
+    side_write(recorded, replay->recorded, sizeof replay->recorded, true);
+    side_write(derived, replay->derived, sizeof replay->derived, true);
+}
+
+static enum status bad_payload(const struct journal_entry *entry, struct fault *fault)
+{
+    (void)fault_set(fault, STATUS_CORRUPT, "entry %" PRIu64 " (%s) cannot be read by this version of sluice",
+                    entry->seq, entry->subject);
+    fault->entry = entry->seq;
+    return STATUS_CORRUPT;
+}
+
+static enum status replay_input(struct engine_replay *replay, const struct journal_entry *entry,
+                                struct replay_scratch *scratch, struct fault *fault)
+{
+    struct engine_case *record;
+    enum status status = case_for(replay, entry, &record, fault);
+    if (status != STATUS_OK)
+        return status;
+    struct wire_reader reader = {.data = (const uint8_t *)entry->payload.data, .len = entry->payload.len};
+    struct rollout_input input;
+    if (rollout_input_decode(&reader, &scratch->spec, scratch->spans, &input) != STATUS_OK)
+        return bad_payload(entry, fault);
+    struct engine_owed *owed = owed_of(replay, record);
+    if (owed != NULL) {
+        differ(replay, entry, NULL, &owed->effects);
+        return STATUS_OK;
+    }
+    replay->inputs++;
+    struct rollout_effects effects;
+    if (engine_case_step(record, &input, entry->run, entry->seq, &effects)) {
+        CHECK(replay->owed_count < ENGINE_CASES_MAX);
+        replay->owed[replay->owed_count++] = (struct engine_owed){.record = record, .effects = effects};
+    }
+    return STATUS_OK;
+}
+
+static enum status replay_decision(struct engine_replay *replay, const struct journal_entry *entry,
+                                   struct fault *fault)
+{
+    struct engine_case *record;
+    enum status status = case_for(replay, entry, &record, fault);
+    if (status != STATUS_OK)
+        return status;
+    struct wire_reader reader = {.data = (const uint8_t *)entry->payload.data, .len = entry->payload.len};
+    struct rollout_effects recorded;
+    if (rollout_effects_decode(&reader, &recorded) != STATUS_OK)
+        return bad_payload(entry, fault);
+    struct engine_owed *owed = owed_of(replay, record);
+    if (owed == NULL || !rollout_effects_equal(&owed->effects, &recorded)) {
+        differ(replay, entry, &recorded, owed != NULL ? &owed->effects : NULL);
+        return STATUS_OK;
+    }
+    *owed = replay->owed[--replay->owed_count];
+    engine_case_remember(record, entry->seq, &recorded);
+    replay->decisions++;
+    return STATUS_OK;
+}
+
+static enum status replay_flag(struct engine_replay *replay, const struct journal_entry *entry,
+                               struct fault *fault)
+{
+    struct engine_overlay_texts texts;
+    struct engine_flag_change change;
+    if (engine_overlay_decode(entry->payload, &texts, &change) != STATUS_OK)
+        return bad_payload(entry, fault);
+    replay->flag_changes++;
+    if (replay->overlay == NULL)
+        return STATUS_OK;
+    enum status status = engine_overlay_room(replay->overlay, &change);
+    if (status == STATUS_OK)
+        status = engine_overlay_take(replay->overlay, &change, entry->seq, entry->time_ms);
+    if (status != STATUS_OK)
+        *fault = (struct fault){
+            .status = status, .entry = entry->seq, .text = "no memory left for the changes of flags"};
+    return status;
+}
+
+static enum status replay_entry(struct engine_replay *replay, const struct journal_entry *entry,
+                                struct replay_scratch *scratch, struct fault *fault)
+{
+    if (replay->entries++ == 0)
+        replay->first_ms = entry->time_ms;
+    replay->last_ms = entry->time_ms;
+    switch (entry->kind) {
+    case JOURNAL_PROCESS:
+        replay->processes++;
+        return STATUS_OK;
+    case JOURNAL_INPUT:
+        return replay_input(replay, entry, scratch, fault);
+    case JOURNAL_DECISION:
+        return replay_decision(replay, entry, fault);
+    case JOURNAL_NOTE:
+        return STATUS_OK;
+    case JOURNAL_FLAG:
+        return replay_flag(replay, entry, fault);
+    }
+    return bad_payload(entry, fault);
+}
+
+static enum status replay_all(struct journal_cursor *cursor, struct engine_replay *replay,
+                              struct replay_scratch *scratch, struct fault *fault)
+{
+    while (!replay->differs) {
+        struct journal_entry entry;
+        enum status status = journal_cursor_next(cursor, &entry, fault);
+        if (status == STATUS_NOT_FOUND)
+            return STATUS_OK;
+        if (status == STATUS_OK)
+            status = replay_entry(replay, &entry, scratch, fault);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+enum status engine_replay_run(struct journal *journal, struct engine_replay *replay, struct fault *fault)
+{
+    struct engine_overlay *overlay = replay->overlay;
+    memset(replay, 0, sizeof *replay);
+    replay->overlay = overlay;
+    *fault = (struct fault){.status = STATUS_NO_MEMORY, .text = "no memory left"};
+    struct replay_scratch *scratch = heap_alloc(1, sizeof *scratch);
+    if (scratch == NULL)
+        return STATUS_NO_MEMORY;
+    struct journal_cursor *cursor;
+    enum status status = journal_cursor_open(journal, &cursor, fault);
+    if (status == STATUS_OK) {
+        status = replay_all(cursor, replay, scratch, fault);
+        journal_cursor_close(cursor);
+    }
+    heap_free(scratch);
+    return status;
+}
+
+void engine_replay_deinit(struct engine_replay *replay)
+{
+    for (uint32_t i = 0; i < replay->case_count; i++)
+        engine_case_destroy(replay->cases[i]);
+    replay->case_count = 0;
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// Derives every decision of a journal again: each recorded input goes through the core, each recorded
+// decision must equal, to the bit, what the core says. Stops at the first difference.
+#pragma once
+
+#include "base/text.h"
+#include "ship/engine/case.h"
+#include "ship/store/journal.h"
+
+enum { ENGINE_DIFFERENCE_BYTES = 1024 };
+
+// A decision that the last input gave and the journal does not hold: the process died between the two.
+struct engine_owed {
+    struct engine_case *record;
+    struct rollout_effects effects;
+};
+
+struct engine_overlay;
+
+struct engine_replay {
+    struct engine_overlay
+        *overlay; // set before the run: takes the changes of flags; NULL: they are only read
+    uint64_t flag_changes;
+    struct engine_case *cases[ENGINE_CASES_MAX];
+    uint32_t case_count;
+    uint64_t entries;
+    uint64_t inputs;
+    uint64_t decisions; // recorded, and found equal
+    uint32_t processes; // daemons that wrote
+    int64_t first_ms, last_ms;
+    struct engine_owed owed[ENGINE_CASES_MAX];
+    uint32_t owed_count;
+    // The first difference.
+    bool differs;
+    uint64_t difference_seq;
+    char difference_subject[ROLLOUT_NAME_BYTES];
+    char recorded[ENGINE_DIFFERENCE_BYTES];
+    char derived[ENGINE_DIFFERENCE_BYTES];
+};
+
+// STATUS_OK with differs telling the outcome; a journal that cannot be read gives its own status and problem.
+// *replay is large: the caller's heap. Call engine_replay_deinit in every case.
+MUST_USE enum status engine_replay_run(struct journal *journal, struct engine_replay *replay,
+                                       struct fault *fault);
+void engine_replay_deinit(struct engine_replay *replay);
+// NULL: none of that name.
+struct engine_case *engine_replay_find(struct engine_replay *replay, const char *name);
+// One line for people: "Shifting -> RollingBack, stage 2, weight 0 %, ...".
+void engine_effects_write(const struct rollout_effects *effects, struct text *text);

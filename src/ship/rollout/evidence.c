@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+// Spans and sums. Open spans stand in a ring in routing order; a closed one lives on only in sums. Whatever a
+// caller sends, the ring stays sorted by (tick, table) and nothing closed changes again.
+#include <string.h>
+
+#include "base/check.h"
+#include "ship/rollout/rollout_private.h"
+
+void evidence_reset(struct rollout *rollout)
+{
+    rollout->span_first = 0;
+    rollout->span_count = 0;
+    rollout->has_closed = rollout->tick > 0;
+    rollout->closed_tick = rollout->tick > 0 ? rollout->tick - 1 : 0;
+    rollout->closed_table = UINT64_MAX;
+    rollout->spans_lost = 0;
+    rollout->spans_ignored = 0;
+    rollout->baseline_count = 0;
+    rollout->canary_since_ms = 0;
+    rollout->tally_count = 0;
+    rollout->blocked = false;
+    rollout->edges = (struct rollout_edges){.requests = 0};
+    memset(rollout->routed, 0, sizeof rollout->routed);
+    rollout->before = (struct rollout_totals){.all = {{.routed = 0}}};
+    rollout->shared = rollout->before;
+    rollout->full = rollout->before;
+    memset(&rollout->bank, 0, sizeof rollout->bank);
+    memset(&rollout->watch, 0, sizeof rollout->watch);
+    memset(&rollout->judgement, 0, sizeof rollout->judgement);
+    stats_srm_init(&rollout->srm, ROLLOUT_ARMS);
+    evidence_stage_reset(rollout);
+}
+
+void evidence_stage_reset(struct rollout *rollout)
+{
+    memset(rollout->stage_routed, 0, sizeof rollout->stage_routed);
+    rollout->in_stage = (struct rollout_totals){.all = {{.routed = 0}}};
+    rollout->stage_canary_since_ms = 0;
+}
+
+enum rollout_arm evidence_baseline_arm(const struct rollout *rollout)
+{
+    bool control = rollout->spec.control;
+    return control ? ROLLOUT_ARM_CONTROL : ROLLOUT_ARM_STABLE;
+}
+
+// ---- the ring ----
+
+static int name_compare(uint64_t tick_a, uint64_t table_a, uint64_t tick_b, uint64_t table_b)
+{
+    if (tick_a != tick_b)
+        return tick_a < tick_b ? -1 : 1;
+    if (table_a != table_b)
+        return table_a < table_b ? -1 : 1;
+    return 0;
+}
+
+// First position whose name is not below (tick, table).
+static uint32_t ring_find(struct rollout *rollout, uint64_t tick, uint64_t table)
+{
+    uint32_t low = 0;
+    uint32_t high = rollout->span_count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        const struct rollout_span *span = evidence_span(rollout, middle);
+        if (name_compare(span->tick, span->table, tick, table) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void close_oldest(struct rollout *rollout, enum rollout_imputing imputing)
+{
+    struct rollout_span *span = evidence_span(rollout, 0);
+    struct rollout_facts facts;
+    evidence_facts(rollout, span, imputing, &facts);
+    judge_close(rollout, span, &facts);
+    watch_close(rollout, span, imputing);
+    rollout->has_closed = true;
+    rollout->closed_tick = span->tick;
+    rollout->closed_table = span->table;
+    rollout->span_first = (rollout->span_first + 1) % ROLLOUT_SPANS_OPEN_MAX;
+    rollout->span_count--;
+}
+
+static struct rollout_span *ring_insert(struct rollout *rollout, uint32_t at)
+{
+    CHECK(rollout->span_count < ROLLOUT_SPANS_OPEN_MAX && at <= rollout->span_count);
+    rollout->span_count++;
+    for (uint32_t i = rollout->span_count - 1; i > at; i--)
+        *evidence_span(rollout, i) = *evidence_span(rollout, i - 1);
+    return evidence_span(rollout, at);
+}
+
+static bool delta_fits(const struct rollout *rollout, const struct rollout_span_delta *delta)
+{
+    if (delta->weight > ROLLOUT_WEIGHT_FULL || delta->weight_control > ROLLOUT_WEIGHT_FULL - delta->weight)
+        return false;
+    if (delta->tick > rollout->tick)
+        return false;
+    return !rollout->has_closed ||
+           name_compare(delta->tick, delta->table, rollout->closed_tick, rollout->closed_table) > 0;
+}
+
+static struct rollout_span *span_open(struct rollout *rollout, const struct rollout_span_delta *delta)
+{
+    uint32_t at = ring_find(rollout, delta->tick, delta->table);
+    if (at < rollout->span_count) {
+        struct rollout_span *span = evidence_span(rollout, at);
+        if (name_compare(span->tick, span->table, delta->tick, delta->table) == 0)
+            return span;
+    }
+    // A full ring ends the oldest span's time early, for both arms at the same age: as fair as the deadline.
+    if (rollout->span_count == ROLLOUT_SPANS_OPEN_MAX) {
+        if (at == 0)
+            return NULL;
+        close_oldest(rollout, IMPUTE_TIMED_OUT);
+        at--;
+    }
+    struct rollout_span *span = ring_insert(rollout, at);
+    *span = (struct rollout_span){
+        .tick = delta->tick,
+        .table = delta->table,
+        .weight = delta->weight,
+        .weight_control = delta->weight_control,
+        // Weights grow from stage to stage, so the weight tells the stage.
+        .stage = delta->weight > 0 && delta->weight == rollout->weight ? rollout->stage : ROLLOUT_STAGE_NONE,
+    };
+    return span;
+}
+
+// ---- sums ----
+
+static void sums_add(struct rollout_sums *sums, const struct rollout_counts *counts)
+{
+    sums->routed += counts->routed;
+    sums->completed += counts->completed;
+    sums->errors += counts->errors;
+    sums->error_events += counts->error_events;
+    sums->good += counts->good;
+    for (int k = 0; k < ROLLOUT_EDGES; k++) {
+        sums->slow[k] += counts->slow[k];
+        sums->slow_margin[k] += counts->slow_margin[k];
+    }
+}
+
+static void totals_add(struct rollout_totals *totals, const struct rollout_span *span,
+                       const struct rollout_span_delta *delta)
+{
+    for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
+        sums_add(&totals->all[arm], &delta->arms[arm]);
+        if (!span->warm)
+            sums_add(&totals->judged[arm], &delta->arms[arm]);
+    }
+}
+
+// With keyed assignment users are drawn, not requests: only a unit's first sighting is a draw.
+static void srm_add(struct rollout *rollout, const struct rollout_span_delta *delta)
+{
+    if (delta->weight == 0 || delta->weight == ROLLOUT_WEIGHT_FULL)
+        return;
+    double weights[STATS_SRM_ARMS_MAX] = {
+        [ROLLOUT_ARM_STABLE] = ROLLOUT_WEIGHT_FULL - delta->weight - delta->weight_control,
+        [ROLLOUT_ARM_CANARY] = delta->weight,
+        [ROLLOUT_ARM_CONTROL] = delta->weight_control,
+    };
+    uint64_t requests[STATS_SRM_ARMS_MAX];
+    uint64_t any = 0;
+    for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
+        requests[arm] = rollout->spec.keyed ? delta->arms[arm].units : delta->arms[arm].routed;
+        any |= requests[arm];
+    }
+    if (any != 0 && stats_srm_add(&rollout->srm, weights, requests) != STATUS_OK)
+        rollout->spans_ignored++;
+}
+
+// Whether a span is in the warm-up depends on time alone, never on what the span holds, so both arms of it
+// count or neither does.
+static void note_canary(struct rollout *rollout, struct rollout_span *span,
+                        const struct rollout_span_delta *delta)
+{
+    if (delta->arms[ROLLOUT_ARM_CANARY].routed > 0) {
+        if (rollout->canary_since_ms == 0)
+            rollout->canary_since_ms = rollout->now_ms;
+        if (span->stage == rollout->stage && rollout->stage_canary_since_ms == 0)
+            rollout->stage_canary_since_ms = rollout->now_ms;
+    }
+    int64_t since = rollout->canary_since_ms == 0 ? rollout->now_ms : rollout->canary_since_ms;
+    if (span->weight > 0 && rollout->now_ms - since < (int64_t)rollout->spec.warmup_ms)
+        span->warm = true;
+}
+
+void evidence_add(struct rollout *rollout, const struct rollout_span_delta *delta)
+{
+    struct rollout_span *span = delta_fits(rollout, delta) ? span_open(rollout, delta) : NULL;
+    if (span == NULL || span->weight != delta->weight || span->weight_control != delta->weight_control) {
+        rollout->spans_ignored++;
+        return;
+    }
+    note_canary(rollout, span, delta);
+    struct rollout_span *counted = span;
+    for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
+        struct rollout_counts counts = delta->arms[arm];
+        sums_add(&counted->arms[arm], &counts);
+        rollout->routed[arm] += delta->arms[arm].routed;
+        if (span->stage == rollout->stage)
+            rollout->stage_routed[arm] += delta->arms[arm].routed;
+    }
+    struct rollout_totals *totals = span->weight == 0                     ? &rollout->before
+                                    : span->weight == ROLLOUT_WEIGHT_FULL ? &rollout->full
+                                                                          : &rollout->shared;
+    totals_add(totals, span, delta);
+    if (span->stage == rollout->stage)
+        totals_add(&rollout->in_stage, span, delta);
+    srm_add(rollout, delta);
+}
+
+// ---- facts ----
+
+// A request without an outcome is imputed: E_bad takes a pending baseline request as the worst and a pending
+// canary request as the best it can become, which can only lower it; E_good the other way round. So whatever
+// the order of completions, E on a prefix is never above its value once all is known, and the bound on the
+// supremum over prefixes holds for what is looked at now.
+void evidence_facts(const struct rollout *rollout, const struct rollout_span *span,
+                    enum rollout_imputing imputing, struct rollout_facts *facts)
+{
+    const struct rollout_sums *canary = &span->arms[ROLLOUT_ARM_CANARY];
+    const struct rollout_sums *baseline = &span->arms[evidence_baseline_arm(rollout)];
+    uint64_t pending_canary = evidence_pending(canary);
+    uint64_t pending_baseline = evidence_pending(baseline);
+    bool over = imputing == IMPUTE_TIMED_OUT;
+    *facts = (struct rollout_facts){.trials = canary->routed, .failures = canary->errors + pending_canary};
+    facts->bad.canary[KERNEL_ERRORS] = canary->error_events + (over ? pending_canary : 0);
+    facts->bad.baseline[KERNEL_ERRORS] = baseline->error_events + pending_baseline;
+    facts->good.canary[KERNEL_ERRORS] = canary->error_events + pending_canary;
+    facts->good.baseline[KERNEL_ERRORS] = baseline->error_events + (over ? pending_baseline : 0);
+    if (span->warm)
+        return;
+    for (int k = 0; k < ROLLOUT_EDGES; k++) {
+        facts->bad.canary[KERNEL_LATENCY + k] = canary->slow[k] + (over ? pending_canary : 0);
+        facts->bad.baseline[KERNEL_LATENCY + k] = baseline->slow[k] + pending_baseline;
+        facts->good.canary[KERNEL_LATENCY + k] = canary->slow_margin[k] + pending_canary;
+        facts->good.baseline[KERNEL_LATENCY + k] = baseline->slow[k] + (over ? pending_baseline : 0);
+    }
+    facts->bad.canary[KERNEL_THROUGHPUT] = canary->good + (over ? 0 : pending_canary);
+    facts->bad.baseline[KERNEL_THROUGHPUT] = baseline->good;
+    facts->good.canary[KERNEL_THROUGHPUT] = canary->good;
+    facts->good.baseline[KERNEL_THROUGHPUT] = baseline->good + (over ? 0 : pending_baseline);
+}
+
+// ---- closing ----
+
+static bool span_complete(const struct rollout_span *span)
+{
+    for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
+        if (evidence_pending(&span->arms[arm]) > 0)
+            return false;
+    return true;
+}
+
+void evidence_close_old(struct rollout *rollout)
+{
+    uint64_t deadline = (rollout->spec.deadline_ms + ROLLOUT_TICK_MS - 1) / ROLLOUT_TICK_MS;
+    while (rollout->span_count > 0) {
+        const struct rollout_span *span = evidence_span(rollout, 0);
+        uint64_t age = rollout->tick - span->tick;
+        // A request routed at the end of its tick is one tick younger than its span.
+        if (age <= deadline && !(age > ROLLOUT_SETTLE_TICKS && span_complete(span)))
+            return;
+        close_oldest(rollout, IMPUTE_TIMED_OUT);
+    }
+}
+
+// The outcomes of requests in flight died with the process. Counting the open spans as they stand would
+// credit the arm that fails slowly (its failures are lost, the fast ones are not); dropping them all would
+// let a process that restarts often never decide. Whether a span has a request in flight at the moment of the
+// crash is a property of that span, so "up to and including the first such span" is a stopping time in
+// routing order, and with its pending requests imputed the stopped process keeps its bound.
+void evidence_resumed(struct rollout *rollout)
+{
+    while (rollout->span_count > 0) {
+        bool complete = span_complete(evidence_span(rollout, 0));
+        close_oldest(rollout, IMPUTE_OPEN);
+        if (!complete)
+            break;
+    }
+    rollout->span_count = 0;
+    rollout->has_closed = false;
+    rollout->tick = 0;
+}
+
+uint64_t evidence_canary_pending(struct rollout *rollout)
+{
+    uint64_t pending = 0;
+    for (uint32_t i = 0; i < rollout->span_count; i++)
+        pending += evidence_pending(&evidence_span(rollout, i)->arms[ROLLOUT_ARM_CANARY]);
+    return pending;
+}

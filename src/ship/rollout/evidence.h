@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a rollout is decided from: counts per arm and span. A span is the requests that were routed within one
+// tick under one weight; every later fact about a request is counted in the span in which it was routed.
+// Proxy workers count, control gathers and sums over workers, the rollout core consumes.
+#pragma once
+
+#include <stdint.h>
+
+enum {
+    ROLLOUT_TICK_MS = 100,
+    ROLLOUT_WEIGHT_FULL = 100000, // weights are in thousandths of a percent
+    ROLLOUT_EDGES = 4,            // p50, p90, p99, p99.9 of the frozen baseline
+    ROLLOUT_SPANS_OPEN_MAX =
+        1024, // spans that may still change: deadline / tick, and the weight changes within
+    ROLLOUT_DEADLINE_MS_MAX = 60000,
+};
+
+enum rollout_arm { ROLLOUT_ARM_STABLE, ROLLOUT_ARM_CANARY, ROLLOUT_ARM_CONTROL, ROLLOUT_ARMS };
+
+// All are counts of requests of one arm routed in one span, but errors and error_events, which count
+// attempts: a failed attempt that a retry hid is an error too.
+struct rollout_counts {
+    uint32_t routed;
+    uint32_t completed;                  // of the routed, those whose outcome is known
+    uint32_t errors;                     // 5xx, connect failure, timeout, reset, broken response
+    uint32_t error_events;               // of the errors, the first of each unit: what the error check uses
+    uint32_t slow[ROLLOUT_EDGES];        // completed, slower than edge k
+    uint32_t slow_margin[ROLLOUT_EDGES]; // completed, slower than margin times edge k
+    uint32_t good;                       // completed without error within the deadline
+    uint32_t units; // routed, and the unit was seen for the first time (for the sample ratio)
+};
+
+// Additions to one span since it was last reported. A span is named by (tick, table); a new name opens it.
+struct rollout_span_delta {
+    uint64_t tick;           // routing time in ROLLOUT_TICK_MS since the epoch of the process that counted
+    uint64_t table;          // version of the routing table in force
+    uint32_t weight;         // the canary's weight under that table, 0..ROLLOUT_WEIGHT_FULL
+    uint32_t weight_control; // with a control arm, the control's weight; else 0
+    struct rollout_counts arms[ROLLOUT_ARMS];
+};
+
+// Latency edges of the baseline, microseconds, frozen before the canary starts.
+struct rollout_edges {
+    uint64_t requests; // the sample they come from; 0: not frozen yet
+    uint64_t edge_us[ROLLOUT_EDGES];
+};

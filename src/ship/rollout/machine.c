@@ -1,0 +1,528 @@
+// SPDX-License-Identifier: Apache-2.0
+// The state machine. Stages only go forward or back to zero; a rolled back rollout has weight zero; rollback
+// wins ties. Those three are checked after every step, whatever came in.
+#include <string.h>
+
+#include "base/check.h"
+#include "base/text.h"
+#include "ship/rollout/rollout_private.h"
+#include "stats/real.h"
+
+size_t rollout_size(void)
+{
+    return sizeof(struct rollout);
+}
+
+void rollout_init(struct rollout *rollout)
+{
+    memset(rollout, 0, sizeof *rollout);
+    rollout->state = ROLLOUT_PENDING;
+    evidence_reset(rollout);
+}
+
+// ---- moves ----
+
+static void state_set(struct rollout *rollout, enum rollout_state state)
+{
+    rollout->state = state;
+    rollout->state_since_ms = rollout->now_ms;
+}
+
+static void run_reset(struct rollout *rollout)
+{
+    rollout->stage = 0;
+    rollout->ring_stages = 0;
+    rollout->weight = 0;
+    rollout->started_ms = 0;
+    rollout->stage_since_ms = 0;
+    rollout->stage_paused_ms = 0;
+    rollout->terms_next = 0;
+    memset(rollout->terms, 0, sizeof rollout->terms);
+    evidence_reset(rollout);
+    state_set(rollout, ROLLOUT_PENDING);
+}
+
+static void stage_enter(struct rollout *rollout, uint32_t stage)
+{
+    const struct rollout_stage *entered = &rollout->spec.stages[stage];
+    rollout->stage = stage;
+    rollout->stage_since_ms = rollout->now_ms;
+    rollout->stage_paused_ms = 0;
+    rollout->ring_stages = stage + 1;
+    evidence_stage_reset(rollout);
+    if (entered->kind == ROLLOUT_STAGE_APPROVE) {
+        state_set(rollout, ROLLOUT_AWAITING_APPROVAL);
+        return;
+    }
+    if (entered->kind == ROLLOUT_STAGE_SEGMENT) {
+        state_set(rollout, ROLLOUT_SEGMENT);
+        return;
+    }
+    CHECK(entered->weight > rollout->weight);
+    rollout->weight = entered->weight;
+    judge_stage_start(rollout);
+    if (entered->weight < ROLLOUT_WEIGHT_FULL) {
+        state_set(rollout, ROLLOUT_SHIFTING);
+        return;
+    }
+    watch_start(rollout);
+    state_set(rollout, ROLLOUT_SOAKING);
+}
+
+static void stage_leave(struct rollout *rollout)
+{
+    if (rollout->stage + 1 < rollout->spec.stage_count)
+        stage_enter(rollout, rollout->stage + 1);
+    else
+        state_set(rollout, ROLLOUT_COMPLETED);
+}
+
+static void roll_back(struct rollout *rollout)
+{
+    rollout->weight = 0;
+    rollout->ring_stages = 0;
+    rollout->watch.on = false;
+    state_set(rollout, ROLLOUT_ROLLING_BACK);
+}
+
+// Time in the stage that was not paused.
+static uint64_t stage_elapsed_ms(const struct rollout *rollout)
+{
+    int64_t elapsed = rollout->now_ms - rollout->stage_since_ms - rollout->stage_paused_ms;
+    return elapsed > 0 ? (uint64_t)elapsed : 0;
+}
+
+static uint64_t soak_ms_of(const struct rollout_stage *stage)
+{
+    return stage->soak_ms > stage->min_ms ? stage->soak_ms : stage->min_ms;
+}
+
+// ---- a tick's decision ----
+
+static bool all_good(const struct rollout *rollout)
+{
+    for (int check = 0; check < CHECKS; check++)
+        if (judge_check_on(rollout, (enum rollout_check_kind)check) && !rollout->good[check])
+            return false;
+    return true;
+}
+
+static void promote_by_evidence(struct rollout *rollout, struct rollout_effects *effects)
+{
+    effects->has_verdict = true;
+    verdict_promoted(rollout, rollout->stage, rollout->weight, &effects->verdict);
+    stage_leave(rollout);
+}
+
+static void leave_undecided(struct rollout *rollout, struct rollout_effects *effects)
+{
+    enum rollout_undecided policy = rollout->spec.undecided;
+    // A broken assignment withholds promotion, so it can only hold.
+    if (policy == ROLLOUT_UNDECIDED_PROCEED && rollout->blocked)
+        policy = ROLLOUT_UNDECIDED_HOLD;
+    effects->has_verdict = true;
+    if (policy == ROLLOUT_UNDECIDED_ROLLBACK) {
+        verdict_undecided(rollout, "rolled back, as `undecided: rollback` says", &effects->verdict);
+        roll_back(rollout);
+    } else if (policy == ROLLOUT_UNDECIDED_PROCEED) {
+        verdict_undecided(rollout, "goes on, as `undecided: proceed` says", &effects->verdict);
+        stage_leave(rollout);
+    } else {
+        verdict_undecided(rollout, "held", &effects->verdict);
+        state_set(rollout, ROLLOUT_UNDECIDED);
+    }
+}
+
+static void decide_forward(struct rollout *rollout, struct rollout_effects *effects)
+{
+    const struct rollout_stage *stage = &rollout->spec.stages[rollout->stage];
+    uint64_t elapsed = stage_elapsed_ms(rollout);
+    bool good = !rollout->blocked && all_good(rollout);
+    switch (rollout->state) {
+    case ROLLOUT_SHIFTING:
+        if (good && elapsed >= stage->min_ms)
+            promote_by_evidence(rollout, effects);
+        else if (stage->horizon_ms > 0 && elapsed >= stage->horizon_ms)
+            leave_undecided(rollout, effects);
+        break;
+    case ROLLOUT_UNDECIDED:
+        if (good)
+            promote_by_evidence(rollout, effects);
+        break;
+    case ROLLOUT_SEGMENT: // a ring is not drawn at random: only time moves it forward
+        if (elapsed >= stage->min_ms)
+            stage_leave(rollout);
+        break;
+    case ROLLOUT_SOAKING:
+        if (elapsed >= soak_ms_of(stage) && !rollout->blocked) {
+            effects->has_verdict = true;
+            verdict_completed(rollout, &effects->verdict);
+            state_set(rollout, ROLLOUT_COMPLETED);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+static bool decide_back(struct rollout *rollout, struct rollout_effects *effects)
+{
+    if (rollout->judgement.log_bad >= -stats_ln(rollout->spec.alpha))
+        verdict_rolled_back(rollout, &effects->verdict);
+    else if (watch_evaluate(rollout))
+        verdict_watch_alarm(rollout, &effects->verdict);
+    else
+        return false;
+    effects->has_verdict = true;
+    roll_back(rollout);
+    return true;
+}
+
+// E of the sample ratio bounds its supremum: once broken, it stays so for the run.
+static bool notice_block(struct rollout *rollout, struct rollout_effects *effects)
+{
+    if (rollout->blocked || stats_srm_log_e(&rollout->srm) < STATS_SRM_LOG_E_STOP)
+        return false;
+    rollout->blocked = true;
+    effects->has_verdict = true;
+    verdict_blocked(rollout, &effects->verdict);
+    return true;
+}
+
+static void decide(struct rollout *rollout, struct rollout_effects *effects)
+{
+    if (rollout->state == ROLLOUT_ROLLING_BACK) {
+        int64_t waited = rollout->now_ms - rollout->state_since_ms;
+        bool drained = waited >= ROLLOUT_DRAIN_MS_MIN && evidence_canary_pending(rollout) == 0;
+        if (drained || waited >= (int64_t)rollout->spec.drain_ms)
+            state_set(rollout, ROLLOUT_ROLLED_BACK);
+        return;
+    }
+    judge_evaluate(rollout);
+    if (notice_block(rollout, effects))
+        return;
+    if (!rollout->blocked && decide_back(rollout, effects))
+        return;
+    for (int check = 0; check < CHECKS; check++)
+        if (rollout->judgement.log_good[check] >= judge_good_needed(rollout, (enum rollout_check_kind)check))
+            rollout->good[check] = true;
+    decide_forward(rollout, effects);
+}
+
+static bool state_runs(enum rollout_state state)
+{
+    return state != ROLLOUT_PENDING && !rollout_state_is_final(state);
+}
+
+static void step_tick(struct rollout *rollout, const struct rollout_input *input,
+                      struct rollout_effects *effects)
+{
+    // A process never counts its ticks backwards: this is a new one that was not announced.
+    if (input->tick.tick < rollout->tick)
+        evidence_resumed(rollout);
+    rollout->tick = input->tick.tick;
+    if (!state_runs(rollout->state))
+        return;
+    rollout->spans_lost += input->tick.spans_lost;
+    rollout->baseline_count = input->tick.baseline_count;
+    for (uint32_t i = 0; i < input->tick.span_count; i++)
+        evidence_add(rollout, &input->tick.spans[i]);
+    evidence_close_old(rollout);
+    decide(rollout, effects);
+    rollout->tick_before_ms = rollout->now_ms;
+}
+
+// ---- commands ----
+
+static uint32_t states(const enum rollout_state *list, size_t count)
+{
+    uint32_t set = 0;
+    for (size_t i = 0; i < count; i++)
+        set |= 1u << list[i];
+    return set;
+}
+#define STATES(...)                                                                                          \
+    states((const enum rollout_state[]){__VA_ARGS__}, ARRAY_LEN(((const enum rollout_state[]){__VA_ARGS__})))
+
+static uint32_t states_allowing(enum rollout_command command)
+{
+    switch (command) {
+    case ROLLOUT_COMMAND_START:
+        return STATES(ROLLOUT_PENDING, ROLLOUT_ROLLED_BACK);
+    case ROLLOUT_COMMAND_PAUSE:
+        return STATES(ROLLOUT_BASELINE, ROLLOUT_SEGMENT, ROLLOUT_SHIFTING, ROLLOUT_AWAITING_APPROVAL,
+                      ROLLOUT_UNDECIDED, ROLLOUT_SOAKING);
+    case ROLLOUT_COMMAND_RESUME:
+        return STATES(ROLLOUT_PAUSED, ROLLOUT_UNDECIDED);
+    case ROLLOUT_COMMAND_PROMOTE:
+        return STATES(ROLLOUT_SEGMENT, ROLLOUT_SHIFTING, ROLLOUT_UNDECIDED, ROLLOUT_SOAKING);
+    case ROLLOUT_COMMAND_ABORT:
+        return STATES(ROLLOUT_BASELINE, ROLLOUT_SEGMENT, ROLLOUT_SHIFTING, ROLLOUT_AWAITING_APPROVAL,
+                      ROLLOUT_PAUSED, ROLLOUT_UNDECIDED, ROLLOUT_SOAKING);
+    case ROLLOUT_COMMAND_UNDO:
+        return STATES(ROLLOUT_SOAKING, ROLLOUT_COMPLETED);
+    case ROLLOUT_COMMAND_APPROVE:
+        return STATES(ROLLOUT_AWAITING_APPROVAL);
+    case ROLLOUT_COMMANDS:
+        break;
+    }
+    return 0;
+}
+
+// Why a command does not fit the present state, in words that say what would.
+static const char *misfit(const struct rollout *rollout, enum rollout_command command)
+{
+    enum rollout_state state = rollout->state;
+    if (state == ROLLOUT_PENDING)
+        return "the rollout has not been started";
+    if (state == ROLLOUT_ROLLING_BACK)
+        return "the rollout is already going back";
+    if (state == ROLLOUT_ROLLED_BACK)
+        return "the rollout has been rolled back; start begins a new run";
+    if (command == ROLLOUT_COMMAND_START)
+        return "the rollout has already been started";
+    if (state == ROLLOUT_COMPLETED)
+        return command == ROLLOUT_COMMAND_ABORT ? "the rollout is complete; undo takes it back"
+                                                : "the rollout is complete";
+    if (command == ROLLOUT_COMMAND_PAUSE)
+        return "the rollout is paused already";
+    if (command == ROLLOUT_COMMAND_RESUME)
+        return "the rollout is not paused";
+    if (command == ROLLOUT_COMMAND_UNDO)
+        return "the rollout is not complete; abort takes it back";
+    if (command == ROLLOUT_COMMAND_APPROVE)
+        return "the rollout waits for no approval";
+    if (state == ROLLOUT_AWAITING_APPROVAL)
+        return "the rollout waits for an approval";
+    if (state == ROLLOUT_BASELINE)
+        return "the baseline's latency is still being measured";
+    return "the rollout is paused; resume it first";
+}
+
+static void refuse(const struct rollout *rollout, const char *verb, enum status status, const char *why,
+                   struct rollout_effects *effects)
+{
+    effects->refused = status;
+    struct text text = text_over(effects->refused_text, sizeof effects->refused_text);
+    text_addf(&text, "cannot %s: %s (it is ", verb, why);
+    verdict_add_position(rollout, &text);
+    text_addf(&text, ")");
+}
+
+// Returns NULL or why not, beyond what the state alone says.
+static const char *objection(const struct rollout *rollout, const struct rollout_input *input,
+                             enum status *status)
+{
+    enum rollout_command command = input->command.command;
+    if (command == ROLLOUT_COMMAND_START && !rollout->has_spec)
+        return "nothing says what to roll out";
+    if (command == ROLLOUT_COMMAND_UNDO && rollout->state == ROLLOUT_COMPLETED &&
+        rollout->now_ms - rollout->state_since_ms > (int64_t)rollout->spec.keep_ms)
+        return "the time to undo is over; roll the old version out instead";
+    if (command != ROLLOUT_COMMAND_APPROVE)
+        return NULL;
+    const char *by = rollout->spec.stages[rollout->stage].by;
+    if (by[0] == '\0' || strncmp(by, input->command.who, sizeof input->command.who) == 0)
+        return NULL;
+    *status = STATUS_DENIED;
+    return "the approval is another's to give";
+}
+
+static void command_start(struct rollout *rollout)
+{
+    run_reset(rollout);
+    rollout->started_ms = rollout->now_ms;
+    judge_start(rollout);
+    if (rollout->spec.latency.on)
+        state_set(rollout, ROLLOUT_BASELINE);
+    else
+        stage_enter(rollout, 0);
+}
+
+static void command_resume(struct rollout *rollout)
+{
+    if (rollout->state == ROLLOUT_UNDECIDED) { // another horizon
+        rollout->stage_since_ms = rollout->now_ms;
+        rollout->stage_paused_ms = 0;
+        state_set(rollout, ROLLOUT_SHIFTING);
+        return;
+    }
+    rollout->stage_paused_ms += rollout->now_ms - rollout->state_since_ms;
+    state_set(rollout, rollout->paused_from);
+    if (rollout->state == ROLLOUT_BASELINE && rollout->edges.requests > 0)
+        stage_enter(rollout, 0);
+}
+
+static const char *obey(struct rollout *rollout, enum rollout_command command)
+{
+    switch (command) {
+    case ROLLOUT_COMMAND_START:
+        command_start(rollout);
+        return "STARTED";
+    case ROLLOUT_COMMAND_PAUSE:
+        rollout->paused_from = rollout->state;
+        state_set(rollout, ROLLOUT_PAUSED);
+        return "PAUSED";
+    case ROLLOUT_COMMAND_RESUME:
+        command_resume(rollout);
+        return "RESUMED";
+    case ROLLOUT_COMMAND_PROMOTE:
+        stage_leave(rollout);
+        return "PROMOTED BY HAND";
+    case ROLLOUT_COMMAND_ABORT:
+        roll_back(rollout);
+        return "ABORTED";
+    case ROLLOUT_COMMAND_UNDO:
+        roll_back(rollout);
+        return "UNDONE";
+    case ROLLOUT_COMMAND_APPROVE:
+        stage_leave(rollout);
+        return "APPROVED";
+    case ROLLOUT_COMMANDS:
+        break;
+    }
+    return "";
+}
+
+static void step_command(struct rollout *rollout, const struct rollout_input *input,
+                         struct rollout_effects *effects)
+{
+    enum rollout_command command = input->command.command;
+    const char *name = rollout_command_name(command);
+    if ((states_allowing(command) & (1u << rollout->state)) == 0) {
+        refuse(rollout, name, STATUS_CONFLICT, misfit(rollout, command), effects);
+        return;
+    }
+    enum status status = STATUS_CONFLICT;
+    const char *why = objection(rollout, input, &status);
+    if (why != NULL) {
+        refuse(rollout, name, status, why, effects);
+        return;
+    }
+    const char *headline = obey(rollout, command);
+    effects->has_verdict = true;
+    verdict_operator(rollout, input, headline, &effects->verdict);
+}
+
+// ---- other inputs ----
+
+static void step_spec(struct rollout *rollout, const struct rollout_input *input,
+                      struct rollout_effects *effects)
+{
+    const char *why = "";
+    if (state_runs(rollout->state)) {
+        refuse(rollout, "take a specification", STATUS_CONFLICT, "the rollout is under way", effects);
+        return;
+    }
+    if (rollout_spec_check(input->spec, &why) != STATUS_OK) {
+        refuse(rollout, "take a specification", STATUS_INVALID, why, effects);
+        return;
+    }
+    rollout->spec = *input->spec;
+    rollout->has_spec = true;
+    run_reset(rollout);
+}
+
+// True when the routing table must carry the edges.
+static bool step_edges(struct rollout *rollout, const struct rollout_input *input)
+{
+    bool paused = rollout->state == ROLLOUT_PAUSED && rollout->paused_from == ROLLOUT_BASELINE;
+    if ((rollout->state != ROLLOUT_BASELINE && !paused) || input->edges.requests == 0)
+        return false;
+    rollout->edges = input->edges;
+    if (!paused)
+        stage_enter(rollout, 0);
+    return true;
+}
+
+static void clock_set(struct rollout *rollout, int64_t time_ms)
+{
+    time_ms = time_ms < ROLLOUT_TIME_MS_MAX ? time_ms : ROLLOUT_TIME_MS_MAX;
+    rollout->now_ms = time_ms > rollout->now_ms ? time_ms : rollout->now_ms;
+}
+
+static void check_invariants(const struct rollout *rollout, const struct rollout_effects *effects,
+                             uint32_t stage_before, uint32_t weight_before)
+{
+    CHECK(rollout->weight <= ROLLOUT_WEIGHT_FULL);
+    CHECK(rollout->weight == 0 || rollout->weight >= weight_before);
+    CHECK(rollout->weight == 0 || weight_before == 0 || rollout->stage >= stage_before);
+    if (rollout->state == ROLLOUT_PENDING || rollout->state == ROLLOUT_BASELINE ||
+        rollout->state == ROLLOUT_ROLLING_BACK || rollout->state == ROLLOUT_ROLLED_BACK)
+        CHECK(rollout->weight == 0);
+    if (rollout->state == ROLLOUT_SHIFTING || rollout->state == ROLLOUT_SOAKING)
+        CHECK(rollout->weight == rollout->spec.stages[rollout->stage].weight);
+    CHECK(effects->weight == rollout->weight);
+}
+
+void rollout_step(struct rollout *rollout, const struct rollout_input *input, struct rollout_effects *effects)
+{
+    *effects = (struct rollout_effects){.from = rollout->state, .refused = STATUS_OK};
+    uint32_t stage_before = rollout->stage;
+    uint32_t weight_before = rollout->weight;
+    clock_set(rollout, input->time_ms);
+    switch (input->kind) {
+    case ROLLOUT_INPUT_SPEC:
+        step_spec(rollout, input, effects);
+        break;
+    case ROLLOUT_INPUT_COMMAND:
+        step_command(rollout, input, effects);
+        break;
+    case ROLLOUT_INPUT_EDGES:
+        effects->publish = step_edges(rollout, input);
+        break;
+    case ROLLOUT_INPUT_TICK:
+        step_tick(rollout, input, effects);
+        break;
+    case ROLLOUT_INPUT_RESUMED:
+        evidence_resumed(rollout);
+        effects->publish = rollout->state != ROLLOUT_PENDING;
+        break;
+    case ROLLOUT_INPUTS:
+        break;
+    }
+    effects->to = rollout->state;
+    effects->stage = rollout->stage;
+    effects->weight = rollout->weight;
+    effects->changed =
+        effects->from != effects->to || rollout->stage != stage_before || rollout->weight != weight_before;
+    // A flag's set carries rings and arms besides the weight.
+    effects->publish = effects->publish || rollout->weight != weight_before ||
+                       (rollout->spec.flag[0] != '\0' && effects->changed);
+    if (effects->has_verdict)
+        rollout->last = effects->verdict;
+    check_invariants(rollout, effects, stage_before, weight_before);
+}
+
+static int64_t state_deadline_ms(const struct rollout *rollout)
+{
+    const struct rollout_stage *stage = &rollout->spec.stages[rollout->stage];
+    int64_t began = rollout->stage_since_ms + rollout->stage_paused_ms;
+    switch (rollout->state) {
+    case ROLLOUT_SHIFTING:
+        if (stage_elapsed_ms(rollout) < stage->min_ms)
+            return began + (int64_t)stage->min_ms;
+        return stage->horizon_ms > 0 ? began + (int64_t)stage->horizon_ms : INT64_MAX;
+    case ROLLOUT_SEGMENT:
+        return began + (int64_t)stage->min_ms;
+    case ROLLOUT_SOAKING:
+        return began + (int64_t)soak_ms_of(stage);
+    case ROLLOUT_ROLLING_BACK: {
+        uint64_t drain_ms = rollout->spec.drain_ms;
+        drain_ms = drain_ms < ROLLOUT_DRAIN_MS_MIN ? drain_ms : ROLLOUT_DRAIN_MS_MIN;
+        return rollout->state_since_ms + (int64_t)drain_ms;
+    }
+    default:
+        return INT64_MAX;
+    }
+}
+
+int64_t rollout_deadline_ms(const struct rollout *rollout)
+{
+    int64_t deadline_ms = state_deadline_ms(rollout);
+    // Open spans settle with time alone: their prefixes grow older, and so does what is pending.
+    int64_t settled_ms = rollout->now_ms + ROLLOUT_SETTLE_TICKS * ROLLOUT_TICK_MS;
+    if (state_runs(rollout->state) && rollout->span_count > 0 && settled_ms < deadline_ms)
+        return settled_ms;
+    return deadline_ms;
+}

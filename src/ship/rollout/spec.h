@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the operator asked for: one rollout as the file says it, with every default filled in.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "base/status.h"
+#include "base/wire.h"
+#include "ship/rollout/evidence.h"
+
+enum {
+    ROLLOUT_NAME_BYTES = 64, // names of rollouts, services, versions, people; the NUL included
+    ROLLOUT_STAGES_MAX = 32,
+    ROLLOUT_RINGS_MAX = 8, // segments of one rollout
+    ROLLOUT_SPEC_WIRE_BYTES_MAX = 8192,
+};
+
+enum rollout_stage_kind {
+    ROLLOUT_STAGE_WEIGHT,  // a share of live traffic
+    ROLLOUT_STAGE_APPROVE, // wait for a person
+    ROLLOUT_STAGE_SEGMENT, // of a flag: a ring gets the new variant, for min_ms without a comparison
+};
+
+enum rollout_undecided { ROLLOUT_UNDECIDED_HOLD, ROLLOUT_UNDECIDED_ROLLBACK, ROLLOUT_UNDECIDED_PROCEED };
+
+struct rollout_stage {
+    enum rollout_stage_kind kind;
+    uint32_t weight;                  // WEIGHT: canary share, 1..ROLLOUT_WEIGHT_FULL
+    uint64_t min_ms;                  // WEIGHT: `for`, never promoted before
+    uint64_t horizon_ms;              // WEIGHT: after this without evidence the undecided policy applies
+    uint64_t soak_ms;                 // WEIGHT at 100 %: how long the watch goes on before completion
+    char segment[ROLLOUT_NAME_BYTES]; // SEGMENT: whose members are the ring
+    char by[ROLLOUT_NAME_BYTES];      // APPROVE: the `who` that may, exactly; empty: any approver
+};
+
+struct rollout_check_errors {
+    bool on;
+    double share;       // v: its part of the rollback mixture
+    double worse;       // R0 of E_bad, default 1
+    double margin;      // R1 of E_good; 0: 1.25, or 1.5 when the baseline's rate is under 0.5 %
+    double negligible;  // rate under which the canary's errors do not matter; 0: off
+    uint64_t window_ms; // a unit's second error within it does not count; 0: the whole rollout
+};
+
+struct rollout_check_latency {
+    bool on;
+    double share;
+    double margin;              // canary slower than margin*T against baseline slower than T; default 1.25
+    uint64_t baseline_requests; // sample before the edges are frozen, default 10 000
+    uint64_t slack_ms;          // the canary counts as slow only this long past an edge: no user feels less
+};
+
+struct rollout_check_throughput {
+    bool on;
+    double share;
+    double margin; // promoted when the ratio of good responses is shown to be above 1 / margin
+};
+
+struct rollout_spec {
+    char name[ROLLOUT_NAME_BYTES];
+    char flag[ROLLOUT_NAME_BYTES];    // of a flag's rollout: its key; else empty
+    char service[ROLLOUT_NAME_BYTES]; // of a flag's rollout: whose requests are evidence; empty: events are
+    char from[ROLLOUT_NAME_BYTES];    // the stable version, or the variant given today
+    char to[ROLLOUT_NAME_BYTES];      // the canary version, or the variant to come
+    uint32_t stage_count;
+    struct rollout_stage stages[ROLLOUT_STAGES_MAX];
+    struct rollout_check_errors errors;
+    struct rollout_check_latency latency;
+    struct rollout_check_throughput throughput;
+    double alpha; // bound on a false rollback over the whole rollout, default 0.01
+    double beta;  // bound on a false promotion per stage, default 0.05
+    enum rollout_undecided undecided;
+    bool evidence_cumulative; // E_good is kept across stages
+    bool keyed;               // assignment is by unit, not per request: the measured share is the weight
+    bool control;             // the baseline is the control arm
+    bool start_auto;          // starts when the daemon starts
+    uint64_t warmup_ms;       // canary's first time, whose latency and throughput are not counted
+    uint64_t deadline_ms;     // a request still pending after it is decided as timed out, default 30 s
+    uint64_t drain_ms;        // how long a rollback waits for requests in flight
+    uint64_t keep_ms;         // after completion, how long undo stays instant
+};
+
+// Fills every field but names and stages with its default.
+void rollout_spec_init(struct rollout_spec *spec);
+// Puts the default stages: 1, 5, 10, 25, 50, 100 %.
+void rollout_spec_default_stages(struct rollout_spec *spec);
+// Whether the machine can run it: STATUS_INVALID with a sentence in *why (constant text). Weights must grow
+// from stage to stage, nothing comes after 100 %, a horizon is at least its minimum time. `share`s need not
+// sum to 1.
+MUST_USE enum status rollout_spec_check(const struct rollout_spec *spec, const char **why);
+// Decoding finds malformed bytes (STATUS_CORRUPT); whether the result can run is rollout_spec_check's
+// question.
+void rollout_spec_encode(const struct rollout_spec *spec, struct wire_writer *writer);
+MUST_USE enum status rollout_spec_decode(struct wire_reader *reader, struct rollout_spec *spec);

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+// Wire forms of inputs and effects. Decoding lets only what the machine's contract allows through: every
+// range is checked here, and the outputs stay untouched unless all was well.
+#include <string.h>
+
+#include "base/check.h"
+#include "ship/rollout/rollout.h"
+
+enum { INPUT_WIRE_VERSION = 1, EFFECTS_WIRE_VERSION = 1, EFFECTS_WIRE_BYTES_MAX = 2048 };
+
+// The members of struct rollout_counts in wire order, as an array.
+enum { COUNT_FIELDS = sizeof(struct rollout_counts) / sizeof(uint32_t) };
+_Static_assert(COUNT_FIELDS == 14 && sizeof(struct rollout_counts) == COUNT_FIELDS * sizeof(uint32_t),
+               "a change of the counts is a new wire version");
+
+static void put_text(struct wire_writer *writer, const char *storage, size_t cap)
+{
+    wire_put_bytes(writer, (struct slice){storage, strnlen(storage, cap - 1)});
+}
+
+static uint64_t get_at_most(struct wire_reader *reader, uint64_t most)
+{
+    uint64_t value = wire_get_u64(reader);
+    if (value <= most)
+        return value;
+    reader->bad = true;
+    return 0;
+}
+
+// ---- spans: most counts are zero, so a mask says which follow ----
+
+static void put_counts(struct wire_writer *writer, const struct rollout_counts *counts)
+{
+    uint32_t fields[COUNT_FIELDS];
+    memcpy(fields, counts, sizeof fields);
+    uint64_t mask = 0;
+    for (int i = 0; i < COUNT_FIELDS; i++)
+        mask |= (uint64_t)(fields[i] != 0) << i;
+    wire_put_u64(writer, mask);
+    for (int i = 0; i < COUNT_FIELDS; i++)
+        if (fields[i] != 0)
+            wire_put_u64(writer, fields[i]);
+}
+
+static void get_counts(struct wire_reader *reader, struct rollout_counts *counts)
+{
+    uint32_t fields[COUNT_FIELDS] = {0};
+    uint64_t mask = get_at_most(reader, (1u << COUNT_FIELDS) - 1);
+    for (int i = 0; i < COUNT_FIELDS; i++)
+        if ((mask >> i & 1) != 0)
+            fields[i] = (uint32_t)get_at_most(reader, UINT32_MAX);
+    memcpy(counts, fields, sizeof fields);
+}
+
+// Ticks and tables are written as steps from the one before (modulo 2^64, so any value survives).
+static void put_span(struct wire_writer *writer, const struct rollout_span_delta *span, uint64_t tick_before,
+                     uint64_t table_before)
+{
+    wire_put_i64(writer, (int64_t)(span->tick - tick_before));
+    wire_put_i64(writer, (int64_t)(span->table - table_before));
+    wire_put_u64(writer, span->weight);
+    wire_put_u64(writer, span->weight_control);
+    for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
+        put_counts(writer, &span->arms[arm]);
+}
+
+static void get_span(struct wire_reader *reader, uint64_t tick_before, uint64_t table_before,
+                     struct rollout_span_delta *span)
+{
+    span->tick = tick_before + (uint64_t)wire_get_i64(reader);
+    span->table = table_before + (uint64_t)wire_get_i64(reader);
+    span->weight = (uint32_t)get_at_most(reader, ROLLOUT_WEIGHT_FULL);
+    span->weight_control = (uint32_t)get_at_most(reader, ROLLOUT_WEIGHT_FULL - span->weight);
+    for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
+        get_counts(reader, &span->arms[arm]);
+}
+
+static void put_tick(struct wire_writer *writer, const struct rollout_input *input)
+{
+    wire_put_u64(writer, input->tick.tick);
+    wire_put_u64(writer, input->tick.spans_lost);
+    wire_put_u64(writer, input->tick.baseline_count);
+    wire_put_u64(writer, input->tick.span_count);
+    uint64_t tick = input->tick.tick;
+    uint64_t table = 0;
+    for (uint32_t i = 0; i < input->tick.span_count; i++) {
+        put_span(writer, &input->tick.spans[i], tick, table);
+        tick = input->tick.spans[i].tick;
+        table = input->tick.spans[i].table;
+    }
+}
+
+static void get_tick(struct wire_reader *reader, struct rollout_span_delta *spans,
+                     struct rollout_input *input)
+{
+    input->tick.tick = wire_get_u64(reader);
+    input->tick.spans_lost = wire_get_u64(reader);
+    input->tick.baseline_count = (uint32_t)get_at_most(reader, UINT32_MAX);
+    input->tick.span_count = (uint32_t)get_at_most(reader, ROLLOUT_TICK_SPANS_MAX);
+    input->tick.spans = spans;
+    uint64_t tick = input->tick.tick;
+    uint64_t table = 0;
+    for (uint32_t i = 0; i < input->tick.span_count && !reader->bad; i++) {
+        get_span(reader, tick, table, &spans[i]);
+        tick = spans[i].tick;
+        table = spans[i].table;
+    }
+}
+
+// ---- inputs ----
+
+static void put_edges(struct wire_writer *writer, const struct rollout_edges *edges)
+{
+    wire_put_u64(writer, edges->requests);
+    for (int k = 0; k < ROLLOUT_EDGES; k++)
+        wire_put_u64(writer, edges->edge_us[k]);
+}
+
+static void get_edges(struct wire_reader *reader, struct rollout_edges *edges)
+{
+    edges->requests = wire_get_u64(reader);
+    for (int k = 0; k < ROLLOUT_EDGES; k++)
+        edges->edge_us[k] = wire_get_u64(reader);
+}
+
+void rollout_input_encode(const struct rollout_input *input, struct wire_writer *writer)
+{
+    wire_put_u64(writer, INPUT_WIRE_VERSION);
+    wire_put_u64(writer, input->kind);
+    wire_put_i64(writer, input->time_ms);
+    switch (input->kind) {
+    case ROLLOUT_INPUT_SPEC:
+        rollout_spec_encode(input->spec, writer);
+        break;
+    case ROLLOUT_INPUT_COMMAND:
+        wire_put_u64(writer, input->command.command);
+        put_text(writer, input->command.who, sizeof input->command.who);
+        put_text(writer, input->command.from, sizeof input->command.from);
+        break;
+    case ROLLOUT_INPUT_EDGES:
+        put_edges(writer, &input->edges);
+        break;
+    case ROLLOUT_INPUT_TICK:
+        CHECK(input->tick.span_count <= ROLLOUT_TICK_SPANS_MAX);
+        put_tick(writer, input);
+        break;
+    case ROLLOUT_INPUT_RESUMED:
+    case ROLLOUT_INPUTS:
+        break;
+    }
+}
+
+enum status rollout_input_decode(struct wire_reader *reader, struct rollout_spec *spec,
+                                 struct rollout_span_delta *spans, struct rollout_input *input)
+{
+    struct rollout_input out;
+    memset(&out, 0, sizeof out);
+    if (wire_get_u64(reader) != INPUT_WIRE_VERSION)
+        reader->bad = true;
+    out.kind = (enum rollout_input_kind)get_at_most(reader, ROLLOUT_INPUTS - 1);
+    out.time_ms = wire_get_i64(reader);
+    if (reader->bad)
+        return STATUS_CORRUPT;
+    switch (out.kind) {
+    case ROLLOUT_INPUT_SPEC:
+        if (rollout_spec_decode(reader, spec) != STATUS_OK)
+            return STATUS_CORRUPT;
+        out.spec = spec;
+        break;
+    case ROLLOUT_INPUT_COMMAND:
+        out.command.command = (enum rollout_command)get_at_most(reader, ROLLOUT_COMMANDS - 1);
+        wire_get_string(reader, out.command.who, sizeof out.command.who);
+        wire_get_string(reader, out.command.from, sizeof out.command.from);
+        break;
+    case ROLLOUT_INPUT_EDGES:
+        get_edges(reader, &out.edges);
+        break;
+    case ROLLOUT_INPUT_TICK:
+        get_tick(reader, spans, &out);
+        break;
+    case ROLLOUT_INPUT_RESUMED:
+    case ROLLOUT_INPUTS:
+        break;
+    }
+    if (reader->bad)
+        return STATUS_CORRUPT;
+    *input = out;
+    return STATUS_OK;
+}
+
+// ---- effects ----
+
+static void put_verdict(struct wire_writer *writer, const struct rollout_verdict *verdict)
+{
+    wire_put_u64(writer, verdict->outcome);
+    wire_put_i64(writer, verdict->time_ms);
+    wire_put_i64(writer, verdict->evidence_since_ms);
+    wire_put_u64(writer, verdict->stage);
+    put_text(writer, verdict->check, sizeof verdict->check);
+    wire_put_double(writer, verdict->log_e);
+    wire_put_double(writer, verdict->log_e_needed);
+    wire_put_double(writer, verdict->ratio_low);
+    wire_put_u64(writer, verdict->canary_events);
+    wire_put_u64(writer, verdict->canary_total);
+    wire_put_u64(writer, verdict->baseline_events);
+    wire_put_u64(writer, verdict->baseline_total);
+    put_text(writer, verdict->text, sizeof verdict->text);
+}
+
+static void get_verdict(struct wire_reader *reader, struct rollout_verdict *verdict)
+{
+    verdict->outcome = (enum rollout_outcome)get_at_most(reader, ROLLOUT_OUTCOMES - 1);
+    verdict->time_ms = wire_get_i64(reader);
+    verdict->evidence_since_ms = wire_get_i64(reader);
+    verdict->stage = (uint32_t)get_at_most(reader, UINT32_MAX);
+    wire_get_string(reader, verdict->check, sizeof verdict->check);
+    verdict->log_e = wire_get_double(reader);
+    verdict->log_e_needed = wire_get_double(reader);
+    verdict->ratio_low = wire_get_double(reader);
+    verdict->canary_events = wire_get_u64(reader);
+    verdict->canary_total = wire_get_u64(reader);
+    verdict->baseline_events = wire_get_u64(reader);
+    verdict->baseline_total = wire_get_u64(reader);
+    wire_get_string(reader, verdict->text, sizeof verdict->text);
+}
+
+void rollout_effects_encode(const struct rollout_effects *effects, struct wire_writer *writer)
+{
+    wire_put_u64(writer, EFFECTS_WIRE_VERSION);
+    wire_put_u64(writer, (effects->changed ? 1u : 0u) | (effects->publish ? 2u : 0u) |
+                             (effects->has_verdict ? 4u : 0u));
+    wire_put_u64(writer, effects->from);
+    wire_put_u64(writer, effects->to);
+    wire_put_u64(writer, effects->stage);
+    wire_put_u64(writer, effects->weight);
+    wire_put_u64(writer, effects->refused);
+    put_text(writer, effects->refused_text, sizeof effects->refused_text);
+    if (effects->has_verdict)
+        put_verdict(writer, &effects->verdict);
+}
+
+enum status rollout_effects_decode(struct wire_reader *reader, struct rollout_effects *effects)
+{
+    struct rollout_effects out;
+    memset(&out, 0, sizeof out);
+    if (wire_get_u64(reader) != EFFECTS_WIRE_VERSION)
+        reader->bad = true;
+    uint64_t flags = get_at_most(reader, 7);
+    out.changed = (flags & 1) != 0;
+    out.publish = (flags & 2) != 0;
+    out.has_verdict = (flags & 4) != 0;
+    out.from = (enum rollout_state)get_at_most(reader, ROLLOUT_STATES - 1);
+    out.to = (enum rollout_state)get_at_most(reader, ROLLOUT_STATES - 1);
+    out.stage = (uint32_t)get_at_most(reader, ROLLOUT_STAGES_MAX - 1);
+    out.weight = (uint32_t)get_at_most(reader, ROLLOUT_WEIGHT_FULL);
+    out.refused = (enum status)get_at_most(reader, STATUS_COUNT - 1);
+    wire_get_string(reader, out.refused_text, sizeof out.refused_text);
+    if (out.has_verdict)
+        get_verdict(reader, &out.verdict);
+    if (reader->bad)
+        return STATUS_CORRUPT;
+    *effects = out;
+    return STATUS_OK;
+}
+
+bool rollout_effects_equal(const struct rollout_effects *a, const struct rollout_effects *b)
+{
+    uint8_t bytes[2][EFFECTS_WIRE_BYTES_MAX];
+    struct wire_writer writers[2] = {{.data = bytes[0], .cap = sizeof bytes[0]},
+                                     {.data = bytes[1], .cap = sizeof bytes[1]}};
+    rollout_effects_encode(a, &writers[0]);
+    rollout_effects_encode(b, &writers[1]);
+    CHECK(!writers[0].full && !writers[1].full);
+    return writers[0].len == writers[1].len && memcmp(bytes[0], bytes[1], writers[0].len) == 0;
+}

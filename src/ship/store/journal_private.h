@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// The journal's own storage, shared by its writing and its reading half.
+#pragma once
+
+#include <limits.h>
+#include <sqlite3.h>
+
+#include "base/siphash.h"
+#include "ship/store/journal.h"
+
+enum {
+    JOURNAL_CHAIN_BYTES = 16,
+    JOURNAL_APPLICATION_ID = 0x536c7563, // "Sluc"
+    JOURNAL_FRAME_BYTES_MAX = JOURNAL_PAYLOAD_BYTES_MAX + 256,
+    JOURNAL_LOG_PAGES = 1000, // the log is folded into the file beyond this
+};
+
+struct journal_head {
+    uint64_t count;
+    uint8_t chain[JOURNAL_CHAIN_BYTES];
+};
+
+struct journal {
+    char path[PATH_MAX];
+    enum journal_mode mode;
+    sqlite3 *db;
+    sqlite3_stmt *insert;
+    sqlite3_stmt *update_head;
+    int lock_fd;            // -1 when reading
+    uint64_t device, inode; // the file that was opened, to notice when another one stands at its path
+    int log_pages;          // in the log beside the file after the last commit
+    bool sync_failed;       // what was not synced may be gone from the disk though it still reads back
+    bool in_transaction;
+    struct journal_head head;    // committed
+    struct journal_head pending; // with what the open transaction appended
+    uint8_t *frame;              // JOURNAL_FRAME_BYTES_MAX, what is hashed
+};
+
+// Hash of an entry that follows `previous`; frame is scratch of JOURNAL_FRAME_BYTES_MAX.
+void journal_chain_next(const uint8_t previous[JOURNAL_CHAIN_BYTES], const struct journal_entry *entry,
+                        uint8_t *frame, uint8_t next[JOURNAL_CHAIN_BYTES]);
+// Fills the fault from SQLite's last error and returns its status; `doing` completes "cannot ... : ".
+enum status journal_fail_sqlite(const struct journal *journal, const char *doing, struct fault *fault);
+__attribute__((format(printf, 4, 5))) enum status journal_fail(enum status status, uint64_t seq,
+                                                               struct fault *fault, const char *format, ...);
