@@ -169,7 +169,8 @@ void flagset_destroy(struct flagset *set);
 void flagset_reconfigure(struct flagset *set, const struct flagset_source *sources, uint32_t source_count,
                          struct slice segments);
 // Sets the overlay, which comes after all sources: flags set at runtime, and patches. Copies both. The first
-// snapshot that has them carries `change`. A change of patches only does not wait for a slow source.
+// snapshot that has them carries `change`. A change of patches only does not wait for a slow source: with
+// json.data NULL the text laid over before stays, and is neither read nor compared again.
 MUST_USE enum status flagset_overlay(struct flagset *set, struct slice json,
                                      const struct flags_patch *patches, uint32_t patch_count,
                                      uint64_t change);

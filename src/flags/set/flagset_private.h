@@ -255,7 +255,7 @@ struct flagset_report {
 void flagset_report_destroy(struct flagset_report *report); // NULL is allowed
 
 struct flagset_overlay_order {
-    char *json;
+    char *json; // NULL: the text stays
     size_t len;
     struct flagset_patches *patches;
     uint64_t change;

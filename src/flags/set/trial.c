@@ -543,6 +543,11 @@ static enum status order_document(struct flagset_loader *loader, struct flagset_
 {
     char *json = order->json;
     order->json = NULL;
+    if (json == NULL) {
+        *document = flagset_document_ref(loader->overlay);
+        return STATUS_OK;
+    }
+    loader->overlay_problem[0] = '\0';
     if (loader->overlay->len == order->len && memcmp(loader->overlay->json, json, order->len) == 0) {
         heap_free(json);
         *document = flagset_document_ref(loader->overlay);
@@ -576,7 +581,6 @@ bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overla
     bool new_text = false;
     flagset_patches_unref(loader->patches);
     loader->patches = flagset_patches_ref(order->patches);
-    loader->overlay_problem[0] = '\0';
     enum status status = order_document(loader, order, &document);
     if (status == STATUS_OK) {
         new_text = document != loader->overlay;

@@ -25,7 +25,7 @@ enum journal_kind {
     JOURNAL_INPUT = 2,    // payload: rollout_input_encode
     JOURNAL_DECISION = 3, // payload: rollout_effects_encode
     JOURNAL_NOTE = 4,     // for people only; payload: text
-    JOURNAL_FLAG = 5,     // a flag was changed; subject: its key (cut), payload: engine_overlay_encode
+    JOURNAL_FLAG = 5,     // a flag was changed; subject: its key (cut), payload: runtime_overlay_encode
 };
 
 enum journal_mode {
