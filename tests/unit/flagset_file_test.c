@@ -392,6 +392,34 @@ TEST(what_is_laid_over_may_be_at_fault)
     assert_false(flagset_refused(world->set));
 }
 
+// Who changes only patches gives no text: what was laid over stays, also when it is still on its way.
+TEST(a_text_that_stays)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = {
+        .kind = FLAGSET_INLINE, .name = "x", .json = SLICE(SET(FLAG("one", "on")))};
+    const struct flags_patch two_off = {.key = SLICE("two"), .kill = true, .kill_variant = SLICE("off")};
+    const struct flags_patch one_off = {.key = SLICE("one"), .kill = true, .kill_variant = SLICE("off")};
+    const struct slice stays = {NULL, 0};
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    assert_int_equal(flagset_overlay(world->set, SLICE(SET(FLAG("two", "on"))), NULL, 0, 1), STATUS_OK);
+    UNTIL(world, flagset_current(world->set)->change == 1);
+    assert_int_equal(flagset_overlay(world->set, stays, &two_off, 1, 2), STATUS_OK);
+    UNTIL(world, flagset_current(world->set)->change == 2);
+    assert_string_equal(variant_now(world, "two"), "off");
+    assert_int_equal(flagset_overlay(world->set, stays, NULL, 0, 3), STATUS_OK);
+    UNTIL(world, flagset_current(world->set)->change == 3);
+    assert_string_equal(variant_now(world, "two"), "on");
+    for (uint64_t change = 4; change < 100; change += 2) {
+        struct slice text = change % 4 == 0 ? SLICE(SET(FLAG("two", "off"))) : SLICE(SET(FLAG("two", "on")));
+        assert_int_equal(flagset_overlay(world->set, text, NULL, 0, change), STATUS_OK);
+        assert_int_equal(flagset_overlay(world->set, stays, &one_off, 1, change + 1), STATUS_OK);
+        UNTIL(world, flagset_current(world->set)->change == change + 1);
+        assert_string_equal(variant_now(world, "one"), "off");
+        assert_string_equal(variant_now(world, "two"), change % 4 == 0 ? "off" : "on");
+    }
+}
+
 // A kill does not compile anything, so that it does not wait for the size of the set.
 TEST(patches_do_not_compile)
 {
