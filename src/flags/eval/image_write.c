@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Appending to an image that is being compiled. Once something did not fit, STATUS_FULL sticks and every
-// later append gives 0. Short texts that occur again and again are stored once, as far as a small cache
-// remembers.
+// Appending to an image that is being compiled. Once something did not fit, the status stays STATUS_FULL and
+// every later append returns 0. Short texts that occur often are stored once, as far as a small cache
+// remembers them.
 #include "base/json_out.h"
 #include "flags/eval/flags_private.h"
 
@@ -63,7 +63,7 @@ struct flags_span flags_write_json_string(struct flags_compiler *c, struct slice
     return c->status == STATUS_OK ? (struct flags_span){begin, c->used - begin} : (struct flags_span){0};
 }
 
-// The records sorted here begin with the span that is their key.
+// The records sorted here begin with a span, which is their key.
 static int order_at(const uint8_t *base, uint32_t at, uint32_t size, uint32_t i, uint32_t j)
 {
     const struct flags_span *a = flags_image_at(base, at + i * size);
