@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A daemon without traffic for tests of control and API: a loop, a proxy that serves nobody, a journal in a
+// A daemon without traffic for tests of engine and API: a loop, a proxy without requests, and a journal in a
 // temporary file that outlives restarts.
 #pragma once
 
@@ -46,7 +46,7 @@ static inline void bench_place(struct bench *bench)
     snprintf(bench->path, sizeof bench->path, "%s/sluice-bench-%d.db", folder_root(), (int)getpid());
 }
 
-// engine_create's own answer; the fault is in bench->fault.
+// Returns what engine_create returned; the fault is in bench->fault.
 static inline enum status bench_up(struct bench *bench, const char *yaml)
 {
     struct io_loop_config loop = {.kind = IO_KIND_EPOLL, .bufs_max = 256};
