@@ -176,16 +176,15 @@ static enum status open_database(struct journal *journal, const char *path, int 
 static enum status create_schema(struct journal *journal, struct fault *fault)
 {
     char sql[900];
-    snprintf(
-        sql, sizeof sql,
-        "PRAGMA synchronous=FULL; BEGIN IMMEDIATE; PRAGMA application_id=%d; PRAGMA user_version=%d;"
-        "CREATE TABLE journal_entries(seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, kind INTEGER NOT "
-        "NULL,"
-        " subject TEXT NOT NULL, run INTEGER NOT NULL, payload BLOB NOT NULL, chain BLOB NOT NULL) STRICT;"
-        "CREATE TABLE journal_head(id INTEGER PRIMARY KEY CHECK(id = 1), count INTEGER NOT NULL, chain BLOB "
-        "NOT NULL) STRICT;"
-        "INSERT INTO journal_head VALUES(1, 0, zeroblob(%d)); COMMIT;",
-        JOURNAL_APPLICATION_ID, JOURNAL_SCHEMA_VERSION, JOURNAL_CHAIN_BYTES);
+    snprintf(sql, sizeof sql,
+             "PRAGMA synchronous=FULL; BEGIN IMMEDIATE; PRAGMA application_id=%d; PRAGMA user_version=%d;"
+             "CREATE TABLE journal_entries(seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, "
+             "kind INTEGER NOT NULL, subject TEXT NOT NULL, run INTEGER NOT NULL, payload BLOB NOT NULL, "
+             "chain BLOB NOT NULL) STRICT;"
+             "CREATE TABLE journal_head(id INTEGER PRIMARY KEY CHECK(id = 1), count INTEGER NOT NULL, "
+             "chain BLOB NOT NULL) STRICT;"
+             "INSERT INTO journal_head VALUES(1, 0, zeroblob(%d)); COMMIT;",
+             JOURNAL_APPLICATION_ID, JOURNAL_SCHEMA_VERSION, JOURNAL_CHAIN_BYTES);
     return run_sql(journal, sql) ? STATUS_OK : journal_fail_sqlite(journal, "create", fault);
 }
 
