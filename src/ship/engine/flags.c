@@ -178,7 +178,7 @@ static void note_problems(struct engine *engine)
 {
     static const struct siphash_key salt = {0x70726f626c656d73ULL, 1};
     struct engine_flags *flags = &engine->flags;
-    const struct flagset_problem *problems;
+    const struct fault *problems;
     uint64_t hashes[FLAGSET_PROBLEMS_MAX];
     uint32_t count = flagset_problems(flags->set, &problems);
     bool refused = flagset_refused(flags->set);
@@ -188,8 +188,9 @@ static void note_problems(struct engine *engine)
         for (uint32_t j = 0; j < flags->told_count; j++)
             told |= flags->told[j] == hashes[i];
         if (!told)
-            engine_log_write(engine->log, problems[i].error ? ENGINE_LOG_ERROR : ENGINE_LOG_WARN,
-                             problems[i].error && refused
+            engine_log_write(engine->log,
+                             problems[i].status != STATUS_OK ? ENGINE_LOG_ERROR : ENGINE_LOG_WARN,
+                             problems[i].status != STATUS_OK && refused
                                  ? "a change of flags was refused whole; the last good set stays"
                                  : "flags have a problem",
                              ENGINE_FIELDS(ENGINE_TEXT("problem", problems[i].text)));
@@ -331,7 +332,7 @@ enum status engine_segments_fit(const struct config *config, const struct rollou
     return status;
 }
 
-static enum status problems_fault(const struct flagset_problem *problems, uint32_t count, enum status status,
+static enum status problems_fault(const struct fault *problems, uint32_t count, enum status status,
                                   struct fault *fault)
 {
     if (count == 0)
@@ -339,7 +340,7 @@ static enum status problems_fault(const struct flagset_problem *problems, uint32
     struct text text = text_over(fault->text, sizeof fault->text);
     text_add(&text, SLICE("the flags are not valid:"));
     for (uint32_t i = 0; i < count; i++)
-        if (problems[i].error)
+        if (problems[i].status != STATUS_OK)
             text_addf(&text, "\n  %s", problems[i].text);
     fault->status = status;
     return status;
@@ -349,7 +350,7 @@ static enum status set_open(struct engine *engine, const struct sources *sources
                             const struct laid_over *over, uint32_t readers, struct fault *fault)
 {
     const struct config *config = engine->config;
-    struct flagset_problem *problems = heap_alloc(FLAGSET_PROBLEMS_MAX, sizeof *problems);
+    struct fault *problems = heap_alloc(FLAGSET_PROBLEMS_MAX, sizeof *problems);
     if (problems == NULL)
         return fault_set(fault, STATUS_NO_MEMORY, "no memory left for flags");
     uint32_t count = 0;
@@ -429,17 +430,14 @@ static void report_rollouts(const struct config *config, const struct flags_imag
         if (spec->flag[0] == '\0' || !rollout_lacks(set, spec, why, sizeof why) ||
             report->problem_count == FLAGSET_PROBLEMS_MAX)
             continue;
-        struct flagset_problem *problem = &report->problems[report->problem_count++];
-        struct text text = text_over(problem->text, sizeof problem->text);
-        text_addf(&text, "rollout %s: %s%s", spec->name, why,
-                  report->left_out > 0 ? ", unless it comes from an address" : "");
-        problem->error = false;
+        (void)fault_set(&report->problems[report->problem_count++], STATUS_OK, "rollout %s: %s%s", spec->name,
+                        why, report->left_out > 0 ? ", unless it comes from an address" : "");
     }
 }
 
 static void report_fill(const struct flagset *set, struct engine_flags_report *report)
 {
-    const struct flagset_problem *problems;
+    const struct fault *problems;
     report->problem_count = flagset_problems(set, &problems);
     if (report->problem_count > FLAGSET_PROBLEMS_MAX)
         report->problem_count = FLAGSET_PROBLEMS_MAX;
@@ -660,7 +658,7 @@ static enum status refuse_key(const char *key, struct fault *fault)
 static enum status refuse_set(struct engine *engine, const struct engine_flag_change *change,
                               struct fault *fault)
 {
-    struct flagset_problem problem = {.text = ""};
+    struct fault problem = {.text = ""};
     if (change->definition.len > ENGINE_FLAG_DEFINITION_BYTES)
         return fault_set(fault, STATUS_INVALID, "the definition is larger than %d KiB",
                          ENGINE_FLAG_DEFINITION_BYTES / 1024);

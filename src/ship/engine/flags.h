@@ -49,7 +49,7 @@ struct engine_flags_report {
     uint32_t sources;
     uint32_t left_out; // sources that are addresses
     uint32_t problem_count;
-    struct flagset_problem problems[FLAGSET_PROBLEMS_MAX];
+    struct fault problems[FLAGSET_PROBLEMS_MAX];
 };
 MUST_USE enum status engine_flags_check(const struct config *config, struct engine_flags_report *report);
 
