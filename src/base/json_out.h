@@ -10,7 +10,7 @@
 #include "base/slice.h"
 #include "base/status.h"
 
-// Zero is an empty text without a bound. After a failure nothing more is taken, so that a gap cannot hide.
+// Zero is an empty text without a bound. A failure sticks until the reset, so that a gap cannot hide.
 struct json_out {
     char *data; // heap
     size_t len, cap;
