@@ -408,9 +408,8 @@ static void event_print(const struct plan_event *event, FILE *out)
 void plan_print(const struct plan *plan, FILE *out)
 {
     fprintf(out,
-            "seed %" PRIu64
-            ": v2 %s; %u workers, %u services, %.0f requests/s, %u B, first stage %u %%%s%s%s%s%s%s%s, "
-            "undecided %d\n",
+            "seed %" PRIu64 ": v2 %s; %u workers, %u services, %.0f requests/s, %u B, "
+            "first stage %u %%%s%s%s%s%s%s%s, undecided %d\n",
             plan->seed, plan_nature_name(plan->nature), plan->workers, plan->services, plan->rate,
             plan->body_bytes, plan->first_percent, plan->keyed ? ", keyed" : "",
             plan->engine_arm ? ", control arm" : "", plan->latency_check ? ", latency" : "",

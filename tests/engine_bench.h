@@ -39,14 +39,14 @@ static inline struct config *bench_config(const char *yaml)
     return config;
 }
 
-// The journal's place: the same for all of a process, as the disk that fails (fault_vfs) keeps the paths it
+// The journal has one path in a process, because the failing disk (fault_vfs) remembers the paths it
 // saw.
 static inline void bench_place(struct bench *bench)
 {
     snprintf(bench->path, sizeof bench->path, "%s/sluice-bench-%d.db", folder_root(), (int)getpid());
 }
 
-// engine_create's own answer; the fault is in bench->fault.
+// Returns what engine_create returned; the fault is in bench->fault.
 static inline enum status bench_up(struct bench *bench, const char *yaml)
 {
     struct io_loop_config loop = {.kind = IO_KIND_EPOLL, .bufs_max = 256};
