@@ -118,22 +118,22 @@ struct set {
     void *image;
     size_t len;
     double compile_ms;
-    struct flags_set view;
+    struct flags_image view;
 };
 
 static void compile(const struct document *d, uint32_t count, struct set *set, void *image, size_t cap)
 {
-    struct flags_document documents[2];
+    struct flags_bundle_document documents[2];
     struct flags_compile_options options = {0};
     struct flags_json_space space = {.node_cap = 1 << 16, .char_cap = 1 << 16};
-    struct flags_problem problem;
+    struct flags_finding problem;
     size_t problems;
     space.nodes = heap_alloc(space.node_cap, sizeof *space.nodes);
     space.chars = heap_alloc(space.char_cap, 1);
     CHECK(space.nodes != NULL && space.chars != NULL);
     double begin = cpu_us();
     for (uint32_t i = 0; i < count; i++)
-        documents[i] = (struct flags_document){.json = {d[i].data, d[i].len}, .name = ""};
+        documents[i] = (struct flags_bundle_document){.json = {d[i].data, d[i].len}, .name = ""};
     struct flags_bundle bundle = {.documents = documents, .document_count = count};
     enum status status =
         flags_bundle_compile(&bundle, &options, &space, image, cap, &set->len, &problem, 1, &problems);
@@ -143,13 +143,13 @@ static void compile(const struct document *d, uint32_t count, struct set *set, v
     heap_free(space.nodes);
     heap_free(space.chars);
     begin = cpu_us();
-    CHECK(flags_set_open(image, set->len, &set->view) == STATUS_OK);
+    CHECK(flags_image_open(image, set->len, &set->view) == STATUS_OK);
     printf("compile %u document(s) %8.1f ms   open (checksum) %6.1f ms   source %.1f MB   image %.1f MB\n",
            count, set->compile_ms, (cpu_us() - begin) / 1e3, (double)d->len / 1e6, (double)set->len / 1e6);
 }
 
 // A kill switch and a step of a rollout over the large set: what everybody waits for.
-static void measure_patches(const struct flags_set *base, void *out, size_t cap)
+static void measure_patches(const struct flags_image *base, void *out, size_t cap)
 {
     const struct flags_patch patches[] = {
         {.key = SLICE("service-7.feature-7"), .kill = true},
@@ -160,12 +160,12 @@ static void measure_patches(const struct flags_set *base, void *out, size_t cap)
          .split_share = 5000},
     };
     double times[REPEATS];
-    struct flags_problem problem;
+    struct flags_finding problem;
     size_t problems;
     size_t len;
     for (int r = 0; r < REPEATS; r++) {
         double begin = cpu_us();
-        CHECK(flags_set_patch(base, patches, ARRAY_LEN(patches), out, cap, &len, &problem, 1, &problems) ==
+        CHECK(flags_image_patch(base, patches, ARRAY_LEN(patches), out, cap, &len, &problem, 1, &problems) ==
               STATUS_OK);
         times[r] = (cpu_us() - begin) / 1e3;
         CHECK(problems == 0);
@@ -182,7 +182,7 @@ static struct flags_json *context_tree(void)
     static char chars[256];
     struct flags_json_space space = {
         .nodes = nodes, .node_cap = 64, .chars = chars, .char_cap = sizeof chars};
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct flags_json *root;
     CHECK(flags_json_parse(SLICE("{\"email\":\"somebody@example.org\",\"country\":\"DE\",\"age\":41,"
                                  "\"version\":\"2.14.1\",\"device\":{\"model\":\"phone-7\",\"os\":\"x\"}}"),
@@ -190,7 +190,7 @@ static struct flags_json *context_tree(void)
     return root;
 }
 
-static void run(const struct flags_set *set, const struct flags_json *tree, struct slice key, int count)
+static void run(const struct flags_image *set, const struct flags_json *tree, struct slice key, int count)
 {
     static char scratch[FLAGS_SCRATCH_DEFAULT];
     struct flags_context context = {.tree = tree, .has_targeting_key = true, .time_s = 1795251600};
@@ -206,7 +206,7 @@ static void run(const struct flags_set *set, const struct flags_json *tree, stru
     }
 }
 
-static void measure(const struct flags_set *set, const char *name, const char *key)
+static void measure(const struct flags_image *set, const char *name, const char *key)
 {
     const struct flags_json *tree = context_tree();
     double times[REPEATS];
@@ -221,7 +221,7 @@ static void measure(const struct flags_set *set, const char *name, const char *k
 }
 
 // Keys all over the set: what the caches do not hold counts.
-static void measure_spread(const struct flags_set *set)
+static void measure_spread(const struct flags_image *set)
 {
     enum { PICKS = 65536 };
     static char keys[PICKS][40];

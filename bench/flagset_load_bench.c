@@ -134,7 +134,7 @@ static void measure_updates(struct io_loop *loop, const struct flagset *set, con
         times[u] = now_ms() - begin;
     }
     printf("changed file in force after  %8.1f ms (compiling %.1f ms)\n", median(times, UPDATES),
-           (double)flagset_compile_us(set) / 1e3);
+           (double)flagset_build_us(set) / 1e3);
 }
 
 static void measure_kills(struct io_loop *loop, struct flagset *set)
@@ -168,7 +168,7 @@ static void measure(const char *path, unsigned flags, unsigned rules)
     printf("%u flags with %u rules each: a file of %.1f MiB, an image of %.1f MiB\n", flags, rules, mib,
            (double)flagset_current(set)->all.set.len / (1 << 20));
     printf("loaded after                 %8.1f ms (compiling %.1f ms)\n", now_ms() - begin,
-           (double)flagset_compile_us(set) / 1e3);
+           (double)flagset_build_us(set) / 1e3);
     CHECK(number_of(set, "change") == 1);
     printf("memory                       %8.1f MiB (%.1f at most)\n", memory_mib("VmRSS:") - before,
            memory_mib("VmHWM:") - before);

@@ -36,16 +36,16 @@ static int order(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void compile(struct flags_set *set)
+static void compile(struct flags_image *set)
 {
     static _Alignas(FLAGS_IMAGE_ALIGN) char image[IMAGE_BYTES];
     static struct flags_json nodes[512];
     struct flags_json_space space = {.nodes = nodes, .node_cap = 512};
     size_t len;
     size_t problems;
-    CHECK(flags_set_compile(slice_of(FLAGS), &(struct flags_compile_options){0}, &space, image, sizeof image,
-                            &len, NULL, 0, &problems) == STATUS_OK);
-    CHECK(flags_set_open(image, len, set) == STATUS_OK);
+    CHECK(flags_compile(slice_of(FLAGS), &(struct flags_compile_options){0}, &space, image, sizeof image,
+                        &len, NULL, 0, &problems) == STATUS_OK);
+    CHECK(flags_image_open(image, len, set) == STATUS_OK);
 }
 
 static struct sluice_flags_provider *open_library(void)
@@ -61,7 +61,7 @@ static struct sluice_flags_provider *open_library(void)
 }
 
 struct bench {
-    struct flags_set set;
+    struct flags_image set;
     struct flags_json country;
     struct flags_json tree;
     struct sluice_flags_provider *provider;

@@ -32,7 +32,7 @@ static struct worker *worker;
 static struct http_request request;
 static struct exchange *exchange;
 static char image[1 << 16] __attribute__((aligned(FLAGS_IMAGE_ALIGN)));
-static struct flags_set set;
+static struct flags_image set;
 static _Atomic uint64_t counts[1024];
 static struct flags_tally tally = {counts, ARRAY_LEN(counts)};
 static char written[IO_BUF_BYTES];
@@ -68,7 +68,7 @@ static void compile(void)
                   i);
     text_addf(&text, "\"plain\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},"
                      "\"defaultVariant\":\"on\"}}}");
-    struct flags_document document = {.json = text_slice(&text), .name = "bench"};
+    struct flags_bundle_document document = {.json = text_slice(&text), .name = "bench"};
     struct flags_patch patch = {.key = SLICE("plain"),
                                 .split = true,
                                 .split_from = SLICE("on"),
@@ -77,12 +77,12 @@ static void compile(void)
     struct flags_bundle bundle = {
         .documents = &document, .document_count = 1, .patches = &patch, .patch_count = 1};
     struct flags_compile_options options = {0};
-    struct flags_problem problems[4];
+    struct flags_finding problems[4];
     size_t len, problem_count;
     CHECK(flags_bundle_compile(&bundle, &options, &space, image, sizeof image, &len, problems, 4,
                                &problem_count) == STATUS_OK);
-    CHECK(flags_set_open(image, len, &set) == STATUS_OK);
-    CHECK(flags_set_counter_count(&set) <= ARRAY_LEN(counts));
+    CHECK(flags_image_open(image, len, &set) == STATUS_OK);
+    CHECK(flags_image_counter_count(&set) <= ARRAY_LEN(counts));
 }
 
 static struct proxy_table *make_table(uint32_t flag_count, bool arm)

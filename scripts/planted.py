@@ -30,7 +30,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(ROOT, "build", "planted")
 PROVEN = os.path.join(ROOT, "tests/planted/PROVEN")
 JOBS = int(os.environ.get("JOBS", os.cpu_count() or 1))
-SECONDS = 60
+SECONDS = 120
 WHY_MIN = 20
 
 

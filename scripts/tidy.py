@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """House rules that a machine can check: which module includes which (MODULES), private headers, banned functions,
-pure modules, sizes, licence lines, anchors of planted bugs, formatting. Prints every breach as file:line: message
-and exits 1 if there is one."""
+pure modules, sizes, licence lines, anchors of planted bugs, the glossary, formatting. Prints every breach as
+file:line: message and exits 1 if there is one."""
 import argparse
 import os
 import re
@@ -119,6 +119,27 @@ def check_planted(texts):
                     breach(path, edit.line, f"{bug.name}: its lines stand {count} times in {edit.path}, not once")
 
 
+def check_glossary(codes):
+    """What docs/GLOSSARY.md names in backquotes is in src/; what stands there behind "Not" is part of no identifier."""
+    path = os.path.join(ROOT, "docs/GLOSSARY.md")
+    text = "\n".join(codes.values())
+    for number, line in enumerate(open(path, encoding="utf-8"), 1):
+        if not line.startswith("- **"):
+            continue
+        carried, _, forbidden = line.partition(" Not: ")
+        carriers = re.findall(r"`([^`]+)`", carried)
+        for word in carriers or [""]:
+            end = r" \{" if word.startswith(("struct ", "enum ")) else r"\b"
+            if not word or not re.search(rf"\b{word}{end}", text):
+                breach(path, number, f"src/ has no `{word}`")
+        for word in re.findall(r"`([^`]+)`", forbidden):
+            pattern = re.compile(rf"(?<![a-z0-9]){word}(?![a-z0-9])", re.I)
+            for file, code in codes.items():
+                for at, code_line in enumerate(code.split("\n"), 1):
+                    if pattern.search(code_line):
+                        breach(os.path.join(ROOT, file), at, f"docs/GLOSSARY.md has another word for '{word}'")
+
+
 def check_banned(path, code_lines):
     rel = os.path.relpath(path, ROOT)
     if not rel.startswith("src"):
@@ -188,12 +209,15 @@ def main():
     args = parser.parse_args()
     modules = read_modules()
     names = {module.folder: name for name, module in modules.items()}
-    paths, texts = sources(), {}
+    paths, texts, codes = sources(), {}, {}
     for path in paths:
         text = open(path, encoding="utf-8").read()
         texts[os.path.relpath(path, ROOT)] = text
         lines = text.split("\n")
-        code_lines = strip_comments(text).split("\n")
+        code = strip_comments(text)
+        code_lines = code.split("\n")
+        if path.startswith(os.path.join(ROOT, "src")):
+            codes[os.path.relpath(path, ROOT)] = code
         if "SPDX-License-Identifier: Apache-2.0" not in lines[0]:
             breach(path, 1, "no SPDX line")
         check_includes(path, lines, modules, names)
@@ -201,6 +225,7 @@ def main():
         check_sizes(path, lines, code_lines)
     check_unused(modules)
     check_planted(texts)
+    check_glossary(codes)
     check_pure(modules)
     if not args.no_format:
         check_formatting(paths)

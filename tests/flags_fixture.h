@@ -14,8 +14,8 @@ enum { FIXTURE_NODES = 1 << 18, FIXTURE_CHARS = 1 << 20, FIXTURE_PROBLEMS = 64 }
 struct flags_fixture {
     _Alignas(8) uint8_t image[4 << 20];
     size_t len;
-    struct flags_set set;
-    struct flags_problem problems[FIXTURE_PROBLEMS];
+    struct flags_image set;
+    struct flags_finding problems[FIXTURE_PROBLEMS];
     size_t problem_count;
     struct flags_json nodes[FIXTURE_NODES];
     char chars[FIXTURE_CHARS];
@@ -24,16 +24,19 @@ struct flags_fixture {
     char scratch[FLAGS_SCRATCH_DEFAULT];
 };
 
+// One for all the files of a test program: the leak checker reads all that is static at the end of each run.
+extern struct flags_fixture fixture;
+
 static inline enum status fixture_compile_with(struct flags_fixture *f, struct slice json, bool strict,
                                                uint8_t generation)
 {
     struct flags_compile_options options = {.strict = strict, .default_generation = generation};
     struct flags_json_space space = {
         .nodes = f->nodes, .node_cap = FIXTURE_NODES, .chars = f->chars, .char_cap = FIXTURE_CHARS};
-    enum status status = flags_set_compile(json, &options, &space, f->image, sizeof f->image, &f->len,
-                                           f->problems, FIXTURE_PROBLEMS, &f->problem_count);
+    enum status status = flags_compile(json, &options, &space, f->image, sizeof f->image, &f->len,
+                                       f->problems, FIXTURE_PROBLEMS, &f->problem_count);
     if (status == STATUS_OK)
-        CHECK(flags_set_open(f->image, f->len, &f->set) == STATUS_OK);
+        CHECK(flags_image_open(f->image, f->len, &f->set) == STATUS_OK);
     return status;
 }
 
@@ -45,7 +48,7 @@ static inline enum status fixture_compile_bundle(struct flags_fixture *f, const 
     enum status status = flags_bundle_compile(bundle, &options, &space, f->image, sizeof f->image, &f->len,
                                               f->problems, FIXTURE_PROBLEMS, &f->problem_count);
     if (status == STATUS_OK)
-        CHECK(flags_set_open(f->image, f->len, &f->set) == STATUS_OK);
+        CHECK(flags_image_open(f->image, f->len, &f->set) == STATUS_OK);
     return status;
 }
 
@@ -72,7 +75,7 @@ static inline const struct flags_json *fixture_tree(struct flags_fixture *f, str
                                      .chars = f->context_chars,
                                      .char_cap = sizeof f->context_chars,
                                      .last_wins = true};
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct flags_json *root;
     enum status status = flags_json_parse(json, &space, &root, &fault);
     if (status != STATUS_OK)

@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/json_out.h"
+
 void text_add(struct text *text, struct slice piece)
 {
     size_t room = text->cap - 1 - text->len;
@@ -26,20 +28,11 @@ void text_add_char(struct text *text, char c)
 
 void text_add_json(struct text *text, struct slice bytes)
 {
-    static const char hex[] = "0123456789abcdef";
+    char storage[JSON_ESCAPE_BYTES];
+    struct slice piece;
     text_add_char(text, '"');
-    for (size_t i = 0; i < bytes.len; i++) {
-        unsigned char c = (unsigned char)bytes.data[i];
-        if (c < 0x20) {
-            text_add(text, SLICE("\\u00"));
-            text_add_char(text, hex[c >> 4]);
-            text_add_char(text, hex[c & 15]);
-            continue;
-        }
-        if (c == '"' || c == '\\')
-            text_add_char(text, '\\');
-        text_add_char(text, (char)c);
-    }
+    while (json_piece(&bytes, false, storage, &piece))
+        text_add(text, piece);
     text_add_char(text, '"');
 }
 

@@ -19,18 +19,18 @@ static void check_output(const struct convert_result *result)
     struct flags_compile_options options = {.strict = true};
     struct flags_json_space space = {
         .nodes = nodes, .node_cap = 1 << 16, .chars = chars, .char_cap = sizeof chars};
-    struct flags_problem problem;
-    struct flags_set set;
+    struct flags_finding problem;
+    struct flags_image set;
     size_t count;
     size_t len;
-    enum status status = flags_set_compile((struct slice){result->json, result->len}, &options, &space, image,
-                                           sizeof image, &len, &problem, 1, &count);
+    enum status status = flags_compile((struct slice){result->json, result->len}, &options, &space, image,
+                                       sizeof image, &len, &problem, 1, &count);
     if (status == STATUS_FULL || status == STATUS_NO_MEMORY)
         return;
     CHECK(status == STATUS_OK);
     CHECK(count == 0);
-    CHECK(flags_set_open(image, len, &set) == STATUS_OK);
-    CHECK(flags_set_count(&set) == result->flag_count);
+    CHECK(flags_image_open(image, len, &set) == STATUS_OK);
+    CHECK(flags_image_flag_count(&set) == result->flag_count);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "flags/eval/json.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -11,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void walk_all(struct slice source, const struct flags_json *root)
 {
     struct flags_json_walk walk;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct slice key;
     struct slice value;
     uint32_t count = 0;
@@ -41,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                      .last_wins = (data[0] & 1) != 0};
     struct slice source = {(const char *)data + 1, size - 1};
     struct flags_json *root = NULL;
-    struct flags_json_fault fault = {0};
+    struct flags_json_error fault = {0};
     uint32_t line;
     uint32_t column;
     enum status status = flags_json_parse(source, &space, &root, &fault);
@@ -54,6 +55,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool whole = status == STATUS_OK && !space.last_wins;
     walk_all(source, whole ? root : NULL);
     if (status == STATUS_OK)
-        CHECK(flags_utf8_valid(source));
+        CHECK(utf8_valid(source));
     return 0;
 }

@@ -387,7 +387,7 @@ TEST(environments)
     struct flags_info info;
     world_convert_for(&world, REST, CONVERT_AUTO, "production");
     world_expect(&world, PRODUCTION, ARRAY_LEN(PRODUCTION));
-    assert_true(flags_set_find(&world.set, SLICE("site"), &info));
+    assert_true(flags_image_find(&world.set, SLICE("site"), &info));
     assert_non_null(memmem(info.metadata.data, info.metadata.len, "\"web,x\"", 7));
     assert_non_null(memmem(info.metadata.data, info.metadata.len, "\"temporary\":true", 16));
     assert_true(world_found(&world, "needs-dark", "is off", true));

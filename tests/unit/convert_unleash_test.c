@@ -433,7 +433,7 @@ TEST(exported)
     struct flags_info info;
     world_convert_for(&world, EXPORT, CONVERT_AUTO, "dev");
     world_expect(&world, DEV, ARRAY_LEN(DEV));
-    assert_true(flags_set_find(&world.set, SLICE("f"), &info));
+    assert_true(flags_image_find(&world.set, SLICE("f"), &info));
     assert_non_null(memmem(info.metadata.data, info.metadata.len, "\"tags\":\"t\"", 10));
     assert_int_equal(world_lost(&world), 0);
     world_free(&world);

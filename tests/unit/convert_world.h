@@ -11,7 +11,7 @@
 struct world {
     struct convert_result result;
     uint8_t *image;
-    struct flags_set set;
+    struct flags_image set;
 };
 
 // One row: what the flag answers as JSON, or "default" for the caller's own.
@@ -34,7 +34,7 @@ static inline char *quoted(const char *single)
 static inline void world_compile(struct world *world)
 {
     enum { NODES = 1 << 16, CHARS = 1 << 18, IMAGE = 1 << 20 };
-    struct flags_problem problems[4];
+    struct flags_finding problems[4];
     struct flags_compile_options options = {.strict = true};
     struct flags_json_space space = {.nodes = heap_alloc(NODES, sizeof *space.nodes),
                                      .node_cap = NODES,
@@ -43,13 +43,13 @@ static inline void world_compile(struct world *world)
     size_t count;
     size_t len;
     world->image = heap_alloc_aligned(IMAGE);
-    enum status status = flags_set_compile((struct slice){world->result.json, world->result.len}, &options,
-                                           &space, world->image, IMAGE, &len, problems, 4, &count);
+    enum status status = flags_compile((struct slice){world->result.json, world->result.len}, &options,
+                                       &space, world->image, IMAGE, &len, problems, 4, &count);
     if (status != STATUS_OK || count != 0)
         fail_msg("not strict: %u:%u: %s\n%s", problems[0].line, problems[0].column, problems[0].message,
                  world->result.json);
-    assert_int_equal(flags_set_open(world->image, len, &world->set), STATUS_OK);
-    assert_int_equal(flags_set_count(&world->set), world->result.flag_count);
+    assert_int_equal(flags_image_open(world->image, len, &world->set), STATUS_OK);
+    assert_int_equal(flags_image_flag_count(&world->set), world->result.flag_count);
     heap_free(space.nodes);
     heap_free(space.chars);
 }
@@ -89,7 +89,7 @@ static inline const char *world_answer(const struct world *world, const char *fl
     static char scratch[FLAGS_SCRATCH_DEFAULT];
     struct flags_json_space space = {.nodes = nodes, .node_cap = NODES, .chars = chars, .char_cap = CHARS};
     struct flags_json *tree;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct flags_result result;
     char *text = quoted(context);
     assert_int_equal(flags_json_parse(slice_of(text), &space, &tree, &fault), STATUS_OK);

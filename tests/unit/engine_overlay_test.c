@@ -106,17 +106,17 @@ TEST(the_document_compiles)
     struct flags_json_space space = {
         .nodes = nodes, .node_cap = 4096, .chars = chars, .char_cap = sizeof chars};
     struct flags_compile_options options = {.strict = false};
-    struct flags_problem problems[4];
+    struct flags_finding problems[4];
     size_t problem_count, image_len;
-    assert_int_equal(flags_set_compile((struct slice){json, len}, &options, &space, image, sizeof image,
-                                       &image_len, problems, 4, &problem_count),
+    assert_int_equal(flags_compile((struct slice){json, len}, &options, &space, image, sizeof image,
+                                   &image_len, problems, 4, &problem_count),
                      STATUS_OK);
     assert_int_equal(problem_count, 0);
-    struct flags_set set;
+    struct flags_image set;
     struct flags_info info;
-    assert_int_equal(flags_set_open(image, image_len, &set), STATUS_OK);
-    assert_int_equal(flags_set_count(&set), 2);
-    assert_true(flags_set_find(&set, SLICE("quote\" and \\ and \x01"), &info));
+    assert_int_equal(flags_image_open(image, image_len, &set), STATUS_OK);
+    assert_int_equal(flags_image_flag_count(&set), 2);
+    assert_true(flags_image_find(&set, SLICE("quote\" and \\ and \x01"), &info));
     heap_free(json);
     engine_overlay_deinit(&overlay);
 }

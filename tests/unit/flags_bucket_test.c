@@ -130,8 +130,6 @@ TEST(fair)
     assert_true(chi_square < 27.86);
 }
 
-static struct flags_fixture fixture;
-
 static void compile_share(uint32_t share)
 {
     char rest[160];

@@ -4,8 +4,6 @@
 #include "flags_fixture.h"
 #include "test.h"
 
-static struct flags_fixture fixture;
-
 #define BOOLEANS "\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false}"
 #define FLAG(key, rest) "\"" key "\":{" BOOLEANS rest "}"
 #define DOCUMENT(flags) "{\"flags\":{" flags "}}"
@@ -17,9 +15,9 @@ enum { DOCUMENTS = 4 };
 
 static enum status compile_all(const char *const *texts, uint32_t count, const char *segments)
 {
-    struct flags_document documents[DOCUMENTS];
+    struct flags_bundle_document documents[DOCUMENTS];
     for (uint32_t i = 0; i < count; i++)
-        documents[i] = (struct flags_document){.json = slice_of(texts[i]), .name = "test"};
+        documents[i] = (struct flags_bundle_document){.json = slice_of(texts[i]), .name = "test"};
     struct flags_bundle bundle = {
         .documents = documents, .document_count = count, .segments = slice_of(segments)};
     return fixture_compile_bundle(&fixture, &bundle);
@@ -28,7 +26,7 @@ static enum status compile_all(const char *const *texts, uint32_t count, const c
 static bool reported(enum flags_severity severity, uint32_t document, const char *part)
 {
     for (size_t i = 0; i < fixture.problem_count && i < FIXTURE_PROBLEMS; i++) {
-        const struct flags_problem *problem = &fixture.problems[i];
+        const struct flags_finding *problem = &fixture.problems[i];
         if (problem->severity == severity && problem->document == document &&
             strstr(problem->message, part) != NULL)
             return true;
@@ -68,21 +66,21 @@ TEST(later_wins)
     uint32_t counters = 1;
     assert_int_equal(compile_all(texts, 3, ""), STATUS_OK);
     assert_int_equal(fixture.problem_count, 0);
-    assert_int_equal(flags_set_count(&fixture.set), 4);
+    assert_int_equal(flags_image_flag_count(&fixture.set), 4);
     assert_variant("a", "{}", "off");
     assert_variant("b", "{}", "on");
     assert_variant("c", "{}", "on");
     assert_variant("d", "{}", "off");
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
-        assert_true(flags_set_next(&fixture.set, &cursor, &info));
+        assert_true(flags_image_next(&fixture.set, &cursor, &info));
         assert_true(slice_equal(info.key, slice_of(order[i].key)));
         assert_int_equal(info.document, order[i].document);
         assert_int_equal(texts[info.document][info.at + 1], order[i].key[0]);
         assert_int_equal(info.first_counter, counters);
         counters += info.variant_count + 2;
     }
-    assert_false(flags_set_next(&fixture.set, &cursor, &info));
-    assert_int_equal(flags_set_counter_count(&fixture.set), counters);
+    assert_false(flags_image_next(&fixture.set, &cursor, &info));
+    assert_int_equal(flags_image_counter_count(&fixture.set), counters);
 }
 
 TEST(twice)
@@ -114,12 +112,12 @@ TEST(empty)
     struct flags_info info;
     uint32_t cursor = 0;
     assert_int_equal(compile_all(NULL, 0, ""), STATUS_OK);
-    assert_int_equal(flags_set_count(&fixture.set), 0);
-    assert_int_equal(flags_set_counter_count(&fixture.set), 1);
-    assert_false(flags_set_next(&fixture.set, &cursor, &info));
+    assert_int_equal(flags_image_flag_count(&fixture.set), 0);
+    assert_int_equal(flags_image_counter_count(&fixture.set), 1);
+    assert_false(flags_image_next(&fixture.set, &cursor, &info));
     assert_int_equal(ask("a", "{}", NULL).error, FLAGS_ERROR_FLAG_NOT_FOUND);
     assert_int_equal(ask("a", "{}", NULL).counter, 0);
-    static struct flags_document many[FLAGS_DOCUMENTS_MAX + 1];
+    static struct flags_bundle_document many[FLAGS_DOCUMENTS_MAX + 1];
     struct flags_bundle bundle = {.documents = many, .document_count = FLAGS_DOCUMENTS_MAX + 1};
     assert_int_equal(fixture_compile_bundle(&fixture, &bundle), STATUS_RANGE);
 }
@@ -225,14 +223,14 @@ TEST(own_settings)
     struct flags_info info;
     bool first[100];
     assert_int_equal(compile_all(texts, 3, ""), STATUS_OK);
-    assert_true(flags_set_find(&fixture.set, SLICE("f"), &info));
+    assert_true(flags_image_find(&fixture.set, SLICE("f"), &info));
     assert_true(slice_equal(info.metadata, SLICE("{\"team\":\"a\",\"v\":1}")));
-    assert_true(flags_set_find(&fixture.set, SLICE("g"), &info));
+    assert_true(flags_image_find(&fixture.set, SLICE("g"), &info));
     assert_true(slice_equal(info.metadata, SLICE("{\"team\":\"b\",\"v\":2}")));
-    assert_true(flags_set_find(&fixture.set, SLICE("h"), &info));
+    assert_true(flags_image_find(&fixture.set, SLICE("h"), &info));
     assert_int_equal(info.metadata.len, 0);
-    assert_true(slice_equal(flags_set_metadata(&fixture.set), SLICE("{\"team\":\"b\"}")));
-    assert_int_equal(flags_set_generation(&fixture.set), FLAGS_GENERATION_3);
+    assert_true(slice_equal(flags_image_metadata(&fixture.set), SLICE("{\"team\":\"b\"}")));
+    assert_int_equal(flags_image_generation(&fixture.set), FLAGS_GENERATION_3);
     // Each flag draws as it does when its document stands alone.
     for (size_t d = 0; d < 3; d += 2) {
         const char *key = d == 0 ? "f" : "h";
@@ -268,7 +266,7 @@ TEST(prerequisites_across)
     assert_int_equal(fixture.problem_count, 1);
     assert_true(strstr(fixture.problems[0].message, "lead back") != NULL);
     // It is told of a flag that stands in the document named.
-    const struct flags_problem *problem = &fixture.problems[0];
+    const struct flags_finding *problem = &fixture.problems[0];
     char quoted[8];
     snprintf(quoted, sizeof quoted, "\"" SLICE_FMT "\":{", SLICE_ARG(problem->key));
     assert_non_null(strstr(loop[problem->document], quoted));
@@ -301,11 +299,11 @@ TEST(errors_before_warnings)
     struct flags_compile_options options = {0};
     struct flags_json_space space = {
         .nodes = fixture.nodes, .node_cap = FIXTURE_NODES, .chars = fixture.chars, .char_cap = FIXTURE_CHARS};
-    struct flags_problem problem;
+    struct flags_finding problem;
     size_t count;
     size_t len;
-    assert_int_equal(flags_set_compile(SLICE(JSON), &options, &space, fixture.image, sizeof fixture.image,
-                                       &len, &problem, 1, &count),
+    assert_int_equal(flags_compile(SLICE(JSON), &options, &space, fixture.image, sizeof fixture.image, &len,
+                                   &problem, 1, &count),
                      STATUS_INVALID);
     assert_int_equal(count, 3);
     assert_int_equal(problem.severity, FLAGS_ERROR);

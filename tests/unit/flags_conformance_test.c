@@ -42,7 +42,7 @@ static bool logic_case(const struct flags_json *c)
              quote, SLICE_ARG(rule->text), quote);
     if (fixture_compile(&fixture, json) != STATUS_OK)
         return false;
-    const struct flags_image_flag *flag = flags_image_find(fixture.image, SLICE("f"));
+    const struct flags_image_flag *flag = flags_find_key(fixture.image, SLICE("f"));
     struct flags_run run = {.image = fixture.image,
                             .context = &context,
                             .flag_key = SLICE("f"),
@@ -64,7 +64,7 @@ TEST(json_logic)
     snprintf(path, sizeof path, "%s/jsonlogic/compatible.json", cases_root);
     char *text = fixture_read(path, &len);
     assert_non_null(text);
-    const struct flags_json *cases = fixture_tree(&other, (struct slice){text, len});
+    const struct flags_json *cases = fixture_tree(spare(0), (struct slice){text, len});
     for (const struct flags_json *c = cases->first; c != NULL; c = c->next) {
         if (c->kind != FLAGS_JSON_OBJECT)
             continue;

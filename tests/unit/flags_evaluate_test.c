@@ -5,8 +5,6 @@
 #include "flags_fixture.h"
 #include "test.h"
 
-static struct flags_fixture fixture;
-
 static struct flags_result evaluate(const char *context_json)
 {
     struct flags_context context = {.tree = fixture_tree(&fixture, slice_of(context_json)), .time_s = 1000};

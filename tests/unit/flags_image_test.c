@@ -4,8 +4,6 @@
 #include "flags_fixture.h"
 #include "test.h"
 
-static struct flags_fixture fixture;
-
 static bool reported(enum flags_severity severity, const char *part)
 {
     for (size_t i = 0; i < fixture.problem_count && i < FIXTURE_PROBLEMS; i++)
@@ -126,7 +124,7 @@ TEST(targeting_faults)
         assert_true(reported(FLAGS_WARNING, FAULTS[i][1]));
         assert_true(reported(FLAGS_WARNING, "leads back"));
         struct flags_info info;
-        assert_true(flags_set_find(&fixture.set, SLICE("f"), &info));
+        assert_true(flags_image_find(&fixture.set, SLICE("f"), &info));
         assert_true(info.fault.len > 0 && info.has_targeting);
         assert_int_equal(fixture_compile_with(&fixture, slice_of(json), true, 0), STATUS_INVALID);
     }
@@ -151,7 +149,7 @@ TEST(remarks)
         assert_int_equal(fixture_compile_flag(&fixture, rest), STATUS_OK);
         assert_true(fixture.problem_count > 0 && fixture.problems[0].severity == FLAGS_WARNING);
         struct flags_info info;
-        assert_true(flags_set_find(&fixture.set, SLICE("f"), &info));
+        assert_true(flags_image_find(&fixture.set, SLICE("f"), &info));
         assert_int_equal(info.fault.len, 0);
     }
 }
@@ -169,7 +167,7 @@ TEST(too_deep)
         text_addf(&json, "\"e%d\":{\"==\":[1,1]}}}", count);
         assert_int_equal(fixture_compile(&fixture, storage), STATUS_OK);
         struct flags_info info;
-        assert_true(flags_set_find(&fixture.set, SLICE("f"), &info));
+        assert_true(flags_image_find(&fixture.set, SLICE("f"), &info));
         assert_int_equal(info.fault.len > 0, count == 60);
     }
     // Far more than the compiler follows: refused, not a stack that runs out.
@@ -212,36 +210,35 @@ TEST(storage)
     size_t len = 0;
     size_t full = 0;
     assert_int_equal(
-        flags_set_compile(SLICE(JSON), &options, &space, image, sizeof image, &full, NULL, 0, &count),
-        STATUS_OK);
+        flags_compile(SLICE(JSON), &options, &space, image, sizeof image, &full, NULL, 0, &count), STATUS_OK);
     for (size_t cap = 0; cap < full; cap++)
-        assert_int_equal(flags_set_compile(SLICE(JSON), &options, &space, image, cap, &len, NULL, 0, &count),
+        assert_int_equal(flags_compile(SLICE(JSON), &options, &space, image, cap, &len, NULL, 0, &count),
                          STATUS_FULL);
-    assert_int_equal(flags_set_compile(SLICE(JSON), &options, &space, image, full, &len, NULL, 0, &count),
+    assert_int_equal(flags_compile(SLICE(JSON), &options, &space, image, full, &len, NULL, 0, &count),
                      STATUS_OK);
     assert_int_equal(len, full);
     space.node_cap = 5;
-    assert_int_equal(flags_set_compile(SLICE(JSON), &options, &space, image, full, &len, NULL, 0, &count),
+    assert_int_equal(flags_compile(SLICE(JSON), &options, &space, image, full, &len, NULL, 0, &count),
                      STATUS_NO_MEMORY);
 }
 
 TEST(damage)
 {
-    struct flags_set set;
+    struct flags_image set;
     assert_int_equal(fixture_compile(&fixture, FLAG(ENABLED BOOLEANS)), STATUS_OK);
     for (size_t i = 0; i < fixture.len; i++) {
         fixture.image[i] ^= 0x10;
-        assert_int_equal(flags_set_open(fixture.image, fixture.len, &set), STATUS_CORRUPT);
+        assert_int_equal(flags_image_open(fixture.image, fixture.len, &set), STATUS_CORRUPT);
         fixture.image[i] ^= 0x10;
     }
     for (size_t cut = 0; cut < fixture.len; cut++)
-        assert_int_equal(flags_set_open(fixture.image, cut, &set), STATUS_CORRUPT);
-    assert_int_equal(flags_set_open(fixture.image, fixture.len + 100, &set), STATUS_OK);
+        assert_int_equal(flags_image_open(fixture.image, cut, &set), STATUS_CORRUPT);
+    assert_int_equal(flags_image_open(fixture.image, fixture.len + 100, &set), STATUS_OK);
     // Position-independent: a copy elsewhere is as good.
     _Alignas(8) static uint8_t copy[4096];
     memcpy(copy, fixture.image, fixture.len);
-    assert_int_equal(flags_set_open(copy, fixture.len, &set), STATUS_OK);
-    assert_int_equal(flags_set_count(&set), 1);
+    assert_int_equal(flags_image_open(copy, fixture.len, &set), STATUS_OK);
+    assert_int_equal(flags_image_flag_count(&set), 1);
 }
 
 TEST(listing)
@@ -256,20 +253,20 @@ TEST(listing)
     struct slice value;
     uint32_t cursor = 0;
     assert_int_equal(fixture_compile(&fixture, JSON), STATUS_OK);
-    assert_int_equal(flags_set_generation(&fixture.set), FLAGS_GENERATION_2);
-    assert_true(slice_equal(flags_set_metadata(&fixture.set), SLICE("{\"set\":1,\"v\":\"s\"}")));
-    assert_true(flags_set_next(&fixture.set, &cursor, &info));
+    assert_int_equal(flags_image_generation(&fixture.set), FLAGS_GENERATION_2);
+    assert_true(slice_equal(flags_image_metadata(&fixture.set), SLICE("{\"set\":1,\"v\":\"s\"}")));
+    assert_true(flags_image_next(&fixture.set, &cursor, &info));
     assert_true(slice_equal(info.key, SLICE("b")) && info.enabled && info.type == FLAGS_STRING);
     assert_true(slice_equal(info.metadata, SLICE("{\"set\":1,\"v\":\"f\"}")));
     assert_true(slice_equal(info.default_variant, SLICE("x")));
-    assert_true(flags_set_variant(&fixture.set, SLICE("b"), 0, &name, &value));
+    assert_true(flags_image_variant_get(&fixture.set, SLICE("b"), 0, &name, &value));
     assert_true(slice_equal(name, SLICE("x")) && slice_equal(value, SLICE("\"q\\\"\xc3\xa9\"")));
-    assert_false(flags_set_variant(&fixture.set, SLICE("b"), 1, &name, &value));
-    assert_true(flags_set_next(&fixture.set, &cursor, &info));
+    assert_false(flags_image_variant_get(&fixture.set, SLICE("b"), 1, &name, &value));
+    assert_true(flags_image_next(&fixture.set, &cursor, &info));
     assert_true(slice_equal(info.key, SLICE("a")) && !info.enabled && info.type == FLAGS_OBJECT);
     assert_int_equal(info.default_variant.len, 0);
-    assert_false(flags_set_next(&fixture.set, &cursor, &info));
-    uint64_t before = flags_set_checksum(&fixture.set);
+    assert_false(flags_image_next(&fixture.set, &cursor, &info));
+    uint64_t before = flags_image_checksum(&fixture.set);
     assert_int_equal(fixture_compile(&fixture, JSON), STATUS_OK);
-    assert_true(before == flags_set_checksum(&fixture.set));
+    assert_true(before == flags_image_checksum(&fixture.set));
 }

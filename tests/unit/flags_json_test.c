@@ -7,7 +7,7 @@
 
 static struct flags_json nodes[6400];
 static char chars[1024];
-static struct flags_json_fault fault;
+static struct flags_json_error fault;
 
 static enum status parse_with(struct slice source, uint32_t node_cap, size_t char_cap, bool last_wins,
                               struct flags_json **root)

@@ -8,9 +8,8 @@
 #include "flags_fixture.h"
 #include "test.h"
 
-static struct flags_fixture fixture;
 _Alignas(8) static uint8_t patched[1 << 16];
-static struct flags_set set; // of the patched image
+static struct flags_image set; // of the patched image
 
 #define BOOLEANS "\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false}"
 #define OFF ",\"defaultVariant\":\"off\""
@@ -23,7 +22,7 @@ static enum status compile(const char *flags, const struct flags_patch *patches,
 {
     static char json[1 << 14];
     snprintf(json, sizeof json, "{\"flags\":{%s}}", flags);
-    struct flags_document document = {.json = slice_of(json), .name = "test"};
+    struct flags_bundle_document document = {.json = slice_of(json), .name = "test"};
     struct flags_bundle bundle = {.documents = &document,
                                   .document_count = 1,
                                   .segments = SLICE(SEGMENTS),
@@ -35,14 +34,14 @@ static enum status compile(const char *flags, const struct flags_patch *patches,
 // Patches the flags and checks that compiling with the patches gives the same bytes and the same warnings.
 static size_t patch(const char *flags, const struct flags_patch *patches, uint32_t count)
 {
-    struct flags_problem problems[8];
+    struct flags_finding problems[8];
     size_t warnings;
     size_t len;
     assert_int_equal(compile(flags, NULL, 0), STATUS_OK);
-    assert_int_equal(
-        flags_set_patch(&fixture.set, patches, count, patched, sizeof patched, &len, problems, 8, &warnings),
-        STATUS_OK);
-    assert_int_equal(flags_set_open(patched, len, &set), STATUS_OK);
+    assert_int_equal(flags_image_patch(&fixture.set, patches, count, patched, sizeof patched, &len, problems,
+                                       8, &warnings),
+                     STATUS_OK);
+    assert_int_equal(flags_image_open(patched, len, &set), STATUS_OK);
     assert_int_equal(compile(flags, patches, count), STATUS_OK);
     assert_int_equal(fixture.problem_count, warnings);
     assert_int_equal(fixture.len, len);
@@ -106,8 +105,8 @@ TEST(state_and_kill)
     result = ask("g", "u");
     assert_true(is_variant(&result, "off") && result.error == FLAGS_ERROR_NONE);
     struct flags_info info;
-    assert_true(flags_set_find(&set, SLICE("f"), &info) && info.killed && info.enabled);
-    assert_true(flags_set_find(&set, SLICE("g"), &info) && !info.killed);
+    assert_true(flags_image_find(&set, SLICE("f"), &info) && info.killed && info.enabled);
+    assert_true(flags_image_find(&set, SLICE("g"), &info) && !info.killed);
     patches[0] = (struct flags_patch){.key = SLICE("f"), .state = FLAGS_PATCH_DISABLED};
     patches[1] = (struct flags_patch){.key = SLICE("d"), .state = FLAGS_PATCH_ENABLED, .kill = true};
     patches[2] = (struct flags_patch){.key = SLICE("g"), .kill = true};
@@ -116,7 +115,7 @@ TEST(state_and_kill)
         result = ask(i == 0 ? "f" : i == 1 ? "d" : "g", "u");
         assert_true(!result.has_value && result.reason == FLAGS_REASON_DISABLED);
     }
-    assert_true(flags_set_find(&set, SLICE("f"), &info) && !info.enabled && !info.killed);
+    assert_true(flags_image_find(&set, SLICE("f"), &info) && !info.enabled && !info.killed);
 }
 
 static void assert_ignored(struct flags_patch wrong, const char *message)
@@ -163,23 +162,23 @@ TEST(wrong_patches)
 TEST(patch_storage)
 {
     const struct flags_patch split = split_of(1000, 2);
-    struct flags_problem problem;
+    struct flags_finding problem;
     size_t warnings;
     size_t len = 0;
     (void)patch(PLAIN, &split, 1);
     assert_int_equal(compile(PLAIN, NULL, 0), STATUS_OK);
-    struct flags_set base = fixture.set;
+    struct flags_image base = fixture.set;
     assert_true(set.len <= base.len + FLAGS_PATCH_BYTES_MAX);
     for (size_t cap = 0; cap < set.len; cap++)
-        assert_int_equal(flags_set_patch(&base, &split, 1, patched, cap, &len, &problem, 1, &warnings),
+        assert_int_equal(flags_image_patch(&base, &split, 1, patched, cap, &len, &problem, 1, &warnings),
                          STATUS_FULL);
-    assert_int_equal(flags_set_patch(&base, &split, 1, patched, set.len, &len, &problem, 1, &warnings),
+    assert_int_equal(flags_image_patch(&base, &split, 1, patched, set.len, &len, &problem, 1, &warnings),
                      STATUS_OK);
     _Alignas(8) static uint8_t again[1 << 14];
-    assert_int_equal(flags_set_patch(&set, &split, 1, again, sizeof again, &len, &problem, 1, &warnings),
+    assert_int_equal(flags_image_patch(&set, &split, 1, again, sizeof again, &len, &problem, 1, &warnings),
                      STATUS_CONFLICT);
     // Without patches the copy is the base.
-    assert_int_equal(flags_set_patch(&base, NULL, 0, again, sizeof again, &len, &problem, 1, &warnings),
+    assert_int_equal(flags_image_patch(&base, NULL, 0, again, sizeof again, &len, &problem, 1, &warnings),
                      STATUS_OK);
     assert_int_equal(len, base.len);
     assert_memory_equal(again, base.image, len);
@@ -409,10 +408,10 @@ TEST(counters)
     struct flags_info f;
     struct flags_info g;
     (void)patch(FLAGS, NULL, 0);
-    assert_true(flags_set_find(&set, SLICE("f"), &f) && flags_set_find(&set, SLICE("g"), &g));
+    assert_true(flags_image_find(&set, SLICE("f"), &f) && flags_image_find(&set, SLICE("g"), &g));
     assert_int_equal(f.first_counter, 1);
     assert_int_equal(g.first_counter, 1 + 2 + 2);
-    tally.count = flags_set_counter_count(&set);
+    tally.count = flags_image_counter_count(&set);
     assert_int_equal(tally.count, 1 + 4 + 5);
     static const struct {
         const char *key;
@@ -449,6 +448,6 @@ TEST(counters)
     // Patches move no counter.
     const struct flags_patch split = split_of(50000, 0);
     (void)patch(FLAGS, &split, 1);
-    assert_int_equal(flags_set_counter_count(&set), 10);
+    assert_int_equal(flags_image_counter_count(&set), 10);
     assert_int_equal(ask("f", "u").counter, ask("f", "u").boolean ? 1 : 2);
 }

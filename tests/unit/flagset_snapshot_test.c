@@ -59,7 +59,7 @@ TEST(selectors)
     assert_string_equal(variant_by(world, "source=a.json,flagSetId=shop", "a"), "on");
     assert_string_equal(variant_by(world, "source=a.json,flagSetId=desk", "a"), "!FLAG_NOT_FOUND");
     assert_false(flagset_snapshot_view(flagset_current(world->set), SLICE("none.json"), &view));
-    assert_int_equal(flags_set_count(&view.set), 0);
+    assert_int_equal(flags_image_flag_count(&view.set), 0);
     assert_true(view.tag != 0);
     assert_false(flagset_snapshot_view(flagset_current(world->set), SLICE("=,=,x"), &view));
 }
@@ -257,9 +257,9 @@ TEST(export_says_the_same)
     assert_string_equal(variant_now(&other, "s"), "on");
     assert_string_equal(variant_now(&other, "killed"), "off");
     struct flags_info info;
-    assert_true(flags_set_find(&flagset_current(other.set)->all.set, SLICE("a"), &info));
+    assert_true(flags_image_find(&flagset_current(other.set)->all.set, SLICE("a"), &info));
     assert_true(slice_equal(info.metadata, SLICE("{\"team\":\"x\"}")));
-    assert_true(flags_set_find(&flagset_current(other.set)->all.set, SLICE("b"), &info));
+    assert_true(flags_image_find(&flagset_current(other.set)->all.set, SLICE("b"), &info));
     assert_int_equal(info.metadata.len, 0);
     heap_free(json);
     world_close(&other);

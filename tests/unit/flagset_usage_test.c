@@ -31,18 +31,18 @@ static void make(struct world *world, const char *source, uint64_t version, size
                                      .chars = heap_alloc(CHARS, 1),
                                      .char_cap = CHARS};
     struct flags_compile_options options = {0};
-    struct flags_problem problems[1];
+    struct flags_finding problems[1];
     size_t count;
     size_t len;
     *world = (struct world){.image = heap_alloc_aligned(cap)};
     assert_int_equal(
-        flags_set_compile(slice_of(source), &options, &space, world->image, cap, &len, problems, 1, &count),
+        flags_compile(slice_of(source), &options, &space, world->image, cap, &len, problems, 1, &count),
         STATUS_OK);
-    assert_int_equal(flags_set_open(world->image, len, &world->snapshot.all.set), STATUS_OK);
+    assert_int_equal(flags_image_open(world->image, len, &world->snapshot.all.set), STATUS_OK);
     world->snapshot.version = version;
     world->snapshot.reader_count = READERS;
     world->snapshot.tallies = world->tallies;
-    uint32_t counters = flags_set_counter_count(&world->snapshot.all.set);
+    uint32_t counters = flags_image_counter_count(&world->snapshot.all.set);
     for (unsigned r = 0; r < READERS; r++) {
         world->tallies[r].count = counters;
         world->tallies[r].counts = heap_alloc(counters, sizeof *world->tallies[r].counts);
@@ -71,7 +71,7 @@ static void evaluate(struct world *world, unsigned reader, const char *flag, con
     static char scratch[FLAGS_SCRATCH_DEFAULT];
     struct flags_json_space space = {.nodes = nodes, .node_cap = 16, .chars = chars, .char_cap = 256};
     struct flags_json *tree;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct flags_result result;
     assert_int_equal(flags_json_parse(slice_of(context), &space, &tree, &fault), STATUS_OK);
     struct flags_context asked = {.tree = tree};

@@ -87,7 +87,7 @@ static inline uint64_t now_ms(void)
 }
 
 // The variant that answers with this targeting key ("" when none), from a view.
-static inline const char *variant_in(const struct flags_set *set, const char *key)
+static inline const char *variant_in(const struct flags_image *set, const char *key)
 {
     static char names[4][64];
     static unsigned next;

@@ -6,7 +6,7 @@
 #include "net/io/sim.h"
 #include "test.h"
 
-enum { WAIT_US = 20000, TURNS_MAX = 200000, SECOND_US = 1000000 };
+enum { WAIT_US = 20000, TURNS_MAX = 2000000, SECOND_US = 1000000 };
 
 static enum io_kind kind_under_test;
 static struct io_sim *world;
@@ -40,7 +40,7 @@ static inline void run_until(struct io_loop *loop, const uint64_t *done, uint64_
     uint64_t start_us = io_loop_clock_us(loop);
     for (int i = 0; i < TURNS_MAX && *done < count; i++) {
         assert_int_equal(io_loop_turn(loop, WAIT_US), STATUS_OK);
-        assert_true(io_loop_clock_us(loop) - start_us < 20 * SECOND_US);
+        assert_true(io_loop_clock_us(loop) - start_us < 60 * SECOND_US);
     }
     assert_true(*done >= count);
 }

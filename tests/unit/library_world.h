@@ -51,8 +51,8 @@ static inline void world_publish_json(struct share_writer *writer, struct slice 
     struct flags_json_space space = {.nodes = nodes, .node_cap = WORLD_NODES};
     size_t problems;
     size_t len;
-    CHECK(flags_set_compile(json, &(struct flags_compile_options){0}, &space, image, sizeof image, &len, NULL,
-                            0, &problems) == STATUS_OK);
+    CHECK(flags_compile(json, &(struct flags_compile_options){0}, &space, image, sizeof image, &len, NULL, 0,
+                        &problems) == STATUS_OK);
     CHECK(share_writer_publish(writer, (struct slice){image, len}) == STATUS_OK);
 }
 

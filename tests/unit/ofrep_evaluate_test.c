@@ -248,7 +248,7 @@ TEST(bulk)
     assert_int_equal(world_answer.status, 200);
     const struct flags_json *root = world_json((struct slice){world_answer.body, world_answer.body_len});
     const struct flags_json *flags = flags_json_member(root, SLICE("flags"));
-    assert_int_equal(flags->count, flags_set_count(&world->base.all.set));
+    assert_int_equal(flags->count, flags_image_flag_count(&world->base.all.set));
     const struct flags_json *metadata = flags_json_member(root, SLICE("metadata"));
     assert_true(slice_equal(metadata->text, SLICE("{\"flagSetId\":\"shop\"}")));
     const struct flags_json *streams = flags_json_member(root, SLICE("eventStreams"));
@@ -345,7 +345,7 @@ TEST(tags)
 static uint64_t counted(const char *key, uint32_t which)
 {
     struct flags_info info;
-    CHECK(flags_set_find(&world->base.all.set, slice_of(key), &info));
+    CHECK(flags_image_find(&world->base.all.set, slice_of(key), &info));
     return flags_tally_read(&world->tally, info.first_counter + which);
 }
 

@@ -225,7 +225,8 @@ TEST(all)
     assert_call(V1 "ResolveAll", "{\"context\":{\"plan\":\"gold\"}}", 200, "metadata",
                 "{\"flagSetId\":\"shop\"}");
     const struct flags_json *root = world_json((struct slice){world_answer.body, world_answer.body_len});
-    assert_int_equal(flags_json_member(root, SLICE("flags"))->count, flags_set_count(&world->base.all.set));
+    assert_int_equal(flags_json_member(root, SLICE("flags"))->count,
+                     flags_image_flag_count(&world->base.all.set));
     static const char *const PARTS[] = {
         "\"plain\":{\"boolValue\":true,\"reason\":\"STATIC\"",
         "\"rule\":{\"boolValue\":true,\"reason\":\"TARGETING_MATCH\",\"variant\":\"on\"",
@@ -356,19 +357,18 @@ TEST(sync)
 {
     size_t rest;
     char wanted[1 << 14];
-    struct ofrep_writer writer;
+    struct json_out writer = {0};
     assert_call(SYNC "FetchAllFlags", "{}", 200, "flagConfiguration", SET);
     assert_call(SYNC "FetchAllFlags", "{\"selector\":7}", 400, "code", "invalid_argument");
     assert_call(SYNC "FetchAllFlags", "{\"selector\":\"flagSetId=other\"}", 200, "flagConfiguration",
                 "flagSetId=other");
     assert_call(SYNC "FetchAllFlags", "{\"selector\":\"flagSetId=mixed\"}", 400, "code",
                 "failed_precondition");
-    assert_int_equal(ofrep_writer_init(&writer), STATUS_OK);
-    OFREP_PUT(&writer, "{\"flagConfiguration\":");
-    ofrep_put_string(&writer, slice_of(SET));
-    OFREP_PUT(&writer, "}");
+    JSON_OUT(&writer, "{\"flagConfiguration\":");
+    json_out_quote(&writer, slice_of(SET));
+    JSON_OUT(&writer, "}");
     snprintf(wanted, sizeof wanted, SLICE_FMT, (int)writer.len, writer.data);
-    ofrep_writer_deinit(&writer);
+    json_out_free(&writer);
     void *stream = open_stream(SYNC "SyncFlags", "{\"providerId\":\"p\"}", wanted);
     world_sent_len = 0;
     world_publish(&core, next);

@@ -91,7 +91,7 @@ static void change(struct world *world, const char *default_variant)
     struct flagset_source source = source_of(default_variant);
     uint64_t version = flagset_current(world->set)->version;
     flagset_reconfigure(world->set, &source, 1, (struct slice){"", 0});
-    for (int i = 0; i < 500 && flagset_current(world->set)->version == version; i++)
+    for (int i = 0; i < 6000 && flagset_current(world->set)->version == version; i++)
         (void)!io_loop_turn(world->loop, 10000);
     assert_true(flagset_current(world->set)->version > version);
     ofrep_publish(world->ofrep, flagset_current(world->set));
@@ -102,7 +102,7 @@ static void change(struct world *world, const char *default_variant)
 static int dial(const struct world *world)
 {
     int fd = socket(world->addr.any.sa_family, SOCK_STREAM, 0);
-    struct timeval patience = {.tv_sec = 10};
+    struct timeval patience = {.tv_sec = 60};
     assert_true(fd >= 0);
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), 0);
     assert_int_equal(connect(fd, &world->addr.any, world->addr.len), 0);
@@ -186,7 +186,7 @@ static void await_ready(const struct world *world)
     for (int i = 0; i < 64; i++) {
         int fd = dial(world);
         unsigned status = 0;
-        for (int tries = 0; tries < 1000 && status != 200; tries++) {
+        for (int tries = 0; tries < 60000 && status != 200; tries++) {
             status = ask(fd, "GET", "/readyz", "", "", answer);
             if (status != 200)
                 usleep(1000);

@@ -34,26 +34,26 @@ extern uint32_t world_ended;
 
 // ---- making ----
 
-static inline struct flags_set world_compile(const char *json)
+static inline struct flags_image world_compile(const char *json)
 {
     static struct flags_json nodes[1 << 14];
     static char chars[1 << 16];
     struct flags_json_space space = {
         .nodes = nodes, .node_cap = ARRAY_LEN(nodes), .chars = chars, .char_cap = sizeof chars};
     struct flags_compile_options options = {0};
-    struct flags_problem problems[8];
+    struct flags_finding problems[8];
     size_t problem_count;
     size_t len;
-    struct flags_set set;
+    struct flags_image set;
     void *image = heap_alloc_aligned(WORLD_IMAGE_BYTES);
     CHECK(image != NULL);
-    CHECK(flags_set_compile(slice_of(json), &options, &space, image, WORLD_IMAGE_BYTES, &len, problems, 8,
-                            &problem_count) == STATUS_OK);
-    CHECK(flags_set_open(image, len, &set) == STATUS_OK);
+    CHECK(flags_compile(slice_of(json), &options, &space, image, WORLD_IMAGE_BYTES, &len, problems, 8,
+                        &problem_count) == STATUS_OK);
+    CHECK(flags_image_open(image, len, &set) == STATUS_OK);
     return set;
 }
 
-static inline void world_free_set(struct flags_set set)
+static inline void world_free_set(struct flags_image set)
 {
     heap_free((void *)(uintptr_t)set.image);
 }
@@ -64,10 +64,10 @@ static inline struct world_snapshot *world_snapshot(const char *json, uint64_t v
     CHECK(world != NULL);
     world->json = json;
     world->base.all.set = world_compile(json);
-    world->base.all.tag = flags_set_checksum(&world->base.all.set) | 1;
+    world->base.all.tag = flags_image_checksum(&world->base.all.set) | 1;
     world->base.version = version;
     world->base.changed_ms = (int64_t)version * 1000000;
-    uint32_t counters = flags_set_counter_count(&world->base.all.set);
+    uint32_t counters = flags_image_counter_count(&world->base.all.set);
     world->tally = (struct flags_tally){heap_alloc(counters, sizeof(uint64_t)), counters};
     CHECK(world->tally.counts != NULL);
     return world;
@@ -79,7 +79,7 @@ static inline void world_add_view(struct world_snapshot *world, const char *sele
     struct world_view *view = &world->views[world->view_count++];
     view->selector = selector;
     view->view.set = world_compile(json);
-    view->view.tag = flags_set_checksum(&view->view.set) | 1;
+    view->view.tag = flags_image_checksum(&view->view.set) | 1;
     view->view.index = world->view_count;
 }
 
@@ -195,7 +195,7 @@ static inline const struct flags_json *world_json(struct slice bytes)
     static char chars[1 << 17];
     struct flags_json_space space = {
         .nodes = nodes, .node_cap = ARRAY_LEN(nodes), .chars = chars, .char_cap = sizeof chars};
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct flags_json *root;
     if (flags_json_parse(bytes, &space, &root, &fault) != STATUS_OK) {
         fprintf(stderr, "no JSON: " SLICE_FMT "\n", SLICE_ARG(bytes));

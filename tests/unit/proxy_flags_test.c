@@ -10,14 +10,12 @@ enum { COUNTERS_MAX = 512 };
 
 // A compiled set as control would hold it.
 struct held_set {
-    struct flags_set view;
+    struct flags_image view;
     uint8_t *image;
     uint32_t released;
     _Atomic uint64_t counts[COUNTERS_MAX];
     struct flags_tally tally;
 };
-
-static struct flags_fixture fixture;
 
 static const char SET[] =
     "{\"flags\":{"
@@ -51,7 +49,7 @@ static void set_release(void *context)
 
 static void set_hold(struct held_set *set, const char *json, const struct flags_patch *patch)
 {
-    struct flags_document document = {.json = slice_of(json), .name = "test"};
+    struct flags_bundle_document document = {.json = slice_of(json), .name = "test"};
     struct flags_bundle bundle = {
         .documents = &document, .document_count = 1, .patches = patch, .patch_count = patch != NULL};
     assert_int_equal(fixture_compile_bundle(&fixture, &bundle), STATUS_OK);
@@ -59,8 +57,8 @@ static void set_hold(struct held_set *set, const char *json, const struct flags_
     set->image = heap_alloc_aligned((fixture.len + 63) & ~(size_t)63);
     assert_non_null(set->image);
     memcpy(set->image, fixture.image, fixture.len);
-    assert_int_equal(flags_set_open(set->image, fixture.len, &set->view), STATUS_OK);
-    set->tally = (struct flags_tally){set->counts, flags_set_counter_count(&set->view)};
+    assert_int_equal(flags_image_open(set->image, fixture.len, &set->view), STATUS_OK);
+    set->tally = (struct flags_tally){set->counts, flags_image_counter_count(&set->view)};
     assert_true(set->tally.count <= COUNTERS_MAX);
 }
 
@@ -77,9 +75,9 @@ static uint64_t set_count(const struct held_set *set, const char *key, const cha
 {
     struct flags_info info;
     struct slice name, json;
-    assert_true(flags_set_find(&set->view, slice_of(key), &info));
+    assert_true(flags_image_find(&set->view, slice_of(key), &info));
     for (uint32_t i = 0; variant != NULL && i < info.variant_count; i++)
-        if (flags_set_variant(&set->view, slice_of(key), i, &name, &json) &&
+        if (flags_image_variant_get(&set->view, slice_of(key), i, &name, &json) &&
             slice_equal(name, slice_of(variant)))
             return flags_tally_read(&set->tally, info.first_counter + i);
     return flags_tally_read(&set->tally, info.first_counter + info.variant_count);

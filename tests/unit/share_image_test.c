@@ -40,11 +40,11 @@ static void make_image(struct image *image, unsigned value, unsigned width)
         text_addf(&text, "%s\"f%u\":{\"state\":\"ENABLED\",\"variants\":{\"v\":%u},\"defaultVariant\":\"v\"}",
                   i > 0 ? "," : "", i, value);
     text_addf(&text, "}}");
-    CHECK(flags_set_compile(text_slice(&text), &(struct flags_compile_options){0}, &space, image->bytes,
-                            sizeof image->bytes, &image->len, NULL, 0, &problems) == STATUS_OK);
+    CHECK(flags_compile(text_slice(&text), &(struct flags_compile_options){0}, &space, image->bytes,
+                        sizeof image->bytes, &image->len, NULL, 0, &problems) == STATUS_OK);
 }
 
-static unsigned value_of(const struct flags_set *set, const char *key)
+static unsigned value_of(const struct flags_image *set, const char *key)
 {
     static _Thread_local char space[FLAGS_SCRATCH_DEFAULT];
     struct flags_result result;

@@ -4,6 +4,7 @@
 // connections, in bytes and in time.
 #pragma once
 
+#include "base/text.h"
 #include "net/io/loop.h"
 #include "ship/engine/engine.h"
 
@@ -29,3 +30,7 @@ void api_addr(const struct api *api, struct io_addr *addr);
 void api_close(struct api *api);
 bool api_closed(const struct api *api);
 void api_destroy(struct api *api);
+
+// The list of all addresses, as docs/guide/api.md has it.
+enum { API_ROUTES_BYTES_MAX = 8192 };
+void api_routes_write(struct text *text);

@@ -1,55 +1,91 @@
 // SPDX-License-Identifier: Apache-2.0
-// Between the API's server half (bytes) and its handler half (meaning).
+// What the parts of the API share: one call from its request to its answer, and the rows of the route tables.
 #pragma once
 
-#include <jansson.h>
-
-#include "base/slice.h"
+#include "base/json_out.h"
 #include "daemon/api/api.h"
+#include "flags/eval/json.h"
 
-struct api_request {
+enum {
+    API_ANSWER_BYTES_MAX = 16 * 1024 * 1024, // the control loop's buffers hold no more
+    API_ALLOW_BYTES = 48,
+    API_WORD_BYTES = 256,
+};
+
+struct api_call {
+    struct engine *engine;
+    // The request.
     struct slice method;
     struct slice path;
     struct slice query;
     struct slice body;
     struct slice host;
-    struct slice who; // X-Sluice-Who
-    bool cross_site;  // sent by a page of another origin
-    const char *from; // the peer's address
-};
-
-enum { API_STREAM_NONE, API_STREAM_EVENTS };
-
-struct api_answer {
+    struct slice who;              // X-Sluice-Who
+    bool cross_site;               // sent by a page of another origin
+    const char *from;              // the peer's address
+    char words[2][API_WORD_BYTES]; // decoded: what the path has where its pattern has words in capitals
+    // The answer: 200 and the JSON in out, unless the handler says otherwise.
     unsigned status;
-    const char *content_type; // constant
-    const char *allow;        // 405: the methods there are; else NULL
-    char *body;               // heap, taken by the server
-    size_t body_len;
-    int stream; // API_STREAM_EVENTS: the connection stays open for `subject`
-    char subject[ROLLOUT_NAME_BYTES];
+    const char *content_type;         // constant; NULL: JSON
+    struct json_out out;              // the server frees it
+    char allow[API_ALLOW_BYTES];      // 405: the methods there are
+    char subject[ROLLOUT_NAME_BYTES]; // not empty: the connection stays open for this rollout's events
 };
 
-// Answers one request. Never fails: what goes wrong is an answer.
-void api_handle(struct engine *engine, const struct api_request *request, struct api_answer *answer);
+// ---- routes.c
 
-void api_answer_json(struct api_answer *answer, unsigned status, json_t *body); // takes the reference
-void api_answer_error(struct api_answer *answer, unsigned status, const char *code, const char *message);
+// Who may call: a word of the guide. Nothing asks for it yet, the address being local.
+enum api_role { API_READ, API_OPERATE, API_FLAGS, API_REPORT };
 
-// events.c: POST /v1/events.
-void api_handle_events(struct engine *engine, const struct api_request *request, struct api_answer *answer);
-// "/v1/flags" and what is below it, "/v1/events": there bodies may have API_FLAGS_BODY_BYTES_MAX.
-bool api_path_has_large_bodies(struct slice path);
-// flags.c: "/v1/flags" and what is below it; rest is what follows "/v1/flags".
-void api_handle_flags(struct engine *engine, struct slice rest, const struct api_request *request,
-                      struct api_answer *answer);
+struct api_route {
+    const char *method;
+    const char *pattern; // of addresses; a word in capitals stands for any
+    enum api_role role;
+    void (*handle)(struct api_call *call); // never fails: what goes wrong is an answer
+    const char *help;                      // what it answers with, for the guide
+};
 
-// The whole of one rollout as JSON; NULL when out of memory. Reference is the caller's.
-json_t *api_json_rollout(struct engine *engine, uint32_t index);
-// The text of a document on the heap, not terminated, with room for one more byte; drops the reference. NULL
-// when out of memory.
-char *api_json_text(json_t *body, size_t *len);
-json_t *api_json_status(struct engine *engine);
-json_t *api_json_table(struct engine *engine);
-json_t *api_json_history(struct engine *engine, uint32_t index);
-json_t *api_json_decision(const char *name, const struct engine_decision *decision);
+// The addresses that begin alike, beside what they expose. Of two patterns for an address the first counts.
+struct api_part {
+    struct slice prefix;
+    uint32_t body_bytes_max;
+    bool (*ready)(struct api_call *call); // asked before anything else; false: it has answered. May be NULL
+    const char *not_found;                // NULL: the list of all there is
+    const struct api_route *routes;
+    size_t route_count;
+};
+extern const struct api_part api_rollouts_part, api_flags_part, api_events_part, api_daemon_part;
+
+// Answers one call.
+void api_handle(struct api_call *call);
+// The largest body that the path takes.
+uint32_t api_body_bytes_max(struct slice path);
+
+// ---- answer.c
+
+void api_error(struct api_call *call, unsigned status, const char *code, const char *message);
+// What was refused with that status, as HTTP status and code.
+void api_refuse(struct api_call *call, enum status status, const char *message);
+
+// The value of a query's parameter, percent-decoded into out (NUL-terminated). False when it is not there or
+// does not fit.
+bool api_query_value(struct slice query, struct slice name, char *out, size_t cap);
+// "1", "true" or nothing after the name.
+bool api_query_given(struct slice query, struct slice name);
+
+struct api_body {
+    struct flags_json *root; // an object
+    struct flags_json *nodes;
+    char *chars;
+};
+// An empty body is an empty object. False: answered already.
+bool api_body_read(struct api_call *call, struct api_body *body);
+void api_body_free(struct api_body *body);
+// Who asks: the body's "who" (root may be NULL), else the X-Sluice-Who field, else "api". Nothing in it moves
+// a cursor or begins a line.
+void api_who(const struct api_call *call, const struct flags_json *root, char who[ROLLOUT_WHO_BYTES]);
+
+// ---- rollouts.c: the rollout at index as a member, or item, of an answer
+
+void api_write_rollout(struct json_out *out, const char *member, struct engine *engine, uint32_t index);
+void api_write_decision(struct json_out *out, const char *rollout, const struct engine_decision *decision);

@@ -6,21 +6,12 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/heap.h"
 #include "daemon/api/api_private.h"
 #include "ship/engine/events.h"
 
-enum {
-    EVENTS_NODES_MAX = 65536,
-    EVENTS_MAX = 1000, // in one request
-};
+enum { EVENTS_MAX = 1000 }; // in one request
 
 static const double LATENCY_MS_MAX = 3600e3;
-
-static void refuse(struct api_answer *answer, const char *message)
-{
-    api_answer_error(answer, 400, "invalid", message);
-}
 
 // False with a sentence in *why.
 static bool event_read(const struct flags_json *item, struct flags_context *context,
@@ -53,51 +44,51 @@ static bool event_read(const struct flags_json *item, struct flags_context *cont
     return true;
 }
 
-static void count_all(struct engine *engine, const struct flags_json *list, struct api_answer *answer)
+static void count_all(struct api_call *call, const struct flags_json *list)
 {
-    struct flags_context context = {.time_s = (uint64_t)(engine_wall_ms(engine) / 1000)};
+    struct flags_context context = {.time_s = (uint64_t)(engine_wall_ms(call->engine) / 1000)};
     struct engine_event event;
     const char *why;
     for (const struct flags_json *item = list->first; item != NULL; item = item->next) {
         if (event_read(item, &context, &event, &why))
             continue;
-        refuse(answer, why);
+        api_error(call, 400, "invalid", why);
         return;
     }
-    json_int_t counts[ENGINE_EVENT_LOST + 1] = {0};
+    uint64_t counts[ENGINE_EVENT_LOST + 1] = {0};
     for (const struct flags_json *item = list->first; item != NULL; item = item->next) {
         bool read = event_read(item, &context, &event, &why);
         CHECK(read);
-        counts[engine_flag_event(engine, &event)]++;
+        counts[engine_flag_event(call->engine, &event)]++;
     }
-    api_answer_json(answer, 200,
-                    json_pack("{s:I, s:I, s:I, s:I, s:I}", "counted", counts[ENGINE_EVENT_COUNTED], "ring",
-                              counts[ENGINE_EVENT_RING], "no_arm", counts[ENGINE_EVENT_NO_ARM], "unwanted",
-                              counts[ENGINE_EVENT_UNWANTED], "lost", counts[ENGINE_EVENT_LOST]));
+    json_out_open(&call->out, NULL, '{');
+    json_out_count(&call->out, "counted", counts[ENGINE_EVENT_COUNTED]);
+    json_out_count(&call->out, "ring", counts[ENGINE_EVENT_RING]);
+    json_out_count(&call->out, "no_arm", counts[ENGINE_EVENT_NO_ARM]);
+    json_out_count(&call->out, "unwanted", counts[ENGINE_EVENT_UNWANTED]);
+    json_out_count(&call->out, "lost", counts[ENGINE_EVENT_LOST]);
+    json_out_close(&call->out, '}');
 }
 
-void api_handle_events(struct engine *engine, const struct api_request *request, struct api_answer *answer)
+static void post_events(struct api_call *call)
 {
-    struct flags_json_space space = {
-        .node_cap = EVENTS_NODES_MAX, .char_cap = request->body.len + 1, .last_wins = true};
-    space.nodes = heap_alloc(EVENTS_NODES_MAX, sizeof *space.nodes);
-    space.chars = heap_alloc(space.char_cap, 1);
-    struct flags_json *root = NULL;
-    struct flags_json_fault fault = {.what = "no memory left"};
-    enum status status = space.nodes == NULL || space.chars == NULL
-                             ? STATUS_NO_MEMORY
-                             : flags_json_parse(request->body, &space, &root, &fault);
-    const struct flags_json *list = status == STATUS_OK && root->kind == FLAGS_JSON_OBJECT
-                                        ? flags_json_member(root, SLICE("events"))
-                                        : NULL;
-    if (status == STATUS_FULL)
-        api_answer_error(answer, 413, "too_large", "the body has too many values");
-    else if (status != STATUS_OK)
-        refuse(answer, fault.what);
-    else if (list == NULL || list->kind != FLAGS_JSON_ARRAY || list->count > EVENTS_MAX)
-        refuse(answer, "the body is {\"events\": [...]} with at most 1000 of them");
+    struct api_body body;
+    if (!api_body_read(call, &body))
+        return;
+    const struct flags_json *list = flags_json_member(body.root, SLICE("events"));
+    if (list == NULL || list->kind != FLAGS_JSON_ARRAY || list->count > EVENTS_MAX)
+        api_error(call, 400, "invalid", "the body is {\"events\": [...]} with at most 1000 of them");
     else
-        count_all(engine, list, answer);
-    heap_free(space.nodes);
-    heap_free(space.chars);
+        count_all(call, list);
+    api_body_free(&body);
 }
+
+static const struct api_route ROUTES[] = {
+    {"POST", "/v1/events", API_REPORT, post_events,
+     "how uses of flags ended, as evidence for their rollouts; see below"},
+};
+
+const struct api_part api_events_part = {.prefix = SLICE("/v1/events"),
+                                         .body_bytes_max = API_FLAGS_BODY_BYTES_MAX,
+                                         .routes = ROUTES,
+                                         .route_count = ARRAY_LEN(ROUTES)};

@@ -41,42 +41,45 @@ static bool usage_of(const struct engine *engine, struct slice key, struct usage
 
 // ---- what an answer about one flag begins with ----
 
-static void write_overlay(struct api_out *out, const struct engine_flag_overlay *overlay)
+void api_write_slice(struct json_out *out, const char *member, struct slice text)
+{
+    if (text.len > 0)
+        json_out_string(out, member, text);
+    else
+        json_out_null(out, member);
+}
+
+static void write_overlay(struct json_out *out, const struct engine_flag_overlay *overlay)
 {
     static const char *const states[] = {
         [FLAGS_PATCH_AS_IS] = NULL, [FLAGS_PATCH_ENABLED] = "on", [FLAGS_PATCH_DISABLED] = "off"};
     bool any = overlay->defined || overlay->killed || overlay->state != FLAGS_PATCH_AS_IS;
-    api_out_key(out, "overlay");
     if (!any) {
-        api_out_null(out);
+        json_out_null(out, "overlay");
         return;
     }
-    api_out_open(out, '{');
-    api_out_key(out, "defined");
-    api_out_bool(out, overlay->defined);
-    api_out_key(out, "switched");
-    api_out_text(out, overlay->killed ? "off" : states[overlay->state]);
-    api_out_key(out, "variant");
-    api_out_text(out, overlay->killed && overlay->kill_variant[0] != '\0' ? overlay->kill_variant : NULL);
-    api_out_close(out, '}');
+    json_out_open(out, "overlay", '{');
+    json_out_bool(out, "defined", overlay->defined);
+    json_out_text(out, "switched", overlay->killed ? "off" : states[overlay->state]);
+    json_out_text(out, "variant",
+                  overlay->killed && overlay->kill_variant[0] != '\0' ? overlay->kill_variant : NULL);
+    json_out_close(out, '}');
 }
 
-static void write_usage(struct api_out *out, const struct usage_flag *usage)
+static void write_usage(struct json_out *out, const struct usage_flag *usage)
 {
-    api_out_key(out, "evaluations");
     if (usage == NULL) {
-        api_out_null(out);
+        json_out_null(out, "evaluations");
         return;
     }
-    api_out_count(out, usage->evaluations);
-    api_out_key(out, "last_evaluated_ms");
-    api_out_time(out, usage->last_evaluated_ms);
-    api_out_key(out, "stale");
-    api_out_text(out, stale_name(usage->stale));
+    json_out_count(out, "evaluations", usage->evaluations);
+    json_out_time(out, "last_evaluated_ms", usage->last_evaluated_ms);
+    json_out_text(out, "stale", stale_name(usage->stale));
 }
 
-static void write_summary(struct api_out *out, struct engine *engine, const struct flagset_snapshot *snapshot,
-                          const struct flags_info *info, const struct usage_flag *usage)
+static void write_summary(struct json_out *out, struct engine *engine,
+                          const struct flagset_snapshot *snapshot, const struct flags_info *info,
+                          const struct usage_flag *usage)
 {
     struct engine_flag_overlay overlay;
     const char *document = NULL;
@@ -84,59 +87,37 @@ static void write_summary(struct api_out *out, struct engine *engine, const stru
     engine_flag_overlay_get(engine, info->key, &overlay);
     if (!flagset_snapshot_document(snapshot, info->document, &document, &json))
         document = NULL;
-    api_out_key(out, "key");
-    api_out_string(out, info->key);
-    api_out_key(out, "type");
-    api_out_text(out, type_name(info->type));
-    api_out_key(out, "enabled");
-    api_out_bool(out, info->enabled);
-    api_out_key(out, "killed");
-    api_out_bool(out, info->killed);
-    api_out_key(out, "default_variant");
-    if (info->default_variant.len > 0)
-        api_out_string(out, info->default_variant);
-    else
-        api_out_null(out);
-    api_out_key(out, "targeting");
-    api_out_bool(out, info->has_targeting || info->has_targets);
-    api_out_key(out, "source");
-    api_out_text(out, document);
-    api_out_key(out, "fault");
-    if (info->fault.len > 0)
-        api_out_string(out, info->fault);
-    else
-        api_out_null(out);
+    json_out_string(out, "key", info->key);
+    json_out_text(out, "type", type_name(info->type));
+    json_out_bool(out, "enabled", info->enabled);
+    json_out_bool(out, "killed", info->killed);
+    api_write_slice(out, "default_variant", info->default_variant);
+    json_out_bool(out, "targeting", info->has_targeting || info->has_targets);
+    json_out_text(out, "source", document);
+    api_write_slice(out, "fault", info->fault);
     write_overlay(out, &overlay);
-    api_out_key(out, "rollout");
-    api_out_text(out, overlay.rollout);
+    json_out_text(out, "rollout", overlay.rollout);
     write_usage(out, usage);
 }
 
 // ---- the set ----
 
-static void write_sources(struct api_out *out, const struct flagset *set)
+static void write_sources(struct json_out *out, const struct flagset *set)
 {
     static struct flagset_source_state source;
-    api_out_key(out, "sources");
-    api_out_open(out, '[');
+    json_out_open(out, "sources", '[');
     for (uint32_t i = 0; i < flagset_source_count(set); i++) {
         flagset_source_get(set, i, &source);
-        api_out_open(out, '{');
-        api_out_key(out, "name");
-        api_out_text(out, source.name);
-        api_out_key(out, "kind");
-        api_out_text(out, source_name(source.kind));
-        api_out_key(out, "good");
-        api_out_bool(out, source.good);
-        api_out_key(out, "read_ms");
-        api_out_time(out, source.read_ms);
-        api_out_key(out, "flags");
-        api_out_count(out, source.flag_count);
-        api_out_key(out, "problem");
-        api_out_text(out, source.good || source.problem[0] == '\0' ? NULL : source.problem);
-        api_out_close(out, '}');
+        json_out_open(out, NULL, '{');
+        json_out_text(out, "name", source.name);
+        json_out_text(out, "kind", source_name(source.kind));
+        json_out_bool(out, "good", source.good);
+        json_out_time(out, "read_ms", source.read_ms);
+        json_out_count(out, "flags", source.flag_count);
+        json_out_text(out, "problem", source.good || source.problem[0] == '\0' ? NULL : source.problem);
+        json_out_close(out, '}');
     }
-    api_out_close(out, ']');
+    json_out_close(out, ']');
 }
 
 static bool names(const char *text, struct slice key)
@@ -145,43 +126,33 @@ static bool names(const char *text, struct slice key)
 }
 
 // The newest compilation's problems; with a key, those that name it.
-static void write_problems(struct api_out *out, const struct flagset *set, struct slice key)
+static void write_problems(struct json_out *out, const struct flagset *set, struct slice key)
 {
     const struct flagset_problem *problems = NULL;
     uint32_t count = flagset_problems(set, &problems);
-    api_out_key(out, "problems");
-    api_out_open(out, '[');
+    json_out_open(out, "problems", '[');
     for (uint32_t i = 0; i < count; i++) {
         if (!names(problems[i].text, key))
             continue;
-        api_out_open(out, '{');
-        api_out_key(out, "text");
-        api_out_text(out, problems[i].text);
-        api_out_key(out, "error");
-        api_out_bool(out, problems[i].error);
-        api_out_close(out, '}');
+        json_out_open(out, NULL, '{');
+        json_out_text(out, "text", problems[i].text);
+        json_out_bool(out, "error", problems[i].error);
+        json_out_close(out, '}');
     }
-    api_out_close(out, ']');
+    json_out_close(out, ']');
 }
 
-static void write_set(struct api_out *out, struct engine *engine, const struct flagset_snapshot *snapshot)
+static void write_set(struct json_out *out, struct engine *engine, const struct flagset_snapshot *snapshot)
 {
     const struct flagset *set = engine_flagset(engine);
     const struct usage *usage = engine_flag_usage(engine);
-    api_out_key(out, "version");
-    api_out_count(out, snapshot->version);
-    api_out_key(out, "change");
-    api_out_count(out, snapshot->change);
-    api_out_key(out, "changed_ms");
-    api_out_time(out, snapshot->changed_ms);
-    api_out_key(out, "count");
-    api_out_count(out, flags_set_count(&snapshot->all.set));
-    api_out_key(out, "refused");
-    api_out_bool(out, flagset_refused(set));
-    api_out_key(out, "compile_us");
-    api_out_count(out, flagset_compile_us(set));
-    api_out_key(out, "unknown_evaluations");
-    api_out_count(out, usage != NULL ? usage_unknown(usage) : 0);
+    json_out_count(out, "version", snapshot->version);
+    json_out_count(out, "change", snapshot->change);
+    json_out_time(out, "changed_ms", snapshot->changed_ms);
+    json_out_count(out, "count", flags_image_flag_count(&snapshot->all.set));
+    json_out_bool(out, "refused", flagset_refused(set));
+    json_out_count(out, "compile_us", flagset_build_us(set));
+    json_out_count(out, "unknown_evaluations", usage != NULL ? usage_unknown(usage) : 0);
     write_sources(out, set);
     write_problems(out, set, (struct slice){"", 0});
 }
@@ -289,11 +260,11 @@ static int entry_order(const void *a, const void *b)
 }
 
 static void page_fill(struct page *page, const struct page_filter *filter, const struct engine *engine,
-                      const struct flags_set *set)
+                      const struct flags_image *set)
 {
     struct page_entry entry = {0};
     uint32_t cursor = 0;
-    while (flags_set_next(set, &cursor, &entry.info)) {
+    while (flags_image_next(set, &cursor, &entry.info)) {
         entry.has_usage = false;
         if (!filter_takes(filter, engine, &entry))
             continue;
@@ -305,98 +276,78 @@ static void page_fill(struct page *page, const struct page_filter *filter, const
         qsort(page->entries, page->count, sizeof page->entries[0], entry_order);
 }
 
-static void write_page(struct api_out *out, struct engine *engine, const struct flagset_snapshot *snapshot,
+static void write_page(struct json_out *out, struct engine *engine, const struct flagset_snapshot *snapshot,
                        struct page *page)
 {
-    api_out_key(out, "matched");
-    api_out_count(out, page->matched);
-    api_out_key(out, "flags");
-    api_out_open(out, '[');
+    json_out_count(out, "matched", page->matched);
+    json_out_open(out, "flags", '[');
     for (uint32_t i = 0; i < page->count; i++) {
         struct page_entry *entry = &page->entries[i];
         if (!entry->has_usage)
             entry->has_usage = usage_of(engine, entry->info.key, &entry->usage);
-        api_out_open(out, '{');
+        json_out_open(out, NULL, '{');
         write_summary(out, engine, snapshot, &entry->info, entry->has_usage ? &entry->usage : NULL);
-        api_out_close(out, '}');
+        json_out_close(out, '}');
     }
-    api_out_close(out, ']');
-    api_out_key(out, "next");
-    if (page->more && page->count > 0)
-        api_out_string(out, page->entries[page->count - 1].info.key);
-    else
-        api_out_null(out);
+    json_out_close(out, ']');
+    api_write_slice(out, "next",
+                    page->more && page->count > 0 ? page->entries[page->count - 1].info.key : SLICE(""));
 }
 
-// False: the number is none, or beyond the most.
-static bool read_limit(struct slice query, uint32_t *limit)
+// False: it has answered.
+static bool read_limit(struct api_call *call, uint32_t *limit)
 {
     char text[16];
     char *end;
-    if (!api_query_value(query, SLICE("limit"), text, sizeof text))
+    if (!api_query_value(call->query, SLICE("limit"), text, sizeof text))
         return true;
     unsigned long number = strtoul(text, &end, 10);
-    if (end == text || *end != '\0' || text[0] == '-' || number > API_FLAGS_PAGE_MAX)
-        return false;
-    *limit = (uint32_t)number;
-    return true;
+    bool good = end != text && *end == '\0' && text[0] != '-' && number <= API_FLAGS_PAGE_MAX;
+    if (good)
+        *limit = (uint32_t)number;
+    else
+        api_error(call, 400, "invalid", "limit is a number from 0 to 1000");
+    return good;
 }
 
-static void list_page(struct engine *engine, const struct api_request *request, uint32_t limit,
-                      struct api_answer *answer)
+static void list_page(struct api_call *call, uint32_t limit)
 {
+    struct engine *engine = call->engine;
+    struct json_out *out = &call->out;
     const struct flagset_snapshot *snapshot = flagset_current(engine_flagset(engine));
     struct page page = {.entries = heap_alloc(limit + 1, sizeof *page.entries), .cap = limit};
     struct page_filter filter = {
-        .stale = api_query_given(request->query, SLICE("stale")),
-        .changed = api_query_given(request->query, SLICE("changed")),
+        .stale = api_query_given(call->query, SLICE("stale")),
+        .changed = api_query_given(call->query, SLICE("changed")),
     };
     if (page.entries == NULL) {
-        api_flags_error(answer, 503, "memory", "no memory is left");
+        api_refuse(call, STATUS_NO_MEMORY, "no memory is left");
         return;
     }
-    (void)api_query_value(request->query, SLICE("prefix"), filter.prefix, sizeof filter.prefix);
-    (void)api_query_value(request->query, SLICE("contains"), filter.contains, sizeof filter.contains);
-    filter.has_after = api_query_value(request->query, SLICE("after"), filter.after, sizeof filter.after);
-    struct api_out out = {0};
-    api_out_open(&out, '{');
-    write_set(&out, engine, snapshot);
+    (void)api_query_value(call->query, SLICE("prefix"), filter.prefix, sizeof filter.prefix);
+    (void)api_query_value(call->query, SLICE("contains"), filter.contains, sizeof filter.contains);
+    filter.has_after = api_query_value(call->query, SLICE("after"), filter.after, sizeof filter.after);
+    json_out_open(out, NULL, '{');
+    write_set(out, engine, snapshot);
     if (limit > 0) {
         page_fill(&page, &filter, engine, &snapshot->all.set);
-        write_page(&out, engine, snapshot, &page);
+        write_page(out, engine, snapshot, &page);
     }
-    api_out_close(&out, '}');
-    api_flags_answer(answer, 200, &out);
+    json_out_close(out, '}');
     heap_free(page.entries);
 }
 
-static void export_all(struct engine *engine, struct api_answer *answer)
+static void export_all(struct api_call *call)
 {
-    struct api_out out = {0};
-    enum status status =
-        flagset_snapshot_export(flagset_current(engine_flagset(engine)), &out.data, &out.len);
-    out.cap = out.len;
-    if (status == STATUS_OK)
-        api_flags_answer(answer, 200, &out);
-    else
-        api_flags_refusal(answer, status, "the flags could not be written as one file");
-}
-
-void api_flags_list(struct engine *engine, const struct api_request *request, struct api_answer *answer)
-{
-    uint32_t limit = API_FLAGS_PAGE_DEFAULT;
-    if (api_query_given(request->query, SLICE("export"))) {
-        export_all(engine, answer);
+    char *json;
+    size_t len;
+    enum status status = flagset_snapshot_export(flagset_current(engine_flagset(call->engine)), &json, &len);
+    if (status != STATUS_OK) {
+        api_refuse(call, status, "the flags could not be written as one file");
         return;
     }
-    if (api_query_given(request->query, SLICE("history"))) {
-        api_flags_history(engine, (struct slice){"", 0}, request, answer);
-        return;
-    }
-    if (read_limit(request->query, &limit))
-        list_page(engine, request, limit, answer);
-    else
-        api_flags_error(answer, 400, "invalid", "limit is a number from 0 to 1000");
+    json_out_bytes(&call->out, (struct slice){json, len});
+    heap_free(json);
 }
 
 // ---- one flag ----
@@ -421,17 +372,17 @@ static const char *nearest_of(struct slice key, const char *const *known, uint32
     return nearest;
 }
 
-void api_flags_unknown(struct engine *engine, struct slice key, struct api_answer *answer)
+void api_flags_unknown(struct api_call *call, struct slice key)
 {
-    const struct flags_set *set = &flagset_current(engine_flagset(engine))->all.set;
-    bool many = flags_set_count(set) > NEAREST_FLAGS_MAX;
+    const struct flags_image *set = &flagset_current(engine_flagset(call->engine))->all.set;
+    bool many = flags_image_flag_count(set) > NEAREST_FLAGS_MAX;
     const char **known = heap_alloc(NEAREST_FLAGS_MAX, sizeof *known);
     char *words = heap_alloc(NEAREST_FLAGS_MAX, ENGINE_FLAG_KEY_BYTES);
     struct flags_info info;
     uint32_t cursor = 0;
     uint32_t count = 0;
     while (known != NULL && words != NULL && count < NEAREST_FLAGS_MAX &&
-           flags_set_next(set, &cursor, &info)) {
+           flags_image_next(set, &cursor, &info)) {
         if (!may_be_meant(key, info.key, many))
             continue;
         char *word = words + (size_t)count * ENGINE_FLAG_KEY_BYTES;
@@ -445,130 +396,103 @@ void api_flags_unknown(struct engine *engine, struct slice key, struct api_answe
                  SLICE_ARG(key), nearest);
     else
         snprintf(message, sizeof message, "there is no flag '" SLICE_FMT "'", SLICE_ARG(key));
-    api_flags_error(answer, 404, "not_found", message);
+    api_error(call, 404, "not_found", message);
     heap_free(known);
     heap_free(words);
 }
 
-static void write_variants(struct api_out *out, const struct flags_set *set, const struct flags_info *info,
+static void write_variants(struct json_out *out, const struct flags_image *set, const struct flags_info *info,
                            const struct usage_flag *usage)
 {
-    api_out_key(out, "variants");
-    api_out_open(out, '[');
+    json_out_open(out, "variants", '[');
     for (uint32_t i = 0; i < info->variant_count; i++) {
         struct slice name, json;
         uint64_t evaluations = 0;
-        if (!flags_set_variant(set, info->key, i, &name, &json))
+        if (!flags_image_variant_get(set, info->key, i, &name, &json))
             break;
         for (uint32_t j = 0; usage != NULL && j < usage->variant_count; j++)
             if (slice_equal(slice_of(usage->variants[j].name), name))
                 evaluations = usage->variants[j].evaluations;
-        api_out_open(out, '{');
-        api_out_key(out, "name");
-        api_out_string(out, name);
-        api_out_key(out, "value");
-        api_out_raw(out, json);
-        api_out_key(out, "evaluations");
-        api_out_count(out, evaluations);
-        api_out_close(out, '}');
+        json_out_open(out, NULL, '{');
+        json_out_string(out, "name", name);
+        json_out_raw(out, "value", json);
+        json_out_count(out, "evaluations", evaluations);
+        json_out_close(out, '}');
     }
-    api_out_close(out, ']');
+    json_out_close(out, ']');
 }
 
-static void write_usage_whole(struct api_out *out, const struct usage_flag *usage)
+static void write_usage_whole(struct json_out *out, const struct usage_flag *usage)
 {
-    api_out_key(out, "usage");
     if (usage == NULL) {
-        api_out_null(out);
+        json_out_null(out, "usage");
         return;
     }
-    api_out_open(out, '{');
+    json_out_open(out, "usage", '{');
     write_usage(out, usage);
-    api_out_key(out, "without_variant");
-    api_out_count(out, usage->defaulted);
-    api_out_key(out, "errors");
-    api_out_count(out, usage->errors);
-    api_out_key(out, "first_seen_ms");
-    api_out_time(out, usage->first_seen_ms);
-    api_out_key(out, "one_variant_since_ms");
-    api_out_time(out, usage->one_variant_since_ms);
-    api_out_close(out, '}');
+    json_out_count(out, "without_variant", usage->defaulted);
+    json_out_count(out, "errors", usage->errors);
+    json_out_time(out, "first_seen_ms", usage->first_seen_ms);
+    json_out_time(out, "one_variant_since_ms", usage->one_variant_since_ms);
+    json_out_close(out, '}');
 }
 
-void api_flags_show(struct engine *engine, struct slice key, struct api_answer *answer)
+void api_flags_show(struct api_call *call)
 {
-    struct flagset *set = engine_flagset(engine);
+    struct flagset *set = engine_flagset(call->engine);
     const struct flagset_snapshot *snapshot = flagset_current(set);
+    struct slice key = slice_of(call->words[0]);
+    struct json_out *out = &call->out;
     struct flags_info info;
     struct usage_flag usage;
-    if (!flags_set_find(&snapshot->all.set, key, &info)) {
-        api_flags_unknown(engine, key, answer);
+    if (!flags_image_find(&snapshot->all.set, key, &info)) {
+        api_flags_unknown(call, key);
         return;
     }
-    bool used = usage_of(engine, key, &usage);
+    bool used = usage_of(call->engine, key, &usage);
     struct slice definition;
     const char *document;
-    struct api_out out = {0};
-    api_out_open(&out, '{');
-    write_summary(&out, engine, snapshot, &info, used ? &usage : NULL);
-    write_variants(&out, &snapshot->all.set, &info, used ? &usage : NULL);
-    api_out_key(&out, "prerequisites");
-    api_out_count(&out, info.prerequisite_count);
-    api_out_key(&out, "schedule");
-    api_out_bool(&out, info.has_schedule);
-    api_out_key(&out, "definition");
-    if (flagset_snapshot_definition(snapshot, key, &definition, &document))
-        api_out_raw(&out, definition);
-    else
-        api_out_null(&out);
-    api_out_key(&out, "metadata");
-    api_out_raw(&out, info.metadata.len > 0 ? info.metadata : SLICE("{}"));
-    write_usage_whole(&out, used ? &usage : NULL);
-    write_problems(&out, set, key);
-    api_out_key(&out, "version");
-    api_out_count(&out, snapshot->version);
-    api_out_key(&out, "change");
-    api_out_count(&out, snapshot->change);
-    api_out_close(&out, '}');
-    api_flags_answer(answer, 200, &out);
+    bool defined = flagset_snapshot_definition(snapshot, key, &definition, &document);
+    json_out_open(out, NULL, '{');
+    write_summary(out, call->engine, snapshot, &info, used ? &usage : NULL);
+    write_variants(out, &snapshot->all.set, &info, used ? &usage : NULL);
+    json_out_count(out, "prerequisites", info.prerequisite_count);
+    json_out_bool(out, "schedule", info.has_schedule);
+    json_out_raw(out, "definition", defined ? definition : SLICE("null"));
+    json_out_raw(out, "metadata", info.metadata.len > 0 ? info.metadata : SLICE("{}"));
+    write_usage_whole(out, used ? &usage : NULL);
+    write_problems(out, set, key);
+    json_out_count(out, "version", snapshot->version);
+    json_out_count(out, "change", snapshot->change);
+    json_out_close(out, '}');
 }
 
 // ---- who changed what ----
 
-static void write_entry(struct api_out *out, const struct engine_flag_entry *entry)
+static void write_entry(struct json_out *out, const struct engine_flag_entry *entry)
 {
-    api_out_open(out, '{');
-    api_out_key(out, "number");
-    api_out_count(out, entry->number);
-    api_out_key(out, "seq");
-    api_out_count(out, entry->seq);
-    api_out_key(out, "time_ms");
-    api_out_time(out, entry->time_ms);
-    api_out_key(out, "op");
-    api_out_text(out, engine_flag_op_name(entry->op));
-    api_out_key(out, "key");
-    api_out_text(out, entry->key);
-    api_out_key(out, "variant");
-    api_out_text(out, entry->variant[0] != '\0' ? entry->variant : NULL);
-    api_out_key(out, "who");
-    api_out_text(out, entry->who);
-    api_out_key(out, "from");
-    api_out_text(out, entry->from);
-    api_out_close(out, '}');
+    json_out_open(out, NULL, '{');
+    json_out_count(out, "number", entry->number);
+    json_out_count(out, "seq", entry->seq);
+    json_out_time(out, "time_ms", entry->time_ms);
+    json_out_text(out, "op", engine_flag_op_name(entry->op));
+    json_out_text(out, "key", entry->key);
+    json_out_text(out, "variant", entry->variant[0] != '\0' ? entry->variant : NULL);
+    json_out_text(out, "who", entry->who);
+    json_out_text(out, "from", entry->from);
+    json_out_close(out, '}');
 }
 
 // key: empty for all.
-void api_flags_history(struct engine *engine, struct slice key, const struct api_request *request,
-                       struct api_answer *answer)
+static void write_history(struct api_call *call, struct slice key)
 {
+    struct engine *engine = call->engine;
     uint32_t limit = API_FLAGS_PAGE_MAX;
     uint32_t total = engine_flag_history_count(engine);
-    if (!read_limit(request->query, &limit)) {
-        api_flags_error(answer, 400, "invalid", "limit is a number from 0 to 1000");
-        return;
-    }
     uint32_t matched = 0;
     uint32_t first = total;
+    if (!read_limit(call, &limit))
+        return;
     for (uint32_t i = total; i > 0; i--) {
         const struct engine_flag_entry *entry = engine_flag_history(engine, i - 1);
         if (key.len > 0 && !slice_equal(key, slice_of(entry->key)))
@@ -576,18 +500,30 @@ void api_flags_history(struct engine *engine, struct slice key, const struct api
         if (matched++ < limit)
             first = i - 1;
     }
-    struct api_out out = {0};
-    api_out_open(&out, '{');
-    api_out_key(&out, "older");
-    api_out_count(&out, matched > limit ? matched - limit : 0);
-    api_out_key(&out, "changes");
-    api_out_open(&out, '[');
+    json_out_open(&call->out, NULL, '{');
+    json_out_count(&call->out, "older", matched > limit ? matched - limit : 0);
+    json_out_open(&call->out, "changes", '[');
     for (uint32_t i = first; i < total; i++) {
         const struct engine_flag_entry *entry = engine_flag_history(engine, i);
         if (key.len == 0 || slice_equal(key, slice_of(entry->key)))
-            write_entry(&out, entry);
+            write_entry(&call->out, entry);
     }
-    api_out_close(&out, ']');
-    api_out_close(&out, '}');
-    api_flags_answer(answer, 200, &out);
+    json_out_close(&call->out, ']');
+    json_out_close(&call->out, '}');
+}
+
+void api_flags_history(struct api_call *call)
+{
+    write_history(call, slice_of(call->words[0]));
+}
+
+void api_flags_list(struct api_call *call)
+{
+    uint32_t limit = API_FLAGS_PAGE_DEFAULT;
+    if (api_query_given(call->query, SLICE("export")))
+        export_all(call);
+    else if (api_query_given(call->query, SLICE("history")))
+        write_history(call, SLICE(""));
+    else if (read_limit(call, &limit))
+        list_page(call, limit);
 }

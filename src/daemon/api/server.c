@@ -33,29 +33,34 @@ struct api {
 
 // ---- event streams ----
 
-static void send_event(struct subscriber *s, const char *type, json_t *data)
+static struct json_out event_begin(struct subscriber *s, const char *type)
 {
-    size_t len = 0;
-    char *json = api_json_text(data, &len);
-    char *event = json != NULL ? heap_alloc(EVENT_LINE_BYTES + len, 1) : NULL;
-    if (event != NULL) {
-        int n = snprintf(event, EVENT_LINE_BYTES,
-                         "id: %llu\nevent: %s\ndata: ", (unsigned long long)++s->event_id, type);
-        memcpy(event + n, json, len);
-        memcpy(event + n + len, "\n\n", 2);
-        (void)web_stream_send(s->connection, (struct slice){event, (size_t)n + len + 2});
-    }
-    heap_free(event);
-    heap_free(json);
+    char line[EVENT_LINE_BYTES];
+    struct json_out out = {0};
+    int n =
+        snprintf(line, sizeof line, "id: %llu\nevent: %s\ndata: ", (unsigned long long)++s->event_id, type);
+    json_out_bytes(&out, (struct slice){line, (size_t)n});
+    return out;
+}
+
+static void event_send(struct subscriber *s, struct json_out *out)
+{
+    JSON_OUT(out, "\n\n");
+    if (out->status == STATUS_OK)
+        (void)web_stream_send(s->connection, json_out_slice(out));
+    json_out_free(out);
 }
 
 static void send_state(struct api *api, struct subscriber *s)
 {
     int index = engine_rollout_find(api->engine, s->rollout);
-    if (index < 0)
+    if (index < 0) {
         web_stream_end(s->connection);
-    else
-        send_event(s, "state", api_json_rollout(api->engine, (uint32_t)index));
+        return;
+    }
+    struct json_out out = event_begin(s, "state");
+    api_write_rollout(&out, NULL, api->engine, (uint32_t)index);
+    event_send(s, &out);
 }
 
 static void on_opened(void *context, struct web_connection *connection, void *subject)
@@ -82,8 +87,11 @@ static void on_decided(struct engine_watcher *watcher, const char *name,
     struct api *api = CONTAINER_OF(watcher, struct api, watcher);
     for (struct list *node = api->subscribers.next; node != &api->subscribers; node = node->next) {
         struct subscriber *s = CONTAINER_OF(node, struct subscriber, link);
-        if (strcmp(s->rollout, name) == 0)
-            send_event(s, "decision", api_json_decision(name, decision));
+        if (strcmp(s->rollout, name) != 0)
+            continue;
+        struct json_out out = event_begin(s, "decision");
+        api_write_decision(&out, name, decision);
+        event_send(s, &out);
     }
 }
 
@@ -107,10 +115,36 @@ static void on_progress(struct io_timer *timer)
 
 // ---- requests ----
 
-static struct api_request request_of(const struct web_request *request)
+// Nothing of the API may be kept by caches or taken for another type than it says.
+static struct slice fields_of(struct api *api, const struct api_call *call)
 {
+    struct text text = text_over(api->fields, sizeof api->fields);
+    text_add(&text, SLICE("Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"));
+    if (call->allow[0] != '\0')
+        text_addf(&text, "Allow: %s\r\n", call->allow);
+    CHECK(!text.cut);
+    return text_slice(&text);
+}
+
+static void answer_stream(const struct api_call *call, struct web_answer *answer)
+{
+    struct subscriber *s = heap_alloc(1, sizeof *s);
+    if (s == NULL) {
+        answer->status = 503;
+        return;
+    }
+    list_init(&s->link);
+    memcpy(s->rollout, call->subject, sizeof s->rollout);
+    answer->stream = true;
+    answer->subject = s;
+}
+
+static void on_request(void *context, const struct web_request *request, struct web_answer *answer)
+{
+    struct api *api = context;
     const struct http_field *who = http_fields_find_name(request->fields, SLICE("x-sluice-who"));
-    return (struct api_request){
+    struct api_call call = {
+        .engine = api->engine,
         .method = request->method,
         .path = request->path,
         .query = request->query,
@@ -120,51 +154,20 @@ static struct api_request request_of(const struct web_request *request)
         .cross_site = request->cross_site,
         .from = request->from,
     };
-}
-
-// Nothing of the API may be kept by caches or taken for another type than it says.
-static struct slice fields_of(struct api *api, const struct api_answer *answer)
-{
-    struct text text = text_over(api->fields, sizeof api->fields);
-    text_add(&text, SLICE("Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"));
-    if (answer->allow != NULL)
-        text_addf(&text, "Allow: %s\r\n", answer->allow);
-    CHECK(!text.cut);
-    return text_slice(&text);
-}
-
-static void answer_stream(const struct api_answer *own, struct web_answer *answer)
-{
-    struct subscriber *s = heap_alloc(1, sizeof *s);
-    if (s == NULL) {
-        answer->status = 503;
-        return;
-    }
-    list_init(&s->link);
-    memcpy(s->rollout, own->subject, sizeof s->rollout);
-    answer->stream = true;
-    answer->subject = s;
-}
-
-static void on_request(void *context, const struct web_request *request, struct web_answer *answer)
-{
-    struct api *api = context;
-    struct api_request own = request_of(request);
-    struct api_answer said;
-    api_handle(api->engine, &own, &said);
-    answer->status = said.status;
-    answer->content_type = said.content_type != NULL ? said.content_type : "text/plain";
-    answer->fields = fields_of(api, &said);
-    answer->body = (struct slice){said.body != NULL ? said.body : "", said.body_len};
-    answer->release = said.body;
-    if (said.stream == API_STREAM_EVENTS)
-        answer_stream(&said, answer);
+    api_handle(&call);
+    answer->status = call.status;
+    answer->content_type = call.content_type != NULL ? call.content_type : "application/json";
+    answer->fields = fields_of(api, &call);
+    answer->body = json_out_slice(&call.out);
+    answer->release = call.out.data;
+    if (call.subject[0] != '\0')
+        answer_stream(&call, answer);
 }
 
 static uint32_t body_bytes_max(void *context, const struct web_request *request)
 {
     (void)context;
-    return api_path_has_large_bodies(request->path) ? API_FLAGS_BODY_BYTES_MAX : API_BODY_BYTES_MAX;
+    return api_body_bytes_max(request->path);
 }
 
 // ---- life ----

@@ -7,6 +7,7 @@
 
 #include "base/heap.h"
 #include "daemon/cli/client.h"
+#include "daemon/cli/shown.h"
 #include "daemon/cli/view.h"
 #include "daemon/config/config.h"
 #include "ship/engine/flags.h"
@@ -82,7 +83,7 @@ static void print_plan(FILE *out, const struct rollout_spec *spec, const struct 
     rollout_plan_make(spec, &input, &plan);
     bool of_flag = spec->flag[0] != '\0';
     fprintf(out, "\nrollout %s: %s %s, %s to %s", spec->name, of_flag ? "flag" : "service",
-            of_flag ? spec->flag : spec->service, spec->from, spec->to);
+            cli_shown(of_flag ? spec->flag : spec->service), cli_shown(spec->from), cli_shown(spec->to));
     if (of_flag)
         fprintf(out, "; evidence from %s%s", spec->service[0] != '\0' ? "service " : "events", spec->service);
     fputc('\n', out);
@@ -101,7 +102,7 @@ static void print_plan(FILE *out, const struct rollout_spec *spec, const struct 
     char total[48];
     struct text text = text_over(total, sizeof total);
     write_time(plan.promote_ms, &text);
-    fprintf(out, "  in all about %s for a version as good as %s%s\n", total, spec->from,
+    fprintf(out, "  in all about %s for a version as good as %s%s\n", total, cli_shown(spec->from),
             spec->latency.on ? ", after the baseline has been measured" : "");
 }
 
@@ -157,7 +158,8 @@ static bool check_flags(const struct cli_call *call, const struct config *config
 {
     enum status status = engine_flags_check(config, report);
     for (uint32_t i = 0; i < report->problem_count; i++)
-        fprintf(call->err, "%s%s\n", report->problems[i].error ? "" : "warning: ", report->problems[i].text);
+        fprintf(call->err, "%s%s\n",
+                report->problems[i].error ? "" : "warning: ", cli_shown(report->problems[i].text));
     if (status != STATUS_OK && report->problem_count == 0)
         fprintf(call->err, "sluice check: the flags cannot be read: %s\n", status_name(status));
     return status == STATUS_OK;
@@ -211,7 +213,7 @@ int cli_run_check(const struct cli_call *call)
         } else {
             struct text text = text_over(report, CONFIG_REPORT_BYTES_MAX);
             config_errors_write(errors, &text);
-            fprintf(call->err, "%s", report);
+            cli_print_report(call->err, report);
             code = status == STATUS_INVALID ? CLI_EXIT_NO : CLI_EXIT_UNREADABLE;
         }
     }

@@ -62,6 +62,8 @@ extern const struct cli_command cli_commands[];
 // Finds the command and cuts options and arguments; on anything but STATUS_OK a message has gone to err.
 MUST_USE enum status cli_parse(int argc, char *const *argv, FILE *err, struct cli_call *call,
                                bool *help_asked);
+
+// ---- call.c
 // The value of an option by its name (CHECK: it must be in the command's list), or NULL when not given.
 const char *cli_value(const struct cli_call *call, const char *name);
 bool cli_given(const struct cli_call *call, const char *name);
@@ -71,15 +73,11 @@ MUST_USE enum status cli_value_number(const struct cli_call *call, const char *n
 // "10s", "500ms", "2m", "1h"; STATUS_INVALID with a message.
 MUST_USE enum status cli_value_duration_ms(const struct cli_call *call, const char *name,
                                            uint64_t fallback_ms, uint64_t *duration_ms);
-// How many arguments the command takes, at least and at most.
-void cli_command_arity(const struct cli_command *command, size_t *least, size_t *most);
 
 // ---- help.c
 void cli_help_all(FILE *out);
 void cli_help_group(FILE *out, const char *group);
 void cli_help_command(FILE *out, const struct cli_command *command);
-void cli_man(FILE *out);
-MUST_USE enum status cli_completion(FILE *out, const char *shell);
 
 // ---- the commands
 int cli_run_help(const struct cli_call *call);

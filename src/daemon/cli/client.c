@@ -11,6 +11,8 @@
 
 #include "base/heap.h"
 #include "base/text.h"
+#include "daemon/cli/shown.h"
+#include "ship/rollout/rollout.h"
 
 struct cli_client {
     CURL *curl;
@@ -39,7 +41,7 @@ static size_t on_bytes(char *data, size_t size, size_t count, void *context)
     return len;
 }
 
-const char *cli_admin_of(const struct cli_call *call)
+static const char *admin_of(const struct cli_call *call)
 {
     const char *admin = cli_value(call, "admin");
     if (admin == NULL)
@@ -70,11 +72,6 @@ void cli_client_close(struct cli_client *client)
     curl_slist_free_all(client->headers);
     heap_free(client->body);
     heap_free(client);
-}
-
-const char *cli_client_admin(const struct cli_client *client)
-{
-    return client->admin;
 }
 
 // "unix:/path" goes by the socket; "http://..." is taken as it is; "0.0.0.0:1" and the like as host and port.
@@ -163,30 +160,16 @@ static enum status ask(struct cli_client *client, const struct request *request,
     return STATUS_OK;
 }
 
-enum status cli_client_get(struct cli_client *client, const char *path, unsigned *http, json_t **answer)
-{
-    return ask(client, &(struct request){.path = path}, http, answer);
-}
-
-enum status cli_client_post(struct cli_client *client, const char *path, json_t *body, unsigned *http,
-                            json_t **answer)
-{
-    size_t size = json_dumpb(body, NULL, 0, JSON_COMPACT);
-    char *text = heap_alloc(size + 1, 1);
-    if (text == NULL)
-        return STATUS_NO_MEMORY;
-    (void)json_dumpb(body, text, size, JSON_COMPACT);
-    enum status status =
-        ask(client, &(struct request){.method = "POST", .path = path, .body = {text, size}}, http, answer);
-    heap_free(text);
-    return status;
-}
-
-enum status cli_client_send(struct cli_client *client, const char *method, const char *path,
-                            struct slice body, const char *who, unsigned *http, json_t **answer)
+enum status cli_client_ask(struct cli_client *client, const char *method, const char *path, struct slice body,
+                           const char *who, unsigned *http, json_t **answer)
 {
     struct request request = {.method = method, .path = path, .body = body, .who = who};
     return ask(client, &request, http, answer);
+}
+
+enum status cli_client_get(struct cli_client *client, const char *path, unsigned *http, json_t **answer)
+{
+    return ask(client, &(struct request){.path = path}, http, answer);
 }
 
 struct slice cli_client_body(const struct cli_client *client)
@@ -197,42 +180,94 @@ struct slice cli_client_body(const struct cli_client *client)
 int cli_say_unreachable(const struct cli_call *call, const struct cli_client *client, enum status status)
 {
     if (status == STATUS_INVALID) {
-        fprintf(call->err, "sluice: what answers at %s is not sluice\n", cli_client_admin(client));
+        fprintf(call->err, "sluice: what answers at %s is not sluice\n", client->admin);
         return CLI_EXIT_UNREACHABLE;
     }
     if (status == STATUS_RESET) {
         fprintf(call->err, "sluice: the daemon at %s closed the connection before it had answered\n",
-                cli_client_admin(client));
+                client->admin);
         return CLI_EXIT_UNREACHABLE;
     }
     fprintf(call->err,
             "sluice: no daemon answers at %s (%s)\n"
             "Start one with \"sluice serve FILE\", or name its admin address with --admin or SLUICE_ADMIN.\n",
-            cli_client_admin(client), status == STATUS_TIMEOUT ? "timed out" : "cannot connect");
+            client->admin, status == STATUS_TIMEOUT ? "timed out" : "cannot connect");
     return CLI_EXIT_UNREACHABLE;
 }
 
-int cli_say_refused(const struct cli_call *call, unsigned http, const json_t *answer)
-{
-    const char *message = json_string_value(json_object_get(json_object_get(answer, "error"), "message"));
-    if (message != NULL)
-        fprintf(call->err, "sluice: %s\n", message);
-    else
-        fprintf(call->err, "sluice: the daemon answered %u without a reason\n", http);
-    return CLI_EXIT_NO;
-}
-
-void cli_who(char *who, size_t cap)
+// The name to keep in the journal: --who, else the unix user (and the real user behind sudo).
+static void who_of(const struct cli_call *call, char *who, size_t cap)
 {
     const char *behind = getenv("SUDO_USER");
     struct passwd *entry = getpwuid(getuid());
     const char *name = entry != NULL ? entry->pw_name : NULL;
-    if (name == NULL) {
+    if (name == NULL)
         snprintf(who, cap, "uid %u", (unsigned)getuid());
-        return;
-    }
-    if (behind != NULL && behind[0] != '\0' && strcmp(behind, name) != 0)
+    else if (behind != NULL && behind[0] != '\0' && strcmp(behind, name) != 0)
         snprintf(who, cap, "%.40s (as %.16s)", behind, name);
     else
         snprintf(who, cap, "%s", name);
+    for (size_t i = 0; call->command->options[i].name != NULL; i++)
+        if (strcmp(call->command->options[i].name, "who") == 0 && cli_given(call, "who"))
+            snprintf(who, cap, "%s", cli_value(call, "who"));
+}
+
+static int settle(const struct cli_call *call, struct cli_client *client, enum status status, unsigned http,
+                  json_t **answer)
+{
+    if (status == STATUS_OK && http == 200)
+        return CLI_EXIT_OK;
+    if (status != STATUS_OK)
+        return cli_say_unreachable(call, client, status);
+    const json_t *error = json_object_get(*answer, "error");
+    const char *text = json_string_value(json_object_get(error, "message"));
+    bool journal = strcmp(cli_word(error, "code"), "journal") == 0;
+    if (http == 404 && text != NULL && strncmp(text, "nothing here", 12) == 0)
+        fprintf(call->err, "sluice: the daemon at %s is older than this program and does not know this\n",
+                client->admin);
+    else if (text != NULL)
+        fprintf(call->err, "sluice: %s%s\n", journal ? "journal: " : "", cli_told(text));
+    else
+        fprintf(call->err, "sluice: the daemon answered %u without a reason\n", http);
+    json_decref(*answer);
+    *answer = NULL;
+    return CLI_EXIT_NO;
+}
+
+int cli_get(const struct cli_call *call, struct cli_client *client, const char *path, json_t **answer)
+{
+    unsigned http = 0;
+    *answer = NULL;
+    enum status status = cli_client_get(client, path, &http, answer);
+    return settle(call, client, status, http, answer);
+}
+
+int cli_send(const struct cli_call *call, struct cli_client *client, const char *method, const char *path,
+             struct slice body, json_t **answer)
+{
+    char who[ROLLOUT_WHO_BYTES];
+    unsigned http = 0;
+    who_of(call, who, sizeof who);
+    *answer = NULL;
+    enum status status = cli_client_ask(client, method, path, body, who, &http, answer);
+    return settle(call, client, status, http, answer);
+}
+
+int cli_client_of(const struct cli_call *call, struct cli_client **client)
+{
+    *client = cli_client_open(admin_of(call));
+    if (*client != NULL)
+        return CLI_EXIT_OK;
+    fprintf(call->err, "sluice: no memory is left\n");
+    return CLI_EXIT_UNREACHABLE;
+}
+
+bool cli_ask_person(const struct cli_call *call, const char *question)
+{
+    if (isatty(STDIN_FILENO) != 1)
+        return false;
+    fprintf(call->err, "%s [y/N] ", question);
+    fflush(call->err);
+    char line[16];
+    return fgets(line, sizeof line, stdin) != NULL && (line[0] == 'y' || line[0] == 'Y');
 }

@@ -15,23 +15,25 @@ struct cli_client;
 // admin: --admin, else SLUICE_ADMIN, else CLI_ADMIN_DEFAULT. NULL when out of memory.
 struct cli_client *cli_client_open(const char *admin);
 void cli_client_close(struct cli_client *client);
-const char *cli_client_admin(const struct cli_client *client);
 // STATUS_OK with the parsed answer (the caller's reference) and its HTTP status, whatever that is;
-// UNREACHABLE, TIMEOUT, RESET (closed before the answer was whole), INVALID (no JSON came).
+// UNREACHABLE, TIMEOUT, RESET (closed before the answer was whole), INVALID (no JSON came). The body is sent
+// as it is (data NULL: none), with the name of who asks (NULL: none).
+MUST_USE enum status cli_client_ask(struct cli_client *client, const char *method, const char *path,
+                                    struct slice body, const char *who, unsigned *http, json_t **answer);
 MUST_USE enum status cli_client_get(struct cli_client *client, const char *path, unsigned *http,
                                     json_t **answer);
-MUST_USE enum status cli_client_post(struct cli_client *client, const char *path, json_t *body,
-                                     unsigned *http, json_t **answer);
-// Any method, with a body that is sent as it is (empty: none) and the name of who asks (NULL: none).
-MUST_USE enum status cli_client_send(struct cli_client *client, const char *method, const char *path,
-                                     struct slice body, const char *who, unsigned *http, json_t **answer);
+// The same, telling people what went wrong: on CLI_EXIT_OK the answer, of status 200, is the caller's; else a
+// message has been printed and *answer is NULL. The name to keep in the journal
+// is --who, else the user.
+int cli_get(const struct cli_call *call, struct cli_client *client, const char *path, json_t **answer);
+int cli_send(const struct cli_call *call, struct cli_client *client, const char *method, const char *path,
+             struct slice body, json_t **answer);
 // The bytes of the last answer, until the next request.
 struct slice cli_client_body(const struct cli_client *client);
-// The address a call names, by its option, environment or default.
-const char *cli_admin_of(const struct cli_call *call);
 // Says that the daemon does not answer and what to do; returns CLI_EXIT_UNREACHABLE.
 int cli_say_unreachable(const struct cli_call *call, const struct cli_client *client, enum status status);
-// Prints the daemon's error; returns CLI_EXIT_NO.
-int cli_say_refused(const struct cli_call *call, unsigned http, const json_t *answer);
-// The unix user (and real user behind sudo), for the journal.
-void cli_who(char *who, size_t cap);
+// The client of a call, by its option, environment or default. On anything but CLI_EXIT_OK a message has been
+// printed.
+int cli_client_of(const struct cli_call *call, struct cli_client **client);
+// "question [y/N]" on a terminal; false without one.
+bool cli_ask_person(const struct cli_call *call, const char *question);

@@ -334,9 +334,8 @@ static enum status start_rollout(struct demo *demo)
 {
     unsigned http;
     json_t *answer;
-    json_t *body = json_pack("{s:s}", "who", "demo");
-    enum status status = cli_client_post(demo->client, "/v1/rollouts/shop-v2/start", body, &http, &answer);
-    json_decref(body);
+    enum status status = cli_client_ask(demo->client, "POST", "/v1/rollouts/shop-v2/start", SLICE("{}"),
+                                        "demo", &http, &answer);
     if (status != STATUS_OK)
         return status;
     json_decref(answer);

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flags as the daemon has them: list, show, history. What comes from the daemon goes to a terminal only with
-// its control characters made visible.
+// Flags as the daemon has them: list, show, history.
 #include "daemon/cli/flag.h"
 
 #include <inttypes.h>
@@ -10,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/heap.h"
+#include "base/utf8.h"
 #include "daemon/cli/view.h"
 #include "ship/engine/flags.h"
 
@@ -18,16 +18,12 @@
 int flag_open_client(const struct cli_call *call, struct cli_client **client)
 {
     size_t len = call->arg_count > 0 ? strlen(call->args[0]) : 1;
-    bool valid = call->arg_count == 0 || flags_utf8_valid((struct slice){call->args[0], len});
+    bool valid = call->arg_count == 0 || utf8_valid((struct slice){call->args[0], len});
     if (len == 0 || len >= ENGINE_FLAG_KEY_BYTES || !valid) {
         fprintf(call->err, "sluice: a flag's key is 1 to %d bytes of UTF-8\n", ENGINE_FLAG_KEY_BYTES - 1);
         return CLI_EXIT_USAGE;
     }
-    *client = cli_client_open(cli_admin_of(call));
-    if (*client != NULL)
-        return CLI_EXIT_OK;
-    fprintf(call->err, "sluice: no memory is left\n");
-    return CLI_EXIT_UNREACHABLE;
+    return cli_client_of(call, client);
 }
 
 static void add_encoded(struct text *text, const char *word)
@@ -56,114 +52,7 @@ void flag_after_path(const char *start, const char *key, char path[FLAG_PATH_BYT
     add_encoded(&text, key);
 }
 
-static int settle(const struct cli_call *call, struct cli_client *client, enum status status, unsigned http,
-                  json_t **answer)
-{
-    if (status != STATUS_OK)
-        return cli_say_unreachable(call, client, status);
-    if (http == 200)
-        return CLI_EXIT_OK;
-    const char *code = json_string_value(json_object_get(json_object_get(*answer, "error"), "code"));
-    const char *text = json_string_value(json_object_get(json_object_get(*answer, "error"), "message"));
-    if (http == 404 && text != NULL && strncmp(text, "nothing here", 12) == 0)
-        fprintf(call->err, "sluice: the daemon at %s is older than this program and knows no flags\n",
-                cli_client_admin(client));
-    else if (text != NULL)
-        fprintf(call->err, "sluice: %s%s\n", code != NULL && strcmp(code, "journal") == 0 ? "journal: " : "",
-                flag_shown(text));
-    else
-        fprintf(call->err, "sluice: the daemon answered %u without a reason\n", http);
-    json_decref(*answer);
-    *answer = NULL;
-    return CLI_EXIT_NO;
-}
-
-int flag_get(const struct cli_call *call, struct cli_client *client, const char *path, json_t **answer)
-{
-    unsigned http = 0;
-    *answer = NULL;
-    enum status status = cli_client_get(client, path, &http, answer);
-    return settle(call, client, status, http, answer);
-}
-
-int flag_send(const struct cli_call *call, struct cli_client *client, const char *method, const char *path,
-              struct slice body, json_t **answer)
-{
-    char who[ROLLOUT_WHO_BYTES];
-    unsigned http = 0;
-    flag_who(call, who, sizeof who);
-    *answer = NULL;
-    enum status status = cli_client_send(client, method, path, body, who, &http, answer);
-    return settle(call, client, status, http, answer);
-}
-
-void flag_who(const struct cli_call *call, char *who, size_t cap)
-{
-    cli_who(who, cap);
-    for (size_t i = 0; call->command->options[i].name != NULL; i++)
-        if (strcmp(call->command->options[i].name, "who") == 0 && cli_given(call, "who"))
-            snprintf(who, cap, "%s", cli_value(call, "who"));
-}
-
-bool flag_ask(const struct cli_call *call, const char *question)
-{
-    if (isatty(STDIN_FILENO) != 1)
-        return false;
-    fprintf(call->err, "%s [y/N] ", question);
-    fflush(call->err);
-    char line[16];
-    return fgets(line, sizeof line, stdin) != NULL && (line[0] == 'y' || line[0] == 'Y');
-}
-
 // ---- printing ----
-
-void flag_print_json(const struct cli_call *call, const json_t *answer)
-{
-    json_dumpf(answer, call->out, JSON_INDENT(2));
-    fputc('\n', call->out);
-}
-
-static bool is_control(char c)
-{
-    return ((unsigned char)c < 0x20 && c != '\n') || c == 0x7f;
-}
-
-const char *flag_shown(const char *text)
-{
-    enum { RING = 8, BYTES = 2048 };
-    static char ring[RING][BYTES];
-    static unsigned at;
-    char *out = ring[at++ % RING];
-    size_t len = 0;
-    for (; text[len] != '\0' && len < BYTES - 1; len++)
-        out[len] = is_control(text[len]) ? '?' : text[len];
-    out[len] = '\0';
-    return out;
-}
-
-const char *flag_word(const json_t *object, const char *name)
-{
-    const char *text = json_string_value(json_object_get(object, name));
-    return flag_shown(text != NULL ? text : "");
-}
-
-char *flag_dump(const json_t *json, size_t flags)
-{
-    size_t size = json != NULL ? json_dumpb(json, NULL, 0, flags) : 0;
-    char *text = size > 0 ? heap_alloc(size + 1, 1) : NULL;
-    if (text != NULL)
-        (void)json_dumpb(json, text, size, flags);
-    return text;
-}
-
-void flag_value_text(const json_t *value, char *text, size_t cap)
-{
-    size_t len = json_dumpb(value, text, cap - 1, JSON_COMPACT | JSON_ENCODE_ANY);
-    bool cut = len > cap - 1;
-    text[cut ? cap - 1 : len] = '\0';
-    if (cut && cap > 4)
-        memcpy(text + cap - 4, "...", 4);
-}
 
 static json_int_t number_of(const json_t *object, const char *name)
 {
@@ -190,13 +79,13 @@ static void print_set_problems(const struct cli_call *call, const json_t *answer
     for (size_t i = 0; i < json_array_size(problems); i++) {
         const json_t *problem = json_array_get(problems, i);
         bool error = json_is_true(json_object_get(problem, "error"));
-        fprintf(call->err, "  %s: %s\n", error ? "error" : "warning", flag_word(problem, "text"));
+        fprintf(call->err, "  %s: %s\n", error ? "error" : "warning", cli_word(problem, "text"));
     }
     for (size_t i = 0; i < json_array_size(sources); i++) {
         const json_t *source = json_array_get(sources, i);
         if (!json_is_true(json_object_get(source, "good")))
-            fprintf(call->err, "SOURCE %s is not up to date: %s\n", flag_word(source, "name"),
-                    flag_word(source, "problem"));
+            fprintf(call->err, "SOURCE %s is not up to date: %s\n", cli_word(source, "name"),
+                    cli_word(source, "problem"));
     }
 }
 
@@ -224,13 +113,13 @@ static void notes_of(const json_t *flag, struct text *out)
         start = "; ";
     }
     if (switched != NULL) {
-        text_addf(out, "%sswitched %s at runtime", start, flag_shown(switched));
+        text_addf(out, "%sswitched %s at runtime", start, cli_shown(switched));
         if (variant != NULL)
-            text_addf(out, " (\"%s\" for everybody)", flag_shown(variant));
+            text_addf(out, " (\"%s\" for everybody)", cli_shown(variant));
         start = "; ";
     }
     if (json_is_string(json_object_get(flag, "rollout"))) {
-        text_addf(out, "%sdriven by rollout %s", start, flag_word(flag, "rollout"));
+        text_addf(out, "%sdriven by rollout %s", start, cli_word(flag, "rollout"));
         start = "; ";
     }
     if (stale != NULL) {
@@ -239,14 +128,14 @@ static void notes_of(const json_t *flag, struct text *out)
         start = "; ";
     }
     if (json_is_string(json_object_get(flag, "fault")))
-        text_addf(out, "%s%s", start, flag_word(flag, "fault"));
+        text_addf(out, "%s%s", start, cli_word(flag, "fault"));
 }
 
 static int widest(const json_t *flags, const char *member, int least)
 {
     int width = least;
     for (size_t i = 0; i < json_array_size(flags); i++) {
-        int len = (int)strlen(flag_word(json_array_get(flags, i), member));
+        int len = (int)strlen(cli_word(json_array_get(flags, i), member));
         width = len > width ? len : width;
     }
     return width < 48 ? width : 48;
@@ -273,11 +162,11 @@ static void print_flags(const struct cli_call *call, const json_t *flags, bool f
         else
             text_addf(&text, "-");
         notes_of(flag, &note);
-        const char *initial = flag_word(flag, "default_variant");
-        fprintf(out, "%-*s  %s%-6s%s  %-14s  %-7s  %13s  %-*s%s%s\n", key_width, flag_word(flag, "key"),
+        const char *initial = cli_word(flag, "default_variant");
+        fprintf(out, "%-*s  %s%-6s%s  %-14s  %-7s  %13s  %-*s%s%s\n", key_width, cli_word(flag, "key"),
                 style.colour && bad ? "\033[31m" : "", state, style.colour && bad ? "\033[0m" : "",
-                initial[0] != '\0' ? initial : "(caller's)", flag_word(flag, "type"), count,
-                notes[0] != '\0' ? source_width : 0, flag_word(flag, "source"), notes[0] != '\0' ? "  " : "",
+                initial[0] != '\0' ? initial : "(caller's)", cli_word(flag, "type"), count,
+                notes[0] != '\0' ? source_width : 0, cli_word(flag, "source"), notes[0] != '\0' ? "  " : "",
                 notes);
     }
 }
@@ -328,7 +217,7 @@ int cli_run_flag_list(const struct cli_call *call)
     for (bool first = true; code == CLI_EXIT_OK; first = false) {
         json_decref(answer);
         list_path(call, first ? NULL : after, path);
-        code = flag_get(call, client, path, &answer);
+        code = cli_get(call, client, path, &answer);
         if (code != CLI_EXIT_OK)
             break;
         json_t *flags = json_object_get(answer, "flags");
@@ -347,7 +236,7 @@ int cli_run_flag_list(const struct cli_call *call)
     if (code == CLI_EXIT_OK && cli_given(call, "json")) {
         json_object_set(answer, "flags", all);
         json_object_del(answer, "next");
-        flag_print_json(call, answer);
+        cli_print_json(call->out, answer);
     } else if (code == CLI_EXIT_OK) {
         print_list_end(call, answer, shown);
     }
@@ -379,9 +268,8 @@ static void print_variants(const struct cli_call *call, const json_t *flag)
     for (size_t i = 0; i < json_array_size(variants); i++) {
         const json_t *variant = json_array_get(variants, i);
         const char *name = json_string_value(json_object_get(variant, "name"));
-        flag_value_text(json_object_get(variant, "value"), value, sizeof value);
-        fprintf(call->out, "  %-10s %s = %s   (", i == 0 ? "variants" : "", flag_word(variant, "name"),
-                value);
+        cli_json_text(json_object_get(variant, "value"), value, sizeof value);
+        fprintf(call->out, "  %-10s %s = %s   (", i == 0 ? "variants" : "", cli_word(variant, "name"), value);
         print_count(call->out, number_of(variant, "evaluations"));
         fprintf(call->out, " evaluations%s)\n",
                 initial != NULL && name != NULL && strcmp(initial, name) == 0 ? ", the default" : "");
@@ -411,23 +299,22 @@ static void print_flag(const struct cli_call *call, const json_t *flag)
     char notes[1024], value[400];
     struct text text = text_over(notes, sizeof notes);
     notes_of(flag, &text);
-    fprintf(out, "%s: %s, %s\n", flag_word(flag, "key"), flag_word(flag, "type"), state_of(flag));
+    fprintf(out, "%s: %s, %s\n", cli_word(flag, "key"), cli_word(flag, "type"), state_of(flag));
     print_variants(call, flag);
-    fprintf(out, "  %-10s %s\n", "source", flag_word(flag, "source"));
+    fprintf(out, "  %-10s %s\n", "source", cli_word(flag, "source"));
     if (notes[0] != '\0')
         fprintf(out, "  %-10s %s\n", "note", notes);
     print_use(call, json_object_get(flag, "usage"));
     if (json_object_size(json_object_get(flag, "metadata")) > 0) {
-        flag_value_text(json_object_get(flag, "metadata"), value, sizeof value);
+        cli_json_text(json_object_get(flag, "metadata"), value, sizeof value);
         fprintf(out, "  %-10s %s\n", "metadata", value);
     }
     const json_t *problems = json_object_get(flag, "problems");
     for (size_t i = 0; i < json_array_size(problems); i++)
-        fprintf(out, "  %-10s %s\n", "problem", flag_word(json_array_get(problems, i), "text"));
+        fprintf(out, "  %-10s %s\n", "problem", cli_word(json_array_get(problems, i), "text"));
     if (json_is_object(json_object_get(flag, "definition"))) {
         fprintf(out, "\n");
-        json_dumpf(json_object_get(flag, "definition"), out, JSON_INDENT(2));
-        fprintf(out, "\n");
+        cli_print_json(out, json_object_get(flag, "definition"));
     }
 }
 
@@ -439,10 +326,10 @@ int cli_run_flag_show(const struct cli_call *call)
     int code = flag_open_client(call, &client);
     if (code == CLI_EXIT_OK) {
         flag_path(call->args[0], "", path);
-        code = flag_get(call, client, path, &answer);
+        code = cli_get(call, client, path, &answer);
     }
     if (code == CLI_EXIT_OK && cli_given(call, "json"))
-        flag_print_json(call, answer);
+        cli_print_json(call->out, answer);
     else if (code == CLI_EXIT_OK)
         print_flag(call, answer);
     json_decref(answer);
@@ -461,10 +348,10 @@ static void print_change(const struct cli_call *call, const json_t *change)
     if (localtime_r(&seconds, &parts) != NULL)
         (void)strftime(stamp, sizeof stamp, "%Y-%m-%d %H:%M:%S", &parts);
     fprintf(call->out, "%6" JSON_INTEGER_FORMAT "  %s  %-5s  %s", number_of(change, "number"), stamp,
-            flag_word(change, "op"), flag_word(change, "key"));
+            cli_word(change, "op"), cli_word(change, "key"));
     if (variant != NULL)
-        fprintf(call->out, " (\"%s\" for everybody)", flag_shown(variant));
-    fprintf(call->out, "  by %s from %s\n", flag_word(change, "who"), flag_word(change, "from"));
+        fprintf(call->out, " (\"%s\" for everybody)", cli_shown(variant));
+    fprintf(call->out, "  by %s from %s\n", cli_word(change, "who"), cli_word(change, "from"));
 }
 
 int cli_run_flag_history(const struct cli_call *call)
@@ -476,11 +363,11 @@ int cli_run_flag_history(const struct cli_call *call)
     if (code == CLI_EXIT_OK) {
         if (call->arg_count > 0)
             flag_path(call->args[0], "/history?limit=1000", path);
-        code = flag_get(call, client, path, &answer);
+        code = cli_get(call, client, path, &answer);
     }
     const json_t *changes = json_object_get(answer, "changes");
     if (code == CLI_EXIT_OK && cli_given(call, "json")) {
-        flag_print_json(call, answer);
+        cli_print_json(call->out, answer);
     } else if (code == CLI_EXIT_OK) {
         if (number_of(answer, "older") > 0)
             fprintf(call->out, "(%" JSON_INTEGER_FORMAT " older changes are not shown)\n",

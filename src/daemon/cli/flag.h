@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Between the commands about flags: asking the daemon for one, printing what came, reading files of flags.
+// Between the commands about flags: their addresses, reading files of flags.
 #pragma once
 
 #include "base/text.h"
 #include "daemon/cli/client.h"
+#include "daemon/cli/shown.h"
 #include "flags/eval/evaluate.h"
 
 enum {
@@ -22,23 +23,6 @@ int flag_open_client(const struct cli_call *call, struct cli_client **client);
 void flag_path(const char *key, const char *tail, char path[FLAG_PATH_BYTES]);
 // start and the encoded key: the next page of a list.
 void flag_after_path(const char *start, const char *key, char path[FLAG_PATH_BYTES]);
-// Asks; the answer is the caller's when CLI_EXIT_OK comes back, else a message has been printed.
-int flag_get(const struct cli_call *call, struct cli_client *client, const char *path, json_t **answer);
-int flag_send(const struct cli_call *call, struct cli_client *client, const char *method, const char *path,
-              struct slice body, json_t **answer);
-void flag_print_json(const struct cli_call *call, const json_t *answer);
-// The name to keep in the journal: --who, else the user.
-void flag_who(const struct cli_call *call, char *who, size_t cap);
-// A member's string, never NULL, with control characters made visible; from a ring of static storage, good
-// for the next eight calls.
-const char *flag_word(const json_t *object, const char *name);
-const char *flag_shown(const char *text);
-// A value as compact JSON, cut to cap.
-void flag_value_text(const json_t *value, char *text, size_t cap);
-// The text of a document on the heap; NULL when memory ran out or it is no JSON.
-char *flag_dump(const json_t *json, size_t flags);
-// "y" on a terminal; false without one.
-bool flag_ask(const struct cli_call *call, const char *question);
 
 // ---- flag_file.c
 
@@ -57,9 +41,9 @@ enum { FLAG_PROBLEMS_MAX = 200 };
 
 struct flag_compiled {
     void *image;
-    struct flags_set set;
+    struct flags_image set;
     bool valid; // the set can be used
-    struct flags_problem *problems;
+    struct flags_finding *problems;
     size_t problem_count; // all; at most FLAG_PROBLEMS_MAX are kept
     size_t kept;
     struct flags_json *nodes;
@@ -71,7 +55,7 @@ MUST_USE enum status flag_compile(const struct flag_file *file, struct slice seg
 void flag_compiled_free(struct flag_compiled *compiled);
 // "file:line:column: error: ..." with the source line and a caret. skip: bytes of the first line that are not
 // the user's.
-void flag_problem_print(FILE *out, const struct flag_file *file, const struct flags_problem *problem,
+void flag_problem_print(FILE *out, const struct flag_file *file, const struct flags_finding *problem,
                         uint32_t skip);
 // The place alone, with the line and a caret.
 void flag_place_print(FILE *out, const struct flag_file *file, uint32_t line, uint32_t column,

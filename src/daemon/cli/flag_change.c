@@ -19,7 +19,7 @@ int flag_wait(const struct cli_call *call, struct cli_client *client, json_int_t
     *took_ms = -1;
     while (code == CLI_EXIT_OK) {
         json_t *answer = NULL;
-        code = flag_get(call, client, "/v1/flags?limit=0", &answer);
+        code = cli_get(call, client, "/v1/flags?limit=0", &answer);
         bool done = json_integer_value(json_object_get(answer, "change")) >= change;
         json_decref(answer);
         int64_t now_ms = cli_now_ms();
@@ -53,16 +53,16 @@ static int change_flag(const struct cli_call *call, struct cli_client *client, c
     json_t *answer = NULL;
     int64_t took_ms = -1;
     flag_path(call->args[0], tail, path);
-    int code = flag_send(call, client, method, path, body, &answer);
+    int code = cli_send(call, client, method, path, body, &answer);
     if (code != CLI_EXIT_OK)
         return code;
     json_int_t change = json_integer_value(json_object_get(answer, "change"));
     code = flag_wait(call, client, change, &took_ms);
     if (code == CLI_EXIT_OK && cli_given(call, "json")) {
         json_object_set_new(answer, "in_force", json_boolean(took_ms >= 0));
-        flag_print_json(call, answer);
+        cli_print_json(call->out, answer);
     } else if (code == CLI_EXIT_OK) {
-        fprintf(call->out, "%s: %s", flag_shown(call->args[0]), sentence);
+        fprintf(call->out, "%s: %s", cli_shown(call->args[0]), sentence);
         flag_print_force(call, took_ms);
     }
     json_decref(answer);
@@ -85,12 +85,12 @@ int cli_run_flag_switch(const struct cli_call *call)
     else if (variant == NULL)
         snprintf(sentence, sizeof sentence, "off; every caller gets the default in its own code");
     else
-        snprintf(sentence, sizeof sentence, "off; everybody gets \"%s\"", flag_shown(variant));
+        snprintf(sentence, sizeof sentence, "off; everybody gets \"%s\"", cli_shown(variant));
     json_t *body = variant != NULL ? json_pack("{s:s}", "variant", variant) : json_object();
-    char *text = flag_dump(body, JSON_COMPACT);
+    char *text = cli_json_dump(body, JSON_COMPACT);
     json_decref(body);
     if (text == NULL) {
-        fprintf(call->err, "sluice: \"%s\" cannot be the name of a variant\n", flag_shown(variant));
+        fprintf(call->err, "sluice: \"%s\" cannot be the name of a variant\n", cli_shown(variant));
         code = CLI_EXIT_USAGE;
     } else {
         code = change_flag(call, client, "POST", on ? "/on" : "/off", slice_of(text), sentence);
@@ -170,10 +170,10 @@ static int unknown_variant(const struct cli_call *call, const json_t *variants, 
             known[count++] = name;
     }
     const char *nearest = count > 0 ? config_nearest(slice_of(wanted), known, count) : NULL;
-    fprintf(call->err, "sluice: flag \"%s\" has no variant \"%s\"", flag_shown(call->args[0]),
-            flag_shown(wanted));
+    fprintf(call->err, "sluice: flag \"%s\" has no variant \"%s\"", cli_shown(call->args[0]),
+            cli_shown(wanted));
     if (nearest != NULL)
-        fprintf(call->err, "; did you mean \"%s\"?\n", flag_shown(nearest));
+        fprintf(call->err, "; did you mean \"%s\"?\n", cli_shown(nearest));
     else
         fprintf(call->err, "\n");
     return CLI_EXIT_NO;
@@ -185,7 +185,7 @@ static int set_default(const struct cli_call *call, struct cli_client *client, c
     char path[FLAG_PATH_BYTES], sentence[400];
     json_t *answer = NULL;
     flag_path(call->args[0], "", path);
-    int code = flag_get(call, client, path, &answer);
+    int code = cli_get(call, client, path, &answer);
     if (code != CLI_EXIT_OK)
         return code;
     json_t *definition = json_object_get(answer, "definition");
@@ -194,8 +194,8 @@ static int set_default(const struct cli_call *call, struct cli_client *client, c
         code = unknown_variant(call, variants, variant);
     } else {
         json_object_set_new(definition, "defaultVariant", json_string(variant));
-        char *text = flag_dump(definition, JSON_COMPACT);
-        snprintf(sentence, sizeof sentence, "set; by default \"%s\"%s", flag_shown(variant),
+        char *text = cli_json_dump(definition, JSON_COMPACT);
+        snprintf(sentence, sizeof sentence, "set; by default \"%s\"%s", cli_shown(variant),
                  json_object_get(definition, "targeting") != NULL ? ", where its targeting says nothing else"
                                                                   : "");
         code = text != NULL ? change_flag(call, client, "PUT", "", slice_of(text), sentence)
@@ -238,7 +238,7 @@ static void print_left(const struct cli_call *call, struct cli_client *client)
     if (http == 404)
         fprintf(call->out, "No source has it: it is gone, and callers get the default in their own code.\n");
     else if (http == 200)
-        fprintf(call->out, "Now as %s says.\n", flag_word(answer, "source"));
+        fprintf(call->out, "Now as %s says.\n", cli_word(answer, "source"));
     json_decref(answer);
 }
 
@@ -247,7 +247,7 @@ static bool sure(const struct cli_call *call, struct cli_client *client, int *co
     char path[FLAG_PATH_BYTES], question[600];
     json_t *answer = NULL;
     flag_path(call->args[0], "", path);
-    *code = flag_get(call, client, path, &answer);
+    *code = cli_get(call, client, path, &answer);
     if (*code != CLI_EXIT_OK)
         return false;
     bool defined = json_is_true(json_object_get(json_object_get(answer, "overlay"), "defined"));
@@ -255,8 +255,8 @@ static bool sure(const struct cli_call *call, struct cli_client *client, int *co
     if (!defined || cli_given(call, "yes") || isatty(STDIN_FILENO) != 1)
         return true;
     snprintf(question, sizeof question, "Take away the definition of %s that was set at runtime?",
-             flag_shown(call->args[0]));
-    if (flag_ask(call, question))
+             cli_shown(call->args[0]));
+    if (cli_ask_person(call, question))
         return true;
     fprintf(call->err, "Nothing was done.\n");
     *code = CLI_EXIT_NO;

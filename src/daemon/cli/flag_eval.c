@@ -33,7 +33,7 @@ static int load_context(const struct cli_call *call, json_t **context)
         return CLI_EXIT_OK;
     if (*context == NULL)
         fprintf(call->err, "sluice: --context is no JSON object: line %d, column %d: %s\n", error.line,
-                error.column, flag_shown(error.text));
+                error.column, cli_shown(error.text));
     else
         fprintf(call->err, "sluice: --context is an object such as {\"plan\": \"beta\"}, or @FILE\n");
     json_decref(*context);
@@ -76,7 +76,7 @@ static int read_type(const struct cli_call *call, enum flags_type *type)
     if (given == NULL)
         return CLI_EXIT_OK;
     fprintf(call->err, "sluice: --type is boolean, string, integer, float, object or any, not \"%s\"\n",
-            flag_shown(given));
+            cli_shown(given));
     return CLI_EXIT_USAGE;
 }
 
@@ -106,7 +106,7 @@ static const struct flags_json *context_tree(const char *text, size_t len, struc
 {
     uint32_t cap = (uint32_t)(len / 2 + 2);
     struct flags_json *root = NULL;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     *space = (struct flags_json_space){.nodes = heap_alloc(cap, sizeof *space->nodes),
                                        .node_cap = cap,
                                        .chars = heap_alloc(len + 1, 1),
@@ -118,36 +118,36 @@ static const struct flags_json *context_tree(const char *text, size_t len, struc
     return root;
 }
 
-static int say_unknown(const struct cli_call *call, const struct flags_set *set, const char *file)
+static int say_unknown(const struct cli_call *call, const struct flags_image *set, const char *file)
 {
     enum { KNOWN_MAX = 500 };
     const char *known[KNOWN_MAX];
     size_t count = 0;
     uint32_t cursor = 0;
     struct flags_info info;
-    while (count < KNOWN_MAX && flags_set_next(set, &cursor, &info)) {
+    while (count < KNOWN_MAX && flags_image_next(set, &cursor, &info)) {
         char *copy = heap_strndup(info.key.data, info.key.len);
         if (copy != NULL)
             known[count++] = copy;
     }
     const char *nearest = count > 0 ? config_nearest(slice_of(call->args[0]), known, count) : NULL;
-    fprintf(call->err, "sluice: there is no flag \"%s\" in %s", flag_shown(call->args[0]), file);
+    fprintf(call->err, "sluice: there is no flag \"%s\" in %s", cli_shown(call->args[0]), file);
     if (nearest != NULL)
-        fprintf(call->err, "; did you mean \"%s\"?", flag_shown(nearest));
+        fprintf(call->err, "; did you mean \"%s\"?", cli_shown(nearest));
     fprintf(call->err, "\n");
     for (size_t i = 0; i < count; i++)
         heap_free((void *)(uintptr_t)known[i]);
     return CLI_EXIT_NO;
 }
 
-static json_t *evaluate(const struct cli_call *call, const struct flags_set *set, enum flags_type type,
+static json_t *evaluate(const struct cli_call *call, const struct flags_image *set, enum flags_type type,
                         const json_t *context)
 {
     static char scratch[FLAGS_SCRATCH_DEFAULT];
     char storage[FLAG_PATH_BYTES];
     struct text path = text_over(storage, sizeof storage);
     struct flags_json_space space = {0};
-    char *text = flag_dump(context, JSON_COMPACT);
+    char *text = cli_json_dump(context, JSON_COMPACT);
     const struct flags_json *tree = text != NULL ? context_tree(text, strlen(text), &space) : NULL;
     json_t *json = NULL;
     if (tree != NULL) {
@@ -212,7 +212,7 @@ static int eval_file(const struct cli_call *call, const json_t *context, json_t 
     } else if (!compiled.valid) {
         print_errors(call, &file, &compiled);
         code = CLI_EXIT_NO;
-    } else if (!flags_set_find(&compiled.set, slice_of(call->args[0]), &info)) {
+    } else if (!flags_image_find(&compiled.set, slice_of(call->args[0]), &info)) {
         code = say_unknown(call, &compiled.set, file.name);
     } else {
         *result = evaluate(call, &compiled.set, type, context);
@@ -240,9 +240,9 @@ static int eval_daemon(const struct cli_call *call, json_t *context, json_t **re
     json_t *body = json_pack("{s:O}", "context", context);
     if (cli_given(call, "type"))
         json_object_set_new(body, "type", json_string(cli_value(call, "type")));
-    char *text = flag_dump(body, JSON_COMPACT);
+    char *text = cli_json_dump(body, JSON_COMPACT);
     flag_path(call->args[0], "/eval", path);
-    code = text != NULL ? flag_send(call, client, "POST", path, slice_of(text), result) : CLI_EXIT_UNREADABLE;
+    code = text != NULL ? cli_send(call, client, "POST", path, slice_of(text), result) : CLI_EXIT_UNREADABLE;
     json_t *shown = NULL;
     unsigned http = 0;
     flag_path(call->args[0], "", path);
@@ -263,8 +263,8 @@ static void print_rule(const struct cli_call *call, const char *word, const json
     char text[400];
     if (rule == NULL)
         return;
-    flag_value_text(rule, text, sizeof text);
-    fprintf(call->out, "    %-8s %s\n", word, text);
+    cli_json_text(rule, text, sizeof text);
+    fprintf(call->out, "    %-8s %s\n", cli_shown(word), text);
 }
 
 // One step of the path: the argument at index of the operator, and what a person wants to know of it.
@@ -317,23 +317,23 @@ static void print_result(const struct cli_call *call, const json_t *result, cons
     char value[1000];
     const char *variant = json_string_value(json_object_get(result, "variant"));
     const char *path = json_string_value(json_object_get(result, "path"));
-    flag_value_text(json_object_get(result, "value"), value, sizeof value);
+    cli_json_text(json_object_get(result, "value"), value, sizeof value);
     if (json_is_true(json_object_get(result, "has_value")))
-        fprintf(call->out, "%s = %s", flag_shown(call->args[0]), value);
+        fprintf(call->out, "%s = %s", cli_shown(call->args[0]), value);
     else
-        fprintf(call->out, "%s: the default in the caller's code", flag_shown(call->args[0]));
+        fprintf(call->out, "%s: the default in the caller's code", cli_shown(call->args[0]));
     if (variant != NULL)
-        fprintf(call->out, "   (variant \"%s\")", flag_shown(variant));
-    fprintf(call->out, "\n  reason     %s\n", flag_word(result, "reason"));
+        fprintf(call->out, "   (variant \"%s\")", cli_shown(variant));
+    fprintf(call->out, "\n  reason     %s\n", cli_word(result, "reason"));
     if (json_is_string(json_object_get(result, "error")))
-        fprintf(call->out, "  error      %s: %s%s\n", flag_word(result, "error"),
-                flag_word(result, "error_text"),
-                strcmp(flag_word(result, "error"), "TARGETING_KEY_MISSING") == 0 ? " (--key KEY)" : "");
+        fprintf(call->out, "  error      %s: %s%s\n", cli_word(result, "error"),
+                cli_word(result, "error_text"),
+                strcmp(cli_word(result, "error"), "TARGETING_KEY_MISSING") == 0 ? " (--key KEY)" : "");
     if (json_is_string(json_object_get(result, "note")))
-        fprintf(call->out, "  note       %s\n", flag_word(result, "note"));
+        fprintf(call->out, "  note       %s\n", cli_word(result, "note"));
     if (path == NULL)
         return;
-    fprintf(call->out, "  decided by %s\n", flag_shown(path));
+    fprintf(call->out, "  decided by %s\n", cli_shown(path));
     print_trail(call, definition, path);
 }
 
@@ -348,7 +348,7 @@ int cli_run_flag_eval(const struct cli_call *call)
     code = cli_given(call, "file") ? eval_file(call, context, &result, &definition)
                                    : eval_daemon(call, context, &result, &definition);
     if (code == CLI_EXIT_OK && cli_given(call, "json"))
-        flag_print_json(call, result);
+        cli_print_json(call->out, result);
     else if (code == CLI_EXIT_OK)
         print_result(call, result, definition);
     if (code == CLI_EXIT_OK && json_is_string(json_object_get(result, "error")))

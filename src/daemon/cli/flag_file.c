@@ -83,7 +83,7 @@ int flag_segments_read(const struct cli_call *call, char **segments)
     } else if (errors != NULL && report != NULL) {
         struct text text = text_over(report, CONFIG_REPORT_BYTES_MAX);
         config_errors_write(errors, &text);
-        fprintf(call->err, "%s", report);
+        cli_print_report(call->err, report);
     }
     config_destroy(config);
     heap_free(errors);
@@ -123,7 +123,7 @@ static bool compiled_alloc(struct flag_compiled *compiled, const struct sizes *s
 static enum status compile_with(const struct flag_file *file, struct slice segments, bool strict,
                                 const struct sizes *sizes, struct flag_compiled *compiled)
 {
-    struct flags_document document = {.json = {file->text, file->len}, .name = file->name};
+    struct flags_bundle_document document = {.json = {file->text, file->len}, .name = file->name};
     struct flags_bundle bundle = {.documents = &document, .document_count = 1, .segments = segments};
     struct flags_compile_options options = {.strict = strict};
     struct flags_json_space space = {.nodes = compiled->nodes,
@@ -136,7 +136,7 @@ static enum status compile_with(const struct flag_file *file, struct slice segme
                                               &len, compiled->problems, FLAG_PROBLEMS_MAX, count);
     compiled->kept = *count < FLAG_PROBLEMS_MAX ? *count : FLAG_PROBLEMS_MAX;
     compiled->valid =
-        status == STATUS_OK && flags_set_open(compiled->image, len, &compiled->set) == STATUS_OK;
+        status == STATUS_OK && flags_image_open(compiled->image, len, &compiled->set) == STATUS_OK;
     return status == STATUS_INVALID ? STATUS_OK : status;
 }
 
@@ -175,8 +175,7 @@ static struct slice line_of(const struct flag_file *file, uint32_t line)
     return (struct slice){at, (size_t)((feed != NULL ? feed : end) - at)};
 }
 
-// One visible character for each, so that the caret stays under its place; bytes that continue a character
-// take no column.
+// One visible character for each, so that the caret stays under its place.
 static void print_excerpt(FILE *out, struct slice line, uint32_t number, uint32_t column, uint32_t skip)
 {
     enum { BEFORE = 48, WIDTH = 72 };
@@ -189,13 +188,13 @@ static void print_excerpt(FILE *out, struct slice line, uint32_t number, uint32_
     if (place > line.len || begin >= line.len)
         return;
     fprintf(out, "  %5u | ", number);
-    size_t shown = 0;
-    for (size_t i = begin; i < line.len && shown < WIDTH; i++) {
-        unsigned char c = (unsigned char)line.data[i];
-        bool first = (c & 0xc0) != 0x80;
-        shown += first;
-        caret += first && i < place;
-        fputc(c < 0x20 || c == 0x7f ? (c == '\t' ? ' ' : c == '\r' ? ' ' : '?') : c, out);
+    struct slice rest = {line.data + begin, line.len - begin};
+    for (size_t shown = 0; rest.len > 0 && shown < WIDTH; shown++) {
+        size_t at = (size_t)(rest.data - line.data);
+        struct slice character = cli_shown_next(&rest);
+        bool before = at < place;
+        caret += before;
+        fwrite(character.data, 1, character.len, out);
     }
     fprintf(out, "\n        | %*s^\n", (int)caret, "");
 }
@@ -212,7 +211,7 @@ static void print_named(FILE *out, const char *before, struct slice name, const 
     char text[256];
     struct text copy = text_over(text, sizeof text);
     text_add(&copy, name);
-    fprintf(out, "%s\"%s\"%s", before, flag_shown(text), after);
+    fprintf(out, "%s\"%s\"%s", before, cli_shown(text), after);
 }
 
 static void suggest_operator(FILE *out, struct slice word)
@@ -226,7 +225,7 @@ static void suggest_operator(FILE *out, struct slice word)
         fprintf(out, "; did you mean \"%s\"?", nearest);
 }
 
-void flag_problem_print(FILE *out, const struct flag_file *file, const struct flags_problem *problem,
+void flag_problem_print(FILE *out, const struct flag_file *file, const struct flags_finding *problem,
                         uint32_t skip)
 {
     bool user = problem->line > 1 || problem->column > skip;

@@ -32,7 +32,7 @@ static int read_format(const struct cli_call *call, enum convert_format *format)
     }
     if (given == NULL)
         return CLI_EXIT_OK;
-    fprintf(call->err, "sluice: --from is launchdarkly, unleash or flagd, not \"%s\"\n", flag_shown(given));
+    fprintf(call->err, "sluice: --from is launchdarkly, unleash or flagd, not \"%s\"\n", cli_shown(given));
     return CLI_EXIT_USAGE;
 }
 
@@ -43,8 +43,8 @@ static uint32_t say_findings(const struct cli_call *call, const struct convert_r
     for (uint32_t i = 0; i < result->finding_count; i++) {
         const struct convert_finding *finding = &result->findings[i];
         lost += finding->lost;
-        fprintf(call->err, "%-8s %s%s%s\n", finding->lost ? "LOST" : "differs", flag_shown(finding->flag),
-                finding->flag[0] != '\0' ? ": " : "", flag_shown(finding->text));
+        fprintf(call->err, "%-8s %s%s%s\n", finding->lost ? "LOST" : "differs", cli_shown(finding->flag),
+                finding->flag[0] != '\0' ? ": " : "", cli_shown(finding->text));
     }
     if (result->finding_count > 0)
         fprintf(call->err, "%u flag%s, %u part%s lost, %u that differ%s\n", result->flag_count,
@@ -56,7 +56,7 @@ static uint32_t say_findings(const struct cli_call *call, const struct convert_r
 static int say_unconverted(const struct cli_call *call, const struct flag_file *file, enum status status,
                            const struct convert_result *result)
 {
-    const char *why = result->finding_count > 0    ? flag_shown(result->findings[0].text)
+    const char *why = result->finding_count > 0    ? cli_shown(result->findings[0].text)
                       : status == STATUS_NO_MEMORY ? "no memory is left"
                       : status == STATUS_RANGE     ? "it is too large"
                                                    : "it is not in a form that is known";
@@ -133,7 +133,7 @@ static int find_existing(const struct cli_call *call, struct cli_client *client,
     int code = CLI_EXIT_OK;
     for (bool more = true; more && code == CLI_EXIT_OK;) {
         json_t *answer = NULL;
-        code = flag_get(call, client, path, &answer);
+        code = cli_get(call, client, path, &answer);
         const json_t *page = json_object_get(answer, "flags");
         for (size_t i = 0; i < json_array_size(page); i++) {
             json_t *key = json_object_get(json_array_get(page, i), "key");
@@ -158,13 +158,13 @@ static bool sure(const struct cli_call *call, const json_t *flags, const json_t 
         fprintf(call->err, "; %zu of them exist%s already and will be as the import says:", count,
                 count == 1 ? "s" : "");
     for (size_t i = 0; i < count && i < NAMED_MAX; i++)
-        fprintf(call->err, " %s", flag_shown(json_string_value(json_array_get(existing, i))));
+        fprintf(call->err, " %s", cli_shown(json_string_value(json_array_get(existing, i))));
     fprintf(call->err, "%s\n", count > NAMED_MAX ? " ..." : "");
     if (cli_given(call, "yes"))
         return true;
     if (isatty(STDIN_FILENO) != 1)
         fprintf(call->err, "Nothing was done: say --yes to do it.\n");
-    else if (flag_ask(call, "Set them?"))
+    else if (cli_ask_person(call, "Set them?"))
         return true;
     else
         fprintf(call->err, "Nothing was done.\n");
@@ -207,9 +207,9 @@ static json_t *in_order(json_t *flags)
 static int send_part(const struct cli_call *call, struct cli_client *client, json_t *part, json_int_t *change)
 {
     json_t *body = json_pack("{s:O}", "flags", part);
-    char *text = flag_dump(body, JSON_COMPACT);
+    char *text = cli_json_dump(body, JSON_COMPACT);
     json_t *answer = NULL;
-    int code = text != NULL ? flag_send(call, client, "POST", "/v1/flags", slice_of(text), &answer)
+    int code = text != NULL ? cli_send(call, client, "POST", "/v1/flags", slice_of(text), &answer)
                             : CLI_EXIT_UNREADABLE;
     if (code == CLI_EXIT_OK)
         *change = json_integer_value(json_object_get(answer, "change"));
@@ -253,12 +253,14 @@ static int send_all(const struct cli_call *call, struct cli_client *client, json
 
 static int apply(const struct cli_call *call, const struct convert_result *result)
 {
-    struct cli_client *client = cli_client_open(cli_admin_of(call));
+    struct cli_client *client = NULL;
     json_t *flags = NULL;
     json_t *existing = json_array();
     json_int_t change = 0;
     int64_t took_ms = -1;
-    int code = client != NULL ? read_flags(call, result, &flags) : CLI_EXIT_UNREACHABLE;
+    int code = cli_client_of(call, &client);
+    if (code == CLI_EXIT_OK)
+        code = read_flags(call, result, &flags);
     if (code == CLI_EXIT_OK)
         code = find_existing(call, client, flags, existing);
     if (code == CLI_EXIT_OK && !sure(call, flags, existing))
@@ -271,7 +273,7 @@ static int apply(const struct cli_call *call, const struct convert_result *resul
     if (sent && code == CLI_EXIT_OK && cli_given(call, "json")) {
         json_t *done = json_pack("{s:I, s:I, s:b}", "set", (json_int_t)json_object_size(flags), "change",
                                  change, "in_force", took_ms >= 0);
-        flag_print_json(call, done);
+        cli_print_json(call->out, done);
         json_decref(done);
     } else if (sent && code == CLI_EXIT_OK) {
         fprintf(call->out, "%zu flag%s set", json_object_size(flags),
@@ -290,7 +292,7 @@ static int write_out(const struct cli_call *call, struct slice text)
     if (name != NULL && strcmp(name, "-") != 0)
         return flag_file_write(call, name, text);
     bool ended = text.len > 0 && text.data[text.len - 1] == '\n';
-    fwrite(text.data, 1, text.len, call->out);
+    cli_print_json_text(call->out, text);
     if (!ended)
         fputc('\n', call->out);
     if (fflush(call->out) == 0)
@@ -336,7 +338,7 @@ int cli_run_flag_export(const struct cli_call *call)
     json_t *answer = NULL;
     int code = flag_open_client(call, &client);
     if (code == CLI_EXIT_OK)
-        code = flag_get(call, client, "/v1/flags?export=1", &answer);
+        code = cli_get(call, client, "/v1/flags?export=1", &answer);
     if (code == CLI_EXIT_OK)
         code = write_out(call, cli_client_body(client));
     if (code == CLI_EXIT_OK && cli_value(call, "output") != NULL &&

@@ -26,7 +26,7 @@ static void add_json(struct lint *lint, const struct flag_file *file, bool error
     json_array_append_new(lint->all, entry);
 }
 
-static void say_problem(struct lint *lint, const struct flag_file *file, const struct flags_problem *problem)
+static void say_problem(struct lint *lint, const struct flag_file *file, const struct flags_finding *problem)
 {
     bool error = problem->severity == FLAGS_ERROR;
     lint->errors += error;
@@ -39,11 +39,11 @@ static void say_problem(struct lint *lint, const struct flag_file *file, const s
 }
 
 // Flags of the file that the daemon calls stale.
-static void say_stale(struct lint *lint, const struct flag_file *file, const struct flags_set *set)
+static void say_stale(struct lint *lint, const struct flag_file *file, const struct flags_image *set)
 {
     struct flags_info info;
     uint32_t cursor = 0;
-    while (flags_set_next(set, &cursor, &info)) {
+    while (flags_image_next(set, &cursor, &info)) {
         char key[1024], message[1200];
         struct text text = text_over(key, sizeof key);
         uint32_t line, column;
@@ -56,7 +56,7 @@ static void say_stale(struct lint *lint, const struct flag_file *file, const str
         lint->warnings++;
         flags_json_position((struct slice){file->text, file->len}, info.at, &line, &column);
         snprintf(message, sizeof message, "warning: flag \"%s\": stale: %s; it can go from the code",
-                 flag_shown(key), what);
+                 cli_shown(key), what);
         if (lint->all != NULL)
             add_json(lint, file, false, line, column, info.key, what, (struct slice){"", 0});
         else
@@ -87,7 +87,7 @@ static int lint_file(struct lint *lint, const char *name)
     if (!compiled.valid && lint->errors == 0)
         lint->errors++;
     if (compiled.valid) {
-        lint->flags += flags_set_count(&compiled.set);
+        lint->flags += flags_image_flag_count(&compiled.set);
         if (lint->stale != NULL)
             say_stale(lint, &file, &compiled.set);
     }
@@ -99,12 +99,12 @@ static int lint_file(struct lint *lint, const char *name)
 // All stale flags of the running daemon, page by page.
 static int read_stale(const struct cli_call *call, json_t *stale)
 {
-    struct cli_client *client = cli_client_open(cli_admin_of(call));
+    struct cli_client *client = NULL;
     char path[FLAG_PATH_BYTES] = "/v1/flags?stale=1&limit=1000";
-    int code = client != NULL ? CLI_EXIT_OK : CLI_EXIT_UNREACHABLE;
+    int code = cli_client_of(call, &client);
     while (code == CLI_EXIT_OK) {
         json_t *answer = NULL;
-        code = flag_get(call, client, path, &answer);
+        code = cli_get(call, client, path, &answer);
         const json_t *flags = json_object_get(answer, "flags");
         for (size_t i = 0; i < json_array_size(flags); i++) {
             const json_t *flag = json_array_get(flags, i);
@@ -131,7 +131,7 @@ static int lint_end(const struct lint *lint)
         json_t *result = json_pack("{s:I, s:I, s:I, s:O}", "flags", (json_int_t)lint->flags, "errors",
                                    (json_int_t)lint->errors, "warnings", (json_int_t)lint->warnings,
                                    "problems", lint->all);
-        flag_print_json(call, result);
+        cli_print_json(call->out, result);
         json_decref(result);
     } else if (lint->errors + lint->warnings == 0) {
         fprintf(call->out, "%zu flag%s, nothing wrong\n", lint->flags, lint->flags == 1 ? "" : "s");

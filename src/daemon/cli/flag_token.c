@@ -21,7 +21,7 @@ static int read_kind(const struct cli_call *call, enum token_kind *kind)
         return CLI_EXIT_OK;
     fprintf(call->err,
             "sluice: --kind is read (evaluates flags) or server (also reads their definitions), not \"%s\"\n",
-            flag_shown(given));
+            cli_shown(given));
     return CLI_EXIT_USAGE;
 }
 
@@ -51,7 +51,7 @@ int cli_run_flag_token(const struct cli_call *call)
     line[strcspn(line, "\n")] = '\0';
     if (cli_given(call, "json")) {
         json_t *result = json_pack("{s:s, s:s}", "token", secret, "line", line);
-        flag_print_json(call, result);
+        cli_print_json(call->out, result);
         json_decref(result);
         return CLI_EXIT_OK;
     }

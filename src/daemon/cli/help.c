@@ -168,7 +168,7 @@ static void man_text(FILE *out, const char *text)
     fputc('\n', out);
 }
 
-void cli_man(FILE *out)
+static void print_man(FILE *out)
 {
     fprintf(out, ".TH SLUICE 1 \"\" \"sluice %s\" \"User Commands\"\n.SH NAME\n", SLUICE_VERSION);
     fprintf(out, "sluice \\- ships new versions by evidence, and takes bad ones back\n.SH SYNOPSIS\n");
@@ -200,7 +200,7 @@ void cli_man(FILE *out)
 
 int cli_run_man(const struct cli_call *call)
 {
-    cli_man(call->out);
+    print_man(call->out);
     return CLI_EXIT_OK;
 }
 
@@ -308,7 +308,7 @@ static void fish_completion(FILE *out)
     }
 }
 
-enum status cli_completion(FILE *out, const char *shell)
+static enum status print_completion(FILE *out, const char *shell)
 {
     if (strcmp(shell, "bash") == 0)
         bash_completion(out);
@@ -323,7 +323,7 @@ enum status cli_completion(FILE *out, const char *shell)
 
 int cli_run_completion(const struct cli_call *call)
 {
-    if (cli_completion(call->out, call->args[0]) == STATUS_OK)
+    if (print_completion(call->out, call->args[0]) == STATUS_OK)
         return CLI_EXIT_OK;
     fprintf(call->err, "sluice completion: bash, zsh or fish, not \"%s\"\n", call->args[0]);
     return CLI_EXIT_USAGE;

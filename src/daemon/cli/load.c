@@ -10,6 +10,7 @@
 #include "base/heap.h"
 #include "daemon/cli/cli_private.h"
 #include "daemon/cli/daemon.h"
+#include "daemon/cli/shown.h"
 #include "operate/load/load.h"
 
 enum { LOAD_LOG_BYTES_MAX = 256 * 1024 * 1024 };
@@ -116,7 +117,8 @@ static void print_totals(FILE *out, const struct load_totals *totals, double sec
     for (uint32_t i = 0; i < totals->version_count; i++)
         if (totals->versions[i].name[0] != '\0')
             fprintf(out, "version %s: %" PRIu64 " answers, %" PRIu64 " of them errors\n",
-                    totals->versions[i].name, totals->versions[i].answers, totals->versions[i].errors);
+                    cli_shown(totals->versions[i].name), totals->versions[i].answers,
+                    totals->versions[i].errors);
     if (totals->behind_us_max > 10000)
         fprintf(out, "note: the generator itself was up to %.1f ms behind its schedule\n",
                 (double)totals->behind_us_max / 1e3);
@@ -137,8 +139,7 @@ static void print_totals_json(FILE *out, const struct load_totals *totals, doubl
                   (double)stats_histogram_quantile(&totals->latency_us, 0.99) / 1e3, "p999",
                   (double)stats_histogram_quantile(&totals->latency_us, 0.999) / 1e3, "behind_ms_max",
                   (double)totals->behind_us_max / 1e3);
-    json_dumpf(body, out, JSON_INDENT(2));
-    fputc('\n', out);
+    cli_print_json(out, body);
     json_decref(body);
 }
 

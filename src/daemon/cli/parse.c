@@ -134,7 +134,8 @@ static enum status take_option(int argc, char *const *argv, int *at, struct cli_
     return STATUS_OK;
 }
 
-void cli_command_arity(const struct cli_command *command, size_t *least, size_t *most)
+// How many arguments the command takes, at least and at most.
+static void arity(const struct cli_command *command, size_t *least, size_t *most)
 {
     *least = 0;
     *most = 0;
@@ -150,7 +151,7 @@ void cli_command_arity(const struct cli_command *command, size_t *least, size_t 
 static enum status check_arity(const struct cli_call *call)
 {
     size_t least, most;
-    cli_command_arity(call->command, &least, &most);
+    arity(call->command, &least, &most);
     char words[64];
     command_words(call->command, words);
     if (call->arg_count < least) {
@@ -217,57 +218,4 @@ enum status cli_parse(int argc, char *const *argv, FILE *err, struct cli_call *c
     call->command = command;
     call->err = err;
     return parse_rest(argc, argv, command->verb != NULL ? 3 : 2, call, help_asked);
-}
-
-const char *cli_value(const struct cli_call *call, const char *name)
-{
-    int i = find_option(call->command, name, strlen(name), 0);
-    CHECK(i >= 0);
-    return call->values[i];
-}
-
-bool cli_given(const struct cli_call *call, const char *name)
-{
-    return cli_value(call, name) != NULL;
-}
-
-enum status cli_value_number(const struct cli_call *call, const char *name, double fallback, double *number)
-{
-    const char *text = cli_value(call, name);
-    if (text == NULL) {
-        *number = fallback;
-        return STATUS_OK;
-    }
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end != '\0' || !(value > 0) || value > 1e12) {
-        fprintf(call->err, "sluice: --%s wants a positive number, not \"%s\"\n", name, text);
-        return STATUS_INVALID;
-    }
-    *number = value;
-    return STATUS_OK;
-}
-
-enum status cli_value_duration_ms(const struct cli_call *call, const char *name, uint64_t fallback_ms,
-                                  uint64_t *duration_ms)
-{
-    static const struct {
-        const char *unit;
-        double ms;
-    } units[] = {{"ms", 1}, {"s", 1e3}, {"m", 6e4}, {"h", 3.6e6}};
-    const char *text = cli_value(call, name);
-    if (text == NULL) {
-        *duration_ms = fallback_ms;
-        return STATUS_OK;
-    }
-    char *end;
-    double value = strtod(text, &end);
-    for (size_t i = 0; end != text && value > 0 && i < ARRAY_LEN(units); i++) {
-        if (strcmp(end, units[i].unit) == 0 && value * units[i].ms < 1e13) {
-            *duration_ms = (uint64_t)(value * units[i].ms);
-            return STATUS_OK;
-        }
-    }
-    fprintf(call->err, "sluice: --%s wants a duration like 500ms, 10s, 2m or 1h, not \"%s\"\n", name, text);
-    return STATUS_INVALID;
 }

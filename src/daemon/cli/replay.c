@@ -6,6 +6,7 @@
 
 #include "base/heap.h"
 #include "daemon/cli/cli_private.h"
+#include "daemon/cli/shown.h"
 #include "ship/engine/log.h"
 #include "ship/engine/replay.h"
 
@@ -29,12 +30,13 @@ static void print_text(const struct cli_call *call, const struct engine_replay *
         rollout_view_get(record->core, &view);
         fprintf(out,
                 "  %-24s run %u, %" PRIu64 " inputs, %" PRIu64 " spans, %" PRIu64 " decisions: %s at %g %%\n",
-                record->name, record->run, record->inputs, record->spans, record->decisions,
+                cli_shown(record->name), record->run, record->inputs, record->spans, record->decisions,
                 rollout_state_name(view.state), view.weight / 1000.0);
     }
     if (replay->differs) {
         fprintf(out, "DIFFERENT at entry %" PRIu64 ", rollout %s\n  recorded: %s\n  derived:  %s\n",
-                replay->difference_seq, replay->difference_subject, replay->recorded, replay->derived);
+                replay->difference_seq, cli_shown(replay->difference_subject), cli_shown(replay->recorded),
+                cli_shown(replay->derived));
         return;
     }
     if (replay->owed_count > 0)
@@ -67,8 +69,7 @@ static void print_json(const struct cli_call *call, const struct engine_replay *
                             json_pack("{s:I, s:s, s:s, s:s}", "entry", (json_int_t)replay->difference_seq,
                                       "rollout", replay->difference_subject, "recorded", replay->recorded,
                                       "derived", replay->derived));
-    json_dumpf(body, call->out, JSON_INDENT(2));
-    fputc('\n', call->out);
+    cli_print_json(call->out, body);
     json_decref(body);
 }
 
@@ -77,7 +78,7 @@ static int replay_open(const struct cli_call *call, struct journal *journal, str
     struct fault problem;
     enum status status = engine_replay_run(journal, replay, &problem);
     if (status != STATUS_OK) {
-        fprintf(call->err, "sluice replay: %s\n", problem.text);
+        fprintf(call->err, "sluice replay: %s\n", cli_told(problem.text));
         return CLI_EXIT_UNREADABLE;
     }
     if (cli_given(call, "json"))
@@ -92,7 +93,7 @@ int cli_run_replay(const struct cli_call *call)
     struct fault problem;
     struct journal *journal;
     if (journal_open(call->args[0], JOURNAL_READ, &journal, &problem) != STATUS_OK) {
-        fprintf(call->err, "sluice replay: %s\n", problem.text);
+        fprintf(call->err, "sluice replay: %s\n", cli_told(problem.text));
         return CLI_EXIT_UNREADABLE;
     }
     struct engine_replay *replay = heap_alloc(1, sizeof *replay);

@@ -7,6 +7,7 @@
 #include "base/heap.h"
 #include "daemon/cli/client.h"
 #include "daemon/cli/screen.h"
+#include "daemon/cli/shown.h"
 #include "daemon/cli/view.h"
 
 enum { WATCH_MS = 250, WATCH_PLAIN_MS = 500, WATCH_PLAIN_EVERY_MS = 5000, WATCH_FAILURES_MAX = 20 };
@@ -25,39 +26,15 @@ static int open_client(const struct cli_call *call, struct cli_client **client)
     if (call->arg_count > 0 && !name_fits(call->args[0])) {
         fprintf(call->err,
                 "sluice: \"%s\" cannot be the name of a rollout (letters, digits, '.', '_', '-')\n",
-                call->args[0]);
+                cli_shown(call->args[0]));
         return CLI_EXIT_USAGE;
     }
-    *client = cli_client_open(cli_admin_of(call));
-    if (*client != NULL)
-        return CLI_EXIT_OK;
-    fprintf(call->err, "sluice: no memory is left\n");
-    return CLI_EXIT_UNREACHABLE;
+    return cli_client_of(call, client);
 }
 
 static void path_of(const struct cli_call *call, const char *tail, char path[160])
 {
     snprintf(path, 160, "/v1/rollouts/%s%s", call->args[0], tail);
-}
-
-// Asks once; on anything but CLI_EXIT_OK a message has been printed.
-static int ask(const struct cli_call *call, struct cli_client *client, const char *path, json_t **answer)
-{
-    unsigned http;
-    enum status status = cli_client_get(client, path, &http, answer);
-    if (status != STATUS_OK)
-        return cli_say_unreachable(call, client, status);
-    if (http == 200)
-        return CLI_EXIT_OK;
-    int code = cli_say_refused(call, http, *answer);
-    json_decref(*answer);
-    return code;
-}
-
-static void print_json(const struct cli_call *call, const json_t *answer)
-{
-    json_dumpf(answer, call->out, JSON_INDENT(2));
-    fputc('\n', call->out);
 }
 
 static void print_line(const struct cli_call *call, const struct cli_view *view)
@@ -73,7 +50,7 @@ static int ask_view(const struct cli_call *call, struct cli_client *client, stru
     char path[160];
     json_t *answer;
     path_of(call, "", path);
-    int code = ask(call, client, path, &answer);
+    int code = cli_get(call, client, path, &answer);
     if (code != CLI_EXIT_OK)
         return code;
     enum status status = cli_view_read(answer, view);
@@ -107,20 +84,19 @@ static int print_status(const struct cli_call *call, const json_t *answer)
         fprintf(call->out, "No rollout is in the file.\n");
     if (!json_is_true(json_object_get(journal, "failing")))
         return code;
-    const char *problem = json_string_value(json_object_get(journal, "problem"));
     fprintf(call->out, "JOURNAL FAILS: no decision is taken, traffic goes on as it is: %s\n",
-            problem != NULL ? problem : "");
+            cli_word(journal, "problem"));
     return CLI_EXIT_JOURNAL;
 }
 
 static int status_once(const struct cli_call *call, struct cli_client *client)
 {
     json_t *answer;
-    int code = ask(call, client, "/v1/status", &answer);
+    int code = cli_get(call, client, "/v1/status", &answer);
     if (code != CLI_EXIT_OK)
         return code;
     if (cli_given(call, "json"))
-        print_json(call, answer);
+        cli_print_json(call->out, answer);
     else
         code = print_status(call, answer);
     json_decref(answer);
@@ -151,33 +127,24 @@ int cli_run_status(const struct cli_call *call)
 
 static bool sure(const struct cli_call *call)
 {
+    char question[ROLLOUT_NAME_BYTES + 64];
     if (strcmp(call->command->verb, "undo") != 0 || cli_given(call, "yes") || isatty(STDIN_FILENO) != 1)
         return true;
-    fprintf(call->err, "Take %s back to its old version for all traffic? [y/N] ", call->args[0]);
-    fflush(call->err);
-    char line[16];
-    return fgets(line, sizeof line, stdin) != NULL && (line[0] == 'y' || line[0] == 'Y');
+    snprintf(question, sizeof question, "Take %s back to its old version for all traffic?",
+             cli_shown(call->args[0]));
+    return cli_ask_person(call, question);
 }
 
 static int give_command(const struct cli_call *call, struct cli_client *client)
 {
-    char path[160], tail[32], who[ROLLOUT_WHO_BYTES];
+    char path[160], tail[32];
+    json_t *answer;
     snprintf(tail, sizeof tail, "/%s", call->command->verb);
     path_of(call, tail, path);
-    cli_who(who, sizeof who);
-    if (cli_given(call, "who"))
-        snprintf(who, sizeof who, "%s", cli_value(call, "who"));
-    json_t *body = json_pack("{s:s}", "who", who);
-    json_t *answer;
-    unsigned http;
-    enum status status = cli_client_post(client, path, body, &http, &answer);
-    json_decref(body);
-    if (status != STATUS_OK)
-        return cli_say_unreachable(call, client, status);
-    int code = http == 200 ? CLI_EXIT_OK : cli_say_refused(call, http, answer);
+    int code = cli_send(call, client, "POST", path, SLICE("{}"), &answer);
     struct cli_view view;
     if (code == CLI_EXIT_OK && cli_given(call, "json"))
-        print_json(call, answer);
+        cli_print_json(call->out, answer);
     else if (code == CLI_EXIT_OK && cli_view_read(answer, &view) == STATUS_OK)
         print_line(call, &view);
     json_decref(answer);
@@ -351,9 +318,9 @@ int cli_run_rollout_explain(const struct cli_call *call)
     json_t *answer;
     struct cli_view view;
     path_of(call, "", path);
-    code = ask(call, client, path, &answer);
+    code = cli_get(call, client, path, &answer);
     if (code == CLI_EXIT_OK && cli_given(call, "json"))
-        print_json(call, json_object_get(answer, "evidence"));
+        cli_print_json(call->out, json_object_get(answer, "evidence"));
     else if (code == CLI_EXIT_OK && cli_view_read(answer, &view) == STATUS_OK)
         explain(call, &view);
     if (code == CLI_EXIT_OK)
@@ -367,12 +334,10 @@ static void print_decision(const struct cli_call *call, const json_t *decision)
     const char *text = json_string_value(json_object_get(json_object_get(decision, "verdict"), "text"));
     fprintf(call->out, "%6" JSON_INTEGER_FORMAT "  run %" JSON_INTEGER_FORMAT "  %s -> %s  %g %%\n",
             json_integer_value(json_object_get(decision, "seq")),
-            json_integer_value(json_object_get(decision, "run")),
-            json_string_value(json_object_get(decision, "from")),
-            json_string_value(json_object_get(decision, "to")),
-            json_number_value(json_object_get(decision, "weight")) * 100);
+            json_integer_value(json_object_get(decision, "run")), cli_word(decision, "from"),
+            cli_word(decision, "to"), json_number_value(json_object_get(decision, "weight")) * 100);
     if (text != NULL)
-        fprintf(call->out, "%s\n", text);
+        fprintf(call->out, "%s\n", cli_told(text));
 }
 
 int cli_run_rollout_history(const struct cli_call *call)
@@ -384,9 +349,9 @@ int cli_run_rollout_history(const struct cli_call *call)
     char path[160];
     json_t *answer;
     path_of(call, "/history", path);
-    code = ask(call, client, path, &answer);
+    code = cli_get(call, client, path, &answer);
     if (code == CLI_EXIT_OK && cli_given(call, "json")) {
-        print_json(call, answer);
+        cli_print_json(call->out, answer);
     } else if (code == CLI_EXIT_OK) {
         const json_t *list = json_object_get(answer, "decisions");
         json_int_t older = json_integer_value(json_object_get(answer, "older"));

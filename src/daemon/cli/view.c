@@ -12,12 +12,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
+#include "daemon/cli/shown.h"
+
 // ---- reading ----
 
+// What the view holds is ready to be printed.
 static void read_string(const json_t *object, const char *key, char *out, size_t cap)
 {
-    const char *value = json_string_value(json_object_get(object, key));
-    snprintf(out, cap, "%s", value != NULL ? value : "");
+    utf8_copy(out, cap, slice_of(cli_word(object, key)));
 }
 
 static double read_number(const json_t *object, const char *key)
@@ -93,11 +96,11 @@ enum status cli_view_read(const json_t *json, struct cli_view *view)
     if (view->name[0] == '\0' || view->state[0] == '\0')
         return STATUS_INVALID;
     // What is rolled out: a version of a service, or a variant of a flag.
-    const char *flag = json_string_value(json_object_get(json, "flag"));
-    if (flag != NULL)
-        snprintf(view->service, sizeof view->service, "flag %s", flag);
-    else
-        read_string(json, "service", view->service, sizeof view->service);
+    bool of_flag = json_is_string(json_object_get(json, "flag"));
+    if (of_flag)
+        memcpy(view->service, "flag ", 5);
+    read_string(json, of_flag ? "flag" : "service", view->service + (of_flag ? 5 : 0),
+                sizeof view->service - (of_flag ? 5 : 0));
     read_string(json, "from", view->from, sizeof view->from);
     read_string(json, "to", view->to, sizeof view->to);
     view->run = (uint32_t)read_count(json, "run");
@@ -119,7 +122,8 @@ enum status cli_view_read(const json_t *json, struct cli_view *view)
     const json_t *verdict = json_object_get(json, "verdict");
     view->has_verdict = json_is_object(verdict);
     read_string(verdict, "outcome", view->outcome, sizeof view->outcome);
-    read_string(verdict, "text", view->verdict, sizeof view->verdict);
+    const char *text = json_string_value(json_object_get(verdict, "text"));
+    utf8_copy(view->verdict, sizeof view->verdict, slice_of(cli_told(text != NULL ? text : "")));
     view->verdict_ms = (int64_t)read_count(verdict, "time_ms");
     view->file_differs = json_is_true(json_object_get(json, "file_differs"));
     return STATUS_OK;

@@ -261,6 +261,11 @@ MUST_USE enum status config_load_text(const char *name, struct slice yaml, struc
 // NULL is allowed.
 void config_destroy(struct config *config);
 
+// Tells each word, such as "limits.connections", whose change from one load to the other has no effect until
+// the daemon is started again.
+void config_restarts(const struct config *was, const struct config *now,
+                     void (*tell)(void *context, const char *word), void *context);
+
 // ---- looking things up; NULL when there is no such name ----
 
 const struct config_service *config_service_find(const struct config *config, const char *name);

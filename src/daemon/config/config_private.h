@@ -44,6 +44,9 @@ bool config_node_is_null(const struct config_node *node);
 struct config_entry *config_node_find(const struct config_node *node, const char *word);
 // Its value, or NULL.
 const struct config_node *config_node_get(const struct config_node *node, const char *word);
+bool config_given(const struct config_node *node, const char *word);
+// Where to tell an error: the value when the word is given, else what lacks it.
+const struct config_node *config_place(const struct config_node *node, const char *word);
 
 // ---- the reader ----
 
@@ -80,6 +83,7 @@ __attribute__((format(printf, 5, 6))) void config_error_mark(struct config_reade
                                                              uint32_t line, uint32_t column,
                                                              const char *format, ...);
 void config_errors_sort(struct config_errors *errors);
+struct config_position config_position_of(const struct config_reader *reader, const struct config_node *node);
 // The user's own text inside a message: cut, and without control characters.
 struct config_shown {
     char text[64];
@@ -113,6 +117,15 @@ enum config_kind {
     CONFIG_KIND_LATER,    // known, but belongs to a later version
 };
 
+// Whether a change waits until the daemon is started again.
+enum config_restart {
+    CONFIG_RESTART_NO,
+    CONFIG_RESTART_CHANGED,
+    CONFIG_RESTART_WITH_LAST, // as CHANGED, told by the name of the word before
+    CONFIG_RESTART_ON_OFF,    // only whether it is given
+    CONFIG_RESTART_REMOVED,   // only when it is taken away
+};
+
 struct config_choice {
     const char *word;
     int value;
@@ -133,6 +146,8 @@ struct config_word {
     const char *unless;                   // required only where this word is not given
     bool in_place;                        // LIST: an array inside the struct, not on the heap
     bool optional;                        // SECTION: when it is not given nothing is filled in
+    bool merged;                          // may stand in several files, which together make one mapping
+    enum config_restart restart;          // not of words inside lists
     const char *fallback;                 // as the file would write it; NULL: none
     const struct config_choice *choices;  // CHOICE; ended by a NULL word
     const struct config_section *section; // SECTION, MAP, LIST of sections
@@ -157,12 +172,18 @@ struct config_section {
     size_t choice_offset, choice_size;
     bool prepared; // defaults come from prepare; the table's are for readers (and compared by a test)
     void (*prepare)(struct config_reader *reader, void *target);
-    void (*finish)(struct config_reader *reader, const struct config_scope *scope,
-                   const struct config_node *node,
-                   void *target); // node NULL: the section was not given
+    // What its words owe to each other; node NULL: the section was not given.
+    void (*finish)(struct config_reader *reader, const struct config_node *node, void *target);
 };
 
-extern const struct config_section config_root_section;
+// For tables of words.
+#define CONFIG_MINUTES(n) ((uint64_t)(n)*60000)
+#define CONFIG_DAY CONFIG_MINUTES(24 * 60)
+#define CONFIG_AT(type, member) .offset = offsetof(type, member), .size = sizeof(((type *)NULL)->member)
+#define CONFIG_ITEMS(type, member, counter)                                                                  \
+    .offset = offsetof(type, member), .size = sizeof(*((type *)NULL)->member),                               \
+    .count_offset = offsetof(type, counter)
+#define CONFIG_WORDS(array) .words = (array), .word_count = ARRAY_LEN(array)
 
 // Reads a mapping into its struct, filling what is omitted; adds errors.
 void config_section_read(struct config_reader *reader, const struct config_scope *scope,
@@ -180,39 +201,39 @@ void config_tree_read(struct config_reader *reader, const struct config_word *wo
 void config_section_free(const struct config_section *section, void *target);
 void config_scope_write(const struct config_scope *scope, struct text *text);
 const struct config_word *config_section_word(const struct config_section *section, struct slice word);
+// The first element of a LIST or MAP.
+const char *config_elements(const struct config_word *word, const void *target, uint32_t *count);
 // Appends "; did you mean 'x'?" when a candidate is near.
 void config_hint_write(struct text *text, struct slice word, const char *const *candidates, size_t count);
+// The same, and "; known: x, y".
+void config_hint_known(struct text *text, struct slice word, const char *const *known, size_t count);
+bool config_is_loopback(const struct io_addr *addr);
+// The same literal address.
+bool config_address_same(const struct config_address *a, const struct config_address *b);
 
-// ---- checks that need more than one value ----
+// ---- sections, each in the file that it is named after ----
 
-void config_stage_prepare(struct config_reader *reader, void *target);
-void config_stage_finish(struct config_reader *reader, const struct config_scope *scope,
-                         const struct config_node *node, void *target);
-void config_check_finish_errors(struct config_reader *reader, const struct config_scope *scope,
-                                const struct config_node *node, void *target);
-void config_check_finish_latency(struct config_reader *reader, const struct config_scope *scope,
-                                 const struct config_node *node, void *target);
-void config_check_finish_throughput(struct config_reader *reader, const struct config_scope *scope,
-                                    const struct config_node *node, void *target);
-void config_rollout_prepare(struct config_reader *reader, void *target);
-void config_rollout_finish(struct config_reader *reader, const struct config_scope *scope,
-                           const struct config_node *node, void *target);
-void config_service_prepare(struct config_reader *reader, void *target);
-void config_service_finish(struct config_reader *reader, const struct config_scope *scope,
-                           const struct config_node *node, void *target);
-void config_version_finish(struct config_reader *reader, const struct config_scope *scope,
-                           const struct config_node *node, void *target);
-void config_unit_finish(struct config_reader *reader, const struct config_scope *scope,
-                        const struct config_node *node, void *target);
-void config_attribute_finish(struct config_reader *reader, const struct config_scope *scope,
-                             const struct config_node *node, void *target);
-void config_service_flags_finish(struct config_reader *reader, const struct config_scope *scope,
-                                 const struct config_node *node, void *target);
-void config_flag_source_finish(struct config_reader *reader, const struct config_scope *scope,
-                               const struct config_node *node, void *target);
-void config_flags_finish(struct config_reader *reader, const struct config_scope *scope,
-                         const struct config_node *node, void *target);
-void config_admin_finish(struct config_reader *reader, const struct config_scope *scope,
-                         const struct config_node *node, void *target);
-// Everything that crosses sections; when reading added errors, only what can still be told of rollouts.
+extern const struct config_section config_root_section;
+extern const struct config_section config_listen_section, config_admin_section, config_trust_section,
+    config_limits_section, config_log_section;                                               // daemon.c
+extern const struct config_section config_timeouts_section, config_service_timeouts_section; // timeouts.c
+extern const struct config_section config_service_section;
+extern const struct config_section config_service_flags_section;
+extern const struct config_section config_rollout_section;
+extern const struct config_section config_stage_section;
+extern const struct config_section config_checks_section;
+extern const struct config_section config_flags_section;
+
+// What a rollout's checks owe to each other; node is the rollout's.
+void config_checks_settle(struct config_reader *reader, const struct config_node *node,
+                          struct rollout_spec *spec);
+void config_version_unknown(struct config_reader *reader, const struct config_node *node,
+                            const struct config_service *service, const char *version);
+
+// What sections owe to each other; root is the whole file's node.
+void config_rollouts_check(struct config_reader *reader, const struct config_node *root);
+MUST_USE bool config_totals_check(struct config_reader *reader, const struct config_node *root);
+void config_listen_check(struct config_reader *reader, const struct config_node *root);
+void config_services_check(struct config_reader *reader, const struct config_node *root);
+// All of it; when reading added errors, only what can still be told of rollouts.
 void config_cross_check(struct config_reader *reader, const struct config_node *root);

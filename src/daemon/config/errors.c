@@ -118,6 +118,13 @@ void config_error_at(struct config_reader *reader, const struct config_node *nod
     va_end(arguments);
 }
 
+struct config_position config_position_of(const struct config_reader *reader, const struct config_node *node)
+{
+    struct config_position position = {.line = node->line, .column = node->column};
+    memcpy(position.file, reader->sources.items[node->file].name, sizeof position.file);
+    return position;
+}
+
 static bool comes_before(const struct config_position *a, const struct config_position *b)
 {
     int order = strcmp(a->file, b->file);

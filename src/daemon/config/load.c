@@ -150,11 +150,6 @@ static enum status folder_read(struct config_reader *reader, const char *path)
 
 // ---- merging ----
 
-static bool merges(const char *word)
-{
-    return strcmp(word, "services") == 0 || strcmp(word, "rollouts") == 0 || strcmp(word, "segments") == 0;
-}
-
 static void given_twice(struct config_reader *reader, const struct config_node *again,
                         const struct config_node *first)
 {
@@ -204,8 +199,9 @@ static bool root_merge(struct config_reader *reader, struct config_node *into, c
                 return false;
             continue;
         }
+        const struct config_word *word = config_section_word(&config_root_section, entry->key->text);
         bool both_maps = earlier->value->kind == CONFIG_NODE_MAP && entry->value->kind == CONFIG_NODE_MAP;
-        if (!merges(entry->key->text.data) || !both_maps) {
+        if (word == NULL || !word->merged || !both_maps) {
             given_twice(reader, entry->key, earlier->key);
             continue;
         }
@@ -328,38 +324,4 @@ void config_destroy(struct config *config)
         return;
     config_section_free(&config_root_section, config);
     heap_free(config);
-}
-
-// ---- looking up ----
-
-const struct config_service *config_service_find(const struct config *config, const char *name)
-{
-    for (uint32_t i = 0; i < config->service_count; i++)
-        if (strcmp(config->services[i].name, name) == 0)
-            return &config->services[i];
-    return NULL;
-}
-
-const struct config_version *config_version_find(const struct config_service *service, const char *name)
-{
-    for (uint32_t i = 0; i < service->version_count; i++)
-        if (strcmp(service->versions[i].name, name) == 0)
-            return &service->versions[i];
-    return NULL;
-}
-
-const struct config_rollout *config_rollout_find(const struct config *config, const char *name)
-{
-    for (uint32_t i = 0; i < config->rollout_count; i++)
-        if (strcmp(config->rollouts[i].spec.name, name) == 0)
-            return &config->rollouts[i];
-    return NULL;
-}
-
-const struct config_rollout *config_rollout_of_service(const struct config *config, const char *service)
-{
-    for (uint32_t i = 0; i < config->rollout_count; i++)
-        if (strcmp(config->rollouts[i].spec.service, service) == 0)
-            return &config->rollouts[i];
-    return NULL;
 }

@@ -5,6 +5,7 @@
 #include <yaml.h>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "daemon/config/config_private.h"
 
 struct anchor {
@@ -46,6 +47,17 @@ const struct config_node *config_node_get(const struct config_node *node, const 
     return entry == NULL ? NULL : entry->value;
 }
 
+bool config_given(const struct config_node *node, const char *word)
+{
+    return config_node_get(node, word) != NULL;
+}
+
+const struct config_node *config_place(const struct config_node *node, const char *word)
+{
+    const struct config_node *value = config_node_get(node, word);
+    return value != NULL ? value : node;
+}
+
 bool config_node_append(struct config_reader *reader, struct config_node *node, struct config_node *key,
                         struct config_node *value)
 {
@@ -69,22 +81,6 @@ bool config_node_append(struct config_reader *reader, struct config_node *node, 
 
 // ---- characters ----
 
-// Length of the well-formed UTF-8 character at `at`, 0 when there is none (RFC 3629 section 4).
-static size_t utf8_length(const unsigned char *at, size_t left)
-{
-    if (at[0] < 0x80)
-        return 1;
-    size_t bytes = at[0] >= 0xf0 ? 4 : at[0] >= 0xe0 ? 3 : 2;
-    if (at[0] < 0xc2 || at[0] > 0xf4 || bytes > left)
-        return 0;
-    for (size_t i = 1; i < bytes; i++)
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-    bool overlong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
-    bool outside = (at[0] == 0xed && at[1] > 0x9f) || (at[0] == 0xf4 && at[1] > 0x8f);
-    return overlong || outside ? 0 : bytes;
-}
-
 static bool is_control(const unsigned char *at, size_t bytes)
 {
     if (bytes == 1)
@@ -100,7 +96,7 @@ static bool characters_are_good(struct config_reader *reader, uint16_t file, str
     const unsigned char *bytes = (const unsigned char *)text.data;
     uint32_t line = 1, column = 1;
     for (size_t i = 0; i < text.len;) {
-        size_t length = utf8_length(bytes + i, text.len - i);
+        size_t length = utf8_length((struct slice){text.data + i, text.len - i});
         if (length == 0) {
             config_error_mark(reader, file, line, column,
                               "byte 0x%02x is not valid UTF-8; save the file as UTF-8", bytes[i]);

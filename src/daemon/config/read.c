@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads nodes into structs by the table: finds words, refuses unknown ones, fills what is omitted, makes room
-// for lists. What a single value may look like is in scalar.c, what several values owe each other in check.c.
+// for lists. What a single value may look like is in scalar.c, what several owe each other in their section's
+// file.
 #include "base/check.h"
 #include "base/heap.h"
 #include "daemon/config/config_private.h"
@@ -43,20 +44,6 @@ void config_scope_write(const struct config_scope *scope, struct text *text)
     }
 }
 
-void config_hint_write(struct text *text, struct slice word, const char *const *candidates, size_t count)
-{
-    const char *nearest = config_nearest(word, candidates, count);
-    if (nearest != NULL)
-        text_addf(text, "; did you mean '%s'?", nearest);
-}
-
-static void known_write(struct text *text, const char *const *known, size_t count)
-{
-    text_add(text, SLICE(" known: "));
-    for (size_t i = 0; i < count; i++)
-        text_addf(text, "%s%s", i == 0 ? "" : ", ", known[i]);
-}
-
 static void unknown_word(struct config_reader *reader, const struct config_scope *scope,
                          const struct config_node *key)
 {
@@ -69,11 +56,7 @@ static void unknown_word(struct config_reader *reader, const struct config_scope
             known[count++] = scope->section->words[i].word;
     text_addf(&text, "unknown word '%s' in ", config_show(key->text).text);
     config_scope_write(scope, &text);
-    size_t before = text.len;
-    config_hint_write(&text, key->text, known, count);
-    if (text.len == before)
-        text_add(&text, SLICE(";"));
-    known_write(&text, known, count);
+    config_hint_known(&text, key->text, known, count);
     config_error_at(reader, key, "%s", message);
 }
 
@@ -259,7 +242,7 @@ static void section_refused(struct config_reader *reader, const struct config_sc
         text_addf(&text, ", not '%s'", config_show(node->text).text);
     else
         text_add(&text, SLICE(", not a list"));
-    known_write(&text, (const char *const[]){scope->section->words[0].word}, 1);
+    text_addf(&text, " known: %s", scope->section->words[0].word);
     for (size_t i = 1; i < scope->section->word_count; i++)
         if (scope->section->words[i].kind != CONFIG_KIND_LATER)
             text_addf(&text, ", %s", scope->section->words[i].word);
@@ -295,7 +278,7 @@ void config_section_read(struct config_reader *reader, const struct config_scope
             word_omitted(reader, scope, word, node, target);
     }
     if (section->finish != NULL && !reader->no_memory)
-        section->finish(reader, scope, node, target);
+        section->finish(reader, node, target);
 }
 
 void config_section_fallbacks(struct config_reader *reader, const struct config_section *section,
@@ -312,12 +295,17 @@ void config_section_fallbacks(struct config_reader *reader, const struct config_
 
 // ---- freeing ----
 
+const char *config_elements(const struct config_word *word, const void *target, uint32_t *count)
+{
+    const char *slot = (const char *)target + word->offset;
+    memcpy(count, (const char *)target + word->count_offset, sizeof *count);
+    return word->in_place ? slot : pointer_load(slot);
+}
+
 static void list_free(const struct config_word *word, void *target)
 {
-    void *slot = target_at(target, word->offset);
     uint32_t count;
-    memcpy(&count, target_at(target, word->count_offset), sizeof count);
-    char *elements = word->in_place ? slot : pointer_load(slot);
+    char *elements = (char *)(uintptr_t)config_elements(word, target, &count);
     for (uint32_t i = 0; i < count && elements != NULL && word->section != NULL; i++)
         config_section_free(word->section, elements + i * word->size);
     if (!word->in_place)

@@ -392,6 +392,26 @@ static void address_read(const struct value *value)
         memcpy(value->target, &address, sizeof address);
 }
 
+bool config_is_loopback(const struct io_addr *addr)
+{
+    if (addr->any.sa_family == AF_UNIX)
+        return true;
+    if (addr->any.sa_family == AF_INET) {
+        struct sockaddr_in in;
+        memcpy(&in, addr->bytes, sizeof in);
+        return ntohl(in.sin_addr.s_addr) >> 24 == 127;
+    }
+    struct sockaddr_in6 in6;
+    memcpy(&in6, addr->bytes, sizeof in6);
+    return IN6_IS_ADDR_LOOPBACK(&in6.sin6_addr);
+}
+
+bool config_address_same(const struct config_address *a, const struct config_address *b)
+{
+    return a->literal && b->literal && a->addr.len == b->addr.len &&
+           memcmp(a->addr.bytes, b->addr.bytes, a->addr.len) == 0;
+}
+
 static bool prefix_parse(struct slice text, uint32_t max, uint8_t *bits)
 {
     uint32_t number = 0;

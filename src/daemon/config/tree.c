@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/heap.h"
+#include "base/json_out.h"
 #include "daemon/config/config_private.h"
 
 enum { TREE_BYTES_MAX = 32 * 1024 * 1024, TREE_NUMBER_BYTES = 64 };
@@ -46,21 +47,11 @@ static void place(struct tree_writer *writer, const struct config_node *node)
 
 static void put_string(struct tree_writer *writer, struct slice text)
 {
-    static const char hex[] = "0123456789abcdef";
+    char storage[JSON_ESCAPE_BYTES];
+    struct slice piece;
     put(writer, '"');
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.data[i];
-        if (c == '"' || c == '\\') {
-            put(writer, '\\');
-            put(writer, (char)c);
-        } else if (c < 0x20) {
-            put_all(writer, SLICE("\\u00"));
-            put(writer, hex[c >> 4]);
-            put(writer, hex[c & 15]);
-        } else {
-            put(writer, (char)c);
-        }
-    }
+    while (json_piece(&text, false, storage, &piece))
+        put_all(writer, piece);
     put(writer, '"');
 }
 

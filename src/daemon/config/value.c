@@ -223,3 +223,19 @@ const char *config_nearest(struct slice word, const char *const *candidates, siz
     }
     return nearest;
 }
+
+void config_hint_write(struct text *text, struct slice word, const char *const *candidates, size_t count)
+{
+    const char *nearest = config_nearest(word, candidates, count);
+    if (nearest != NULL)
+        text_addf(text, "; did you mean '%s'?", nearest);
+}
+
+void config_hint_known(struct text *text, struct slice word, const char *const *known, size_t count)
+{
+    size_t before = text->len;
+    config_hint_write(text, word, known, count);
+    text_addf(text, "%s known: ", text->len > before ? "" : ";");
+    for (size_t i = 0; i < count; i++)
+        text_addf(text, "%s%s", i == 0 ? "" : ", ", known[i]);
+}

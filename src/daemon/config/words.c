@@ -33,6 +33,18 @@ static void section_key(const struct config_section *section, const struct secti
             text_add(text, SLICE(" of a service"));
 }
 
+static const char *restart_text(const struct config_word *word)
+{
+    static const char *const texts[] = {
+        [CONFIG_RESTART_NO] = "",
+        [CONFIG_RESTART_CHANGED] = "; a change needs a restart",
+        [CONFIG_RESTART_WITH_LAST] = "; a change needs a restart",
+        [CONFIG_RESTART_ON_OFF] = "; to add it or take it away needs a restart",
+        [CONFIG_RESTART_REMOVED] = "; to take it away needs a restart",
+    };
+    return texts[word->restart];
+}
+
 // ---- schema ----
 
 static const char duration_pattern[] = "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
@@ -164,7 +176,11 @@ static void schema_word(const struct config_word *word, const struct sections *s
     text_add(text, SLICE("          "));
     text_add_json(text, slice_of(word->word));
     text_add(text, SLICE(": {\"description\": "));
-    text_add_json(text, slice_of(word->help));
+    char help[CONFIG_MESSAGE_BYTES];
+    struct text description = text_over(help, sizeof help);
+    text_addf(&description, "%s%s", word->help, restart_text(word));
+    CHECK(!description.cut);
+    text_add_json(text, text_slice(&description));
     bool number = word->kind == CONFIG_KIND_COUNT || word->kind == CONFIG_KIND_NUMBER;
     if (word->fallback != NULL && word->kind < CONFIG_KIND_SECTION) {
         text_add(text, SLICE(", \"default\": "));
@@ -334,7 +350,7 @@ static void words_row(const struct config_word *word, struct text *text)
         text_add(text, SLICE("**needed**"));
     else if (word->fallback != NULL)
         text_addf(text, word->kind < CONFIG_KIND_SECTION ? "`%s`" : "%s", word->fallback);
-    text_addf(text, " | %s |\n", word->help);
+    text_addf(text, " | %s%s |\n", word->help, restart_text(word));
 }
 
 static void words_section(const struct config_section *section, const struct sections *sections,
@@ -374,7 +390,7 @@ void config_words_write(struct text *text)
     text_add(
         text,
         SLICE(
-            "# Configuration\n\n<!-- Generated from src/daemon/config/table.c; a test compares. -->\n\n"
+            "# Configuration\n\n<!-- Generated from src/daemon/config; a test compares. -->\n\n"
             "One YAML file, or a directory whose `*.yaml` files are read together. "
             "`examples/minimal.yaml` is the\n"
             "least that works, `examples/full.yaml` shows every word. `docs/sluice.schema.json` "

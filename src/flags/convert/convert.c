@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the text of an export to the text of a flagd file: reading, recognising the format, findings.
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,60 +16,6 @@ const char *convert_format_name(enum convert_format format)
 }
 
 // ---- findings ----
-
-// Cuts at the end what is no whole character.
-static void trim(char *text)
-{
-    size_t len = strlen(text);
-    while (len > 0 && !flags_utf8_valid((struct slice){text, len}))
-        text[--len] = '\0';
-}
-
-static bool repeats(const struct convert_run *run, const struct convert_finding *finding)
-{
-    enum { LOOK_BACK = 16 };
-    uint32_t count = run->result->finding_count;
-    for (uint32_t i = 0; i < count && i < LOOK_BACK; i++) {
-        const struct convert_finding *other = &run->result->findings[count - 1 - i];
-        if (strcmp(other->flag, finding->flag) == 0 && strcmp(other->text, finding->text) == 0)
-            return true;
-    }
-    return false;
-}
-
-static bool make_room(struct convert_run *run)
-{
-    struct convert_result *result = run->result;
-    if (result->finding_count < run->finding_room)
-        return true;
-    uint32_t room = run->finding_room > 0 ? 2 * run->finding_room : 16;
-    struct convert_finding *grown = heap_resize(result->findings, room * sizeof *grown);
-    if (grown == NULL) {
-        run->no_memory = true;
-        return false;
-    }
-    result->findings = grown;
-    run->finding_room = room;
-    return true;
-}
-
-void convert_find(struct convert_run *run, bool lost, const char *format, ...)
-{
-    struct convert_finding finding = {.lost = lost};
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(finding.text, sizeof finding.text, format, arguments);
-    va_end(arguments);
-    snprintf(finding.flag, sizeof finding.flag, "%s", run->flag);
-    trim(finding.text);
-    trim(finding.flag);
-    if (repeats(run, &finding))
-        return;
-    run->finding_count++;
-    if (run->finding_count > CONVERT_FINDINGS_MAX + 1 || !make_room(run))
-        return;
-    run->result->findings[run->result->finding_count++] = finding;
-}
 
 static void count_left_out(struct convert_run *run)
 {

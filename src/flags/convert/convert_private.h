@@ -39,7 +39,7 @@ struct convert_run {
     bool no_memory;
 };
 
-// ---- findings (convert.c) ----
+// ---- findings (finding.c) ----
 __attribute__((format(printf, 3, 4))) void convert_find(struct convert_run *run, bool lost,
                                                         const char *format, ...);
 
@@ -108,7 +108,6 @@ void ld_segments(struct convert_run *run);
 // One strategy's condition (unleash_strategy.c); anything unknown in it is false.
 json_t *unleash_strategy(struct convert_run *run, const json_t *strategy, const char *feature);
 json_t *unleash_sticky(const char *stickiness); // the value to draw by
-json_t *unleash_field(const char *name);        // NULL when the context cannot name it
 json_t *unleash_in(const char *field, const json_t *values, bool *known);
 
 // ---- the end (finish.c) ----

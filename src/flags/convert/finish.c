@@ -92,25 +92,25 @@ static void settle(struct convert_run *run)
 
 // Problems may point into the image.
 static enum status compile_once(struct slice json, struct flags_json_space *space, uint8_t *image, size_t cap,
-                                uint32_t *count, struct flags_problem *problems, size_t *problem_count)
+                                uint32_t *count, struct flags_finding *problems, size_t *problem_count)
 {
     struct flags_compile_options options = {.strict = true};
-    struct flags_set set;
+    struct flags_image set;
     size_t len;
     space->node_count = 0;
     space->char_count = 0;
     enum status status =
-        flags_set_compile(json, &options, space, image, cap, &len, problems, PROBLEMS_MAX, problem_count);
+        flags_compile(json, &options, space, image, cap, &len, problems, PROBLEMS_MAX, problem_count);
     if (status == STATUS_OK && *problem_count == 0)
-        status = flags_set_open(image, len, &set);
+        status = flags_image_open(image, len, &set);
     else if (status == STATUS_OK)
         status = STATUS_INVALID;
     if (status == STATUS_OK)
-        *count = flags_set_count(&set);
+        *count = flags_image_flag_count(&set);
     return status;
 }
 
-static void tell(const struct flags_problem *problem, json_t **culprit, char *text, size_t cap)
+static void tell(const struct flags_finding *problem, json_t **culprit, char *text, size_t cap)
 {
     struct text out = text_over(text, cap);
     json_t *quoted = NULL;
@@ -130,7 +130,7 @@ static void tell(const struct flags_problem *problem, json_t **culprit, char *te
 
 enum status convert_compile(struct slice json, uint32_t *count, json_t **culprit, char *problem, size_t cap)
 {
-    struct flags_problem problems[PROBLEMS_MAX];
+    struct flags_finding problems[PROBLEMS_MAX];
     struct flags_json_space space = {.char_cap = json.len + 1};
     size_t problem_count = 0;
     size_t image_cap = 3 * json.len + (64 << 10);

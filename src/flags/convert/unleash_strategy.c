@@ -11,7 +11,8 @@
 
 enum { PREFIX_BYTES = 300 };
 
-json_t *unleash_field(const char *name)
+// NULL when the context cannot name it.
+static json_t *unleash_field(const char *name)
 {
     if (name == NULL || name[0] == '\0' || strchr(name, '.') != NULL || name[0] == '$' || strlen(name) > 200)
         return NULL;

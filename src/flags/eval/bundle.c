@@ -96,7 +96,7 @@ static void compile_bundle(struct flags_compiler *c)
     c->flag_key = (struct slice){"", 0};
     if (c->status == STATUS_OK)
         build_table(c);
-    if (c->status != STATUS_OK || c->report.error_count > 0)
+    if (c->status != STATUS_OK || c->findings.error_count > 0)
         return;
     settle_flags(c);
     flags_compile_prerequisites(c);
@@ -115,7 +115,8 @@ static void finish_header(struct flags_compiler *c)
 
 static enum status apply_patches(struct flags_compiler *c, size_t *len)
 {
-    struct flags_patcher patcher = {.image = c->out, .used = c->used, .cap = c->cap, .report = &c->report};
+    struct flags_patcher patcher = {
+        .image = c->out, .used = c->used, .cap = c->cap, .findings = &c->findings};
     enum status status = flags_patch_apply(&patcher, c->bundle->patches, c->bundle->patch_count);
     if (status == STATUS_OK)
         *len = patcher.used;
@@ -127,7 +128,7 @@ static enum status compile(struct flags_compiler *c, size_t *len)
     (void)flags_write_reserve(c, sizeof(struct flags_image_header), 8); // at 0, which also stands for none
     if (c->status == STATUS_OK)
         compile_bundle(c);
-    if (c->report.error_count > 0)
+    if (c->findings.error_count > 0)
         return STATUS_INVALID;
     if (c->status != STATUS_OK)
         return c->status;
@@ -148,7 +149,7 @@ static bool lengths_fit(const struct flags_bundle *bundle)
 enum status flags_bundle_compile(const struct flags_bundle *bundle,
                                  const struct flags_compile_options *options,
                                  struct flags_json_space *scratch, void *out, size_t cap, size_t *len,
-                                 struct flags_problem *problems, size_t problem_cap, size_t *problem_count)
+                                 struct flags_finding *problems, size_t problem_cap, size_t *problem_count)
 {
     struct flags_compiler c = {
         .bundle = bundle,
@@ -156,7 +157,7 @@ enum status flags_bundle_compile(const struct flags_bundle *bundle,
         .scratch = scratch,
         .out = out,
         .cap = cap < UINT32_MAX ? (uint32_t)cap : UINT32_MAX,
-        .report = {.problems = problems, .cap = problem_cap},
+        .findings = {.problems = problems, .cap = problem_cap},
     };
     CHECK((uintptr_t)out % FLAGS_IMAGE_ALIGN == 0);
     CHECK(options->default_generation <= FLAGS_GENERATION_3);
@@ -169,15 +170,15 @@ enum status flags_bundle_compile(const struct flags_bundle *bundle,
     scratch->node_count = 0;
     scratch->char_count = 0;
     enum status status = compile(&c, len);
-    *problem_count = c.report.count;
+    *problem_count = c.findings.count;
     return status;
 }
 
-enum status flags_set_compile(struct slice json, const struct flags_compile_options *options,
-                              struct flags_json_space *scratch, void *out, size_t cap, size_t *len,
-                              struct flags_problem *problems, size_t problem_cap, size_t *problem_count)
+enum status flags_compile(struct slice json, const struct flags_compile_options *options,
+                          struct flags_json_space *scratch, void *out, size_t cap, size_t *len,
+                          struct flags_finding *problems, size_t problem_cap, size_t *problem_count)
 {
-    struct flags_document document = {.json = json, .name = ""};
+    struct flags_bundle_document document = {.json = json, .name = ""};
     struct flags_bundle bundle = {.documents = &document, .document_count = 1};
     return flags_bundle_compile(&bundle, options, scratch, out, cap, len, problems, problem_cap,
                                 problem_count);

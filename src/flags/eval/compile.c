@@ -9,25 +9,25 @@
 
 // Problems
 
-struct flags_problem *flags_report_add(struct flags_report *report, enum flags_severity severity)
+struct flags_finding *flags_findings_add(struct flags_findings *findings, enum flags_severity severity)
 {
-    size_t i = report->count++;
-    report->error_count += severity == FLAGS_ERROR;
-    if (i < report->cap)
-        return &report->problems[i];
-    for (i = report->cap; severity == FLAGS_ERROR && i-- > 0;)
-        if (report->problems[i].severity == FLAGS_WARNING)
-            return &report->problems[i];
+    size_t i = findings->count++;
+    findings->error_count += severity == FLAGS_ERROR;
+    if (i < findings->cap)
+        return &findings->problems[i];
+    for (i = findings->cap; severity == FLAGS_ERROR && i-- > 0;)
+        if (findings->problems[i].severity == FLAGS_WARNING)
+            return &findings->problems[i];
     return NULL;
 }
 
 void flags_compile_problem_at(struct flags_compiler *c, enum flags_severity severity, const char *message,
                               size_t at, struct slice subject)
 {
-    struct flags_problem *problem = flags_report_add(&c->report, severity);
+    struct flags_finding *problem = flags_findings_add(&c->findings, severity);
     if (problem == NULL)
         return;
-    *problem = (struct flags_problem){.severity = severity,
+    *problem = (struct flags_finding){.severity = severity,
                                       .document = c->document,
                                       .message = message,
                                       .key = c->flag_key,
@@ -65,7 +65,7 @@ static void remark(struct flags_compiler *c, const char *message, const struct f
 }
 
 // Maps what the reader says: no room is the scratch's fault, the rest the source's.
-static bool reader_failed(struct flags_compiler *c, enum status status, const struct flags_json_fault *fault,
+static bool reader_failed(struct flags_compiler *c, enum status status, const struct flags_json_error *fault,
                           const char *base)
 {
     if (status == STATUS_OK)
@@ -226,7 +226,7 @@ static void compile_default(struct flags_compiler *c, const struct flags_json *t
     const struct flags_json *name = flags_json_member(tree, SLICE("defaultVariant"));
     uint32_t index = FLAGS_NO_VARIANT;
     if (name != NULL && name->kind == FLAGS_JSON_STRING) {
-        index = flags_image_variant_named(c->out, flags_write_at(c, flag_at), name->text);
+        index = flags_find_variant(c->out, flags_write_at(c, flag_at), name->text);
         if (index == FLAGS_NO_VARIANT)
             error(c, "defaultVariant names no variant", name, name->text);
     } else if (name != NULL && name->kind != FLAGS_JSON_NULL) {
@@ -352,7 +352,7 @@ static bool map_key(struct flags_compiler *c, struct slice raw, struct slice *ke
 static void compile_flags(struct flags_compiler *c, struct slice flags)
 {
     struct flags_json_walk walk;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     uint32_t node_mark = c->scratch->node_count;
     size_t char_mark = c->scratch->char_count;
     size_t base = (size_t)(flags.data - c->source.data);
@@ -405,7 +405,7 @@ static struct slice *member_of(struct members *members, struct slice key)
 static bool split(struct flags_compiler *c, struct members *members)
 {
     struct flags_json_walk walk;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct slice key;
     struct slice value;
     enum status status = flags_json_walk_begin(c->source, &walk, &fault);
@@ -435,7 +435,7 @@ static bool split(struct flags_compiler *c, struct members *members)
 static const struct flags_json *parse_member(struct flags_compiler *c, struct slice text)
 {
     struct flags_json *tree = NULL;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     if (text.len == 0 ||
         reader_failed(c, flags_json_parse(text, c->scratch, &tree, &fault), &fault, text.data))
         return NULL;

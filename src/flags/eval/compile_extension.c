@@ -163,7 +163,7 @@ static void compile_kill(struct flags_compiler *c, const struct flags_json *tree
         error(c, "kill is true, false or a variant", tree, SLICE(""));
         return;
     }
-    flag->kill_variant = flags_image_variant_named(c->out, flag, tree->text);
+    flag->kill_variant = flags_find_variant(c->out, flag, tree->text);
     if (flag->kill_variant == FLAGS_NO_VARIANT)
         error(c, "kill names no variant", tree, tree->text);
 }
@@ -177,7 +177,7 @@ static uint64_t count_targets(struct flags_compiler *c, const struct flags_json 
         return 0;
     }
     for (const struct flags_json *list = tree->first; list != NULL; list = list->next) {
-        if (flags_image_variant_named(c->out, flags_write_at(c, flag_at), list->key) == FLAGS_NO_VARIANT)
+        if (flags_find_variant(c->out, flags_write_at(c, flag_at), list->key) == FLAGS_NO_VARIANT)
             error(c, "targets name no variant", list, list->key);
         if (list->kind != FLAGS_JSON_ARRAY)
             error(c, "targets are lists of keys by variant", list, list->key);
@@ -191,14 +191,14 @@ static uint64_t count_targets(struct flags_compiler *c, const struct flags_json 
 static void compile_targets(struct flags_compiler *c, const struct flags_json *tree, uint32_t flag_at,
                             struct flags_image_extension *extension)
 {
-    size_t errors_before = c->report.error_count;
+    size_t errors_before = c->findings.error_count;
     uint64_t count = tree != NULL ? count_targets(c, tree, flag_at) : 0;
-    if (count == 0 || c->report.error_count > errors_before)
+    if (count == 0 || c->findings.error_count > errors_before)
         return;
     uint32_t at = flags_write_reserve(c, count * sizeof(struct flags_image_target), 4);
     uint32_t i = 0;
     for (const struct flags_json *list = tree->first; list != NULL; list = list->next) {
-        uint32_t variant = flags_image_variant_named(c->out, flags_write_at(c, flag_at), list->key);
+        uint32_t variant = flags_find_variant(c->out, flags_write_at(c, flag_at), list->key);
         for (const struct flags_json *key = list->first; key != NULL && c->status == STATUS_OK;
              key = key->next) {
             struct flags_image_target target = {flags_write_bytes(c, key->text), variant};
@@ -297,14 +297,14 @@ static void resolve(struct flags_compiler *c, const struct flags_image_flag *fla
                     struct flags_image_prerequisite *p)
 {
     struct slice key = flags_image_slice(c->out, p->key);
-    const struct flags_image_flag *needed = flags_image_find(c->out, key);
+    const struct flags_image_flag *needed = flags_find_key(c->out, key);
     if (needed == NULL) {
         say(c, flag, "a prerequisite names no flag", key);
         return;
     }
     struct slice name = flags_image_slice(c->out, p->variant_name);
     p->flag = (uint32_t)((const uint8_t *)needed - c->out);
-    p->variant = flags_image_variant_named(c->out, needed, name);
+    p->variant = flags_find_variant(c->out, needed, name);
     if (p->variant == FLAGS_NO_VARIANT)
         say(c, flag, "a prerequisite names no variant", name);
 }
@@ -355,7 +355,7 @@ void flags_compile_prerequisites(struct flags_compiler *c)
         for (uint32_t i = 0; i < extension->prerequisite_count; i++)
             resolve(c, flag, &list[i]);
     }
-    if (c->report.error_count > 0)
+    if (c->findings.error_count > 0)
         return;
     for (uint32_t at = c->first_flag; at != 0; at = flag->next) {
         flag = flags_write_at(c, at);

@@ -466,11 +466,11 @@ static void compile_evaluator(struct flags_compiler *c, uint32_t at)
 // the last document's counts.
 static uint32_t find_evaluator(struct flags_compiler *c, struct slice name)
 {
-    uint32_t at = flags_image_named(c->out, c->evaluators, name);
+    uint32_t at = flags_find_name(c->out, c->evaluators, name);
     if (at == 0)
-        at = flags_image_named(c->out, c->segments, name);
+        at = flags_find_name(c->out, c->segments, name);
     for (uint32_t i = c->bundle->document_count; i-- > 0 && at == 0;)
-        at = flags_image_named(c->out, c->documents[i].evaluators, name);
+        at = flags_find_name(c->out, c->documents[i].evaluators, name);
     return at;
 }
 

@@ -91,7 +91,7 @@ static struct decision decide_by_rule(struct flags_run *run, const struct flags_
     default:
         return fail(FLAGS_ERROR_GENERAL, SLICE("the targeting rule gave a list or an object, not a variant"));
     }
-    uint32_t variant = flags_image_variant_named(run->image, flag, name);
+    uint32_t variant = flags_find_variant(run->image, flag, name);
     if (variant == FLAGS_NO_VARIANT)
         return fail(FLAGS_ERROR_GENERAL,
                     SLICE("the targeting rule gave a variant that the flag does not have"));
@@ -321,7 +321,7 @@ static void count(struct flags_result *result, const struct flags_image_flag *fl
     result->counter = flag->first_counter + at;
 }
 
-static void answer(const struct flags_set *set, const struct flags_image_flag *flag, enum flags_type type,
+static void answer(const struct flags_image *set, const struct flags_image_flag *flag, enum flags_type type,
                    struct flags_run *run, struct flags_result *result)
 {
     struct decision decision = decide(run, flag);
@@ -342,16 +342,16 @@ static void answer(const struct flags_set *set, const struct flags_image_flag *f
     count(result, flag, decision.variant);
 }
 
-void flags_explain(const struct flags_set *set, struct slice key, enum flags_type type,
+void flags_explain(const struct flags_image *set, struct slice key, enum flags_type type,
                    const struct flags_context *context, struct flags_scratch scratch,
                    struct flags_result *result, struct text *path)
 {
     static const struct slice NONE = {"", 0};
     *result = (struct flags_result){
         .text = NONE, .json = NONE, .variant = NONE, .error_text = NONE, .note = NONE, .metadata = NONE};
-    const struct flags_image_flag *flag = flags_image_find(set->image, key);
+    const struct flags_image_flag *flag = flags_find_key(set->image, key);
     if (flag == NULL) {
-        result->metadata = flags_set_metadata(set);
+        result->metadata = flags_image_metadata(set);
         set_error(result, FLAGS_ERROR_FLAG_NOT_FOUND, SLICE("the set has no such flag"));
         return;
     }
@@ -372,18 +372,18 @@ void flags_explain(const struct flags_set *set, struct slice key, enum flags_typ
     answer(set, flag, type, &run, result);
 }
 
-void flags_evaluate(const struct flags_set *set, struct slice key, enum flags_type type,
+void flags_evaluate(const struct flags_image *set, struct slice key, enum flags_type type,
                     const struct flags_context *context, struct flags_scratch scratch,
                     struct flags_result *result)
 {
     flags_explain(set, key, type, context, scratch, result, NULL);
 }
 
-bool flags_segment_matches(const struct flags_set *set, struct slice name,
+bool flags_segment_matches(const struct flags_image *set, struct slice name,
                            const struct flags_context *context, struct flags_scratch scratch, bool *matches)
 {
     const struct flags_image_header *header = flags_image_at(set->image, 0);
-    uint32_t segment = flags_image_named(set->image, header->segments, name);
+    uint32_t segment = flags_find_name(set->image, header->segments, name);
     if (segment == 0)
         return false;
     struct flags_run run = {.image = set->image, .context = context, .scratch = scratch};

@@ -78,19 +78,19 @@ struct flags_result {
 
 // Slices of the result borrow from the image, except `note`, `error_text` (image or constants) — nothing
 // borrows from scratch or context. type is what the caller expects, FLAGS_ANY to take whatever there is.
-void flags_evaluate(const struct flags_set *set, struct slice key, enum flags_type type,
+void flags_evaluate(const struct flags_image *set, struct slice key, enum flags_type type,
                     const struct flags_context *context, struct flags_scratch scratch,
                     struct flags_result *result);
 
 // The same with the path that decided, such as "targeting.if[2].fractional[1]", added to path: the argument
 // of each rule that was taken, counted from 0, or "targets", "schedule", "prerequisites[0]", "kill",
 // "rollout.ring[0]", "rollout.split".
-void flags_explain(const struct flags_set *set, struct slice key, enum flags_type type,
+void flags_explain(const struct flags_image *set, struct slice key, enum flags_type type,
                    const struct flags_context *context, struct flags_scratch scratch,
                    struct flags_result *result, struct text *path);
 
 // Whether the context is in a shared segment of the set: whether its rule is true. The rule sees the
 // segment's name as $flagd.flagKey, and a fractional in it is of the set's default generation. A rule that
 // passes a bound matches nobody. False: no such segment.
-bool flags_segment_matches(const struct flags_set *set, struct slice name,
+bool flags_segment_matches(const struct flags_image *set, struct slice name,
                            const struct flags_context *context, struct flags_scratch scratch, bool *matches);

@@ -206,12 +206,12 @@ struct flags_image_header {
     uint8_t unused;
 };
 
-uint64_t flags_image_checksum(const uint8_t *image, uint32_t len);
-const struct flags_image_flag *flags_image_find(const uint8_t *image, struct slice key);
+uint64_t flags_checksum_of(const uint8_t *image, uint32_t len);
+const struct flags_image_flag *flags_find_key(const uint8_t *image, struct slice key);
 // The offset of an evaluator, 0 when there is none of that name.
-uint32_t flags_image_named(const uint8_t *image, struct flags_names names, struct slice name);
-uint32_t flags_image_variant_named(const uint8_t *image, const struct flags_image_flag *flag,
-                                   struct slice name); // FLAGS_NO_VARIANT: none
+uint32_t flags_find_name(const uint8_t *image, struct flags_names names, struct slice name);
+uint32_t flags_find_variant(const uint8_t *image, const struct flags_image_flag *flag,
+                            struct slice name); // FLAGS_NO_VARIANT: none
 
 static inline const void *flags_image_at(const uint8_t *image, uint32_t at)
 {
@@ -442,14 +442,14 @@ void flags_cbor_value(struct flags_run *run, struct flags_hash *hash, const stru
 struct flags_value flags_rule_value(struct flags_run *run, const struct flags_image_flag *flag);
 
 // Problems found, stored as far as there is room; an error takes the place of a warning.
-struct flags_report {
-    struct flags_problem *problems;
+struct flags_findings {
+    struct flags_finding *problems;
     size_t cap;
     size_t count;
     size_t error_count;
 };
 // The one to fill in, or NULL; it is counted either way.
-struct flags_problem *flags_report_add(struct flags_report *report, enum flags_severity severity);
+struct flags_finding *flags_findings_add(struct flags_findings *findings, enum flags_severity severity);
 
 // The compiler's state; bundle.c owns it, the other compile_*.c write through it.
 enum { FLAGS_INTERN_SLOTS = 1024 };
@@ -469,7 +469,7 @@ struct flags_compiler {
     uint32_t used;
     uint32_t cap;
     enum status status; // sticky: FULL, NO_MEMORY
-    struct flags_report report;
+    struct flags_findings findings;
     size_t char_floor; // of the scratch: a problem told borrows what is below
     struct flags_compiler_document documents[FLAGS_DOCUMENTS_MAX];
     // Of the document being compiled, or of the segments.
@@ -532,7 +532,7 @@ struct flags_patcher {
     uint8_t *image;
     uint32_t used;
     uint32_t cap;
-    struct flags_report *report;
+    struct flags_findings *findings;
 };
 // STATUS_FULL when the image cannot grow.
 MUST_USE enum status flags_patch_apply(struct flags_patcher *patcher, const struct flags_patch *patches,

@@ -5,7 +5,7 @@
 #include "base/siphash.h"
 #include "flags/eval/flags_private.h"
 
-uint64_t flags_image_checksum(const uint8_t *image, uint32_t len)
+uint64_t flags_checksum_of(const uint8_t *image, uint32_t len)
 {
     // A fixed key: this guards against damage only.
     static const struct siphash_key KEY = {0x736c756963652066ULL, 0x6c61677320696d67ULL};
@@ -13,12 +13,12 @@ uint64_t flags_image_checksum(const uint8_t *image, uint32_t len)
     return siphash(KEY, image + from, len - from);
 }
 
-static const struct flags_image_header *header(const struct flags_set *set)
+static const struct flags_image_header *header(const struct flags_image *set)
 {
     return flags_image_at(set->image, 0);
 }
 
-enum status flags_set_open(const void *image, size_t len, struct flags_set *set)
+enum status flags_image_open(const void *image, size_t len, struct flags_image *set)
 {
     const struct flags_image_header *head = image;
     if (len < sizeof *head || (uintptr_t)image % FLAGS_IMAGE_ALIGN != 0)
@@ -26,33 +26,33 @@ enum status flags_set_open(const void *image, size_t len, struct flags_set *set)
     if (head->magic != FLAGS_IMAGE_MAGIC || head->version != FLAGS_IMAGE_VERSION ||
         head->len < sizeof *head || head->len > len)
         return STATUS_CORRUPT;
-    if (head->checksum != flags_image_checksum(image, head->len))
+    if (head->checksum != flags_checksum_of(image, head->len))
         return STATUS_CORRUPT;
-    *set = (struct flags_set){.image = image, .len = head->len};
+    *set = (struct flags_image){.image = image, .len = head->len};
     return STATUS_OK;
 }
 
-uint32_t flags_set_counter_count(const struct flags_set *set)
+uint32_t flags_image_counter_count(const struct flags_image *set)
 {
     return header(set)->counter_count;
 }
 
-uint32_t flags_set_count(const struct flags_set *set)
+uint32_t flags_image_flag_count(const struct flags_image *set)
 {
     return header(set)->flag_count;
 }
 
-enum flags_generation flags_set_generation(const struct flags_set *set)
+enum flags_generation flags_image_generation(const struct flags_image *set)
 {
     return (enum flags_generation)header(set)->generation;
 }
 
-uint64_t flags_set_checksum(const struct flags_set *set)
+uint64_t flags_image_checksum(const struct flags_image *set)
 {
     return header(set)->checksum;
 }
 
-struct slice flags_set_metadata(const struct flags_set *set)
+struct slice flags_image_metadata(const struct flags_image *set)
 {
     return flags_image_slice(set->image, header(set)->metadata);
 }
@@ -65,7 +65,7 @@ static void fetch(const uint8_t *image, const struct flags_image_slot *slot)
         __builtin_prefetch(at + i * FLAGS_LINE_BYTES);
 }
 
-const struct flags_image_flag *flags_image_find(const uint8_t *image, struct slice key)
+const struct flags_image_flag *flags_find_key(const uint8_t *image, struct slice key)
 {
     const struct flags_image_header *head = flags_image_at(image, 0);
     const struct flags_image_slot *slots = flags_image_at(image, head->slots);
@@ -81,7 +81,7 @@ const struct flags_image_flag *flags_image_find(const uint8_t *image, struct sli
     return NULL;
 }
 
-uint32_t flags_image_named(const uint8_t *image, struct flags_names names, struct slice name)
+uint32_t flags_find_name(const uint8_t *image, struct flags_names names, struct slice name)
 {
     const struct flags_image_name *list = flags_image_at(image, names.at);
     uint32_t low = 0;
@@ -99,8 +99,7 @@ uint32_t flags_image_named(const uint8_t *image, struct flags_names names, struc
     return 0;
 }
 
-uint32_t flags_image_variant_named(const uint8_t *image, const struct flags_image_flag *flag,
-                                   struct slice name)
+uint32_t flags_find_variant(const uint8_t *image, const struct flags_image_flag *flag, struct slice name)
 {
     const struct flags_image_variant *variants = flags_image_at(image, flag->variants);
     for (uint32_t i = 0; i < flag->variant_count; i++)
@@ -109,7 +108,7 @@ uint32_t flags_image_variant_named(const uint8_t *image, const struct flags_imag
     return FLAGS_NO_VARIANT;
 }
 
-static void describe(const struct flags_set *set, const struct flags_image_flag *flag,
+static void describe(const struct flags_image *set, const struct flags_image_flag *flag,
                      struct flags_info *info)
 {
     const uint8_t *image = set->image;
@@ -142,7 +141,7 @@ static void describe(const struct flags_set *set, const struct flags_image_flag 
     }
 }
 
-bool flags_set_next(const struct flags_set *set, uint32_t *cursor, struct flags_info *info)
+bool flags_image_next(const struct flags_image *set, uint32_t *cursor, struct flags_info *info)
 {
     // The cursor is the flag last shown; after the last one its next is 0, which is also where a walk begins.
     uint32_t at = header(set)->first_flag;
@@ -155,19 +154,19 @@ bool flags_set_next(const struct flags_set *set, uint32_t *cursor, struct flags_
     return true;
 }
 
-bool flags_set_find(const struct flags_set *set, struct slice key, struct flags_info *info)
+bool flags_image_find(const struct flags_image *set, struct slice key, struct flags_info *info)
 {
-    const struct flags_image_flag *flag = flags_image_find(set->image, key);
+    const struct flags_image_flag *flag = flags_find_key(set->image, key);
     if (flag == NULL)
         return false;
     describe(set, flag, info);
     return true;
 }
 
-bool flags_set_variant(const struct flags_set *set, struct slice key, uint32_t i, struct slice *name,
-                       struct slice *json)
+bool flags_image_variant_get(const struct flags_image *set, struct slice key, uint32_t i, struct slice *name,
+                             struct slice *json)
 {
-    const struct flags_image_flag *flag = flags_image_find(set->image, key);
+    const struct flags_image_flag *flag = flags_find_key(set->image, key);
     if (flag == NULL || i >= flag->variant_count)
         return false;
     const struct flags_image_variant *variants = flags_image_at(set->image, flag->variants);

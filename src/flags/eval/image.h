@@ -26,7 +26,7 @@ enum flags_generation { FLAGS_GENERATION_1 = 1, FLAGS_GENERATION_2 = 2, FLAGS_GE
 enum flags_severity { FLAGS_WARNING, FLAGS_ERROR };
 
 // Something wrong in the source. line and column count from 1, columns in bytes.
-struct flags_problem {
+struct flags_finding {
     enum flags_severity severity;
     uint32_t document; // of a bundle: index; FLAGS_DOCUMENTS_MAX: the segments, or a patch (line 0)
     uint32_t line;
@@ -61,10 +61,9 @@ struct flags_compile_options {
 //                                       RFC 3339; outside, the default variant
 //   "targets": {"variant": ["key"...]}  these targeting keys get that variant, before any rule
 //   "prerequisites": [{"flag", "variant"}...]  unless each of those flags answers so, the default variant
-MUST_USE enum status flags_set_compile(struct slice json, const struct flags_compile_options *options,
-                                       struct flags_json_space *scratch, void *out, size_t cap, size_t *len,
-                                       struct flags_problem *problems, size_t problem_cap,
-                                       size_t *problem_count);
+MUST_USE enum status flags_compile(struct slice json, const struct flags_compile_options *options,
+                                   struct flags_json_space *scratch, void *out, size_t cap, size_t *len,
+                                   struct flags_finding *problems, size_t problem_cap, size_t *problem_count);
 
 // ---- a set made of several documents ----
 
@@ -75,7 +74,7 @@ enum {
 
 // A flagd file. Its metadata and its "x-sluice" settings concern its own flags only. A "$ref" is looked for
 // in its own "$evaluators", then among the segments, then in other documents, the last one first.
-struct flags_document {
+struct flags_bundle_document {
     struct slice json;
     const char *name; // for people: a path or an address; borrowed
 };
@@ -102,7 +101,7 @@ struct flags_patch {
 };
 
 struct flags_bundle {
-    const struct flags_document *documents; // of two flags with one key the later document's is taken
+    const struct flags_bundle_document *documents; // of two flags with one key the later document's is taken
     uint32_t document_count;
     // JSON object of name and rule, "$ref"-able by every document (unless it has an evaluator of that name
     // itself) and named by rings; empty: none. A faulty one refuses the bundle.
@@ -111,18 +110,18 @@ struct flags_bundle {
     uint32_t patch_count; // one per key; a second one is a warning and changes nothing
 };
 
-// As flags_set_compile, for many documents at once; problems name theirs. Prerequisites are looked up in the
+// As flags_compile, for many documents at once; problems name theirs. Prerequisites are looked up in the
 // merged set. STATUS_RANGE above FLAGS_DOCUMENTS_MAX; STATUS_NO_MEMORY also when the segments are too many
 // for the scratch. What a later document overrides keeps its room in the image. Metadata of the set is the
 // last document's that has some.
 MUST_USE enum status flags_bundle_compile(const struct flags_bundle *bundle,
                                           const struct flags_compile_options *options,
                                           struct flags_json_space *scratch, void *out, size_t cap,
-                                          size_t *len, struct flags_problem *problems, size_t problem_cap,
+                                          size_t *len, struct flags_finding *problems, size_t problem_cap,
                                           size_t *problem_count);
 
 // A view of an image; it borrows it.
-struct flags_set {
+struct flags_image {
     const uint8_t *image;
     uint32_t len;
 };
@@ -133,25 +132,25 @@ enum { FLAGS_PATCH_BYTES_MAX = 64 }; // what a patch adds to an image at most
 // same bundle with them gives, for the price of a copy and a checksum. STATUS_FULL: cap is below base->len +
 // count * FLAGS_PATCH_BYTES_MAX and did not do. STATUS_CONFLICT: the base has patches already. Problems are
 // warnings, as when compiling. out must be aligned to FLAGS_IMAGE_ALIGN and must not overlap the base.
-MUST_USE enum status flags_set_patch(const struct flags_set *base, const struct flags_patch *patches,
-                                     uint32_t count, void *out, size_t cap, size_t *len,
-                                     struct flags_problem *problems, size_t problem_cap,
-                                     size_t *problem_count);
+MUST_USE enum status flags_image_patch(const struct flags_image *base, const struct flags_patch *patches,
+                                       uint32_t count, void *out, size_t cap, size_t *len,
+                                       struct flags_finding *problems, size_t problem_cap,
+                                       size_t *problem_count);
 
 // STATUS_CORRUPT unless magic, version, length and checksum hold. The checksum guards against damage, not
 // against somebody who may write the image.
-MUST_USE enum status flags_set_open(const void *image, size_t len, struct flags_set *set);
+MUST_USE enum status flags_image_open(const void *image, size_t len, struct flags_image *set);
 
 // Counters of a set (tally.h): 0 counts unknown flags; each flag has variant_count + 2 from its
 // first_counter: the variants, then "no variant", then errors.
-uint32_t flags_set_counter_count(const struct flags_set *set);
-uint32_t flags_set_count(const struct flags_set *set);
+uint32_t flags_image_counter_count(const struct flags_image *set);
+uint32_t flags_image_flag_count(const struct flags_image *set);
 // The generation of the last document; the flags of each document follow their own.
-enum flags_generation flags_set_generation(const struct flags_set *set);
+enum flags_generation flags_image_generation(const struct flags_image *set);
 // Changes whenever the source changes in a way that matters: an entity tag.
-uint64_t flags_set_checksum(const struct flags_set *set);
+uint64_t flags_image_checksum(const struct flags_image *set);
 // The set's metadata as a JSON object, or empty.
-struct slice flags_set_metadata(const struct flags_set *set);
+struct slice flags_image_metadata(const struct flags_image *set);
 
 enum flags_type { FLAGS_ANY, FLAGS_BOOLEAN, FLAGS_STRING, FLAGS_INTEGER, FLAGS_FLOAT, FLAGS_OBJECT };
 
@@ -167,7 +166,7 @@ struct flags_info {
     bool split;
     uint32_t document;      // index in the bundle
     uint32_t at;            // byte of that document where its member (or list item) begins
-    uint32_t first_counter; // see flags_set_counter_count
+    uint32_t first_counter; // see flags_image_counter_count
     uint32_t variant_count;
     uint32_t prerequisite_count;
     struct slice default_variant; // empty: the caller's default
@@ -178,8 +177,8 @@ struct flags_info {
 };
 
 // Walks all flags in the order of the documents: *cursor begins at 0. False at the end.
-bool flags_set_next(const struct flags_set *set, uint32_t *cursor, struct flags_info *info);
-bool flags_set_find(const struct flags_set *set, struct slice key, struct flags_info *info);
+bool flags_image_next(const struct flags_image *set, uint32_t *cursor, struct flags_info *info);
+bool flags_image_find(const struct flags_image *set, struct slice key, struct flags_info *info);
 // The i-th variant's name and its value as JSON text; false when there is none.
-bool flags_set_variant(const struct flags_set *set, struct slice key, uint32_t i, struct slice *name,
-                       struct slice *json);
+bool flags_image_variant_get(const struct flags_image *set, struct slice key, uint32_t i, struct slice *name,
+                             struct slice *json);

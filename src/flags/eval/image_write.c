@@ -2,6 +2,7 @@
 // Appending to an image that is being compiled. Once something did not fit, STATUS_FULL sticks and every
 // later append gives 0. Short texts that occur again and again are stored once, as far as a small cache
 // remembers.
+#include "base/json_out.h"
 #include "flags/eval/flags_private.h"
 
 void *flags_write_at(struct flags_compiler *c, uint32_t at)
@@ -52,25 +53,12 @@ struct flags_span flags_write_bytes(struct flags_compiler *c, struct slice bytes
 
 struct flags_span flags_write_json_string(struct flags_compiler *c, struct slice bytes)
 {
-    static const char HEX[] = "0123456789abcdef";
+    char storage[JSON_ESCAPE_BYTES];
+    struct slice piece;
     uint32_t begin = c->used;
-    size_t plain = 0; // begin of the run not yet written
     flags_write_raw(c, SLICE("\""));
-    for (size_t i = 0; i < bytes.len; i++) {
-        unsigned char byte = (unsigned char)bytes.data[i];
-        if (byte >= 0x20 && byte != '"' && byte != '\\')
-            continue;
-        char escape[] = {'\\', 'u', '0', '0', HEX[byte >> 4], HEX[byte & 15]};
-        flags_write_raw(c, (struct slice){bytes.data + plain, i - plain});
-        if (byte >= 0x20) {
-            escape[1] = (char)byte;
-            flags_write_raw(c, (struct slice){escape, 2});
-        } else {
-            flags_write_raw(c, (struct slice){escape, sizeof escape});
-        }
-        plain = i + 1;
-    }
-    flags_write_raw(c, (struct slice){bytes.data + plain, bytes.len - plain});
+    while (json_piece(&bytes, false, storage, &piece))
+        flags_write_raw(c, piece);
     flags_write_raw(c, SLICE("\""));
     return c->status == STATUS_OK ? (struct flags_span){begin, c->used - begin} : (struct flags_span){0};
 }

@@ -5,12 +5,13 @@
 #include <stdlib.h>
 
 #include "base/siphash.h"
+#include "base/utf8.h"
 
 struct parser {
     struct slice source;
     size_t at;
     struct flags_json_space *space; // NULL: validate only
-    struct flags_json_fault *fault;
+    struct flags_json_error *fault;
     uint32_t depth;
 };
 
@@ -18,7 +19,7 @@ static enum status parse_value(struct parser *p, struct flags_json **out);
 
 static enum status fail(struct parser *p, const char *what)
 {
-    *p->fault = (struct flags_json_fault){p->at, what};
+    *p->fault = (struct flags_json_error){p->at, what};
     return STATUS_INVALID;
 }
 
@@ -35,38 +36,6 @@ static void skip_space(struct parser *p)
 static int peek(const struct parser *p)
 {
     return p->at < p->source.len ? (unsigned char)p->source.data[p->at] : -1;
-}
-
-// Length of the well-formed sequence at bytes[0..len), 0 when ill-formed (RFC 3629 section 4).
-static size_t utf8_sequence(const unsigned char *bytes, size_t len)
-{
-    unsigned char a = bytes[0];
-    if (a < 0x80)
-        return 1;
-    if (a < 0xc2 || a > 0xf4)
-        return 0;
-    size_t need = a < 0xe0 ? 2 : a < 0xf0 ? 3 : 4;
-    if (len < need)
-        return 0;
-    unsigned char low = a == 0xe0 ? 0xa0 : a == 0xf0 ? 0x90 : 0x80;
-    unsigned char high = a == 0xed ? 0x9f : a == 0xf4 ? 0x8f : 0xbf;
-    if (bytes[1] < low || bytes[1] > high)
-        return 0;
-    for (size_t i = 2; i < need; i++)
-        if ((bytes[i] & 0xc0) != 0x80)
-            return 0;
-    return need;
-}
-
-bool flags_utf8_valid(struct slice bytes)
-{
-    for (size_t at = 0; at < bytes.len;) {
-        size_t n = utf8_sequence((const unsigned char *)bytes.data + at, bytes.len - at);
-        if (n == 0)
-            return false;
-        at += n;
-    }
-    return true;
 }
 
 static int hex4(const char *data)
@@ -197,7 +166,7 @@ static enum status scan_string(struct parser *p, struct slice *raw, bool *escape
                 return fail(p, "malformed escape in a string");
             used++;
         } else {
-            used = utf8_sequence((const unsigned char *)p->source.data + p->at, p->source.len - p->at);
+            used = utf8_length((struct slice){p->source.data + p->at, p->source.len - p->at});
             if (used == 0)
                 return fail(p, "bytes that are not UTF-8");
         }
@@ -532,7 +501,7 @@ static enum status parse_value(struct parser *p, struct flags_json **out)
 }
 
 enum status flags_json_parse(struct slice source, struct flags_json_space *space, struct flags_json **root,
-                             struct flags_json_fault *fault)
+                             struct flags_json_error *fault)
 {
     struct parser p = {.source = source, .space = space, .fault = fault};
     struct flags_json *node;
@@ -548,7 +517,7 @@ enum status flags_json_parse(struct slice source, struct flags_json_space *space
 }
 
 enum status flags_json_walk_begin(struct slice container, struct flags_json_walk *walk,
-                                  struct flags_json_fault *fault)
+                                  struct flags_json_error *fault)
 {
     struct parser p = {.source = container, .fault = fault};
     skip_space(&p);
@@ -583,7 +552,7 @@ static enum status walk_key(struct parser *p, struct slice *key)
 
 // One step. With space NULL the value is only validated and *node means nothing.
 static enum status walk_step(struct flags_json_walk *walk, struct flags_json_space *space, struct slice *key,
-                             struct slice *value, struct flags_json **node, struct flags_json_fault *fault)
+                             struct slice *value, struct flags_json **node, struct flags_json_error *fault)
 {
     if (walk->done)
         return STATUS_NOT_FOUND;
@@ -614,7 +583,7 @@ static enum status walk_step(struct flags_json_walk *walk, struct flags_json_spa
 }
 
 enum status flags_json_walk_next(struct flags_json_walk *walk, struct slice *key, struct slice *value,
-                                 struct flags_json_fault *fault)
+                                 struct flags_json_error *fault)
 {
     struct flags_json *node;
     struct slice text;
@@ -625,7 +594,7 @@ enum status flags_json_walk_next(struct flags_json_walk *walk, struct slice *key
 }
 
 enum status flags_json_walk_tree(struct flags_json_walk *walk, struct flags_json_space *space,
-                                 struct slice *key, struct flags_json **node, struct flags_json_fault *fault)
+                                 struct slice *key, struct flags_json **node, struct flags_json_error *fault)
 {
     struct slice text;
     struct flags_json *tree;

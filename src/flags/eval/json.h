@@ -59,7 +59,7 @@ static inline uint64_t flags_json_node_need(uint64_t values)
     return values + values * 16 / sizeof(struct flags_json) + 1;
 }
 
-struct flags_json_fault {
+struct flags_json_error {
     size_t at;        // byte offset in the source
     const char *what; // constant sentence part: "expected ',' or '}'"
 };
@@ -67,7 +67,7 @@ struct flags_json_fault {
 // Parses a whole document. The tree borrows source and space. STATUS_INVALID with *fault, STATUS_FULL when
 // the space is too small.
 MUST_USE enum status flags_json_parse(struct slice source, struct flags_json_space *space,
-                                      struct flags_json **root, struct flags_json_fault *fault);
+                                      struct flags_json **root, struct flags_json_error *fault);
 
 // Walks the members of an object (or items of an array) without building nodes for them: for documents too
 // large to be a tree at once. Begin with the container's own text; each step gives the next member's raw
@@ -79,16 +79,16 @@ struct flags_json_walk {
     bool done;
 };
 MUST_USE enum status flags_json_walk_begin(struct slice container, struct flags_json_walk *walk,
-                                           struct flags_json_fault *fault);
+                                           struct flags_json_error *fault);
 // STATUS_OK with key (raw: still escaped, without quotes; empty in arrays) and value; STATUS_NOT_FOUND at the
 // end. Offsets in fault count from the container's first byte.
 MUST_USE enum status flags_json_walk_next(struct flags_json_walk *walk, struct slice *key,
-                                          struct slice *value, struct flags_json_fault *fault);
+                                          struct slice *value, struct flags_json_error *fault);
 // The same step, building the value's tree in space (STATUS_FULL when it does not fit; the walk stays before
 // the member, so that the step may be repeated with more space).
 MUST_USE enum status flags_json_walk_tree(struct flags_json_walk *walk, struct flags_json_space *space,
                                           struct slice *key, struct flags_json **node,
-                                          struct flags_json_fault *fault);
+                                          struct flags_json_error *fault);
 // Unescapes a raw string body into out[cap].
 MUST_USE enum status flags_json_unescape(struct slice raw, char *out, size_t cap, size_t *len);
 
@@ -96,5 +96,3 @@ MUST_USE enum status flags_json_unescape(struct slice raw, char *out, size_t cap
 const struct flags_json *flags_json_member(const struct flags_json *object, struct slice key);
 // Line and column (both from 1, columns in bytes) of an offset.
 void flags_json_position(struct slice source, size_t at, uint32_t *line, uint32_t *column);
-// True when bytes are well-formed UTF-8 (RFC 3629).
-bool flags_utf8_valid(struct slice bytes);

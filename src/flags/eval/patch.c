@@ -14,9 +14,9 @@ struct changes {
 static bool warn(struct flags_patcher *p, const struct flags_patch *patch, const char *message,
                  struct slice subject)
 {
-    struct flags_problem *problem = flags_report_add(p->report, FLAGS_WARNING);
+    struct flags_finding *problem = flags_findings_add(p->findings, FLAGS_WARNING);
     if (problem != NULL)
-        *problem = (struct flags_problem){.severity = FLAGS_WARNING,
+        *problem = (struct flags_finding){.severity = FLAGS_WARNING,
                                           .document = FLAGS_DOCUMENTS_MAX,
                                           .message = message,
                                           .key = patch->key,
@@ -27,7 +27,7 @@ static bool warn(struct flags_patcher *p, const struct flags_patch *patch, const
 static bool find_variant(struct flags_patcher *p, const struct flags_patch *patch,
                          const struct flags_image_flag *flag, struct slice name, uint32_t *variant)
 {
-    *variant = flags_image_variant_named(p->image, flag, name);
+    *variant = flags_find_variant(p->image, flag, name);
     return *variant != FLAGS_NO_VARIANT || warn(p, patch, "a patch names no variant of the flag", name);
 }
 
@@ -47,7 +47,7 @@ static bool find_split(struct flags_patcher *p, const struct flags_patch *patch,
     if (split->share > FLAGS_SHARE_TOTAL)
         return warn(p, patch, "the share of a split is above the whole", patch->split_to);
     for (uint32_t i = 0; i < patch->ring_count; i++) {
-        changes->rings[i] = flags_image_named(p->image, header->segments, patch->rings[i]);
+        changes->rings[i] = flags_find_name(p->image, header->segments, patch->rings[i]);
         if (changes->rings[i] == 0)
             return warn(p, patch, "a ring names no segment", patch->rings[i]);
     }
@@ -85,7 +85,7 @@ static uint32_t append_split(struct flags_patcher *p, const struct changes *chan
 static enum status apply_one(struct flags_patcher *p, const struct flags_patch *patch)
 {
     struct changes changes = {0};
-    const struct flags_image_flag *found = flags_image_find(p->image, patch->key);
+    const struct flags_image_flag *found = flags_find_key(p->image, patch->key);
     if (found == NULL) {
         (void)warn(p, patch, "a patch names no flag", patch->key);
         return STATUS_OK;
@@ -120,16 +120,16 @@ enum status flags_patch_apply(struct flags_patcher *p, const struct flags_patch 
     }
     header->patched = count > 0;
     header->len = p->used;
-    header->checksum = flags_image_checksum(p->image, p->used);
+    header->checksum = flags_checksum_of(p->image, p->used);
     return STATUS_OK;
 }
 
-enum status flags_set_patch(const struct flags_set *base, const struct flags_patch *patches, uint32_t count,
-                            void *out, size_t cap, size_t *len, struct flags_problem *problems,
-                            size_t problem_cap, size_t *problem_count)
+enum status flags_image_patch(const struct flags_image *base, const struct flags_patch *patches,
+                              uint32_t count, void *out, size_t cap, size_t *len,
+                              struct flags_finding *problems, size_t problem_cap, size_t *problem_count)
 {
     const struct flags_image_header *header = flags_image_at(base->image, 0);
-    struct flags_report report = {.problems = problems, .cap = problem_cap};
+    struct flags_findings findings = {.problems = problems, .cap = problem_cap};
     CHECK((uintptr_t)out % FLAGS_IMAGE_ALIGN == 0);
     *problem_count = 0;
     if (header->patched)
@@ -140,9 +140,9 @@ enum status flags_set_patch(const struct flags_set *base, const struct flags_pat
     struct flags_patcher patcher = {.image = out,
                                     .used = base->len,
                                     .cap = cap < UINT32_MAX ? (uint32_t)cap : UINT32_MAX,
-                                    .report = &report};
+                                    .findings = &findings};
     enum status status = flags_patch_apply(&patcher, patches, count);
-    *problem_count = report.count;
+    *problem_count = findings.count;
     if (status == STATUS_OK)
         *len = patcher.used;
     return status;

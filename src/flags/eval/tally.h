@@ -10,7 +10,7 @@
 #include "flags/eval/evaluate.h"
 
 struct flags_tally {
-    _Atomic uint64_t *counts; // [flags_set_counter_count]
+    _Atomic uint64_t *counts; // [flags_image_counter_count]
     uint32_t count;
 };
 

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "base/utf8.h"
 #include "flags/library/library_private.h"
 
 enum { CHUNK_BYTES = 4096, CHUNK_ALIGN = 8 };
@@ -110,7 +111,7 @@ static bool copy(struct sluice_flags_context *context, struct slice text, struct
 
 static bool is_text(const char *text)
 {
-    return text != NULL && flags_utf8_valid(slice_of(text));
+    return text != NULL && utf8_valid(slice_of(text));
 }
 
 // The node of that name, or a new one not yet in the tree.
@@ -206,7 +207,7 @@ static size_t node_bound(struct slice json)
 static struct flags_json *parse(struct sluice_flags_context *context, struct slice json)
 {
     struct flags_json *root;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct slice own;
     size_t nodes = node_bound(json);
     if (nodes > UINT32_MAX || !copy(context, json, &own))

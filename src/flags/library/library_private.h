@@ -52,7 +52,7 @@ struct sluice_flags_context {
 // ---- sets in force ----
 
 struct library_set {
-    struct flags_set set;
+    struct flags_image set;
     _Atomic uint32_t holds; // ending one only counts: dropping takes system calls, and is reclaim's
     uint64_t generation;
     struct share_mapping mapping; // of a shared one

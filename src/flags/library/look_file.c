@@ -5,13 +5,22 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "base/heap.h"
 #include "flags/library/library_private.h"
 
 enum { NODES_FIRST = 1 << 12, IMAGE_FIRST = 1 << 14, IMAGE_PER_SOURCE = 3 };
 #define FRESH_NS INT64_C(100000000)
+
+int64_t library_wall_ns(void)
+{
+    struct timespec now;
+    CHECK(clock_gettime(CLOCK_REALTIME, &now) == 0);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
 
 void library_file_deinit(struct library_file *file)
 {
@@ -100,7 +109,7 @@ static enum status grow(struct library_file *file)
     return STATUS_OK;
 }
 
-static void say_fault(const char *path, const struct flags_problem *fault,
+static void say_fault(const char *path, const struct flags_finding *fault,
                       char problem[SLUICE_FLAGS_PROBLEM_BYTES])
 {
     struct text text = text_over(problem, SLUICE_FLAGS_PROBLEM_BYTES);
@@ -114,7 +123,7 @@ static void say_fault(const char *path, const struct flags_problem *fault,
                   fault->subject.data);
 }
 
-static const struct flags_problem *first_error(const struct flags_problem *faults, size_t count)
+static const struct flags_finding *first_error(const struct flags_finding *faults, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         if (faults[i].severity == FLAGS_ERROR)
@@ -127,7 +136,7 @@ static enum status compile(struct library_file *file, const char *path, struct l
                            char problem[SLUICE_FLAGS_PROBLEM_BYTES])
 {
     static const struct flags_compile_options OPTIONS = {0};
-    struct flags_problem faults[8];
+    struct flags_finding faults[8];
     size_t cap = IMAGE_FIRST + IMAGE_PER_SOURCE * file->source.len;
     enum status status = grow(file);
     while (status == STATUS_OK) {
@@ -136,14 +145,14 @@ static enum status compile(struct library_file *file, const char *path, struct l
         void *image = heap_alloc(cap, 1);
         if (image == NULL)
             return STATUS_NO_MEMORY;
-        status = flags_set_compile(file->source, &OPTIONS, &file->space, image, cap, &len, faults, 8, &count);
+        status = flags_compile(file->source, &OPTIONS, &file->space, image, cap, &len, faults, 8, &count);
         if (status == STATUS_OK) {
             void *cut = heap_resize(image, len);
             set->image = cut != NULL ? cut : image;
-            return flags_set_open(set->image, len, &set->set);
+            return flags_image_open(set->image, len, &set->set);
         }
         heap_free(image);
-        const struct flags_problem *fault = first_error(faults, count < 8 ? count : 8);
+        const struct flags_finding *fault = first_error(faults, count < 8 ? count : 8);
         if (status == STATUS_INVALID && fault != NULL)
             say_fault(path, fault, problem);
         if (status == STATUS_NO_MEMORY)

@@ -9,13 +9,6 @@
 #include "base/heap.h"
 #include "flags/library/library_private.h"
 
-int64_t library_wall_ns(void)
-{
-    struct timespec now;
-    CHECK(clock_gettime(CLOCK_REALTIME, &now) == 0);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static int64_t mono_ns(void)
 {
     struct timespec now;

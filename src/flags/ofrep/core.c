@@ -13,6 +13,7 @@ static const char JSON_TYPE[] = "application/json";
 enum status ofrep_core_init(struct ofrep_core *core, const struct ofrep_config *config)
 {
     *core = (struct ofrep_core){.cors_origin = config->cors_origin, .strict_reasons = config->strict_reasons};
+    core->body.max = core->event.max = OFREP_ANSWER_BYTES_MAX;
     list_init(&core->streams);
     core->space = (struct flags_json_space){
         .nodes = heap_alloc(flags_json_node_need(OFREP_CONTEXT_NODES_MAX), sizeof(struct flags_json)),
@@ -33,8 +34,8 @@ enum status ofrep_core_init(struct ofrep_core *core, const struct ofrep_config *
     }
     core->cors = text_slice(&cors);
     if (core->space.nodes == NULL || core->space.chars == NULL || core->scratch.data == NULL ||
-        (config->exposures && core->exposures == NULL) || ofrep_writer_init(&core->body) != STATUS_OK ||
-        ofrep_writer_init(&core->event) != STATUS_OK) {
+        (config->exposures && core->exposures == NULL) || !json_out_grow(&core->body, OFREP_ANSWER_BYTES) ||
+        !json_out_grow(&core->event, OFREP_ANSWER_BYTES)) {
         ofrep_core_deinit(core);
         return STATUS_NO_MEMORY;
     }
@@ -52,40 +53,11 @@ void ofrep_core_deinit(struct ofrep_core *core)
     heap_free(core->space.chars);
     heap_free(core->scratch.data);
     ofrep_exposures_destroy(core->exposures);
-    ofrep_writer_deinit(&core->body);
-    ofrep_writer_deinit(&core->event);
+    json_out_free(&core->body);
+    json_out_free(&core->event);
 }
 
 // ---- small tools ----
-
-static int hex_of(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = slice_lower_char(c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-bool ofrep_percent_decode(struct slice encoded, char *out, size_t cap, struct slice *decoded)
-{
-    size_t len = 0;
-    for (size_t i = 0; i < encoded.len; i++) {
-        char c = encoded.data[i];
-        if (c == '%') {
-            int high = i + 2 < encoded.len ? hex_of(encoded.data[i + 1]) : -1;
-            int low = i + 2 < encoded.len ? hex_of(encoded.data[i + 2]) : -1;
-            if (high < 0 || low < 0)
-                return false;
-            c = (char)(high << 4 | low);
-            i += 2;
-        }
-        if (len == cap)
-            return false;
-        out[len++] = c;
-    }
-    *decoded = (struct slice){out, len};
-    return true;
-}
 
 void ofrep_add_field(struct ofrep_call *call, const char *name, struct slice value)
 {
@@ -96,8 +68,8 @@ void ofrep_add_field(struct ofrep_call *call, const char *name, struct slice val
 void ofrep_finish(struct ofrep_call *call, unsigned status)
 {
     struct ofrep_core *core = call->core;
-    if (core->body.full) {
-        ofrep_writer_reset(&core->body);
+    if (core->body.status != STATUS_OK) {
+        json_out_reset(&core->body);
         ofrep_refuse(call, 500, "resource_exhausted", "the answer is too large");
         return;
     }
@@ -105,30 +77,30 @@ void ofrep_finish(struct ofrep_call *call, unsigned status)
         text_add(&core->fields, core->cors);
     call->answer->fields = core->fields.len > 0 ? text_slice(&core->fields) : core->cors;
     call->answer->status = status;
-    call->answer->body = ofrep_writer_slice(&core->body);
+    call->answer->body = json_out_slice(&core->body);
     call->answer->content_type = core->body.len > 0 ? JSON_TYPE : NULL;
 }
 
 void ofrep_refuse(struct ofrep_call *call, unsigned status, const char *connect_code, const char *message)
 {
-    struct ofrep_writer *body = &call->core->body;
-    ofrep_writer_reset(body);
+    struct json_out *body = &call->core->body;
+    json_out_reset(body);
     if (call->route == OFREP_ROUTE_RPC) {
-        OFREP_PUT(body, "{\"code\":");
-        ofrep_put_string(body, slice_of(connect_code));
-        OFREP_PUT(body, ",\"message\":");
+        JSON_OUT(body, "{\"code\":");
+        json_out_quote(body, slice_of(connect_code));
+        JSON_OUT(body, ",\"message\":");
     } else {
-        OFREP_PUT(body, "{\"errorDetails\":");
+        JSON_OUT(body, "{\"errorDetails\":");
     }
-    ofrep_put_string(body, slice_of(message));
-    OFREP_PUT(body, "}");
+    json_out_quote(body, slice_of(message));
+    JSON_OUT(body, "}");
     ofrep_finish(call, status);
 }
 
 enum status ofrep_read_body(struct ofrep_core *core, struct slice body, const struct flags_json **root)
 {
     struct flags_json *tree;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     core->space.node_count = 0;
     core->space.char_count = 0;
     enum status status = flags_json_parse(body, &core->space, &tree, &fault);
@@ -154,15 +126,15 @@ static uint32_t whole_counter(const struct ofrep_call *call, struct slice key,
     struct flags_info info;
     struct slice name;
     struct slice json;
-    const struct flags_set *whole = &call->core->snapshot->all.set;
-    if (result->error == FLAGS_ERROR_FLAG_NOT_FOUND || !flags_set_find(whole, key, &info))
+    const struct flags_image *whole = &call->core->snapshot->all.set;
+    if (result->error == FLAGS_ERROR_FLAG_NOT_FOUND || !flags_image_find(whole, key, &info))
         return 0;
     if (result->error != FLAGS_ERROR_NONE)
         return info.first_counter + info.variant_count + 1;
     if (!result->has_value)
         return info.first_counter + info.variant_count;
     for (uint32_t i = 0; i < info.variant_count; i++)
-        if (flags_set_variant(whole, key, i, &name, &json) && slice_equal(name, result->variant))
+        if (flags_image_variant_get(whole, key, i, &name, &json) && slice_equal(name, result->variant))
             return info.first_counter + i;
     return 0;
 }
@@ -333,8 +305,11 @@ static bool read_selector(struct ofrep_call *call)
     call->selector = named_value(request->fields, SLICE("flagd-selector"));
     bool good = call->selector.len <= sizeof call->core->selector;
     if (call->selector.len == 0 && request->query.len > 0 &&
-        http_query_find(request->query, SLICE("selector"), &raw) == STATUS_OK)
-        good = ofrep_percent_decode(raw, call->core->selector, sizeof call->core->selector, &call->selector);
+        http_query_find(request->query, SLICE("selector"), &raw) == STATUS_OK) {
+        call->selector.data = call->core->selector;
+        good = web_path_decode(raw, call->core->selector, sizeof call->core->selector, &call->selector.len) ==
+               STATUS_OK;
+    }
     if (!good)
         ofrep_refuse(call, 400, "invalid_argument", "the selector is malformed or too long");
     return good;
@@ -385,7 +360,7 @@ static void answer_health(struct ofrep_call *call)
         ofrep_refuse(call, 503, "unavailable", "no flags yet");
         return;
     }
-    OFREP_PUT(&call->core->body, "{\"status\":\"ok\"}");
+    JSON_OUT(&call->core->body, "{\"status\":\"ok\"}");
     ofrep_finish(call, 200);
 }
 
@@ -408,13 +383,13 @@ static bool method_fits(struct ofrep_call *call)
 
 static void answer_not_ready(struct ofrep_call *call)
 {
-    struct ofrep_writer *body = &call->core->body;
+    struct json_out *body = &call->core->body;
     ofrep_add_field(call, "Retry-After", SLICE("1"));
     if (call->route == OFREP_ROUTE_RPC) {
         ofrep_refuse(call, 503, "unavailable", "no flags yet");
         return;
     }
-    OFREP_PUT(body, "{\"errorCode\":\"PROVIDER_NOT_READY\",\"errorDetails\":\"no flags yet\"}");
+    JSON_OUT(body, "{\"errorCode\":\"PROVIDER_NOT_READY\",\"errorDetails\":\"no flags yet\"}");
     ofrep_finish(call, 503);
 }
 
@@ -461,7 +436,7 @@ void ofrep_core_answer(struct ofrep_core *core, const struct web_request *reques
 {
     struct ofrep_call call = {.core = core, .request = request, .answer = answer};
     core->fields = text_over(core->field_bytes, sizeof core->field_bytes);
-    ofrep_writer_reset(&core->body);
+    json_out_reset(&core->body);
     ofrep_count(&core->counts.requests);
     find_route(&call);
     if (call.route == OFREP_ROUTE_HEALTH || call.route == OFREP_ROUTE_READY) {

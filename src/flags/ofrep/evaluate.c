@@ -68,39 +68,39 @@ static bool wants_strict(const struct ofrep_call *call)
     return prefer != NULL && http_list_has(prefer->value, SLICE("handling=strict"));
 }
 
-static void put_metadata(struct ofrep_writer *body, struct slice metadata)
+static void put_metadata(struct json_out *body, struct slice metadata)
 {
     if (metadata.len == 0)
         return;
-    OFREP_PUT(body, ",\"metadata\":");
-    ofrep_put(body, metadata);
+    JSON_OUT(body, ",\"metadata\":");
+    json_out_bytes(body, metadata);
 }
 
 static void put_result(struct ofrep_call *call, struct slice key, const struct flags_result *result)
 {
-    struct ofrep_writer *body = &call->core->body;
-    OFREP_PUT(body, "{\"key\":");
-    ofrep_put_string(body, key);
+    struct json_out *body = &call->core->body;
+    JSON_OUT(body, "{\"key\":");
+    json_out_quote(body, key);
     if (result->error != FLAGS_ERROR_NONE) {
-        OFREP_PUT(body, ",\"errorCode\":");
-        ofrep_put_string(body, slice_of(flags_error_name(result->error)));
-        OFREP_PUT(body, ",\"errorDetails\":");
-        ofrep_put_string(body, result->error_text);
+        JSON_OUT(body, ",\"errorCode\":");
+        json_out_quote(body, slice_of(flags_error_name(result->error)));
+        JSON_OUT(body, ",\"errorDetails\":");
+        json_out_quote(body, result->error_text);
     } else {
         bool unknown = call->strict && result->reason == FLAGS_REASON_DEFAULT;
-        OFREP_PUT(body, ",\"reason\":\"");
-        ofrep_put(body, slice_of(unknown ? "UNKNOWN" : flags_reason_name(result->reason)));
-        OFREP_PUT(body, "\"");
+        JSON_OUT(body, ",\"reason\":\"");
+        json_out_bytes(body, slice_of(unknown ? "UNKNOWN" : flags_reason_name(result->reason)));
+        JSON_OUT(body, "\"");
         // Without a value the caller's own default answers (protocol decision record 6).
         if (result->has_value) {
-            OFREP_PUT(body, ",\"variant\":");
-            ofrep_put_string(body, result->variant);
-            OFREP_PUT(body, ",\"value\":");
-            ofrep_put(body, result->json);
+            JSON_OUT(body, ",\"variant\":");
+            json_out_quote(body, result->variant);
+            JSON_OUT(body, ",\"value\":");
+            json_out_bytes(body, result->json);
         }
     }
     put_metadata(body, result->metadata);
-    OFREP_PUT(body, "}");
+    JSON_OUT(body, "}");
 }
 
 static unsigned status_of(enum flags_error error)
@@ -112,18 +112,18 @@ static unsigned status_of(enum flags_error error)
 
 static void fail_single(struct ofrep_call *call, struct slice key, const struct fault *fault)
 {
-    struct ofrep_writer *body = &call->core->body;
+    struct json_out *body = &call->core->body;
     if (fault->code == NULL) {
         ofrep_refuse(call, fault->status, "", fault->details);
         return;
     }
-    OFREP_PUT(body, "{\"key\":");
-    ofrep_put_string(body, key);
-    OFREP_PUT(body, ",\"errorCode\":");
-    ofrep_put_string(body, slice_of(fault->code));
-    OFREP_PUT(body, ",\"errorDetails\":");
-    ofrep_put_string(body, slice_of(fault->details));
-    OFREP_PUT(body, "}");
+    JSON_OUT(body, "{\"key\":");
+    json_out_quote(body, key);
+    JSON_OUT(body, ",\"errorCode\":");
+    json_out_quote(body, slice_of(fault->code));
+    JSON_OUT(body, ",\"errorDetails\":");
+    json_out_quote(body, slice_of(fault->details));
+    JSON_OUT(body, "}");
     ofrep_finish(call, fault->status);
 }
 
@@ -133,8 +133,8 @@ void ofrep_answer_single(struct ofrep_call *call)
     struct flags_context context;
     struct flags_result result;
     struct fault fault;
-    struct slice key;
-    if (!ofrep_percent_decode(call->rest, core->key, OFREP_KEY_BYTES_MAX, &key)) {
+    struct slice key = {core->key, 0};
+    if (web_path_decode(call->rest, core->key, OFREP_KEY_BYTES_MAX, &key.len) != STATUS_OK) {
         fault = (struct fault){400, "PARSE_ERROR", "the key is malformed or too long"};
         size_t len = call->rest.len < OFREP_KEY_BYTES_MAX ? call->rest.len : OFREP_KEY_BYTES_MAX;
         fail_single(call, (struct slice){call->rest.data, len}, &fault);
@@ -158,7 +158,7 @@ void ofrep_answer_single(struct ofrep_call *call)
 // ---- bulk ----
 
 // Percent-encodes what is not unreserved (RFC 3986 2.3).
-static void put_encoded(struct ofrep_writer *body, struct slice text)
+static void put_encoded(struct json_out *body, struct slice text)
 {
     for (size_t i = 0; i < text.len; i++) {
         unsigned char c = (unsigned char)text.data[i];
@@ -167,37 +167,37 @@ static void put_encoded(struct ofrep_writer *body, struct slice text)
                      (slice_lower_char((char)c) >= 'a' && slice_lower_char((char)c) <= 'z') || c == '-' ||
                      c == '.' || c == '_' || c == '~';
         if (plain) {
-            ofrep_put(body, (struct slice){&text.data[i], 1});
+            json_out_bytes(body, (struct slice){&text.data[i], 1});
             continue;
         }
         snprintf(code, sizeof code, "%%%02X", c);
-        ofrep_put(body, (struct slice){code, 3});
+        json_out_bytes(body, (struct slice){code, 3});
     }
 }
 
 // No URL of our own: behind a proxy we do not know it. The provider uses the origin it talks to.
 static void put_streams(struct ofrep_call *call)
 {
-    struct ofrep_writer *body = &call->core->body;
-    OFREP_PUT(body, ",\"eventStreams\":[{\"type\":\"sse\",\"endpoint\":{\"requestUri\":\"/ofrep/v1/stream");
+    struct json_out *body = &call->core->body;
+    JSON_OUT(body, ",\"eventStreams\":[{\"type\":\"sse\",\"endpoint\":{\"requestUri\":\"/ofrep/v1/stream");
     if (call->selector.len > 0) {
-        OFREP_PUT(body, "?selector=");
+        JSON_OUT(body, "?selector=");
         put_encoded(body, call->selector);
     }
-    OFREP_PUT(body, "\"},\"inactivityDelaySec\":120}]");
+    JSON_OUT(body, "\"},\"inactivityDelaySec\":120}]");
 }
 
 static void put_flags(struct ofrep_call *call, const struct flags_context *context)
 {
-    struct ofrep_writer *body = &call->core->body;
+    struct json_out *body = &call->core->body;
     struct flags_info info;
     struct flags_result result;
     uint32_t cursor = 0;
     bool first = true;
-    while (!body->full && flags_set_next(&call->view.set, &cursor, &info)) {
+    while (body->status == STATUS_OK && flags_image_next(&call->view.set, &cursor, &info)) {
         resolve(call, info.key, context, false, &result);
         if (!first)
-            OFREP_PUT(body, ",");
+            JSON_OUT(body, ",");
         put_result(call, info.key, &result);
         first = false;
     }
@@ -208,7 +208,7 @@ static void put_flags(struct ofrep_call *call, const struct flags_context *conte
 static uint64_t tag_of(const struct ofrep_call *call, const struct flags_context *context)
 {
     static const struct siphash_key KEY = {0x6f66726570207461, 0x67206f6620612073};
-    struct slice body = ofrep_writer_slice(&call->core->body);
+    struct slice body = json_out_slice(&call->core->body);
     struct slice asked = context->tree->text;
     uint64_t parts[4] = {
         call->matched ? call->view.tag : 0,
@@ -243,22 +243,22 @@ static bool none_match_fails(const struct http_fields *fields, struct slice tag)
 
 static void fail_bulk(struct ofrep_call *call, const struct fault *fault)
 {
-    struct ofrep_writer *body = &call->core->body;
+    struct json_out *body = &call->core->body;
     if (fault->code == NULL) {
         ofrep_refuse(call, fault->status, "", fault->details);
         return;
     }
-    OFREP_PUT(body, "{\"errorCode\":");
-    ofrep_put_string(body, slice_of(fault->code));
-    OFREP_PUT(body, ",\"errorDetails\":");
-    ofrep_put_string(body, slice_of(fault->details));
-    OFREP_PUT(body, "}");
+    JSON_OUT(body, "{\"errorCode\":");
+    json_out_quote(body, slice_of(fault->code));
+    JSON_OUT(body, ",\"errorDetails\":");
+    json_out_quote(body, slice_of(fault->details));
+    JSON_OUT(body, "}");
     ofrep_finish(call, fault->status);
 }
 
 void ofrep_answer_bulk(struct ofrep_call *call)
 {
-    struct ofrep_writer *body = &call->core->body;
+    struct json_out *body = &call->core->body;
     struct flags_context context;
     struct fault fault;
     char tag[20];
@@ -268,21 +268,21 @@ void ofrep_answer_bulk(struct ofrep_call *call)
         return;
     }
     call->strict = wants_strict(call);
-    OFREP_PUT(body, "{\"flags\":[");
+    JSON_OUT(body, "{\"flags\":[");
     if (call->matched)
         put_flags(call, &context);
-    OFREP_PUT(body, "]");
+    JSON_OUT(body, "]");
     put_streams(call);
     if (call->matched)
-        put_metadata(body, flags_set_metadata(&call->view.set));
-    OFREP_PUT(body, "}");
-    if (!body->full) {
+        put_metadata(body, flags_image_metadata(&call->view.set));
+    JSON_OUT(body, "}");
+    if (body->status == STATUS_OK) {
         snprintf(tag, sizeof tag, "%016llx", (unsigned long long)tag_of(call, &context));
         snprintf(quoted, sizeof quoted, "\"%s\"", tag);
         ofrep_add_field(call, "ETag", slice_of(quoted));
     }
-    if (!body->full && none_match_fails(call->request->fields, slice_of(tag))) {
-        ofrep_writer_reset(body);
+    if (body->status == STATUS_OK && none_match_fails(call->request->fields, slice_of(tag))) {
+        json_out_reset(body);
         ofrep_finish(call, 304);
         return;
     }

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "base/utf8.h"
 #include "flags/ofrep/ofrep_private.h"
 
 enum { SEEN_WAYS = 4, SEEN_SETS = OFREP_EXPOSURES_SEEN / SEEN_WAYS };
@@ -55,16 +56,6 @@ static bool seen_before(struct ofrep_exposures *exposures, uint64_t hash)
     return known;
 }
 
-// Cut where it does not fit; never inside a UTF-8 sequence.
-static void copy_cut(char *out, size_t cap, struct slice text)
-{
-    size_t len = text.len < cap - 1 ? text.len : cap - 1;
-    while (len < text.len && len > 0 && ((unsigned char)text.data[len] & 0xc0) == 0x80)
-        len--;
-    memcpy(out, text.data, len);
-    out[len] = '\0';
-}
-
 static uint64_t hash_of(const struct ofrep_exposures *exposures, struct slice flag, struct slice variant,
                         struct slice key, int64_t day)
 {
@@ -88,9 +79,9 @@ void ofrep_exposures_note(struct ofrep_exposures *exposures, const struct flagse
         struct ofrep_exposure *exposure = &exposures->ring[at];
         exposure->time_ms = time_ms;
         exposure->set_version = snapshot->version;
-        copy_cut(exposure->flag, sizeof exposure->flag, flag);
-        copy_cut(exposure->variant, sizeof exposure->variant, variant);
-        copy_cut(exposure->key, sizeof exposure->key, key);
+        utf8_copy(exposure->flag, sizeof exposure->flag, flag);
+        utf8_copy(exposure->variant, sizeof exposure->variant, variant);
+        utf8_copy(exposure->key, sizeof exposure->key, key);
         exposures->count++;
     }
     pthread_mutex_unlock(&exposures->lock);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/json_out.h"
 #include "base/list.h"
 #include "base/siphash.h"
 #include "base/text.h"
@@ -20,40 +21,6 @@ enum {
     OFREP_HEARTBEAT_MS = 20000,     // as flagd's keep_alive
     OFREP_REQUEST_URI_BYTES = 64 + 3 * FLAGSET_SELECTOR_BYTES,
 };
-
-// ---- writer.c: JSON into storage that grows and is kept ----
-
-struct ofrep_writer {
-    char *data;
-    size_t len;
-    size_t cap;
-    bool full; // something did not fit: the answer is worthless
-};
-
-MUST_USE enum status ofrep_writer_init(struct ofrep_writer *writer);
-void ofrep_writer_deinit(struct ofrep_writer *writer);
-void ofrep_writer_reset(struct ofrep_writer *writer);
-bool ofrep_writer_grow(struct ofrep_writer *writer, size_t more);
-
-static inline void ofrep_put(struct ofrep_writer *writer, struct slice bytes)
-{
-    if (UNLIKELY(writer->cap - writer->len < bytes.len) && !ofrep_writer_grow(writer, bytes.len))
-        return;
-    if (bytes.len > 0)
-        memcpy(writer->data + writer->len, bytes.data, bytes.len);
-    writer->len += bytes.len;
-}
-
-#define OFREP_PUT(writer, literal) ofrep_put((writer), SLICE(literal))
-
-// Quoted and escaped; bytes that are no UTF-8 become U+FFFD.
-void ofrep_put_string(struct ofrep_writer *writer, struct slice text);
-void ofrep_put_number(struct ofrep_writer *writer, int64_t value);
-
-static inline struct slice ofrep_writer_slice(const struct ofrep_writer *writer)
-{
-    return (struct slice){writer->data, writer->len};
-}
 
 // ---- limit.c: token buckets of callers, shared by the threads ----
 
@@ -113,8 +80,8 @@ struct ofrep_core {
 
     struct flags_json_space space;
     struct flags_scratch scratch;
-    struct ofrep_writer body;
-    struct ofrep_writer event; // of streams, so that an answer being sent stays as it is
+    struct json_out body;
+    struct json_out event; // of streams, so that an answer being sent stays as it is
     struct text fields;
     char field_bytes[OFREP_FIELD_BYTES];
     char cors_bytes[512];
@@ -171,8 +138,6 @@ MUST_USE enum status ofrep_read_body(struct ofrep_core *core, struct slice body,
                                      const struct flags_json **root);
 // Adds a field line to the answer; the value must be fit for one.
 void ofrep_add_field(struct ofrep_call *call, const char *name, struct slice value);
-// Undoes percent-encoding into out. False: malformed, or longer than cap.
-bool ofrep_percent_decode(struct slice encoded, char *out, size_t cap, struct slice *decoded);
 // Evaluates with the call's view, counts, and notes what was told to whom when `exposure`.
 void ofrep_evaluate(struct ofrep_call *call, struct slice key, enum flags_type type,
                     const struct flags_context *context, bool exposure, struct flags_result *result);
@@ -197,9 +162,9 @@ void ofrep_streams_beat(struct ofrep_core *core);
 // Ends all: other tokens count now, and who may still listen comes back.
 void ofrep_streams_end(struct ofrep_core *core);
 // A message of a Connect stream: five bytes before its JSON. Begin, write the JSON, end.
-size_t ofrep_envelope_begin(struct ofrep_writer *writer, bool end_of_stream);
-void ofrep_envelope_end(struct ofrep_writer *writer, size_t begin);
-void ofrep_put_provider_ready(struct ofrep_writer *writer);
+size_t ofrep_envelope_begin(struct json_out *writer, bool end_of_stream);
+void ofrep_envelope_end(struct json_out *writer, size_t begin);
+void ofrep_put_provider_ready(struct json_out *writer);
 // {"flagConfiguration":"..."}, of what the selector shows. STATUS_CONFLICT: one file cannot say it.
-MUST_USE enum status ofrep_put_configuration(struct ofrep_writer *writer,
-                                             const struct flagset_snapshot *snapshot, struct slice selector);
+MUST_USE enum status ofrep_put_configuration(struct json_out *writer, const struct flagset_snapshot *snapshot,
+                                             struct slice selector);

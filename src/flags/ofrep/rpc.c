@@ -39,13 +39,13 @@ static bool is_stream(const struct procedure *procedure)
 
 // ---- failures ----
 
-static void put_error(struct ofrep_writer *body, const char *code, const char *message)
+static void put_error(struct json_out *body, const char *code, const char *message)
 {
-    OFREP_PUT(body, "{\"code\":");
-    ofrep_put_string(body, slice_of(code));
-    OFREP_PUT(body, ",\"message\":");
-    ofrep_put_string(body, slice_of(message));
-    OFREP_PUT(body, "}");
+    JSON_OUT(body, "{\"code\":");
+    json_out_quote(body, slice_of(code));
+    JSON_OUT(body, ",\"message\":");
+    json_out_quote(body, slice_of(message));
+    JSON_OUT(body, "}");
 }
 
 // The HTTP status of a code, as the protocol's table has it (of the codes in use).
@@ -70,16 +70,16 @@ static unsigned status_of_code(const char *code)
 static void fail(struct ofrep_call *call, const struct procedure *procedure, const char *code,
                  const char *message)
 {
-    struct ofrep_writer *body = &call->core->body;
-    ofrep_writer_reset(body);
+    struct json_out *body = &call->core->body;
+    json_out_reset(body);
     if (!is_stream(procedure)) {
         ofrep_refuse(call, status_of_code(code), code, message);
         return;
     }
     size_t begin = ofrep_envelope_begin(body, true);
-    OFREP_PUT(body, "{\"error\":");
+    JSON_OUT(body, "{\"error\":");
     put_error(body, code, message);
-    OFREP_PUT(body, "}");
+    JSON_OUT(body, "}");
     ofrep_envelope_end(body, begin);
     ofrep_finish(call, 200);
     call->answer->content_type = STREAM_TYPE;
@@ -205,36 +205,36 @@ static bool speaks_connect(struct ofrep_call *call, const struct procedure *proc
 
 // ---- answers ----
 
-static void put_details(struct ofrep_writer *body, const struct flags_result *result)
+static void put_details(struct json_out *body, const struct flags_result *result)
 {
-    OFREP_PUT(body, "\"reason\":\"");
-    ofrep_put(body, slice_of(flags_reason_name(result->reason)));
-    OFREP_PUT(body, "\"");
+    JSON_OUT(body, "\"reason\":\"");
+    json_out_bytes(body, slice_of(flags_reason_name(result->reason)));
+    JSON_OUT(body, "\"");
     if (result->has_value) {
-        OFREP_PUT(body, ",\"variant\":");
-        ofrep_put_string(body, result->variant);
+        JSON_OUT(body, ",\"variant\":");
+        json_out_quote(body, result->variant);
     }
     if (result->metadata.len > 0) {
-        OFREP_PUT(body, ",\"metadata\":");
-        ofrep_put(body, result->metadata);
+        JSON_OUT(body, ",\"metadata\":");
+        json_out_bytes(body, result->metadata);
     }
 }
 
 // An int64 is a string in the JSON form of protocol buffers.
-static bool put_int(struct ofrep_writer *body, double number)
+static bool put_int(struct json_out *body, double number)
 {
     if (!(number >= -9223372036854775808.0 && number < 9223372036854775808.0))
         return false;
-    OFREP_PUT(body, "\"");
-    ofrep_put_number(body, (int64_t)number);
-    OFREP_PUT(body, "\"");
+    char text[24];
+    int len = snprintf(text, sizeof text, "\"%lld\"", (long long)number);
+    json_out_bytes(body, (struct slice){text, (size_t)len});
     return true;
 }
 
 static void answer_resolve(struct ofrep_call *call, const struct procedure *procedure,
                            const struct flags_json *root)
 {
-    struct ofrep_writer *body = &call->core->body;
+    struct json_out *body = &call->core->body;
     struct flags_context context;
     struct flags_result result;
     struct slice key;
@@ -252,44 +252,44 @@ static void answer_resolve(struct ofrep_call *call, const struct procedure *proc
         fail_flag(call, procedure, result.error, result.error_text);
         return;
     }
-    OFREP_PUT(body, "{");
+    JSON_OUT(body, "{");
     if (result.has_value) {
-        OFREP_PUT(body, "\"value\":");
+        JSON_OUT(body, "\"value\":");
         if (procedure->type != FLAGS_INTEGER)
-            ofrep_put(body, result.json);
+            json_out_bytes(body, result.json);
         else if (!put_int(body, result.number)) {
             fail_flag(call, procedure, FLAGS_ERROR_TYPE_MISMATCH, SLICE("the number is no 64-bit integer"));
             return;
         }
-        OFREP_PUT(body, ",");
+        JSON_OUT(body, ",");
     }
     put_details(body, &result);
-    OFREP_PUT(body, "}");
+    JSON_OUT(body, "}");
     ofrep_finish(call, 200);
 }
 
-static void put_any(struct ofrep_writer *body, const struct flags_result *result)
+static void put_any(struct json_out *body, const struct flags_result *result)
 {
     static const char *const NAMES[] = {
         [FLAGS_BOOLEAN] = "\"boolValue\":",   [FLAGS_STRING] = "\"stringValue\":",
         [FLAGS_FLOAT] = "\"doubleValue\":",   [FLAGS_OBJECT] = "\"objectValue\":",
         [FLAGS_INTEGER] = "\"doubleValue\":",
     };
-    OFREP_PUT(body, "{");
+    JSON_OUT(body, "{");
     if (result->has_value && result->type != FLAGS_ANY) {
-        ofrep_put(body, slice_of(NAMES[result->type]));
-        ofrep_put(body, result->json);
-        OFREP_PUT(body, ",");
+        json_out_bytes(body, slice_of(NAMES[result->type]));
+        json_out_bytes(body, result->json);
+        JSON_OUT(body, ",");
     }
     put_details(body, result);
-    OFREP_PUT(body, "}");
+    JSON_OUT(body, "}");
 }
 
 // A flag in error is there with reason ERROR and no value.
 static void answer_all(struct ofrep_call *call, const struct procedure *procedure,
                        const struct flags_json *root)
 {
-    struct ofrep_writer *body = &call->core->body;
+    struct json_out *body = &call->core->body;
     struct flags_context context;
     struct flags_result result;
     struct flags_info info;
@@ -299,23 +299,23 @@ static void answer_all(struct ofrep_call *call, const struct procedure *procedur
         fail(call, procedure, "invalid_argument", "the context is no object");
         return;
     }
-    OFREP_PUT(body, "{\"flags\":{");
-    while (call->matched && !body->full && flags_set_next(&call->view.set, &cursor, &info)) {
+    JSON_OUT(body, "{\"flags\":{");
+    while (call->matched && body->status == STATUS_OK && flags_image_next(&call->view.set, &cursor, &info)) {
         ofrep_evaluate(call, info.key, FLAGS_ANY, &context, false, &result);
         if (!first)
-            OFREP_PUT(body, ",");
+            JSON_OUT(body, ",");
         first = false;
-        ofrep_put_string(body, info.key);
-        OFREP_PUT(body, ":");
+        json_out_quote(body, info.key);
+        JSON_OUT(body, ":");
         put_any(body, &result);
     }
-    OFREP_PUT(body, "}");
-    struct slice metadata = call->matched ? flags_set_metadata(&call->view.set) : (struct slice){"", 0};
+    JSON_OUT(body, "}");
+    struct slice metadata = call->matched ? flags_image_metadata(&call->view.set) : (struct slice){"", 0};
     if (metadata.len > 0) {
-        OFREP_PUT(body, ",\"metadata\":");
-        ofrep_put(body, metadata);
+        JSON_OUT(body, ",\"metadata\":");
+        json_out_bytes(body, metadata);
     }
-    OFREP_PUT(body, "}");
+    JSON_OUT(body, "}");
     ofrep_finish(call, 200);
 }
 
@@ -326,7 +326,7 @@ static void answer_events(struct ofrep_call *call, const struct procedure *proce
         return;
     }
     ofrep_put_provider_ready(&call->core->body);
-    call->answer->body = ofrep_writer_slice(&call->core->body);
+    call->answer->body = json_out_slice(&call->core->body);
 }
 
 // ---- sync ----
@@ -364,7 +364,7 @@ static void answer_sync(struct ofrep_call *call, const struct procedure *procedu
         return;
     size_t begin = is_stream(procedure) ? ofrep_envelope_begin(&core->body, false) : 0;
     enum status status = ofrep_put_configuration(&core->body, core->snapshot, call->selector);
-    if (status != STATUS_OK || core->body.full) {
+    if (status != STATUS_OK || core->body.status != STATUS_OK) {
         if (status == STATUS_CONFLICT)
             fail(call, procedure, "failed_precondition",
                  "documents choose different generations of fractional: select one of them");
@@ -381,7 +381,7 @@ static void answer_sync(struct ofrep_call *call, const struct procedure *procedu
         fail(call, procedure, "unavailable", "too many streams");
         return;
     }
-    call->answer->body = ofrep_writer_slice(&core->body);
+    call->answer->body = json_out_slice(&core->body);
 }
 
 void ofrep_answer_rpc(struct ofrep_call *call)

@@ -75,37 +75,37 @@ void ofrep_stream_closed(struct ofrep_core *core, void *subject)
 
 // ---- envelopes ----
 
-size_t ofrep_envelope_begin(struct ofrep_writer *writer, bool end_of_stream)
+size_t ofrep_envelope_begin(struct json_out *writer, bool end_of_stream)
 {
     size_t begin = writer->len;
-    ofrep_put(writer, (struct slice){end_of_stream ? "\2\0\0\0\0" : "\0\0\0\0\0", 5});
+    json_out_bytes(writer, (struct slice){end_of_stream ? "\2\0\0\0\0" : "\0\0\0\0\0", 5});
     return begin;
 }
 
-void ofrep_envelope_end(struct ofrep_writer *writer, size_t begin)
+void ofrep_envelope_end(struct json_out *writer, size_t begin)
 {
-    if (writer->full)
+    if (writer->status != STATUS_OK)
         return;
     uint32_t len = (uint32_t)(writer->len - begin - 5);
     for (int i = 0; i < 4; i++)
         writer->data[begin + 1 + (size_t)i] = (char)(len >> (24 - 8 * i));
 }
 
-void ofrep_put_provider_ready(struct ofrep_writer *writer)
+void ofrep_put_provider_ready(struct json_out *writer)
 {
     size_t begin = ofrep_envelope_begin(writer, false);
-    OFREP_PUT(writer, "{\"type\":\"provider_ready\"}");
+    JSON_OUT(writer, "{\"type\":\"provider_ready\"}");
     ofrep_envelope_end(writer, begin);
 }
 
-static void put_keep_alive(struct ofrep_writer *writer)
+static void put_keep_alive(struct json_out *writer)
 {
     size_t begin = ofrep_envelope_begin(writer, false);
-    OFREP_PUT(writer, "{\"type\":\"keep_alive\"}");
+    JSON_OUT(writer, "{\"type\":\"keep_alive\"}");
     ofrep_envelope_end(writer, begin);
 }
 
-enum status ofrep_put_configuration(struct ofrep_writer *writer, const struct flagset_snapshot *snapshot,
+enum status ofrep_put_configuration(struct json_out *writer, const struct flagset_snapshot *snapshot,
                                     struct slice selector)
 {
     char *json;
@@ -113,29 +113,29 @@ enum status ofrep_put_configuration(struct ofrep_writer *writer, const struct fl
     enum status status = flagset_snapshot_export_view(snapshot, selector, &json, &len);
     if (status != STATUS_OK)
         return status;
-    OFREP_PUT(writer, "{\"flagConfiguration\":");
-    ofrep_put_string(writer, (struct slice){json, len});
-    OFREP_PUT(writer, "}");
+    JSON_OUT(writer, "{\"flagConfiguration\":");
+    json_out_quote(writer, (struct slice){json, len});
+    JSON_OUT(writer, "}");
     heap_free(json);
     return STATUS_OK;
 }
 
 // ---- server-sent events ----
 
-static void put_refetch(struct ofrep_writer *writer, uint64_t tag, int64_t changed_ms)
+static void put_refetch(struct json_out *writer, uint64_t tag, int64_t changed_ms)
 {
     char text[200];
     int len = snprintf(text, sizeof text,
                        "id: %016llx\nevent: message\ndata: {\"type\":\"refetchEvaluation\","
                        "\"etag\":\"%016llx\",\"lastModified\":%lld}\n\n",
                        (unsigned long long)tag, (unsigned long long)tag, (long long)(changed_ms / 1000));
-    ofrep_put(writer, (struct slice){text, (size_t)len});
+    json_out_bytes(writer, (struct slice){text, (size_t)len});
 }
 
 // A client that comes back with the id of another state has missed something: it is told at once.
 void ofrep_answer_stream(struct ofrep_call *call)
 {
-    struct ofrep_writer *body = &call->core->body;
+    struct json_out *body = &call->core->body;
     char id[20];
     const struct http_field *last = http_fields_find_name(call->request->fields, SLICE("last-event-id"));
     if (!ofrep_stream_begin(call, OFREP_STREAM_REFETCH, "text/event-stream")) {
@@ -146,24 +146,24 @@ void ofrep_answer_stream(struct ofrep_call *call)
     uint64_t tag =
         call->matched ? state_of(OFREP_STREAM_REFETCH, &call->view, call->request->wall_ms / 1000) : 0;
     snprintf(id, sizeof id, "%016llx", (unsigned long long)tag);
-    OFREP_PUT(body, "retry: 2000\nid: ");
-    ofrep_put(body, slice_of(id));
-    OFREP_PUT(body, "\n\n");
+    JSON_OUT(body, "retry: 2000\nid: ");
+    json_out_bytes(body, slice_of(id));
+    JSON_OUT(body, "\n\n");
     if (last != NULL && last->value.len > 0 && !slice_equal(last->value, slice_of(id)))
         put_refetch(body, tag, call->core->snapshot->changed_ms);
-    call->answer->body = ofrep_writer_slice(body);
+    call->answer->body = json_out_slice(body);
 }
 
 // ---- what changed, for EventStream ----
 
-static bool same_variants(const struct flags_set *before, const struct flags_set *after, struct slice key,
+static bool same_variants(const struct flags_image *before, const struct flags_image *after, struct slice key,
                           uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         struct slice name[2];
         struct slice json[2];
-        if (!flags_set_variant(before, key, i, &name[0], &json[0]) ||
-            !flags_set_variant(after, key, i, &name[1], &json[1]) || !slice_equal(name[0], name[1]) ||
+        if (!flags_image_variant_get(before, key, i, &name[0], &json[0]) ||
+            !flags_image_variant_get(after, key, i, &name[1], &json[1]) || !slice_equal(name[0], name[1]) ||
             !slice_equal(json[0], json[1]))
             return false;
     }
@@ -195,15 +195,15 @@ static bool same_flag(const struct ofrep_core *core, const struct flagset_view *
            slice_equal(json[0], json[1]);
 }
 
-static void put_change(struct ofrep_writer *writer, bool *first, struct slice key, const char *type)
+static void put_change(struct json_out *writer, bool *first, struct slice key, const char *type)
 {
     if (!*first)
-        OFREP_PUT(writer, ",");
+        JSON_OUT(writer, ",");
     *first = false;
-    ofrep_put_string(writer, key);
-    OFREP_PUT(writer, ":{\"type\":\"");
-    ofrep_put(writer, slice_of(type));
-    OFREP_PUT(writer, "\"}");
+    json_out_quote(writer, key);
+    JSON_OUT(writer, ":{\"type\":\"");
+    json_out_bytes(writer, slice_of(type));
+    JSON_OUT(writer, "\"}");
 }
 
 // Whether the flag's schedule turned in that time, whichever way the clock went.
@@ -215,8 +215,8 @@ static bool turned(const struct flags_info *info, int64_t before_s, int64_t now_
            ((info->from_s > low && info->from_s <= high) || (info->until_s > low && info->until_s <= high));
 }
 
-static void put_changes(struct ofrep_core *core, struct ofrep_writer *writer,
-                        const struct ofrep_stream *stream, int64_t now_s)
+static void put_changes(struct ofrep_core *core, struct json_out *writer, const struct ofrep_stream *stream,
+                        int64_t now_s)
 {
     struct slice selector = selector_of(stream);
     bool one = core->told == core->snapshot; // then only time has changed anything
@@ -227,14 +227,16 @@ static void put_changes(struct ofrep_core *core, struct ofrep_writer *writer,
     bool had = view_of(core->told, selector, &before);
     bool has = view_of(core->snapshot, selector, &after);
     bool first = true;
-    for (uint32_t cursor = 0; has && !writer->full && flags_set_next(&after.set, &cursor, &is);) {
-        if (!one && (!had || !flags_set_find(&before.set, is.key, &was)))
+    for (uint32_t cursor = 0;
+         has && writer->status == STATUS_OK && flags_image_next(&after.set, &cursor, &is);) {
+        if (!one && (!had || !flags_image_find(&before.set, is.key, &was)))
             put_change(writer, &first, is.key, "write");
         else if (turned(&is, stream->told_s, now_s) || (!one && !same_flag(core, &before, &was, &after, &is)))
             put_change(writer, &first, is.key, "update");
     }
-    for (uint32_t cursor = 0; had && !one && !writer->full && flags_set_next(&before.set, &cursor, &was);)
-        if (!has || !flags_set_find(&after.set, was.key, &is))
+    for (uint32_t cursor = 0;
+         had && !one && writer->status == STATUS_OK && flags_image_next(&before.set, &cursor, &was);)
+        if (!has || !flags_image_find(&after.set, was.key, &is))
             put_change(writer, &first, was.key, "delete");
 }
 
@@ -244,12 +246,11 @@ static void put_changes(struct ofrep_core *core, struct ofrep_writer *writer,
 static void end_stream(struct ofrep_core *core, struct ofrep_stream *stream)
 {
     if (stream->kind != OFREP_STREAM_REFETCH) {
-        ofrep_writer_reset(&core->event);
+        json_out_reset(&core->event);
         size_t begin = ofrep_envelope_begin(&core->event, true);
-        OFREP_PUT(&core->event,
-                  "{\"error\":{\"code\":\"unavailable\",\"message\":\"the stream ends here\"}}");
+        JSON_OUT(&core->event, "{\"error\":{\"code\":\"unavailable\",\"message\":\"the stream ends here\"}}");
         ofrep_envelope_end(&core->event, begin);
-        (void)web_stream_send(stream->connection, ofrep_writer_slice(&core->event));
+        (void)web_stream_send(stream->connection, json_out_slice(&core->event));
     }
     web_stream_end(stream->connection);
 }
@@ -258,24 +259,24 @@ static void end_stream(struct ofrep_core *core, struct ofrep_stream *stream)
 static bool put_event(struct ofrep_core *core, const struct ofrep_stream *stream, uint64_t state,
                       int64_t now_s)
 {
-    struct ofrep_writer *event = &core->event;
-    ofrep_writer_reset(event);
+    struct json_out *event = &core->event;
+    json_out_reset(event);
     if (stream->kind == OFREP_STREAM_REFETCH) {
         int64_t turned_ms = core->told == core->snapshot ? now_s * 1000 : core->snapshot->changed_ms;
         put_refetch(event, state, turned_ms);
-        return !event->full;
+        return event->status == STATUS_OK;
     }
     size_t begin = ofrep_envelope_begin(event, false);
     if (stream->kind == OFREP_STREAM_SYNC) {
         if (ofrep_put_configuration(event, core->snapshot, selector_of(stream)) != STATUS_OK)
             return false;
     } else {
-        OFREP_PUT(event, "{\"type\":\"configuration_change\",\"data\":{\"flags\":{");
+        JSON_OUT(event, "{\"type\":\"configuration_change\",\"data\":{\"flags\":{");
         put_changes(core, event, stream, now_s);
-        OFREP_PUT(event, "}}}");
+        JSON_OUT(event, "}}}");
     }
     ofrep_envelope_end(event, begin);
-    return !event->full;
+    return event->status == STATUS_OK;
 }
 
 static void tell_all(struct ofrep_core *core, int64_t now_s)
@@ -312,7 +313,7 @@ static void tell_all(struct ofrep_core *core, int64_t now_s)
             written.state = state;
         }
         have = true;
-        (void)web_stream_send(stream->connection, ofrep_writer_slice(&core->event));
+        (void)web_stream_send(stream->connection, json_out_slice(&core->event));
     }
 }
 
@@ -340,12 +341,12 @@ void ofrep_streams_beat(struct ofrep_core *core)
         next = at->next;
         if (stream->connection == NULL || stream->kind == OFREP_STREAM_SYNC)
             continue;
-        ofrep_writer_reset(&core->event);
+        json_out_reset(&core->event);
         if (stream->kind == OFREP_STREAM_REFETCH)
-            OFREP_PUT(&core->event, ": keep-alive\n\n");
+            JSON_OUT(&core->event, ": keep-alive\n\n");
         else
             put_keep_alive(&core->event);
-        (void)web_stream_send(stream->connection, ofrep_writer_slice(&core->event));
+        (void)web_stream_send(stream->connection, json_out_slice(&core->event));
     }
 }
 

@@ -5,6 +5,7 @@
 // with the newest overlay, which may not be in force yet.
 #include <stdio.h>
 
+#include "base/utf8.h"
 #include "flags/set/flagset_private.h"
 
 enum {
@@ -18,8 +19,7 @@ struct check {
     const struct flagset_snapshot *snapshot;
     const struct flagset_document *overlay; // newest
     struct flagset_document *own;           // of the flags checked
-    struct text others;                     // "{"flags":{..."
-    size_t others_cap;
+    struct json_out others;                 // "{"flags":{..."
     uint32_t stubs;
     struct slice queue[STUBS_MAX]; // keys whose stubs are written or due
     char *keys[STUBS_MAX];         // heap: their text
@@ -27,44 +27,9 @@ struct check {
     enum status status;
 };
 
-// ---- pieces of JSON ----
+// ---- trees ----
 
-static bool grow(struct check *check, size_t more)
-{
-    size_t cap = check->others_cap;
-    if (check->status != STATUS_OK)
-        return false;
-    while (cap < check->others.len + more + 1)
-        cap = cap == 0 ? 4096 : cap * 2;
-    void *data = cap <= STUB_BYTES_MAX ? heap_resize(check->others.data, cap) : NULL;
-    if (data == NULL) {
-        check->status = STATUS_NO_MEMORY;
-        return false;
-    }
-    check->others.data = data;
-    check->others.cap = cap;
-    check->others_cap = cap;
-    return true;
-}
-
-static void add(struct check *check, struct slice piece)
-{
-    if (grow(check, piece.len))
-        text_add(&check->others, piece);
-}
-
-struct slice flagset_quote(struct slice bytes, char **buffer)
-{
-    size_t cap = bytes.len * 6 + 3;
-    *buffer = heap_alloc(cap, 1);
-    if (*buffer == NULL)
-        return (struct slice){"", 0};
-    struct text text = text_over(*buffer, cap);
-    text_add_json(&text, bytes);
-    return text_slice(&text);
-}
-
-enum status flagset_tree_parse(struct slice json, struct flagset_tree *tree, struct flags_json_fault *fault)
+enum status flagset_tree_parse(struct slice json, struct flagset_tree *tree, struct flags_json_error *fault)
 {
     *tree = (struct flagset_tree){0};
     // Each node but the first follows a bracket or a comma.
@@ -162,7 +127,7 @@ static void enqueue_if_dependent(struct check *check, struct slice key)
 {
     struct slice json;
     struct flagset_tree tree = {0};
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     if (!find_other(check, key, &json))
         return;
     enum status status = flagset_tree_parse(json, &tree, &fault);
@@ -197,7 +162,7 @@ static bool replaces_any(const struct check *check)
     for (uint32_t i = 0; i < check->own->entry_count && !any; i++) {
         char *buffer;
         struct slice key = flagset_document_key(check->own, &check->own->entries[i], &buffer);
-        any = flags_set_find(&check->snapshot->all.set, key, &info) ||
+        any = flags_image_find(&check->snapshot->all.set, key, &info) ||
               flagset_document_find(check->overlay, key) != NULL;
         heap_free(buffer);
     }
@@ -207,12 +172,12 @@ static bool replaces_any(const struct check *check)
 // Those that need a variant of a flag that its new definition may have lost.
 static void enqueue_dependents(struct check *check)
 {
-    const struct flags_set *set = &check->snapshot->all.set;
+    const struct flags_image *set = &check->snapshot->all.set;
     struct flags_info info;
     uint32_t cursor = 0;
     if (!replaces_any(check))
         return;
-    while (flags_set_next(set, &cursor, &info))
+    while (flags_image_next(set, &cursor, &info))
         if (info.prerequisite_count > 0)
             enqueue_if_dependent(check, info.key);
     if (check->overlay != check->snapshot->contents->documents[check->snapshot->contents->document_count - 1])
@@ -222,10 +187,9 @@ static void enqueue_dependents(struct check *check)
 static void write_stub(struct check *check, struct slice key)
 {
     struct slice json;
-    char *quoted;
     struct flagset_tree tree = {0};
-    struct flags_json_fault fault;
-    add(check, SLICE("\n")); // a line for each, so that a fault's line tells whose it is
+    struct flags_json_error fault;
+    JSON_OUT(&check->others, "\n"); // a line for each, so that a fault's line tells whose it is
     if (!find_other(check, key, &json))
         return;
     enum status status = flagset_tree_parse(json, &tree, &fault);
@@ -238,30 +202,31 @@ static void write_stub(struct check *check, struct slice key)
     const struct flags_json *variants = flags_json_member(tree.root, SLICE("variants"));
     const struct flags_json *list = prerequisites_of(tree.root);
     if (check->stubs++ > 0)
-        add(check, SLICE(","));
-    add(check, flagset_quote(key, &quoted));
-    heap_free(quoted);
-    add(check, SLICE(":{\"state\":\"ENABLED\",\"variants\":"));
-    add(check, variants != NULL ? variants->text : SLICE("{}"));
+        JSON_OUT(&check->others, ",");
+    json_out_quote(&check->others, key);
+    JSON_OUT(&check->others, ":{\"state\":\"ENABLED\",\"variants\":");
+    json_out_bytes(&check->others, variants != NULL ? variants->text : SLICE("{}"));
     if (list != NULL) {
-        add(check, SLICE(",\"x-sluice\":{\"prerequisites\":"));
-        add(check, list->text);
-        add(check, SLICE("}"));
+        JSON_OUT(&check->others, ",\"x-sluice\":{\"prerequisites\":");
+        json_out_bytes(&check->others, list->text);
+        JSON_OUT(&check->others, "}");
     }
-    add(check, SLICE("}"));
+    JSON_OUT(&check->others, "}");
     enqueue_prerequisites(check, tree.root);
     flagset_tree_free(&tree);
 }
 
 static void gather(struct check *check, const struct flags_json *flags)
 {
-    add(check, SLICE("{\"flags\":{"));
+    JSON_OUT(&check->others, "{\"flags\":{");
     for (const struct flags_json *flag = flags->first; flag != NULL; flag = flag->next)
         enqueue_prerequisites(check, flag);
     enqueue_dependents(check);
     for (uint32_t i = 0; i < check->queued && check->status == STATUS_OK; i++)
         write_stub(check, check->queue[i]);
-    add(check, SLICE("}}"));
+    JSON_OUT(&check->others, "}}");
+    if (check->status == STATUS_OK)
+        check->status = check->others.status;
 }
 
 // ---- the check ----
@@ -273,7 +238,7 @@ static void say(struct flagset_problem *problem, bool error, uint32_t line, uint
 }
 
 static void say_unreadable(struct flagset_problem *problem, struct slice json,
-                           const struct flags_json_fault *fault)
+                           const struct flags_json_error *fault)
 {
     uint32_t line;
     uint32_t column;
@@ -282,19 +247,19 @@ static void say_unreadable(struct flagset_problem *problem, struct slice json,
 }
 
 // The worst of what was found. `before`: bytes of the first line that are not the caller's.
-static void say_fault(const struct check *check, const struct flagset_compiler *compiler, uint32_t before,
+static void say_fault(const struct check *check, const struct flagset_builder *builder, uint32_t before,
                       bool named, struct flagset_problem *problem)
 {
-    const struct flags_problem *worst = NULL;
-    for (size_t i = 0; i < compiler->fault_count; i++) {
-        const struct flags_problem *fault = &compiler->faults[i];
+    const struct flags_finding *worst = NULL;
+    for (size_t i = 0; i < builder->finding_count; i++) {
+        const struct flags_finding *fault = &builder->findings[i];
         bool counts = fault->severity == FLAGS_ERROR || fault->document == CHECKED;
         if (counts && (worst == NULL || (fault->severity == FLAGS_ERROR && worst->severity != FLAGS_ERROR)))
             worst = fault;
     }
     if (worst == NULL)
         return;
-    struct flags_problem fault = *worst;
+    struct flags_finding fault = *worst;
     if (fault.document == CHECKED) {
         if (!named)
             fault.key = (struct slice){"", 0};
@@ -307,29 +272,29 @@ static void say_fault(const struct check *check, const struct flagset_compiler *
         fault.column = 1;
     }
     problem->error = fault.severity == FLAGS_ERROR;
-    flagset_fault_text(&fault, NULL, problem->text);
+    flagset_finding_text(&fault, NULL, problem->text);
 }
 
 static enum status compile_beside(const struct check *check, uint32_t before, bool named,
                                   struct flagset_problem *problem)
 {
-    const struct flags_document documents[] = {
-        [OTHERS] = {{check->others.data, check->others.len}, "others"},
+    const struct flags_bundle_document documents[] = {
+        [OTHERS] = {json_out_slice(&check->others), "others"},
         [CHECKED] = {{check->own->json, check->own->len}, "checked"},
     };
     const struct flagset_document *segments = check->snapshot->contents->segments;
     struct flags_bundle bundle = {.documents = documents, .document_count = ARRAY_LEN(documents)};
-    struct flagset_compiler *compiler = heap_alloc(1, sizeof *compiler);
-    struct flagset_image *image = NULL;
-    if (compiler == NULL)
+    struct flagset_builder *builder = heap_alloc(1, sizeof *builder);
+    struct flagset_built *image = NULL;
+    if (builder == NULL)
         return STATUS_NO_MEMORY;
     if (segments != NULL)
         bundle.segments = (struct slice){segments->json, segments->len};
-    enum status status = flagset_compile(compiler, &bundle, &image);
-    say_fault(check, compiler, before, named, problem);
-    flagset_compiler_deinit(compiler);
-    flagset_image_unref(image);
-    heap_free(compiler);
+    enum status status = flagset_build(builder, &bundle, &image);
+    say_fault(check, builder, before, named, problem);
+    flagset_builder_deinit(builder);
+    flagset_built_unref(image);
+    heap_free(builder);
     return status;
 }
 
@@ -383,12 +348,12 @@ static enum status check_object(const struct flagset *set, struct slice flags, u
                                 struct flagset_problem *problem)
 {
     struct flagset_tree tree = {0};
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     const struct flagset_contents *contents = set->current->contents;
     struct check *check = heap_alloc(1, sizeof *check);
     if (check == NULL)
         return STATUS_NO_MEMORY;
-    *check = (struct check){.snapshot = set->current};
+    *check = (struct check){.snapshot = set->current, .others = {.max = STUB_BYTES_MAX}};
     check->overlay = set->newest != NULL ? set->newest : contents->documents[contents->document_count - 1];
     enum status status = flagset_tree_parse(flags, &tree, &fault);
     if (status == STATUS_OK)
@@ -399,7 +364,7 @@ static enum status check_object(const struct flagset *set, struct slice flags, u
     for (uint32_t i = 0; i < check->queued; i++)
         heap_free(check->keys[i]);
     flagset_document_unref(check->own);
-    heap_free(check->others.data);
+    json_out_free(&check->others);
     heap_free(check);
     return status;
 }
@@ -408,8 +373,8 @@ static enum status check_object(const struct flagset *set, struct slice flags, u
 static enum status check_alone(struct slice key, struct slice definition, struct flagset_problem *problem)
 {
     struct flagset_tree tree = {0};
-    struct flags_json_fault fault;
-    if (!flags_utf8_valid(key) || key.len == 0) {
+    struct flags_json_error fault;
+    if (!utf8_valid(key) || key.len == 0) {
         say(problem, true, 1, 1, "a flag's key is text of at least one character");
         return STATUS_INVALID;
     }
@@ -426,22 +391,16 @@ enum status flagset_check_flag(const struct flagset *set, struct slice key, stru
     struct flagset_problem found = {0};
     enum status status = check_alone(key, definition, &found);
     if (status == STATUS_OK) {
-        char *quoted;
-        struct slice name = flagset_quote(key, &quoted);
-        size_t cap = name.len + definition.len + 4;
-        char *flags = quoted != NULL ? heap_alloc(cap, 1) : NULL;
-        status = STATUS_NO_MEMORY;
-        if (flags != NULL) {
-            struct text text = text_over(flags, cap);
-            text_add_char(&text, '{');
-            text_add(&text, name);
-            text_add_char(&text, ':');
-            text_add(&text, definition);
-            text_add_char(&text, '}');
-            status = check_object(set, text_slice(&text), (uint32_t)name.len + 2, false, &found);
-        }
-        heap_free(flags);
-        heap_free(quoted);
+        struct json_out flags = {0};
+        JSON_OUT(&flags, "{");
+        json_out_quote(&flags, key);
+        JSON_OUT(&flags, ":");
+        uint32_t before = (uint32_t)flags.len;
+        json_out_bytes(&flags, definition);
+        JSON_OUT(&flags, "}");
+        status = flags.status != STATUS_OK ? flags.status
+                                           : check_object(set, json_out_slice(&flags), before, false, &found);
+        json_out_free(&flags);
     }
     *problem = found;
     return status;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One flagd file as text, with an index of its flags. It is validated once as JSON; whether it is a flag set
-// is for the compiler to say. The index makes a definition's lookup cheap and serves views and checks.
+// is for the builder to say. The index makes a definition's lookup cheap and serves views and checks.
 #include "base/siphash.h"
 #include "flags/set/flagset_private.h"
 
@@ -145,7 +145,7 @@ static enum status add_entry(struct flagset_document *document, uint32_t *cap, c
     if (document->list) {
         key = member_named(member->value, SLICE("key"));
         if (key.len < 2 || key.data[0] != '"')
-            return STATUS_OK; // the compiler will say so
+            return STATUS_OK; // the builder will say so
         key = (struct slice){key.data + 1, key.len - 2};
     }
     if (document->entry_count == *cap) {
@@ -216,7 +216,7 @@ static enum status take_set_id(struct flagset_document *document)
 
 // ---- making ----
 
-static void say_fault(const struct flagset_document *document, const struct flags_json_fault *fault,
+static void say_fault(const struct flagset_document *document, const struct flags_json_error *fault,
                       char *problem)
 {
     uint32_t line;
@@ -230,7 +230,7 @@ static void say_fault(const struct flagset_document *document, const struct flag
 static enum status split(struct flagset_document *document, struct slice *flags, char *problem)
 {
     struct flags_json_walk walk;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct slice key;
     struct slice value;
     enum status status = flags_json_walk_begin((struct slice){document->json, document->len}, &walk, &fault);
@@ -251,7 +251,7 @@ static enum status split(struct flagset_document *document, struct slice *flags,
         const char *rest = skip_space(document->json + walk.at);
         if (rest == document->json + document->len)
             return STATUS_OK;
-        fault = (struct flags_json_fault){(size_t)(rest - document->json), "something follows the document"};
+        fault = (struct flags_json_error){(size_t)(rest - document->json), "something follows the document"};
         status = STATUS_INVALID;
     }
     say_fault(document, &fault, problem);

@@ -23,14 +23,11 @@ struct evaluator {
 
 struct output {
     const struct flagset_snapshot *snapshot;
-    const struct flags_set *set; // of the view
+    const struct flags_image *set; // of the view
     const struct flagset_document *documents[FLAGS_DOCUMENTS_MAX];
     uint32_t document_count;
     bool part; // not the whole
-    char *data;
-    size_t len;
-    size_t cap;
-    enum status status;
+    struct json_out json;
     struct evaluator *evaluators;
     uint32_t evaluator_count;
     uint32_t evaluator_cap;
@@ -40,43 +37,15 @@ struct output {
 
 // ---- writing ----
 
-static void add(struct output *out, struct slice piece)
-{
-    if (out->status != STATUS_OK)
-        return;
-    if (out->len + piece.len + 1 > out->cap) {
-        size_t cap = 2 * (out->len + piece.len) + 4096;
-        void *data = heap_resize(out->data, cap);
-        if (data == NULL) {
-            out->status = STATUS_NO_MEMORY;
-            return;
-        }
-        out->data = data;
-        out->cap = cap;
-    }
-    memcpy(out->data + out->len, piece.data, piece.len);
-    out->len += piece.len;
-    out->data[out->len] = '\0';
-}
-
-static void add_quoted(struct output *out, struct slice bytes)
-{
-    char *quoted;
-    add(out, flagset_quote(bytes, &quoted));
-    if (quoted == NULL)
-        out->status = STATUS_NO_MEMORY;
-    heap_free(quoted);
-}
-
 // A member's name as it was written.
 static void add_name(struct output *out, struct slice raw, bool *first)
 {
     if (!*first)
-        add(out, SLICE(","));
+        JSON_OUT(&out->json, ",");
     *first = false;
-    add(out, SLICE("\""));
-    add(out, raw);
-    add(out, SLICE("\":"));
+    JSON_OUT(&out->json, "\"");
+    json_out_bytes(&out->json, raw);
+    JSON_OUT(&out->json, "\":");
 }
 
 // ---- evaluators ----
@@ -125,12 +94,12 @@ static void add_evaluator(struct output *out, struct slice name, struct slice ru
             added.twin = true;
     }
     if (taken && !added.twin && (added.renamed = new_name(out, name, origin)) == NULL)
-        out->status = STATUS_NO_MEMORY;
+        out->json.status = STATUS_NO_MEMORY;
     if (out->evaluator_count == out->evaluator_cap) {
         uint32_t cap = 2 * out->evaluator_cap + 16;
         void *grown = heap_resize(out->evaluators, cap * sizeof *out->evaluators);
         if (grown == NULL) {
-            out->status = STATUS_NO_MEMORY;
+            out->json.status = STATUS_NO_MEMORY;
             heap_free(added.renamed);
             return;
         }
@@ -143,12 +112,12 @@ static void add_evaluator(struct output *out, struct slice name, struct slice ru
 static void gather_evaluators(struct output *out, struct slice object, uint32_t origin)
 {
     struct flags_json_walk walk;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct slice name;
     struct slice rule;
     if (object.len == 0 || flags_json_walk_begin(object, &walk, &fault) != STATUS_OK)
         return;
-    while (out->status == STATUS_OK && flags_json_walk_next(&walk, &name, &rule, &fault) == STATUS_OK)
+    while (out->json.status == STATUS_OK && flags_json_walk_next(&walk, &name, &rule, &fault) == STATUS_OK)
         add_evaluator(out, name, rule, origin);
 }
 
@@ -190,10 +159,10 @@ static void add_references(struct output *out, const struct flags_json *node, ui
             want(out, e);
         if (e == NULL || e->renamed == NULL)
             return;
-        add(out, (struct slice){*at, (size_t)(node->text.data - *at)});
-        add(out, SLICE("{\"$ref\":\""));
-        add(out, slice_of(e->renamed));
-        add(out, SLICE("\"}"));
+        json_out_bytes(&out->json, (struct slice){*at, (size_t)(node->text.data - *at)});
+        JSON_OUT(&out->json, "{\"$ref\":\"");
+        json_out_bytes(&out->json, slice_of(e->renamed));
+        JSON_OUT(&out->json, "\"}");
         *at = node->text.data + node->text.len;
         return;
     }
@@ -206,7 +175,7 @@ static void add_references(struct output *out, const struct flags_json *node, ui
 static void add_rule(struct output *out, struct slice rule, uint32_t origin)
 {
     struct flagset_tree tree;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     const char *at = rule.data;
     enum status status = STATUS_INVALID;
     if (mentions(rule, SLICE("$ref")))
@@ -216,8 +185,8 @@ static void add_rule(struct output *out, struct slice rule, uint32_t origin)
     if (status == STATUS_OK)
         add_references(out, tree.root, origin, &at);
     else if (status == STATUS_NO_MEMORY)
-        out->status = status;
-    add(out, (struct slice){at, rule.len - (size_t)(at - rule.data)});
+        out->json.status = status;
+    json_out_bytes(&out->json, (struct slice){at, rule.len - (size_t)(at - rule.data)});
     flagset_tree_free(&tree);
 }
 
@@ -239,32 +208,32 @@ static void add_evaluators(struct output *out)
             struct evaluator *e = &out->evaluators[i];
             if (!is_due(out, e))
                 continue;
-            add(out, first ? SLICE(",\n\"$evaluators\":{\n") : SLICE(""));
+            json_out_bytes(&out->json, first ? SLICE(",\n\"$evaluators\":{\n") : SLICE(""));
             add_name(out, e->renamed != NULL ? slice_of(e->renamed) : e->name, &first);
             e->written = true;
             more = true;
             add_rule(out, e->rule, e->origin);
         }
     }
-    add(out, first ? SLICE("") : SLICE("\n}"));
+    json_out_bytes(&out->json, first ? SLICE("") : SLICE("\n}"));
 }
 
 // ---- flags ----
 
-static bool has_variant(const struct flags_set *set, struct slice key, struct slice variant)
+static bool has_variant(const struct flags_image *set, struct slice key, struct slice variant)
 {
     struct slice name;
     struct slice json;
-    for (uint32_t i = 0; flags_set_variant(set, key, i, &name, &json); i++)
+    for (uint32_t i = 0; flags_image_variant_get(set, key, i, &name, &json); i++)
         if (slice_equal(name, variant))
             return true;
     return false;
 }
 
-// NULL when the patch of this key changes nothing that a file can say: the compiler has passed it over.
+// NULL when the patch of this key changes nothing that a file can say: the builder has passed it over.
 static const struct flags_patch *patch_in_force(const struct output *out, const struct flags_info *info)
 {
-    const struct flags_set *set = out->set;
+    const struct flags_image *set = out->set;
     const struct flags_patch *patch = flagset_patches_find(out->snapshot->contents->patches, info->key);
     if (patch == NULL ||
         (patch->kill && patch->kill_variant.len > 0 && !has_variant(set, info->key, patch->kill_variant)))
@@ -279,31 +248,31 @@ static void add_kill(struct output *out, const struct flags_patch *patch, bool *
 {
     add_name(out, SLICE("kill"), first);
     if (patch->kill_variant.len > 0)
-        add_quoted(out, patch->kill_variant);
+        json_out_quote(&out->json, patch->kill_variant);
     else
-        add(out, SLICE("true"));
+        JSON_OUT(&out->json, "true");
 }
 
 static void add_extension(struct output *out, struct slice value, const struct flags_patch *patch)
 {
     struct flags_json_walk walk;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct slice name;
     struct slice member;
     bool first = true;
     bool lifts = patch != NULL && (patch->kill || patch->state == FLAGS_PATCH_ENABLED);
-    add(out, SLICE("{"));
+    JSON_OUT(&out->json, "{");
     if (value.len > 0 && flags_json_walk_begin(value, &walk, &fault) == STATUS_OK) {
         while (flags_json_walk_next(&walk, &name, &member, &fault) == STATUS_OK) {
             if (lifts && slice_equal(name, SLICE("kill")))
                 continue;
             add_name(out, name, &first);
-            add(out, member);
+            json_out_bytes(&out->json, member);
         }
     }
     if (patch != NULL && patch->kill)
         add_kill(out, patch, &first);
-    add(out, SLICE("}"));
+    JSON_OUT(&out->json, "}");
 }
 
 static void add_member(struct output *out, const struct flags_info *info, const struct flags_patch *patch,
@@ -311,19 +280,20 @@ static void add_member(struct output *out, const struct flags_info *info, const 
 {
     bool state = patch != NULL && patch->state != FLAGS_PATCH_AS_IS;
     if (state && slice_equal(name, SLICE("state")))
-        add(out, patch->state == FLAGS_PATCH_ENABLED ? SLICE("\"ENABLED\"") : SLICE("\"DISABLED\""));
+        json_out_bytes(&out->json,
+                       patch->state == FLAGS_PATCH_ENABLED ? SLICE("\"ENABLED\"") : SLICE("\"DISABLED\""));
     else if (slice_equal(name, SLICE("targeting")))
         add_rule(out, value, info->document);
     else if (slice_equal(name, SLICE("x-sluice")))
         add_extension(out, value, patch);
     else
-        add(out, value);
+        json_out_bytes(&out->json, value);
 }
 
 static void add_flag(struct output *out, const struct flags_info *info)
 {
     struct flags_json_walk walk;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct slice json;
     struct slice name;
     struct slice value;
@@ -337,7 +307,7 @@ static void add_flag(struct output *out, const struct flags_info *info)
     json = flagset_document_value(document, entry);
     if (flags_json_walk_begin(json, &walk, &fault) != STATUS_OK)
         return;
-    add(out, SLICE("{"));
+    JSON_OUT(&out->json, "{");
     while (flags_json_walk_next(&walk, &name, &value, &fault) == STATUS_OK) {
         bool own_metadata = slice_equal(name, SLICE("metadata")) && !out->one_metadata;
         if (own_metadata || (list && slice_equal(name, SLICE("key"))))
@@ -348,13 +318,13 @@ static void add_flag(struct output *out, const struct flags_info *info)
     }
     if (!out->one_metadata && info->metadata.len > 0) {
         add_name(out, SLICE("metadata"), &first);
-        add(out, info->metadata);
+        json_out_bytes(&out->json, info->metadata);
     }
     if (patch != NULL && patch->kill && !extended) {
         add_name(out, SLICE("x-sluice"), &first);
         add_extension(out, (struct slice){"", 0}, patch);
     }
-    add(out, SLICE("}"));
+    JSON_OUT(&out->json, "}");
 }
 
 static void add_flags(struct output *out)
@@ -362,15 +332,15 @@ static void add_flags(struct output *out)
     struct flags_info info;
     uint32_t cursor = 0;
     bool first = true;
-    add(out, SLICE("{\"flags\":{"));
-    while (out->status == STATUS_OK && flags_set_next(out->set, &cursor, &info)) {
-        add(out, first ? SLICE("\n") : SLICE(",\n"));
+    JSON_OUT(&out->json, "{\"flags\":{");
+    while (out->json.status == STATUS_OK && flags_image_next(out->set, &cursor, &info)) {
+        json_out_bytes(&out->json, first ? SLICE("\n") : SLICE(",\n"));
         first = false;
-        add_quoted(out, info.key);
-        add(out, SLICE(":"));
+        json_out_quote(&out->json, info.key);
+        JSON_OUT(&out->json, ":");
         add_flag(out, &info);
     }
-    add(out, SLICE("\n}"));
+    JSON_OUT(&out->json, "\n}");
 }
 
 // ---- the whole ----
@@ -379,7 +349,7 @@ static void add_flags(struct output *out)
 static uint32_t generation_of(const struct flagset_document *document)
 {
     struct flagset_tree tree;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     uint32_t generation = 0;
     if (document->settings.len == 0)
         return 0;
@@ -396,7 +366,7 @@ static void mark_used(struct output *out)
 {
     struct flags_info info;
     uint32_t cursor = 0;
-    while (flags_set_next(out->set, &cursor, &info))
+    while (flags_image_next(out->set, &cursor, &info))
         out->used[info.document] = true;
 }
 
@@ -435,15 +405,17 @@ static void write_all(struct output *out, uint32_t generation, struct slice meta
     add_flags(out);
     add_evaluators(out);
     if (out->one_metadata && metadata.len > 0) {
-        add(out, SLICE(",\n\"metadata\":"));
-        add(out, metadata);
+        JSON_OUT(&out->json, ",\n\"metadata\":");
+        json_out_bytes(&out->json, metadata);
     }
     if (generation != FLAGS_GENERATION_3) {
         char settings[48];
         (void)snprintf(settings, sizeof settings, ",\n\"x-sluice\":{\"fractional\":%u}", generation);
-        add(out, slice_of(settings));
+        json_out_bytes(&out->json, slice_of(settings));
     }
-    add(out, SLICE("}\n"));
+    JSON_OUT(&out->json, "}\n");
+    json_out_bytes(&out->json, (struct slice){"", 1}); // a NUL, which does not count
+    out->json.len--;
 }
 
 static enum status write_view(struct output *out)
@@ -454,7 +426,7 @@ static enum status write_view(struct output *out)
     if (!find_common(out, &generation, &metadata))
         return STATUS_CONFLICT;
     write_all(out, generation, metadata);
-    return out->status;
+    return out->json.status;
 }
 
 enum status flagset_snapshot_export_view(const struct flagset_snapshot *snapshot, struct slice selector,
@@ -476,10 +448,10 @@ enum status flagset_snapshot_export_view(const struct flagset_snapshot *snapshot
         heap_free(out->evaluators[i].renamed);
     heap_free(out->evaluators);
     if (status == STATUS_OK) {
-        *json = out->data;
-        *len = out->len;
+        *json = out->json.data;
+        *len = out->json.len;
     } else {
-        heap_free(out->data);
+        json_out_free(&out->json);
     }
     heap_free(out);
     return status;

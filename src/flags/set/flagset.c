@@ -178,7 +178,7 @@ static void *run(void *context)
         unsigned changed = flagset_loader_look(&set->loader, order != NULL);
         again |= order != NULL || (changed & FLAGSET_NEW_CONTENT) != 0;
         if (again)
-            flagset_loader_compile(&set->loader);
+            flagset_loader_build(&set->loader);
         if (again || changed != 0)
             report_now(set);
         if (flagset_loader_share(&set->loader))
@@ -279,7 +279,7 @@ static enum status first_load(struct flagset *set, struct flagset_reconfigure_or
     if (loader->fetcher != NULL)
         flagset_fetcher_wait(loader->fetcher, FLAGSET_START_MS);
     (void)flagset_loader_look(loader, true);
-    flagset_loader_compile(loader);
+    flagset_loader_build(loader);
     struct flagset_report *report = flagset_loader_report(loader);
     if (report == NULL)
         return STATUS_NO_MEMORY;
@@ -463,7 +463,7 @@ bool flagset_refused(const struct flagset *set)
     return set->report->refused;
 }
 
-uint64_t flagset_compile_us(const struct flagset *set)
+uint64_t flagset_build_us(const struct flagset *set)
 {
     return set->report->compile_us;
 }

@@ -53,7 +53,7 @@ struct flagset_snapshot;
 // mean what all of them select. A flag set at runtime is in a view when one of its documents has that flag or
 // its own metadata has the flagSetId; patches reach every view.
 struct flagset_view {
-    struct flags_set set;              // empty image when nothing matched
+    struct flags_image set;            // empty image when nothing matched
     uint64_t tag;                      // of its content: changes when the view changes; never 0
     uint32_t index;                    // 0: the whole set, whose counters the tallies count
     const struct flagset_times *times; // NULL: no flag has a schedule
@@ -174,8 +174,8 @@ uint32_t flagset_source_count(const struct flagset *set);
 void flagset_source_get(const struct flagset *set, uint32_t i, struct flagset_source_state *state);
 // Problems of the newest compilation, refused or in force (warnings).
 uint32_t flagset_problems(const struct flagset *set, const struct flagset_problem **problems);
-bool flagset_refused(const struct flagset *set);        // the newest content is not in force
-uint64_t flagset_compile_us(const struct flagset *set); // what the newest compilation took
+bool flagset_refused(const struct flagset *set);      // the newest content is not in force
+uint64_t flagset_build_us(const struct flagset *set); // what the newest compilation took
 
 // Compiles one flag (a key and its definition) as it would stand in the overlay, beside what is in force, and
 // says what is wrong: STATUS_INVALID with problem "line:column: ...". For the API, before a change is kept.

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "base/json_out.h"
 #include "flags/set/flagset.h"
 #include "flags/share/share.h"
 
@@ -21,7 +22,7 @@ enum {
     FLAGSET_RETRY_MS_MAX = 60000,
     FLAGSET_EVERY_MS = 30000,
     FLAGSET_REDIRECTS_MAX = 3,
-    FLAGSET_FAULTS_MAX = 1024,     // problems of one compilation that are looked at
+    FLAGSET_FINDINGS_MAX = 1024,   // problems of one compilation that are looked at
     FLAGSET_APART_BYTES = 1 << 20, // sources larger than this are compiled in a thread of their own
     FLAGSET_DOCUMENT_WORDS = FLAGS_DOCUMENTS_MAX / 64,
 };
@@ -81,42 +82,43 @@ void flagset_patches_unref(struct flagset_patches *patches); // NULL is allowed
 // NULL when the key has none.
 const struct flags_patch *flagset_patches_find(const struct flagset_patches *patches, struct slice key);
 
-// ---- compile.c ----
+// ---- build.c ----
 
-struct flagset_image {
+struct flagset_built {
     _Atomic uint32_t references;
     void *data;
-    struct flags_set set;
+    struct flags_image set;
     struct flagset_times *times; // NULL: none
 };
-void flagset_image_unref(struct flagset_image *image); // NULL is allowed
-struct flagset_image *flagset_image_ref(struct flagset_image *image);
+void flagset_built_unref(struct flagset_built *image); // NULL is allowed
+struct flagset_built *flagset_built_ref(struct flagset_built *image);
 
 // Scratch of compilations, for one thread.
-struct flagset_compiler {
+struct flagset_builder {
     struct flags_json_space space;
-    struct flags_problem faults[FLAGSET_FAULTS_MAX];
-    size_t fault_count; // of the last compilation; those stored only
-    void *borrowed;     // heap: what names in faults point into
+    struct flags_finding findings[FLAGSET_FINDINGS_MAX];
+    size_t finding_count; // of the last compilation; those stored only
+    void *borrowed;       // heap: what names in findings point into
 };
-// Forgets the faults, and frees what they borrowed.
-void flagset_compiler_release(struct flagset_compiler *compiler);
-void flagset_compiler_deinit(struct flagset_compiler *compiler);
-// Without patches. Grows scratch and image as needed. INVALID: faults say why.
-MUST_USE enum status flagset_compile(struct flagset_compiler *compiler, const struct flags_bundle *bundle,
-                                     struct flagset_image **image);
+// Forgets the findings, and frees what they borrowed.
+void flagset_builder_release(struct flagset_builder *builder);
+void flagset_builder_deinit(struct flagset_builder *builder);
+// Without patches. Grows scratch and image as needed. INVALID: the findings say why.
+MUST_USE enum status flagset_build(struct flagset_builder *builder, const struct flags_bundle *bundle,
+                                   struct flagset_built **image);
 // The base with patches over it; the base itself, once more referenced, when there are none.
-MUST_USE enum status flagset_patch(struct flagset_compiler *compiler, struct flagset_image *base,
-                                   const struct flagset_patches *patches, struct flagset_image **image);
-void flagset_fault_text(const struct flags_problem *fault, const char *document, char *problem);
+MUST_USE enum status flagset_build_patched(struct flagset_builder *builder, struct flagset_built *base,
+                                           const struct flagset_patches *patches,
+                                           struct flagset_built **image);
+void flagset_finding_text(const struct flags_finding *fault, const char *document, char *problem);
 
 // ---- snapshot.c ----
 
 struct flagset_stored_view {
     uint64_t members[FLAGSET_DOCUMENT_WORDS]; // bit i: document i
     struct flagset_document *overlay;         // its part of the overlay; NULL: none
-    struct flagset_image *base;               // without patches
-    struct flagset_image *image;              // in force
+    struct flagset_built *base;               // without patches
+    struct flagset_built *image;              // in force
 };
 
 struct flagset_selector {
@@ -137,17 +139,17 @@ struct flagset_contents {
     uint32_t selector_count;
     bool selectors_cut; // there were more
     bool views_faulty;  // one could not stand alone and is empty
-    struct flagset_image *empty;
+    struct flagset_built *empty;
 };
 // Takes contents (heap) when STATUS_OK.
 MUST_USE enum status flagset_snapshot_create(struct flagset_contents *contents, uint64_t version,
                                              uint64_t change, uint32_t reader_count,
                                              struct flagset_snapshot **snapshot);
 void flagset_contents_destroy(struct flagset_contents *contents);
-struct flagset_contents *flagset_contents_create(struct flagset_image *empty);
+struct flagset_contents *flagset_contents_create(struct flagset_built *empty);
 // documents: room for FLAGS_DOCUMENTS_MAX.
 struct flags_bundle flagset_contents_bundle(const struct flagset_contents *contents,
-                                            struct flags_document *documents);
+                                            struct flags_bundle_document *documents);
 
 // ---- selector.c ----
 
@@ -195,7 +197,7 @@ struct flagset_feed { // a source, as the loader keeps it
 };
 void flagset_feed_deinit(struct flagset_feed *feed);
 MUST_USE enum status flagset_feed_init(struct flagset_feed *feed, const struct flagset_source *source);
-enum { FLAGSET_NEW_CONTENT = 1, FLAGSET_NEW_WORDS = 2 }; // to compile; only to tell
+enum { FLAGSET_NEW_CONTENT = 1, FLAGSET_NEW_MESSAGES = 2 }; // to compile; only to tell
 // Reads what changed: what is new, as bits.
 unsigned flagset_feed_look(struct flagset_feed *feed, uint64_t now_us);
 // New content of a source without a file. Takes json.
@@ -269,11 +271,10 @@ struct flagset_reconfigure_order {
 void flagset_reconfigure_order_destroy(struct flagset_reconfigure_order *order);
 
 // Texts for people, each once.
-struct flagset_words {
+struct flagset_messages {
     char lines[FLAGSET_PROBLEMS_MAX][FLAGSET_PROBLEM_BYTES];
     uint32_t count;
 };
-void flagset_words_add(struct flagset_words *words, const char *line);
 
 // State of the loader thread (before it runs: of flagset_create). "Newest" is what was read, "good" what is
 // in force; they differ while something is refused.
@@ -284,7 +285,7 @@ struct flagset_loader {
     struct flagset_watch *watch; // NULL: files are only looked at
     struct flagset_fetcher *fetcher;
     int wake_fd;
-    struct flagset_compiler compiler;
+    struct flagset_builder builder;
     char *share_directory;
     struct share_writer *share;
     uint64_t shared_version;
@@ -292,8 +293,8 @@ struct flagset_loader {
     // Called while something large is compiled, when woken, so that a kill switch need not wait for it.
     void (*breathe)(void *context);
     void *context;
-    bool woken;                      // in the meantime: there may be orders
-    struct flagset_compiler patcher; // for what is done meanwhile
+    bool woken;                     // in the meantime: there may be orders
+    struct flagset_builder patcher; // for what is done meanwhile
 
     struct flagset_document *overlay; // newest; never NULL
     struct flagset_document *overlay_good;
@@ -306,16 +307,16 @@ struct flagset_loader {
     char segments_problem[FLAGSET_PROBLEM_BYTES]; // no JSON
 
     const struct flagset_snapshot *snapshot; // in force; a reference
-    struct flagset_image *empty;
+    struct flagset_built *empty;
     uint64_t version;
     uint64_t compile_us;
-    bool refused;                        // a source or the segments, by the last trial
-    bool overlay_refused;                // what was laid over last
-    struct flagset_words errors;         // of what was refused
-    struct flagset_words overlay_errors; // the same, of the overlay
-    struct flagset_words warnings;       // of what is in force
-    struct flagset_words patch_warnings; // the same
-    uint64_t told;                       // hash of the last report's words
+    bool refused;                           // a source or the segments, by the last trial
+    bool overlay_refused;                   // what was laid over last
+    struct flagset_messages errors;         // of what was refused
+    struct flagset_messages overlay_errors; // the same, of the overlay
+    struct flagset_messages warnings;       // of what is in force
+    struct flagset_messages patch_warnings; // the same
+    uint64_t told;                          // hash of the last report's words
     uint64_t told_version;
 };
 
@@ -334,21 +335,21 @@ bool flagset_loader_share(struct flagset_loader *loader);
 // ---- trial.c ----
 
 // Compiles the newest of everything; what is at fault stays out, and what it was before stays in.
-void flagset_loader_compile(struct flagset_loader *loader);
+void flagset_loader_build(struct flagset_loader *loader);
 // Puts patches over what is in force. Works while something else is compiled.
 MUST_USE enum status flagset_loader_patch(struct flagset_loader *loader, struct flagset_patches *patches,
                                           uint64_t change);
-// As flagset_compile with the loader's compiler, in a thread of its own when that may take long.
-MUST_USE enum status flagset_loader_compile_bundle(struct flagset_loader *loader,
-                                                   const struct flags_bundle *bundle,
-                                                   struct flagset_image **image);
+// As flagset_build with the loader's builder, in a thread of its own when that may take long.
+MUST_USE enum status flagset_loader_build_bundle(struct flagset_loader *loader,
+                                                 const struct flags_bundle *bundle,
+                                                 struct flagset_built **image);
 // Takes the order: over what is in force, nothing else is tried. True when something refused should be tried
 // again because of it.
 bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overlay_order *order);
 // Takes the order before anything was compiled: the first compilation has it.
 void flagset_loader_overlay_first(struct flagset_loader *loader, struct flagset_overlay_order *order);
 
-// ---- check_flag.c: pieces of JSON ----
+// ---- check_flag.c ----
 
 struct flagset_tree {
     struct flags_json_space space; // heap
@@ -356,10 +357,8 @@ struct flagset_tree {
 };
 // Free it in every case.
 MUST_USE enum status flagset_tree_parse(struct slice json, struct flagset_tree *tree,
-                                        struct flags_json_fault *fault);
+                                        struct flags_json_error *fault);
 void flagset_tree_free(struct flagset_tree *tree);
-// The bytes as a JSON string in *buffer (heap, the caller's; NULL: no memory).
-struct slice flagset_quote(struct slice bytes, char **buffer);
 
 // ---- flagset.c ----
 

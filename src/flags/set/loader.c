@@ -139,7 +139,7 @@ static unsigned take_fetched(struct flagset_loader *loader)
             struct flagset_feed *feed = &loader->feeds[i];
             if (feed->kind != FLAGSET_HTTP || strcmp(feed->name, result->url) != 0)
                 continue;
-            changed |= FLAGSET_NEW_WORDS;
+            changed |= FLAGSET_NEW_MESSAGES;
             (void)snprintf(feed->problem, sizeof feed->problem, "%s", result->problem);
             if (result->problem[0] == '\0')
                 feed->read_ms = flagset_wall_ms();
@@ -312,7 +312,7 @@ bool flagset_loader_share(struct flagset_loader *loader)
     enum status status = STATUS_OK;
     if (loader->share == NULL)
         status = share_writer_open(loader->share_directory, &loader->share);
-    const struct flags_set *set = &loader->snapshot->all.set;
+    const struct flags_image *set = &loader->snapshot->all.set;
     if (status == STATUS_OK)
         status = share_writer_publish(loader->share, (struct slice){(const char *)set->image, set->len});
     loader->share_problem[0] = '\0';
@@ -329,9 +329,9 @@ bool flagset_loader_share(struct flagset_loader *loader)
 
 static enum status compile_empty(struct flagset_loader *loader)
 {
-    struct flags_document document = {{EMPTY, sizeof EMPTY - 1}, "empty"};
+    struct flags_bundle_document document = {{EMPTY, sizeof EMPTY - 1}, "empty"};
     struct flags_bundle bundle = {.documents = &document, .document_count = 1};
-    return flagset_compile(&loader->compiler, &bundle, &loader->empty);
+    return flagset_build(&loader->builder, &bundle, &loader->empty);
 }
 
 enum status flagset_loader_init(struct flagset_loader *loader, const struct flagset_config *config,
@@ -362,13 +362,13 @@ void flagset_loader_deinit(struct flagset_loader *loader)
         share_writer_close(loader->share);
     heap_free(loader->share_directory);
     free_feeds(loader->feeds, loader->feed_count);
-    flagset_compiler_deinit(&loader->compiler);
-    flagset_compiler_deinit(&loader->patcher);
+    flagset_builder_deinit(&loader->builder);
+    flagset_builder_deinit(&loader->patcher);
     flagset_document_unref(loader->overlay);
     flagset_document_unref(loader->overlay_good);
     flagset_patches_unref(loader->patches);
     flagset_document_unref(loader->segments);
     flagset_document_unref(loader->segments_good);
     flagset_snapshot_unref(loader->snapshot);
-    flagset_image_unref(loader->empty);
+    flagset_built_unref(loader->empty);
 }

@@ -81,7 +81,7 @@ static bool says_set(struct slice definition, const char *set_id)
     char chars[CHARS];
     struct flags_json_space space = {.nodes = nodes, .node_cap = NODES, .chars = chars, .char_cap = CHARS};
     struct flags_json_walk walk;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     struct slice key;
     struct slice value;
     if (flags_json_walk_begin(definition, &walk, &fault) != STATUS_OK)
@@ -193,29 +193,29 @@ static bool same_view(const struct flagset_contents *a, const struct flagset_sto
     }
 }
 
-static struct flagset_image *base_before(const struct flagset_contents *contents,
+static struct flagset_built *base_before(const struct flagset_contents *contents,
                                          const struct flagset_stored_view *view,
                                          const struct flagset_contents *before)
 {
     for (uint32_t v = 1; v < before->view_count; v++)
         if (same_view(contents, view, before, &before->views[v]))
-            return flagset_image_ref(before->views[v].base);
+            return flagset_built_ref(before->views[v].base);
     return NULL;
 }
 
 static enum status compile_view(struct flagset_loader *loader, const struct flagset_contents *contents,
                                 struct flagset_stored_view *view)
 {
-    struct flags_document documents[FLAGS_DOCUMENTS_MAX];
+    struct flags_bundle_document documents[FLAGS_DOCUMENTS_MAX];
     struct flags_bundle bundle = flagset_contents_bundle(contents, documents);
     uint32_t kept = 0;
     for (uint32_t i = 0; i + 1 < contents->document_count; i++)
         if (has_member(view->members, i))
             documents[kept++] = documents[i];
     documents[kept++] =
-        (struct flags_document){{view->overlay->json, view->overlay->len}, view->overlay->name};
+        (struct flags_bundle_document){{view->overlay->json, view->overlay->len}, view->overlay->name};
     bundle.document_count = kept;
-    return flagset_loader_compile_bundle(loader, &bundle, &view->base);
+    return flagset_loader_build_bundle(loader, &bundle, &view->base);
 }
 
 static enum status build_view(struct flagset_loader *loader, struct flagset_contents *contents,
@@ -244,7 +244,7 @@ static enum status build_view(struct flagset_loader *loader, struct flagset_cont
     // A flag whose prerequisite lies outside the view cannot stand in it alone. The whole stays in force; the
     // selector gives nothing, which is what its user may see of it.
     if (status == STATUS_INVALID) {
-        view->base = flagset_image_ref(contents->empty);
+        view->base = flagset_built_ref(contents->empty);
         contents->views_faulty = true;
         status = STATUS_OK;
     }

@@ -8,26 +8,26 @@ enum {
     TALLY_GAP = 64 / sizeof(uint64_t),
 };
 
-static uint64_t tag_of(const struct flags_set *set)
+static uint64_t tag_of(const struct flags_image *set)
 {
-    uint64_t tag = flags_set_checksum(set);
+    uint64_t tag = flags_image_checksum(set);
     return tag != 0 ? tag : 1;
 }
 
 static struct flagset_view view_of(const struct flagset_contents *contents, uint32_t index)
 {
-    const struct flags_set *set = &contents->views[index].image->set;
+    const struct flags_image *set = &contents->views[index].image->set;
     return (struct flagset_view){
         .set = *set, .tag = tag_of(set), .index = index, .times = contents->views[index].image->times};
 }
 
 // ---- contents ----
 
-struct flagset_contents *flagset_contents_create(struct flagset_image *empty)
+struct flagset_contents *flagset_contents_create(struct flagset_built *empty)
 {
     struct flagset_contents *contents = heap_alloc(1, sizeof *contents);
     if (contents != NULL)
-        contents->empty = flagset_image_ref(empty);
+        contents->empty = flagset_built_ref(empty);
     return contents;
 }
 
@@ -39,25 +39,25 @@ void flagset_contents_destroy(struct flagset_contents *contents)
         flagset_document_unref(contents->documents[i]);
     for (uint32_t i = 0; i < ARRAY_LEN(contents->views); i++) {
         flagset_document_unref(contents->views[i].overlay);
-        flagset_image_unref(contents->views[i].base);
-        flagset_image_unref(contents->views[i].image);
+        flagset_built_unref(contents->views[i].base);
+        flagset_built_unref(contents->views[i].image);
     }
     for (uint32_t i = 0; i < contents->selector_count; i++)
         heap_free(contents->selectors[i].name);
     flagset_document_unref(contents->segments);
     flagset_patches_unref(contents->patches);
-    flagset_image_unref(contents->empty);
+    flagset_built_unref(contents->empty);
     heap_free(contents);
 }
 
 struct flags_bundle flagset_contents_bundle(const struct flagset_contents *contents,
-                                            struct flags_document *documents)
+                                            struct flags_bundle_document *documents)
 {
     struct flags_bundle bundle = {.documents = documents, .document_count = contents->document_count};
     for (uint32_t i = 0; i < contents->document_count; i++)
-        documents[i] =
-            (struct flags_document){.json = {contents->documents[i]->json, contents->documents[i]->len},
-                                    .name = contents->documents[i]->name};
+        documents[i] = (struct flags_bundle_document){
+            .json = {contents->documents[i]->json, contents->documents[i]->len},
+            .name = contents->documents[i]->name};
     if (contents->segments != NULL)
         bundle.segments = (struct slice){contents->segments->json, contents->segments->len};
     return bundle;
@@ -85,7 +85,7 @@ static void destroy(struct flagset_snapshot *snapshot)
 
 static enum status make_tallies(struct flagset_snapshot *snapshot)
 {
-    uint32_t count = flags_set_counter_count(&snapshot->all.set);
+    uint32_t count = flags_image_counter_count(&snapshot->all.set);
     snapshot->tallies = heap_alloc(snapshot->reader_count + 1, sizeof *snapshot->tallies);
     if (snapshot->tallies == NULL)
         return STATUS_NO_MEMORY;
@@ -159,7 +159,7 @@ bool flagset_snapshot_view(const struct flagset_snapshot *snapshot, struct slice
     }
     uint32_t index = flagset_selector_find(contents, selector);
     if (index == UINT32_MAX) {
-        const struct flags_set *set = &contents->empty->set;
+        const struct flags_image *set = &contents->empty->set;
         *view = (struct flagset_view){.set = *set, .tag = tag_of(set), .index = UINT32_MAX};
         return false;
     }
@@ -171,7 +171,7 @@ bool flagset_snapshot_definition(const struct flagset_snapshot *snapshot, struct
                                  struct slice *json, const char **name)
 {
     struct flags_info info;
-    if (!flags_set_find(&snapshot->all.set, key, &info) ||
+    if (!flags_image_find(&snapshot->all.set, key, &info) ||
         info.document >= snapshot->contents->document_count)
         return false;
     const struct flagset_document *document = snapshot->contents->documents[info.document];
@@ -187,7 +187,7 @@ bool flagset_snapshot_split(const struct flagset_snapshot *snapshot, struct slic
 {
     struct flags_info info;
     const struct flags_patch *patch = flagset_patches_find(snapshot->contents->patches, key);
-    if (patch == NULL || !patch->split || !flags_set_find(&snapshot->all.set, key, &info) || !info.split)
+    if (patch == NULL || !patch->split || !flags_image_find(&snapshot->all.set, key, &info) || !info.split)
         return false;
     *share = patch->split_share;
     return true;

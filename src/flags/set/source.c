@@ -114,7 +114,7 @@ static unsigned set_problem(char *problem, const char *words)
     if (strcmp(problem, words) == 0)
         return 0;
     (void)snprintf(problem, FLAGSET_PROBLEM_BYTES, "%s", words);
-    return FLAGSET_NEW_WORDS;
+    return FLAGSET_NEW_MESSAGES;
 }
 
 static unsigned take_content(struct flagset_item *item, const char *source, char *json, size_t len)

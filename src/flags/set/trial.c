@@ -22,7 +22,7 @@ struct trial {
     bool fallen_back; // everything is what it was
 };
 
-void flagset_words_add(struct flagset_words *words, const char *line)
+static void flagset_messages_add(struct flagset_messages *words, const char *line)
 {
     for (uint32_t i = 0; i < words->count; i++)
         if (strcmp(words->lines[i], line) == 0)
@@ -33,38 +33,38 @@ void flagset_words_add(struct flagset_words *words, const char *line)
 
 // ---- faults ----
 
-static const char *name_of(const struct flagset_contents *contents, const struct flags_problem *fault)
+static const char *name_of(const struct flagset_contents *contents, const struct flags_finding *fault)
 {
     if (fault->document < contents->document_count)
         return contents->documents[fault->document]->name;
     return fault->line > 0 ? "segments" : "runtime";
 }
 
-static void note_faults(const struct flagset_compiler *compiler, const struct flagset_contents *contents,
-                        enum flags_severity severity, struct flagset_words *words)
+static void note_faults(const struct flagset_builder *builder, const struct flagset_contents *contents,
+                        enum flags_severity severity, struct flagset_messages *words)
 {
-    for (size_t i = 0; i < compiler->fault_count; i++) {
+    for (size_t i = 0; i < builder->finding_count; i++) {
         char line[FLAGSET_PROBLEM_BYTES];
-        const struct flags_problem *fault = &compiler->faults[i];
+        const struct flags_finding *fault = &builder->findings[i];
         if (fault->severity != severity)
             continue;
-        flagset_fault_text(fault, name_of(contents, fault), line);
-        flagset_words_add(words, line);
+        flagset_finding_text(fault, name_of(contents, fault), line);
+        flagset_messages_add(words, line);
     }
 }
 
 // ---- an overlay of which some flags are at fault ----
 
-static bool blames_overlay(const struct flagset_contents *contents, const struct flags_problem *fault)
+static bool blames_overlay(const struct flagset_contents *contents, const struct flags_finding *fault)
 {
     return fault->severity == FLAGS_ERROR && fault->document + 1 == contents->document_count;
 }
 
-static bool at_fault(const struct flagset_compiler *compiler, const struct flagset_contents *contents,
+static bool at_fault(const struct flagset_builder *builder, const struct flagset_contents *contents,
                      struct slice key)
 {
-    for (size_t i = 0; i < compiler->fault_count; i++)
-        if (blames_overlay(contents, &compiler->faults[i]) && slice_equal(compiler->faults[i].key, key))
+    for (size_t i = 0; i < builder->finding_count; i++)
+        if (blames_overlay(contents, &builder->findings[i]) && slice_equal(builder->findings[i].key, key))
             return true;
     return false;
 }
@@ -74,8 +74,8 @@ static bool can_reduce(const struct flagset_loader *loader, const struct flagset
 {
     const struct flagset_document *overlay = contents->documents[contents->document_count - 1];
     bool any = false;
-    for (size_t i = 0; i < loader->compiler.fault_count; i++) {
-        const struct flags_problem *fault = &loader->compiler.faults[i];
+    for (size_t i = 0; i < loader->builder.finding_count; i++) {
+        const struct flags_finding *fault = &loader->builder.findings[i];
         if (!blames_overlay(contents, fault))
             continue;
         if (flagset_document_find(overlay, fault->key) == NULL ||
@@ -111,7 +111,7 @@ static struct flagset_document *without_faults(const struct flagset_loader *load
     for (uint32_t i = 0; i < overlay->entry_count; i++) {
         const struct flagset_entry *entry = &overlay->entries[i];
         char *buffer;
-        bool leave_out = at_fault(&loader->compiler, contents, flagset_document_key(overlay, entry, &buffer));
+        bool leave_out = at_fault(&loader->builder, contents, flagset_document_key(overlay, entry, &buffer));
         heap_free(buffer);
         if (leave_out)
             continue;
@@ -145,14 +145,14 @@ static bool blame_overlay(struct trial *trial, const struct flagset_contents *co
     return loader->overlay != loader->overlay_good;
 }
 
-// Puts back what the faults name, as far as it is new. False: nothing of it was.
+// Puts back what the findings name, as far as it is new. False: nothing of it was.
 static bool blame(struct trial *trial, const struct flagset_contents *contents)
 {
     struct flagset_loader *loader = trial->loader;
-    const struct flagset_compiler *compiler = &loader->compiler;
+    const struct flagset_builder *builder = &loader->builder;
     bool put_back = false, overlay = false;
-    for (size_t i = 0; i < compiler->fault_count; i++) {
-        const struct flags_problem *fault = &compiler->faults[i];
+    for (size_t i = 0; i < builder->finding_count; i++) {
+        const struct flags_finding *fault = &builder->findings[i];
         if (fault->severity != FLAGS_ERROR)
             continue;
         if (fault->document >= contents->document_count) {
@@ -188,7 +188,7 @@ static bool fall_back(struct trial *trial)
 struct compilation {
     struct flagset_loader *loader;
     const struct flags_bundle *bundle;
-    struct flagset_image **image;
+    struct flagset_built **image;
     enum status status;
     atomic_bool done;
 };
@@ -198,7 +198,7 @@ static void *compile_apart(void *context)
     struct compilation *compilation = context;
     uint64_t one = 1;
     compilation->status =
-        flagset_compile(&compilation->loader->compiler, compilation->bundle, compilation->image);
+        flagset_build(&compilation->loader->builder, compilation->bundle, compilation->image);
     atomic_store_explicit(&compilation->done, true, memory_order_release);
     (void)!write(compilation->loader->wake_fd, &one, sizeof one);
     return NULL;
@@ -212,14 +212,14 @@ static bool is_large(const struct flags_bundle *bundle)
     return bytes > FLAGSET_APART_BYTES;
 }
 
-enum status flagset_loader_compile_bundle(struct flagset_loader *loader, const struct flags_bundle *bundle,
-                                          struct flagset_image **image)
+enum status flagset_loader_build_bundle(struct flagset_loader *loader, const struct flags_bundle *bundle,
+                                        struct flagset_built **image)
 {
     struct compilation compilation = {.loader = loader, .bundle = bundle, .image = image};
     pthread_t thread;
     bool apart = loader->breathe != NULL && is_large(bundle);
     if (!apart || pthread_create(&thread, NULL, compile_apart, &compilation) != 0)
-        return flagset_compile(&loader->compiler, bundle, image);
+        return flagset_build(&loader->builder, bundle, image);
     while (!atomic_load_explicit(&compilation.done, memory_order_acquire)) {
         struct pollfd fd = {.fd = loader->wake_fd, .events = POLLIN};
         uint64_t count;
@@ -233,40 +233,40 @@ enum status flagset_loader_compile_bundle(struct flagset_loader *loader, const s
 }
 
 // Every view with the patches.
-static enum status patch_views(struct flagset_loader *loader, struct flagset_compiler *compiler,
+static enum status patch_views(struct flagset_loader *loader, struct flagset_builder *builder,
                                struct flagset_contents *contents)
 {
     loader->patch_warnings.count = 0;
     for (uint32_t v = 0; v < contents->view_count; v++) {
         struct flagset_stored_view *view = &contents->views[v];
-        enum status status = flagset_patch(compiler, view->base, contents->patches, &view->image);
+        enum status status = flagset_build_patched(builder, view->base, contents->patches, &view->image);
         if (status != STATUS_OK)
             return status;
         if (v == 0)
-            note_faults(compiler, contents, FLAGS_WARNING, &loader->patch_warnings);
-        flagset_compiler_release(compiler);
+            note_faults(builder, contents, FLAGS_WARNING, &loader->patch_warnings);
+        flagset_builder_release(builder);
     }
     return STATUS_OK;
 }
 
 // Compiles contents whose documents and segments are set; its patches are the loader's once all is compiled,
-// for they may change meanwhile. INVALID: the loader's compiler holds the faults.
+// for they may change meanwhile. INVALID: the loader's builder holds the findings.
 static enum status compile_contents(struct flagset_loader *loader, struct flagset_contents *contents)
 {
-    struct flags_document documents[FLAGS_DOCUMENTS_MAX];
+    struct flags_bundle_document documents[FLAGS_DOCUMENTS_MAX];
     struct flags_bundle bundle = flagset_contents_bundle(contents, documents);
     uint64_t begin_us = flagset_now_us();
-    enum status status = flagset_loader_compile_bundle(loader, &bundle, &contents->views[0].base);
+    enum status status = flagset_loader_build_bundle(loader, &bundle, &contents->views[0].base);
     loader->compile_us = flagset_now_us() - begin_us;
     if (status != STATUS_OK)
         return status;
     contents->view_count = 1;
     loader->warnings.count = 0;
-    note_faults(&loader->compiler, contents, FLAGS_WARNING, &loader->warnings);
-    flagset_compiler_release(&loader->compiler);
+    note_faults(&loader->builder, contents, FLAGS_WARNING, &loader->warnings);
+    flagset_builder_release(&loader->builder);
     status = flagset_views_build(loader, contents);
     contents->patches = flagset_patches_ref(loader->patches);
-    return status == STATUS_OK ? patch_views(loader, &loader->compiler, contents) : status;
+    return status == STATUS_OK ? patch_views(loader, &loader->builder, contents) : status;
 }
 
 static void take_snapshot(struct flagset_loader *loader, struct flagset_snapshot *snapshot)
@@ -290,7 +290,7 @@ static bool begin_trial(struct trial *trial)
             if (trial->item_count == FLAGS_DOCUMENTS_MAX - 1) {
                 char line[FLAGSET_PROBLEM_BYTES];
                 (void)snprintf(line, sizeof line, "more than %d documents", FLAGS_DOCUMENTS_MAX - 1);
-                flagset_words_add(&loader->errors, line);
+                flagset_messages_add(&loader->errors, line);
                 return false;
             }
             trial->items[trial->item_count] = item;
@@ -376,16 +376,16 @@ static enum status try_once(struct trial *trial)
         return STATUS_OK;
     }
     if (status == STATUS_INVALID) {
-        note_faults(&loader->compiler, contents, FLAGS_ERROR, &loader->errors);
+        note_faults(&loader->builder, contents, FLAGS_ERROR, &loader->errors);
         if (blame(trial, contents) || fall_back(trial))
             status = STATUS_AGAIN;
     }
-    flagset_compiler_release(&loader->compiler);
+    flagset_builder_release(&loader->builder);
     flagset_contents_destroy(contents);
     return status;
 }
 
-void flagset_loader_compile(struct flagset_loader *loader)
+void flagset_loader_build(struct flagset_loader *loader)
 {
     struct trial trial = {.loader = loader};
     loader->errors.count = 0;
@@ -402,9 +402,9 @@ void flagset_loader_compile(struct flagset_loader *loader)
         return;
     loader->refused = true;
     if (status != STATUS_INVALID && status != STATUS_FULL)
-        flagset_words_add(&loader->errors, "no memory to compile the flags");
+        flagset_messages_add(&loader->errors, "no memory to compile the flags");
     else if (status == STATUS_FULL && loader->errors.count == 0)
-        flagset_words_add(&loader->errors, "the flags are too large to compile");
+        flagset_messages_add(&loader->errors, "the flags are too large to compile");
 }
 
 // ---- the overlay, over what is in force ----
@@ -430,7 +430,7 @@ static enum status copy_views(const struct flagset_contents *before, struct flag
         struct flagset_stored_view *view = &contents->views[contents->view_count++];
         memcpy(view->members, before->views[v].members, sizeof view->members);
         view->overlay = flagset_document_ref(before->views[v].overlay);
-        view->base = flagset_image_ref(before->views[v].base);
+        view->base = flagset_built_ref(before->views[v].base);
     }
     for (uint32_t s = 0; s < before->selector_count; s++) {
         struct flagset_selector *selector = &contents->selectors[contents->selector_count++];
@@ -479,11 +479,11 @@ static enum status lay_over_once(struct flagset_loader *loader, struct flagset_d
     if (status == STATUS_OK)
         return STATUS_OK;
     if (status == STATUS_INVALID) {
-        note_faults(&loader->compiler, contents, FLAGS_ERROR, &loader->overlay_errors);
+        note_faults(&loader->builder, contents, FLAGS_ERROR, &loader->overlay_errors);
         *reduced = without_faults(loader, contents);
         status = *reduced != NULL ? STATUS_AGAIN : status;
     }
-    flagset_compiler_release(&loader->compiler);
+    flagset_builder_release(&loader->builder);
     flagset_contents_destroy(contents);
     return status;
 }
@@ -596,7 +596,7 @@ bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overla
     if (status != STATUS_OK)
         status = lay_over(loader, loader->overlay_good, loader->overlay, loader->change);
     if (status != STATUS_OK)
-        flagset_words_add(&loader->overlay_errors, "no memory for what was changed at runtime");
+        flagset_messages_add(&loader->overlay_errors, "no memory for what was changed at runtime");
     flagset_overlay_order_destroy(order);
     return new_text && loader->refused;
 }

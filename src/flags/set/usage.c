@@ -124,7 +124,7 @@ static void unlink_entry(struct usage *usage, uint32_t index)
     usage->table[at] = 0;
 }
 
-void usage_entry_free(struct usage *usage, uint32_t index)
+static void usage_entry_free(struct usage *usage, uint32_t index)
 {
     unlink_entry(usage, index);
     free_contents(&usage->entries[index]);
@@ -201,11 +201,11 @@ static void drop_gone(struct usage *usage, int64_t gone_for_ms)
     }
 }
 
-static void match(struct usage *usage, struct usage_plan *plan, const struct flags_set *set, int64_t now_ms)
+static void match(struct usage *usage, struct usage_plan *plan, const struct flags_image *set, int64_t now_ms)
 {
     uint32_t cursor = 0;
     struct flags_info info;
-    for (uint32_t i = 0; i < plan->flag_count && flags_set_next(set, &cursor, &info); i++) {
+    for (uint32_t i = 0; i < plan->flag_count && flags_image_next(set, &cursor, &info); i++) {
         uint32_t index = usage_entry_make(usage, info.key);
         plan->places[i] = (struct usage_place){index, info.first_counter, info.variant_count};
         if (index == NOWHERE)
@@ -234,12 +234,12 @@ static void mark_gone(struct usage *usage)
 static struct usage_plan *plan_make(struct usage *usage, const struct flagset_snapshot *snapshot,
                                     int64_t now_ms)
 {
-    const struct flags_set *set = &snapshot->all.set;
+    const struct flags_image *set = &snapshot->all.set;
     struct usage_plan plan = {.version = snapshot->version, .gathered_ms = now_ms};
     if (usage->plan_count == USAGE_SNAPSHOTS_MAX)
         forget_oldest(usage);
-    plan.flag_count = flags_set_count(set);
-    plan.counter_count = flags_set_counter_count(set);
+    plan.flag_count = flags_image_flag_count(set);
+    plan.counter_count = flags_image_counter_count(set);
     plan.places = heap_alloc((size_t)plan.flag_count + 1, sizeof *plan.places);
     plan.last = heap_alloc((size_t)plan.counter_count + 1, sizeof *plan.last);
     plan.sums = heap_alloc((size_t)plan.counter_count + 1, sizeof *plan.sums);
@@ -310,7 +310,8 @@ static uint8_t add_variant(const struct flagset_snapshot *snapshot, struct usage
     struct slice name;
     struct slice json;
     uint8_t slot = USAGE_VARIANTS_MAX;
-    if (flags_set_variant(&snapshot->all.set, (struct slice){entry->key, entry->key_len}, i, &name, &json))
+    if (flags_image_variant_get(&snapshot->all.set, (struct slice){entry->key, entry->key_len}, i, &name,
+                                &json))
         slot = usage_variant_slot(entry, name);
     if (slot == USAGE_VARIANTS_MAX)
         entry->other += delta;
@@ -445,7 +446,8 @@ uint64_t usage_unremembered(const struct usage *usage)
 
 // ---- life ----
 
-void usage_clear(struct usage *usage)
+// Drops everything; the table is as new.
+static void usage_clear(struct usage *usage)
 {
     for (uint32_t i = 0; i < usage->entry_count; i++)
         if (usage->entries[i].key != NULL)

@@ -69,11 +69,8 @@ struct usage {
 // Index of the entry of this key, made when missing; UINT32_MAX when there is no room or memory.
 uint32_t usage_entry_make(struct usage *usage, struct slice key);
 uint32_t usage_entry_find(const struct usage *usage, struct slice key);
-void usage_entry_free(struct usage *usage, uint32_t index);
 // Index of the variant's place, USAGE_VARIANTS_MAX when it has none.
 uint8_t usage_variant_slot(struct usage_entry *entry, struct slice name);
-// Drops everything; the table is as new.
-void usage_clear(struct usage *usage);
 
 // The file (usage_file.c). STATUS_NOT_FOUND, CORRUPT, IO, NO_MEMORY.
 MUST_USE enum status usage_file_read(struct usage *usage);

@@ -156,7 +156,7 @@ static enum status take(const struct share_reader *reader, uint64_t sequence, st
     uint64_t image;
     uint64_t len;
     void *data = NULL;
-    struct flags_set set;
+    struct flags_image set;
     if (atomic_load_explicit(&reader->page->magic, memory_order_acquire) != SHARE_MAGIC)
         return STATUS_CORRUPT;
     enum status status = read_place(reader->page, sequence, &image, &len);
@@ -164,7 +164,7 @@ static enum status take(const struct share_reader *reader, uint64_t sequence, st
         status = map_image(reader, image, len, &data);
     if (status != STATUS_OK)
         return status;
-    status = flags_set_open(data, len, &set);
+    status = flags_image_open(data, len, &set);
     if (status != STATUS_OK) {
         (void)munmap(data, len);
         return status;

@@ -47,7 +47,7 @@ bool share_reader_replaced(const struct share_reader *reader, const char *direct
 // Maps and verifies the newest image. STATUS_AGAIN when the writer was quicker; try again. CORRUPT when the
 // image is missing, of another length or damaged: mappings given before stay good.
 struct share_mapping {
-    struct flags_set set;
+    struct flags_image set;
     void *data;
     size_t len;
     uint64_t sequence;

@@ -2,6 +2,7 @@
 // Flags in the path of a request: its evaluation context, the version and the arm that flags give it, the
 // fields that tell the service. Everything is in the worker's scratch, for one callback: no lock, no heap,
 // and no evaluation that nobody asks for.
+#include "base/utf8.h"
 #include "flags/eval/evaluate.h"
 #include "flags/eval/tally.h"
 #include "net/proxy/proxy_private.h"
@@ -26,13 +27,13 @@ static bool attribute_value(const struct exchange *exchange, const struct proxy_
         field = http_fields_find_name(&request->fields, attribute->source);
         if (field != NULL)
             *value = field->value;
-        return field != NULL && flags_utf8_valid(*value);
+        return field != NULL && utf8_valid(*value);
     case PROXY_ATTRIBUTE_COOKIE:
         return http_cookie_find(&request->fields, attribute->source, value) == STATUS_OK &&
-               flags_utf8_valid(*value);
+               utf8_valid(*value);
     case PROXY_ATTRIBUTE_ADDRESS:
         *value = http_client_address(&request->fields, worker->table->trusted_hops, exchange->from);
-        return value->len > 0 && flags_utf8_valid(*value);
+        return value->len > 0 && utf8_valid(*value);
     case PROXY_ATTRIBUTE_METHOD:
         *value = request->method;
         return true;
@@ -53,7 +54,7 @@ static bool unit_key(struct exchange *exchange, const struct proxy_service *serv
     if (!exchange_unit(exchange, service, &sticky, key))
         return false;
     if (service->unit != PROXY_UNIT_STICKY)
-        return flags_utf8_valid(*key);
+        return utf8_valid(*key);
     for (int i = 0; i < 16; i++)
         text[i] = "0123456789abcdef"[sticky >> (60 - 4 * i) & 15];
     *key = (struct slice){text, 16};

@@ -197,8 +197,8 @@ struct proxy_table_plan {
     const char *via;         // our pseudonym in Via; NULL: "sluice", "": none
     // The flags that services evaluate; schedules and $flagd.timestamp follow the workers' wall clock. NULL:
     // none; then flag fields stay away (forged ones too), and version and arm flags say nothing.
-    const struct flags_set *flags; // the view is copied, the image is not: it must live until the release
-    struct flags_tally *tallies;   // NULL, or one for each worker of the proxy, alive until the release
+    const struct flags_image *flags; // the view is copied, the image is not: it must live until the release
+    struct flags_tally *tallies;     // NULL, or one for each worker of the proxy, alive until the release
     // Called exactly once, on the thread that destroys the table (control's), when no worker can see it any
     // more. NULL: nobody is told. When building fails it is not called: everything stays the caller's. When
     // publishing fails the table is still the caller's, and its destruction calls it.

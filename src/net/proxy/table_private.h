@@ -94,7 +94,7 @@ struct proxy_table {
     uint64_t client_head_us;
     uint64_t client_idle_us;
     struct slice via;
-    struct flags_set flags; // image NULL: none
+    struct flags_image flags; // image NULL: none
     struct flags_tally *tallies;
     void (*flags_release)(void *context);
     void *flags_context;

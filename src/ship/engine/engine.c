@@ -400,55 +400,12 @@ void engine_shutdown(struct engine *engine, uint64_t drain_ms, void (*done)(void
 
 // ---- reload ----
 
-static bool addresses_equal(const struct config_address *a, uint32_t a_count, const struct config_address *b,
-                            uint32_t b_count)
+static void say_restart(void *context, const char *word)
 {
-    if (a_count != b_count)
-        return false;
-    for (uint32_t i = 0; i < a_count; i++)
-        if (strcmp(a[i].text, b[i].text) != 0)
-            return false;
-    return true;
-}
-
-static void say_restart(struct engine *engine, const char *word)
-{
+    const struct engine *engine = context;
     engine_log_write(engine->log, ENGINE_LOG_WARN,
                      "a changed setting takes effect only when the daemon is started again",
                      ENGINE_FIELDS(ENGINE_TEXT("setting", word)));
-}
-
-static void say_restarts(struct engine *engine, const struct config *now)
-{
-    const struct config *was = engine->config;
-    if (!addresses_equal(was->listen, was->listen_count, now->listen, now->listen_count))
-        say_restart(engine, "listen");
-    if (strcmp(was->admin.text, now->admin.text) != 0)
-        say_restart(engine, "admin");
-    if (was->workers != now->workers)
-        say_restart(engine, "workers");
-    if (was->io != now->io)
-        say_restart(engine, "io");
-    if (strcmp(was->journal, now->journal) != 0)
-        say_restart(engine, "journal");
-    if (was->limits.connections != now->limits.connections)
-        say_restart(engine, "limits.connections");
-    if (was->flags.given != now->flags.given)
-        say_restart(engine, "flags");
-    if (strcmp(was->flags.listen.text, now->flags.listen.text) != 0)
-        say_restart(engine, "flags.listen");
-    if (was->flags.threads != now->flags.threads)
-        say_restart(engine, "flags.threads");
-    if (was->flags.rate != now->flags.rate || was->flags.burst != now->flags.burst)
-        say_restart(engine, "flags.rate");
-    if (strcmp(was->flags.share, now->flags.share) != 0)
-        say_restart(engine, "flags.share");
-    if (was->flags.tokens[0] != '\0' && now->flags.tokens[0] == '\0')
-        say_restart(engine, "flags.tokens");
-    if (strcmp(was->flags.cors, now->flags.cors) != 0)
-        say_restart(engine, "flags.cors");
-    if ((was->flags.exposures[0] != '\0') != (now->flags.exposures[0] != '\0'))
-        say_restart(engine, "flags.exposures");
 }
 
 enum status engine_reload(struct engine *engine, struct config *config, struct fault *fault)
@@ -469,9 +426,7 @@ enum status engine_reload(struct engine *engine, struct config *config, struct f
         engine->config = before;
         return status;
     }
-    engine->config = before;
-    say_restarts(engine, config);
-    engine->config = config;
+    config_restarts(before, config, say_restart, engine);
     config_destroy(before);
     engine_flags_reload(engine);
     warn_differences(engine);

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "base/siphash.h"
+#include "base/utf8.h"
 #include "ship/engine/engine_private.h"
 #include "ship/engine/overlay.h"
 
@@ -239,7 +240,7 @@ static void on_changed(void *context, const struct flagset_snapshot *snapshot)
         engine_publish_or_retry(engine);
     engine_log_write(engine->log, ENGINE_LOG_INFO, "flags are in force",
                      ENGINE_FIELDS(ENGINE_NUMBER("set", snapshot->version),
-                                   ENGINE_NUMBER("flags", flags_set_count(&snapshot->all.set)),
+                                   ENGINE_NUMBER("flags", flags_image_flag_count(&snapshot->all.set)),
                                    ENGINE_NUMBER("change", snapshot->change)));
     struct list *link = engine->flags.watchers.next;
     while (link != &engine->flags.watchers) {
@@ -313,7 +314,7 @@ enum status engine_segments_fit(const struct config *config, const struct rollou
     space.nodes = heap_alloc(space.node_cap, sizeof *space.nodes);
     space.chars = heap_alloc(space.char_cap, 1);
     struct flags_json *root = NULL;
-    struct flags_json_fault fault;
+    struct flags_json_error fault;
     enum status status = space.nodes == NULL || space.chars == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     if (status == STATUS_OK && text.len > 0)
         status = flags_json_parse(text, &space, &root, &fault);
@@ -390,22 +391,23 @@ static void leave_addresses_out(struct sources *sources, struct engine_flags_rep
     sources->count = kept;
 }
 
-static bool variant_exists(const struct flags_set *set, struct slice key, const char *variant)
+static bool variant_exists(const struct flags_image *set, struct slice key, const char *variant)
 {
     struct slice name, json;
-    for (uint32_t i = 0; flags_set_variant(set, key, i, &name, &json); i++)
+    for (uint32_t i = 0; flags_image_variant_get(set, key, i, &name, &json); i++)
         if (slice_equal(name, slice_of(variant)))
             return true;
     return false;
 }
 
 // Whether the set lacks what the rollout moves, with a sentence.
-static bool rollout_lacks(const struct flags_set *set, const struct rollout_spec *spec, char *why, size_t cap)
+static bool rollout_lacks(const struct flags_image *set, const struct rollout_spec *spec, char *why,
+                          size_t cap)
 {
     struct slice key = slice_of(spec->flag);
     struct flags_info info;
     const char *const variants[] = {spec->from, spec->to};
-    if (!flags_set_find(set, key, &info)) {
+    if (!flags_image_find(set, key, &info)) {
         snprintf(why, cap, "there is no flag \"%s\"", spec->flag);
         return true;
     }
@@ -418,7 +420,7 @@ static bool rollout_lacks(const struct flags_set *set, const struct rollout_spec
     return false;
 }
 
-static void report_rollouts(const struct config *config, const struct flags_set *set,
+static void report_rollouts(const struct config *config, const struct flags_image *set,
                             struct engine_flags_report *report)
 {
     char why[ENGINE_FLAG_KEY_BYTES + 128];
@@ -442,7 +444,7 @@ static void report_fill(const struct flagset *set, struct engine_flags_report *r
     if (report->problem_count > FLAGSET_PROBLEMS_MAX)
         report->problem_count = FLAGSET_PROBLEMS_MAX;
     memcpy(report->problems, problems, report->problem_count * sizeof *problems);
-    report->flags = flags_set_count(&flagset_current(set)->all.set);
+    report->flags = flags_image_flag_count(&flagset_current(set)->all.set);
 }
 
 // over: what is laid over them here, or NULL.
@@ -650,7 +652,7 @@ static enum status refuse_key(const char *key, struct fault *fault)
     size_t len = strlen(key);
     if (len == 0 || len >= ENGINE_FLAG_KEY_BYTES)
         return fault_set(fault, STATUS_INVALID, "a flag's key has 1 to %d bytes", ENGINE_FLAG_KEY_BYTES - 1);
-    if (!flags_utf8_valid((struct slice){key, len}))
+    if (!utf8_valid((struct slice){key, len}))
         return fault_set(fault, STATUS_INVALID, "the key is not well-formed UTF-8");
     return STATUS_OK;
 }
@@ -680,7 +682,7 @@ static enum status refuse_set(struct engine *engine, const struct engine_flag_ch
 static enum status refuse_switch(struct engine *engine, const struct engine_flag_change *change,
                                  struct fault *fault)
 {
-    const struct flags_set *set = &flagset_current(engine->flags.set)->all.set;
+    const struct flags_image *set = &flagset_current(engine->flags.set)->all.set;
     struct slice key = slice_of(change->key);
     struct flags_info info;
     const struct engine_overlay_entry *entry = engine_overlay_find(engine->flags.overlay, key);
@@ -689,7 +691,7 @@ static enum status refuse_switch(struct engine *engine, const struct engine_flag
     // none of them changes nothing and is a warning.
     bool fresh = laid_over && entry->definition != NULL &&
                  flagset_current(engine->flags.set)->change < engine->flags.change;
-    if (!flags_set_find(set, key, &info) && !laid_over)
+    if (!flags_image_find(set, key, &info) && !laid_over)
         return fault_set(fault, STATUS_NOT_FOUND, "there is no flag \"%s\"", change->key);
     if (change->op == ENGINE_FLAG_UNSET && !laid_over)
         return fault_set(fault, STATUS_CONFLICT, "nothing was changed at runtime of flag \"%s\"",

@@ -88,11 +88,11 @@ void engine_metrics_flags(struct engine *engine, struct metrics_writer *w)
     if (set == NULL)
         return;
     const struct flagset_snapshot *snapshot = flagset_current(set);
-    uint32_t count = flags_set_count(&snapshot->all.set);
+    uint32_t count = flags_image_flag_count(&snapshot->all.set);
     one(w, &set_version, (double)snapshot->version);
     one(w, &set_flags, count);
     one(w, &set_refused, flagset_refused(set) ? 1 : 0);
-    one(w, &set_compile, (double)flagset_compile_us(set) / 1e6);
+    one(w, &set_compile, (double)flagset_build_us(set) / 1e6);
     one(w, &changes, (double)engine_flag_changes(engine));
     write_sources(set, w);
     const struct usage *usage = engine->flags.usage;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "ship/engine/engine_private.h"
 
 void engine_journal_failed(struct engine *engine, const struct fault *fault)
@@ -61,12 +62,7 @@ enum status engine_record_flag(struct engine *engine, const char *key, struct sl
 {
     struct journal_entry entry = {
         .time_ms = engine_wall_ms(engine), .kind = JOURNAL_FLAG, .payload = payload};
-    // A key may be longer than a subject, and must not be cut within a character.
-    size_t len = strlen(key);
-    if (len >= sizeof entry.subject)
-        for (len = sizeof entry.subject - 1; len > 0 && ((unsigned char)key[len] & 0xc0) == 0x80;)
-            len--;
-    memcpy(entry.subject, key, len);
+    utf8_copy(entry.subject, sizeof entry.subject, slice_of(key)); // it may be longer
     return append_one(engine, &entry, JOURNAL_SYNC_FULL, seq);
 }
 

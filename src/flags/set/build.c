@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compiling with room that grows as needed: scratch stays with the compiler, an image is cut to its length.
+// Compiling with room that grows as needed: scratch stays with the builder, an image is cut to its length.
 // Pages never touched cost nothing, so the first guess is generous.
 #include <stddef.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@ enum {
     IMAGE_PER_SOURCE = 3,
 };
 
-void flagset_image_unref(struct flagset_image *image)
+void flagset_built_unref(struct flagset_built *image)
 {
     if (image == NULL || atomic_fetch_sub_explicit(&image->references, 1, memory_order_acq_rel) != 1)
         return;
@@ -24,30 +24,30 @@ void flagset_image_unref(struct flagset_image *image)
     heap_free(image);
 }
 
-struct flagset_image *flagset_image_ref(struct flagset_image *image)
+struct flagset_built *flagset_built_ref(struct flagset_built *image)
 {
     atomic_fetch_add_explicit(&image->references, 1, memory_order_relaxed);
     return image;
 }
 
-static void free_scratch(struct flagset_compiler *compiler)
+static void free_scratch(struct flagset_builder *builder)
 {
-    heap_free(compiler->space.nodes);
-    heap_free(compiler->space.chars);
-    compiler->space = (struct flags_json_space){0};
+    heap_free(builder->space.nodes);
+    heap_free(builder->space.chars);
+    builder->space = (struct flags_json_space){0};
 }
 
-void flagset_compiler_release(struct flagset_compiler *compiler)
+void flagset_builder_release(struct flagset_builder *builder)
 {
-    heap_free(compiler->borrowed);
-    compiler->borrowed = NULL;
-    compiler->fault_count = 0;
+    heap_free(builder->borrowed);
+    builder->borrowed = NULL;
+    builder->finding_count = 0;
 }
 
-void flagset_compiler_deinit(struct flagset_compiler *compiler)
+void flagset_builder_deinit(struct flagset_builder *builder)
 {
-    flagset_compiler_release(compiler);
-    free_scratch(compiler);
+    flagset_builder_release(builder);
+    free_scratch(builder);
 }
 
 static uint64_t source_len(const struct flags_bundle *bundle)
@@ -58,57 +58,57 @@ static uint64_t source_len(const struct flags_bundle *bundle)
     return len;
 }
 
-static enum status set_scratch(struct flagset_compiler *compiler, uint64_t nodes, uint64_t chars)
+static enum status set_scratch(struct flagset_builder *builder, uint64_t nodes, uint64_t chars)
 {
-    free_scratch(compiler);
+    free_scratch(builder);
     if (nodes > UINT32_MAX)
         return STATUS_NO_MEMORY;
-    compiler->space.nodes = heap_alloc(nodes, sizeof *compiler->space.nodes);
-    compiler->space.chars = heap_alloc(chars, 1);
-    if (compiler->space.nodes == NULL || compiler->space.chars == NULL) {
-        free_scratch(compiler);
+    builder->space.nodes = heap_alloc(nodes, sizeof *builder->space.nodes);
+    builder->space.chars = heap_alloc(chars, 1);
+    if (builder->space.nodes == NULL || builder->space.chars == NULL) {
+        free_scratch(builder);
         return STATUS_NO_MEMORY;
     }
-    compiler->space.node_cap = (uint32_t)nodes;
-    compiler->space.char_cap = chars;
+    builder->space.node_cap = (uint32_t)nodes;
+    builder->space.char_cap = chars;
     return STATUS_OK;
 }
 
 // No text has more nodes or unescaped bytes than it has bytes: beyond that, growing would not help.
-static enum status grow_scratch(struct flagset_compiler *compiler, uint64_t source)
+static enum status grow_scratch(struct flagset_builder *builder, uint64_t source)
 {
-    uint64_t nodes = compiler->space.node_cap;
-    uint64_t chars = compiler->space.char_cap;
+    uint64_t nodes = builder->space.node_cap;
+    uint64_t chars = builder->space.char_cap;
     if (nodes > source + NODES_FIRST && chars > source + CHARS_FIRST)
         return STATUS_NO_MEMORY;
     if (nodes <= source + NODES_FIRST)
         nodes *= 4;
     if (chars <= source + CHARS_FIRST)
         chars *= 4;
-    return set_scratch(compiler, nodes, chars);
+    return set_scratch(builder, nodes, chars);
 }
 
-// The image in a block that fits. Names in faults may lie in the block they were found in, so that is kept
+// The image in a block that fits. Names in findings may lie in the block they were found in, so that is kept
 // with them.
-static enum status keep(struct flagset_compiler *compiler, void *data, size_t len, struct flagset_image **out)
+static enum status keep(struct flagset_builder *builder, void *data, size_t len, struct flagset_built **out)
 {
-    struct flagset_image *image = heap_alloc(1, sizeof *image);
+    struct flagset_built *image = heap_alloc(1, sizeof *image);
     void *cut = NULL;
-    if (image != NULL && compiler->fault_count == 0) {
+    if (image != NULL && builder->finding_count == 0) {
         cut = heap_resize(data, len);
     } else if (image != NULL && (cut = heap_alloc(len, 1)) != NULL) {
         memcpy(cut, data, len);
-        compiler->borrowed = data;
+        builder->borrowed = data;
     }
     if (cut == NULL) {
-        compiler->fault_count = 0;
+        builder->finding_count = 0;
         heap_free(data);
         heap_free(image);
         return STATUS_NO_MEMORY;
     }
-    // The compiler has just written the checksum: reading all of it once more would prove nothing.
+    // The builder has just written the checksum: reading all of it once more would prove nothing.
     *image =
-        (struct flagset_image){.references = 1, .data = cut, .set = {.image = cut, .len = (uint32_t)len}};
+        (struct flagset_built){.references = 1, .data = cut, .set = {.image = cut, .len = (uint32_t)len}};
     *out = image;
     return STATUS_OK;
 }
@@ -130,11 +130,11 @@ static uint32_t keep_each_once(int64_t *at, uint32_t count)
     return kept;
 }
 
-static enum status note_times(struct flagset_image *image)
+static enum status note_times(struct flagset_built *image)
 {
     struct flags_info info;
     uint64_t most = 0;
-    for (uint32_t cursor = 0; flags_set_next(&image->set, &cursor, &info);)
+    for (uint32_t cursor = 0; flags_image_next(&image->set, &cursor, &info);)
         most += info.has_schedule ? 2 : 0;
     if (most == 0)
         return STATUS_OK;
@@ -142,7 +142,7 @@ static enum status note_times(struct flagset_image *image)
     if (times == NULL)
         return STATUS_NO_MEMORY;
     uint32_t count = 0;
-    for (uint32_t cursor = 0; flags_set_next(&image->set, &cursor, &info);) {
+    for (uint32_t cursor = 0; flags_image_next(&image->set, &cursor, &info);) {
         if (info.has_schedule && info.from_s != INT64_MIN)
             times->at[count++] = info.from_s;
         if (info.has_schedule && info.until_s != INT64_MAX)
@@ -154,73 +154,73 @@ static enum status note_times(struct flagset_image *image)
     return STATUS_OK;
 }
 
-static enum status keep_compiled(struct flagset_compiler *compiler, void *data, size_t len,
-                                 struct flagset_image **out)
+static enum status keep_compiled(struct flagset_builder *builder, void *data, size_t len,
+                                 struct flagset_built **out)
 {
-    struct flagset_image *image = NULL;
-    enum status status = keep(compiler, data, len, &image);
+    struct flagset_built *image = NULL;
+    enum status status = keep(builder, data, len, &image);
     if (status == STATUS_OK)
         status = note_times(image);
     if (status != STATUS_OK) {
-        flagset_image_unref(image);
+        flagset_built_unref(image);
         return status;
     }
     *out = image;
     return STATUS_OK;
 }
 
-enum status flagset_compile(struct flagset_compiler *compiler, const struct flags_bundle *bundle,
-                            struct flagset_image **image)
+enum status flagset_build(struct flagset_builder *builder, const struct flags_bundle *bundle,
+                          struct flagset_built **image)
 {
     static const struct flags_compile_options OPTIONS = {0};
     uint64_t source = source_len(bundle);
     uint64_t cap = IMAGE_FIRST + IMAGE_PER_SOURCE * source;
     size_t len = 0;
-    flagset_compiler_release(compiler);
-    if (compiler->space.nodes == NULL && set_scratch(compiler, NODES_FIRST, CHARS_FIRST) != STATUS_OK)
+    flagset_builder_release(builder);
+    if (builder->space.nodes == NULL && set_scratch(builder, NODES_FIRST, CHARS_FIRST) != STATUS_OK)
         return STATUS_NO_MEMORY;
     for (;;) {
         void *data = heap_alloc(cap, 1);
         size_t count = 0;
         if (data == NULL)
             return STATUS_NO_MEMORY;
-        enum status status = flags_bundle_compile(bundle, &OPTIONS, &compiler->space, data, cap, &len,
-                                                  compiler->faults, FLAGSET_FAULTS_MAX, &count);
-        compiler->fault_count = count < FLAGSET_FAULTS_MAX ? count : FLAGSET_FAULTS_MAX;
+        enum status status = flags_bundle_compile(bundle, &OPTIONS, &builder->space, data, cap, &len,
+                                                  builder->findings, FLAGSET_FINDINGS_MAX, &count);
+        builder->finding_count = count < FLAGSET_FINDINGS_MAX ? count : FLAGSET_FINDINGS_MAX;
         if (status == STATUS_OK)
-            return keep_compiled(compiler, data, len, image);
+            return keep_compiled(builder, data, len, image);
         if (status == STATUS_INVALID) {
-            compiler->borrowed = data;
+            builder->borrowed = data;
             return status;
         }
-        compiler->fault_count = 0;
+        builder->finding_count = 0;
         heap_free(data);
         if (status == STATUS_FULL && cap <= UINT32_MAX)
             cap *= 2;
-        else if (status != STATUS_NO_MEMORY || grow_scratch(compiler, source) != STATUS_OK)
+        else if (status != STATUS_NO_MEMORY || grow_scratch(builder, source) != STATUS_OK)
             return status;
     }
 }
 
-enum status flagset_patch(struct flagset_compiler *compiler, struct flagset_image *base,
-                          const struct flagset_patches *patches, struct flagset_image **image)
+enum status flagset_build_patched(struct flagset_builder *builder, struct flagset_built *base,
+                                  const struct flagset_patches *patches, struct flagset_built **image)
 {
     size_t count = 0;
     size_t len;
-    flagset_compiler_release(compiler);
+    flagset_builder_release(builder);
     if (patches == NULL || patches->count == 0) {
-        *image = flagset_image_ref(base);
+        *image = flagset_built_ref(base);
         return STATUS_OK;
     }
     size_t cap = base->set.len + (size_t)patches->count * FLAGS_PATCH_BYTES_MAX;
     void *data = heap_alloc(cap, 1);
     if (data == NULL)
         return STATUS_NO_MEMORY;
-    enum status status = flags_set_patch(&base->set, patches->patches, patches->count, data, cap, &len,
-                                         compiler->faults, FLAGSET_FAULTS_MAX, &count);
-    compiler->fault_count = count < FLAGSET_FAULTS_MAX ? count : FLAGSET_FAULTS_MAX;
+    enum status status = flags_image_patch(&base->set, patches->patches, patches->count, data, cap, &len,
+                                           builder->findings, FLAGSET_FINDINGS_MAX, &count);
+    builder->finding_count = count < FLAGSET_FINDINGS_MAX ? count : FLAGSET_FINDINGS_MAX;
     if (status == STATUS_OK) {
-        status = keep(compiler, data, len, image);
+        status = keep(builder, data, len, image);
         // No patch changes a schedule.
         if (status == STATUS_OK && base->times != NULL) {
             atomic_fetch_add_explicit(&base->times->references, 1, memory_order_relaxed);
@@ -228,7 +228,7 @@ enum status flagset_patch(struct flagset_compiler *compiler, struct flagset_imag
         }
         return status;
     }
-    compiler->fault_count = 0;
+    builder->finding_count = 0;
     heap_free(data);
     return status;
 }
@@ -242,7 +242,7 @@ static void add_quoted(struct text *text, struct slice name)
     text_add_char(text, '\'');
 }
 
-void flagset_fault_text(const struct flags_problem *fault, const char *document, char *problem)
+void flagset_finding_text(const struct flags_finding *fault, const char *document, char *problem)
 {
     struct text text = text_over(problem, FLAGSET_PROBLEM_BYTES);
     if (document != NULL)

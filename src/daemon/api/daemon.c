@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// The addresses about the daemon itself: how it is, what it routes, its metrics.
+#include <math.h>
+#include <string.h>
+
+#include "base/heap.h"
+#include "daemon/api/api_private.h"
+#include "operate/metrics/exposition.h"
+
+static void write_journal(struct json_out *out, const struct engine_health *h)
+{
+    json_out_open(out, "journal", '{');
+    json_out_bool(out, "failing", h->journal_failing);
+    json_out_time(out, "failing_since_ms", h->journal_failing ? h->journal_failing_since_ms : 0);
+    json_out_text(out, "problem", h->journal_failing ? h->journal_problem : "");
+    json_out_count(out, "failures", h->journal_failures);
+    json_out_count(out, "entries", h->journal_entries);
+    json_out_count(out, "bytes", h->journal_bytes);
+    json_out_close(out, '}');
+}
+
+static void write_traffic(struct json_out *out, struct engine *engine, const struct config_service *service)
+{
+    struct engine_traffic t;
+    engine_traffic_get(engine, service->name, &t);
+    json_out_open(out, NULL, '{');
+    json_out_text(out, "name", service->name);
+    json_out_text(out, "stable", service->stable);
+    json_out_count(out, "requests", t.requests);
+    json_out_real(out, "requests_per_second", t.requests_per_second);
+    json_out_real(out, "error_rate", t.error_rate);
+    json_out_close(out, '}');
+}
+
+static void get_status(struct api_call *call)
+{
+    struct json_out *out = &call->out;
+    struct engine *engine = call->engine;
+    const struct config *config = engine_config(engine);
+    struct engine_health h;
+    engine_health_get(engine, &h);
+    json_out_open(out, NULL, '{');
+    json_out_text(out, "version", SLUICE_VERSION);
+    json_out_integer(out, "time_ms", engine_wall_ms(engine));
+    json_out_integer(out, "started_ms", h.started_ms);
+    json_out_bool(out, "listening", h.listening);
+    json_out_bool(out, "draining", h.draining);
+    write_journal(out, &h);
+    json_out_open(out, "table", '{');
+    json_out_count(out, "version", h.table_version);
+    json_out_count(out, "acknowledged", h.table_acknowledged);
+    json_out_count(out, "switch_us", h.table_switch_us);
+    json_out_count(out, "switch_us_max", h.table_switch_us_max);
+    json_out_close(out, '}');
+    json_out_open(out, "ticks", '{');
+    json_out_count(out, "count", h.ticks);
+    json_out_count(out, "late", h.ticks_late);
+    json_out_count(out, "last_us", h.tick_us);
+    json_out_count(out, "max_us", h.tick_us_max);
+    json_out_close(out, '}');
+    json_out_open(out, "services", '[');
+    for (uint32_t i = 0; i < config->service_count; i++)
+        write_traffic(out, engine, &config->services[i]);
+    json_out_close(out, ']');
+    json_out_open(out, "rollouts", '[');
+    for (uint32_t i = 0; i < engine_rollout_count(engine); i++)
+        api_write_rollout(out, NULL, engine, i);
+    json_out_close(out, ']');
+    json_out_close(out, '}');
+}
+
+// ---- the routing table ----
+
+static void write_endpoints(struct json_out *out, const char *member, const struct config_address *endpoints,
+                            uint32_t count)
+{
+    json_out_open(out, member, '[');
+    for (uint32_t i = 0; i < count; i++)
+        json_out_text(out, NULL, endpoints[i].text);
+    json_out_close(out, ']');
+}
+
+// The rollout of this service that the file has; false when there is none.
+static bool rollout_of(struct engine *engine, const struct config_service *service, struct engine_rollout *r)
+{
+    for (uint32_t i = engine_rollout_count(engine); i > 0; i--) {
+        engine_rollout_get(engine, i - 1, r);
+        if (r->in_file && strcmp(r->spec->service, service->name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void write_service(struct json_out *out, struct engine *engine, const struct config_service *s)
+{
+    struct engine_rollout r;
+    bool moving = rollout_of(engine, s, &r);
+    json_out_open(out, NULL, '{');
+    json_out_text(out, "name", s->name);
+    json_out_text(out, "stable", s->stable);
+    json_out_text(out, "canary", moving ? r.spec->to : NULL);
+    json_out_real(out, "weight", moving ? (double)r.view.weight / ROLLOUT_WEIGHT_FULL : 0);
+    json_out_open(out, "versions", '[');
+    for (uint32_t i = 0; i < s->version_count; i++) {
+        json_out_open(out, NULL, '{');
+        json_out_text(out, "name", s->versions[i].name);
+        write_endpoints(out, "endpoints", s->versions[i].endpoints, s->versions[i].endpoint_count);
+        json_out_close(out, '}');
+    }
+    json_out_close(out, ']');
+    json_out_open(out, "routes", '[');
+    for (uint32_t i = 0; i < s->route_count; i++) {
+        json_out_open(out, NULL, '{');
+        json_out_text(out, "host", s->routes[i].host);
+        json_out_text(out, "path", s->routes[i].path);
+        json_out_close(out, '}');
+    }
+    json_out_close(out, ']');
+    write_endpoints(out, "control_endpoints", s->engine_endpoints, s->engine_endpoint_count);
+    if (moving)
+        json_out_text(out, "rollout", r.name);
+    json_out_close(out, '}');
+}
+
+static void get_table(struct api_call *call)
+{
+    const struct config *config = engine_config(call->engine);
+    struct engine_health h;
+    engine_health_get(call->engine, &h);
+    json_out_open(&call->out, NULL, '{');
+    json_out_count(&call->out, "version", h.table_version);
+    json_out_count(&call->out, "acknowledged", h.table_acknowledged);
+    json_out_open(&call->out, "services", '[');
+    for (uint32_t i = 0; i < config->service_count; i++)
+        write_service(&call->out, call->engine, &config->services[i]);
+    json_out_close(&call->out, ']');
+    json_out_close(&call->out, '}');
+}
+
+// ---- for machines ----
+
+static void get_healthz(struct api_call *call)
+{
+    json_out_raw(&call->out, NULL, SLICE("{\"alive\":true}"));
+}
+
+static void get_readyz(struct api_call *call)
+{
+    struct engine_health h;
+    engine_health_get(call->engine, &h);
+    bool ready = h.listening && !h.draining && !h.journal_failing;
+    call->status = ready ? 200 : 503;
+    json_out_open(&call->out, NULL, '{');
+    json_out_bool(&call->out, "ready", ready);
+    json_out_open(&call->out, "reasons", '[');
+    if (!h.listening)
+        json_out_text(&call->out, NULL, "the listeners are not open yet");
+    if (h.draining)
+        json_out_text(&call->out, NULL, "draining: no new connections are taken");
+    if (h.journal_failing) {
+        char why[sizeof h.journal_problem + 128];
+        struct text text = text_over(why, sizeof why);
+        text_addf(&text,
+                  "the journal cannot be written, so no decision is taken; traffic goes on as it is: %s",
+                  h.journal_problem);
+        json_out_string(&call->out, NULL, text_slice(&text));
+    }
+    json_out_close(&call->out, ']');
+    json_out_close(&call->out, '}');
+}
+
+static void get_metrics(struct api_call *call)
+{
+    struct slice text;
+    char *storage = heap_alloc(ENGINE_METRICS_BYTES_MAX, 1);
+    if (storage == NULL ||
+        engine_metrics_write(call->engine, storage, ENGINE_METRICS_BYTES_MAX, &text) != STATUS_OK) {
+        api_error(call, 500, "full", "the metrics did not fit in their storage");
+    } else {
+        call->content_type = METRICS_CONTENT_TYPE;
+        json_out_bytes(&call->out, text);
+    }
+    heap_free(storage);
+}
+
+static const struct api_route ROUTES[] = {
+    {"GET", "/v1/status", API_READ, get_status,
+     "the daemon, its journal, its table, all services and rollouts"},
+    {"GET", "/v1/table", API_READ, get_table, "the routing table in force"},
+    {"GET", "/healthz", API_READ, get_healthz, "200 as long as the process runs"},
+    {"GET", "/readyz", API_READ, get_readyz,
+     "200, or 503 with reasons: listeners not open, draining, journal not writable"},
+    {"GET", "/metrics", API_READ, get_metrics, "Prometheus text"},
+};
+
+const struct api_part api_daemon_part = {
+    .body_bytes_max = API_BODY_BYTES_MAX, .routes = ROUTES, .route_count = ARRAY_LEN(ROUTES)};

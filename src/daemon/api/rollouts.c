@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+// The addresses under /v1/rollouts. Names and units are the contract of docs/guide/api.md: shares are
+// fractions, times are milliseconds since 1970, latencies are milliseconds.
+#include <math.h>
+#include <stdio.h>
+
+#include "base/utf8.h"
+#include "daemon/api/api_private.h"
+
+// ---- one rollout ----
+
+static const double UNKNOWN = NAN; // null
+
+static double ratio(uint64_t part, uint64_t whole)
+{
+    return whole > 0 ? (double)part / (double)whole : 0.0;
+}
+
+static void write_verdict(struct json_out *out, const char *member, const struct rollout_verdict *v)
+{
+    if (v->outcome == ROLLOUT_OUTCOME_NONE) {
+        json_out_null(out, member);
+        return;
+    }
+    json_out_open(out, member, '{');
+    json_out_text(out, "outcome", rollout_outcome_name(v->outcome));
+    json_out_text(out, "text", v->text);
+    json_out_integer(out, "time_ms", v->time_ms);
+    json_out_time(out, "evidence_since_ms", v->evidence_since_ms);
+    json_out_integer(out, "stage", (int)v->stage + 1);
+    json_out_text(out, "check", v->check);
+    json_out_real(out, "log_e", v->log_e);
+    json_out_real(out, "log_e_needed", v->log_e_needed);
+    json_out_real(out, "ratio_low", v->ratio_low > 0 ? v->ratio_low : UNKNOWN);
+    json_out_count(out, "canary_events", v->canary_events);
+    json_out_count(out, "canary_total", v->canary_total);
+    json_out_count(out, "baseline_events", v->baseline_events);
+    json_out_count(out, "baseline_total", v->baseline_total);
+    json_out_close(out, '}');
+}
+
+static void write_quantiles(struct json_out *out, const uint64_t us[4], bool known)
+{
+    static const char *const names[] = {"p50", "p90", "p99", "p999"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        json_out_real(out, names[i], known ? (double)us[i] / 1e3 : UNKNOWN);
+    json_out_close(out, '}');
+}
+
+static void write_arm(struct json_out *out, const char *member, const struct engine_arm *arm)
+{
+    if (!arm->present) {
+        json_out_null(out, member);
+        return;
+    }
+    json_out_open(out, member, '{');
+    json_out_text(out, "version", arm->version);
+    json_out_count(out, "requests", arm->sum.routed);
+    json_out_count(out, "completed", arm->sum.completed);
+    json_out_count(out, "errors", arm->sum.errors);
+    json_out_real(out, "error_rate", ratio(arm->sum.errors, arm->sum.completed));
+    json_out_real(out, "requests_per_second", arm->rate);
+    json_out_real(out, "share", arm->share);
+    json_out_open(out, "latency_ms", '{');
+    json_out_count(out, "count", arm->latency_count);
+    write_quantiles(out, (const uint64_t[]){arm->p50_us, arm->p90_us, arm->p99_us, arm->p999_us},
+                    arm->latency_count > 0);
+    json_out_close(out, '}');
+}
+
+static void write_share(struct json_out *out, const char *member, uint32_t weight)
+{
+    json_out_real(out, member, (double)weight / ROLLOUT_WEIGHT_FULL);
+}
+
+static void write_stage(struct json_out *out, const struct rollout_stage *stage)
+{
+    json_out_open(out, NULL, '{');
+    if (stage->kind == ROLLOUT_STAGE_APPROVE) {
+        json_out_text(out, "kind", "approve");
+        json_out_text(out, "by", stage->by);
+    } else if (stage->kind == ROLLOUT_STAGE_SEGMENT) {
+        json_out_text(out, "kind", "segment");
+        json_out_text(out, "segment", stage->segment);
+        json_out_integer(out, "for_ms", (int64_t)stage->min_ms);
+    } else {
+        json_out_text(out, "kind", "weight");
+        write_share(out, "weight", stage->weight);
+        json_out_integer(out, "for_ms", (int64_t)stage->min_ms);
+        json_out_integer(out, "horizon_ms", (int64_t)stage->horizon_ms);
+        json_out_integer(out, "soak_ms", (int64_t)stage->soak_ms);
+    }
+    json_out_close(out, '}');
+}
+
+static void write_check(struct json_out *out, const struct rollout_check_view *c)
+{
+    json_out_open(out, NULL, '{');
+    json_out_text(out, "name", c->name);
+    json_out_real(out, "log_e_bad", c->log_e_bad);
+    json_out_real(out, "log_e_good", c->log_e_good);
+    json_out_real(out, "log_e_good_needed", c->log_e_good_needed);
+    json_out_bool(out, "good", c->good);
+    json_out_count(out, "canary_events", c->canary_events);
+    json_out_count(out, "canary_total", c->canary_total);
+    json_out_count(out, "baseline_events", c->baseline_events);
+    json_out_count(out, "baseline_total", c->baseline_total);
+    if (c->more_requests == UINT64_MAX)
+        json_out_null(out, "more_requests");
+    else
+        json_out_count(out, "more_requests", c->more_requests);
+    json_out_close(out, '}');
+}
+
+static void write_evidence(struct json_out *out, const struct rollout_view *view)
+{
+    json_out_open(out, "evidence", '{');
+    json_out_open(out, "rollback", '{');
+    json_out_real(out, "log_e", view->log_e_bad);
+    json_out_real(out, "log_e_needed", view->log_e_bad_needed);
+    json_out_close(out, '}');
+    json_out_open(out, "sample_ratio", '{');
+    json_out_real(out, "log_e", view->log_e_srm);
+    json_out_bool(out, "blocked", view->blocked);
+    json_out_close(out, '}');
+    json_out_open(out, "checks", '[');
+    for (uint32_t i = 0; i < view->check_count; i++)
+        write_check(out, &view->checks[i]);
+    json_out_close(out, ']');
+    if (view->edges.requests == 0) {
+        json_out_null(out, "edges_ms");
+    } else {
+        json_out_open(out, "edges_ms", '{');
+        json_out_count(out, "requests", view->edges.requests);
+        write_quantiles(out, view->edges.edge_us, true);
+    }
+    json_out_count(out, "spans_lost", view->spans_lost);
+    json_out_close(out, '}');
+}
+
+// Wanted and measured share of the canary; with a control arm the measured one is still of all that was
+// routed.
+static void write_weight(struct json_out *out, const struct rollout_view *view)
+{
+    uint64_t canary = view->stage_routed[ROLLOUT_ARM_CANARY];
+    uint64_t all = canary + view->stage_routed[ROLLOUT_ARM_STABLE] + view->stage_routed[ROLLOUT_ARM_CONTROL];
+    json_out_open(out, "weight", '{');
+    write_share(out, "wanted", view->weight);
+    json_out_real(out, "measured", all > 0 ? ratio(canary, all) : UNKNOWN);
+    json_out_count(out, "stage_requests", all);
+    json_out_count(out, "stage_canary", canary);
+    json_out_close(out, '}');
+}
+
+void api_write_rollout(struct json_out *out, const char *member, struct engine *engine, uint32_t index)
+{
+    struct engine_rollout r;
+    engine_rollout_get(engine, index, &r);
+    json_out_open(out, member, '{');
+    json_out_text(out, "name", r.name);
+    json_out_text(out, "service", r.spec->service);
+    json_out_text(out, "from", r.spec->from);
+    json_out_text(out, "to", r.spec->to);
+    json_out_integer(out, "run", r.run);
+    json_out_text(out, "state", rollout_state_name(r.view.state));
+    json_out_integer(out, "stage", (int)r.view.stage + 1);
+    json_out_integer(out, "stage_count", r.spec->stage_count);
+    json_out_open(out, "stages", '[');
+    for (uint32_t i = 0; i < r.spec->stage_count; i++)
+        write_stage(out, &r.spec->stages[i]);
+    json_out_close(out, ']');
+    write_weight(out, &r.view);
+    if (r.spec->flag[0] != '\0')
+        json_out_text(out, "flag", r.spec->flag);
+    json_out_time(out, "started_ms", r.view.started_ms);
+    json_out_time(out, "stage_since_ms", r.view.stage_since_ms);
+    json_out_time(out, "state_since_ms", r.view.state_since_ms);
+    json_out_open(out, "arms", '{');
+    write_arm(out, "stable", &r.arms[ROLLOUT_ARM_STABLE]);
+    write_arm(out, "canary", &r.arms[ROLLOUT_ARM_CANARY]);
+    write_arm(out, "control", &r.arms[ROLLOUT_ARM_CONTROL]);
+    json_out_close(out, '}');
+    write_evidence(out, &r.view);
+    write_verdict(out, "verdict", &r.view.last);
+    json_out_bool(out, "in_file", r.in_file);
+    json_out_bool(out, "file_differs", r.file_differs);
+    json_out_close(out, '}');
+}
+
+void api_write_decision(struct json_out *out, const char *rollout, const struct engine_decision *d)
+{
+    static const struct rollout_verdict none = {.outcome = ROLLOUT_OUTCOME_NONE};
+    const struct rollout_effects *e = &d->effects;
+    json_out_open(out, NULL, '{');
+    json_out_text(out, "rollout", rollout);
+    json_out_count(out, "seq", d->seq);
+    json_out_integer(out, "run", d->run);
+    json_out_text(out, "from", rollout_state_name(e->from));
+    json_out_text(out, "to", rollout_state_name(e->to));
+    json_out_integer(out, "stage", (int)e->stage + 1);
+    write_share(out, "weight", e->weight);
+    write_verdict(out, "verdict", e->has_verdict ? &e->verdict : &none);
+    json_out_close(out, '}');
+}
+
+// ---- the addresses ----
+
+static void get_rollouts(struct api_call *call)
+{
+    json_out_open(&call->out, NULL, '{');
+    json_out_open(&call->out, "rollouts", '[');
+    for (uint32_t i = 0; i < engine_rollout_count(call->engine); i++)
+        api_write_rollout(&call->out, NULL, call->engine, i);
+    json_out_close(&call->out, ']');
+    json_out_close(&call->out, '}');
+}
+
+// The rollout that the path names. False: it has answered.
+static bool find(struct api_call *call, uint32_t *index)
+{
+    const char *name = call->words[0];
+    char message[2 * API_WORD_BYTES + 64];
+    int found = engine_rollout_find(call->engine, name);
+    *index = (uint32_t)found;
+    if (found >= 0)
+        return true;
+    const char *nearest = engine_rollout_nearest(call->engine, name);
+    if (nearest != NULL)
+        snprintf(message, sizeof message, "there is no rollout '%s'; did you mean '%s'?", name, nearest);
+    else
+        snprintf(message, sizeof message, "there is no rollout '%s'", name);
+    api_error(call, 404, "not_found", message);
+    return false;
+}
+
+static void get_rollout(struct api_call *call)
+{
+    uint32_t index;
+    if (find(call, &index))
+        api_write_rollout(&call->out, NULL, call->engine, index);
+}
+
+static void get_history(struct api_call *call)
+{
+    struct engine_rollout r;
+    uint32_t index;
+    if (!find(call, &index))
+        return;
+    engine_rollout_get(call->engine, index, &r);
+    uint64_t count = r.record != NULL ? r.record->history_count : 0;
+    uint64_t kept = count < ENGINE_HISTORY ? count : ENGINE_HISTORY;
+    json_out_open(&call->out, NULL, '{');
+    json_out_text(&call->out, "name", r.name);
+    json_out_count(&call->out, "older", count - kept);
+    json_out_open(&call->out, "decisions", '[');
+    for (uint64_t i = kept; i > 0; i--)
+        api_write_decision(&call->out, r.name, engine_case_decision(r.record, i - 1));
+    json_out_close(&call->out, ']');
+    json_out_close(&call->out, '}');
+}
+
+static void get_events(struct api_call *call)
+{
+    uint32_t index;
+    if (!find(call, &index))
+        return;
+    call->content_type = "text/event-stream";
+    utf8_copy(call->subject, sizeof call->subject, slice_of(call->words[0]));
+}
+
+static void post_command(struct api_call *call)
+{
+    static struct fault fault;
+    enum rollout_command command;
+    struct api_body body;
+    char who[ROLLOUT_WHO_BYTES];
+    uint32_t index;
+    if (!find(call, &index))
+        return;
+    if (rollout_command_parse(slice_of(call->words[1]), &command) != STATUS_OK) {
+        api_error(call, 404, "not_found",
+                  "no such command: start, pause, resume, promote, abort, undo and approve are known");
+        return;
+    }
+    if (!api_body_read(call, &body))
+        return;
+    api_who(call, body.root, who);
+    api_body_free(&body);
+    enum status status = engine_command(call->engine, call->words[0], command, who, call->from, &fault);
+    if (status == STATUS_OK)
+        api_write_rollout(&call->out, NULL, call->engine, index);
+    else
+        api_refuse(call, status, fault.text);
+}
+
+static const struct api_route ROUTES[] = {
+    {"GET", "/v1/rollouts", API_READ, get_rollouts, "all rollouts"},
+    {"GET", "/v1/rollouts/NAME", API_READ, get_rollout, "one rollout, whole"},
+    {"GET", "/v1/rollouts/NAME/history", API_READ, get_history,
+     "its decisions, oldest first; `older` says how many more the journal holds"},
+    {"GET", "/v1/rollouts/NAME/events", API_READ, get_events,
+     "server-sent events: `state` at once and each second, `decision` when one is taken"},
+    {"POST", "/v1/rollouts/NAME/COMMAND", API_OPERATE, post_command,
+     "the rollout after the command: `start`, `pause`, `resume`, `promote`, `abort`, `undo` or `approve`"},
+};
+
+const struct api_part api_rollouts_part = {.prefix = SLICE("/v1/rollouts"),
+                                           .body_bytes_max = API_BODY_BYTES_MAX,
+                                           .routes = ROUTES,
+                                           .route_count = ARRAY_LEN(ROUTES)};

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sections of the daemon itself: where it listens, whom it trusts, what it holds and what it tells.
+#include "base/check.h"
+#include "daemon/config/config_private.h"
+
+static const struct config_word address_words[] = {
+    {.word = "address",
+     .kind = CONFIG_KIND_LISTEN,
+     .offset = 0,
+     .size = sizeof(struct config_address),
+     .required = true,
+     .help = "0.0.0.0:8080, [::]:8080 or unix:/run/sluice.sock"},
+    {.word = "tls", .kind = CONFIG_KIND_LATER, .help = "TLS listeners are"},
+};
+const struct config_section config_listen_section = {
+    .title = "listener",
+    .help =
+        "Where clients connect. `listen: [0.0.0.0:8080]` is short for `listen: [{address: 0.0.0.0:8080}]`.",
+    CONFIG_WORDS(address_words),
+    .shorthand = "address",
+};
+
+static void admin_finish(struct config_reader *reader, const struct config_node *node, void *target)
+{
+    const struct config_address *admin = target;
+    bool open = admin->literal && !config_is_loopback(&admin->addr);
+    if (open)
+        config_error_at(
+            reader, config_place(node, "address"),
+            "'%s' can be reached from other machines, and nothing would ask who is there: tokens come in "
+            "a later version; use a loopback address such as 127.0.0.1:9440, or unix:/path",
+            admin->text);
+}
+
+static const struct config_word admin_words[] = {
+    {.word = "address",
+     .kind = CONFIG_KIND_LISTEN,
+     .offset = 0,
+     .size = sizeof(struct config_address),
+     .fallback = "127.0.0.1:9440",
+     .help = "a loopback address or unix:/path; others are refused until tokens can guard them"},
+    {.word = "tokens", .kind = CONFIG_KIND_LATER, .help = "tokens are"},
+    {.word = "tls", .kind = CONFIG_KIND_LATER, .help = "TLS for the admin address is"},
+};
+const struct config_section config_admin_section = {
+    .title = "admin",
+    .help = "Where commands, API, metrics and the page answer.",
+    CONFIG_WORDS(admin_words),
+    .shorthand = "address",
+    .finish = admin_finish,
+};
+
+static const struct config_word network_item = {
+    .word = "networks", .kind = CONFIG_KIND_NETWORK, .size = sizeof(struct config_network)};
+static const struct config_word trust_words[] = {
+    {.word = "networks",
+     .kind = CONFIG_KIND_LIST,
+     CONFIG_ITEMS(struct config_trust, networks, network_count),
+     .max = CONFIG_NETWORKS_MAX,
+     .item = &network_item,
+     .fallback = "none",
+     .help = "peers that may choose a version by the header X-Sluice-Version"},
+    {.word = "forwarded_hops",
+     .kind = CONFIG_KIND_COUNT,
+     CONFIG_AT(struct config_trust, forwarded_hops),
+     .max = 16,
+     .fallback = "0",
+     .help = "proxies of your own before this one, whose entries in X-Forwarded-For are believed"},
+};
+const struct config_section config_trust_section = {
+    .title = "trust", .help = "Whom to believe. By default nobody.", CONFIG_WORDS(trust_words)};
+
+static const struct config_word limit_words[] = {
+    {.word = "request_body",
+     .kind = CONFIG_KIND_SIZE,
+     CONFIG_AT(struct config_limits, request_body_bytes),
+     .min = 1,
+     .max = 1ULL << 50,
+     .zero = "unlimited",
+     .fallback = "unlimited",
+     .help = "larger request bodies are answered 413; bodies are streamed, so this is about your service"},
+    {.word = "connections",
+     .kind = CONFIG_KIND_COUNT,
+     CONFIG_AT(struct config_limits, connections),
+     .min = 1,
+     .max = 4000000,
+     .fallback = "16384",
+     .restart = CONFIG_RESTART_CHANGED,
+     .help = "client connections at once, all workers together; beyond it 503"},
+    {.word = "endpoint_connections",
+     .kind = CONFIG_KIND_COUNT,
+     CONFIG_AT(struct config_limits, endpoint_connections),
+     .min = 1,
+     .max = 65535,
+     .fallback = "1024",
+     .help = "connections to one endpoint, per worker"},
+};
+const struct config_section config_limits_section = {
+    .title = "limits", .help = "What is held at most.", CONFIG_WORDS(limit_words)};
+
+static const struct config_choice level_choices[] = {{"error", CONFIG_LOG_ERROR},
+                                                     {"warn", CONFIG_LOG_WARN},
+                                                     {"info", CONFIG_LOG_INFO},
+                                                     {"debug", CONFIG_LOG_DEBUG},
+                                                     {NULL, 0}};
+static const struct config_choice format_choices[] = {
+    {"text", CONFIG_LOG_TEXT}, {"json", CONFIG_LOG_JSON}, {NULL, 0}};
+static const struct config_choice requests_choices[] = {
+    {"none", CONFIG_LOG_REQUESTS_NONE}, {"errors", CONFIG_LOG_REQUESTS_ERRORS}, {NULL, 0}};
+static const struct config_word log_words[] = {
+    {.word = "level",
+     .kind = CONFIG_KIND_CHOICE,
+     CONFIG_AT(struct config_log, level),
+     .choices = level_choices,
+     .fallback = "info",
+     .help = "the least important thing that is told"},
+    {.word = "format",
+     .kind = CONFIG_KIND_CHOICE,
+     CONFIG_AT(struct config_log, format),
+     .choices = format_choices,
+     .fallback = "text",
+     .help = "lines for people or JSON for machines"},
+    {.word = "requests",
+     .kind = CONFIG_KIND_CHOICE,
+     CONFIG_AT(struct config_log, requests),
+     .choices = requests_choices,
+     .fallback = "errors",
+     .help = "which requests get a line"},
+};
+const struct config_section config_log_section = {
+    .title = "log", .help = "What is written to standard error.", CONFIG_WORDS(log_words)};
+
+// ---- across sections ----
+
+static bool port_is_chosen_later(const struct config_address *address)
+{
+    return address->addr.any.sa_family != AF_UNIX && address->addr.bytes[2] == 0 &&
+           address->addr.bytes[3] == 0;
+}
+
+void config_listen_check(struct config_reader *reader, const struct config_node *root)
+{
+    const struct config *config = reader->config;
+    const struct config_node *list = config_node_get(root, "listen");
+    const struct config_entry *entry = list != NULL ? list->first : NULL;
+    for (uint32_t i = 0; i < config->listen_count && entry != NULL; i++, entry = entry->next) {
+        const struct config_address *address = &config->listen[i];
+        bool twice = config_address_same(address, &config->admin) ||
+                     config_address_same(address, &config->flags.listen);
+        for (uint32_t j = 0; j < i; j++)
+            twice = twice || config_address_same(address, &config->listen[j]);
+        if (twice && !port_is_chosen_later(address))
+            config_error_at(reader, config_place(entry->value, "address"),
+                            "'%s' is listened to twice; each address belongs to one listener", address->text);
+    }
+}

@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+// Services: versions, the control arm, routes, the unit; and what services owe to each other and to
+// listeners.
+#include "base/check.h"
+#include "base/heap.h"
+#include "daemon/config/config_private.h"
+
+// ---- versions and their endpoints ----
+
+static void endpoints_distinct(struct config_reader *reader, const struct config_node *list,
+                               const struct config_address *endpoints, uint32_t count)
+{
+    if (list == NULL || list->kind != CONFIG_NODE_LIST)
+        return;
+    const struct config_entry *entry = list->first;
+    for (uint32_t i = 0; i < count; i++, entry = entry->next)
+        for (uint32_t j = 0; j < i; j++)
+            if (endpoints[i].text[0] != '\0' && strcmp(endpoints[i].text, endpoints[j].text) == 0)
+                config_error_at(reader, entry->value, "'%s' stands in this list twice", endpoints[i].text);
+}
+
+static const struct config_node *endpoints_node(const struct config_node *node)
+{
+    return node != NULL && node->kind == CONFIG_NODE_LIST ? node : config_node_get(node, "endpoints");
+}
+
+static void version_finish(struct config_reader *reader, const struct config_node *node, void *target)
+{
+    const struct config_version *version = target;
+    endpoints_distinct(reader, endpoints_node(node), version->endpoints, version->endpoint_count);
+}
+
+static const struct config_word endpoint_item = {
+    .word = "endpoints", .kind = CONFIG_KIND_ENDPOINT, .size = sizeof(struct config_address)};
+
+static const struct config_word version_words[] = {
+    {.word = "endpoints",
+     .kind = CONFIG_KIND_LIST,
+     CONFIG_ITEMS(struct config_version, endpoints, endpoint_count),
+     .min = 1,
+     .max = CONFIG_ENDPOINTS_MAX,
+     .item = &endpoint_item,
+     .required = true,
+     .help = "where this version answers: 10.0.0.1:9001, name:9001, [::1]:9001 or unix:/run/app.sock"},
+};
+static const struct config_section version_section = {
+    .title = "version",
+    .help =
+        "One version of a service. `v1: [10.0.0.1:9001]` is short for `v1: {endpoints: [10.0.0.1:9001]}`.",
+    CONFIG_WORDS(version_words),
+    .shorthand = "endpoints",
+    .finish = version_finish,
+};
+
+static const struct config_word control_words[] = {
+    {.word = "endpoints",
+     .kind = CONFIG_KIND_LIST,
+     CONFIG_ITEMS(struct config_service, engine_endpoints, engine_endpoint_count),
+     .min = 1,
+     .max = CONFIG_ENDPOINTS_MAX,
+     .item = &endpoint_item,
+     .required = true,
+     .help = "where they answer"},
+};
+static const struct config_section control_section = {
+    .title = "control",
+    .help = "A control arm: freshly started endpoints of the stable version, which get the new version's "
+            "share of "
+            "traffic and are what it is compared with.",
+    CONFIG_WORDS(control_words),
+    .shorthand = "endpoints",
+};
+
+// ---- routes ----
+
+static const struct config_word route_words[] = {
+    {.word = "host",
+     .kind = CONFIG_KIND_HOST,
+     CONFIG_AT(struct config_route, host),
+     .help = "a host without port; `*.shop.example` is every name below it; without it any host"},
+    {.word = "path",
+     .kind = CONFIG_KIND_PATH,
+     CONFIG_AT(struct config_route, path),
+     .fallback = "/",
+     .help = "a prefix on a segment boundary: /a holds /a and /a/b, not /ab"},
+};
+static const struct config_section route_section = {
+    .title = "route",
+    .help = "Requests that belong to the service. The longest path of the most exact host wins.",
+    CONFIG_WORDS(route_words),
+};
+
+// ---- the unit ----
+
+static void unit_finish(struct config_reader *reader, const struct config_node *node, void *target)
+{
+    struct config_unit *unit = target;
+    bool cookie = config_given(node, "cookie");
+    bool header = config_given(node, "header");
+    if (cookie && header)
+        config_error_at(reader, config_node_find(node, "header")->key,
+                        "a unit is one thing: either a 'cookie' or a 'header', not both");
+    else if (node != NULL && node->kind != CONFIG_NODE_SCALAR && !cookie && !header)
+        config_error_at(reader, node, "a unit is {cookie: name}, {header: name}, 'address' or 'request'");
+    if (cookie || header)
+        unit->kind = cookie ? CONFIG_UNIT_COOKIE : CONFIG_UNIT_HEADER;
+}
+
+static const struct config_choice unit_choices[] = {
+    {"request", CONFIG_UNIT_REQUEST}, {"address", CONFIG_UNIT_ADDRESS}, {NULL, 0}};
+static const struct config_word unit_words[] = {
+    {.word = "cookie",
+     .kind = CONFIG_KIND_TOKEN,
+     CONFIG_AT(struct config_unit, name),
+     .help = "the value of this cookie"},
+    {.word = "header",
+     .kind = CONFIG_KIND_TOKEN,
+     CONFIG_AT(struct config_unit, name),
+     .help = "the value of this header"},
+};
+static const struct config_section unit_section = {
+    .title = "unit",
+    .help = "What stays on one version: a cookie or a header by its name, the client's `address`, or nothing "
+            "but the "
+            "single `request`.",
+    CONFIG_WORDS(unit_words),
+    .choices = unit_choices,
+    .choice_offset = offsetof(struct config_unit, kind),
+    .choice_size = sizeof(enum config_unit_kind),
+    .finish = unit_finish,
+};
+
+// ---- services ----
+
+const struct config_service *config_service_find(const struct config *config, const char *name)
+{
+    for (uint32_t i = 0; i < config->service_count; i++)
+        if (strcmp(config->services[i].name, name) == 0)
+            return &config->services[i];
+    return NULL;
+}
+
+const struct config_version *config_version_find(const struct config_service *service, const char *name)
+{
+    for (uint32_t i = 0; i < service->version_count; i++)
+        if (strcmp(service->versions[i].name, name) == 0)
+            return &service->versions[i];
+    return NULL;
+}
+
+void config_version_unknown(struct config_reader *reader, const struct config_node *node,
+                            const struct config_service *service, const char *version)
+{
+    char hint[200];
+    struct text text = text_over(hint, sizeof hint);
+    const char *names[CONFIG_VERSIONS_MAX];
+    for (uint32_t i = 0; i < service->version_count; i++)
+        names[i] = service->versions[i].name;
+    config_hint_known(&text, slice_of(version), names, service->version_count);
+    config_error_at(reader, node, "service '%s' has no version '%s'%s", service->name, version, hint);
+}
+
+static void service_prepare(struct config_reader *reader, void *target)
+{
+    ((struct config_service *)target)->timeouts = reader->config->timeouts;
+}
+
+static void route_for_all(struct config_reader *reader, struct config_service *service)
+{
+    service->routes = heap_alloc(1, sizeof *service->routes);
+    if (service->routes == NULL) {
+        reader->no_memory = true;
+        return;
+    }
+    service->route_count = 1;
+    memcpy(service->routes[0].path, "/", 2);
+}
+
+static void service_finish(struct config_reader *reader, const struct config_node *node, void *target)
+{
+    struct config_service *service = target;
+    service->position = config_position_of(reader, node);
+    if (!config_given(node, "routes"))
+        route_for_all(reader, service);
+    endpoints_distinct(reader, endpoints_node(config_node_get(node, "control")), service->engine_endpoints,
+                       service->engine_endpoint_count);
+    if (service->version_count == 0)
+        return;
+    if (!config_given(node, "stable") && service->version_count == 1)
+        memcpy(service->stable, service->versions[0].name, sizeof service->stable);
+    else if (!config_given(node, "stable"))
+        config_error_at(reader, node,
+                        "service '%s' has %u versions and lacks the word 'stable': which of them gets "
+                        "the traffic?",
+                        service->name, service->version_count);
+    else if (service->stable[0] != '\0' && config_version_find(service, service->stable) == NULL)
+        config_version_unknown(reader, config_node_get(node, "stable"), service, service->stable);
+}
+
+static const struct config_word service_words[] = {
+    {.word = "routes",
+     .kind = CONFIG_KIND_LIST,
+     CONFIG_ITEMS(struct config_service, routes, route_count),
+     .min = 1,
+     .max = CONFIG_ROUTES_MAX,
+     .section = &route_section,
+     .fallback = "every host and path",
+     .help = "which requests belong to the service"},
+    {.word = "versions",
+     .kind = CONFIG_KIND_MAP,
+     CONFIG_ITEMS(struct config_service, versions, version_count),
+     .min = 1,
+     .max = CONFIG_VERSIONS_MAX,
+     .section = &version_section,
+     .required = true,
+     .help = "names of versions, each with its endpoints"},
+    {.word = "stable",
+     .kind = CONFIG_KIND_NAME,
+     CONFIG_AT(struct config_service, stable),
+     .help = "the version that gets all traffic outside of rollouts; may be left out when there is only one"},
+    {.word = "unit",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_service, unit),
+     .section = &unit_section,
+     .fallback = "request",
+     .help = "what stays on one version"},
+    {.word = "control",
+     .kind = CONFIG_KIND_SECTION,
+     .offset = 0,
+     .size = sizeof(struct config_service),
+     .optional = true,
+     .section = &control_section,
+     .help = "a control arm"},
+    {.word = "timeouts",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_service, timeouts),
+     .section = &config_service_timeouts_section,
+     .fallback = "as in the file's own",
+     .help = "timeouts of this service alone"},
+    {.word = "flags",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_service, flags),
+     .section = &config_service_flags_section,
+     .optional = true,
+     .help = "headers and versions by flags"},
+    {.word = "health", .kind = CONFIG_KIND_LATER, .help = "active health checks are"},
+};
+const struct config_section config_service_section = {
+    .title = "service",
+    .help = "Something that answers requests in one or more versions.",
+    CONFIG_WORDS(service_words),
+    .prepare = service_prepare,
+    .finish = service_finish,
+};
+
+// ---- across sections ----
+
+static bool total_fits(struct config_reader *reader, const struct config_node *services, const char *what,
+                       uint32_t total, uint32_t max)
+{
+    if (total <= max)
+        return true;
+    config_error_at(reader, services, "all services together have %u %s; at most %u are possible", total,
+                    what, max);
+    return false;
+}
+
+bool config_totals_check(struct config_reader *reader, const struct config_node *root)
+{
+    const struct config_node *services = config_node_get(root, "services");
+    uint32_t routes = 0, versions = 0, endpoints = 0;
+    for (uint32_t i = 0; i < reader->config->service_count; i++) {
+        const struct config_service *service = &reader->config->services[i];
+        routes += service->route_count;
+        versions += service->version_count + (service->engine_endpoint_count > 0);
+        endpoints += service->engine_endpoint_count;
+        for (uint32_t j = 0; j < service->version_count; j++)
+            endpoints += service->versions[j].endpoint_count;
+    }
+    return total_fits(reader, services, "routes", routes, CONFIG_ALL_ROUTES_MAX) &&
+           total_fits(reader, services, "versions", versions, CONFIG_ALL_VERSIONS_MAX) &&
+           total_fits(reader, services, "endpoints", endpoints, CONFIG_ALL_ENDPOINTS_MAX);
+}
+
+static void loop_check(struct config_reader *reader, const struct config_node *list,
+                       const struct config_address *endpoints, uint32_t count)
+{
+    const struct config *config = reader->config;
+    const struct config_entry *entry = list->first;
+    for (uint32_t i = 0; i < count; i++, entry = entry->next)
+        for (uint32_t j = 0; j < config->listen_count; j++)
+            if (config_address_same(&endpoints[i], &config->listen[j]))
+                config_error_at(reader, entry->value,
+                                "'%s' is a listener of this file: requests would go in circles",
+                                endpoints[i].text);
+}
+
+static const struct config_node *route_node(const struct config_node *services, uint32_t service,
+                                            uint32_t route)
+{
+    const struct config_entry *entry = services->first;
+    while (service-- > 0)
+        entry = entry->next;
+    const struct config_node *routes = config_node_get(entry->value, "routes");
+    if (routes == NULL)
+        return entry->value;
+    entry = routes->first;
+    while (route-- > 0)
+        entry = entry->next;
+    return entry->value;
+}
+
+static bool route_same(const struct config_route *a, const struct config_route *b)
+{
+    return strcmp(a->host, b->host) == 0 && strcmp(a->path, b->path) == 0;
+}
+
+// The first route that equals route `number` of service `index`; true and its owner, or false.
+static bool route_earlier(const struct config *config, uint32_t index, uint32_t number, uint32_t *owner)
+{
+    const struct config_route *route = &config->services[index].routes[number];
+    for (uint32_t i = 0; i <= index; i++)
+        for (uint32_t j = 0; j < config->services[i].route_count; j++) {
+            if (i == index && j == number)
+                return false;
+            if (route_same(route, &config->services[i].routes[j])) {
+                *owner = i;
+                return true;
+            }
+        }
+    return false;
+}
+
+static void routes_check(struct config_reader *reader, const struct config_node *services, uint32_t index)
+{
+    const struct config_service *service = &reader->config->services[index];
+    for (uint32_t i = 0; i < service->route_count; i++) {
+        uint32_t owner;
+        if (!route_earlier(reader->config, index, i, &owner))
+            continue;
+        const struct config_route *route = &service->routes[i];
+        config_error_at(reader, route_node(services, index, i),
+                        "host '%s' and path '%s' belong to service '%s' already",
+                        route->host[0] == '\0' ? "*" : config_show(slice_of(route->host)).text,
+                        config_show(slice_of(route->path)).text, reader->config->services[owner].name);
+    }
+}
+
+void config_services_check(struct config_reader *reader, const struct config_node *root)
+{
+    const struct config_node *services = config_node_get(root, "services");
+    const struct config_entry *entry = services != NULL ? services->first : NULL;
+    for (uint32_t i = 0; i < reader->config->service_count && entry != NULL; i++, entry = entry->next) {
+        const struct config_service *service = &reader->config->services[i];
+        routes_check(reader, services, i);
+        const struct config_entry *version = config_node_get(entry->value, "versions")->first;
+        for (uint32_t j = 0; j < service->version_count; j++, version = version->next)
+            loop_check(reader, endpoints_node(version->value), service->versions[j].endpoints,
+                       service->versions[j].endpoint_count);
+        if (service->engine_endpoint_count > 0)
+            loop_check(reader, endpoints_node(config_node_get(entry->value, "control")),
+                       service->engine_endpoints, service->engine_endpoint_count);
+    }
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// api: the guide's list of addresses is what the tables print (SLUICE_REGENERATE=1 writes it); addresses and
+// methods that no row has; who asks; what a refusal is on the wire.
+#include "engine_bench.h"
+
+#include "daemon/api/api_private.h"
+#include "test.h"
+
+static const char GUIDE[] = "docs/guide/api.md";
+static char stored[1 << 16];
+static char printed[API_ROUTES_BYTES_MAX];
+
+static void guide_read(void)
+{
+    FILE *file = fopen(GUIDE, "r");
+    assert_non_null(file);
+    stored[fread(stored, 1, sizeof stored - 1, file)] = '\0';
+    fclose(file);
+}
+
+TEST(guide)
+{
+    struct text text = text_over(printed, sizeof printed);
+    api_routes_write(&text);
+    assert_false(text.cut);
+    guide_read();
+    char *begin = strstr(stored, "<!-- addresses");
+    char *end = strstr(stored, "<!-- end of addresses -->");
+    assert_true(begin != NULL && end != NULL);
+    begin = strchr(begin, '\n') + 1;
+    bool same = (size_t)(end - begin) == text.len && memcmp(begin, printed, text.len) == 0;
+    if (!same && getenv("SLUICE_REGENERATE") != NULL) {
+        FILE *file = fopen(GUIDE, "w");
+        assert_non_null(file);
+        fprintf(file, "%.*s%s%s", (int)(begin - stored), stored, printed, end);
+        fclose(file);
+    } else if (!same) {
+        fail_msg("%s is out of date; run this test with SLUICE_REGENERATE=1 and commit it", GUIDE);
+    }
+}
+
+// One call without a socket; its text is NUL-terminated.
+static struct api_call call;
+static struct bench bench;
+
+static const char *ask(const char *method, const char *path, const char *body)
+{
+    json_out_free(&call.out);
+    call = (struct api_call){.engine = bench.engine,
+                             .method = slice_of(method),
+                             .path = slice_of(path),
+                             .body = slice_of(body),
+                             .host = SLICE("localhost"),
+                             .who = call.who,
+                             .from = "127.0.0.1:1"};
+    api_handle(&call);
+    json_out_bytes(&call.out, (struct slice){"", 1});
+    return call.out.data;
+}
+
+static void expect(const char *method, const char *path, unsigned status, const char *part, const char *allow)
+{
+    const char *text = ask(method, path, "");
+    if (call.status != status || strstr(text, part) == NULL || strcmp(call.allow, allow) != 0)
+        fail_msg("%s %s: %u, Allow: %s, %s", method, path, call.status, call.allow, text);
+}
+
+TEST(addresses)
+{
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    call.who = (struct slice){"", 0};
+    expect("GET", "/v1/status", 200, "\"rollouts\":[{\"name\":\"ship\"", "");
+    expect("HEAD", "/v1/status", 200, "\"version\"", "");
+    expect("GET", "/v1/rollouts/ship", 200, "\"checks\":[", "");
+    expect("GET", "/v1/rollouts/sh%69p", 200, "\"name\":\"ship\"", "");
+    expect("GET", "/v1/table", 200, "\"control_endpoints\":[]", "");
+    // Methods that an address does not have.
+    expect("PUT", "/v1/status", 405, "this address answers GET, HEAD", "GET, HEAD");
+    expect("POST", "/v1/rollouts", 405, "\"method\"", "GET, HEAD");
+    expect("POST", "/v1/rollouts/ship/history", 405, "\"method\"", "GET, HEAD");
+    expect("POST", "/v1/rollouts/ship/events", 405, "\"method\"", "GET, HEAD");
+    expect("GET", "/v1/rollouts/ship/pause", 405, "this address answers POST", "POST");
+    expect("GET", "/v1/events", 405, "\"method\"", "POST");
+    expect("OPTIONS", "/metrics", 405, "\"method\"", "GET, HEAD");
+    // Addresses that nothing has.
+    static const char *const nowhere[] = {"/",
+                                          "",
+                                          "/v1",
+                                          "/v1/",
+                                          "/v1/statuses",
+                                          "/v1/status/x",
+                                          "/v1/flagship",
+                                          "/v1/rollouts/ship/pause/x",
+                                          "/v1/eventss",
+                                          "/METRICS",
+                                          "*"};
+    for (size_t i = 0; i < ARRAY_LEN(nowhere); i++)
+        expect("GET", nowhere[i], 404, "nothing here; see /v1/rollouts, /v1/flags, /v1/events, /v1/status",
+               "");
+    expect("POST", "/v1/rollouts/ship/explode", 404, "no such command", "");
+    expect("GET", "/v1/rollouts/shpi", 404, "did you mean 'ship'?", "");
+    expect("GET", "/v1/rollouts/%00", 400, "percent-encoded", "");
+    expect("GET", "/v1/rollouts/%c3", 400, "percent-encoded", "");
+    expect("GET", "/v1/flags/x", 409, "the file has no flags", "");
+    json_out_free(&call.out);
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
+static void expect_who(struct slice field, const char *body, const char *wanted)
+{
+    struct api_body read;
+    char who[ROLLOUT_WHO_BYTES];
+    struct api_call asked = {.who = field, .body = slice_of(body)};
+    assert_true(api_body_read(&asked, &read));
+    api_who(&asked, read.root, who);
+    assert_string_equal(who, wanted);
+    api_body_free(&read);
+}
+
+TEST(who)
+{
+    expect_who(SLICE(""), "", "api");
+    expect_who(SLICE("bob"), "", "bob");
+    expect_who(SLICE("bob"), "{\"who\":\"ann\"}", "ann");
+    expect_who(SLICE("bob"), "{\"who\":\"\"}", "bob");
+    expect_who(SLICE("bob"), "{\"who\":7}", "bob");
+    expect_who(SLICE("r\xe9mi"), "", "r?mi");
+    expect_who(SLICE("r\xc3\xa9mi"), "", "r\xc3\xa9mi");
+    expect_who(SLICE(""), "{\"who\":\"a\\u001b[2J\\r\\nb\\u0000c\"}", "a?[2J??b?c");
+    expect_who(SLICE(""), "{\"who\":\"a\\u009b2Jb\\u202ec\\u2028d\\u2066e\"}", "a?2Jb?c?d?e");
+    // Cut between two characters.
+    char name[ROLLOUT_WHO_BYTES * 2 + 1], wanted[ROLLOUT_WHO_BYTES];
+    memset(name, 'x', sizeof name);
+    memcpy(name + ROLLOUT_WHO_BYTES - 2, "\xe2\x82\xac", 3);
+    memcpy(wanted, name, sizeof wanted);
+    wanted[ROLLOUT_WHO_BYTES - 2] = '\0';
+    expect_who((struct slice){name, sizeof name - 1}, "", wanted);
+}
+
+TEST(refusals)
+{
+    static const struct {
+        enum status status;
+        unsigned http;
+        const char *code;
+    } cases[] = {{STATUS_INVALID, 400, "invalid"},   {STATUS_NOT_FOUND, 404, "not_found"},
+                 {STATUS_CONFLICT, 409, "conflict"}, {STATUS_DENIED, 403, "denied"},
+                 {STATUS_FULL, 409, "full"},         {STATUS_NO_MEMORY, 503, "memory"},
+                 {STATUS_NO_SPACE, 503, "journal"},  {STATUS_IO, 503, "journal"}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char wanted[80];
+        struct api_call refused = {.status = 200};
+        json_out_open(&refused.out, NULL, '[');
+        api_refuse(&refused, cases[i].status, "no \xff\n");
+        snprintf(wanted, sizeof wanted, "{\"error\":{\"code\":\"%s\",\"message\":\"no \xef\xbf\xbd\\n\"}}",
+                 cases[i].code);
+        assert_int_equal(refused.status, cases[i].http);
+        assert_true(slice_equal(json_out_slice(&refused.out), slice_of(wanted)));
+        json_out_free(&refused.out);
+    }
+}
