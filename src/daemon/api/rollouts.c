@@ -9,7 +9,7 @@
 
 // ---- one rollout ----
 
-static const double UNKNOWN = NAN; // null
+static const double UNKNOWN = (double)NAN; // null
 
 static double ratio(uint64_t part, uint64_t whole)
 {
