@@ -205,9 +205,9 @@ TEST(definitions)
     assert_string_equal(name, "b.json");
     assert_true(slice_starts_with(json, SLICE("{\"key\":\"one\"")));
     assert_false(flagset_snapshot_definition(snapshot, SLICE("three"), &json, &name));
-    assert_int_equal(flagset_snapshot_document_count(snapshot), 3); // and what is set at runtime
     assert_true(flagset_snapshot_document(snapshot, 1, &name, &json));
     assert_string_equal(name, "b.json");
+    assert_true(flagset_snapshot_document(snapshot, 2, &name, &json)); // what is set at runtime
     assert_false(flagset_snapshot_document(snapshot, 3, &name, &json));
 }
 

@@ -108,7 +108,7 @@ bool flagset_snapshot_definition(const struct flagset_snapshot *snapshot, struct
 // Whether a rollout's patch splits the flag in this snapshot, and by what share of FLAGS_SHARE_TOTAL. False
 // also when the patch changed nothing, because the flag or a variant does not exist.
 bool flagset_snapshot_split(const struct flagset_snapshot *snapshot, struct slice key, uint32_t *share);
-uint32_t flagset_snapshot_document_count(const struct flagset_snapshot *snapshot);
+// Documents count from 0; the last one holds what is set at runtime.
 bool flagset_snapshot_document(const struct flagset_snapshot *snapshot, uint32_t i, const char **name,
                                struct slice *json);
 // Writes one flagd file with the same meaning, patches included where the format can express them, as heap
