@@ -176,7 +176,7 @@ void json_out_time(struct json_out *out, const char *name, int64_t time_ms)
         json_out_null(out, name);
 }
 
-// A real is told from an integer by its point or its exponent, which is written without '+' and zeros.
+// A real is recognised by its point or its exponent. The exponent is written without '+' and leading zeros.
 void json_out_real(struct json_out *out, const char *name, double number)
 {
     char digits[32];
