@@ -10,8 +10,8 @@
 #include "base/slice.h"
 #include "base/status.h"
 
-// All bytes zero: an empty text without a bound. After a failure nothing more is added, so a text never has
-// gaps.
+// All bytes zero: an empty text without a bound. After a failure nothing more is added until the reset, so a
+// text never has gaps.
 struct json_out {
     char *data; // heap
     size_t len, cap;
