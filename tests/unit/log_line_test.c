@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// control: log lines in both forms, hostile bytes, long messages, and repetition that is counted.
+// log: lines in both forms, hostile bytes, long messages, and repetition that is counted.
 #include <jansson.h>
 
 #include "operate/log/log.h"

@@ -15,8 +15,10 @@ struct serve_part {
 extern const struct serve_part *const serve_parts[];
 extern const struct serve_part serve_evaluation_part;
 
+// ---- advice.c
 // What to do about a status that something could not be started with.
 const char *serve_advice(enum status status);
+// ---- evaluation.c
 // False: it was not started.
 bool serve_evaluation_addr(const struct serve *serve, struct io_addr *addr);
 // ---- reload.c
