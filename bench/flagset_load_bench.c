@@ -48,8 +48,8 @@ static void write_rule(FILE *file, unsigned flag, unsigned r)
         return;
     default:
         fprintf(file,
-                "{\"and\":[{\">\":[{\"var\":\"age\"},%u]},{\"sem_ver\":[{\"var\":\"version\"},\">=\",\"3.%u."
-                "0\"]}]}",
+                "{\"and\":[{\">\":[{\"var\":\"age\"},%u]},"
+                "{\"sem_ver\":[{\"var\":\"version\"},\">=\",\"3.%u.0\"]}]}",
                 20 + flag % 40, r);
     }
 }

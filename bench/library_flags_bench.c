@@ -16,8 +16,7 @@ enum { REPEATS = 9, EVALUATIONS = 200000, WAYS = 5, IMAGE_BYTES = 65536 };
 static const char FLAGS[] =
     "{\"flags\":{"
     "\"static\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":\"on\"},"
-    "\"fractional\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":"
-    "\"on\","
+    "\"fractional\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":\"on\","
     "\"targeting\":{\"fractional\":[[\"on\",10000],[\"off\",90000]]}},"
     "\"rule\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":\"on\","
     "\"targeting\":{\"if\":[{\"in\":[{\"var\":\"country\"},[\"FR\",\"IT\"]]},\"on\",\"off\"]}}}}";

@@ -68,7 +68,8 @@ void world_daemon_crash(struct world *world, const struct plan_event *how)
         io_sim_loop_crash(daemon->loops[i], how->silent);
     io_sim_loop_crash(daemon->loop, how->silent);
     disk_crash(world, how);
-    engine_destroy(daemon->engine);
+    targets_destroy(daemon->targets);
+    daemon->targets = NULL;
     daemon->engine = NULL;
     proxy_stop(daemon->proxy);
     for (uint32_t i = 0; i < world->plan.workers; i++)
@@ -150,16 +151,18 @@ static enum status open_journal(struct world *world, struct world_expected *expe
 static enum status make_control(struct world *world, struct config *config)
 {
     struct world_daemon *daemon = &world->daemon;
-    engine_log_init(&daemon->log, world->verbose, false, ENGINE_LOG_INFO);
+    log_init(&daemon->log, world->verbose, false, LOG_INFO);
     daemon->log.wall_ms = wall_ms;
     daemon->log.context = world;
-    struct engine_parts parts = {.config = config,
-                                 .loop = daemon->loop,
-                                 .proxy = daemon->proxy,
-                                 .journal = daemon->journal,
-                                 .log = &daemon->log};
+    struct targets_parts parts = {.config = config,
+                                  .loop = daemon->loop,
+                                  .proxy = daemon->proxy,
+                                  .journal = daemon->journal,
+                                  .log = &daemon->log};
     static struct fault fault;
-    enum status status = engine_create(&parts, &daemon->engine, &fault);
+    enum status status = targets_create(&parts, &daemon->targets, &fault);
+    if (status == STATUS_OK)
+        daemon->engine = daemon->targets->engine;
     if (status != STATUS_OK && !disk_refused(world, status))
         world_fail(world, "control does not start (%s): %s", status_name(status), fault.text);
     return status;
@@ -172,7 +175,7 @@ static void open_doors(struct world *world)
     engine_watch(daemon->engine, &daemon->watcher);
     for (uint32_t i = 0; i < world->plan.workers; i++)
         CHECK(proxy_attach(daemon->proxy, i, daemon->loops[i]) == STATUS_OK);
-    engine_set_listening(daemon->engine, true);
+    routing_set_listening(daemon->targets->routing, true);
     daemon->up = true;
     daemon->back_us = 0;
     world_observe_start(world);

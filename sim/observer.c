@@ -196,7 +196,7 @@ void world_decided(struct engine_watcher *watcher, const char *name, const struc
 static uint64_t version_requests(const struct world *world, uint32_t service, const char *version)
 {
     uint64_t counts[PROXY_VERSION_COUNTERS];
-    uint16_t slot = engine_version_slot(world->daemon.engine, plan_service_name(service), version);
+    uint16_t slot = routing_version_slot(world->daemon.targets->routing, plan_service_name(service), version);
     CHECK(slot != PROXY_SLOT_NONE);
     proxy_version_counts(world->daemon.proxy, slot, counts);
     return counts[PROXY_VERSION_REQUESTS];
@@ -264,7 +264,7 @@ void world_replay(struct world *world, struct journal *journal, struct world_exp
         world_fail(world, "decision %" PRIu64 " took effect and is lost: the journal ends at %" PRIu64,
                    world->daemon.acted_seq, journal_count(journal));
     for (uint32_t i = 0; i < world->plan.services && status == STATUS_OK; i++) {
-        const struct engine_case *record = engine_replay_find(replay, plan_rollout_name(i));
+        const struct engine_record *record = engine_replay_find(replay, plan_rollout_name(i));
         struct rollout_view view;
         if (record == NULL || record->run == 0)
             continue;
@@ -281,7 +281,7 @@ void world_replay(struct world *world, struct journal *journal, struct world_exp
 static uint64_t version_errors(const struct world *world, uint32_t service, const char *version)
 {
     uint64_t counts[PROXY_VERSION_COUNTERS];
-    uint16_t slot = engine_version_slot(world->daemon.engine, plan_service_name(service), version);
+    uint16_t slot = routing_version_slot(world->daemon.targets->routing, plan_service_name(service), version);
     proxy_version_counts(world->daemon.proxy, slot, counts);
     return counts[PROXY_VERSION_ERRORS] - counts[PROXY_VERSION_ERROR_5XX];
 }
@@ -328,7 +328,7 @@ void world_check_load(struct world *world, const struct load_totals *t)
 static void check_version(struct world *world, uint32_t service, const char *version)
 {
     uint64_t c[PROXY_VERSION_COUNTERS];
-    uint16_t slot = engine_version_slot(world->daemon.engine, plan_service_name(service), version);
+    uint16_t slot = routing_version_slot(world->daemon.targets->routing, plan_service_name(service), version);
     if (slot == PROXY_SLOT_NONE)
         return;
     proxy_version_counts(world->daemon.proxy, slot, c);
@@ -494,7 +494,7 @@ static void compare_replay(struct world *world, struct engine_replay *replay, ui
     struct rollout_view live, derived;
     uint32_t run;
     world_view(world, service, &live, &run);
-    const struct engine_case *record = engine_replay_find(replay, plan_rollout_name(service));
+    const struct engine_record *record = engine_replay_find(replay, plan_rollout_name(service));
     if (record == NULL || run == 0) {
         if ((record != NULL && record->run > 0) != (run > 0))
             world_fail(world, "the journal and the daemon differ in whether the rollout ever ran");

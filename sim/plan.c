@@ -85,7 +85,7 @@ static void draw_setting(struct plan *plan, struct rng *rng)
     plan->workers = (uint32_t)between(rng, 1, 3);
     plan->services = chance(rng, 40) ? 2 : 1;
     plan->keyed = chance(rng, 40);
-    plan->engine_arm = chance(rng, 30);
+    plan->control_arm = chance(rng, 30);
     plan->latency_check = chance(rng, 50);
     plan->throughput_check = chance(rng, 20);
     plan->approve = chance(rng, 20);
@@ -155,7 +155,7 @@ static void draw_origins(struct plan *plan, struct rng *rng)
     uint64_t count = plan->origin_faults ? between(rng, 1, 2) : 0;
     for (uint64_t i = 0; i < count; i++) {
         struct plan_event *event = add(plan, rng, PLAN_ORIGIN_CRASH);
-        event->count = rng_below(rng, plan->engine_arm ? PLAN_ORIGINS : PLAN_CONTROL);
+        event->count = rng_below(rng, plan->control_arm ? PLAN_ORIGINS : PLAN_CONTROL);
         event->down_us = between(rng, 1000, 3 * SECOND_US);
         event->silent = chance(rng, 30);
     }
@@ -281,7 +281,7 @@ static void yaml_service(const struct plan *plan, uint32_t service, struct text 
     text_addf(text, "    versions: {v1: [10.0.0.1:80], v2: [10.0.0.2:80]}\n    stable: v1\n");
     if (plan->keyed)
         text_addf(text, "    unit: {cookie: sid}\n");
-    if (plan->engine_arm)
+    if (plan->control_arm)
         text_addf(text, "    control: {endpoints: [10.0.0.3:80]}\n");
 }
 
@@ -408,12 +408,11 @@ static void event_print(const struct plan_event *event, FILE *out)
 void plan_print(const struct plan *plan, FILE *out)
 {
     fprintf(out,
-            "seed %" PRIu64
-            ": v2 %s; %u workers, %u services, %.0f requests/s, %u B, first stage %u %%%s%s%s%s%s%s%s, "
-            "undecided %d\n",
+            "seed %" PRIu64 ": v2 %s; %u workers, %u services, %.0f requests/s, %u B, "
+            "first stage %u %%%s%s%s%s%s%s%s, undecided %d\n",
             plan->seed, plan_nature_name(plan->nature), plan->workers, plan->services, plan->rate,
             plan->body_bytes, plan->first_percent, plan->keyed ? ", keyed" : "",
-            plan->engine_arm ? ", control arm" : "", plan->latency_check ? ", latency" : "",
+            plan->control_arm ? ", control arm" : "", plan->latency_check ? ", latency" : "",
             plan->throughput_check ? ", throughput" : "", plan->approve ? ", approval" : "",
             plan->start_auto ? ", auto" : "", plan->cumulative ? ", cumulative" : "", plan->undecided);
     fprintf(out,

@@ -75,7 +75,7 @@ struct plan {
     uint64_t seed;
     uint32_t workers;
     uint32_t services;
-    bool keyed, engine_arm, latency_check, throughput_check, approve, start_auto, cumulative;
+    bool keyed, control_arm, latency_check, throughput_check, approve, start_auto, cumulative;
     enum rollout_undecided undecided;
     uint32_t first_percent;
     double rate;

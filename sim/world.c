@@ -439,10 +439,10 @@ void world_view(struct world *world, uint32_t service, struct rollout_view *view
     *run = 0;
     if (!world->daemon.up)
         return;
-    int index = engine_rollout_find(world->daemon.engine, plan_rollout_name(service));
+    int index = engine_view_find(world->daemon.engine, plan_rollout_name(service));
     CHECK(index >= 0);
-    static struct engine_rollout rollout;
-    engine_rollout_get(world->daemon.engine, (uint32_t)index, &rollout);
+    static struct engine_view rollout;
+    engine_view_get(world->daemon.engine, (uint32_t)index, &rollout);
     *view = rollout.view;
     *run = rollout.run;
 }

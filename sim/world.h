@@ -6,8 +6,8 @@
 
 #include "operate/load/load.h"
 #include "plan.h"
-#include "ship/engine/engine.h"
 #include "ship/engine/replay.h"
+#include "ship/targets/targets.h"
 
 enum {
     WORLD_SLICE_US = 10000,
@@ -80,8 +80,9 @@ struct world_daemon {
     struct io_loop *loop; // control's
     struct proxy *proxy;
     struct journal *journal;
-    struct engine *engine;
-    struct engine_log log;
+    struct targets *targets;
+    struct engine *engine; // of targets
+    struct log log;
     struct engine_watcher watcher;
     uint32_t starts;
     uint64_t failures_told; // of the journal, already in counts

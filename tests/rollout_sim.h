@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A service in miniature for the rollout's tests and benches: seeded requests on two arms, each with an error
-// rate, a latency and a delay until its outcome is known, told to a machine tick by tick as control would.
+// A small service for the rollout's tests and benches: seeded requests on two arms, each with an error rate,
+// a latency and a delay until its outcome is known, given to a machine tick by tick as the engine would.
 #pragma once
 
 #include <math.h>
@@ -28,7 +28,7 @@ struct sim_span {
     uint64_t tick;
     uint64_t table;
     uint32_t weight;
-    struct rollout_counts known[SIM_DELAYS][ROLLOUT_ARMS]; // by delay until it is known
+    struct rollout_counts known[SIM_DELAYS][ROLLOUT_ARMS]; // by the delay after which they are known
 };
 
 struct sim {
@@ -109,7 +109,7 @@ static inline void sim_slow_down(struct sim *sim, enum rollout_arm arm, double s
     }
 }
 
-// Starts and gives edges if they are waited for.
+// Starts, and gives edges if the machine waits for them.
 static inline void sim_start(struct sim *sim)
 {
     for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
@@ -150,7 +150,7 @@ static inline void sim_request(struct sim *sim, struct sim_span *span)
     }
 }
 
-// One tick of traffic, then one TICK input with what became known in it.
+// One tick of traffic, then one TICK input with the outcomes that became known in it.
 static inline void sim_tick(struct sim *sim)
 {
     sim->tick++;
@@ -180,7 +180,7 @@ static inline void sim_tick(struct sim *sim)
     sim_step(sim, &input);
 }
 
-// Ticks until one of the states in the mask is reached. False: not within ticks_max.
+// Runs ticks until one of the states in the mask is reached. False: not within ticks_max.
 static inline bool sim_until(struct sim *sim, uint32_t state_mask, uint64_t ticks_max)
 {
     for (uint64_t i = 0; i < ticks_max; i++) {

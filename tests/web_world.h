@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A web server and its clients in the simulated network: clients send bytes as told and gather what comes.
+// A web server and its clients in the simulated network: clients send the given bytes and collect what comes
+// back.
 #pragma once
 
 #include "base/check.h"
@@ -143,8 +144,8 @@ static inline bool answer_begins(const struct client *client, const char *text)
 
 // ---- the server ----
 
-// "/echo" gives the body back; "/big" WORLD_BIG_BYTES; "/none" 204, "/same" 304, "/empty" 200 without a body;
-// "/stream" a stream; whatever else its own path.
+// "/echo" returns the body; "/big" WORLD_BIG_BYTES; "/none" 204, "/same" 304, "/empty" 200 without a body;
+// "/stream" a stream; anything else its own path.
 static void world_handle(void *context, const struct web_request *request, struct web_answer *answer)
 {
     struct world *world = context;

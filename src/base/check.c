@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The end of a process whose own invariant broke.
+// Ends a process whose own invariant is broken.
 #include "base/check.h"
 
 #include <stdio.h>

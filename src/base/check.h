@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// CHECK: an invariant of the program itself. Always on, in release too; a broken one ends the process loudly.
-// Never used for input: what a peer or a user can cause is an enum status.
+// CHECK tests an invariant of the program itself, in release builds too; when it is broken, the process
+// aborts with a message. Never CHECK input: what a peer or a user can cause is an enum status.
 #pragma once
 
 #include <stdnoreturn.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// malloc behind one door, with a torture hook.
+// malloc behind one interface, with a hook by which tests make allocations fail.
 #include "base/heap.h"
 
 #include <stdatomic.h>

@@ -41,7 +41,7 @@ static inline void list_remove(struct list *node)
     list_init(node);
 }
 
-// Moves all nodes of from to the end of to; from becomes empty.
+// Moves all nodes of `from` to the end of `to`; `from` is empty then.
 static inline void list_append_all(struct list *to, struct list *from)
 {
     if (list_empty(from))

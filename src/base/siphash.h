@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// SipHash-2-4 (Aumasson and Bernstein 2012, section 2), the keyed hash of assignment and of every table that
-// a peer could try to flood.
+// SipHash-2-4 (Aumasson and Bernstein 2012, section 2): the keyed hash that assigns users to arms, also used
+// for every hash table whose keys a peer could choose.
 #pragma once
 
 #include <stddef.h>

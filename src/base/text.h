@@ -27,7 +27,7 @@ void text_add_char(struct text *text, char c);
 // A JSON string, quotes included, as json_out writes it. Needs at most six times the bytes and two.
 void text_add_json(struct text *text, struct slice bytes);
 __attribute__((format(printf, 2, 3))) void text_addf(struct text *text, const char *format, ...);
-// 12 431 rather than 12431: groups of three, split by a space.
+// Writes 12 431 for 12431: groups of three digits, split by a space.
 void text_add_count(struct text *text, uint64_t value);
 
 static inline struct slice text_slice(const struct text *text)

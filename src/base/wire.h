@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bounded binary reading and writing for journal payloads and messages: LEB128 varints, zigzag for signed,
-// IEEE-754 doubles as eight little-endian bytes, length-prefixed bytes. Errors stick: test once at the end.
+// IEEE-754 doubles as eight little-endian bytes, length-prefixed bytes. Errors stick, so one test at the end
+// is enough.
 #pragma once
 
 #include <stdbool.h>
@@ -34,7 +35,7 @@ int64_t wire_get_i64(struct wire_reader *r);
 double wire_get_double(struct wire_reader *r);
 // Borrows from the reader's data.
 struct slice wire_get_bytes(struct wire_reader *r);
-// Reads a length-prefixed string into storage[cap] and terminates it; too long sets bad.
+// Reads a length-prefixed string into storage[cap] and terminates it. A string that is too long sets `bad`.
 void wire_get_string(struct wire_reader *r, char *storage, size_t cap);
 // True when all bytes were read and none was bad.
 bool wire_done(const struct wire_reader *r);

@@ -32,8 +32,8 @@ struct stats_bernoulli_state {
 void stats_bernoulli_grid_init(struct stats_bernoulli_grid *grid, enum stats_bernoulli_side side,
                                double null_rate);
 
-// A batch of trials, events of them. Events beyond trials (counters read while they move) count as trials
-// too.
+// Adds a batch of trials, `events` of which had the event. More events than trials (the counters were read
+// while they moved) count as that many trials.
 void stats_bernoulli_add(const struct stats_bernoulli_grid *grid, struct stats_bernoulli_state *state,
                          uint64_t trials, uint64_t events);
 

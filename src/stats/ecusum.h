@@ -16,9 +16,9 @@ struct stats_ecusum {
     double log_m[STATS_BERNOULLI_ALTERNATIVES];
 };
 
-// One step: the batch of one tick. A batch without trials is no step: no data is no evidence. The grid is of
-// side STATS_BERNOULLI_ABOVE. p0 is taken as given: freeze it with its own uncertainty (an upper bound), not
-// as a bare estimate.
+// One step: the batch of one tick. A batch without trials is no step, because no data is no evidence. The
+// grid is of side STATS_BERNOULLI_ABOVE. p0 is taken as exactly known: pass an upper bound that covers its
+// uncertainty, not a bare estimate.
 void stats_ecusum_add(const struct stats_bernoulli_grid *grid, struct stats_ecusum *ecusum, uint64_t trials,
                       uint64_t events);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whole-histogram operations: merge, subtract, ranks. All integers but the quantile's own argument.
+// Operations on whole histograms: merge, subtract, ranks. Integers only, but for the q of a quantile.
 #include "stats/histogram.h"
 
 #include "base/check.h"
@@ -28,7 +28,7 @@ bool stats_histogram_whole(const struct stats_histogram *histogram)
     return total == histogram->count;
 }
 
-// max(1, ceil(q·count)), forgiving the last bits of the product: 0.07·100 is 7, not 8.
+// max(1, ceil(q·count)). Rounding errors of the product are ignored: 0.07·100 gives rank 7, not 8.
 static uint64_t histogram_rank(uint64_t count, double q)
 {
     if (!(q > 0.0))
@@ -44,7 +44,7 @@ static uint64_t histogram_rank(uint64_t count, double q)
     return rank > count ? count : rank;
 }
 
-// Bucket that holds the value of the given rank. If buckets wrapped, the last used bucket at worst.
+// The bucket that holds the value of the given rank; the last used bucket when wrapped buckets hold too few.
 static uint32_t histogram_bucket_of_rank(const struct stats_histogram *histogram, uint64_t rank)
 {
     uint64_t seen = 0;

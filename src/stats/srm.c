@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sample-ratio test: one Dirichlet-multinomial per weight vector, multiplied. Only counts are kept, so the
-// result does not depend on the order of spans (until a segment is closed for want of room).
+// Sample-ratio test: the product of one Dirichlet-multinomial per weight vector. Only counts are kept, so the
+// result does not depend on the order of spans (until a segment is closed because there is no room).
 #include "stats/srm.h"
 
 #include <float.h>

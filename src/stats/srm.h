@@ -2,10 +2,10 @@
 // Sample-ratio mismatch: are requests spread over the arms as the weights say? Dirichlet-multinomial against
 // the stated multinomial, prior Dirichlet(k·w), k = 1000 (Lindon and Malek 2022). A mismatch blocks every
 // verdict, because the assignment itself is then broken. Only requests assigned by hash count: forced,
-// segment and sticky ones were not drawn with w and must be left out. Changing weights: each weight vector
-// has its own posterior that starts from its own prior and learns only from requests routed with that vector.
-// Every request is so predicted by a distribution fixed before it was drawn, and the product of predicted to
-// stated probabilities is a martingale with mean 1, in whatever order the spans come.
+// segment and sticky ones were not drawn with w and must be left out. When weights change, each weight vector
+// has its own posterior, which starts from its own prior and learns only from requests routed with that
+// vector. So every request is predicted by a distribution fixed before it was drawn, and the product of
+// predicted to stated probabilities is a martingale with mean 1, in whatever order the spans come.
 #pragma once
 
 #include <stdint.h>
@@ -23,8 +23,8 @@ struct stats_srm_segment {
     uint64_t counts[STATS_SRM_ARMS_MAX];
 };
 
-// All zeros but arms is an empty test. When a seventeenth weight vector comes, the oldest segment is closed:
-// its evidence is kept in closed_log_e, its learning is given up (still valid).
+// An empty test has only `arms` set; all else is zero. When a seventeenth weight vector comes, the oldest
+// segment is closed: its evidence stays in closed_log_e and its posterior is forgotten. The test stays valid.
 struct stats_srm {
     uint32_t arms;
     uint32_t segment_count;
@@ -36,8 +36,8 @@ struct stats_srm {
 // arms is 2 or 3 (CHECK).
 void stats_srm_init(struct stats_srm *srm, uint32_t arms);
 
-// Requests per arm in a span with constant weights. weights are >= 0 and are normalised to sum 1.
-// STATUS_RANGE (and nothing added) when one is negative or not finite, or all are 0.
+// Requests per arm in a span with constant weights. Weights are normalised to sum 1. STATUS_RANGE, and
+// nothing is added, when a weight is negative or not finite, or all are 0.
 MUST_USE enum status stats_srm_add(struct stats_srm *srm, const double *weights, const uint64_t *requests);
 
 // ln E. One request on an arm with weight 0 cannot happen under H0: the result is then infinity.

@@ -20,8 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     config_errors_write(&errors, &text);
     CHECK(!text.cut);
     for (uint32_t i = 0; config != NULL && i < config->rollout_count; i++) {
-        const char *why;
-        CHECK(rollout_spec_check(&config->rollouts[i].spec, &why) == STATUS_OK);
+        struct fault fault;
+        CHECK(rollout_spec_check(&config->rollouts[i].spec, &fault) == STATUS_OK);
         CHECK(config_service_find(config, config->rollouts[i].spec.service) != NULL);
     }
     config_destroy(config);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // api: /v1/flags over a real socket: pages, one flag, changes that are journalled and then in force, what is
 // refused and with which words, history, import and export, keys of any bytes, pages of other origins.
-#include "engine_bench.h"
+#include "targets_bench.h"
 #include "test.h"
 
 #include <fcntl.h>
@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 
 #include "daemon/api/api.h"
-#include "ship/engine/flags.h"
+#include "flags/runtime/runtime.h"
 
 #define FLAGS_YAML                                                                                           \
     BENCH_YAML "flags:\n"                                                                                    \
@@ -338,7 +338,7 @@ TEST(other_sites_are_kept_out)
         if (strncmp(answer, "HTTP/1.1 403", 12) != 0)
             fail_msg("%s: %.300s", lines[i], answer);
     }
-    assert_int_equal(engine_flag_history_count(server.bench.engine), 0);
+    assert_int_equal(runtime_history_count(server.bench.targets->runtime), 0);
     end();
 }
 
@@ -356,11 +356,11 @@ TEST(sizes)
     up(FLAGS_YAML);
     size_t len = (size_t)snprintf(large, sizeof large,
                                   "{\"state\":\"ENABLED\",\"defaultVariant\":\"a\",\"variants\":{\"a\":\"");
-    memset(large + len, 'x', ENGINE_FLAG_DEFINITION_BYTES);
-    snprintf(large + ENGINE_FLAG_DEFINITION_BYTES - 4, 8, "\"}}");
+    memset(large + len, 'x', RUNTIME_DEFINITION_BYTES);
+    snprintf(large + RUNTIME_DEFINITION_BYTES - 4, 8, "\"}}");
     change("PUT /v1/flags/large", large);
-    memset(large + len, 'x', ENGINE_FLAG_DEFINITION_BYTES);
-    snprintf(large + ENGINE_FLAG_DEFINITION_BYTES, 8, "\"}}");
+    memset(large + len, 'x', RUNTIME_DEFINITION_BYTES);
+    snprintf(large + RUNTIME_DEFINITION_BYTES, 8, "\"}}");
     expect("PUT /v1/flags/large", large, "413", "512 KiB");
     char line[1200] = "GET /v1/flags/";
     memset(line + strlen(line), 'k', 300);

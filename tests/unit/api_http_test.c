@@ -2,7 +2,7 @@
 // api: routes, methods and errors as a client sees them over a real socket; pages of other origins and
 // rebound names are kept out; commands take effect; events begin with the present state; hostile bytes end in
 // an answer or a close.
-#include "engine_bench.h"
+#include "targets_bench.h"
 #include "test.h"
 
 #include <fcntl.h>
@@ -110,7 +110,7 @@ TEST(routes_and_errors)
     expect(&server, "GET /v1/table", "", "", "HTTP/1.1 200", "\"shop\"");
     expect(&server, "GET /healthz", "", "", "HTTP/1.1 200", "");
     expect(&server, "GET /readyz", "", "", "HTTP/1.1 503", "listeners");
-    engine_set_listening(server.bench.engine, true);
+    routing_set_listening(server.bench.targets->routing, true);
     expect(&server, "GET /readyz", "", "", "HTTP/1.1 200", "true");
     expect(&server, "GET /v1/nothing", "", "", "HTTP/1.1 404", "\"error\"");
     expect(&server, "GET /v1/rollouts/shpi", "", "", "HTTP/1.1 404", "ship");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // api: the guide's list of addresses is what the tables print (SLUICE_REGENERATE=1 writes it); addresses and
 // methods that no row has; who asks; what a refusal is on the wire.
-#include "engine_bench.h"
+#include "targets_bench.h"
 
 #include "daemon/api/api_private.h"
 #include "test.h"

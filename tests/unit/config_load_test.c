@@ -144,7 +144,7 @@ TEST(overrides)
     assert_int_equal(service->timeouts.idle_ms, 4000);
     assert_int_equal(service->timeouts.total_ms, 120000);
     assert_int_equal(service->unit.kind, CONFIG_UNIT_ADDRESS);
-    assert_int_equal(service->engine_endpoint_count, 1);
+    assert_int_equal(service->control_endpoint_count, 1);
     assert_int_equal(config->limits.request_body_bytes, 64 << 20);
     assert_int_equal(config->trust.network_count, 2);
     assert_int_equal(config->trust.networks[0].prefix_bits, 104);

@@ -87,7 +87,7 @@ TEST(units_stay_and_count_once)
     w->service.weight = 50000;
     w->service.unit = PROXY_UNIT_COOKIE;
     w->service.unit_name = "sid";
-    w->service.error_window_ms = 10000;
+    w->service.yardstick.error_window_us = 10000000;
     w->origins[1].reply = "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n";
     world_publish(w);
     struct peer *c = world_connect(w);

@@ -8,9 +8,9 @@
 
 static struct proxy_service service = {
     .weight = 10000,
-    .deadline_us = 1000000,
-    .edges = {.requests = 10000, .edge_us = {1000, 2000, 3000, 4000}},
-    .edge_margin_us = {1250, 2500, 3750, 5000},
+    .yardstick = {.deadline_us = 1000000,
+                  .edges = {.requests = 10000, .edge_us = {1000, 2000, 3000, 4000}},
+                  .margin_us = {1250, 2500, 3750, 5000}},
 };
 
 static struct sheet *sheet_create(void)
@@ -66,7 +66,7 @@ TEST(the_canary_has_its_slack)
     struct sheet *sheet = sheet_create();
     struct rollout_span_delta out[64];
     struct proxy_service slacked = service;
-    slacked.edge_slack_us = 500;
+    slacked.yardstick.slack_us = 500;
     struct sheet_outcome near = {.elapsed_us = 2400, .ok = true, .measured = true};
     uint64_t canary = sheet_route(sheet, 1, 1, &slacked, ROLLOUT_ARM_CANARY, true);
     uint64_t stable = sheet_route(sheet, 1, 1, &slacked, ROLLOUT_ARM_STABLE, true);

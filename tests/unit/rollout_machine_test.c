@@ -339,6 +339,7 @@ TEST(undo_ends_with_keep)
 static void ring_first(struct rollout_spec *spec)
 {
     memcpy(spec->flag, "banner", 7);
+    rollout_spec_classify(spec);
     memmove(&spec->stages[1], &spec->stages[0], spec->stage_count * sizeof spec->stages[0]);
     spec->stage_count++;
     spec->stages[0] =

@@ -255,10 +255,10 @@ TEST(a_recorded_rollout_comes_out_again)
 
 static void expect_invalid(const struct rollout_spec *spec, const char *word)
 {
-    const char *why = NULL;
-    assert_int_equal(rollout_spec_check(spec, &why), STATUS_INVALID);
-    if (strstr(why, word) == NULL)
-        fail_msg("'%s' does not speak of %s", why, word);
+    struct fault fault;
+    assert_int_equal(rollout_spec_check(spec, &fault), STATUS_INVALID);
+    if (strstr(fault.text, word) == NULL)
+        fail_msg("'%s' does not speak of %s", fault.text, word);
 }
 
 TEST(the_spec_rules)
@@ -266,8 +266,8 @@ TEST(the_spec_rules)
     struct rollout_spec good;
     spec_make(&good);
     rollout_spec_default_stages(&good);
-    const char *why = NULL;
-    assert_int_equal(rollout_spec_check(&good, &why), STATUS_OK);
+    struct fault fault;
+    assert_int_equal(rollout_spec_check(&good, &fault), STATUS_OK);
     assert_int_equal(good.stage_count, 6);
     assert_int_equal(good.stages[5].weight, ROLLOUT_WEIGHT_FULL);
 #define BROKEN(change, word)                                                                                 \

@@ -6,7 +6,7 @@
 
 #include "base/text.h"
 #include "net/io/loop.h"
-#include "ship/engine/engine.h"
+#include "ship/targets/targets.h"
 
 enum {
     API_CONNECTIONS_MAX = 256,

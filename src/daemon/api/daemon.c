@@ -21,8 +21,8 @@ static void write_journal(struct json_out *out, const struct engine_health *h)
 
 static void write_traffic(struct json_out *out, struct engine *engine, const struct config_service *service)
 {
-    struct engine_traffic t;
-    engine_traffic_get(engine, service->name, &t);
+    struct routing_traffic t;
+    routing_traffic_get(targets_of(engine)->routing, service->name, &t);
     json_out_open(out, NULL, '{');
     json_out_text(out, "name", service->name);
     json_out_text(out, "stable", service->stable);
@@ -38,19 +38,21 @@ static void get_status(struct api_call *call)
     struct engine *engine = call->engine;
     const struct config *config = engine_config(engine);
     struct engine_health h;
+    struct routing_health table;
     engine_health_get(engine, &h);
+    routing_health_get(targets_of(engine)->routing, &table);
     json_out_open(out, NULL, '{');
     json_out_text(out, "version", SLUICE_VERSION);
     json_out_integer(out, "time_ms", engine_wall_ms(engine));
     json_out_integer(out, "started_ms", h.started_ms);
-    json_out_bool(out, "listening", h.listening);
+    json_out_bool(out, "listening", table.listening);
     json_out_bool(out, "draining", h.draining);
     write_journal(out, &h);
     json_out_open(out, "table", '{');
-    json_out_count(out, "version", h.table_version);
-    json_out_count(out, "acknowledged", h.table_acknowledged);
-    json_out_count(out, "switch_us", h.table_switch_us);
-    json_out_count(out, "switch_us_max", h.table_switch_us_max);
+    json_out_count(out, "version", table.table_version);
+    json_out_count(out, "acknowledged", table.table_acknowledged);
+    json_out_count(out, "switch_us", table.table_switch_us);
+    json_out_count(out, "switch_us_max", table.table_switch_us_max);
     json_out_close(out, '}');
     json_out_open(out, "ticks", '{');
     json_out_count(out, "count", h.ticks);
@@ -81,10 +83,10 @@ static void write_endpoints(struct json_out *out, const char *member, const stru
 }
 
 // The rollout of this service that the file has; false when there is none.
-static bool rollout_of(struct engine *engine, const struct config_service *service, struct engine_rollout *r)
+static bool rollout_of(struct engine *engine, const struct config_service *service, struct engine_view *r)
 {
     for (uint32_t i = engine_rollout_count(engine); i > 0; i--) {
-        engine_rollout_get(engine, i - 1, r);
+        engine_view_get(engine, i - 1, r);
         if (r->in_file && strcmp(r->spec->service, service->name) == 0)
             return true;
     }
@@ -93,7 +95,7 @@ static bool rollout_of(struct engine *engine, const struct config_service *servi
 
 static void write_service(struct json_out *out, struct engine *engine, const struct config_service *s)
 {
-    struct engine_rollout r;
+    struct engine_view r;
     bool moving = rollout_of(engine, s, &r);
     json_out_open(out, NULL, '{');
     json_out_text(out, "name", s->name);
@@ -116,7 +118,7 @@ static void write_service(struct json_out *out, struct engine *engine, const str
         json_out_close(out, '}');
     }
     json_out_close(out, ']');
-    write_endpoints(out, "control_endpoints", s->engine_endpoints, s->engine_endpoint_count);
+    write_endpoints(out, "control_endpoints", s->control_endpoints, s->control_endpoint_count);
     if (moving)
         json_out_text(out, "rollout", r.name);
     json_out_close(out, '}');
@@ -125,11 +127,11 @@ static void write_service(struct json_out *out, struct engine *engine, const str
 static void get_table(struct api_call *call)
 {
     const struct config *config = engine_config(call->engine);
-    struct engine_health h;
-    engine_health_get(call->engine, &h);
+    struct routing_health table;
+    routing_health_get(targets_of(call->engine)->routing, &table);
     json_out_open(&call->out, NULL, '{');
-    json_out_count(&call->out, "version", h.table_version);
-    json_out_count(&call->out, "acknowledged", h.table_acknowledged);
+    json_out_count(&call->out, "version", table.table_version);
+    json_out_count(&call->out, "acknowledged", table.table_acknowledged);
     json_out_open(&call->out, "services", '[');
     for (uint32_t i = 0; i < config->service_count; i++)
         write_service(&call->out, call->engine, &config->services[i]);
@@ -147,13 +149,15 @@ static void get_healthz(struct api_call *call)
 static void get_readyz(struct api_call *call)
 {
     struct engine_health h;
+    struct routing_health table;
     engine_health_get(call->engine, &h);
-    bool ready = h.listening && !h.draining && !h.journal_failing;
+    routing_health_get(targets_of(call->engine)->routing, &table);
+    bool ready = table.listening && !h.draining && !h.journal_failing;
     call->status = ready ? 200 : 503;
     json_out_open(&call->out, NULL, '{');
     json_out_bool(&call->out, "ready", ready);
     json_out_open(&call->out, "reasons", '[');
-    if (!h.listening)
+    if (!table.listening)
         json_out_text(&call->out, NULL, "the listeners are not open yet");
     if (h.draining)
         json_out_text(&call->out, NULL, "draining: no new connections are taken");

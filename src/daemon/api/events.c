@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 #include "daemon/api/api_private.h"
-#include "ship/engine/events.h"
+#include "ship/targets/targets.h"
 
 enum { EVENTS_MAX = 1000 }; // in one request
 
@@ -15,7 +15,7 @@ static const double LATENCY_MS_MAX = 3600e3;
 
 // False with a sentence in *why.
 static bool event_read(const struct flags_json *item, struct flags_context *context,
-                       struct engine_event *event, const char **why)
+                       struct targets_event *event, const char **why)
 {
     *why = "each event is an object with \"flag\" and \"context\"";
     if (item->kind != FLAGS_JSON_OBJECT)
@@ -34,7 +34,7 @@ static bool event_read(const struct flags_json *item, struct flags_context *cont
         (latency->kind != FLAGS_JSON_NUMBER || !(latency->number >= 0 && latency->number <= LATENCY_MS_MAX)))
         return false;
     context->tree = given;
-    *event = (struct engine_event){
+    *event = (struct targets_event){
         .flag = flag->text,
         .context = context,
         .error = error != NULL && error->kind == FLAGS_JSON_TRUE,
@@ -47,7 +47,7 @@ static bool event_read(const struct flags_json *item, struct flags_context *cont
 static void count_all(struct api_call *call, const struct flags_json *list)
 {
     struct flags_context context = {.time_s = (uint64_t)(engine_wall_ms(call->engine) / 1000)};
-    struct engine_event event;
+    struct targets_event event;
     const char *why;
     for (const struct flags_json *item = list->first; item != NULL; item = item->next) {
         if (event_read(item, &context, &event, &why))
@@ -55,18 +55,18 @@ static void count_all(struct api_call *call, const struct flags_json *list)
         api_error(call, 400, "invalid", why);
         return;
     }
-    uint64_t counts[ENGINE_EVENT_LOST + 1] = {0};
+    uint64_t counts[TARGETS_EVENT_LOST + 1] = {0};
     for (const struct flags_json *item = list->first; item != NULL; item = item->next) {
         bool read = event_read(item, &context, &event, &why);
         CHECK(read);
-        counts[engine_flag_event(call->engine, &event)]++;
+        counts[targets_event_count(call->engine, &event)]++;
     }
     json_out_open(&call->out, NULL, '{');
-    json_out_count(&call->out, "counted", counts[ENGINE_EVENT_COUNTED]);
-    json_out_count(&call->out, "ring", counts[ENGINE_EVENT_RING]);
-    json_out_count(&call->out, "no_arm", counts[ENGINE_EVENT_NO_ARM]);
-    json_out_count(&call->out, "unwanted", counts[ENGINE_EVENT_UNWANTED]);
-    json_out_count(&call->out, "lost", counts[ENGINE_EVENT_LOST]);
+    json_out_count(&call->out, "counted", counts[TARGETS_EVENT_COUNTED]);
+    json_out_count(&call->out, "ring", counts[TARGETS_EVENT_RING]);
+    json_out_count(&call->out, "no_arm", counts[TARGETS_EVENT_NO_ARM]);
+    json_out_count(&call->out, "unwanted", counts[TARGETS_EVENT_UNWANTED]);
+    json_out_count(&call->out, "lost", counts[TARGETS_EVENT_LOST]);
     json_out_close(&call->out, '}');
 }
 

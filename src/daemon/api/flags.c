@@ -5,7 +5,7 @@
 
 static bool ready(struct api_call *call)
 {
-    if (engine_flagset(call->engine) != NULL)
+    if (runtime_flagset(targets_of(call->engine)->runtime) != NULL)
         return true;
     api_error(call, 409, "conflict",
               "the file has no flags; add `flags:` with a source (see the guide to flags)");

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "daemon/api/api_private.h"
-#include "ship/engine/flags.h"
+#include "flags/runtime/runtime.h"
 
 enum {
     API_FLAGS_PAGE_MAX = 1000, // flags or changes in one answer

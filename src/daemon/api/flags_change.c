@@ -13,21 +13,22 @@
 static void write_number(struct api_call *call, uint64_t number)
 {
     json_out_count(&call->out, "change", number);
-    json_out_bool(&call->out, "in_force", flagset_current(engine_flagset(call->engine))->change >= number);
+    json_out_bool(&call->out, "in_force",
+                  flagset_current(runtime_flagset(targets_of(call->engine)->runtime))->change >= number);
     json_out_close(&call->out, '}');
 }
 
-static void answer_change(struct api_call *call, const struct engine_flag_change *change, uint64_t number)
+static void answer_change(struct api_call *call, const struct runtime_change *change, uint64_t number)
 {
     json_out_open(&call->out, NULL, '{');
     json_out_text(&call->out, "key", change->key);
-    json_out_text(&call->out, "op", engine_flag_op_name(change->op));
+    json_out_text(&call->out, "op", runtime_op_name(change->op));
     json_out_text(&call->out, "variant",
                   change->variant != NULL && change->variant[0] != '\0' ? change->variant : NULL);
     write_number(call, number);
 }
 
-static bool has_variant(const struct flags_image *set, const struct engine_flag_change *change)
+static bool has_variant(const struct flags_image *set, const struct runtime_change *change)
 {
     struct slice name, json;
     if (change->variant == NULL || change->variant[0] == '\0')
@@ -40,7 +41,7 @@ static bool has_variant(const struct flags_image *set, const struct engine_flag_
 
 // "flag 'f' has no variant 'x'; it has 'on', 'off'"
 static void answer_no_variant(struct api_call *call, const struct flags_image *set,
-                              const struct engine_flag_change *change)
+                              const struct runtime_change *change)
 {
     enum { NAMED_MAX = 20 };
     char message[1200];
@@ -54,8 +55,7 @@ static void answer_no_variant(struct api_call *call, const struct flags_image *s
 }
 
 // Completes the change by who asks, and makes it.
-static void make_change(struct api_call *call, const struct flags_json *body,
-                        struct engine_flag_change *change)
+static void make_change(struct api_call *call, const struct flags_json *body, struct runtime_change *change)
 {
     static struct fault fault;
     char who[ROLLOUT_WHO_BYTES];
@@ -65,9 +65,10 @@ static void make_change(struct api_call *call, const struct flags_json *body,
     change->who = who;
     change->from = call->from;
     fault.text[0] = '\0';
-    enum status status = engine_flag_apply(call->engine, change, &number, &fault);
+    enum status status = runtime_apply(targets_of(call->engine)->runtime, change, &number, &fault);
     struct flags_info info;
-    const struct flags_image *set = &flagset_current(engine_flagset(call->engine))->all.set;
+    const struct flags_image *set =
+        &flagset_current(runtime_flagset(targets_of(call->engine)->runtime))->all.set;
     if (status == STATUS_OK)
         answer_change(call, change, number);
     else if (status == STATUS_NOT_FOUND && !flags_image_find(set, slice_of(change->key), &info))
@@ -80,28 +81,28 @@ static void make_change(struct api_call *call, const struct flags_json *body,
 
 static bool definition_fits(struct api_call *call, struct slice definition)
 {
-    if (definition.len > ENGINE_FLAG_DEFINITION_BYTES)
+    if (definition.len > RUNTIME_DEFINITION_BYTES)
         api_error(call, 413, "too_large", "a definition may have 512 KiB");
     else if (definition.len == 0)
         api_error(call, 400, "invalid",
                   "the body must be the flag's definition, such as {\"state\": \"ENABLED\", "
                   "\"variants\": {\"on\": true, \"off\": false}, \"defaultVariant\": \"off\"}");
-    return definition.len > 0 && definition.len <= ENGINE_FLAG_DEFINITION_BYTES;
+    return definition.len > 0 && definition.len <= RUNTIME_DEFINITION_BYTES;
 }
 
 void api_flags_put(struct api_call *call)
 {
-    struct engine_flag_change change = {.op = ENGINE_FLAG_SET, .definition = call->body};
+    struct runtime_change change = {.op = RUNTIME_SET, .definition = call->body};
     if (definition_fits(call, call->body))
         make_change(call, NULL, &change);
 }
 
 void api_flags_delete(struct api_call *call)
 {
-    make_change(call, NULL, &(struct engine_flag_change){.op = ENGINE_FLAG_UNSET});
+    make_change(call, NULL, &(struct runtime_change){.op = RUNTIME_UNSET});
 }
 
-static void change_state(struct api_call *call, enum engine_flag_op op)
+static void change_state(struct api_call *call, enum runtime_op op)
 {
     struct api_body body;
     char variant[ROLLOUT_NAME_BYTES] = "";
@@ -115,21 +116,21 @@ static void change_state(struct api_call *call, enum engine_flag_op op)
         memcpy(variant, given->text.data, given->text.len);
     if (!fits)
         api_error(call, 400, "invalid", "variant is the name of one of the flag's variants");
-    else if (named && op == ENGINE_FLAG_ON)
+    else if (named && op == RUNTIME_ON)
         api_error(call, 400, "invalid", "'on' takes no variant: the flag's own rules decide again");
     else
-        make_change(call, body.root, &(struct engine_flag_change){.op = op, .variant = variant});
+        make_change(call, body.root, &(struct runtime_change){.op = op, .variant = variant});
     api_body_free(&body);
 }
 
 void api_flags_on(struct api_call *call)
 {
-    change_state(call, ENGINE_FLAG_ON);
+    change_state(call, RUNTIME_ON);
 }
 
 void api_flags_off(struct api_call *call)
 {
-    change_state(call, ENGINE_FLAG_OFF);
+    change_state(call, RUNTIME_OFF);
 }
 
 // ---- many at once ----
@@ -138,7 +139,7 @@ void api_flags_off(struct api_call *call)
 static bool import_fits(struct api_call *call, const struct flags_json *flags)
 {
     for (const struct flags_json *flag = flags->first; flag != NULL; flag = flag->next) {
-        if (flag->key.len >= ENGINE_FLAG_KEY_BYTES || memchr(flag->key.data, '\0', flag->key.len) != NULL) {
+        if (flag->key.len >= RUNTIME_KEY_BYTES || memchr(flag->key.data, '\0', flag->key.len) != NULL) {
             api_error(call, 400, "invalid", "a key is longer than 255 bytes or holds a NUL");
             return false;
         }
@@ -156,7 +157,8 @@ static bool import_check(struct api_call *call, struct slice flags)
 {
     struct flagset_problem problem = {.text = ""};
     char message[FLAGSET_PROBLEM_BYTES + 64];
-    enum status status = flagset_check_flags(engine_flagset(call->engine), flags, &problem);
+    enum status status =
+        flagset_check_flags(runtime_flagset(targets_of(call->engine)->runtime), flags, &problem);
     if (status == STATUS_OK)
         return true;
     snprintf(message, sizeof message, "%s; nothing was changed",
@@ -169,23 +171,23 @@ static void import_apply(struct api_call *call, const struct flags_json *root, c
 {
     static struct fault fault;
     char who[ROLLOUT_WHO_BYTES];
-    char key[ENGINE_FLAG_KEY_BYTES];
+    char key[RUNTIME_KEY_BYTES];
     uint32_t count = 0;
     uint64_t number = 0; // of the newest change
     api_who(call, root, who);
     for (const struct flags_json *flag = flags->first; flag != NULL; flag = flag->next, count++) {
-        struct engine_flag_change change = {.op = ENGINE_FLAG_SET,
-                                            .key = key,
-                                            .definition = flag->text,
-                                            .who = who,
-                                            .from = call->from,
-                                            .checked = true};
+        struct runtime_change change = {.op = RUNTIME_SET,
+                                        .key = key,
+                                        .definition = flag->text,
+                                        .who = who,
+                                        .from = call->from,
+                                        .checked = true};
         utf8_copy(key, sizeof key, flag->key);
         fault.text[0] = '\0';
-        enum status status = engine_flag_apply(call->engine, &change, &number, &fault);
+        enum status status = runtime_apply(targets_of(call->engine)->runtime, &change, &number, &fault);
         if (status == STATUS_OK)
             continue;
-        char message[FAULT_TEXT_BYTES + ENGINE_FLAG_KEY_BYTES + 64];
+        char message[FAULT_TEXT_BYTES + RUNTIME_KEY_BYTES + 64];
         snprintf(message, sizeof message, "flag '%s': %s; the %u flags before it are set", key,
                  fault.text[0] != '\0' ? fault.text : status_name(status), count);
         api_refuse(call, status, message);

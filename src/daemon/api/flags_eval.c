@@ -46,7 +46,8 @@ static void write_result(struct json_out *out, struct slice key, const struct fl
 
 static void evaluate(struct api_call *call, enum flags_type type, const struct flags_json *tree)
 {
-    const struct flagset_snapshot *snapshot = flagset_current(engine_flagset(call->engine));
+    const struct flagset_snapshot *snapshot =
+        flagset_current(runtime_flagset(targets_of(call->engine)->runtime));
     struct slice key = slice_of(call->words[0]);
     char storage[API_FLAGS_PATH_BYTES];
     struct text path = text_over(storage, sizeof storage);

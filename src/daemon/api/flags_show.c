@@ -35,7 +35,7 @@ static const char *source_name(enum flagset_source_kind kind)
 
 static bool usage_of(const struct engine *engine, struct slice key, struct usage_flag *usage)
 {
-    const struct usage *all = engine_flag_usage(engine);
+    const struct usage *all = runtime_usage(targets_of(engine)->runtime);
     return all != NULL && usage_get(all, key, engine_wall_ms(engine), usage);
 }
 
@@ -49,7 +49,7 @@ void api_write_slice(struct json_out *out, const char *member, struct slice text
         json_out_null(out, member);
 }
 
-static void write_overlay(struct json_out *out, const struct engine_flag_overlay *overlay)
+static void write_overlay(struct json_out *out, const struct runtime_flag *overlay)
 {
     static const char *const states[] = {
         [FLAGS_PATCH_AS_IS] = NULL, [FLAGS_PATCH_ENABLED] = "on", [FLAGS_PATCH_DISABLED] = "off"};
@@ -81,10 +81,10 @@ static void write_summary(struct json_out *out, struct engine *engine,
                           const struct flagset_snapshot *snapshot, const struct flags_info *info,
                           const struct usage_flag *usage)
 {
-    struct engine_flag_overlay overlay;
+    struct runtime_flag overlay;
     const char *document = NULL;
     struct slice json;
-    engine_flag_overlay_get(engine, info->key, &overlay);
+    runtime_flag_get(targets_of(engine)->runtime, info->key, &overlay);
     if (!flagset_snapshot_document(snapshot, info->document, &document, &json))
         document = NULL;
     json_out_string(out, "key", info->key);
@@ -144,8 +144,8 @@ static void write_problems(struct json_out *out, const struct flagset *set, stru
 
 static void write_set(struct json_out *out, struct engine *engine, const struct flagset_snapshot *snapshot)
 {
-    const struct flagset *set = engine_flagset(engine);
-    const struct usage *usage = engine_flag_usage(engine);
+    const struct flagset *set = runtime_flagset(targets_of(engine)->runtime);
+    const struct usage *usage = runtime_usage(targets_of(engine)->runtime);
     json_out_count(out, "version", snapshot->version);
     json_out_count(out, "change", snapshot->change);
     json_out_time(out, "changed_ms", snapshot->changed_ms);
@@ -160,9 +160,9 @@ static void write_set(struct json_out *out, struct engine *engine, const struct 
 // ---- a page ----
 
 struct page_filter {
-    char prefix[ENGINE_FLAG_KEY_BYTES];
-    char contains[ENGINE_FLAG_KEY_BYTES];
-    char after[ENGINE_FLAG_KEY_BYTES];
+    char prefix[RUNTIME_KEY_BYTES];
+    char contains[RUNTIME_KEY_BYTES];
+    char after[RUNTIME_KEY_BYTES];
     bool has_after;
     bool stale;
     bool changed;
@@ -191,8 +191,8 @@ static int key_order(struct slice a, struct slice b)
 
 static bool is_changed(const struct engine *engine, struct slice key)
 {
-    struct engine_flag_overlay overlay;
-    engine_flag_overlay_get(engine, key, &overlay);
+    struct runtime_flag overlay;
+    runtime_flag_get(targets_of(engine)->runtime, key, &overlay);
     return overlay.defined || overlay.killed || overlay.state != FLAGS_PATCH_AS_IS || overlay.rollout != NULL;
 }
 
@@ -314,7 +314,7 @@ static void list_page(struct api_call *call, uint32_t limit)
 {
     struct engine *engine = call->engine;
     struct json_out *out = &call->out;
-    const struct flagset_snapshot *snapshot = flagset_current(engine_flagset(engine));
+    const struct flagset_snapshot *snapshot = flagset_current(runtime_flagset(targets_of(engine)->runtime));
     struct page page = {.entries = heap_alloc(limit + 1, sizeof *page.entries), .cap = limit};
     struct page_filter filter = {
         .stale = api_query_given(call->query, SLICE("stale")),
@@ -341,7 +341,8 @@ static void export_all(struct api_call *call)
 {
     char *json;
     size_t len;
-    enum status status = flagset_snapshot_export(flagset_current(engine_flagset(call->engine)), &json, &len);
+    enum status status = flagset_snapshot_export(
+        flagset_current(runtime_flagset(targets_of(call->engine)->runtime)), &json, &len);
     if (status != STATUS_OK) {
         api_refuse(call, status, "the flags could not be written as one file");
         return;
@@ -356,7 +357,7 @@ static void export_all(struct api_call *call)
 static bool may_be_meant(struct slice key, struct slice flag, bool many)
 {
     size_t same = 0;
-    if (flag.len >= ENGINE_FLAG_KEY_BYTES || memchr(flag.data, '\0', flag.len) != NULL)
+    if (flag.len >= RUNTIME_KEY_BYTES || memchr(flag.data, '\0', flag.len) != NULL)
         return false;
     while (same < key.len && same < flag.len && key.data[same] == flag.data[same])
         same++;
@@ -374,10 +375,11 @@ static const char *nearest_of(struct slice key, const char *const *known, uint32
 
 void api_flags_unknown(struct api_call *call, struct slice key)
 {
-    const struct flags_image *set = &flagset_current(engine_flagset(call->engine))->all.set;
+    const struct flags_image *set =
+        &flagset_current(runtime_flagset(targets_of(call->engine)->runtime))->all.set;
     bool many = flags_image_flag_count(set) > NEAREST_FLAGS_MAX;
     const char **known = heap_alloc(NEAREST_FLAGS_MAX, sizeof *known);
-    char *words = heap_alloc(NEAREST_FLAGS_MAX, ENGINE_FLAG_KEY_BYTES);
+    char *words = heap_alloc(NEAREST_FLAGS_MAX, RUNTIME_KEY_BYTES);
     struct flags_info info;
     uint32_t cursor = 0;
     uint32_t count = 0;
@@ -385,7 +387,7 @@ void api_flags_unknown(struct api_call *call, struct slice key)
            flags_image_next(set, &cursor, &info)) {
         if (!may_be_meant(key, info.key, many))
             continue;
-        char *word = words + (size_t)count * ENGINE_FLAG_KEY_BYTES;
+        char *word = words + (size_t)count * RUNTIME_KEY_BYTES;
         memcpy(word, info.key.data, info.key.len);
         known[count++] = word;
     }
@@ -439,7 +441,7 @@ static void write_usage_whole(struct json_out *out, const struct usage_flag *usa
 
 void api_flags_show(struct api_call *call)
 {
-    struct flagset *set = engine_flagset(call->engine);
+    struct flagset *set = runtime_flagset(targets_of(call->engine)->runtime);
     const struct flagset_snapshot *snapshot = flagset_current(set);
     struct slice key = slice_of(call->words[0]);
     struct json_out *out = &call->out;
@@ -469,13 +471,13 @@ void api_flags_show(struct api_call *call)
 
 // ---- who changed what ----
 
-static void write_entry(struct json_out *out, const struct engine_flag_entry *entry)
+static void write_entry(struct json_out *out, const struct runtime_entry *entry)
 {
     json_out_open(out, NULL, '{');
     json_out_count(out, "number", entry->number);
     json_out_count(out, "seq", entry->seq);
     json_out_time(out, "time_ms", entry->time_ms);
-    json_out_text(out, "op", engine_flag_op_name(entry->op));
+    json_out_text(out, "op", runtime_op_name(entry->op));
     json_out_text(out, "key", entry->key);
     json_out_text(out, "variant", entry->variant[0] != '\0' ? entry->variant : NULL);
     json_out_text(out, "who", entry->who);
@@ -488,13 +490,13 @@ static void write_history(struct api_call *call, struct slice key)
 {
     struct engine *engine = call->engine;
     uint32_t limit = API_FLAGS_PAGE_MAX;
-    uint32_t total = engine_flag_history_count(engine);
+    uint32_t total = runtime_history_count(targets_of(engine)->runtime);
     uint32_t matched = 0;
     uint32_t first = total;
     if (!read_limit(call, &limit))
         return;
     for (uint32_t i = total; i > 0; i--) {
-        const struct engine_flag_entry *entry = engine_flag_history(engine, i - 1);
+        const struct runtime_entry *entry = runtime_history(targets_of(engine)->runtime, i - 1);
         if (key.len > 0 && !slice_equal(key, slice_of(entry->key)))
             continue;
         if (matched++ < limit)
@@ -504,7 +506,7 @@ static void write_history(struct api_call *call, struct slice key)
     json_out_count(&call->out, "older", matched > limit ? matched - limit : 0);
     json_out_open(&call->out, "changes", '[');
     for (uint32_t i = first; i < total; i++) {
-        const struct engine_flag_entry *entry = engine_flag_history(engine, i);
+        const struct runtime_entry *entry = runtime_history(targets_of(engine)->runtime, i);
         if (key.len == 0 || slice_equal(key, slice_of(entry->key)))
             write_entry(&call->out, entry);
     }

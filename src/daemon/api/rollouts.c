@@ -154,8 +154,8 @@ static void write_weight(struct json_out *out, const struct rollout_view *view)
 
 void api_write_rollout(struct json_out *out, const char *member, struct engine *engine, uint32_t index)
 {
-    struct engine_rollout r;
-    engine_rollout_get(engine, index, &r);
+    struct engine_view r;
+    engine_view_get(engine, index, &r);
     json_out_open(out, member, '{');
     json_out_text(out, "name", r.name);
     json_out_text(out, "service", r.spec->service);
@@ -170,7 +170,7 @@ void api_write_rollout(struct json_out *out, const char *member, struct engine *
         write_stage(out, &r.spec->stages[i]);
     json_out_close(out, ']');
     write_weight(out, &r.view);
-    if (r.spec->flag[0] != '\0')
+    if (r.spec->target == ROLLOUT_TARGET_FLAG)
         json_out_text(out, "flag", r.spec->flag);
     json_out_time(out, "started_ms", r.view.started_ms);
     json_out_time(out, "stage_since_ms", r.view.stage_since_ms);
@@ -220,7 +220,7 @@ static bool find(struct api_call *call, uint32_t *index)
 {
     const char *name = call->words[0];
     char message[2 * API_WORD_BYTES + 64];
-    int found = engine_rollout_find(call->engine, name);
+    int found = engine_view_find(call->engine, name);
     *index = (uint32_t)found;
     if (found >= 0)
         return true;
@@ -242,11 +242,11 @@ static void get_rollout(struct api_call *call)
 
 static void get_history(struct api_call *call)
 {
-    struct engine_rollout r;
+    struct engine_view r;
     uint32_t index;
     if (!find(call, &index))
         return;
-    engine_rollout_get(call->engine, index, &r);
+    engine_view_get(call->engine, index, &r);
     uint64_t count = r.record != NULL ? r.record->history_count : 0;
     uint64_t kept = count < ENGINE_HISTORY ? count : ENGINE_HISTORY;
     json_out_open(&call->out, NULL, '{');
@@ -254,7 +254,7 @@ static void get_history(struct api_call *call)
     json_out_count(&call->out, "older", count - kept);
     json_out_open(&call->out, "decisions", '[');
     for (uint64_t i = kept; i > 0; i--)
-        api_write_decision(&call->out, r.name, engine_case_decision(r.record, i - 1));
+        api_write_decision(&call->out, r.name, engine_record_decision(r.record, i - 1));
     json_out_close(&call->out, ']');
     json_out_close(&call->out, '}');
 }

@@ -53,7 +53,7 @@ static void event_send(struct subscriber *s, struct json_out *out)
 
 static void send_state(struct api *api, struct subscriber *s)
 {
-    int index = engine_rollout_find(api->engine, s->rollout);
+    int index = engine_view_find(api->engine, s->rollout);
     if (index < 0) {
         web_stream_end(s->connection);
         return;

@@ -10,7 +10,7 @@
 #include "daemon/cli/shown.h"
 #include "daemon/cli/view.h"
 #include "daemon/config/config.h"
-#include "ship/engine/flags.h"
+#include "flags/runtime/runtime.h"
 #include "ship/rollout/plan.h"
 
 struct check_traffic {
@@ -81,11 +81,12 @@ static void print_plan(FILE *out, const struct rollout_spec *spec, const struct 
                                          .latency_sigma = 1};
     struct rollout_plan plan;
     rollout_plan_make(spec, &input, &plan);
-    bool of_flag = spec->flag[0] != '\0';
+    bool of_flag = spec->target == ROLLOUT_TARGET_FLAG;
     fprintf(out, "\nrollout %s: %s %s, %s to %s", spec->name, of_flag ? "flag" : "service",
             cli_shown(of_flag ? spec->flag : spec->service), cli_shown(spec->from), cli_shown(spec->to));
     if (of_flag)
-        fprintf(out, "; evidence from %s%s", spec->service[0] != '\0' ? "service " : "events", spec->service);
+        fprintf(out, "; evidence from %s%s", spec->source == ROLLOUT_SOURCE_REQUESTS ? "service " : "events",
+                spec->service);
     fputc('\n', out);
     if (traffic->rate > 0)
         fprintf(out, "  at %.0f requests per second with %.3g %% errors%s\n", traffic->rate,
@@ -154,9 +155,9 @@ static enum status read_error_rate(const struct cli_call *call, double *error_ra
 
 // What the file says of flags is read as at a start; addresses are left to the daemon.
 static bool check_flags(const struct cli_call *call, const struct config *config,
-                        struct engine_flags_report *report)
+                        struct runtime_report *report)
 {
-    enum status status = engine_flags_check(config, report);
+    enum status status = runtime_check(config, report);
     for (uint32_t i = 0; i < report->problem_count; i++)
         fprintf(call->err, "%s%s\n",
                 report->problems[i].error ? "" : "warning: ", cli_shown(report->problems[i].text));
@@ -171,7 +172,7 @@ static int print_all(const struct cli_call *call, const struct config *config)
     if (cli_value_number(call, "rate", 0, &given.rate) != STATUS_OK ||
         read_error_rate(call, &given.error_rate) != STATUS_OK)
         return CLI_EXIT_USAGE;
-    struct engine_flags_report *flags = heap_alloc(1, sizeof *flags);
+    struct runtime_report *flags = heap_alloc(1, sizeof *flags);
     if (config->flags.given && (flags == NULL || !check_flags(call, config, flags))) {
         heap_free(flags);
         return CLI_EXIT_NO;

@@ -13,9 +13,9 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "daemon/cli/client.h"
-#include "daemon/cli/daemon.h"
 #include "daemon/cli/screen.h"
 #include "daemon/cli/view.h"
+#include "daemon/serve/serve.h"
 #include "operate/load/load.h"
 #include "operate/load/origin.h"
 #include "ship/engine/replay.h"
@@ -110,8 +110,8 @@ struct demo {
     struct io_addr proxy_addr;
     pthread_t world_thread;
     // the daemon
-    struct cli_daemon daemon;
-    struct engine_log log;
+    struct serve daemon;
+    struct log log;
     struct io_task stop_task;
     pthread_t engine_thread;
     char directory[64];
@@ -231,13 +231,13 @@ static void world_end(struct demo *demo)
 static void on_stop(struct io_task *task)
 {
     struct demo *demo = CONTAINER_OF(task, struct demo, stop_task);
-    engine_shutdown(demo->daemon.engine, 3000, cli_daemon_stopped, &demo->daemon);
+    engine_shutdown(demo->daemon.engine, 3000, serve_stopped, &demo->daemon);
 }
 
 static void *run_control(void *context)
 {
     struct demo *demo = context;
-    cli_daemon_run(&demo->daemon);
+    serve_run(&demo->daemon);
     return NULL;
 }
 
@@ -268,11 +268,10 @@ static int daemon_start(struct demo *demo)
     struct config *config = make_config(demo);
     if (config == NULL)
         return CLI_EXIT_START;
-    engine_log_init(&demo->log, NULL, false, ENGINE_LOG_ERROR);
-    struct cli_daemon_options options = {.config = config, .log = &demo->log, .err = demo->call->err};
-    int code = cli_daemon_start(&options, &demo->daemon);
-    if (code != CLI_EXIT_OK)
-        return code;
+    log_init(&demo->log, NULL, false, LOG_ERROR);
+    struct serve_options options = {.config = config, .log = &demo->log, .err = demo->call->err};
+    if (serve_start(&demo->daemon, &options) != SERVE_OK)
+        return CLI_EXIT_START;
     proxy_listen_addr(demo->daemon.proxy, 0, &demo->proxy_addr);
     struct io_addr admin;
     char text[IO_ADDR_TEXT_BYTES];
@@ -281,7 +280,7 @@ static int daemon_start(struct demo *demo)
     demo->client = cli_client_open(text);
     demo->stop_task.run = on_stop;
     if (demo->client == NULL || pthread_create(&demo->engine_thread, NULL, run_control, demo) != 0) {
-        cli_daemon_end(&demo->daemon);
+        serve_end(&demo->daemon);
         return CLI_EXIT_START;
     }
     return CLI_EXIT_OK;
@@ -543,7 +542,7 @@ static int play(struct demo *demo)
     pthread_join(demo->world_thread, NULL);
     io_loop_post(demo->daemon.loop, &demo->stop_task);
     pthread_join(demo->engine_thread, NULL);
-    cli_daemon_end(&demo->daemon);
+    serve_end(&demo->daemon);
     return sum_up(demo, status);
 }
 
@@ -565,7 +564,7 @@ static int demo_run(struct demo *demo)
         fprintf(demo->call->err, "sluice demo: the load cannot start\n");
         io_loop_post(demo->daemon.loop, &demo->stop_task);
         pthread_join(demo->engine_thread, NULL);
-        cli_daemon_end(&demo->daemon);
+        serve_end(&demo->daemon);
         code = CLI_EXIT_START;
     } else if (code == CLI_EXIT_OK) {
         code = play(demo);
@@ -606,7 +605,7 @@ int cli_run_demo(const struct cli_call *call)
     demo->call = call;
     int code = CLI_EXIT_USAGE;
     if (cli_value_number(call, "rate", DEMO_RATE_DEFAULT, &demo->rate) == STATUS_OK) {
-        cli_raise_descriptors();
+        serve_raise_descriptors();
         signal(SIGPIPE, SIG_IGN);
         code = demo_run(demo);
     }

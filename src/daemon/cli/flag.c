@@ -11,7 +11,7 @@
 #include "base/heap.h"
 #include "base/utf8.h"
 #include "daemon/cli/view.h"
-#include "ship/engine/flags.h"
+#include "flags/runtime/runtime.h"
 
 // ---- asking ----
 
@@ -19,8 +19,8 @@ int flag_open_client(const struct cli_call *call, struct cli_client **client)
 {
     size_t len = call->arg_count > 0 ? strlen(call->args[0]) : 1;
     bool valid = call->arg_count == 0 || utf8_valid((struct slice){call->args[0], len});
-    if (len == 0 || len >= ENGINE_FLAG_KEY_BYTES || !valid) {
-        fprintf(call->err, "sluice: a flag's key is 1 to %d bytes of UTF-8\n", ENGINE_FLAG_KEY_BYTES - 1);
+    if (len == 0 || len >= RUNTIME_KEY_BYTES || !valid) {
+        fprintf(call->err, "sluice: a flag's key is 1 to %d bytes of UTF-8\n", RUNTIME_KEY_BYTES - 1);
         return CLI_EXIT_USAGE;
     }
     return cli_client_of(call, client);
@@ -209,7 +209,7 @@ int cli_run_flag_list(const struct cli_call *call)
 {
     struct cli_client *client;
     char path[FLAG_PATH_BYTES * 2];
-    char after[ENGINE_FLAG_KEY_BYTES] = "";
+    char after[RUNTIME_KEY_BYTES] = "";
     json_t *all = json_array();
     json_t *answer = NULL;
     size_t shown = 0;

@@ -8,7 +8,7 @@
 #include "daemon/cli/flag.h"
 #include "daemon/cli/view.h"
 #include "daemon/config/config.h"
-#include "ship/engine/flags.h"
+#include "flags/runtime/runtime.h"
 
 // ---- in force ----
 

@@ -7,7 +7,7 @@
 #include "base/heap.h"
 #include "daemon/cli/flag.h"
 #include "daemon/config/config.h"
-#include "ship/engine/flags.h"
+#include "flags/runtime/runtime.h"
 
 // ---- the context ----
 

@@ -7,7 +7,7 @@
 #include "base/heap.h"
 #include "daemon/cli/flag.h"
 #include "flags/convert/convert.h"
-#include "ship/engine/flags.h"
+#include "flags/runtime/runtime.h"
 
 enum {
     PART_FLAGS_MAX = 25,

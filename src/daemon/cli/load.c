@@ -9,8 +9,8 @@
 
 #include "base/heap.h"
 #include "daemon/cli/cli_private.h"
-#include "daemon/cli/daemon.h"
 #include "daemon/cli/shown.h"
+#include "daemon/serve/serve.h"
 #include "operate/load/load.h"
 
 enum { LOAD_LOG_BYTES_MAX = 256 * 1024 * 1024 };
@@ -250,7 +250,7 @@ static int load_target_run(const struct cli_call *call, struct load_target *targ
         config.requests = log.requests;
         config.request_count = log.count;
     }
-    cli_raise_descriptors();
+    serve_raise_descriptors();
     signal(SIGPIPE, SIG_IGN);
     int code = run_load(call, &config);
     if (cli_given(call, "replay"))

@@ -7,7 +7,8 @@
 #include "base/heap.h"
 #include "daemon/cli/cli_private.h"
 #include "daemon/cli/shown.h"
-#include "ship/engine/log.h"
+#include "flags/runtime/runtime.h"
+#include "operate/log/log.h"
 #include "ship/engine/replay.h"
 
 static void print_text(const struct cli_call *call, const struct engine_replay *replay)
@@ -19,13 +20,13 @@ static void print_text(const struct cli_call *call, const struct engine_replay *
         char first[32], last[32];
         struct text first_text = text_over(first, sizeof first);
         struct text last_text = text_over(last, sizeof last);
-        engine_time_write(replay->first_ms, &first_text);
-        engine_time_write(replay->last_ms, &last_text);
+        log_time_write(replay->first_ms, &first_text);
+        log_time_write(replay->last_ms, &last_text);
         fprintf(out, ", %u starts of the daemon, %s to %s", replay->processes, first, last);
     }
     fputc('\n', out);
-    for (uint32_t i = 0; i < replay->case_count; i++) {
-        const struct engine_case *record = replay->cases[i];
+    for (uint32_t i = 0; i < replay->record_count; i++) {
+        const struct engine_record *record = replay->records[i];
         struct rollout_view view;
         rollout_view_get(record->core, &view);
         fprintf(out,
@@ -50,8 +51,8 @@ static void print_text(const struct cli_call *call, const struct engine_replay *
 static void print_json(const struct cli_call *call, const struct engine_replay *replay)
 {
     json_t *rollouts = json_array();
-    for (uint32_t i = 0; i < replay->case_count; i++) {
-        const struct engine_case *record = replay->cases[i];
+    for (uint32_t i = 0; i < replay->record_count; i++) {
+        const struct engine_record *record = replay->records[i];
         struct rollout_view view;
         rollout_view_get(record->core, &view);
         json_array_append_new(rollouts,
@@ -71,6 +72,12 @@ static void print_json(const struct cli_call *call, const struct engine_replay *
                                       "derived", replay->derived));
     cli_print_json(call->out, body);
     json_decref(body);
+}
+
+// Changes of flags decide nothing here, but they must be readable.
+static enum status fold(void *context, const struct journal_entry *entry)
+{
+    return runtime_fold(context, entry->seq, entry->time_ms, entry->payload);
 }
 
 static int replay_open(const struct cli_call *call, struct journal *journal, struct engine_replay *replay)
@@ -99,6 +106,7 @@ int cli_run_replay(const struct cli_call *call)
     struct engine_replay *replay = heap_alloc(1, sizeof *replay);
     int code = CLI_EXIT_UNREADABLE;
     if (replay != NULL) {
+        replay->fold = fold;
         code = replay_open(call, journal, replay);
         engine_replay_deinit(replay);
         heap_free(replay);

@@ -185,8 +185,8 @@ struct config_service {
     uint32_t version_count;         // at least 1
     char stable[CONFIG_NAME_BYTES]; // always the name of one of them
     struct config_unit unit;
-    struct config_address *engine_endpoints; // freshly started endpoints of the stable version, or none
-    uint32_t engine_endpoint_count;
+    struct config_address *control_endpoints; // freshly started endpoints of the stable version, or none
+    uint32_t control_endpoint_count;
     struct config_timeouts timeouts;
     struct config_service_flags flags;
     struct config_position position;

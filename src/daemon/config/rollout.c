@@ -75,11 +75,12 @@ static void rollout_finish(struct config_reader *reader, const struct config_nod
     struct config_rollout *rollout = target;
     struct rollout_spec *spec = &rollout->spec;
     rollout->position = config_position_of(reader, node);
+    rollout_spec_classify(spec);
     const struct config_node *stages = config_node_get(node, "stages");
     if (stages != NULL && stages->kind == CONFIG_NODE_LIST)
         weights_check(reader, stages, spec);
     // Events need not tell how long anything took: without times a baseline would be waited for in vain.
-    if (spec->flag[0] != '\0' && !config_given(node, "service") &&
+    if (spec->target == ROLLOUT_TARGET_FLAG && !config_given(node, "service") &&
         !config_given(config_node_get(node, "checks"), "latency"))
         spec->latency.on = false;
     config_checks_settle(reader, node, spec);
@@ -224,7 +225,7 @@ static void rollout_complete(struct rollout_spec *spec, const struct config_serv
 {
     memcpy(spec->from, service->stable, sizeof spec->from);
     spec->keyed = service->unit.kind != CONFIG_UNIT_REQUEST;
-    spec->control = service->engine_endpoint_count > 0;
+    spec->control = service->control_endpoint_count > 0;
 }
 
 // Segments are for rollouts of flags: a ring gets the variant for good.
@@ -239,7 +240,7 @@ static void segments_check(struct config_reader *reader, const struct config_nod
         if (stage->kind != ROLLOUT_STAGE_SEGMENT)
             continue;
         const struct config_node *at = config_place(entry->value, "segment");
-        if (spec->flag[0] == '\0')
+        if (spec->target != ROLLOUT_TARGET_FLAG)
             config_error_at(reader, at, "'segment' stages belong to rollouts of flags");
         else if (stage->segment[0] != '\0' && config_node_get(segments, stage->segment) == NULL)
             config_error_at(reader, at, "there is no segment '%s' in this file", stage->segment);
@@ -298,15 +299,15 @@ static void rollout_check(struct config_reader *reader, const struct config_node
                           const struct config_node *node, uint32_t index)
 {
     struct rollout_spec *spec = &reader->config->rollouts[index].spec;
-    bool of_flag = spec->flag[0] != '\0';
+    bool of_flag = spec->target == ROLLOUT_TARGET_FLAG;
     segments_check(reader, root, node, spec);
     if (of_flag)
         flag_rollout_check(reader, node, index);
     // Missing or no name: told already.
-    if (spec->service[0] == '\0' && !of_flag)
+    if (spec->source == ROLLOUT_SOURCE_EVENTS && !of_flag)
         return;
     const struct config_service *service = config_service_find(reader->config, spec->service);
-    if (service == NULL && spec->service[0] != '\0') {
+    if (service == NULL && spec->source == ROLLOUT_SOURCE_REQUESTS) {
         service_unknown(reader, config_node_get(node, "service"), spec->service);
         return;
     }
@@ -320,9 +321,9 @@ static void rollout_check(struct config_reader *reader, const struct config_node
         service_rollout_check(reader, node, spec, service);
     else if (service != NULL)
         split_key_check(reader, node, service);
-    const char *why;
-    if (reader->errors->count == 0 && rollout_spec_check(spec, &why) != STATUS_OK)
-        config_error_at(reader, node, "rollout '%s' cannot run: %s", spec->name, why);
+    struct fault fault;
+    if (reader->errors->count == 0 && rollout_spec_check(spec, &fault) != STATUS_OK)
+        config_error_at(reader, node, "rollout '%s' cannot run: %s", spec->name, fault.text);
 }
 
 void config_rollouts_check(struct config_reader *reader, const struct config_node *root)

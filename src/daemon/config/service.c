@@ -55,7 +55,7 @@ static const struct config_section version_section = {
 static const struct config_word control_words[] = {
     {.word = "endpoints",
      .kind = CONFIG_KIND_LIST,
-     CONFIG_ITEMS(struct config_service, engine_endpoints, engine_endpoint_count),
+     CONFIG_ITEMS(struct config_service, control_endpoints, control_endpoint_count),
      .min = 1,
      .max = CONFIG_ENDPOINTS_MAX,
      .item = &endpoint_item,
@@ -182,8 +182,8 @@ static void service_finish(struct config_reader *reader, const struct config_nod
     service->position = config_position_of(reader, node);
     if (!config_given(node, "routes"))
         route_for_all(reader, service);
-    endpoints_distinct(reader, endpoints_node(config_node_get(node, "control")), service->engine_endpoints,
-                       service->engine_endpoint_count);
+    endpoints_distinct(reader, endpoints_node(config_node_get(node, "control")), service->control_endpoints,
+                       service->control_endpoint_count);
     if (service->version_count == 0)
         return;
     if (!config_given(node, "stable") && service->version_count == 1)
@@ -272,8 +272,8 @@ bool config_totals_check(struct config_reader *reader, const struct config_node 
     for (uint32_t i = 0; i < reader->config->service_count; i++) {
         const struct config_service *service = &reader->config->services[i];
         routes += service->route_count;
-        versions += service->version_count + (service->engine_endpoint_count > 0);
-        endpoints += service->engine_endpoint_count;
+        versions += service->version_count + (service->control_endpoint_count > 0);
+        endpoints += service->control_endpoint_count;
         for (uint32_t j = 0; j < service->version_count; j++)
             endpoints += service->versions[j].endpoint_count;
     }
@@ -357,8 +357,8 @@ void config_services_check(struct config_reader *reader, const struct config_nod
         for (uint32_t j = 0; j < service->version_count; j++, version = version->next)
             loop_check(reader, endpoints_node(version->value), service->versions[j].endpoints,
                        service->versions[j].endpoint_count);
-        if (service->engine_endpoint_count > 0)
+        if (service->control_endpoint_count > 0)
             loop_check(reader, endpoints_node(config_node_get(entry->value, "control")),
-                       service->engine_endpoints, service->engine_endpoint_count);
+                       service->control_endpoints, service->control_endpoint_count);
     }
 }

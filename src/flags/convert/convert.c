@@ -79,7 +79,7 @@ static enum status copy_source(struct convert_run *run, struct slice source)
     return STATUS_OK;
 }
 
-// Indented when that says the same, else as it is.
+// Indented when the indented text means the same, else as it is.
 static enum status pass(struct convert_run *run, struct slice source)
 {
     json_t *culprit = NULL;

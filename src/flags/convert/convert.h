@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flag exports of other systems to a flagd file. What does not map is never dropped in silence: each such
-// part is a finding with the flag it concerns.
+// Converts flag exports of other systems to a flagd file. A part that does not map is never dropped silently:
+// each one becomes a finding with the flag it concerns.
 #pragma once
 
 #include <stdbool.h>
@@ -13,9 +13,9 @@
 enum convert_format { CONVERT_AUTO, CONVERT_FLAGD, CONVERT_LAUNCHDARKLY, CONVERT_UNLEASH };
 
 struct convert_finding {
-    bool lost;      // false: mapped, but it behaves a little differently
+    bool lost;      // not mapped; false: mapped, but it behaves a little differently
     char flag[128]; // empty: the whole export
-    char text[256]; // what, and what the flag does instead
+    char text[256]; // what is concerned, and what the flag does instead
 };
 
 struct convert_result {
@@ -28,12 +28,12 @@ struct convert_result {
 
 struct convert_options {
     enum convert_format format;
-    const char
-        *environment; // of exports that hold several; NULL: the only one, else STATUS_INVALID names them
+    const char *environment; // of exports with several; NULL: the only one; when there are several,
+                             // STATUS_INVALID lists them
 };
 
-// STATUS_INVALID with one finding that says what is wrong (line and column where there is one), NO_MEMORY,
-// RANGE (too large). The result is always to be freed.
+// STATUS_INVALID with one finding that says what is wrong (with line and column if known), NO_MEMORY, RANGE
+// (too large). Free the result in every case.
 MUST_USE enum status convert_flags(struct slice source, const struct convert_options *options,
                                    struct convert_result *result);
 void convert_result_free(struct convert_result *result);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the parts of the converter share. Trees are jansson's; functions that return a tree return a new
-// reference and take over those they are given, NULL (no memory) passes through to the end, where the run is
-// given up.
+// What the parts of the converter share. Trees are jansson's. Functions that return a tree return a new
+// reference and take over the references they are given. NULL (no memory) passes through to the end, where
+// the run is given up.
 //
-// Safety: a condition that cannot be carried over is unknown. Whoever builds it says what an unknown counts
-// as (`assume`): false where the rule turns something on, true where it turns something off, the other way
-// round below a negation. So the result never turns on what was off.
+// Safety: a condition that cannot be converted is unknown. The caller that builds it says what an unknown
+// counts as (`assume`): false where the rule turns something on, true where it turns something off, and the
+// reverse below a negation. So the result never turns on what was off.
 #pragma once
 
 #include <jansson.h>
@@ -18,7 +18,7 @@
 
 enum {
     CONVERT_SOURCE_BYTES_MAX = 64 << 20,
-    CONVERT_FINDINGS_MAX = 10000, // one more says how many are left out
+    CONVERT_FINDINGS_MAX = 10000, // one more says how many were left out
     CONVERT_SHARE_TOTAL = 100000, // weights resolve to 0.001 %
     CONVERT_PREREQUISITES_MAX = 16,
 };
@@ -29,12 +29,12 @@ struct convert_run {
     json_t *source;         // borrowed
     json_t *flags;          // of the output: key -> flag
     json_t *evaluators;     // of the output
-    const char *flag;       // that findings are about; "" for the export
+    const char *flag;       // the flag that findings are about; "" for the export
     const char *name;       // of the environment taken; NULL: the export has none
     uint32_t finding_room;  // allocated
     uint32_t finding_count; // all, also those left out
-    uint32_t depth;         // of segments within segments
-    json_t *inexact;        // names of segments that hold something unknown
+    uint32_t depth;         // nesting of segments, now
+    json_t *inexact;        // names of segments with an unknown condition
     json_t *index;          // lists of the source by key: {"list": {key: row or [rows]}}
     bool no_memory;
 };
@@ -44,7 +44,7 @@ __attribute__((format(printf, 3, 4))) void convert_find(struct convert_run *run,
                                                         const char *format, ...);
 
 // ---- reading (tree.c) ----
-// Members of any JSON value; what is missing or of another kind is empty, 0 or NULL.
+// Members of any JSON value; a member that is missing or of another kind reads as empty, 0 or NULL.
 const char *convert_text(const json_t *object, const char *name); // NULL when it is no string
 bool convert_flagged(const json_t *object, const char *name);
 const json_t *convert_list(const json_t *object, const char *name); // an array or NULL
@@ -66,54 +66,59 @@ json_t *convert_is_number(const json_t *value); // is a number
 json_t *convert_share(const char *prefix, json_t *value, int64_t share);
 // {"fractional": [{"cat": [prefix, value]}, buckets...]}; buckets is an array of [name, weight].
 json_t *convert_fractional(const char *prefix, json_t *value, const json_t *buckets);
-// A pattern without any wildcard as a comparison of `value`; NULL when it is more than that.
+// Converts a pattern without wildcards to a comparison of `value`; NULL when the pattern has more.
 json_t *convert_pattern(const char *pattern, const json_t *value);
 // A version with missing parts filled in; false when it is none. cap at least 64.
 bool convert_version(const char *text, bool partial, char *out, size_t cap);
 
 // ---- building flags (tree.c) ----
-// The chain of an "if": condition and answer, then what else. A condition that is always true ends it.
+// Builds the chain of an "if": a condition, its answer, and the rest. A condition that is always true ends
+// it.
 struct convert_chain {
     json_t *arguments;
     bool closed;
 };
 void convert_chain_add(struct convert_chain *chain, json_t *condition, json_t *answer);
-// The rule, or a plain string when nothing is asked; NULL when there is nothing at all. otherwise may be
+// The rule; a plain string when there is no condition; NULL when there is no rule at all. `otherwise` may be
 // NULL.
 json_t *convert_chain_end(struct convert_chain *chain, json_t *otherwise);
 json_t *convert_extension(json_t *flag); // its "x-sluice", borrowed, made when missing
 void convert_metadata_text(json_t *flag, const char *name, const char *value);
 void convert_metadata(json_t *flag, const char *name, json_t *value);
-// Answers `variant` (NULL: the caller's default) until somebody lifts it.
+// Makes the flag answer `variant` (NULL: the caller's default) until somebody lifts the kill.
 void convert_kill(json_t *flag, const char *variant);
 void convert_require(struct convert_run *run, json_t *flag, const char *key, const char *variant);
-// Chooses run->name of the environments named; false: INVALID was found.
+// Chooses run->name among the environments. False: it reported INVALID.
 bool convert_choose(struct convert_run *run, const json_t *environments);
 
 // ---- formats ----
 bool convert_launchdarkly(struct convert_run *run);
 bool convert_unleash(struct convert_run *run);
 
-// A rule's condition (launchdarkly_clause.c). *exact becomes false when something is unknown.
+// A rule's condition (launchdarkly_clause.c). *exact becomes false when a part of it is unknown.
 json_t *ld_clauses(struct convert_run *run, const json_t *clauses, bool assume, bool *exact);
-json_t *ld_keys(const json_t *value, const json_t *keys); // is among the keys; takes over the value
-// Where an attribute of a kind is in the context; NULL when it cannot be named there.
+json_t *ld_keys(const json_t *value,
+                const json_t *keys); // true for a value among the keys; takes over the value
+// The place in the context of an attribute of a kind; NULL when it cannot be named there.
 json_t *ld_attribute(const char *kind, const char *attribute);
 bool ld_is_user(const char *kind);
-// Members or items, whichever the container has: *key is its name or its own "key". False at the end.
+// Walks the members or items of the container: *key is the member's name or the item's own "key". False at
+// the end.
 bool ld_each(const json_t *container, size_t *at, const char **key, const json_t **value);
-void ld_index(struct convert_run *run, const char *name, const json_t *container); // the first of a key
+void ld_index(struct convert_run *run, const char *name,
+              const json_t *container); // of items with one key the first counts
 void ld_segments(struct convert_run *run);
 
-// One strategy's condition (unleash_strategy.c); anything unknown in it is false.
+// The condition of one strategy (unleash_strategy.c); an unknown part is false.
 json_t *unleash_strategy(struct convert_run *run, const json_t *strategy, const char *feature);
 json_t *unleash_sticky(const char *stickiness); // the value to draw by
 json_t *unleash_in(const char *field, const json_t *values, bool *known);
 
 // ---- the end (finish.c) ----
-// Cuts prerequisites that lead nowhere, in a circle or too far; then compiles the output strictly and takes
-// flags back to "off" until it does.
+// Removes prerequisites that lead nowhere, in a circle or too far. Then compiles the output strictly, and
+// sets flags to "off" until it compiles.
 enum status convert_finish(struct convert_run *run);
-// Compiles; on success *count flags. Else *culprit is the key of a flag at fault (a new reference) or NULL.
+// Compiles; on success *count is the number of flags. Otherwise *culprit is the key of a faulty flag (a new
+// reference), or NULL when unknown.
 enum status convert_compile(struct slice json, uint32_t *count, json_t **culprit, char *problem, size_t cap);
 enum status convert_print(struct convert_run *run, json_t *set);

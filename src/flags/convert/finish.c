@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The end of a conversion. Whatever the export held, what leaves here compiles strictly: prerequisites that
-// lead nowhere are cut, and flags that the compiler refuses answer "off" instead.
+// The end of a conversion. The output compiles strictly, whatever the export held: prerequisites that lead
+// nowhere are removed, and flags that the compiler refuses answer "off" instead.
 #include <string.h>
 
 #include "base/check.h"
@@ -48,7 +48,7 @@ static bool all_lead_somewhere(const struct convert_run *run, const json_t *list
     return json_array_size(list) <= CONVERT_PREREQUISITES_MAX;
 }
 
-// Flags in the longest chain from this one. lengths: key -> length, 0 while it is being measured.
+// How many flags the longest chain from this one has. lengths: key -> length, 0 while it is being measured.
 static json_int_t measure(struct convert_run *run, json_t *lengths, const char *key, unsigned depth)
 {
     json_t *flag = json_object_get(run->flags, key);
@@ -137,7 +137,7 @@ enum status convert_compile(struct slice json, uint32_t *count, json_t **culprit
     size_t nodes = json.len / 4 + NODES_LEAST < NODES_FIRST ? json.len / 4 + NODES_LEAST : NODES_FIRST;
     enum status status = STATUS_NO_MEMORY;
     space.chars = heap_alloc(space.char_cap, 1);
-    // Each node takes at least two bytes of source, so the scratch grows no further than that.
+    // Each node takes at least two bytes of source, so the scratch need not grow further than that.
     for (bool more = space.chars != NULL; more;) {
         uint8_t *image = heap_alloc_aligned(image_cap);
         space.nodes = heap_alloc(nodes, sizeof *space.nodes);
@@ -184,7 +184,7 @@ static json_t *make_set(const struct convert_run *run)
     return set;
 }
 
-// First its rules go, then, when that was not it, its values too.
+// Removes the rules of the flag first and, when that does not help, its values too.
 static void take_back(struct convert_run *run, const char *key, const char *problem)
 {
     json_t *flag = json_object_get(run->flags, key);
@@ -205,7 +205,7 @@ static void take_back(struct convert_run *run, const char *key, const char *prob
     json_object_del(run->flags, key);
 }
 
-// Nothing told which flag it is: no flag keeps rules, and no segment stays.
+// Nothing tells which flag is at fault: all flags lose their rules and all segments go.
 static void take_all_back(struct convert_run *run, const char *problem)
 {
     const char *key;

@@ -38,7 +38,7 @@ static const json_t *variation_value(const json_t *flag, size_t i)
     return nests_settings(flag) ? json_object_get(variation, "value") : variation;
 }
 
-// A flag with more than the format holds is as one without any.
+// A flag with more variations than the format holds is treated as if it had none.
 static size_t variation_count(const json_t *flag)
 {
     size_t count = json_array_size(convert_list(flag, "variations"));
@@ -92,7 +92,7 @@ static int type_of(const json_t *value)
                                    : (int)json_typeof(value) + 3;
 }
 
-// The variants of one flag have one type; a list or a mix is put into objects.
+// All variants of one flag have one type, so lists and mixed types are put into objects.
 static json_t *values_of(struct convert_run *run, const json_t *flag)
 {
     json_t *values = json_array();
@@ -142,7 +142,7 @@ static bool is_off(const struct ld_flag *flag, int64_t index)
 struct served {
     json_t *buckets;  // [[name, weight]...], weights above zero only
     int64_t heaviest; // index
-    int64_t off;      // of them one that is off, else flag->off
+    int64_t off;      // index of one among them that is off, else flag->off
     bool some_off;
     bool well;
     const json_t *rollout;
@@ -164,7 +164,8 @@ static void add_bucket(struct served *served, const struct ld_flag *flag, int64_
     }
 }
 
-// Weights are parts of the whole; what they leave goes to the last, what they have too much is cut.
+// Weights are parts of CONVERT_SHARE_TOTAL. When they add up to less, the last variation gets the rest; when
+// they add up to more, the surplus is cut.
 static void read_weights(struct served *served, const struct ld_flag *flag, const json_t *variations)
 {
     int64_t left = CONVERT_SHARE_TOTAL;
@@ -201,7 +202,7 @@ static struct served read_served(const struct ld_flag *flag, const json_t *what)
     served.rollout = rollout;
     read_weights(&served, flag, convert_list(rollout, "variations"));
     served.well = served.well && json_array_size(served.buckets) > 0;
-    if (!served.well) // there such a rule is an error and answers the caller's default
+    if (!served.well) // such a rule is an error there and answers the caller's default
         served.some_off = true;
     return served;
 }
@@ -235,8 +236,8 @@ static json_t *draw(struct convert_run *run, const struct ld_flag *flag, const s
     snprintf(prefix, sizeof prefix, "%.250s:", flag->key);
     json_t *present = convert_present(value);
     json_t *drawn = convert_fractional(prefix, value, served->buckets);
-    // Who lacks the attribute is in the first share there. With another kind, whose place in the context is
-    // our own choice, that is too much to trust.
+    // Somebody without the attribute is in the first share there. For other kinds Sluice itself chooses the
+    // place in the context, so it does not trust a missing attribute there.
     json_t *absent = ld_is_user(kind) ? json_incref(json_array_get(json_array_get(served->buckets, 0), 0))
                                       : answer(flag, safe);
     return json_pack("{s:[o,o,o]}", "if", present, drawn, absent);
@@ -264,7 +265,7 @@ static void add_user_targets(json_t *targets, json_t *seen, const char *variant,
     {
         const char *text = json_string_value(key);
         if (text == NULL || json_object_get(seen, text) != NULL)
-            continue; // the first that names a key decides
+            continue; // the first list that names a key counts
         json_object_set_new(seen, text, json_true());
         if (json_object_get(targets, variant) == NULL)
             json_object_set_new(targets, variant, json_array());
@@ -272,7 +273,7 @@ static void add_user_targets(json_t *targets, json_t *seen, const char *variant,
     }
 }
 
-// The user keys of one variation: targets of kind user in the newer list stand for those of the older.
+// The user keys of one variation, from the older list: targets of kind user in the newer list refer to it.
 static const json_t *user_keys(const struct ld_flag *flag, const json_t *variation)
 {
     size_t i;
@@ -319,7 +320,7 @@ static void add_targets(struct convert_run *run, const struct ld_flag *flag, jso
     json_decref(seen);
 }
 
-// With targets of other kinds the order of the newer list counts, so all become rules.
+// With targets of other kinds the order of the newer list matters, so all of them become rules.
 static void chain_targets(struct convert_run *run, const struct ld_flag *flag, struct convert_chain *chain)
 {
     size_t i;
@@ -378,7 +379,8 @@ static void add_targeting(struct convert_run *run, const struct ld_flag *flag, j
     struct served served = read_served(flag, json_object_get(flag->settings, "fallthrough"));
     bool plain = served.well && json_array_size(served.buckets) == 1;
     bool asks = chain.arguments != NULL || json_object_get(out, "x-sluice") != NULL;
-    // A flag without any question has its answer as the default; else the default is what "off" gives.
+    // A flag without any condition has its answer as the default; otherwise the default is the answer of
+    // "off".
     if (plain && !asks && convert_flagged(flag->settings, "on")) {
         json_object_set_new(out, "defaultVariant", answer(flag, served.heaviest));
     } else {
@@ -425,7 +427,7 @@ static void add_prerequisite(struct convert_run *run, const struct ld_flag *flag
                      key != NULL ? key : "");
         convert_kill(out, name_at(flag, flag->off));
     } else if (!convert_flagged(settings, "on")) {
-        // Off, it fails there whatever it answers.
+        // A flag that is off does not meet a prerequisite there, whatever it answers.
         convert_find(run, true,
                      "prerequisite %.60s is off: the flag is killed, and stays so when that one is on", key);
         convert_kill(out, name_at(flag, flag->off));

@@ -44,7 +44,7 @@ void ld_index(struct convert_run *run, const char *name, const json_t *container
     json_object_set_new(run->index, name, index);
 }
 
-// One step of a path; a dot in it would be two steps to the evaluator.
+// One segment of a path. A dot in it would make it two segments for the evaluator.
 static bool add_step(struct text *path, const char *step, size_t len)
 {
     if (len == 0 || memchr(step, '.', len) != NULL || (path->len == 0 && step[0] == '$'))
@@ -70,7 +70,7 @@ json_t *ld_attribute(const char *kind, const char *attribute)
         return convert_var("targetingKey");
     if (!ld_is_user(kind) && !add_step(&path, kind, strlen(kind)))
         return NULL;
-    // Only clauses that name a kind write paths; in older ones a slash is part of the name.
+    // Only clauses that name a kind use paths; in older clauses a slash is part of the name.
     bool is_path = kind != NULL && kind[0] != '\0' && attribute[0] == '/';
     const char *step = attribute + is_path;
     while (is_path && strchr(step, '/') != NULL) {
@@ -105,7 +105,7 @@ static json_t *test_number(const char *op, const json_t *x, const json_t *value)
     return convert_and(convert_is_number(x), convert_op2(op, json_deep_copy(x), json_deep_copy(value)));
 }
 
-// Attributes with a time may be numbers (compared) or text (which no rule can read).
+// Attributes compared with a time may be numbers (converted to comparisons) or text (which no rule can read).
 static json_t *test_time(struct convert_run *run, const char *op, const json_t *x, const json_t *value,
                          bool assume, bool *exact)
 {
@@ -188,7 +188,7 @@ static json_t *test(struct convert_run *run, const char *op, const json_t *x, co
     return unknown(run, assume, exact, "an operator", op);
 }
 
-// Membership compares with type; null is in no list, and lists and objects equal nothing here.
+// Membership is by type too. null is in no list, and lists and objects equal nothing here.
 static json_t *test_in(struct convert_run *run, const json_t *x, const json_t *values, bool assume,
                        bool *exact)
 {
@@ -316,7 +316,7 @@ static json_t *segment_rule(struct convert_run *run, const char *segment, const 
     double number = json_number_value(weight);
     int64_t share = number > 0 ? (int64_t)(number < CONVERT_SHARE_TOTAL ? number : CONVERT_SHARE_TOTAL) : 0;
     json_t *drawn = convert_and(convert_present(value), convert_share(prefix, json_incref(value), share));
-    // Nobody knows here who lacks the attribute; there they are in.
+    // Sluice cannot tell who lacks the attribute; there, such users are in the segment.
     if (share > 0 && ld_is_user(kind))
         drawn = convert_or(convert_op2("==", json_deep_copy(value), json_null()), drawn);
     json_decref(value);
@@ -349,13 +349,13 @@ static const json_t *find_segment(const struct convert_run *run, const char *key
     return json_object_get(json_object_get(run->index, "segments"), key);
 }
 
-// The evaluator's name: one for what is known, one with everything unknown taken for a match.
+// The evaluator's name. A segment has one for what is known, and one that takes unknown parts as a match.
 static void evaluator_name(const char *key, bool wide, char *out, size_t cap)
 {
     snprintf(out, cap, "segment %s%s", key, wide ? " (wide)" : "");
 }
 
-// False: it leads back to itself, or too deep.
+// False: the segment leads back to itself, or is nested too deeply.
 static bool make_segment(struct convert_run *run, const char *key, const json_t *segment, bool wide,
                          const char *name)
 {

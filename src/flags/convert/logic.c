@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rules in JSON Logic, built from small parts. Constant conditions are folded, so that what was always true
-// there reads as such here.
+// in the source is plainly so here.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,7 +112,7 @@ json_t *convert_share(const char *prefix, json_t *value, int64_t share)
     return convert_op2("===", drawn, json_string("in"));
 }
 
-// Copies a pattern that stands for itself. False at the first character that means more.
+// Copies a pattern whose characters all stand for themselves. False at the first that has a special meaning.
 static bool plain_pattern(const char *pattern, size_t len, char *out)
 {
     static const char SPECIAL[] = ".^$*+?()[]{}|";
@@ -122,7 +122,8 @@ static bool plain_pattern(const char *pattern, size_t len, char *out)
         if (strchr(SPECIAL, c) != NULL)
             return false;
         if (c == '\\') {
-            // Before punctuation a backslash takes its meaning away, before letters and digits it gives one.
+            // A backslash before punctuation removes its special meaning; before letters and digits it gives
+            // them one.
             if (++i >= len || (strchr(SPECIAL, pattern[i]) == NULL && strchr("\\/-", pattern[i]) == NULL))
                 return false;
             c = pattern[i];
@@ -161,7 +162,7 @@ static size_t take_digits(const char *text)
     return len == 0 || len > 9 || (len > 1 && text[0] == '0') ? 0 : len;
 }
 
-// Identifiers of letters, digits and hyphens between dots, none empty, numeric ones without needless zeros.
+// Identifiers of letters, digits and hyphens between dots, none empty, numeric ones without leading zeros.
 static bool tail_valid(const char *text, bool numbers_strict)
 {
     for (;;) {
@@ -193,7 +194,7 @@ bool convert_version(const char *text, bool partial, char *out, size_t cap)
         else
             break;
     }
-    // Build metadata does not order.
+    // Build metadata does not count in comparisons.
     const char *plus = strchr(text, '+');
     size_t len = plus != NULL ? (size_t)(plus - text) : strlen(text);
     char tail[128];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading exports, which may be anything, and building flags. Nothing here fails on a value of another kind:
-// it is as if it were not there.
+// Reads exports, which may hold anything, and builds flags. No function fails on a value of an unexpected
+// kind: it is treated as if it were missing.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -38,7 +38,7 @@ static bool is_of(const json_t *row, const char *member, const char *feature)
     return name != NULL && strcmp(name, feature) == 0;
 }
 
-// Rows of a list that are about one feature; `name` and `other` are the members that may say which.
+// The rows of a list that concern one feature; `name` and `other` are the members that may name the feature.
 static void index_rows(struct convert_run *run, const char *list, const char *name, const char *other)
 {
     json_t *index = json_object();
@@ -273,7 +273,7 @@ static void add_dependency(struct convert_run *run, const json_t *dependency, js
     }
 }
 
-// Dependencies stand in the feature, or in a list of their own.
+// Dependencies are in the feature itself or in a list of their own.
 static void add_dependencies(struct convert_run *run, const struct feature *feature, json_t *flag,
                              const char *off)
 {
@@ -438,7 +438,8 @@ static void add_features(struct convert_run *run, const json_t *features)
 {
     size_t i;
     json_t *definition;
-    // All names first, so that a second flag never takes one.
+    // Collects all names first, so that the second flag of a feature with variants never takes the name of
+    // another.
     json_array_foreach((json_t *)(uintptr_t)features, i, definition)
     {
         const char *name = convert_text(definition, "name");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Conditions of Unleash: strategies, their constraints and segments. A feature is on when any strategy is, so
-// every condition turns something on, and what is unknown counts as false (below a negation as true).
+// Conditions of Unleash: strategies, their constraints and segments. A feature is on when any strategy is on,
+// so every condition turns something on, and an unknown one counts as false (below a negation as true).
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +39,7 @@ static json_t *unknown(struct convert_run *run, bool assume, const char *what, c
 
 // ---- constraints ----
 
-// Values that are empty are none; the rest without spaces around them.
+// Values without empty ones and without surrounding spaces.
 static json_t *clean(const json_t *values)
 {
     json_t *list = json_array();
@@ -276,7 +276,8 @@ json_t *unleash_sticky(const char *stickiness)
     return unleash_field(stickiness);
 }
 
-// Nobody without the value to draw by, except that 100 % of what may be drawn at random is everybody.
+// Someone without the value to draw by is not in the share, except when the draw may be random and the share
+// is 100 %.
 static json_t *rollout(struct convert_run *run, const char *group, const char *stickiness, int64_t share)
 {
     char prefix[PREFIX_BYTES];
@@ -312,7 +313,8 @@ static json_t *split(const char *list)
     return cleaned;
 }
 
-// Networks whose mask ends between the numbers of a dotted address are a prefix of its text.
+// When the mask of a network ends between two numbers of a dotted address, the network is a prefix of its
+// text.
 static json_t *network(struct convert_run *run, const char *entry)
 {
     char prefix[32] = "";

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bucketing: from a key to its place in [0, total). Pure functions of their arguments, the same on every
-// machine, so that no key ever moves while the shares stay.
+// Bucketing: from a key to its place in [0, total). Pure functions of their arguments with the same result on
+// every machine, so no key moves while the shares stay the same.
 //
-// Growth is monotone when a rule is laid out so: a constant total, the growing variant first, the one it
-// takes from right behind it. Then raising the first weight by d and lowering the second by d moves one
-// boundary: exactly the keys in d/total go from the second to the first and nobody else moves.
+// Shares grow without moving anybody back when a rule is laid out like this: a constant total, the growing
+// variant first, and right behind it the variant that it takes from. Raising the first weight by d and
+// lowering the second by d then moves one boundary: exactly the keys in d/total go from the second variant to
+// the first.
 #pragma once
 
 #include <stdint.h>
@@ -12,7 +13,7 @@
 #include "base/slice.h"
 
 enum {
-    FLAGS_SHARE_TOTAL = 100000,        // of our own rules: shares resolve to 0.001 %
+    FLAGS_SHARE_TOTAL = 100000,        // of rules that Sluice adds: shares resolve to 0.001 %
     FLAGS_WEIGHT_TOTAL_MAX = INT32_MAX // of any fractional rule, as flagd says
 };
 
@@ -27,7 +28,7 @@ void flags_hash_add(struct flags_hash *hash, struct slice bytes);
 uint32_t flags_hash_end(const struct flags_hash *hash);
 uint32_t flags_hash_of(struct slice bytes, uint32_t seed);
 
-// Generations 2 and 3: the hash scaled to [0, total), total at most FLAGS_WEIGHT_TOTAL_MAX.
+// Generations 2 and 3: the hash scaled to [0, total); total is at most FLAGS_WEIGHT_TOTAL_MAX.
 uint32_t flags_bucket_scale(uint32_t hash, uint32_t total);
 // Generation 1: percent in [0, 100], |hash as signed| over INT32_MAX.
 double flags_bucket_percent(uint32_t hash);
@@ -35,5 +36,5 @@ double flags_bucket_percent(uint32_t hash);
 // CBOR array [flag key, targeting key], scaled.
 uint32_t flags_bucket_of_key(struct slice flag_key, struct slice targeting_key, uint32_t total);
 // The same for the split of a rollout over that flag: the hash of [flag key, targeting key, "split"], so that
-// it is independent of what a fractional rule of the flag itself gave.
+// the split does not depend on what a fractional rule of the flag gave.
 uint32_t flags_bucket_of_split(struct slice flag_key, struct slice targeting_key, uint32_t total);

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// From many documents to one image: segments first, then the evaluators and then the flags of each document,
-// then the table of keys, in which a later document's flag takes the place of an earlier one's, then what
-// needs the whole: prerequisites, counters, patches. All documents are read even when one is at fault, so
-// that one pass reports everything.
+// From many documents to one image. The order: segments; the evaluators of each document; the flags of each
+// document; the table of keys, in which a flag replaces one of the same key from an earlier document; and
+// last what needs the whole set: prerequisites, counters, patches. All documents are read even when one has
+// an error, so that one pass reports everything.
 #include "base/check.h"
 #include "flags/eval/flags_private.h"
 
 static uint32_t tag_of(const struct flags_image_flag *flag, uint32_t at)
 {
-    // Images lie on lines where it matters: mapped, or large enough for the heap to map them.
+    // Images start on a cache line wherever speed matters: when mapped, or so large that the heap maps them.
     uint32_t lines = (at % FLAGS_LINE_BYTES + flag->size + FLAGS_LINE_BYTES - 1) / FLAGS_LINE_BYTES;
     lines = lines < FLAGS_SLOT_LINES_MAX ? lines : FLAGS_SLOT_LINES_MAX;
     return (flag->hash & ~(uint32_t)FLAGS_SLOT_LINES_MAX) | lines;
 }
 
-// The slot of the flag's key: a free one, or that of the flag with this key from before.
+// The slot of the flag's key: a free slot, or the slot of an earlier flag with the same key.
 static struct flags_image_slot *slot_of(struct flags_compiler *c, struct flags_image_slot *slots,
                                         uint32_t mask, const struct flags_image_flag *flag)
 {

@@ -68,7 +68,8 @@ void flags_cbor_number(struct flags_hash *hash, double number)
         return;
     }
     if (whole < 0 && whole == number && number >= -18446744073709551616.0) {
-        // -1 - n, computed where it cannot round: -2^64 has no double neighbour above that were lost by it.
+        // The argument is -1 - number, in integers so that it cannot round. -2^64 is a case of its own, since
+        // 2^64 does not fit.
         uint64_t argument = number == -18446744073709551616.0 ? UINT64_MAX : (uint64_t)-number - 1;
         flags_cbor_head(hash, FLAGS_CBOR_NEGATIVE, argument);
         return;
@@ -103,7 +104,7 @@ static void sift(const struct flags_json **heap, uint32_t root, uint32_t count)
     }
 }
 
-// Heapsort: in place, and no worse on input made to hurt.
+// Heapsort: in place, and quick also on input chosen to be slow.
 static void sort_members(const struct flags_json **members, uint32_t count)
 {
     for (uint32_t i = count / 2; i-- > 0;)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// From one flagd file to an image: its flags, variants and metadata. Flag by flag, so that the largest
-// flag and not the whole set decides how much scratch is needed. Structural faults refuse the set; all of it
-// is still read, so that one pass reports everything.
+// From one flagd file to an image: its flags, variants and metadata. Compiles flag by flag, so that scratch
+// must hold the largest flag and not the whole set. A structural fault refuses the set, but all of it is
+// still read, so that one pass reports everything.
 #include <stddef.h>
 
 #include "base/check.h"
@@ -41,7 +41,7 @@ static bool in_source(const struct flags_compiler *c, const char *at)
     return at >= c->source.data && at <= c->source.data + c->source.len;
 }
 
-// Unescaped strings lie in scratch and have no place in the source; the flag's own place must do for them.
+// Unescaped strings lie in scratch and not in the source, so the place of their flag is reported instead.
 void flags_compile_problem(struct flags_compiler *c, enum flags_severity severity, const char *message,
                            const struct flags_json *where, struct slice subject)
 {
@@ -64,7 +64,8 @@ static void remark(struct flags_compiler *c, const char *message, const struct f
     flags_compile_problem(c, c->options.strict ? FLAGS_ERROR : FLAGS_WARNING, message, where, SLICE(""));
 }
 
-// Maps what the reader says: no room is the scratch's fault, the rest the source's.
+// Reports a failure of the JSON reader; false when there was none. STATUS_FULL means that scratch is too
+// small; all else is an error in the source.
 static bool reader_failed(struct flags_compiler *c, enum status status, const struct flags_json_error *fault,
                           const char *base)
 {
@@ -118,7 +119,7 @@ static void write_members(struct flags_compiler *c, const struct flags_json *met
     }
 }
 
-// One object of both, the flag's members over the set's. Nothing at all rather than an empty object.
+// One object of both; members of the flag replace members of the set. Empty instead of an empty object.
 static struct flags_span write_metadata(struct flags_compiler *c, const struct flags_json *set,
                                         const struct flags_json *flag)
 {
@@ -401,7 +402,7 @@ static struct slice *member_of(struct members *members, struct slice key)
     return NULL;
 }
 
-// Finds the members of the whole without building it; validates all of it once.
+// Finds the members of the whole document without building its tree, and validates all of it once.
 static bool split(struct flags_compiler *c, struct members *members)
 {
     struct flags_json_walk walk;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What Sluice adds to a flagd file under "x-sluice": the hash generation of a set; kill switch, schedule,
-// individual targets and prerequisites of a flag. These words are ours, so an unknown one is a structural
-// fault.
+// individual targets and prerequisites of a flag. Only Sluice defines these words, so an unknown one is a
+// structural fault.
 #include "base/check.h"
 #include "flags/eval/flags_private.h"
 
@@ -104,7 +104,7 @@ static bool take_offset(struct slice *rest, int64_t *offset_s)
     return hours < 24 && minutes < 60 && rest->len == 0;
 }
 
-// RFC 3339 date-time, whole seconds; a leap second counts as the one before it.
+// RFC 3339 date-time in whole seconds; a leap second counts as the second before it.
 static bool parse_time(struct slice text, int64_t *time_s)
 {
     int64_t part[6];
@@ -269,7 +269,7 @@ void flags_compile_extension(struct flags_compiler *c, const struct flags_json *
     compile_schedule(c, schedule, &extension);
     compile_targets(c, flags_json_member(tree, SLICE("targets")), flag_at, &extension);
     compile_prerequisite_list(c, flags_json_member(tree, SLICE("prerequisites")), &extension);
-    // A kill alone leaves the flag as static as it is without.
+    // A kill alone makes no flag depend on its context.
     if (schedule == NULL && extension.target_count == 0 && extension.prerequisite_count == 0)
         return;
     uint32_t at = flags_write_reserve(c, sizeof extension, 8);
@@ -284,7 +284,7 @@ void flags_compile_extension(struct flags_compiler *c, const struct flags_json *
         flag->bits |= FLAGS_BIT_USES_KEY;
 }
 
-// What is wrong with a flag once all are known.
+// Problems of a flag that are only found when all flags are known.
 static void say(struct flags_compiler *c, const struct flags_image_flag *flag, const char *message,
                 struct slice subject)
 {
@@ -309,7 +309,7 @@ static void resolve(struct flags_compiler *c, const struct flags_image_flag *fla
         say(c, flag, "a prerequisite names no variant", name);
 }
 
-// Depth-first; recursion ends at the longest chain allowed. False once a fault was reported.
+// Depth-first; the recursion ends at the longest chain allowed. False after a problem was reported.
 static bool measure_chain(struct flags_compiler *c, uint32_t flag_at, uint32_t above)
 {
     enum { OPEN = 255 };

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the JSON of a targeting rule to nodes: operators become codes, paths are split, lists of strings
-// sorted, $ref becomes an offset. A fault in a rule is the rule's alone: it is noted and the walk goes on, so
-// that one pass reports them all.
+// sorted, $ref becomes an offset. A fault in a rule concerns only that rule's flag: it is noted and the walk
+// goes on, so that one pass reports all faults.
 #include <math.h>
 
 #include "base/check.h"
 #include "flags/eval/flags_private.h"
 
 enum {
-    NESTING_MAX = 512,   // of the compiler itself, evaluators within evaluators included
+    NESTING_MAX = 512,   // of compile calls, evaluators within evaluators included
     ANY = 255,           // no upper limit of arguments
     STRINGS_SORT_MIN = 4 // shorter lists are not worth a table
 };
 
-// How the published schema wants the arguments.
+// The shape of arguments that the published schema asks for.
 enum shape { SHAPE_LIST, SHAPE_UNARY, SHAPE_FREE };
 
 struct operation {
@@ -65,7 +65,7 @@ static const struct operation OPERATIONS[] = {
     {"var", FLAGS_OP_VAR, 0, ANY, SHAPE_FREE},
 };
 
-// What the rule's fault makes of its flag: it answers PARSE_ERROR. A shared segment must have none.
+// Notes a fault that makes the rule's flag answer PARSE_ERROR. A shared segment with such a fault is refused.
 static void rule_fault(struct flags_compiler *c, const char *message, const struct flags_json *where,
                        struct slice subject)
 {
@@ -75,7 +75,8 @@ static void rule_fault(struct flags_compiler *c, const char *message, const stru
     flags_compile_problem(c, refuse ? FLAGS_ERROR : FLAGS_WARNING, message, where, subject);
 }
 
-// A departure that evaluation puts up with: the operator yields null, or does without the argument.
+// Notes a departure from the schema that evaluation tolerates: the operator yields null or ignores the
+// argument.
 static void rule_remark(struct flags_compiler *c, const char *message, const struct flags_json *where,
                         struct slice subject)
 {
@@ -297,7 +298,7 @@ static bool check_bucket(struct flags_compiler *c, const struct flags_json *buck
     return true;
 }
 
-// The weights' sum when all are constants, else 0. Too large a sum leaves the operator null.
+// The sum of the weights when all are constants, else 0. When the sum is too large the operator yields null.
 static uint32_t constant_total(struct flags_compiler *c, const struct flags_json *bucket)
 {
     double total = 0;
@@ -362,7 +363,7 @@ static void compile_fractional(struct flags_compiler *c, const struct flags_json
     compile_buckets(c, bucket, first, depth);
 }
 
-// What the schema and the operators say of arguments
+// What the schema and the operators demand of arguments
 
 static void check_affix(struct flags_compiler *c, const struct flags_json *value, struct slice name)
 {
@@ -440,7 +441,7 @@ static void check_arguments(struct flags_compiler *c, const struct operation *op
 
 enum { EVALUATOR_NEW, EVALUATOR_OPEN, EVALUATOR_DONE, EVALUATOR_FAULTY };
 
-// Compiles an evaluator unless that is done; it may be reached while another one is being compiled.
+// Compiles an evaluator unless that was done; this may happen while another evaluator is being compiled.
 static void compile_evaluator(struct flags_compiler *c, uint32_t at)
 {
     struct flags_image_evaluator *evaluator = flags_write_at(c, at);
@@ -462,8 +463,8 @@ static void compile_evaluator(struct flags_compiler *c, uint32_t at)
     c->rule_bits = outer_bits;
 }
 
-// The document's own evaluators hide shared segments, and those hide evaluators of other documents, of which
-// the last document's counts.
+// A document's own evaluators come before shared segments, and those before evaluators of other documents;
+// among these the last document's counts.
 static uint32_t find_evaluator(struct flags_compiler *c, struct slice name)
 {
     uint32_t at = flags_find_name(c->out, c->evaluators, name);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a key and a context to a value. In this order: state, kill switch, prerequisites, schedule, individual
-// targets, targeting, default variant; and over the last two the split of a rollout.
+// From a key and a context to a value. These decide in order: state, kill switch, prerequisites, schedule,
+// individual targets, targeting, default variant. The split of a rollout may then change the variant that the
+// last two gave.
 #include <math.h>
 
 #include "base/check.h"
@@ -26,7 +27,7 @@ const char *flags_error_name(enum flags_error error)
     return NAMES[error];
 }
 
-// Which variant, and why; FLAGS_NO_VARIANT leaves the value to the caller's default.
+// Which variant, and why. FLAGS_NO_VARIANT: the caller's own default answers.
 struct decision {
     uint32_t variant;
     enum flags_reason reason;
@@ -67,7 +68,8 @@ struct flags_value flags_rule_value(struct flags_run *run, const struct flags_im
     return flags_eval(run, flags_image_at(run->image, flag->targeting), &CONTEXT, true);
 }
 
-// A rule's result: null is the default variant, a string or what else has one textual form names a variant.
+// From a rule's result to a variant: null is the default variant; a string, or a value with only one form as
+// text, names a variant.
 static struct decision decide_by_rule(struct flags_run *run, const struct flags_image_flag *flag)
 {
     char number[FLAGS_NUMBER_TEXT_MAX];
@@ -120,7 +122,7 @@ static uint32_t find_target(const struct flags_run *run, const struct flags_imag
     return FLAGS_NO_VARIANT;
 }
 
-// True when a prerequisite is not met, or its flag is in error; *unmet then says which.
+// True when a prerequisite is not met or its flag is in error; *unmet is then that prerequisite.
 static bool prerequisites_fail(struct flags_run *run, const struct flags_image_extension *extension,
                                uint32_t *unmet)
 {
@@ -134,7 +136,7 @@ static bool prerequisites_fail(struct flags_run *run, const struct flags_image_e
         const struct flags_image_flag *needed = flags_image_at(run->image, list[i].flag);
         fails = true;
         *unmet = i;
-        // One step each, so that a web of prerequisites ends too.
+        // Each prerequisite costs a step, so that a large web of prerequisites ends too.
         if (flags_run_charge(run, 1)) {
             run->flag_key = flags_image_slice(run->image, needed->key);
             run->generation = (enum flags_generation)needed->generation;
@@ -149,7 +151,7 @@ static bool prerequisites_fail(struct flags_run *run, const struct flags_image_e
     return fails;
 }
 
-// True when the extension decides alone.
+// True when the settings under "x-sluice" decide without the rule.
 static bool decide_by_extension(struct flags_run *run, const struct flags_image_flag *flag,
                                 struct decision *decision)
 {
@@ -210,8 +212,8 @@ static struct decision decide_by_targeting(struct flags_run *run, const struct f
 
 // The split
 
-// Whether a segment's rule is true. It sees the segment's name as the flag's, so that who is in it does not
-// depend on who asks.
+// Whether a segment's rule is true. The rule sees the segment's name as the flag key, so that its members are
+// the same for every flag that asks.
 static bool in_segment(struct flags_run *run, uint32_t segment)
 {
     static const struct flags_scope CONTEXT = {.kind = FLAGS_SCOPE_CONTEXT};
@@ -228,7 +230,7 @@ static bool in_segment(struct flags_run *run, uint32_t segment)
     return inner.fault == NULL && flags_value_truth(&value);
 }
 
-// The first ring that has the context as a member, ring_count when none has.
+// The first ring that has the context as a member; ring_count when none has.
 static uint32_t find_ring(struct flags_run *run, const struct flags_image_split *split)
 {
     const uint32_t *rings = (const uint32_t *)(split + 1);
@@ -312,7 +314,7 @@ static void set_error(struct flags_result *result, enum flags_error error, struc
     result->error_text = why;
 }
 
-// Counters of a flag: its variants, then no variant, then errors.
+// The counter of an outcome. A flag has one for each variant, one for "no variant" and one for errors.
 static void count(struct flags_result *result, const struct flags_image_flag *flag, uint32_t variant)
 {
     uint32_t at = variant != FLAGS_NO_VARIANT ? variant : flag->variant_count;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One evaluation of one flag: no allocation, no clock, bounded in depth, steps and scratch. Every outcome
-// that is not a plain match says why; passing a bound is an error GENERAL, never a crash and never a silent
+// that is not a plain match says why. Passing a bound is an error GENERAL, never a crash and never a silent
 // default.
 #pragma once
 
@@ -14,8 +14,8 @@
 #include "flags/eval/json.h"
 
 enum {
-    FLAGS_STEPS_MAX = 100000,     // rule nodes, array items and 64-byte stretches looked at
-    FLAGS_SCRATCH_DEFAULT = 16384 // bytes that do for ordinary rules; small cat results, lists, sorted maps
+    FLAGS_STEPS_MAX = 100000,     // rule nodes, array items and 64-byte pieces of text
+    FLAGS_SCRATCH_DEFAULT = 16384 // enough for ordinary rules; holds results of cat, lists, sorted maps
 };
 
 // The words are OpenFeature's (specification, "Resolution reason" and "Error code").
@@ -44,8 +44,8 @@ struct flags_context {
     // The targeting key: this one if has_targeting_key, else the tree's member "targetingKey".
     bool has_targeting_key;
     struct slice targeting_key;
-    // Without a key, a flag that buckets or targets by it is TARGETING_KEY_MISSING. When false such a rule
-    // yields null, as in flagd, and the default variant answers, with a note.
+    // Without a key, a flag that buckets or targets by it answers TARGETING_KEY_MISSING when this is set.
+    // Otherwise such a rule yields null, as in flagd, so the default variant answers, with a note.
     bool key_required;
     uint64_t time_s; // $flagd.timestamp, and the clock of schedules
 };
@@ -69,28 +69,28 @@ struct flags_result {
     enum flags_reason reason;
     enum flags_error error;
     enum flags_arm arm;
-    uint32_t counter;        // which counter of the set this outcome is (tally.h)
+    uint32_t counter;        // the counter of this outcome (tally.h)
     struct slice error_text; // why, for people; empty without error
-    struct slice note;       // what else decided ("outside its schedule"); may be empty
+    struct slice note;       // what else decided ("outside its schedule"), or empty
     struct slice
         metadata; // the flag's over the set's (of an unknown flag the set's): a JSON object, or empty
 };
 
-// Slices of the result borrow from the image, except `note`, `error_text` (image or constants) — nothing
-// borrows from scratch or context. type is what the caller expects, FLAGS_ANY to take whatever there is.
+// Slices of the result borrow from the image (`note` and `error_text` from the image or constants), never
+// from scratch or context. `type` is the type that the caller expects; FLAGS_ANY accepts all.
 void flags_evaluate(const struct flags_image *set, struct slice key, enum flags_type type,
                     const struct flags_context *context, struct flags_scratch scratch,
                     struct flags_result *result);
 
-// The same with the path that decided, such as "targeting.if[2].fractional[1]", added to path: the argument
-// of each rule that was taken, counted from 0, or "targets", "schedule", "prerequisites[0]", "kill",
-// "rollout.ring[0]", "rollout.split".
+// As flags_evaluate. Also adds to `path` which part of the flag decided, such as
+// "targeting.if[2].fractional[1]" (the argument taken of each rule, counted from 0), "targets", "schedule",
+// "prerequisites[0]", "kill", "rollout.ring[0]" or "rollout.split".
 void flags_explain(const struct flags_image *set, struct slice key, enum flags_type type,
                    const struct flags_context *context, struct flags_scratch scratch,
                    struct flags_result *result, struct text *path);
 
-// Whether the context is in a shared segment of the set: whether its rule is true. The rule sees the
-// segment's name as $flagd.flagKey, and a fractional in it is of the set's default generation. A rule that
-// passes a bound matches nobody. False: no such segment.
+// Whether the context is in a shared segment of the set, which means that the segment's rule is true. The
+// rule sees the segment's name as $flagd.flagKey; a fractional in it has the set's default generation. A rule
+// that passes a bound matches nobody. False: there is no such segment.
 bool flags_segment_matches(const struct flags_image *set, struct slice name,
                            const struct flags_context *context, struct flags_scratch scratch, bool *matches);

@@ -8,7 +8,7 @@
 #include "flags/eval/evaluate.h"
 #include "flags/eval/image.h"
 
-#define FLAGS_IMAGE_MAGIC UINT64_C(0x314753474c46534c) // reads "LSFLGSG1" where the byte order is ours
+#define FLAGS_IMAGE_MAGIC UINT64_C(0x314753474c46534c) // the bytes "LSFLGSG1" in the right byte order
 #define FLAGS_NO_VARIANT UINT32_MAX
 
 struct flags_span {
@@ -20,20 +20,21 @@ enum flags_op {
     FLAGS_OP_NULL,
     FLAGS_OP_FALSE,
     FLAGS_OP_TRUE,
-    FLAGS_OP_INTEGER, // at is the number, if it is whole and has 32 bits
+    FLAGS_OP_INTEGER, // `at` is the number itself, a whole number of 32 bits
     FLAGS_OP_NUMBER,  // a double at
     FLAGS_OP_STRING,  // count bytes at
     FLAGS_OP_ARRAY,   // count nodes at
     FLAGS_OP_STRINGS, // count spans at, sorted by length and bytes: only as the second argument of IN_STRINGS
-    FLAGS_OP_VAR,     // count spans at: the path, split at its dots; detail 1: nothing injected can hide it
-    FLAGS_OP_VAR_TARGETING_KEY, // the same, and known at compile time to be this one
+    FLAGS_OP_VAR, // count spans at: the path, split at its dots; detail 1: nothing that a rule injects can
+                  // hide it
+    FLAGS_OP_VAR_TARGETING_KEY, // as VAR; the path is known at compile time to be this one
     FLAGS_OP_VAR_FLAG_KEY,
     FLAGS_OP_VAR_TIMESTAMP,
     FLAGS_OP_VAR_DYNAMIC, // one node: the path is computed
-    FLAGS_OP_VAR_DEFAULT, // two nodes: a var, and what stands in for its null
+    FLAGS_OP_VAR_DEFAULT, // two nodes: a var, and the value that replaces its null
     FLAGS_OP_REF,         // at: an evaluator
     FLAGS_OP_FAULTY,      // stands where compiling failed; its flag is never evaluated
-    FLAGS_OP_RULES,       // from here on: count argument nodes at
+    FLAGS_OP_RULES,       // the operators from here on have count argument nodes at
     FLAGS_OP_IF = FLAGS_OP_RULES,
     FLAGS_OP_AND,
     FLAGS_OP_OR,
@@ -75,7 +76,7 @@ enum flags_op {
     FLAGS_OP_COUNT
 };
 
-// A node as it stands in the image: small, because what an evaluation costs is mostly the lines it fetches.
+// A node as it stands in the image: small, because most of the cost of an evaluation is fetching cache lines.
 struct flags_code {
     uint8_t op;
     uint8_t detail;
@@ -110,7 +111,7 @@ struct flags_image_target {
 struct flags_image_prerequisite {
     struct flags_span key;
     struct flags_span variant_name;
-    uint32_t flag; // resolved when the whole set is there
+    uint32_t flag; // resolved when the whole set is known
     uint32_t variant;
 };
 
@@ -139,7 +140,7 @@ enum {
     FLAGS_BIT_PATCHED = 16,
 };
 
-// What an evaluation reads comes first and fits one line of the cache.
+// The members that an evaluation reads come first and fit into one cache line.
 struct flags_image_flag {
     struct flags_span key;
     uint32_t variants;
@@ -155,10 +156,10 @@ struct flags_image_flag {
     uint8_t type;
     uint8_t bits;
     uint8_t generation;
-    uint8_t mark; // while prerequisites are checked; then the length of their longest chain plus one
+    uint8_t mark; // while prerequisites are checked; then the length of the longest chain of them, plus one
     uint32_t next;
     uint32_t hash;
-    uint32_t size; // of the flag with what was written for it alone, which lies behind it
+    uint32_t size; // of the flag and of all that was written for this flag alone, which lies behind it
     uint32_t document;
     uint32_t source_at; // where the flag stands in its document
 };
@@ -181,7 +182,7 @@ struct flags_names {
     uint32_t count;
 };
 
-// The low bits of a tag say how many lines a flag takes, the others are those of its key's hash.
+// The low bits of a tag: how many cache lines the flag takes. Its other bits: those of the hash of the key.
 enum { FLAGS_SLOT_LINES_MAX = 31, FLAGS_LINE_BYTES = 64 };
 struct flags_image_slot {
     uint32_t tag;
@@ -234,7 +235,7 @@ static inline struct flags_node flags_node_of(const uint8_t *image, const struct
     return node;
 }
 
-// Equality of short names, for which a call would cost more than the comparison: words that overlap.
+// Equality of short names, without a call, which would cost more than comparing words that overlap.
 static inline bool flags_bytes_equal(const char *a, const char *b, size_t len)
 {
     uint64_t x[2] = {0};
@@ -295,14 +296,14 @@ struct flags_value {
 
 enum flags_scope_kind { FLAGS_SCOPE_CONTEXT, FLAGS_SCOPE_ITEM, FLAGS_SCOPE_REDUCE };
 
-// What `var` looks into: the context, the item of map and its kin, or {current, accumulator}.
+// What `var` looks into: the context, the current item of map and similar rules, or {current, accumulator}.
 struct flags_scope {
     enum flags_scope_kind kind;
     struct flags_value current;
     struct flags_value accumulator;
 };
 
-// One evaluation under way. The first fault sticks; every later value is null.
+// An evaluation under way. The first fault is kept, and every later value is null.
 struct flags_run {
     const uint8_t *image;
     const struct flags_context *context;
@@ -349,7 +350,7 @@ void *flags_run_alloc(struct flags_run *run, size_t size); // aligned to 8; NULL
 // The targeting key as a string value, or null.
 struct flags_value flags_run_targeting_key(const struct flags_run *run);
 
-// False, with a fault, when the bound is passed or there was a fault already.
+// False, with a fault, when the bound is passed; false also when there was a fault already.
 static inline bool flags_run_charge(struct flags_run *run, size_t steps)
 {
     if (run->fault != NULL)
@@ -360,18 +361,18 @@ static inline bool flags_run_charge(struct flags_run *run, size_t steps)
     return true;
 }
 
-// value.c: conversions, as JavaScript has them, which JSON Logic leans on.
+// value.c: conversions as in JavaScript, by which JSON Logic is defined.
 enum { FLAGS_NUMBER_TEXT_MAX = 32 };
 struct flags_value flags_value_of_tree(const struct flags_json *tree);
 bool flags_value_truth(const struct flags_value *value);
-// The same, quick for what comparisons give.
+// The same, faster for results of comparisons.
 static inline bool flags_value_holds(const struct flags_value *value)
 {
     return value->kind == FLAGS_VALUE_BOOLEAN ? value->boolean : flags_value_truth(value);
 }
 double flags_value_to_number(struct flags_run *run, const struct flags_value *value);
 size_t flags_number_text(double number, char out[FLAGS_NUMBER_TEXT_MAX]);
-// The value as text in scratch (strings as they are); what null becomes differs between cat and String().
+// The value as text in scratch (strings as they are). The text of null differs between cat and String().
 struct slice flags_value_text(struct flags_run *run, const struct flags_value *value, struct slice null_text);
 bool flags_value_same(const struct flags_value *a, const struct flags_value *b);
 bool flags_value_equal(struct flags_run *run, const struct flags_value *a, const struct flags_value *b);
@@ -413,13 +414,13 @@ struct flags_value flags_eval_fractional(struct flags_run *run, const struct fla
                                          const struct flags_scope *scope, bool decides);
 struct flags_value flags_eval_sem_ver(struct flags_run *run, const struct flags_node *node,
                                       const struct flags_scope *scope);
-// A var whose path is known only now.
+// A var whose path is only known at evaluation.
 struct flags_value flags_lookup_path(struct flags_run *run, const struct flags_scope *scope,
                                      struct slice path);
-// Orders of semantic versions: false when one is none, or the operator unknown.
+// Compares semantic versions. False when one is not a version, or the operator is unknown.
 bool flags_sem_ver_compare(struct slice a, struct slice op, struct slice b, bool *result);
 bool flags_sem_ver_op_known(struct slice op);
-// partial: "1" and "1.2" and a leading v are versions too, as at evaluation.
+// partial: accepts "1", "1.2" and a leading v, as evaluation does.
 bool flags_sem_ver_valid(struct slice version, bool partial);
 
 // cbor.c: deterministic encoding (RFC 8949 section 4.2.1) straight into the hash.
@@ -441,21 +442,21 @@ void flags_cbor_value(struct flags_run *run, struct flags_hash *hash, const stru
 // For tests: the value of a flag's rule on any data, before it is taken for a variant's name.
 struct flags_value flags_rule_value(struct flags_run *run, const struct flags_image_flag *flag);
 
-// Problems found, stored as far as there is room; an error takes the place of a warning.
+// Findings, stored as far as there is room; when it is full an error replaces a warning.
 struct flags_findings {
     struct flags_finding *problems;
     size_t cap;
     size_t count;
     size_t error_count;
 };
-// The one to fill in, or NULL; it is counted either way.
+// The finding to fill in, or NULL when there is no room. It is counted in both cases.
 struct flags_finding *flags_findings_add(struct flags_findings *findings, enum flags_severity severity);
 
-// The compiler's state; bundle.c owns it, the other compile_*.c write through it.
+// The compiler's state. bundle.c owns it; image_write.c and the other compile_*.c write through it.
 enum { FLAGS_INTERN_SLOTS = 1024 };
-// What the first pass over a document leaves for the second.
+// What the second pass over a document needs from the first.
 struct flags_compiler_document {
-    bool whole; // it could be read
+    bool whole; // the document could be read
     struct slice flags;
     struct slice metadata;
     struct flags_names evaluators;
@@ -468,9 +469,9 @@ struct flags_compiler {
     uint8_t *out;
     uint32_t used;
     uint32_t cap;
-    enum status status; // sticky: FULL, NO_MEMORY
+    enum status status; // the first failure: FULL or NO_MEMORY
     struct flags_findings findings;
-    size_t char_floor; // of the scratch: a problem told borrows what is below
+    size_t char_floor; // of the scratch: findings borrow from the bytes below
     struct flags_compiler_document documents[FLAGS_DOCUMENTS_MAX];
     // Of the document being compiled, or of the segments.
     uint32_t document;
@@ -514,17 +515,18 @@ void flags_compile_document_flags(struct flags_compiler *c, uint32_t index);
 void flags_compile_segments(struct flags_compiler *c);
 void flags_compile_problem(struct flags_compiler *c, enum flags_severity severity, const char *message,
                            const struct flags_json *where, struct slice subject);
-// compile_rule.c. Writes the rule's root node; 0 when the image is full. c->rule_fault tells of faults.
+// compile_rule.c. Writes the rule's root node; returns 0 when the image is full. c->rule_fault is set on
+// faults.
 uint32_t flags_compile_rule(struct flags_compiler *c, const struct flags_json *tree);
 void flags_compile_evaluators(struct flags_compiler *c, const struct flags_json *tree);
 // compile_extension.c
 void flags_compile_settings(struct flags_compiler *c, const struct flags_json *tree);
 void flags_compile_extension(struct flags_compiler *c, const struct flags_json *tree, uint32_t flag_at);
-// When all flags are there and the table stands: resolves names, refuses cycles.
+// When all flags and the table are there: resolves names, refuses cycles.
 void flags_compile_prerequisites(struct flags_compiler *c);
 void flags_compile_problem_at(struct flags_compiler *c, enum flags_severity severity, const char *message,
                               size_t at, struct slice subject);
-// The source the document's problems and flags refer to.
+// Sets the source that problems and flags refer to from now on.
 void flags_compile_enter(struct flags_compiler *c, uint32_t document);
 
 // patch.c

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fractional operator in its three generations: which variant a bucketing value falls to. Without a value
-// to bucket by, or without any weight, it is null and says so in the note.
+// The fractional operator in its three generations: which variant a bucketing value falls to. Without a
+// bucketing value, or when all weights are zero, the operator yields null and the note says so.
 #include <math.h>
 
 #include "flags/eval/flags_private.h"
@@ -11,8 +11,8 @@ static struct flags_value refuse(struct flags_run *run, const char *note)
     return flags_value_null();
 }
 
-// Generations 1 and 2 hash flag key and targeting key run together, 3 the CBOR array of both, so that no two
-// pairs can be mistaken for each other.
+// Generations 1 and 2 hash the flag key followed by the targeting key; generation 3 hashes the CBOR array of
+// both, so that no two pairs give the same bytes.
 static bool hash_key(struct flags_run *run, struct flags_hash *hash)
 {
     struct flags_value key = flags_run_targeting_key(run);
@@ -51,7 +51,7 @@ static bool hash_value(struct flags_run *run, const struct flags_value *value, s
     return true;
 }
 
-// A weight as a whole number, below zero taken for zero. False when it is no number or too large.
+// A weight as a whole number; negative ones count as zero. False when it is not a number or too large.
 static bool weight_of(struct flags_run *run, const struct flags_code *code, const struct flags_scope *scope,
                       uint32_t *weight)
 {
@@ -82,8 +82,8 @@ static bool total_of(struct flags_run *run, const struct flags_code *buckets, ui
     return true;
 }
 
-// The bucket whose range holds the hash. Generation 1 adds up percentages in floating point, as it always
-// did.
+// The bucket whose range holds the hash. Generation 1 must go on adding up percentages in floating point, so
+// that nobody moves.
 static uint32_t choose(struct flags_run *run, const struct flags_code *buckets, uint32_t count,
                        const struct flags_scope *scope, uint32_t hash, uint32_t total)
 {

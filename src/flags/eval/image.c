@@ -7,7 +7,7 @@
 
 uint64_t flags_checksum_of(const uint8_t *image, uint32_t len)
 {
-    // A fixed key: this guards against damage only.
+    // A fixed key, because the checksum guards against damage only.
     static const struct siphash_key KEY = {0x736c756963652066ULL, 0x6c61677320696d67ULL};
     size_t from = offsetof(struct flags_image_header, version);
     return siphash(KEY, image + from, len - from);
@@ -57,7 +57,7 @@ struct slice flags_image_metadata(const struct flags_image *set)
     return flags_image_slice(set->image, header(set)->metadata);
 }
 
-// All of a flag lies together. Asking for it at once costs one trip to memory instead of one per line.
+// All of a flag lies together: prefetching it at once costs one wait for memory instead of one per line.
 static void fetch(const uint8_t *image, const struct flags_image_slot *slot)
 {
     const uint8_t *at = image + slot->flag;
@@ -143,7 +143,8 @@ static void describe(const struct flags_image *set, const struct flags_image_fla
 
 bool flags_image_next(const struct flags_image *set, uint32_t *cursor, struct flags_info *info)
 {
-    // The cursor is the flag last shown; after the last one its next is 0, which is also where a walk begins.
+    // The cursor is the flag shown last. After the last flag `next` is 0, from which a walk would begin
+    // again.
     uint32_t at = header(set)->first_flag;
     if (*cursor != 0)
         at = ((const struct flags_image_flag *)flags_image_at(set->image, *cursor))->next;

@@ -63,7 +63,7 @@ struct flags_span flags_write_json_string(struct flags_compiler *c, struct slice
     return c->status == STATUS_OK ? (struct flags_span){begin, c->used - begin} : (struct flags_span){0};
 }
 
-// The records sorted here begin with the span that is their key.
+// The records sorted here begin with a span, which is their key.
 static int order_at(const uint8_t *base, uint32_t at, uint32_t size, uint32_t i, uint32_t j)
 {
     const struct flags_span *a = flags_image_at(base, at + i * size);

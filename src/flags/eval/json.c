@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Recursive descent over RFC 8259. With no space given it only validates, which is how a walk skips values.
+// Recursive descent over RFC 8259. Without space it only validates; that is how a walk skips values.
 #include "flags/eval/json.h"
 
 #include <stdlib.h>
@@ -143,7 +143,8 @@ enum status flags_json_unescape(struct slice raw, char *out, size_t cap, size_t 
     return STATUS_OK;
 }
 
-// Validates the string at the opening quote; *raw is its body as written, *escaped whether it holds escapes.
+// Validates the string at the opening quote. *raw is its body as written; *escaped says whether it has
+// escapes.
 static enum status scan_string(struct parser *p, struct slice *raw, bool *escaped)
 {
     size_t begin = ++p->at;
@@ -204,7 +205,7 @@ static size_t skip_digits(struct parser *p)
     return p->at - begin;
 }
 
-// Small whole numbers, which are nearly all, without the library; the rest by strtod (in the C locale).
+// Small whole numbers, the usual case, without the C library; others by strtod (in the C locale).
 static double number_of(struct slice text, bool integral)
 {
     enum { EXACT_DIGITS = 15 };
@@ -277,10 +278,11 @@ static enum status new_node(struct parser *p, struct flags_json **out)
     return STATUS_OK;
 }
 
-// Members of one name are looked for one by one as long as there are few, then all at once at the end.
+// While an object has few members, each new name is compared with all before; a larger one is checked at its
+// end.
 enum { NAMES_LOOK_MAX = 256 };
 
-// The link to the member of that name, or NULL; NULL too in a large object.
+// The link to the member of that name. NULL when there is none, or when the object is large.
 static struct flags_json **find_duplicate(struct flags_json *object, struct slice key)
 {
     if (object->count > NAMES_LOOK_MAX)
@@ -291,8 +293,8 @@ static struct flags_json **find_duplicate(struct flags_json *object, struct slic
     return NULL;
 }
 
-// Names of a large object in a table on the nodes not yet used: numbers of nodes, counted from 1. Where it
-// lies keys the hash, so that nobody outside can choose names that collide.
+// A hash table of the names of a large object, in nodes not yet used; its entries are numbers of nodes, from
+// 1. The address of the table keys the hash, so that nobody outside can choose names that collide.
 struct names {
     struct flags_json *nodes;
     uint32_t *slots;
@@ -336,7 +338,7 @@ static void remove_dead(struct flags_json *object, uint8_t dead)
     }
 }
 
-// All members of a large object at once: refuses a name that stands twice, or keeps the last of that name.
+// Checks all members of a large object at once: refuses a repeated name, or keeps the last of that name.
 static enum status settle_names(struct parser *p, struct flags_json *object)
 {
     enum { DEAD = UINT8_MAX };
@@ -376,7 +378,8 @@ static enum status parse_member_key(struct parser *p, struct flags_json *object,
     return STATUS_OK;
 }
 
-// Appends a child at *link and returns the next link. With last_wins an earlier member of that name goes.
+// Appends a child at *link and returns the next link. With last_wins an earlier member of that name is
+// removed.
 static struct flags_json **append_child(struct parser *p, struct flags_json *node, struct flags_json *child,
                                         struct flags_json **link)
 {
@@ -550,7 +553,7 @@ static enum status walk_key(struct parser *p, struct slice *key)
     return STATUS_OK;
 }
 
-// One step. With space NULL the value is only validated and *node means nothing.
+// One step. With space NULL the value is only validated and *node is undefined.
 static enum status walk_step(struct flags_json_walk *walk, struct flags_json_space *space, struct slice *key,
                              struct slice *value, struct flags_json **node, struct flags_json_error *fault)
 {

@@ -25,8 +25,8 @@ enum flags_json_kind {
     FLAGS_JSON_OBJECT,
 };
 
-// Children are reached by first and next; both NULL-terminated. A tree built by hand (a context from
-// key-value pairs) is as good as a parsed one.
+// Children are reached by first and next, both NULL-terminated. A tree may also be built by hand (a context
+// from key-value pairs).
 struct flags_json {
     uint8_t kind;
     bool integral;     // NUMBER: written without fraction and exponent
@@ -43,17 +43,17 @@ struct flags_json_space {
     struct flags_json *nodes;
     uint32_t node_count;
     uint32_t node_cap;
-    char *chars; // for strings with escapes; as long as the source always suffices
+    char *chars; // for strings with escapes; the length of the source always suffices
     size_t char_count;
     size_t char_cap;
-    // Evaluation contexts come from clients whose own readers keep the last of two members with one name;
-    // with this set so do we. Otherwise a repeated name is refused. For an object of more than 256 members
-    // that takes up to a quarter as many nodes again, for a moment.
+    // Keep the last of two members with one name, as the JSON readers of clients do, from which evaluation
+    // contexts come. Otherwise a repeated name is refused. An object of more than 256 members needs, for a
+    // moment, up to a quarter more nodes for this.
     bool last_wins;
 };
 
-// Nodes that are enough for a text of so many values: those of an object with many members are told apart by
-// a table on nodes not yet used, of less than four entries of four bytes each.
+// How many nodes suffice for a text of so many values. It includes the table on unused nodes by which
+// repeated names in large objects are found: fewer than four entries of four bytes for each member.
 static inline uint64_t flags_json_node_need(uint64_t values)
 {
     return values + values * 16 / sizeof(struct flags_json) + 1;
@@ -69,9 +69,9 @@ struct flags_json_error {
 MUST_USE enum status flags_json_parse(struct slice source, struct flags_json_space *space,
                                       struct flags_json **root, struct flags_json_error *fault);
 
-// Walks the members of an object (or items of an array) without building nodes for them: for documents too
-// large to be a tree at once. Begin with the container's own text; each step gives the next member's raw
-// value text, validated.
+// Walks the members of an object (or items of an array) without building nodes for them, for documents that
+// are too large to be one tree. Begin with the text of the container; each step gives the validated text of
+// the next member's value.
 struct flags_json_walk {
     struct slice source;
     size_t at;
@@ -81,11 +81,11 @@ struct flags_json_walk {
 MUST_USE enum status flags_json_walk_begin(struct slice container, struct flags_json_walk *walk,
                                            struct flags_json_error *fault);
 // STATUS_OK with key (raw: still escaped, without quotes; empty in arrays) and value; STATUS_NOT_FOUND at the
-// end. Offsets in fault count from the container's first byte.
+// end. Offsets in the error count from the container's first byte.
 MUST_USE enum status flags_json_walk_next(struct flags_json_walk *walk, struct slice *key,
                                           struct slice *value, struct flags_json_error *fault);
-// The same step, building the value's tree in space (STATUS_FULL when it does not fit; the walk stays before
-// the member, so that the step may be repeated with more space).
+// The same step, building the value's tree in space. STATUS_FULL when it does not fit; the walk then stays
+// before the member, so that the step may be repeated with more space.
 MUST_USE enum status flags_json_walk_tree(struct flags_json_walk *walk, struct flags_json_space *space,
                                           struct slice *key, struct flags_json **node,
                                           struct flags_json_error *fault);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Evaluates compiled rules: control, comparison, arithmetic and variables. The first fault sticks and every
-// later value is null; depth and steps are bounded, so that no rule and no context can hold a thread.
+// Evaluates compiled rules: control, comparison, arithmetic and variables. The first fault is kept and every
+// later value is null. Depth and steps are bounded, so no rule and no context can occupy a thread for long.
 #include <math.h>
 
 #include "base/check.h"
@@ -27,11 +27,11 @@ static struct flags_value scope_root(const struct flags_run *run, const struct f
 {
     if (scope->kind == FLAGS_SCOPE_CONTEXT)
         return flags_value_of_tree(run->context->tree);
-    // The pair that reduce offers is no value of its own; only its members are.
+    // The pair {current, accumulator} of reduce is not a value itself; only its members are.
     return scope->kind == FLAGS_SCOPE_ITEM ? scope->current : flags_value_null();
 }
 
-// One segment further. Members are searched one by one, so a huge object costs steps.
+// Follows one segment of a path. Members are searched one by one, so a huge object costs steps.
 static struct flags_value step_into(struct flags_run *run, const struct flags_value *value,
                                     struct slice segment)
 {
@@ -42,7 +42,7 @@ static struct flags_value step_into(struct flags_run *run, const struct flags_va
     return flags_value_step(value, segment);
 }
 
-// The first segment of a path; what is injected into the context hides members of the same name.
+// The first segment of a path. Values that a rule injects into the context hide members of the same name.
 static struct flags_value first_step(struct flags_run *run, const struct flags_scope *scope,
                                      struct slice segment)
 {
@@ -67,11 +67,11 @@ static struct flags_value injected(struct flags_run *run, struct slice name)
     return flags_value_null();
 }
 
-// The common case, objects all the way: a walk over members and nothing else. NULL when the path leaves the
-// tree or meets an array, which the general way then decides.
+// The common case: a path through objects only, so a plain walk over members. NULL when the path leaves the
+// tree or meets an array; then the general way decides.
 static const struct flags_json *plain_member(const struct flags_run *run, const struct flags_node *node)
 {
-    enum { MEMBERS_MAX = 64 }; // more are counted as steps, the general way
+    enum { MEMBERS_MAX = 64 }; // with more, use the general way, which counts them as steps
     const struct flags_span *path = flags_image_at(run->image, node->at);
     const struct flags_json *tree = run->context->tree;
     for (uint32_t i = 0; i < node->count && tree != NULL; i++) {
@@ -167,7 +167,7 @@ static struct flags_value eval_if(struct flags_run *run, const struct flags_node
     return flags_eval(run, &arguments[i], scope, decides);
 }
 
-// `and` gives its first false argument, `or` its first true one, both else the last.
+// `and` gives its first false argument, `or` its first true one; otherwise both give the last.
 static struct flags_value eval_junction(struct flags_run *run, const struct flags_node *node,
                                         const struct flags_scope *scope, bool decides)
 {
@@ -287,7 +287,7 @@ static struct flags_value eval_pair(struct flags_run *run, const struct flags_no
         return flags_value_number(left - right);
     if (node->op == FLAGS_OP_MODULO)
         return flags_value_number(fmod(left, right));
-    // The quotient by zero is IEEE's, as in JavaScript; spelt out because it is undefined in C.
+    // Division by zero gives what IEEE 754 says, as in JavaScript; written out because C leaves it undefined.
     if (right == 0)
         return flags_value_number(left == 0 || isnan(left)              ? (double)NAN
                                   : (left > 0) == (signbit(right) == 0) ? (double)INFINITY
@@ -369,7 +369,8 @@ static struct flags_value eval_operator(struct flags_run *run, const struct flag
     }
 }
 
-// Apart from flags_eval, so that constants and variables, which most nodes are, need no large frame.
+// A function apart from flags_eval, so that constants and variables, the most frequent nodes, need no large
+// stack frame.
 static __attribute__((noinline)) struct flags_value
 eval_rule(struct flags_run *run, const struct flags_node *node, const struct flags_scope *scope, bool decides)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rules over lists: membership, merging, missing keys, and the family of map.
+// Rules over lists: membership, merging, missing keys, map and similar rules.
 #include "flags/eval/flags_private.h"
 
 static struct flags_value list_of(const struct flags_value *items, uint32_t count)
@@ -36,7 +36,8 @@ static struct flags_value eval_in(struct flags_run *run, const struct flags_node
     return flags_value_boolean(false);
 }
 
-// A literal list of strings, sorted when it was compiled. Membership is strict, so only strings can be in it.
+// A literal list of strings, sorted at compile time. Membership is by type too, so only strings can be
+// members.
 static struct flags_value eval_in_strings(struct flags_run *run, const struct flags_node *node,
                                           const struct flags_scope *scope)
 {
@@ -61,7 +62,7 @@ static struct flags_value eval_in_strings(struct flags_run *run, const struct fl
     return flags_value_boolean(false);
 }
 
-// The arguments as a list. `whole`: when the first is itself an array, that one is the list.
+// The arguments as a list. `whole`: if the first argument is itself an array, that array is the list.
 static bool arguments_list(struct flags_run *run, const struct flags_node *node,
                            const struct flags_scope *scope, bool whole, struct flags_value *list)
 {
@@ -106,7 +107,7 @@ static struct flags_value eval_merge(struct flags_run *run, const struct flags_n
     return list_of(merged, used);
 }
 
-// Those of the names whose value is absent, null or the empty string.
+// The names whose value is absent, null or the empty string.
 static struct flags_value missing_of(struct flags_run *run, const struct flags_scope *scope,
                                      const struct flags_value *names)
 {

@@ -42,8 +42,8 @@ static double clamp(double x, double low, double high)
     return x < low ? low : x > high ? high : x;
 }
 
-// Positions count code points. A negative start counts from the end; a negative length leaves out so many at
-// the end of what remains.
+// Positions count code points. A negative start counts from the end; a negative length leaves out that many
+// code points at the end.
 static struct flags_value eval_substr(struct flags_run *run, const struct flags_node *node,
                                       const struct flags_scope *scope)
 {
@@ -69,8 +69,8 @@ static struct flags_value eval_substr(struct flags_run *run, const struct flags_
     return flags_value_string(rest);
 }
 
-// Null rather than false for anything but two strings, so that the default variant answers and not one that
-// happens to be named "false".
+// Null rather than false when an argument is not a string, so that the default variant answers and not a
+// variant that happens to be named "false".
 static struct flags_value eval_affix(struct flags_run *run, const struct flags_node *node,
                                      const struct flags_scope *scope)
 {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lays patches over a compiled image: bits of a flag are changed in place, splits are appended. A patch is
-// applied whole or not at all. Compiling ends with this too, so both ways give the same bytes.
+// Patches a compiled image: bits of a flag are changed in place, splits are appended. A patch is applied as a
+// whole or not at all. Compiling ends with this code too, so both ways give the same bytes.
 #include "base/check.h"
 #include "flags/eval/flags_private.h"
 
-// What a patch comes to once its names are found.
+// A patch with its names resolved.
 struct changes {
     uint32_t kill_variant;
     struct flags_image_split split;
@@ -66,7 +66,7 @@ static bool find_changes(struct flags_patcher *p, const struct flags_patch *patc
     return !patch->split || find_split(p, patch, flag, changes);
 }
 
-// Where the split lies now, 0 when the image is full.
+// The offset of the split, 0 when the image is full.
 static uint32_t append_split(struct flags_patcher *p, const struct changes *changes)
 {
     enum { ALIGN = 4 };
@@ -94,7 +94,7 @@ static enum status apply_one(struct flags_patcher *p, const struct flags_patch *
     if (!whole)
         return STATUS_OK;
     (void)whole;
-    // Through the image's own pointer, which may be written.
+    // Found through the writable pointer of the image, since `found` is const.
     struct flags_image_flag *flag = (void *)(p->image + ((const uint8_t *)found - p->image));
     if (patch->split && (flag->split = append_split(p, &changes)) == 0)
         return STATUS_FULL;

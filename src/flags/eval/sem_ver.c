@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Semantic versions (semver.org 2.0.0): parsing, order (clause 11), and the operators of sem_ver. A leading v
-// and missing minor or patch are taken; numbers are compared as digits, so that none overflows.
+// and a missing minor or patch are accepted; numbers are compared as strings of digits, so none overflows.
 #include "flags/eval/flags_private.h"
 
 struct version {
@@ -25,8 +25,8 @@ static bool take_number(struct slice *rest, struct slice *number)
     return true;
 }
 
-// Dot-separated identifiers of letters, digits and hyphens, none empty. Numeric ones without needless zeros
-// where that matters (pre-release, not build).
+// Dot-separated identifiers of letters, digits and hyphens, none empty. In a pre-release, unlike in build
+// metadata, numeric ones have no leading zeros.
 static bool identifiers_valid(struct slice all, bool numbers_strict)
 {
     size_t begin = 0;
@@ -120,7 +120,7 @@ static int order_identifiers(struct slice a, struct slice b)
     return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
 }
 
-// A version with a pre-release comes before the one without.
+// A version with a pre-release comes before the same version without.
 static int order_prereleases(struct slice a, struct slice b)
 {
     if (a.len == 0 || b.len == 0)
@@ -147,7 +147,7 @@ enum { WHOLE = 4, MAJOR_MINOR = 2, MAJOR = 1 };
 
 bool flags_sem_ver_op_known(struct slice op)
 {
-    // One of < > = ~ ^ alone, or one of ! < > with = behind it.
+    // One of < > = ~ ^ alone, or one of ! < > followed by =.
     if (op.len == 1)
         return op.data[0] != '\0' && strchr("<>=~^", op.data[0]) != NULL;
     return op.len == 2 && op.data[1] == '=' && (op.data[0] == '!' || op.data[0] == '<' || op.data[0] == '>');
@@ -184,7 +184,7 @@ bool flags_sem_ver_compare(struct slice a, struct slice op, struct slice b, bool
     return true;
 }
 
-// Numbers are versions as JavaScript would write them: 1.2 is "1.2".
+// A number counts as the version that JavaScript would write: 1.2 is "1.2".
 static bool version_text(const struct flags_value *value, char number[FLAGS_NUMBER_TEXT_MAX],
                          struct slice *text)
 {

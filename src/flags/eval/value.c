@@ -63,7 +63,7 @@ bool flags_items_next(struct flags_items *items, struct flags_value *value)
     return true;
 }
 
-// An array index as it is written: digits only, no needless zero. False when it is none.
+// An array index as written: digits only, no leading zero. False for anything else.
 static bool index_of(struct slice segment, uint32_t *index)
 {
     uint32_t value = 0;
@@ -118,7 +118,7 @@ static bool is_space(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-// Number(text): the whole of it, space around it aside. NaN when it is no decimal number.
+// Number(text) of JavaScript: all of the text, ignoring space around it. NaN when it is not a decimal number.
 static double number_of_text(struct slice text)
 {
     char copy[FLAGS_JSON_NUMBER_BYTES_MAX + 1];
@@ -132,7 +132,7 @@ static double number_of_text(struct slice text)
         return (double)NAN;
     for (size_t i = 0; i < text.len; i++) {
         char c = text.data[i];
-        // Keeps the library's "inf", "nan" and hexadecimal out.
+        // Keeps "inf", "nan" and hexadecimal, which the C library accepts, out.
         if (!(c >= '0' && c <= '9') && c != '+' && c != '-' && c != '.' && c != 'e' && c != 'E')
             return (double)NAN;
     }
@@ -163,7 +163,7 @@ double flags_value_to_number(struct flags_run *run, const struct flags_value *va
     return number_of_text(flags_value_text(run, value, SLICE("")));
 }
 
-// Number::toString (ECMA-262 section 6.1.6.1.20): digits, and n the place of the point behind them.
+// Number::toString (ECMA-262 section 6.1.6.1.20) from the digits and n, the position of the point after them.
 static size_t layout_digits(const char *digits, int k, int n, char *out)
 {
     enum { PLAIN_MAX = 21, ZEROS_MAX = -6 };
@@ -217,7 +217,7 @@ size_t flags_number_text(double number, char out[FLAGS_NUMBER_TEXT_MAX])
         return small_integer_text((int64_t)number, out);
     if (number < 0)
         out[len++] = '-';
-    // The fewest digits that read back as the same number: at most 17.
+    // The fewest digits from which the same number is read back: at most 17.
     do
         snprintf(text, sizeof text, "%.*e", precision, fabs(number));
     while (strtod(text, NULL) != fabs(number) && ++precision < 17);
@@ -230,7 +230,7 @@ size_t flags_number_text(double number, char out[FLAGS_NUMBER_TEXT_MAX])
     return len + layout_digits(digits, k, exponent + 1, out + len);
 }
 
-// Appends to the text that is being built on top of the scratch.
+// Appends to the text being built at the end of the scratch.
 static bool append(struct flags_run *run, struct slice piece)
 {
     if (piece.len > run->scratch.cap - run->scratch_used || run->scratch.data == NULL) {
@@ -318,7 +318,7 @@ bool flags_value_equal(struct flags_run *run, const struct flags_value *a, const
         return flags_value_same(a, b);
     if (a->kind == FLAGS_VALUE_NULL || b->kind == FLAGS_VALUE_NULL)
         return false;
-    // A compound against a string compares as text, everything else as numbers.
+    // A list or object is compared with a string as text, everything else as numbers.
     if ((a_compound && b->kind == FLAGS_VALUE_STRING) || (b_compound && a->kind == FLAGS_VALUE_STRING)) {
         struct slice left = flags_value_text(run, a, SLICE(""));
         struct slice right = flags_value_text(run, b, SLICE(""));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Evaluation contexts: a tree as the evaluator reads it, in chunks of memory that are the caller's or the
-// heap's. A chunk never moves, so nodes may point at each other.
+// Evaluation contexts: a tree in the form the evaluator reads, in chunks of memory from the caller or the
+// heap. A chunk never moves, so nodes may point at each other.
 #include <math.h>
 #include <stdalign.h>
 
@@ -49,7 +49,7 @@ void sluice_flags_context_destroy(struct sluice_flags_context *context)
 {
     if (context == NULL || !context->on_heap)
         return;
-    struct library_chunk *chunk = context->first->next; // the first lies in the context's own block
+    struct library_chunk *chunk = context->first->next; // the first chunk is part of the context's own block
     while (chunk != NULL) {
         struct library_chunk *next = chunk->next;
         heap_free(chunk);
@@ -130,7 +130,8 @@ static struct flags_json *node_for(struct sluice_flags_context *context, const c
     return copy(context, key, &node->key) ? node : NULL;
 }
 
-// All or nothing: what a failed attempt took is given back, and the context remembers that it is incomplete.
+// Sets all of it or nothing. A failed attempt gives back what it took, and the context remembers that it is
+// incomplete.
 static bool put(struct sluice_flags_context *context, const char *name, const struct flags_json *value,
                 struct library_mark mark)
 {
@@ -194,8 +195,8 @@ bool sluice_flags_context_set_boolean(struct sluice_flags_context *context, cons
     return put(context, name, &node, mark_of(context));
 }
 
-// Every value of a document is its first, or follows a comma or an opening bracket; half as many again is
-// what the reader asks for to find names given twice.
+// Every value of a document is the first or follows a comma or an opening bracket. Half as many nodes again
+// are what the reader needs to find repeated names.
 static size_t node_bound(struct slice json)
 {
     size_t count = 1;

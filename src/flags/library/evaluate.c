@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Evaluations. Under the guard: the evaluator and copies into the caller's storage, nothing that may wait or
-// call back. Hooks run outside it. The path without hooks and details does no more than the answer needs.
+// Evaluations. Under the guard there are only the evaluator and copies into the caller's memory, nothing that
+// may wait or call back. Hooks run outside the guard. Without hooks and details, only the work for the answer
+// is done.
 
 #include "base/check.h"
 #include "flags/library/library_private.h"
@@ -84,7 +85,7 @@ static bool copy(char *out, size_t cap, struct slice text)
 
 // ---- one answer ----
 
-// The digits as written, for whole numbers that a double cannot hold exactly.
+// The digits as written, for whole numbers that a double does not hold exactly.
 static bool parse_integer(struct slice json, int64_t *out)
 {
     bool negative = json.len > 0 && json.data[0] == '-';
@@ -244,13 +245,13 @@ static void after(const struct sluice_flags_hook *hooks, uint32_t count,
 
 // ---- one call ----
 
-// Where a text goes before the set may be left; cap 0 and NULL otherwise.
+// The memory into which a text is copied before the set is left; otherwise cap 0 and NULL.
 struct room {
     char *out;
     size_t cap;
 };
 
-// The copy takes the text's place in the value. Its whole length is returned.
+// Makes the value point at a copy of its text. Returns the whole length of the text.
 static size_t move_text(struct sluice_flags_value *value, struct room room,
                         struct sluice_flags_details *details)
 {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading a set while another takes its place; library_private.h says why this is right.
+// Reading a set while another takes its place; library_private.h explains why this is correct.
 #include <sys/mman.h>
 
 #include "base/check.h"
 #include "base/heap.h"
 #include "flags/library/library_private.h"
 
-// The stripe of this thread, from 1. The model makes access free of calls into the loader, which may
+// The number of this thread's stripe, from 1. This TLS model avoids calls into the dynamic loader, which may
 // allocate.
 static _Thread_local uint32_t own_stripe __attribute__((tls_model("initial-exec")));
 static _Atomic uint32_t stripes_given;
@@ -22,7 +22,7 @@ struct library_guard library_enter(struct sluice_flags_provider *provider)
 {
     uint32_t phase = atomic_load_explicit(&provider->phase, memory_order_relaxed);
     _Atomic uint64_t *inside = &stripe_of(provider)->inside[phase];
-    // Sequential consistency on both sides: either the publisher sees this count, or we see its new set.
+    // Sequentially consistent on both sides: either the publisher sees this count, or we see its new set.
     atomic_fetch_add_explicit(inside, 1, memory_order_seq_cst);
     return (struct library_guard){inside, atomic_load_explicit(&provider->set, memory_order_seq_cst)};
 }
@@ -56,12 +56,13 @@ static bool drained(struct sluice_flags_provider *provider, uint32_t phase)
     return true;
 }
 
-// Moves what drained to the sets that only holds may still read.
+// Moves the drained sets to those that only holds may still read.
 static void drain(struct sluice_flags_provider *provider)
 {
     uint32_t phase = atomic_load_explicit(&provider->phase, memory_order_relaxed);
     if (!provider->flipped) {
-        // Those who chose this counter before it was left and counted themselves only now.
+        // These readers chose this counter before the others moved to the next one, but counted themselves
+        // only now.
         if (!drained(provider, 1 - phase))
             return;
         phase = 1 - phase;
@@ -87,7 +88,7 @@ void library_reclaim(struct sluice_flags_provider *provider)
     }
     if (provider->draining != NULL)
         drain(provider);
-    // No new hold can begin on a set that drained, so a count of zero is final.
+    // No hold can begin on a drained set, so a count of zero is final.
     for (struct library_set **at = &provider->held; *at != NULL;) {
         struct library_set *set = *at;
         bool free = atomic_load_explicit(&set->holds, memory_order_acquire) == 0;

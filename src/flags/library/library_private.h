@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the parts of the library share.
 //
-// How a set is read while another takes its place: an evaluation announces itself in one of two counters of
-// its stripe (one cache line per group of threads), reads the pointer to the set, and signs off. Who
-// publishes exchanges the pointer first; an evaluation that may still read the old set was then counted
-// before, so once every stripe has shown zero, each counter at least once after the exchange, nobody reads
-// it. Two counters let new evaluations gather in one while the other drains. Two atomic additions to a line
-// that other processors rarely touch: no lock, no retry, no registration of threads, no system call.
+// How a set is read while another takes its place. An evaluation adds itself to one of the two counters of
+// its stripe (one cache line per group of threads), reads the pointer to the set, and takes itself off again.
+// The publisher first exchanges the pointer. An evaluation that may still read the old set was counted before
+// that, so nobody reads it any more once each counter of every stripe has been zero at least once after the
+// exchange. There are two counters so that new evaluations use one while the other drains. The cost is two
+// atomic additions to a line that other processors rarely touch: no lock, no retry, no registration of
+// threads, no system call.
 #pragma once
 
 #include <pthread.h>
@@ -24,9 +25,9 @@
 enum {
     LIBRARY_STRIPES = 64,
     LIBRARY_LINE_BYTES = 64,
-    LIBRARY_TICK_MS = 20, // between looks for news
+    LIBRARY_TICK_MS = 20, // between looks for a new set
     LIBRARY_LOOK_TICKS =
-        25, // between looks that take system calls: does the writer live, is it the same file
+        25, // between looks that need system calls: does the writer live, is it the same file
     LIBRARY_SOURCE_BYTES_MAX = 256 << 20,
 };
 
@@ -46,18 +47,19 @@ struct sluice_flags_context {
     bool broken;
     bool on_heap;
     struct library_chunk *first;
-    struct library_chunk *chunk; // where room is taken from
+    struct library_chunk *chunk; // where new nodes are taken from
 };
 
 // ---- sets in force ----
 
 struct library_set {
     struct flags_image set;
-    _Atomic uint32_t holds; // ending one only counts: dropping takes system calls, and is reclaim's
+    _Atomic uint32_t
+        holds; // ending a hold only counts down: dropping a set takes system calls, so reclaim does it
     uint64_t generation;
-    struct share_mapping mapping; // of a shared one
-    void *image;                  // of a compiled one
-    struct library_set *next;     // among those waiting to be dropped
+    struct share_mapping mapping; // of a shared set
+    void *image;                  // of a compiled set
+    struct library_set *next;     // next of the sets that wait to be dropped
 };
 
 struct library_stripe {
@@ -72,7 +74,7 @@ struct library_guard {
 // ---- provider ----
 
 struct library_file {
-    struct slice source; // as last read; its own heap block
+    struct slice source; // the source as read last; a heap block of its own
     uint64_t device, inode;
     int64_t size, changed_ns;
     bool looked;
@@ -97,12 +99,12 @@ struct sluice_flags_provider {
     char path[SLUICE_FLAGS_PATH_BYTES];
     bool is_file;
 
-    pthread_mutex_t turn; // who holds it looks for news; guards all below
+    pthread_mutex_t turn; // held while looking for a new set; guards all below
     struct share_reader *reader;
     struct library_file file;
-    struct library_set *draining; // waiting for those who may read them
-    struct library_set *retired;  // waiting for their turn to drain
-    struct library_set *held;     // drained; holds may still read them
+    struct library_set *draining; // waiting for evaluations that may read them
+    struct library_set *retired;  // waiting until they may drain
+    struct library_set *held;     // drained, but holds may still read them
     bool flipped;                 // one of the two counters has drained
     uint32_t tick;
     bool unwritten; // shared: no writer lives
@@ -122,13 +124,13 @@ struct sluice_flags_provider {
 
 struct library_guard library_enter(struct sluice_flags_provider *provider);
 void library_leave(struct library_guard guard);
-// Puts a set in force (taken). The one before is dropped when nobody reads it. Under `turn`.
+// Takes the set and puts it in force. The previous set is dropped when nobody reads it. Under `turn`.
 void library_put(struct sluice_flags_provider *provider, struct library_set *set);
-// Drops what nobody reads any more; never waits. Under `turn`.
+// Drops sets that nobody reads any more; never waits. Under `turn`.
 void library_reclaim(struct sluice_flags_provider *provider);
 
-// One look for news each, under `turn`: STATUS_OK with a set; AGAIN: no news; else the news is bad, and
-// problem says so.
+// Looks for a new set, once, under `turn`. STATUS_OK with a set; AGAIN: nothing new; any other status: the
+// new content is bad, and `problem` says why.
 enum status library_look_shared(struct sluice_flags_provider *provider, struct library_set **set,
                                 char problem[SLUICE_FLAGS_PROBLEM_BYTES]);
 enum status library_look_file(struct sluice_flags_provider *provider, struct library_set **set,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// News from a flagd file: one look at its date, size and number per tick. Dates are coarse, so a file that
-// was changed a moment ago is read once more, and its bytes decide.
+// A new set from a flagd file: each tick looks at the file's time, size and inode. File times are coarse, so
+// a file that changed a moment ago is read once more and its bytes are compared.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -70,7 +70,7 @@ static bool same_file(struct library_file *file, const struct stat *facts)
     return same;
 }
 
-// STATUS_AGAIN: nothing new in it.
+// Reads the file if it changed. STATUS_AGAIN: it holds nothing new.
 static enum status read_news(struct library_file *file, const char *path, struct slice *source)
 {
     struct stat facts;
@@ -131,7 +131,7 @@ static const struct flags_finding *first_error(const struct flags_finding *fault
     return NULL;
 }
 
-// As much image and scratch as it takes; both grow until they do.
+// Compiles with an image and scratch that grow until they suffice.
 static enum status compile(struct library_file *file, const char *path, struct library_set *set,
                            char problem[SLUICE_FLAGS_PROBLEM_BYTES])
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// News from a daemon: one load of memory per tick; every half second a look at whether the daemon lives and
-// still writes the file that is mapped.
+// A new set from a daemon: each tick is one load of memory; every half second the library checks whether the
+// daemon lives and still writes the file that is mapped.
 #include <stdio.h>
 
 #include "base/heap.h"

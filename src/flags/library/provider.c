@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A provider's life: opening, looking for news, telling of it, closing. One thread at a time looks (`turn`);
-// what evaluations read changes by single atomic stores.
+// The life of a provider: opening, looking for a new set, reporting it, closing. One thread at a time looks
+// (`turn`). What evaluations read is changed by single atomic stores.
 #include <signal.h>
 #include <stdio.h>
 #include <time.h>
@@ -70,7 +70,7 @@ bool sluice_flags_add_hook(struct sluice_flags_provider *provider, const struct 
     bool room = count < SLUICE_FLAGS_HOOKS_MAX;
     if (room) {
         provider->hooks[count] = *hook;
-        // Evaluations that see the new count see the hook.
+        // Evaluations that see the new count also see the hook.
         atomic_store_explicit(&provider->hook_count, count + 1, memory_order_release);
     }
     unlock(&provider->turn);
@@ -159,7 +159,7 @@ static bool start_thread(struct sluice_flags_provider *provider)
 {
     sigset_t all;
     sigset_t before;
-    // The program's signals are not for this thread.
+    // Signals sent to the program are not handled by this thread.
     (void)sigfillset(&all);
     CHECK(pthread_sigmask(SIG_SETMASK, &all, &before) == 0);
     provider->has_thread = pthread_create(&provider->thread, NULL, run, provider) == 0;
@@ -232,7 +232,8 @@ void sluice_flags_close(struct sluice_flags_provider *provider)
         return;
     stop_thread(provider);
     library_put(provider, NULL);
-    // Nobody evaluates any more: the first call drops what was draining, the second what waited.
+    // Nobody evaluates any more: the first call drops the sets that were draining, the second those that
+    // waited.
     library_reclaim(provider);
     library_reclaim(provider);
     CHECK(provider->draining == NULL && provider->retired == NULL && provider->held == NULL);

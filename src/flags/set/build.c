@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compiling with room that grows as needed: scratch stays with the builder, an image is cut to its length.
-// Pages never touched cost nothing, so the first guess is generous.
+// Compiles with scratch and images that grow as needed. Scratch stays with the builder; an image is cut to
+// its length. Pages never touched cost nothing, so the first guess is generous.
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -74,7 +74,7 @@ static enum status set_scratch(struct flagset_builder *builder, uint64_t nodes, 
     return STATUS_OK;
 }
 
-// No text has more nodes or unescaped bytes than it has bytes: beyond that, growing would not help.
+// No text has more nodes or unescaped bytes than it has bytes, so beyond that growing would not help.
 static enum status grow_scratch(struct flagset_builder *builder, uint64_t source)
 {
     uint64_t nodes = builder->space.node_cap;
@@ -88,8 +88,8 @@ static enum status grow_scratch(struct flagset_builder *builder, uint64_t source
     return set_scratch(builder, nodes, chars);
 }
 
-// The image in a block that fits. Names in findings may lie in the block they were found in, so that is kept
-// with them.
+// Moves the image into a block of its size. Names in findings may point into the old block, so that is then
+// kept as long as the findings.
 static enum status keep(struct flagset_builder *builder, void *data, size_t len, struct flagset_built **out)
 {
     struct flagset_built *image = heap_alloc(1, sizeof *image);
@@ -106,7 +106,7 @@ static enum status keep(struct flagset_builder *builder, void *data, size_t len,
         heap_free(image);
         return STATUS_NO_MEMORY;
     }
-    // The builder has just written the checksum: reading all of it once more would prove nothing.
+    // The builder has just written the checksum; verifying it would prove nothing.
     *image =
         (struct flagset_built){.references = 1, .data = cut, .set = {.image = cut, .len = (uint32_t)len}};
     *out = image;
@@ -233,7 +233,7 @@ enum status flagset_build_patched(struct flagset_builder *builder, struct flagse
     return status;
 }
 
-// Names come from files and people: nothing in them may move a terminal's cursor.
+// Names come from files and people: control characters in them must not reach a terminal.
 static void add_quoted(struct text *text, struct slice name)
 {
     text_add_char(text, '\'');

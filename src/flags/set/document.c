@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One flagd file as text, with an index of its flags. It is validated once as JSON; whether it is a flag set
-// is for the builder to say. The index makes a definition's lookup cheap and serves views and checks.
+// The text of one flagd file, with an index of its flags. It is validated once as JSON; whether it is a flag
+// set is decided by the builder. Definitions are looked up by the index, for views and checks too.
 #include "base/siphash.h"
 #include "flags/set/flagset_private.h"
 
@@ -19,7 +19,7 @@ static const char *skip_space(const char *at)
     return at;
 }
 
-// From the opening quote to behind the closing one.
+// From the opening quote to the byte after the closing quote.
 static const char *skip_string(const char *at)
 {
     for (at++; *at != '"'; at++)
@@ -55,7 +55,7 @@ struct member {
     struct slice value;
 };
 
-// The next member of an object or item of a list; begin with the opening bracket. False at the end.
+// The next member of an object or item of a list; begins at the opening bracket. False at the end.
 static bool next_member(const char **at, bool object, struct member *member)
 {
     const char *p = skip_space(*at + 1);
@@ -263,7 +263,7 @@ enum status flagset_document_create(const char *name, const char *source, char *
 {
     struct slice flags = {"", 0};
     struct flagset_document *document = heap_alloc(1, sizeof *document);
-    // A NUL behind the text stops whoever skips blanks at its end.
+    // A NUL after the text stops the loop that skips blanks.
     char *terminated = document == NULL ? NULL : heap_resize(json, len + 1);
     if (terminated == NULL) {
         heap_free(json);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sources over HTTP: a thread of their own and one multi handle for all, so that a server that hangs delays
-// neither another source nor a kill switch. It asks with the tag of what it has (RFC 9110 section 13.1.2),
-// answers of other kinds than 200 and 304 are failures, and failures are tried again ever more slowly.
-// Invariant: jobs are touched by the thread alone; orders and results cross under the lock.
+// Sources over HTTP: one thread and one multi handle of libcurl for all of them, so that a server that hangs
+// delays neither another source nor a kill switch. Requests carry the entity tag of the content at hand (RFC
+// 9110 section 13.1.2), answers other than 200 and 304 are failures, and the wait after each failure in a row
+// is longer. Invariant: only the thread touches jobs; orders and results cross under the lock.
 #include <curl/curl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,8 +21,8 @@ struct job {
     uint64_t every_ms;
     CURL *easy; // while under way
     struct curl_slist *fields;
-    char tag[TAG_BYTES];      // of what the loader has
-    char tag_next[TAG_BYTES]; // of what is coming
+    char tag[TAG_BYTES];      // entity tag of the content that the loader has
+    char tag_next[TAG_BYTES]; // entity tag of the content that is coming
     char *body;
     size_t body_len;
     size_t body_cap;
@@ -46,7 +46,7 @@ struct flagset_fetcher {
     struct rng rng;
 
     pthread_mutex_t lock;
-    pthread_cond_t tried; // each job was tried once
+    pthread_cond_t tried; // signalled when each job was tried once
     struct order *order;
     struct flagset_fetched *results;
     struct flagset_fetched **results_end;
@@ -77,7 +77,7 @@ static size_t on_body(char *data, size_t size, size_t count, void *context)
     return len;
 }
 
-// The entity tag of the last answer in a chain of redirects is the one that counts.
+// In a chain of redirects, the entity tag of the last answer counts.
 static size_t on_field(char *data, size_t size, size_t count, void *context)
 {
     struct job *job = context;
@@ -173,7 +173,7 @@ __attribute__((format(printf, 3, 4))) static void fail(struct flagset_fetcher *f
     plan_next(fetcher, job);
     end_fetch(fetcher, job);
     if (result == NULL)
-        return; // the next failure will tell
+        return; // the next failure will report it
     struct text text = text_over(result->problem, sizeof result->problem);
     text_addf(&text, "%s: %s", job->url, words);
     (void)snprintf(result->url, sizeof result->url, "%s", job->url);
@@ -186,9 +186,9 @@ static bool set_options(struct job *job, CURL *easy, const char *token)
     bool well =
         curl_easy_setopt(easy, CURLOPT_URL, job->url) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
-        // Never from a checked peer to an unchecked one.
+        // Never follow a redirect from a verified server to an unverified one.
         curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, secure ? "https" : "http,https") == CURLE_OK;
-    // Only the file says whom to ask: no proxy of the environment.
+    // Only the configuration says which server to ask: ignore proxies of the environment.
     (void)curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
     (void)curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     (void)curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
@@ -379,7 +379,7 @@ static void *run(void *context)
         wait_for_due(fetcher);
     }
     for (uint32_t i = 0; i < fetcher->job_count; i++) {
-        // A name server that hangs must not hold up the end.
+        // A name server that hangs must not delay the end of the process.
         if (fetcher->jobs[i].easy != NULL)
             (void)curl_easy_setopt(fetcher->jobs[i].easy, CURLOPT_QUICK_EXIT, 1L);
         end_fetch(fetcher, &fetcher->jobs[i]);

@@ -131,8 +131,10 @@ static void breathe(void *context)
         const struct flagset_document *overlay = contents->documents[contents->document_count - 1];
         order->patched = true;
         patches = flagset_patches_ref(order->patches);
-        if (order->len == overlay->len && memcmp(order->json, overlay->json, overlay->len) == 0)
-            change = order->change;
+        bool same = order->json == NULL
+                        ? overlay == loader->overlay
+                        : order->len == overlay->len && memcmp(order->json, overlay->json, overlay->len) == 0;
+        change = same ? order->change : change;
     }
     pthread_mutex_unlock(&set->lock);
     if (patches == NULL)
@@ -225,7 +227,7 @@ static enum status make_overlay_order(struct slice json, const struct flags_patc
                                       uint32_t patch_count, uint64_t change,
                                       struct flagset_overlay_order **out)
 {
-    if (json.len == 0)
+    if (json.len == 0 && json.data != NULL)
         json = SLICE("{\"flags\":{}}");
     if (json.len > FLAGSET_SOURCE_BYTES_MAX)
         return STATUS_RANGE;
@@ -233,7 +235,7 @@ static enum status make_overlay_order(struct slice json, const struct flags_patc
     if (order == NULL)
         return STATUS_NO_MEMORY;
     enum status status = flagset_patches_create(patches, patch_count, &order->patches);
-    if (status == STATUS_OK && (order->json = heap_strndup(json.data, json.len)) == NULL)
+    if (status == STATUS_OK && json.data != NULL && (order->json = heap_strndup(json.data, json.len)) == NULL)
         status = STATUS_NO_MEMORY;
     if (status != STATUS_OK) {
         flagset_overlay_order_destroy(order);
@@ -419,7 +421,7 @@ enum status flagset_overlay(struct flagset *set, struct slice json, const struct
 {
     struct flagset_overlay_order *order = NULL;
     enum status status = make_overlay_order(json, patches, patch_count, change, &order);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK && order->json != NULL)
         status = remember_newest(set, (struct slice){order->json, order->len}, change);
     if (status != STATUS_OK) {
         flagset_overlay_order_destroy(order);
@@ -427,6 +429,11 @@ enum status flagset_overlay(struct flagset *set, struct slice json, const struct
     }
     pthread_mutex_lock(&set->lock);
     struct flagset_overlay_order *old = set->overlay_order;
+    if (old != NULL && order->json == NULL) { // what was laid over before is still on its way
+        order->json = old->json;
+        order->len = old->len;
+        old->json = NULL;
+    }
     set->overlay_order = order;
     pthread_mutex_unlock(&set->lock);
     flagset_overlay_order_destroy(old);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the parts of the module share. Documents, images, patches and contents are immutable once made and
-// counted by reference; sources belong to the loader thread alone; what crosses threads lies in struct
-// flagset under its lock.
+// What the parts of the module share. Documents, images, patches and contents are immutable once made, and
+// counted by reference. Sources belong to the loader thread alone. Everything that crosses threads is in
+// struct flagset, under its lock.
 #pragma once
 
 #include <pthread.h>
@@ -13,17 +13,17 @@
 #include "flags/share/share.h"
 
 enum {
-    FLAGSET_QUIET_MS = 10,     // after the last sign of a change, before the file is read
-    FLAGSET_QUIET_MS_MAX = 50, // after the first
-    FLAGSET_SETTLE_MS = 25,    // a file changed so lately may change again within one tick of its clock
-    FLAGSET_LOOK_MS = 500,     // how often files are looked at although inotify works
-    FLAGSET_START_MS = 3000,   // create waits so long for sources over HTTP
-    FLAGSET_RETRY_MS = 1000,   // after the first failed fetch; doubled up to:
+    FLAGSET_QUIET_MS = 10,     // wait after the last sign of a change before a file is read
+    FLAGSET_QUIET_MS_MAX = 50, // the longest such wait after the first sign
+    FLAGSET_SETTLE_MS = 25,  // a file that changed so recently may change again within one tick of its clock
+    FLAGSET_LOOK_MS = 500,   // how often files are looked at although inotify works
+    FLAGSET_START_MS = 3000, // flagset_create waits at most so long for sources over HTTP
+    FLAGSET_RETRY_MS = 1000, // after the first failed fetch; doubled up to:
     FLAGSET_RETRY_MS_MAX = 60000,
     FLAGSET_EVERY_MS = 30000,
     FLAGSET_REDIRECTS_MAX = 3,
-    FLAGSET_FINDINGS_MAX = 1024,   // problems of one compilation that are looked at
-    FLAGSET_APART_BYTES = 1 << 20, // sources larger than this are compiled in a thread of their own
+    FLAGSET_FINDINGS_MAX = 1024,   // findings of one compilation that are looked at
+    FLAGSET_APART_BYTES = 1 << 20, // larger sources are compiled in a thread of their own
     FLAGSET_DOCUMENT_WORDS = FLAGS_DOCUMENTS_MAX / 64,
 };
 #define FLAGSET_NO_DOCUMENT UINT32_MAX
@@ -40,8 +40,8 @@ struct flagset_entry {
 
 struct flagset_document {
     _Atomic uint32_t references;
-    char *name;   // for people, and in problems
-    char *source; // what it can be selected by
+    char *name;   // for people, also in problems
+    char *source; // the name by which selectors choose it
     char *json;
     size_t len;
     char *set_id;            // metadata's flagSetId, or NULL
@@ -55,7 +55,7 @@ struct flagset_document {
     uint32_t *slots; // entry + 1 by hash of the key; 0: free
 };
 
-// Takes json (heap) in every case. STATUS_INVALID with a problem "name:line:column: ..." when it is no JSON.
+// Takes json (heap) in every case. STATUS_INVALID with a problem "name:line:column: ..." when it is not JSON.
 MUST_USE enum status flagset_document_create(const char *name, const char *source, char *json, size_t len,
                                              struct flagset_document **document, char *problem);
 struct flagset_document *flagset_document_ref(struct flagset_document *document);
@@ -63,7 +63,8 @@ void flagset_document_unref(struct flagset_document *document); // NULL is allow
 const struct flagset_entry *flagset_document_find(const struct flagset_document *document, struct slice key);
 struct slice flagset_document_value(const struct flagset_document *document,
                                     const struct flagset_entry *entry);
-// The unescaped key, in *buffer (heap, the caller's) when it has escapes. Empty when memory is short.
+// The unescaped key; when it has escapes, it lies in *buffer (heap, the caller frees). Empty when memory is
+// short.
 struct slice flagset_document_key(const struct flagset_document *document, const struct flagset_entry *entry,
                                   char **buffer);
 
@@ -73,7 +74,7 @@ struct flagset_patches {
     _Atomic uint32_t references;
     uint32_t count;
     struct flags_patch *patches;
-    char *text; // what their slices borrow
+    char *text; // the slices of the patches borrow from it
 };
 MUST_USE enum status flagset_patches_create(const struct flags_patch *patches, uint32_t count,
                                             struct flagset_patches **copy);
@@ -93,20 +94,20 @@ struct flagset_built {
 void flagset_built_unref(struct flagset_built *image); // NULL is allowed
 struct flagset_built *flagset_built_ref(struct flagset_built *image);
 
-// Scratch of compilations, for one thread.
+// The scratch of compilations, for one thread at a time.
 struct flagset_builder {
     struct flags_json_space space;
     struct flags_finding findings[FLAGSET_FINDINGS_MAX];
-    size_t finding_count; // of the last compilation; those stored only
-    void *borrowed;       // heap: what names in findings point into
+    size_t finding_count; // stored findings of the last compilation
+    void *borrowed;       // heap: names in findings point into it
 };
-// Forgets the findings, and frees what they borrowed.
+// Forgets the findings and frees what they borrow.
 void flagset_builder_release(struct flagset_builder *builder);
 void flagset_builder_deinit(struct flagset_builder *builder);
-// Without patches. Grows scratch and image as needed. INVALID: the findings say why.
+// Compiles without patches. Scratch and image grow as needed. STATUS_INVALID: the findings say why.
 MUST_USE enum status flagset_build(struct flagset_builder *builder, const struct flags_bundle *bundle,
                                    struct flagset_built **image);
-// The base with patches over it; the base itself, once more referenced, when there are none.
+// The base with patches; without any patches, the base itself with one more reference.
 MUST_USE enum status flagset_build_patched(struct flagset_builder *builder, struct flagset_built *base,
                                            const struct flagset_patches *patches,
                                            struct flagset_built **image);
@@ -116,7 +117,7 @@ void flagset_finding_text(const struct flags_finding *fault, const char *documen
 
 struct flagset_stored_view {
     uint64_t members[FLAGSET_DOCUMENT_WORDS]; // bit i: document i
-    struct flagset_document *overlay;         // its part of the overlay; NULL: none
+    struct flagset_document *overlay;         // the part of the overlay that belongs to it; NULL: none
     struct flagset_built *base;               // without patches
     struct flagset_built *image;              // in force
 };
@@ -134,11 +135,11 @@ struct flagset_contents {
     struct flagset_document *segments; // NULL: none
     struct flagset_patches *patches;
     struct flagset_stored_view views[1 + FLAGSET_SELECTORS_MAX];
-    uint32_t view_count; // the first is the whole
+    uint32_t view_count; // the first view is the whole set
     struct flagset_selector selectors[FLAGSET_SELECTORS_MAX];
     uint32_t selector_count;
     bool selectors_cut; // there were more
-    bool views_faulty;  // one could not stand alone and is empty
+    bool views_faulty;  // one could not be compiled on its own and is empty
     struct flagset_built *empty;
 };
 // Takes contents (heap) when STATUS_OK.
@@ -147,17 +148,17 @@ MUST_USE enum status flagset_snapshot_create(struct flagset_contents *contents, 
                                              struct flagset_snapshot **snapshot);
 void flagset_contents_destroy(struct flagset_contents *contents);
 struct flagset_contents *flagset_contents_create(struct flagset_built *empty);
-// documents: room for FLAGS_DOCUMENTS_MAX.
+// documents: storage for FLAGS_DOCUMENTS_MAX.
 struct flags_bundle flagset_contents_bundle(const struct flagset_contents *contents,
                                             struct flags_bundle_document *documents);
 
 // ---- selector.c ----
 
-// Fills the bases of the views from the second on: compiles those that differ from the whole, or takes them
-// over from what is in force when nothing in them changed. The whole must be there.
+// Fills in the bases of the views from the second on. A base is compiled when it differs from the whole set,
+// or taken over from the snapshot in force when nothing in it changed. The first view must be there.
 struct flagset_loader;
 MUST_USE enum status flagset_views_build(struct flagset_loader *loader, struct flagset_contents *contents);
-// The documents of a view, in order and numbered as its image numbers them; room for FLAGS_DOCUMENTS_MAX.
+// The documents of a view, in the order and with the numbers of its image; storage for FLAGS_DOCUMENTS_MAX.
 uint32_t flagset_view_documents(const struct flagset_contents *contents, uint32_t index,
                                 const struct flagset_document **documents);
 // Index of the view, or UINT32_MAX.
@@ -174,11 +175,11 @@ struct flagset_signature {
 struct flagset_item {
     char *path;
     struct flagset_signature seen;
-    bool unsettled; // read so soon after a change that another would not show
+    bool unsettled; // read so soon after a change that a further one might not show
     struct flagset_document *newest;
     struct flagset_document *good;       // in force
-    bool seen_here;                      // while a directory is listed
-    char problem[FLAGSET_PROBLEM_BYTES]; // it could not be read
+    bool seen_here;                      // seen while the directory is listed
+    char problem[FLAGSET_PROBLEM_BYTES]; // why it could not be read
 };
 
 struct flagset_feed { // a source, as the loader keeps it
@@ -190,17 +191,17 @@ struct flagset_feed { // a source, as the loader keeps it
     uint32_t item_count;
     int64_t read_ms;
     char problem[FLAGSET_PROBLEM_BYTES];
-    bool watched;      // inotify tells of it
+    bool watched;      // inotify reports changes of it
     bool gone;         // the file is not there
-    uint64_t first_us; // of the signs not yet followed; 0: none
-    uint64_t due_us;   // when to look
+    uint64_t first_us; // of the first sign of a change since the last look; 0: none
+    uint64_t due_us;   // when to look at it
 };
 void flagset_feed_deinit(struct flagset_feed *feed);
 MUST_USE enum status flagset_feed_init(struct flagset_feed *feed, const struct flagset_source *source);
 enum { FLAGSET_NEW_CONTENT = 1, FLAGSET_NEW_MESSAGES = 2 }; // to compile; only to tell
-// Reads what changed: what is new, as bits.
+// Reads what changed. Returns bits of FLAGSET_NEW_*.
 unsigned flagset_feed_look(struct flagset_feed *feed, uint64_t now_us);
-// New content of a source without a file. Takes json.
+// Takes new content (json) of a source that is not a file.
 unsigned flagset_feed_take(struct flagset_feed *feed, char *json, size_t len);
 uint64_t flagset_now_us(void);
 int64_t flagset_wall_ms(void);
@@ -211,16 +212,16 @@ struct flagset_watch;
 struct flagset_watch *flagset_watch_open(void); // NULL: not to be had
 void flagset_watch_close(struct flagset_watch *watch);
 int flagset_watch_fd(const struct flagset_watch *watch);
-// Watches what the feed of this index reads (again, after each look). False: cannot.
+// Watches the files that the feed of this index reads; call it again after each look. False: not possible.
 bool flagset_watch_feed(struct flagset_watch *watch, const struct flagset_feed *feed, uint32_t index);
 void flagset_watch_forget(struct flagset_watch *watch);
-// Bits of the feeds that something happened to.
+// The feeds for which a change was signalled, as bits.
 uint64_t flagset_watch_drain(struct flagset_watch *watch);
 
 // ---- fetch.c ----
 
 struct flagset_fetcher;
-struct flagset_fetched { // what came of one fetch
+struct flagset_fetched { // the result of one fetch
     struct flagset_fetched *next;
     char url[FLAGSET_NAME_BYTES];
     char *json; // heap; NULL: unchanged, or failed
@@ -230,17 +231,17 @@ struct flagset_fetched { // what came of one fetch
 // wake_fd: an eventfd written to when something was fetched.
 MUST_USE enum status flagset_fetcher_create(int wake_fd, struct flagset_fetcher **fetcher);
 void flagset_fetcher_destroy(struct flagset_fetcher *fetcher); // NULL is allowed
-// What is to be fetched from now on. Keeps the tags of those it fetched before.
+// Sets what to fetch from now on. Addresses that were fetched before keep their entity tags.
 MUST_USE enum status flagset_fetcher_set(struct flagset_fetcher *fetcher, const struct flagset_feed *feeds,
                                          uint32_t count);
-// Waits until each was tried once, at most so long.
+// Waits until each address was tried once, but not longer than this.
 void flagset_fetcher_wait(struct flagset_fetcher *fetcher, uint32_t ms);
-// In the order of arrival; the caller's.
+// Results in order of arrival; the caller frees them.
 struct flagset_fetched *flagset_fetcher_take(struct flagset_fetcher *fetcher);
 
 // ---- loader.c ----
 
-// What the loader hands to the owner.
+// What the loader tells the owner.
 struct flagset_report {
     const struct flagset_snapshot *snapshot; // in force; a reference. NULL: none yet
     struct flagset_source_state *states;
@@ -248,13 +249,13 @@ struct flagset_report {
     struct flagset_problem problems[FLAGSET_PROBLEMS_MAX];
     uint32_t problem_count;
     bool refused;
-    bool silent; // nothing that anybody needs to be told
+    bool silent; // nobody needs to be told of it
     uint64_t compile_us;
 };
 void flagset_report_destroy(struct flagset_report *report); // NULL is allowed
 
 struct flagset_overlay_order {
-    char *json;
+    char *json; // NULL: the text stays
     size_t len;
     struct flagset_patches *patches;
     uint64_t change;
@@ -270,19 +271,19 @@ struct flagset_reconfigure_order {
 };
 void flagset_reconfigure_order_destroy(struct flagset_reconfigure_order *order);
 
-// Texts for people, each once.
+// Messages for people, without duplicates.
 struct flagset_messages {
     char lines[FLAGSET_PROBLEMS_MAX][FLAGSET_PROBLEM_BYTES];
     uint32_t count;
 };
 
-// State of the loader thread (before it runs: of flagset_create). "Newest" is what was read, "good" what is
-// in force; they differ while something is refused.
+// The state of the loader thread (before it runs: of flagset_create). "Newest" is what was read last, "good"
+// is what is in force; they differ while something is refused.
 struct flagset_loader {
     uint32_t reader_count;
     struct flagset_feed *feeds;
     uint32_t feed_count;
-    struct flagset_watch *watch; // NULL: files are only looked at
+    struct flagset_watch *watch; // NULL: files are only looked at from time to time
     struct flagset_fetcher *fetcher;
     int wake_fd;
     struct flagset_builder builder;
@@ -290,33 +291,33 @@ struct flagset_loader {
     struct share_writer *share;
     uint64_t shared_version;
     char share_problem[FLAGSET_PROBLEM_BYTES];
-    // Called while something large is compiled, when woken, so that a kill switch need not wait for it.
+    // Called while something large is compiled and the thread was woken, so that a kill switch need not wait.
     void (*breathe)(void *context);
     void *context;
-    bool woken;                     // in the meantime: there may be orders
-    struct flagset_builder patcher; // for what is done meanwhile
+    bool woken;                     // while something is compiled: there may be orders
+    struct flagset_builder patcher; // for patches during a compilation
 
     struct flagset_document *overlay; // newest; never NULL
     struct flagset_document *overlay_good;
     struct flagset_patches *patches;
     uint64_t overlay_change;                     // of the newest
     uint64_t change;                             // of the one in force
-    char overlay_problem[FLAGSET_PROBLEM_BYTES]; // no JSON
+    char overlay_problem[FLAGSET_PROBLEM_BYTES]; // why it is not JSON
     struct flagset_document *segments;           // newest; NULL: none
     struct flagset_document *segments_good;
-    char segments_problem[FLAGSET_PROBLEM_BYTES]; // no JSON
+    char segments_problem[FLAGSET_PROBLEM_BYTES]; // why they are not JSON
 
     const struct flagset_snapshot *snapshot; // in force; a reference
     struct flagset_built *empty;
     uint64_t version;
     uint64_t compile_us;
-    bool refused;                           // a source or the segments, by the last trial
-    bool overlay_refused;                   // what was laid over last
+    bool refused;                           // the last trial refused a source or the segments
+    bool overlay_refused;                   // the newest overlay was refused
     struct flagset_messages errors;         // of what was refused
     struct flagset_messages overlay_errors; // the same, of the overlay
     struct flagset_messages warnings;       // of what is in force
     struct flagset_messages patch_warnings; // the same
-    uint64_t told;                          // hash of the last report's words
+    uint64_t told;                          // hash of the messages of the last report
     uint64_t told_version;
 };
 
@@ -325,28 +326,29 @@ MUST_USE enum status flagset_loader_init(struct flagset_loader *loader, const st
 void flagset_loader_deinit(struct flagset_loader *loader);
 // Takes the order.
 void flagset_loader_reconfigure(struct flagset_loader *loader, struct flagset_reconfigure_order *order);
-// Looks at the files that are due (all: at every one) and at what was fetched: what is new, as bits.
+// Looks at the files that are due (`all`: at every file) and takes what was fetched. Returns bits of
+// FLAGSET_NEW_*.
 unsigned flagset_loader_look(struct flagset_loader *loader, bool all);
 uint64_t flagset_loader_due_us(const struct flagset_loader *loader);
 struct flagset_report *flagset_loader_report(struct flagset_loader *loader); // NULL: no memory
-// Publishes the newest snapshot to other processes; true when there is something to tell about it.
+// Publishes the newest snapshot to other processes. True when the owner must be told about it.
 bool flagset_loader_share(struct flagset_loader *loader);
 
 // ---- trial.c ----
 
-// Compiles the newest of everything; what is at fault stays out, and what it was before stays in.
+// Compiles the newest version of everything. A document with errors is left out; its previous version stays.
 void flagset_loader_build(struct flagset_loader *loader);
-// Puts patches over what is in force. Works while something else is compiled.
+// Puts patches over the snapshot in force. Works also while something else is compiled.
 MUST_USE enum status flagset_loader_patch(struct flagset_loader *loader, struct flagset_patches *patches,
                                           uint64_t change);
-// As flagset_build with the loader's builder, in a thread of its own when that may take long.
+// As flagset_build with the loader's builder, in a thread of its own when the compilation may take long.
 MUST_USE enum status flagset_loader_build_bundle(struct flagset_loader *loader,
                                                  const struct flags_bundle *bundle,
                                                  struct flagset_built **image);
-// Takes the order: over what is in force, nothing else is tried. True when something refused should be tried
-// again because of it.
+// Takes the order: puts the overlay over the sources in force and tries nothing else. True when something
+// that was refused should be tried again, because the overlay may have changed that.
 bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overlay_order *order);
-// Takes the order before anything was compiled: the first compilation has it.
+// Takes the order before anything was compiled, so that the first compilation has it.
 void flagset_loader_overlay_first(struct flagset_loader *loader, struct flagset_overlay_order *order);
 
 // ---- check_flag.c ----
@@ -355,7 +357,7 @@ struct flagset_tree {
     struct flags_json_space space; // heap
     struct flags_json *root;
 };
-// Free it in every case.
+// Free the tree in every case, also after a failure.
 MUST_USE enum status flagset_tree_parse(struct slice json, struct flagset_tree *tree,
                                         struct flags_json_error *fault);
 void flagset_tree_free(struct flagset_tree *tree);
@@ -364,18 +366,18 @@ void flagset_tree_free(struct flagset_tree *tree);
 
 struct flagset_delivery;
 struct flagset {
-    struct flagset_config config; // only loop, changed and context
+    struct flagset_config config; // only loop, changed and context are kept
     struct flagset_loader loader;
     pthread_t thread;
     bool running;
-    // The owner's.
+    // The owner's thread only.
     const struct flagset_snapshot *current;
-    const struct flagset_snapshot *retired; // for those who borrowed it in this turn
+    const struct flagset_snapshot *retired; // the previous one, for those who borrowed it in this turn
     struct io_timer release;
     struct flagset_report *report;
-    struct flagset_document *newest; // laid over last, until it is in force; NULL: it is
+    struct flagset_document *newest; // the newest overlay until it is in force; NULL: it is in force
     uint64_t newest_change;
-    // Between the threads.
+    // Shared by both threads, under the lock.
     pthread_mutex_t lock;
     struct flagset_overlay_order *overlay_order;         // newest, not yet taken
     struct flagset_reconfigure_order *reconfigure_order; // the same

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the loader thread keeps: sources as they were read, what is in force, and what to tell of both.
+// What the loader thread keeps: the sources as read, the set in force, and the reports about both.
 #include <stdio.h>
 #include <sys/eventfd.h>
 
@@ -46,7 +46,7 @@ void flagset_report_destroy(struct flagset_report *report)
 
 // ---- reading ----
 
-// What was read before and is in force stays with a source that stays.
+// A source that is configured again keeps what was read before and is in force.
 static void inherit(struct flagset_feed *feed, struct flagset_feed *before)
 {
     for (uint32_t i = 0; i < before->item_count; i++) {
@@ -145,7 +145,7 @@ static unsigned take_fetched(struct flagset_loader *loader)
                 feed->read_ms = flagset_wall_ms();
             if (result->json == NULL)
                 continue;
-            // Two sources with one address are one fetch: the second gets a copy.
+            // Two sources with one address share one fetch: the second gets a copy.
             char *copy = heap_alloc(result->len + 1, 1);
             if (copy == NULL)
                 continue;
@@ -183,7 +183,7 @@ unsigned flagset_loader_look(struct flagset_loader *loader, bool all)
         struct flagset_feed *feed = &loader->feeds[i];
         if (!all && feed->due_us > now_us)
             continue;
-        // First the watch, then the look: what changes in between is then seen by one of them.
+        // Watch first, then look: a change in between is then seen by one of the two.
         feed->watched = feed->kind <= FLAGSET_DIRECTORY && loader->watch != NULL &&
                         flagset_watch_feed(loader->watch, feed, i);
         changed |= flagset_feed_look(feed, now_us);

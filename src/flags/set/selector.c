@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Views: what a selector lets its user see. The documents of one source or of one flagSetId are compiled as
-// an image of their own, unless that would be the whole; flags set at runtime belong to a view when one of
-// its documents has that flag, or their own metadata says so. Patches reach every view.
+// Views: the flags that a selector lets its user see. The documents of one source or of one flagSetId are
+// compiled into an image of their own, unless they are the whole set. Flags set at runtime belong to a view
+// when one of its documents has that flag, or when their own metadata says so. Patches apply to every view.
 #include <stdio.h>
 
 #include "flags/set/flagset_private.h"
@@ -73,7 +73,7 @@ static enum status list_selectors(struct flagset_contents *contents)
 
 // ---- the overlay's part of a view ----
 
-// The flag's own metadata may put it into a set.
+// Whether the flag's own metadata puts it into a set.
 static bool says_set(struct slice definition, const char *set_id)
 {
     enum { NODES = 512, CHARS = 4096 };
@@ -124,7 +124,7 @@ static void put(struct writer *w, struct slice piece)
     w->len += piece.len;
 }
 
-// The overlay with only those of its flags that belong to the view: the overlay itself when all do.
+// The overlay with only the flags that belong to the view; the overlay itself when all of them do.
 static enum status overlay_part(const struct flagset_contents *contents,
                                 const struct flagset_selector *selector, struct flagset_document **part)
 {
@@ -180,7 +180,7 @@ static bool same_view(const struct flagset_contents *a, const struct flagset_sto
     if (x->overlay == NULL || y->overlay == NULL || !same_text(x->overlay, y->overlay) ||
         a->segments != b->segments)
         return false;
-    // The same documents in the same order, whatever their numbers are.
+    // The same documents in the same order; their numbers may differ.
     for (;;) {
         while (i < a->document_count && !has_member(x->members, i))
             i++;
@@ -241,8 +241,8 @@ static enum status build_view(struct flagset_loader *loader, struct flagset_cont
         view->base = base_before(contents, view, loader->snapshot->contents);
     if (view->base == NULL)
         status = compile_view(loader, contents, view);
-    // A flag whose prerequisite lies outside the view cannot stand in it alone. The whole stays in force; the
-    // selector gives nothing, which is what its user may see of it.
+    // A flag whose prerequisite is not in the view cannot be compiled in it. The whole set stays in force and
+    // the selector gives no flags, because its user must not see any others.
     if (status == STATUS_INVALID) {
         view->base = flagset_built_ref(contents->empty);
         contents->views_faulty = true;
@@ -276,7 +276,7 @@ uint32_t flagset_view_documents(const struct flagset_contents *contents, uint32_
 
 // ---- finding ----
 
-// One part of a selector: "key=value", or a source. False when it is malformed or nothing has that name.
+// Parses one part of a selector: "key=value", or a source. False when it is malformed or names nothing.
 static bool find_part(const struct flagset_contents *contents, struct slice part, uint64_t *members)
 {
     bool keyed = memchr(part.data, '=', part.len) != NULL;
@@ -310,7 +310,7 @@ uint32_t flagset_selector_find(const struct flagset_contents *contents, struct s
             return contents->selectors[s].view;
     uint64_t members[FLAGSET_DOCUMENT_WORDS];
     memset(members, 0xff, sizeof members);
-    // A source's name may hold commas and equals signs; only then are they separators.
+    // A source's name may hold commas and equals signs, so the whole text is first looked up as a name.
     if (find_part(contents, (struct slice){selector.data, selector.len}, members))
         return view_with(contents, members);
     for (size_t at = 0; at <= selector.len;) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Snapshots: made by the loader, read and released by anybody. Nothing in one changes after it was made but
-// its reference count and what its readers count.
+// Snapshots: the loader makes them, any thread reads and releases them. After that only the reference count
+// and the counters of its readers change.
 #include "flags/set/flagset_private.h"
 
 enum {
-    // Between two readers' counters, so that no cache line belongs to both.
+    // Space between the counters of two readers, so that they share no cache line.
     TALLY_GAP = 64 / sizeof(uint64_t),
 };
 
@@ -90,8 +90,7 @@ static enum status make_tallies(struct flagset_snapshot *snapshot)
     if (snapshot->tallies == NULL)
         return STATUS_NO_MEMORY;
     for (uint32_t r = 0; r < snapshot->reader_count; r++) {
-        // Pages are the system's until somebody counts in them: a large set costs each reader only what it
-        // uses.
+        // Untouched pages take no memory, so with a large set each reader only pays for the counters it uses.
         void *counts = heap_alloc((size_t)count + TALLY_GAP, sizeof(uint64_t));
         if (counts == NULL)
             return STATUS_NO_MEMORY;
@@ -123,7 +122,7 @@ enum status flagset_snapshot_create(struct flagset_contents *contents, uint64_t 
     return STATUS_OK;
 }
 
-// Counting is the one thing that changes in a snapshot, so the const of its readers is cast away only here.
+// Counting is the only change of a snapshot, so the const of its readers is cast away here and nowhere else.
 static struct flagset_snapshot *counted(const struct flagset_snapshot *snapshot)
 {
     union {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sources that are files or directories: what changed is found by looking at them, whoever gave the sign. A
-// file that cannot be read keeps what was read before; a file that left a directory leaves the set.
+// Sources that are files or directories. Changes are found by looking at the files, whatever signalled them.
+// When a file cannot be read, the content read before stays; a file that left a directory leaves the set.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -70,7 +70,7 @@ __attribute__((format(printf, 3, 4))) static enum status say(char *problem, cons
     return STATUS_IO;
 }
 
-// The bytes of a regular file as it stands. A file that grows meanwhile is read as far as it was long.
+// The bytes of a regular file. When the file grows meanwhile, only its first length is read.
 static enum status read_file(const char *path, char **json, size_t *len, struct flagset_signature *seen,
                              char *problem)
 {
@@ -213,7 +213,7 @@ static bool ends_in_json(const char *name)
     return name[0] != '.' && len > 5 && strcmp(name + len - 5, ".json") == 0;
 }
 
-// Marks the items that are there and adds new ones. False: the directory cannot be taken as it is.
+// Marks the items that exist and adds new ones. False: the directory cannot be read as a source.
 static bool list_directory(struct flagset_feed *feed, char *problem)
 {
     char path[FLAGSET_NAME_BYTES + 256];

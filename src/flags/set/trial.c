@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What comes into force. The newest of every document is compiled together; a document at fault is replaced
-// by what it was before and the rest is tried again, so that one bad file stops no other. When the fault is
-// none of a new document's own, everything new is refused. Nothing is ever half in force: a snapshot is made
-// whole, then taken.
+// Decides what comes into force. The newest versions of all documents are compiled together. A document with
+// errors is replaced by its previous version and the rest is tried again, so that one bad file stops no
+// other. When errors concern no new document of their own, everything new is refused. Nothing is ever half in
+// force: a snapshot is made whole, then put in force.
 #include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -14,12 +14,12 @@ struct trial {
     struct flagset_item *items[FLAGS_DOCUMENTS_MAX]; // of each document in turn
     struct flagset_document *chosen[FLAGS_DOCUMENTS_MAX];
     uint32_t item_count;
-    // Document numbers of a bundle count only what is there.
+    // The documents of a bundle are numbered without gaps; this is the item of each number.
     uint32_t item_of[FLAGS_DOCUMENTS_MAX];
-    struct flagset_document *reduced; // the newest overlay without the flags at fault, or NULL
-    bool old_overlay; // take what was laid over before; a newer one may come while this goes on
+    struct flagset_document *reduced; // the newest overlay without the flags that have errors, or NULL
+    bool old_overlay;                 // take the previous overlay; a newer one may come while this goes on
     struct flagset_document *segments;
-    bool fallen_back; // everything is what it was
+    bool fallen_back; // everything is back to its previous version
 };
 
 static void flagset_messages_add(struct flagset_messages *words, const char *line)
@@ -53,7 +53,7 @@ static void note_faults(const struct flagset_builder *builder, const struct flag
     }
 }
 
-// ---- an overlay of which some flags are at fault ----
+// ---- an overlay with errors in some flags ----
 
 static bool blames_overlay(const struct flagset_contents *contents, const struct flags_finding *fault)
 {
@@ -69,7 +69,8 @@ static bool at_fault(const struct flagset_builder *builder, const struct flagset
     return false;
 }
 
-// Whether flags of the overlay can be left out: each is named, and none of them is in force.
+// Whether the faulty flags can be left out of the overlay: every error names a flag, and none of them is in
+// force.
 static bool can_reduce(const struct flagset_loader *loader, const struct flagset_contents *contents)
 {
     const struct flagset_document *overlay = contents->documents[contents->document_count - 1];
@@ -93,8 +94,8 @@ static size_t put(char *out, struct slice text)
     return text.len;
 }
 
-// What was defined at runtime is many changes of many people: after a restart beside other files, one that no
-// longer fits must not take the others with it. NULL: it cannot be told apart, or there is no memory.
+// The overlay holds many changes by many people. When one flag no longer fits the files after a restart, the
+// others must not be lost with it. NULL: the faulty flags cannot be left out, or there is no memory.
 static struct flagset_document *without_faults(const struct flagset_loader *loader,
                                                const struct flagset_contents *contents)
 {
@@ -128,8 +129,8 @@ static struct flagset_document *without_faults(const struct flagset_loader *load
     return reduced;
 }
 
-// The overlay of these contents is at fault: without some of its flags, or not at all. False: it was in
-// force.
+// The overlay of these contents has errors: leaves out the faulty flags or goes back to the previous overlay.
+// False: the overlay was in force already.
 static bool blame_overlay(struct trial *trial, const struct flagset_contents *contents)
 {
     struct flagset_loader *loader = trial->loader;
@@ -145,7 +146,7 @@ static bool blame_overlay(struct trial *trial, const struct flagset_contents *co
     return loader->overlay != loader->overlay_good;
 }
 
-// Puts back what the findings name, as far as it is new. False: nothing of it was.
+// Goes back to the previous version of the new documents that findings name. False: there was none.
 static bool blame(struct trial *trial, const struct flagset_contents *contents)
 {
     struct flagset_loader *loader = trial->loader;
@@ -232,7 +233,7 @@ enum status flagset_loader_build_bundle(struct flagset_loader *loader, const str
     return compilation.status;
 }
 
-// Every view with the patches.
+// Patches every view.
 static enum status patch_views(struct flagset_loader *loader, struct flagset_builder *builder,
                                struct flagset_contents *contents)
 {
@@ -249,8 +250,8 @@ static enum status patch_views(struct flagset_loader *loader, struct flagset_bui
     return STATUS_OK;
 }
 
-// Compiles contents whose documents and segments are set; its patches are the loader's once all is compiled,
-// for they may change meanwhile. INVALID: the loader's builder holds the findings.
+// Compiles contents whose documents and segments are set. The patches are taken from the loader after the
+// compilation, because they may change meanwhile. STATUS_INVALID: the loader's builder holds the findings.
 static enum status compile_contents(struct flagset_loader *loader, struct flagset_contents *contents)
 {
     struct flags_bundle_document documents[FLAGS_DOCUMENTS_MAX];
@@ -286,7 +287,7 @@ static bool begin_trial(struct trial *trial)
         struct flagset_feed *feed = &loader->feeds[f];
         for (uint32_t i = 0; i < feed->item_count; i++) {
             struct flagset_item *item = &feed->items[i];
-            // One place is the overlay's.
+            // One place is reserved for the overlay.
             if (trial->item_count == FLAGS_DOCUMENTS_MAX - 1) {
                 char line[FLAGSET_PROBLEM_BYTES];
                 (void)snprintf(line, sizeof line, "more than %d documents", FLAGS_DOCUMENTS_MAX - 1);
@@ -357,7 +358,7 @@ static enum status finish_snapshot(struct flagset_loader *loader, struct flagset
     return status;
 }
 
-// One compilation. AGAIN: something was put back.
+// One compilation. STATUS_AGAIN: a document went back to its previous version.
 static enum status try_once(struct trial *trial)
 {
     struct flagset_loader *loader = trial->loader;
@@ -393,7 +394,7 @@ void flagset_loader_build(struct flagset_loader *loader)
     enum status status = begin_trial(&trial) ? STATUS_AGAIN : STATUS_FULL;
     while (status == STATUS_AGAIN) {
         status = try_once(&trial);
-        // Whoever kills a flag now must not wait until every bad file has had its turn.
+        // A kill must not wait until every bad file has had its turn.
         if (status == STATUS_AGAIN && loader->breathe != NULL)
             loader->breathe(loader->context);
     }
@@ -407,7 +408,7 @@ void flagset_loader_build(struct flagset_loader *loader)
         flagset_messages_add(&loader->errors, "the flags are too large to compile");
 }
 
-// ---- the overlay, over what is in force ----
+// ---- the overlay, over the sources in force ----
 
 static struct flagset_contents *contents_again(const struct flagset_loader *loader,
                                                struct flagset_document *overlay)
@@ -444,7 +445,7 @@ static enum status copy_views(const struct flagset_contents *before, struct flag
     return STATUS_OK;
 }
 
-// The same images with other patches: a copy and a checksum each, however many rules there are.
+// The same images with other patches: one copy and checksum per image, however many rules there are.
 enum status flagset_loader_patch(struct flagset_loader *loader, struct flagset_patches *patches,
                                  uint64_t change)
 {
@@ -466,7 +467,7 @@ enum status flagset_loader_patch(struct flagset_loader *loader, struct flagset_p
     return status;
 }
 
-// One compilation. AGAIN: *reduced is to be tried instead.
+// One compilation. STATUS_AGAIN: *reduced is to be tried instead.
 static enum status lay_over_once(struct flagset_loader *loader, struct flagset_document *overlay,
                                  uint64_t change, struct flagset_document **reduced)
 {
@@ -494,7 +495,8 @@ static struct flagset_document *overlay_in_force(const struct flagset_loader *lo
     return contents->documents[contents->document_count - 1];
 }
 
-// Whether what was left out of the whole was known before: then what was ordered now is in force.
+// Whether the flags left out were already in the overlay before; then everything that was ordered now is in
+// force.
 static bool left_out_before(const struct flagset_document *whole, const struct flagset_document *reduced,
                             const struct flagset_document *before)
 {
@@ -510,7 +512,8 @@ static bool left_out_before(const struct flagset_document *whole, const struct f
     return true;
 }
 
-// The overlay, or as much of it as can be: overlay_in_force. before: what was ordered before it.
+// Puts the overlay in force, or as much of it as compiles; overlay_in_force tells. before: the previous
+// overlay.
 static enum status lay_over(struct flagset_loader *loader, struct flagset_document *overlay,
                             const struct flagset_document *before, uint64_t change)
 {
@@ -534,12 +537,17 @@ static enum status lay_over(struct flagset_loader *loader, struct flagset_docume
     return status;
 }
 
-// The order's document, or the one there was when its text is the same.
+// The order's document; the previous one when the text is the same.
 static enum status order_document(struct flagset_loader *loader, struct flagset_overlay_order *order,
                                   struct flagset_document **document)
 {
     char *json = order->json;
     order->json = NULL;
+    if (json == NULL) {
+        *document = flagset_document_ref(loader->overlay);
+        return STATUS_OK;
+    }
+    loader->overlay_problem[0] = '\0';
     if (loader->overlay->len == order->len && memcmp(loader->overlay->json, json, order->len) == 0) {
         heap_free(json);
         *document = flagset_document_ref(loader->overlay);
@@ -548,7 +556,7 @@ static enum status order_document(struct flagset_loader *loader, struct flagset_
     return flagset_document_create("runtime", "runtime", json, order->len, document, loader->overlay_problem);
 }
 
-// The newest is what is in force: what was refused before is not tried again.
+// Makes the overlay in force the newest one, so that a refused overlay is not tried again.
 static void forget_newest(struct flagset_loader *loader)
 {
     replace(&loader->overlay, loader->overlay_good);
@@ -573,14 +581,13 @@ bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overla
     bool new_text = false;
     flagset_patches_unref(loader->patches);
     loader->patches = flagset_patches_ref(order->patches);
-    loader->overlay_problem[0] = '\0';
     enum status status = order_document(loader, order, &document);
     if (status == STATUS_OK) {
         new_text = document != loader->overlay;
         struct flagset_document *before = loader->overlay;
         loader->overlay_change = order->change;
         loader->overlay = document;
-        // What was refused is not compiled again for a patch: who kills a flag must not wait for it.
+        // A refused overlay is not compiled again only because of a patch: a kill must not wait for it.
         bool known = !new_text && loader->overlay_refused;
         if (!known)
             loader->overlay_errors.count = 0;
@@ -592,7 +599,7 @@ bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overla
         forget_newest(loader);
     }
     loader->overlay_refused = status != STATUS_OK || loader->overlay != loader->overlay_good;
-    // What is laid over is at fault; what the patches say must still be so.
+    // The new overlay was refused; its patches still have to be put in force.
     if (status != STATUS_OK)
         status = lay_over(loader, loader->overlay_good, loader->overlay, loader->change);
     if (status != STATUS_OK)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What becomes of flags in use. A snapshot's counters only grow; each gather adds what they grew by. Flags
-// are matched by key when a snapshot is first seen, so a flag keeps its history over any change of the set.
+// Counts the use of flags. The counters of a snapshot only grow, and each gather adds what they grew by.
+// Flags are matched by key when a snapshot is first seen, so a flag keeps its history through any change of
+// the set.
 #include "flags/set/usage_private.h"
 
 #include <limits.h>
@@ -11,7 +12,7 @@
 
 enum {
     ENTRIES_FIRST = 64,
-    PLAN_IDLE_MS = 10000, // a replaced snapshot that was not gathered for so long is forgotten
+    PLAN_IDLE_MS = 10000, // a replaced snapshot not gathered for so long is forgotten
     SAVE_EVERY_MS = 60000,
 };
 
@@ -51,7 +52,7 @@ static void insert(uint32_t *table, uint32_t cap, uint64_t hash, uint32_t index)
     table[at] = index + 1;
 }
 
-// Twice as many places of the table as of entries, so that it is never more than half full.
+// The table has twice as many places as there are entries, so it is never more than half full.
 static bool grow(struct usage *usage)
 {
     uint32_t cap = usage->entry_cap > 0 ? 2 * usage->entry_cap : ENTRIES_FIRST;
@@ -107,7 +108,7 @@ static void free_contents(struct usage_entry *entry)
     *entry = (struct usage_entry){0};
 }
 
-// Those behind it in the same run move up, so that none is cut off from its place.
+// The entries behind it in the same run move up, so that a search still finds them.
 static void unlink_entry(struct usage *usage, uint32_t index)
 {
     uint32_t mask = usage->table_cap - 1;
@@ -190,7 +191,7 @@ static bool known_to_plans(const struct usage *usage, const struct usage_entry *
     return false;
 }
 
-// Makes room: those that left the set longest before count least, so all that no snapshot knows may go.
+// Makes room: drops flags that left the set so long ago and that no snapshot being gathered knows.
 static void drop_gone(struct usage *usage, int64_t gone_for_ms)
 {
     for (uint32_t i = 0; i < usage->entry_count; i++) {
@@ -219,7 +220,7 @@ static void match(struct usage *usage, struct usage_plan *plan, const struct fla
     }
 }
 
-// Who is in the newest snapshot is there, who is not left.
+// Flags in the newest snapshot are present; all others have left the set.
 static void mark_gone(struct usage *usage)
 {
     for (uint32_t i = 0; i < usage->entry_count; i++) {
@@ -244,7 +245,7 @@ static struct usage_plan *plan_make(struct usage *usage, const struct flagset_sn
     plan.last = heap_alloc((size_t)plan.counter_count + 1, sizeof *plan.last);
     plan.sums = heap_alloc((size_t)plan.counter_count + 1, sizeof *plan.sums);
     if (plan.places == NULL || plan.last == NULL || plan.sums == NULL) {
-        plan_free(&plan); // its counters wait for the next gather
+        plan_free(&plan); // its counts are taken at the next gather
         return NULL;
     }
     if (usage->entry_count - usage->free_count + plan.flag_count > USAGE_FLAGS_MAX)
@@ -276,8 +277,8 @@ static uint64_t grown(struct usage_plan *plan, uint32_t counter)
     return delta;
 }
 
-// One reader after the other, each from its first counter to its last: from reader to reader for each counter
-// would be a miss per load.
+// Sums reader by reader, because going from reader to reader for each counter would miss the cache at each
+// load.
 static void sum_readers(struct usage_plan *plan, const struct flagset_snapshot *snapshot)
 {
     memset(plan->sums, 0, plan->counter_count * sizeof *plan->sums);
@@ -286,7 +287,7 @@ static void sum_readers(struct usage_plan *plan, const struct flagset_snapshot *
             plan->sums[i] += flags_tally_read(&snapshot->tallies[r], i);
 }
 
-// Notes who answered in this gather: `outcome` alone, or several.
+// Notes which variant answered in this gather: `outcome` alone, or several.
 static void note_outcome(struct usage *usage, struct usage_entry *entry, uint8_t outcome, uint32_t outcomes,
                          int64_t now_ms)
 {
@@ -333,7 +334,7 @@ static void gather_flag(struct usage *usage, const struct flagset_snapshot *snap
         if (delta == 0 || entry == NULL)
             continue;
         if (i == place->variant_count + 1) {
-            entry->errors += delta; // an error is use, but no answer
+            entry->errors += delta; // an error is a use of the flag, but no answer
             continue;
         }
         if (i == place->variant_count)
@@ -491,7 +492,7 @@ enum status usage_save(struct usage *usage, int64_t now_ms, bool now)
         return STATUS_OK;
     drop_gone(usage, STALE_MS);
     enum status status = usage_file_write(usage);
-    // A disk that refuses is tried again in a minute, not at once.
+    // When writing to the disk fails, it is tried again in a minute, not at once.
     usage->saved_ms = now_ms;
     return status;
 }

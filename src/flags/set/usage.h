@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What becomes of flags in use: evaluations per flag and variant since the start, when each was last
-// evaluated, and which are stale (not evaluated, or only ever one variant, for 30 days). Gathers the tallies
-// of snapshots; kept in a small file, so that thirty days survive a restart. For one thread.
+// Usage of flags: evaluations per flag and variant since the start, when each flag was last evaluated, and
+// which flags are stale (for 30 days not evaluated, or always the same variant). Gathers the tallies of
+// snapshots, and keeps a small file, so that the thirty days survive a restart. For one thread.
 #pragma once
 
 #include <stdbool.h>
@@ -12,14 +12,15 @@
 enum {
     USAGE_FLAGS_MAX = 200000,
     USAGE_KEY_BYTES = 256,   // flags with longer keys are counted, not remembered
-    USAGE_VARIANTS_MAX = 16, // per flag; the rest is counted together as "(other)"
+    USAGE_VARIANTS_MAX = 16, // per flag; all others are counted together as "(other)"
     USAGE_STALE_DAYS = 30,
-    USAGE_SNAPSHOTS_MAX = 32,          // gathered from at a time
-    USAGE_GAP_MS_MAX = 60 * 60 * 1000, // longer without a gather: nobody watched, and the days stand still
+    USAGE_SNAPSHOTS_MAX = 32, // gathered from at the same time
+    USAGE_GAP_MS_MAX =
+        60 * 60 * 1000, // after a longer pause without a gather, the days of that pause do not count
 };
 
-// Days count while somebody watches: a machine that was off for a month makes no flag stale, nor does a clock
-// that jumps.
+// Days only count while counts are gathered: a machine that was off for a month makes no flag stale, nor does
+// a clock that jumps.
 enum usage_stale {
     USAGE_LIVE,
     USAGE_UNUSED,      // not evaluated for 30 days (and known for that long)
@@ -29,35 +30,34 @@ enum usage_stale {
 struct usage_flag {
     const char *key;
     uint64_t evaluations; // since the start of the process
-    uint64_t defaulted;   // of them without a variant
+    uint64_t defaulted;   // evaluations among them without a variant
     uint64_t errors;
-    uint32_t variant_count; // those that answered
+    uint32_t variant_count; // number of variants that answered
     struct {
         const char *name;
         uint64_t evaluations;
     } variants[USAGE_VARIANTS_MAX + 1];
     int64_t first_seen_ms;        // when the flag was first in a set
     int64_t last_evaluated_ms;    // 0: never
-    int64_t one_variant_since_ms; // since when one variant alone answered; 0: several did lately, or none
+    int64_t one_variant_since_ms; // since when only one variant answered; 0: several did lately, or none
     enum usage_stale stale;
 };
 
 struct usage;
-// path: the file; a missing one is empty, a damaged one is set aside (renamed) with STATUS_CORRUPT told in
-// *damaged. NULL: nothing is kept.
+// path: the file. A missing file counts as empty; a damaged one is renamed and *damaged is STATUS_CORRUPT.
+// path NULL: nothing is kept.
 MUST_USE enum status usage_open(const char *path, int64_t now_ms, struct usage **usage, bool *damaged);
-// Adds what was counted since the last gather of this snapshot. Call it about once a second, and a last time
-// for a snapshot that was replaced (its readers may still count for a moment: gather it again until nobody
-// else references it, or a second later; after that it may be forgotten, and what is counted later is lost).
-// Snapshots are told apart by their version.
+// Adds what was counted since the last gather of this snapshot. Call it about once a second. After a snapshot
+// was replaced, its readers may still count for a moment: gather it until nobody else references it, or for a
+// second; later counts may be lost. The version identifies a snapshot.
 void usage_gather(struct usage *usage, const struct flagset_snapshot *snapshot, int64_t now_ms);
-// Flags of the newest snapshot gathered. What they point to holds until the next gather or save.
+// The flags of the newest snapshot gathered. Their pointers are valid until the next gather or save.
 bool usage_get(const struct usage *usage, struct slice key, int64_t now_ms, struct usage_flag *flag);
-// Walks all: *cursor begins at 0. False at the end.
+// Walks all flags: *cursor begins at 0. False at the end.
 bool usage_next(const struct usage *usage, uint32_t *cursor, int64_t now_ms, struct usage_flag *flag);
 uint64_t usage_unknown(const struct usage *usage); // evaluations of flags that are not there
-// Evaluations of flags that are not remembered: keys too long, or more flags than the table holds.
+// Evaluations of flags that are not remembered, because the key is too long or the table is full.
 uint64_t usage_unremembered(const struct usage *usage);
-// Writes the file when a minute has passed since the last write (now: always). Atomic.
+// Writes the file (atomically) when a minute has passed since the last write; `now`: always.
 MUST_USE enum status usage_save(struct usage *usage, int64_t now_ms, bool now);
 void usage_close(struct usage *usage);

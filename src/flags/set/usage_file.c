@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The file of flags in use: eight bytes of magic with the version, a header, one record per flag, and a
-// checksum of it all (SipHash, eight bytes, little-endian). Written beside and renamed, so that there is
-// always a whole one.
+// The file with the usage of flags: eight bytes of magic with the version, a header, one record per flag, and
+// a checksum over everything (SipHash, eight bytes, little-endian). It is written under another name and
+// renamed, so that there is always a complete file.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -56,7 +56,7 @@ static size_t size_of(const struct usage *usage)
 static void put_entry(struct wire_writer *w, const struct usage_entry *entry)
 {
     struct slice name = outcome_name(entry);
-    // A name too long to keep is as if several had answered.
+    // A variant name that is too long to keep counts as several variants having answered.
     bool fits = name.len <= VARIANT_NAME_MAX;
     uint64_t outcome = !fits || entry->outcome == USAGE_OUTCOME_NONE ? 0
                        : entry->outcome == USAGE_OUTCOME_DEFAULT     ? 1
@@ -106,7 +106,7 @@ static enum status write_all(int fd, const uint8_t *data, size_t len)
     return fsync(fd) == 0 ? STATUS_OK : status_of_errno(errno);
 }
 
-// The new name must survive a crash too.
+// Syncs the directory too, because the new name must survive a crash.
 static enum status sync_directory(const char *path)
 {
     char *directory = heap_strdup(path);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The table of flags in use and its file. Entries never move to another index while the table lives, so that
-// a snapshot's flags are matched by key once and by index ever after; a place set free is taken again only by
-// a snapshot newer than all that knew its old owner.
+// The table of flags and its file. An entry keeps its index while the table lives, so a snapshot's flags are
+// matched by key once and by index ever after. A freed place is reused only by a snapshot newer than all that
+// knew its old owner.
 #pragma once
 
 #include "flags/set/usage.h"
@@ -20,11 +20,11 @@ struct usage_entry {
     char *key; // heap; NULL: a free place
     uint32_t key_len;
     uint8_t variant_count;
-    uint8_t outcome; // index of the variant that alone answered lately, or one of the above
+    uint8_t outcome; // the only variant that answered lately (index), or one of the above
     uint64_t hash;
-    uint64_t version;               // newest snapshot that has it; 0: only the file did
+    uint64_t version;               // the newest snapshot that has the flag; 0: only the file had it
     struct usage_variant *variants; // [USAGE_VARIANTS_MAX], NULL until one answered
-    uint64_t other;                 // evaluations of variants without a place
+    uint64_t other;                 // evaluations of variants that have no place
     uint64_t evaluations, defaulted, errors;
     int64_t first_seen_ms, last_evaluated_ms, one_variant_since_ms;
     int64_t active_watched_ms; // the watch clock when it was last evaluated, or first seen
@@ -32,7 +32,7 @@ struct usage_entry {
     int64_t gone_watched_ms;   // the watch clock when it left the set; -1: it is there
 };
 
-// What was read of one snapshot.
+// What was read from one snapshot.
 struct usage_plan {
     uint64_t version;
     int64_t gathered_ms;
@@ -58,11 +58,11 @@ struct usage {
     uint32_t table_cap;
     struct usage_plan plans[USAGE_SNAPSHOTS_MAX];
     uint32_t plan_count;
-    uint64_t newest;    // version
-    uint64_t forgotten; // versions up to here, unless in plans, are not gathered again
+    uint64_t newest;    // the newest version gathered
+    uint64_t forgotten; // snapshots up to this version are gathered only while they have a plan
     uint64_t unknown, unremembered;
     int64_t now_ms;     // of the last gather (or save of the file)
-    int64_t watched_ms; // the watch clock: time during which gathers came
+    int64_t watched_ms; // the watch clock: how long counts have been gathered
     int64_t saved_ms;
 };
 
@@ -71,6 +71,7 @@ uint32_t usage_entry_make(struct usage *usage, struct slice key);
 uint32_t usage_entry_find(const struct usage *usage, struct slice key);
 // Index of the variant's place, USAGE_VARIANTS_MAX when it has none.
 uint8_t usage_variant_slot(struct usage_entry *entry, struct slice name);
+// Empties the table.
 
 // The file (usage_file.c). STATUS_NOT_FOUND, CORRUPT, IO, NO_MEMORY.
 MUST_USE enum status usage_file_read(struct usage *usage);

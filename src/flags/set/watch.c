@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Signs of change by inotify: of the directory a file lies in, so that a file renamed into its place is seen,
-// and of the one its links end in. A sign only says "look"; what changed is for source.c to find.
+// Signs of change by inotify. Watched are the directory of a file, so that a file renamed into place is
+// noticed, and the directory where its symbolic links end. A sign only means "look"; source.c finds what
+// changed.
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,7 @@ struct flagset_watch {
     uint32_t count;
     struct {
         int wd;
-        uint64_t feeds; // bits of those that lie there
+        uint64_t feeds; // bits of the feeds with files in this directory
     } watches[WATCHES_MAX];
 };
 
@@ -80,7 +81,7 @@ static void parent_of(const char *path, char directory[PATH_MAX])
         slash[slash == directory ? 1 : 0] = '\0';
 }
 
-// A link anywhere on the way can be swapped for another: its directory tells.
+// Any link on the way can be replaced by another, so the directories of all links are watched.
 static bool add_links(struct flagset_watch *watch, const char *path, uint32_t index)
 {
     char prefix[PATH_MAX];

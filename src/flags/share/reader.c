@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The reading side. It opens nothing for writing and takes no lock. What it maps was measured first, and
-// files here are never cut in place, so touching a mapping cannot fault; what they say is believed only after
-// the image's own checksum.
+// The reading side. It opens nothing for writing and takes no lock. Files are measured before they are mapped
+// and are never shortened in place, so reading a mapping cannot fault. Their content is believed only after
+// the image's own checksum was verified.
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -16,7 +16,7 @@ struct share_reader {
     int directory;
     int lock;
     const struct share_page *page;
-    struct stat current;   // which file the page is
+    struct stat current;   // identifies the file that holds the page
     _Atomic uint64_t seen; // the sequence last given or refused
 };
 
@@ -48,7 +48,7 @@ static enum status map_page(struct share_reader *reader)
     if (fstat(fd, &reader->current) != 0)
         status = status_of_errno(errno);
     else if (reader->current.st_size < SHARE_PAGE_BYTES)
-        // The writer has made the file but not its page yet; or it was damaged.
+        // Either the writer has made the file but not yet its page, or the file is damaged.
         status = reader->current.st_size == 0 ? STATUS_NOT_FOUND : STATUS_CORRUPT;
     else if ((page = mmap(NULL, SHARE_PAGE_BYTES, PROT_READ, MAP_SHARED, fd, 0)) == MAP_FAILED)
         status = status_of_errno(errno);
@@ -116,7 +116,7 @@ bool share_reader_replaced(const struct share_reader *reader, const char *direct
     return there && (now.st_ino != reader->current.st_ino || now.st_dev != reader->current.st_dev);
 }
 
-// A file of exactly that length, or CORRUPT.
+// Maps a file of exactly that length; STATUS_CORRUPT for any other length.
 static enum status map_image(const struct share_reader *reader, uint64_t image, uint64_t len, void **data)
 {
     char name[SHARE_NAME_BYTES];
@@ -141,7 +141,7 @@ static enum status map_image(const struct share_reader *reader, uint64_t image, 
     return status;
 }
 
-// STATUS_AGAIN when the place may have been written while it was read.
+// STATUS_AGAIN when the writer may have written the place while it was read.
 static enum status read_place(const struct share_page *page, uint64_t sequence, uint64_t *image,
                               uint64_t *len)
 {
@@ -179,7 +179,7 @@ enum status share_reader_take(struct share_reader *reader, struct share_mapping 
     if (sequence == 0)
         return STATUS_NOT_FOUND;
     enum status status = take(reader, sequence, mapping);
-    // An image that was gone or odd because a newer one took its place is no damage.
+    // An image that is missing or wrong because a newer one replaced it is not damaged.
     if (status == STATUS_CORRUPT &&
         atomic_load_explicit(&reader->page->sequence, memory_order_acquire) != sequence)
         status = STATUS_AGAIN;

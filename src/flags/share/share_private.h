@@ -2,9 +2,9 @@
 // What writer and reader agree on: the page `current` and the names of images.
 //
 // The page has a sequence and two places. The writer fills the place that is not in force, then raises the
-// sequence: so the page is whole at every instant, and a writer that dies leaves what was in force. A reader
-// that finds the sequence unchanged after reading its place has read no half of anything, because that place
-// is written again only after the sequence has moved on.
+// sequence. So the page is complete at every instant, and when a writer dies the previous image stays in
+// force. A reader that finds the sequence unchanged after reading its place has read a complete place,
+// because that place is written again only after the sequence has moved on.
 #pragma once
 
 #include <stdatomic.h>
@@ -15,7 +15,7 @@
 
 #include "flags/share/share.h"
 
-#define SHARE_MAGIC UINT64_C(0x31454741504c4653) // reads "SFLPAGE1" where the byte order is ours
+#define SHARE_MAGIC UINT64_C(0x31454741504c4653) // the bytes "SFLPAGE1" in the right byte order
 
 enum {
     SHARE_PAGE_BYTES = 4096,
@@ -38,8 +38,8 @@ struct share_page {
 _Static_assert(sizeof(struct share_page) <= SHARE_PAGE_BYTES, "one page");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "processes share no lock");
 
-// Whether only the directory's owner, who is one of ours or (reader) anybody, can put images there: an image
-// is guarded against damage, not against lies, and whoever maps one believes it.
+// Whether only the directory's owner can put images there; with `own` (the writer) the owner must also be
+// this user or root. An image is guarded against damage, not against forgery, and readers believe it.
 static inline bool share_directory_safe(int fd, bool own)
 {
     struct stat facts;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The writing side: one process per directory, by a lock that dies with it. Images are caches of what the
-// daemon can make again at any time, so nothing is synced to the disk: after a power cut a reader may find a
-// damaged image, refuses it by its checksum, and the daemon's next start publishes a good one.
+// The writing side: one process per directory, by a lock that ends with the process. The daemon can make an
+// image again at any time, so nothing is synced to the disk: after a power cut a reader may find a damaged
+// image, which it refuses by the checksum, and the daemon's next start publishes a good one.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,7 @@ struct share_writer {
     int lock;
     struct share_page *page;
     uint64_t image;    // the last number given to a file
-    uint64_t sequence; // the last one shown, or to go on from
+    uint64_t sequence; // the last one published, or the one to continue from
 };
 
 void share_writer_close(struct share_writer *writer)
@@ -49,7 +49,8 @@ static enum status open_directory(struct share_writer *writer, const char *path)
     return share_directory_safe(writer->directory, true) ? STATUS_OK : STATUS_DENIED;
 }
 
-// A lock of the open file, not of the process: two writers within one process exclude each other too.
+// The lock belongs to the open file, not to the process, so it also excludes a second writer within one
+// process.
 static enum status take_lock(struct share_writer *writer)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
@@ -62,7 +63,7 @@ static enum status take_lock(struct share_writer *writer)
     return errno == EAGAIN || errno == EACCES ? STATUS_IN_USE : status_of_errno(errno);
 }
 
-// Readers have this very file mapped: it is only ever made longer, and mended in place.
+// Readers have this very file mapped: it may be made longer and repaired in place, but never shortened.
 static enum status map_page(struct share_writer *writer)
 {
     struct stat facts;
@@ -92,7 +93,8 @@ static void remove_image(const struct share_writer *writer, uint64_t image)
     (void)unlinkat(writer->directory, name, 0);
 }
 
-// Files of the writers before this one: those out of use go, and no number is given twice.
+// Removes files of earlier writers that are not in use, and finds the highest number, so that none is given
+// twice.
 static enum status sweep(struct share_writer *writer, uint64_t in_force)
 {
     int copy = openat(writer->directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -128,7 +130,7 @@ static enum status take_over(struct share_writer *writer)
         writer->image = in_force;
         return sweep(writer, in_force);
     }
-    // New, or damaged: nothing is shown until something is published, under a sequence not used before.
+    // The page is new or damaged: it shows no image until one is published, under a sequence not used before.
     atomic_store(&page->sequence, 0);
     atomic_store_explicit(&page->magic, SHARE_MAGIC, memory_order_release);
     enum status status = sweep(writer, in_force);
@@ -191,7 +193,8 @@ static enum status write_image(struct share_writer *writer, uint64_t number, str
     return status;
 }
 
-// Every store is a release: who sees anything of this place also sees the sequence that left it before.
+// Every store is a release: a reader that sees any part of this place also sees the sequence that had moved
+// on from it.
 static void put_in_force(struct share_writer *writer, uint64_t image, uint64_t len)
 {
     struct share_page *page = writer->page;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the faces of the event loop share: the loop object, the table of functions each face fills, and the
-// work lists. A stream is on at most one list at a time; its flags say what it waits for.
+// What the three implementations of the event loop (its faces) share: the loop object, the table of functions
+// that each face fills in, and the work lists. A stream is on at most one list at a time; its flags say what
+// it waits for.
 #pragma once
 
 #include <stdatomic.h>
@@ -12,7 +13,7 @@
 enum {
     IO_SLAB_BUFS = 16,        // buffers allocated together
     IO_BUFS_LIMIT = 65535,    // a buffer's id has 16 bits
-    IO_FLUSH_PASSES_MAX = 16, // rounds of flushing after one callback before the turn goes on
+    IO_FLUSH_PASSES_MAX = 16, // most rounds of flushing after one callback
     IO_ACCEPT_BATCH = 64,     // connections taken, or shed, from one listener at a time
     IO_ACCEPT_PAUSE_US = 100000,
     IO_TICK_US = 1000,
@@ -26,12 +27,12 @@ enum {
     IO_STREAM_READABLE = 1u << 1, // unread bytes may wait in the kernel
     IO_STREAM_WRITABLE = 1u << 2, // the last send was not refused
     IO_STREAM_PAUSED = 1u << 3,
-    IO_STREAM_FINISH = 1u << 4,     // our end is to be told once the queue is empty
-    IO_STREAM_FINISHED = 1u << 5,   // and has been
-    IO_STREAM_ENDED = 1u << 6,      // the peer's orderly end was told
-    IO_STREAM_BROKEN = 1u << 7,     // failed: nothing leaves or comes any more
-    IO_STREAM_CLOSED = 1u << 8,     // by the owner
-    IO_STREAM_EOF = 1u << 9,        // the peer's end was seen, perhaps not yet told
+    IO_STREAM_FINISH = 1u << 4,     // send our FIN once the queue is empty
+    IO_STREAM_FINISHED = 1u << 5,   // our FIN was sent
+    IO_STREAM_ENDED = 1u << 6,      // the owner was told of the peer's orderly end
+    IO_STREAM_BROKEN = 1u << 7,     // failed: nothing is sent or received any more
+    IO_STREAM_CLOSED = 1u << 8,     // closed by the owner
+    IO_STREAM_EOF = 1u << 9,        // the peer's end was seen; the owner may not know yet
     IO_STREAM_DIRTY = 1u << 10,     // on the dirty list
     IO_STREAM_READY = 1u << 11,     // wants to be on the ready list
     IO_STREAM_STARVED = 1u << 12,   // wants to be on the list of those waiting for a buffer
@@ -45,7 +46,7 @@ enum {
 
 enum { IO_LISTENER_PAUSED = 1 };
 
-// Timers by the highest six-bit digit in which their tick differs from the present one; 1 ms ticks.
+// Timers, sorted by the highest six-bit digit in which their tick differs from the present tick (1 ms).
 struct io_wheel {
     uint64_t tick;
     uint64_t occupied[IO_WHEEL_LEVELS]; // a set bit may be stale (the slot was cleared), never missing
@@ -55,9 +56,9 @@ struct io_wheel {
 
 void io_wheel_init(struct io_wheel *wheel, uint64_t now_us);
 void io_wheel_insert(struct io_wheel *wheel, struct io_timer *timer);
-// Moves the wheel to now_us; what has expired is on wheel->due, in order.
+// Moves the wheel to now_us. The expired timers are then on wheel->due, in order.
 void io_wheel_advance(struct io_wheel *wheel, uint64_t now_us);
-// A time not later than the next expiry, UINT64_MAX when there is none.
+// A time not later than the next expiry; UINT64_MAX when no timer is set.
 uint64_t io_wheel_next_us(struct io_wheel *wheel);
 
 struct io_face {
@@ -68,10 +69,10 @@ struct io_face {
     uint64_t (*clock_us)(const struct io_loop *loop);
     void (*adopt)(struct io_stream *stream);
     void (*connect)(struct io_stream *stream, const struct io_addr *addr);
-    void (*flush)(struct io_stream *stream); // dirty: send what is queued, tell the end if asked
-    void (*ready)(struct io_stream *stream); // whatever else is due
+    void (*flush)(struct io_stream *stream); // stream is dirty: send the queue, then FIN if asked
+    void (*ready)(struct io_stream *stream); // stream is ready: do whatever else is due
     void (*resume)(struct io_stream *stream);
-    void (*close)(struct io_stream *stream); // queue is dropped already; leads to io_stream_retire
+    void (*close)(struct io_stream *stream); // the queue is already dropped; must lead to io_stream_retire
     enum status (*peer)(const struct io_stream *stream, struct io_addr *addr);
     enum status (*listen)(struct io_listener *listener, const struct io_addr *addr, bool reuse_port);
     void (*listener_addr)(const struct io_listener *listener, struct io_addr *addr);
@@ -102,7 +103,7 @@ struct io_loop {
     struct io_timer accept_pause;
     struct io_timer starved_retry;
     struct io_wheel wheel;
-    int reserve_fd; // given up for a moment to shed a connection when no descriptor is left
+    int reserve_fd; // closed for a moment to shed a connection when no descriptor is left
     _Alignas(64) _Atomic(struct io_task *) posted;
     atomic_int sleeping;
     atomic_int stop;
@@ -113,9 +114,9 @@ struct io_loop {
 MUST_USE enum status io_loop_init(struct io_loop *loop, const struct io_face *face, uint32_t bufs_max,
                                   uint64_t now_us);
 void io_loop_deinit(struct io_loop *loop);
-// The time to wait: 0 when something is due. Announces the sleep to posters; io_loop_begin ends it.
+// How long to wait: 0 when something is due. Tells posting threads that the loop sleeps, until io_loop_begin.
 uint64_t io_loop_wait_us(struct io_loop *loop, uint64_t max_wait_us);
-// The two ends of a turn around what the face dispatches.
+// Begin and end of a turn; in between the face dispatches its events.
 void io_loop_begin(struct io_loop *loop, uint64_t now_us);
 void io_loop_end(struct io_loop *loop);
 bool io_loop_has_work(const struct io_loop *loop);
@@ -131,14 +132,14 @@ void io_stream_mark_dirty(struct io_stream *stream);
 void io_stream_mark_ready(struct io_stream *stream);
 void io_stream_mark_starved(struct io_stream *stream);
 void io_stream_drop_queue(struct io_stream *stream);
-// n bytes of the queue have left.
+// n bytes of the queue were sent.
 void io_stream_consume(struct io_stream *stream, size_t n);
-// Callbacks, with the flags kept. A failure is told once and drops the queue.
+// Call the owner back and update the flags. A failure is told once and drops the queue.
 void io_stream_tell_data(struct io_stream *stream, struct io_buf *buf);
 void io_stream_tell_closed_by_peer(struct io_stream *stream);
 void io_stream_tell_failure(struct io_stream *stream, enum status status);
 void io_stream_tell_open(struct io_stream *stream, enum status status);
-// Nothing refers to the stream any more: on_closed is due at the end of the turn.
+// Nothing refers to the stream any more: on_closed is called at the end of the turn.
 void io_stream_retire(struct io_stream *stream);
 
 static inline bool io_stream_dead(const struct io_stream *stream)
@@ -152,17 +153,17 @@ static inline struct io_buf *io_loop_buf(const struct io_loop *loop, uint32_t id
 }
 
 void io_listener_tell_failure(struct io_listener *listener, enum status status);
-// The listener rests for IO_ACCEPT_PAUSE_US; then face->listener_resume is called.
+// Pauses the listener for IO_ACCEPT_PAUSE_US; then face->listener_resume is called.
 void io_listener_pause(struct io_listener *listener);
 
-// ---- addr.c: of internet addresses only, but for reaches ----
+// ---- addr.c: internet addresses only, except io_addr_reaches ----
 
 uint16_t io_addr_port(const struct io_addr *addr);
 void io_addr_set_port(struct io_addr *addr, uint16_t port);
-// Whether a connect to wanted comes to a listener bound to listening.
+// Whether a connect to the address `wanted` arrives at a listener bound to `listening`.
 bool io_addr_reaches(const struct io_addr *wanted, const struct io_addr *listening);
 
-// ---- socket.c: what both real faces ask of the system ----
+// ---- socket.c: socket calls of both real faces ----
 
 uint64_t io_socket_clock_us(void);
 MUST_USE enum status io_socket_listen(const struct io_addr *addr, bool reuse_port, int *fd);
@@ -173,12 +174,13 @@ void io_socket_handle_close(struct io_loop *loop, int handle);
 // Closes with a reset when asked.
 void io_socket_close(int fd, bool reset);
 int io_socket_error(int fd);
-// Sends what heads the queue, up to IO_SEND_IOVECS_MAX buffers, without waiting; as send(2).
+// Sends the head of the queue, up to IO_SEND_IOVECS_MAX buffers, without waiting. Returns as send(2) does.
 ssize_t io_socket_send(const struct io_stream *stream);
 int io_socket_reserve(void);
-// True for an accept error that passes with the connection (ECONNABORTED and the like).
+// True for an accept error that concerns only that one connection (ECONNABORTED and the like).
 bool io_socket_accept_error_passes(int error_number);
-// No descriptor was left: sheds what waits at the listener by means of the reserve; pauses it.
+// No descriptor was left: with the help of the reserve, accepts and closes the connections that wait at the
+// listener, then pauses it.
 void io_socket_shed(struct io_listener *listener, int error_number);
 
 // ---- the faces ----

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every face of the loop shares: buffers, the work lists, the turn's frame, posting, and the dispatch to
-// the face. Invariant: a callback is only ever made from within a turn, and on_closed only at a turn's end,
-// after every event of the turn was dispatched; so an event never meets storage that was used again.
+// What every face of the loop shares: buffers, the work lists, begin and end of a turn, posting, and the
+// dispatch to the face. Invariant: callbacks are only made from within a turn, and on_closed only at the end
+// of a turn, after every event of that turn was dispatched. So no event can refer to storage that has been
+// used again.
 #include <string.h>
 #include <time.h>
 
@@ -89,7 +90,7 @@ static struct io_stream *first_stream(struct list *head)
     return CONTAINER_OF(head->next, struct io_stream, link);
 }
 
-// Puts a stream where its flags say it belongs: dirty goes before ready, ready before starved.
+// Puts a stream on the list that its flags ask for: dirty goes before ready, ready before starved.
 static void stream_place(struct io_stream *stream)
 {
     struct io_loop *loop = stream->loop;
@@ -154,7 +155,7 @@ static void run_ready(struct io_loop *loop)
     }
 }
 
-// All of them: whom the buffers do not suffice for comes back here.
+// Lets every starved stream try again. One that still finds no buffer puts itself back on the list.
 static void feed_starved(struct io_loop *loop)
 {
     while (!list_empty(&loop->starved)) {
@@ -169,7 +170,8 @@ static void retry_starved(struct io_timer *timer)
     feed_starved(CONTAINER_OF(timer, struct io_loop, starved_retry));
 }
 
-// While the limit is not reached it was the heap that refused, and nobody may be left to put a buffer back.
+// Below the limit it was the heap that refused. Then perhaps nobody holds a buffer whose return would wake
+// the starved streams, so a timer does.
 static void run_starved(struct io_loop *loop)
 {
     if (loop->bufs_free != NULL)
@@ -239,8 +241,8 @@ bool io_loop_has_work(const struct io_loop *loop)
 
 uint64_t io_loop_wait_us(struct io_loop *loop, uint64_t max_wait_us)
 {
-    // Pairs with loop_wake in the one order of all these operations: either the poster sees that we sleep, or
-    // we see what was posted.
+    // Pairs with loop_wake in the single order of all these operations: either the poster sees that this
+    // thread sleeps, or this thread sees what was posted.
     atomic_store(&loop->sleeping, 1);
     if (io_loop_has_work(loop))
         return 0;
@@ -447,7 +449,7 @@ enum status io_loop_create(const struct io_loop_config *config, struct io_loop *
             return STATUS_OK;
         return io_epoll_create(config->bufs_max, loop);
     case IO_KIND_SIM:
-        break; // only a world makes those: io_sim_loop_create
+        break; // only a simulated world makes these: io_sim_loop_create
     }
     return STATUS_UNSUPPORTED;
 }

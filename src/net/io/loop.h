@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The event loop: completion-based, one per thread, with three faces (io_uring, epoll, simulated network).
-// Nothing here blocks but io_loop_turn; nothing calls back from within a call: every callback comes from the
-// loop's own turn. Only io_loop_post and io_loop_stop may be called from another thread.
+// Only io_loop_turn blocks. Every callback is made by the loop's own turn, never from within another call.
+// Only io_loop_post and io_loop_stop may be called from another thread.
 //
 // Ownership: a stream, listener or timer is the caller's storage, embedded in its own object. A buffer
 // belongs to exactly one holder: on_data hands it over, io_stream_send and io_buf_put take it back.
@@ -42,7 +42,8 @@ struct io_addr {
 
 // Parses "10.0.0.1:80", "[::1]:80" and "unix:/path". Never asks DNS. STATUS_INVALID on anything else.
 MUST_USE enum status io_addr_parse(const char *text, struct io_addr *addr);
-// Resolves "name:port" too, by getaddrinfo: blocks, so never on a worker. First answer wins.
+// Also resolves "name:port" by getaddrinfo, which blocks: never call this on a worker. Takes the first
+// address found.
 MUST_USE enum status io_addr_resolve(const char *text, struct io_addr *addr);
 void io_addr_format(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTES]);
 // The address without its port ("10.0.0.1", "::1", "unix:"), for X-Forwarded-For.
@@ -50,9 +51,9 @@ void io_addr_format_host(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTE
 
 // ---- buffers ----
 
-// Bytes [start, end) of data are meaningful. Loop-bound: only its own loop's thread touches it.
+// The bytes [start, end) of data are meaningful. Only the thread of its own loop may touch a buffer.
 struct io_buf {
-    struct io_buf *next; // free for the holder's use in a chain
+    struct io_buf *next; // the holder may use it to chain buffers
     struct io_loop *loop;
     uint32_t start;
     uint32_t end;
@@ -65,8 +66,8 @@ MUST_USE struct io_buf *io_buf_get(struct io_loop *loop);
 // Takes the buffer back. NULL is allowed.
 void io_buf_put(struct io_buf *buf);
 
-// Puts buf's bytes behind those of *held (NULL: buf becomes it) and takes buf. STATUS_FULL when they do not
-// fit one buffer: *held stays as it was, buf is put back.
+// Appends buf's bytes to *held and takes buf (*held NULL: buf becomes *held). STATUS_FULL when they do not
+// fit into one buffer: *held stays as it was and buf is put back.
 MUST_USE enum status io_buf_join(struct io_buf **held, struct io_buf *buf);
 
 static inline uint32_t io_buf_len(const struct io_buf *buf)
@@ -98,11 +99,11 @@ struct io_stats {
 
 // STATUS_UNSUPPORTED when the kind is not available here (io_uring forbidden), NO_MEMORY, NO_FD.
 MUST_USE enum status io_loop_create(const struct io_loop_config *config, struct io_loop **loop);
-// All streams and listeners must be closed before.
+// Close all its streams and listeners first.
 void io_loop_destroy(struct io_loop *loop);
 enum io_kind io_loop_kind(const struct io_loop *loop);
 const char *io_kind_name(enum io_kind kind);
-// True when this kernel and container let us use io_uring; `why` (constant text) says what was missing.
+// True when this kernel and container allow io_uring; else `why` (constant text) says what is missing.
 bool io_uring_available(const char **why);
 const struct io_stats *io_loop_stats(const struct io_loop *loop);
 
@@ -117,17 +118,18 @@ MUST_USE enum status io_loop_turn(struct io_loop *loop, uint64_t max_wait_us);
 // Turns until io_loop_stop; then returns.
 void io_loop_run(struct io_loop *loop);
 void io_loop_stop(struct io_loop *loop); // any thread
-// Called at the start of every turn after the clock is read; one hook per loop (the worker's quiet point).
+// Called at the start of every turn, after the clock is read. One hook per loop: the worker's quiet point.
 void io_loop_set_turn_hook(struct io_loop *loop, void (*hook)(void *context), void *context);
 
-// A task posted from any thread; runs once on the loop's thread. Storage stays the caller's until it has run.
+// A task that any thread may post. It runs once, on the loop's thread. Its storage is the caller's and must
+// stay until the task has run.
 struct io_task {
     struct io_task *next;
     void (*run)(struct io_task *task);
 };
 void io_loop_post(struct io_loop *loop, struct io_task *task);
-// Takes back a task that was posted; for the loop's own thread. False: it was not posted, or it is about to
-// run in this very turn. Other posted tasks still run, each once.
+// Takes back a posted task; for the loop's own thread. False: it was not posted, or it is about to run in
+// this very turn. Other posted tasks still run, each once.
 bool io_loop_unpost(struct io_loop *loop, struct io_task *task);
 
 // ---- timers ----
@@ -170,22 +172,24 @@ void io_handle_close(struct io_loop *loop, int handle);
 // ---- streams ----
 
 struct io_stream_ops {
-    // The connect ended; on anything but STATUS_OK the owner must still call io_stream_close.
+    // The connect has ended. When it failed, the owner must still call io_stream_close.
     void (*on_open)(struct io_stream *stream, enum status status);
-    // Bytes came. The callee owns buf now: pass it to io_stream_send or io_buf_put (soon: buffers are
-    // counted).
+    // Bytes came. The callee now owns buf and passes it to io_stream_send or io_buf_put, soon, because the
+    // number of buffers is limited.
     void (*on_data)(struct io_stream *stream, struct io_buf *buf);
     // No more bytes will come: STATUS_CLOSED on an orderly end (the other direction may still be open), else
-    // why. A failure of sending is told here too. Comes at most once with STATUS_CLOSED and at most once with
-    // a failure; after a failure only on_closed comes. (A peer that ends and then resets is thus told twice.)
+    // the failure. Failures of sending are reported here too. Called at most once with STATUS_CLOSED and at
+    // most once with a failure, so twice when a peer ends and then resets. After a failure only on_closed
+    // follows.
     void (*on_end)(struct io_stream *stream, enum status status);
-    // Everything given to io_stream_send has been handed to the kernel, after pending was above zero.
+    // All bytes given to io_stream_send have been handed to the kernel, after some of them had to wait.
     void (*on_drain)(struct io_stream *stream);
     // After io_stream_close: the storage may be used again. Nothing comes after it.
     void (*on_closed)(struct io_stream *stream);
 };
 
-// Keep it small: an idle keep-alive connection is one of these and its owner's object, together under 2 KiB.
+// Keep this small: an idle keep-alive connection is one of these and its owner's object, together under 2
+// KiB.
 struct io_stream {
     struct io_loop *loop;
     const struct io_stream_ops *ops;
@@ -197,31 +201,32 @@ struct io_stream {
     int handle;
     uint32_t flags;    // private
     uint16_t inflight; // private: operations the kernel still holds
-    uint16_t deferred; // private: status to tell from the next turn
+    uint16_t deferred; // private: status to report from the next turn
 };
 
 // Wraps an accepted handle. Receiving starts at once unless paused in the same callback.
 void io_stream_adopt(struct io_loop *loop, struct io_stream *stream, int handle,
                      const struct io_stream_ops *ops);
-// Starts to connect; on_open tells. A failure that shows at once is also told by on_open, never from within.
+// Starts to connect. on_open reports the result, never from within this call, even if the failure is known at
+// once.
 void io_stream_connect(struct io_loop *loop, struct io_stream *stream, const struct io_addr *addr,
                        const struct io_stream_ops *ops);
-// Queues a buffer (takes it). All that is queued within one callback leaves in one system call after it.
-// Never fails: a broken stream drops it and on_end tells.
+// Queues a buffer and takes it. All that is queued within one callback leaves in one system call after it.
+// Never fails: a broken stream drops the buffer, and on_end says why.
 void io_stream_send(struct io_stream *stream, struct io_buf *buf);
-// Bytes queued or in flight. Writers stop their source above their own limit and go on at on_drain.
+// Bytes queued or in flight. A writer stops its source above a limit of its own and goes on at on_drain.
 static inline uint32_t io_stream_pending(const struct io_stream *stream)
 {
     return stream->send_pending;
 }
-// Stops or restarts on_data: backpressure. A paused stream also delays on_end for an orderly end.
+// Stops or restarts on_data (backpressure). While paused, an orderly end is not reported either.
 void io_stream_pause(struct io_stream *stream);
 void io_stream_resume(struct io_stream *stream);
 // Sends what is queued, then ends our direction (FIN). Receiving goes on.
 void io_stream_finish(struct io_stream *stream);
-// Drops what is queued and closes. on_closed follows from a later turn or the end of this one.
+// Drops what is queued and closes. on_closed follows at the end of this turn or in a later one.
 void io_stream_close(struct io_stream *stream);
-// As close, but with a reset to the peer (a response cut off must not look complete).
+// As io_stream_close, but with a reset to the peer: a response that was cut off must not look complete.
 void io_stream_abort(struct io_stream *stream);
-// Peer's address; STATUS_CLOSED when it is gone.
+// The peer's address; STATUS_CLOSED when the peer is gone.
 MUST_USE enum status io_stream_peer(const struct io_stream *stream, struct io_addr *addr);

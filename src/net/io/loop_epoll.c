@@ -60,7 +60,8 @@ static bool epoll_receive_once(struct io_stream *stream)
     }
     ssize_t n = recv(stream->handle, buf->data, IO_BUF_BYTES, 0);
     if (LIKELY(n > 0)) {
-        // A short read emptied the socket: the next bytes make a new edge. Only an end seen already does not.
+        // A short read emptied the socket, and new bytes make a new edge. But a peer's end that was already
+        // seen makes no further edge.
         if (n < IO_BUF_BYTES && (stream->flags & IO_STREAM_EOF) == 0)
             stream->flags &= ~(uint32_t)IO_STREAM_READABLE;
         buf->end = (uint32_t)n;
@@ -131,7 +132,7 @@ static void epoll_flush(struct io_stream *stream)
         return;
     if ((stream->flags & (IO_STREAM_FINISH | IO_STREAM_FINISHED)) == IO_STREAM_FINISH) {
         stream->flags |= IO_STREAM_FINISHED;
-        // A failure here is the peer's reset, which the next event tells.
+        // This fails only when the peer has reset the connection, which the next event reports.
         (void)shutdown(stream->handle, SHUT_WR);
     }
     if (had_queue && stream->ops->on_drain != NULL)
@@ -146,7 +147,7 @@ static void epoll_fail(struct io_stream *stream, int error)
     io_stream_tell_failure(stream, status_of_errno(error));
 }
 
-// An error that receiving will not tell by itself: while paused, or after the orderly end.
+// An error that no receive will report, because the stream is paused or its peer has ended in order.
 static void epoll_on_error(struct io_stream *stream)
 {
     if (epoll_wants_receive(stream) || io_stream_dead(stream))
@@ -158,7 +159,7 @@ static void epoll_on_error(struct io_stream *stream)
 
 static void epoll_on_stream(struct io_stream *stream, uint32_t events)
 {
-    // Closed by a callback earlier in this batch.
+    // A callback earlier in this batch closed the stream.
     if (UNLIKELY(io_stream_dead(stream)))
         return;
     if (UNLIKELY(stream->flags & IO_STREAM_CONNECTING)) {
@@ -184,7 +185,7 @@ static void epoll_on_stream(struct io_stream *stream, uint32_t events)
 
 static void epoll_shed(struct io_listener *listener, int error)
 {
-    // Level-triggered: silent until io_listener_pause is over.
+    // The registration is level-triggered: no events until the pause of io_listener_pause is over.
     (void)epoll_register(listener->loop, EPOLL_CTL_MOD, listener->handle, 0, listener_reference(listener));
     io_socket_shed(listener, error);
 }
@@ -289,7 +290,7 @@ static void epoll_connect(struct io_stream *stream, const struct io_addr *addr)
         error = ECONNREFUSED; // a unix socket's backlog is full
     if (error != 0 && error != EINPROGRESS)
         status = status_of_errno(error);
-    // An event tells how it ended, also when it has ended already.
+    // The next event reports how the connect ended, also when it has ended already.
     if (status == STATUS_OK)
         status = epoll_watch(stream);
     if (status != STATUS_OK)
@@ -357,7 +358,8 @@ static void epoll_listener_close(struct io_listener *listener)
 
 static void epoll_wake(struct io_loop *loop)
 {
-    // Edge-triggered: each write wakes anew and nobody needs to read. It can only fail after 2^64 posts.
+    // Edge-triggered: each write wakes the loop again and nobody needs to read. It can only fail after 2^64
+    // posts.
     uint64_t one = 1;
     ssize_t n = write(epoll_of(loop)->wake_fd, &one, sizeof one);
     (void)n;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The simulated face: a heap of events in virtual time, connections as pairs of ends with an inbox and a
 // bounded window each. Invariants: nothing depends on an address in memory, on real time or on real
-// randomness; the segments of one direction arrive in the order they were sent. An allocation the world
-// itself is refused is a broken invariant: the world is the test's, not the product's.
+// randomness; the segments of one direction arrive in the order they were sent. When the world itself gets no
+// memory, the process aborts: the world is part of a test, not of the product.
 #include "net/io/sim.h"
 
 #include <string.h>
@@ -23,7 +23,7 @@ enum {
     MILLION = 1000000,
 };
 
-// One end of a connection. Lives while the owner, the peer or an event refers to it.
+// One end of a connection. It is freed when the owner, the peer and all events have let go of it.
 struct sim_end {
     struct list link; // in the world's list of ends
     uint64_t id;
@@ -37,11 +37,11 @@ struct sim_end {
     struct segment *inbox_head;
     struct segment *inbox_tail;
     uint32_t unread_by_peer;  // bytes this end has sent and the peer has not read
-    uint64_t last_arrival_us; // of what this end has sent
+    uint64_t last_arrival_us; // of the last segment this end sent
     int handle;
     bool fin_arrived;
     bool closed; // by its owner
-    bool silent; // its owner crashed without a sign
+    bool silent; // its owner crashed without closing it
 };
 
 struct sim_listener {
@@ -51,7 +51,7 @@ struct sim_listener {
     struct io_addr addr;
     int handle;
     bool reuse_port;
-    bool silent; // its owner crashed without a sign: connects hang
+    bool silent; // its owner crashed without closing it: connects hang
 };
 
 struct sim_loop {
@@ -59,7 +59,7 @@ struct sim_loop {
     struct io_sim *sim;
     struct list link;
     uint64_t id;
-    uint64_t timer_at_us; // of the one timer event that counts; UINT64_MAX: none
+    uint64_t timer_at_us; // when the only valid timer event is due; UINT64_MAX: there is none
     bool turn_scheduled;
     bool crashed;
 };
@@ -103,7 +103,7 @@ static void event_push(struct io_sim *sim, struct sim_event event)
     sim_events_push(&sim->events, event);
 }
 
-// ---- faults: each kind draws from its own numbers ----
+// ---- faults: each kind draws from random numbers of its own ----
 
 static bool fault_hits(struct rng *rng, uint32_t ppm, uint64_t *counter)
 {
@@ -142,7 +142,7 @@ static struct sim_end *end_create(struct io_sim *sim, struct sim_loop *loop)
     end->loop = loop;
     end->id = sim->next_id++;
     end->handle = sim->next_handle++;
-    end->references = 1; // the owner's, given up when it closes
+    end->references = 1; // the owner's reference, given up when it closes
     list_push_back(&sim->ends, &end->link);
     handle_remember(sim, end);
     return end;
@@ -209,7 +209,7 @@ static void end_reset_both(struct sim_end *end)
         end_send(end->peer, event, 0);
 }
 
-// Returns bytes of the queue taken into one segment; 0 when a fault took the connection instead.
+// Sends bytes of the queue as one segment and returns how many; 0 when a fault ended the connection instead.
 static uint32_t end_send_segment(struct sim_end *end, const struct io_buf *buf)
 {
     struct io_sim *sim = end->sim;
@@ -313,7 +313,7 @@ static void end_deliver(struct sim_end *end)
 
 // ---- what arrives ----
 
-// The listener a connect reaches; with several at one address the seed chooses.
+// The listener that a connect reaches; when several share one address, the seed chooses.
 static struct sim_listener *listener_for(struct io_sim *sim, const struct io_addr *addr)
 {
     struct sim_listener *chosen = NULL;
@@ -402,7 +402,7 @@ static void on_reset(struct sim_end *end, enum status status)
 {
     inbox_drop(end);
     if (end->stream == NULL) {
-        end->fin_arrived = true; // not adopted yet: it will find an end
+        end->fin_arrived = true; // not adopted yet: the owner will find the end then
         return;
     }
     io_stream_drop_queue(end->stream);
@@ -434,7 +434,7 @@ static void loop_schedule_turn(struct sim_loop *loop)
                (struct sim_event){.kind = EVENT_TURN, .loop = loop, .time_us = loop->sim->now_us + 1});
 }
 
-// Makes sure that whatever the loop waits for by itself has its event.
+// Makes sure that there is an event for each thing the loop has to do without any from outside.
 static void loop_schedule(struct sim_loop *loop)
 {
     struct io_sim *sim = loop->sim;
@@ -448,7 +448,7 @@ static void loop_schedule(struct sim_loop *loop)
     if (next_us <= sim->now_us)
         next_us = sim->now_us + 1;
     if (next_us >= loop->timer_at_us && loop->timer_at_us > sim->now_us)
-        return; // an earlier one will look again
+        return; // an earlier timer event will call this again
     loop->timer_at_us = next_us;
     event_push(sim, (struct sim_event){.kind = EVENT_TIMER, .loop = loop, .time_us = next_us});
 }
@@ -495,7 +495,7 @@ static void maybe_fragment(struct io_sim *sim, struct sim_event *event)
     event_push(sim, later);
 }
 
-// A connect arrives: the turn is the listener's, if there is one.
+// A connect arrives: finds the listener, whose loop then has the turn. NULL: none.
 static struct sim_listener *connect_target(const struct sim_event *event)
 {
     CHECK(event->end != NULL);
@@ -529,7 +529,7 @@ static void event_run(struct io_sim *sim, struct sim_event *event)
     if (event->kind == EVENT_DATA)
         maybe_fragment(sim, event);
     if (loop == NULL || loop->crashed || event->kind == EVENT_NONE) {
-        // Nobody is there: a crash told its peers when it happened, or never will.
+        // Nobody is there. A crash told the peers when it happened; a silent crash never tells.
         heap_free(event->segment);
         return;
     }
@@ -544,7 +544,7 @@ static void event_run(struct io_sim *sim, struct sim_event *event)
     loop_schedule(loop);
 }
 
-// Events of a loop that no longer stand for anything: superseded timers, and what a destroyed loop left.
+// Events of a loop that mean nothing any more: superseded timers, and what a destroyed loop left behind.
 static bool event_is_stale(const struct sim_event *event)
 {
     if (event->kind == EVENT_NONE)
@@ -554,7 +554,7 @@ static bool event_is_stale(const struct sim_event *event)
     return event->loop->timer_at_us != event->time_us;
 }
 
-// Runs the next event at or before until_us. False when there is none; then it is until_us.
+// Runs the next event at or before until_us. False when there is none; the time is then until_us.
 static bool sim_step(struct io_sim *sim, uint64_t until_us)
 {
     while (sim->events.count > 0 && sim->events.heap[0].time_us <= until_us) {
@@ -605,7 +605,7 @@ static enum status sim_turn(struct io_loop *loop, uint64_t max_wait_us)
     sim_schedule_all(sim);
     bool ran = sim_step(sim, until_us);
     sim_tell_time(sim);
-    // Waiting for ever in a world where nothing will happen.
+    // NOT_FOUND: the caller would wait for ever, because nothing will happen in this world any more.
     return ran || until_us != UINT64_MAX ? STATUS_OK : STATUS_NOT_FOUND;
 }
 
@@ -659,7 +659,7 @@ static void sim_flush(struct io_stream *stream)
             return;
         uint32_t sent = end_send_segment(end, stream->send_head);
         if (sent == 0) {
-            io_stream_drop_queue(stream); // the reset will tell
+            io_stream_drop_queue(stream); // the peer learns of it by a reset
             return;
         }
         io_stream_consume(stream, sent);
@@ -713,7 +713,7 @@ static enum status sim_listen(struct io_listener *listener, const struct io_addr
             continue;
         if (!other->silent)
             return STATUS_IN_USE;
-        // A host that crashed silently has a successor at its address.
+        // The host crashed silently: another one takes its address.
         list_remove(&other->link);
         heap_free(other);
     }
@@ -748,13 +748,13 @@ static void sim_listener_addr(const struct io_listener *listener, struct io_addr
 
 static void sim_listener_resume(struct io_listener *listener)
 {
-    (void)listener; // never paused: no descriptors to run out of
+    (void)listener; // a simulated listener is never paused: descriptors do not run out
 }
 
 static void sim_listener_close(struct io_listener *listener)
 {
     if (sim_loop_of(listener->loop)->crashed)
-        return; // went with the crash
+        return; // it vanished in the crash
     struct sim_listener *record = record_of(listener);
     list_remove(&record->link);
     heap_free(record);
@@ -772,8 +772,8 @@ static struct sim_end *end_at(struct list *node)
     return CONTAINER_OF(node, struct sim_end, link);
 }
 
-// What a loop leaves behind in its world when it crashes or goes. All ends are held meanwhile, because
-// closing one may free another.
+// Closes what a loop leaves in its world when it crashes or is destroyed. All ends are held meanwhile,
+// because closing one may free another.
 static void sim_loop_detach(struct sim_loop *loop, bool silent)
 {
     struct io_sim *sim = loop->sim;

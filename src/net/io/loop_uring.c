@@ -38,11 +38,11 @@ enum operation {
     OPERATION_WATCH, // for an error after the orderly end
     OPERATION_ACCEPT,
     OPERATION_WAKE,
-    OPERATION_NONE, // whose result matters to nobody
+    OPERATION_NONE, // nobody needs the result
     OPERATION_MASK = 7,
 };
 
-// What an entry points to and must stay until it is submitted.
+// What a queue entry points to; it must stay until the entry is submitted.
 union scratch {
     struct {
         struct msghdr header;
@@ -51,7 +51,7 @@ union scratch {
     struct io_addr addr;
 };
 
-// Outlives its listener until the kernel has let go of it.
+// It outlives its listener until the kernel has let go of it.
 struct acceptor {
     struct list link;
     struct io_listener *listener; // NULL once closed
@@ -70,7 +70,7 @@ struct uring {
     int wake_fd;
     uint64_t wake_value;
     struct list acceptors;
-    struct list cancelling; // closed streams the kernel still holds operations of
+    struct list cancelling; // closed streams with operations that the kernel still holds
     union scratch scratch[SCRATCH_ENTRIES];
 };
 
@@ -87,7 +87,7 @@ static int ring_enable(struct io_uring *ring);
 static void uring_submit(struct uring *uring)
 {
     uring_start(uring);
-    // EBUSY and EAGAIN leave entries in the queue; the callers look again.
+    // On EBUSY and EAGAIN the entries stay in the queue; the callers look again.
     (void)io_uring_submit(&uring->ring);
     if (io_uring_sq_ready(&uring->ring) == 0)
         uring->scratch_used = 0;
@@ -97,7 +97,7 @@ static struct io_uring_sqe *uring_entry(struct uring *uring)
 {
     struct io_uring_sqe *entry = io_uring_get_sqe(&uring->ring);
     for (int i = 0; UNLIKELY(entry == NULL); i++) {
-        CHECK(i < 1000); // the kernel takes entries as long as completions are not overflowing without end
+        CHECK(i < 1000); // the kernel takes entries unless completions overflow without end
         uring_submit(uring);
         entry = io_uring_get_sqe(&uring->ring);
     }
@@ -127,10 +127,10 @@ static void uring_provide(struct uring *uring)
     while (uring->provided < uring->provide_target) {
         struct io_buf *buf = io_buf_get(loop);
         if (buf == NULL) {
-            loop->stats.bufs_refused--; // nobody was refused anything yet
+            loop->stats.bufs_refused--; // the ring wanted one in advance: nobody was refused
             break;
         }
-        loop->stats.bufs_in_use--; // lies ready, holds nothing
+        loop->stats.bufs_in_use--; // it waits in the ring and holds nothing
         io_uring_buf_ring_add(uring->buf_ring, buf->data, IO_BUF_BYTES, buf->id,
                               io_uring_buf_ring_mask(BUF_RING_ENTRIES), added++);
         uring->provided++;
@@ -200,7 +200,7 @@ static void stream_hold(struct io_stream *stream, struct io_buf *buf)
     *tail = buf;
 }
 
-// After the orderly end no receive is armed; an error of the connection must still be noticed.
+// After the peer's orderly end no receive is armed; this watches for errors of the connection instead.
 static void stream_watch_error(struct io_stream *stream)
 {
     if (io_stream_dead(stream))
@@ -331,8 +331,8 @@ static void stream_prepare_send(struct uring *uring, struct io_stream *stream)
     entry_tag(entry, stream, OPERATION_SEND);
 }
 
-// A send that does not block is done at once: no dearer than an entry and its completion here, and the
-// buffer is free again while it is hot. Only what the socket refuses, an error too, goes through the ring.
+// Sends without blocking, at once: that costs no more than a queue entry and its completion, and the buffer
+// is free again while it is in the cache. What the socket refuses, also an error, goes through the ring.
 static void uring_send_now(struct io_stream *stream)
 {
     ssize_t n = io_socket_send(stream);
@@ -354,7 +354,7 @@ static void uring_flush(struct io_stream *stream)
     }
     if (stream->send_head != NULL) {
         if (stream->flags & IO_STREAM_DIRTY)
-            return; // queued anew at on_drain: its turn comes
+            return; // on_drain queued more: the flush comes back to this stream
         stream_prepare_send(uring_of(stream->loop), stream);
         stream->flags |= IO_STREAM_SENDING;
         stream->inflight++;
@@ -470,7 +470,7 @@ static void uring_resume(struct io_stream *stream)
         io_stream_mark_ready(stream);
 }
 
-// A closed stream whose operations are all done: the storage goes back at the end of the turn.
+// All operations of a closed stream are done: its storage goes back to the owner at the end of the turn.
 static void stream_let_go(struct io_stream *stream)
 {
     if (stream->inflight > 0)
@@ -517,7 +517,7 @@ static void on_accepted(struct acceptor *acceptor, int fd)
 {
     struct io_listener *listener = acceptor->listener;
     struct io_addr peer = {.len = sizeof peer.bytes};
-    // A connection that died meanwhile has no peer any more; nor is there anybody to serve.
+    // A connection that died meanwhile has no peer address, and needs no service either.
     if (listener == NULL || getpeername(fd, &peer.any, &peer.len) != 0) {
         close(fd);
         return;
@@ -589,7 +589,8 @@ static void uring_listener_close(struct io_listener *listener)
         struct io_uring_sqe *entry = uring_entry(uring);
         io_uring_prep_cancel64(entry, (uint64_t)(uintptr_t)acceptor | OPERATION_ACCEPT, 0);
         entry_tag(entry, NULL, OPERATION_NONE);
-        // At once, so that the address is free when we return; rare enough for a call of its own.
+        // A system call of its own, because the address must be free when this returns, and because it is
+        // rare.
         (void)io_uring_submit_and_get_events(&uring->ring);
         if (io_uring_sq_ready(&uring->ring) == 0)
             uring->scratch_used = 0;
@@ -608,14 +609,15 @@ static void uring_arm_wake(struct uring *uring)
     entry_tag(entry, NULL, OPERATION_WAKE);
 }
 
-// The ring belongs to the thread that first turns or submits: a loop may be made on another one.
+// The ring belongs to the thread that first turns or submits, which need not be the thread that made the
+// loop.
 static void uring_start(struct uring *uring)
 {
     if (LIKELY(uring->running))
         return;
     uring->running = true;
     CHECK(ring_enable(&uring->ring) == 0);
-    (void)io_uring_register_ring_fd(&uring->ring); // only faster
+    (void)io_uring_register_ring_fd(&uring->ring); // makes system calls faster; not needed
     uring_arm_wake(uring);
     for (struct list *node = uring->acceptors.next; node != &uring->acceptors; node = node->next)
         acceptor_arm(uring, CONTAINER_OF(node, struct acceptor, link));
@@ -746,7 +748,7 @@ static const struct io_face URING_FACE = {
     .handle_close = io_socket_handle_close,
 };
 
-// As io_uring_enable_rings, which the library of Debian 12 declares and does not export.
+// Does what io_uring_enable_rings does, which the library of Debian 12 declares but does not export.
 static int ring_enable(struct io_uring *ring)
 {
     return io_uring_register((unsigned)ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
@@ -830,10 +832,10 @@ enum status io_uring_create(uint32_t bufs_max, struct io_loop **loop)
     return STATUS_OK;
 }
 
-// ---- is it there ----
+// ---- is io_uring available ----
 
-// A multishot receive from a provided buffer, on a ring of our own: what cannot be asked for by flag or
-// opcode.
+// Tries a multishot receive from a provided buffer on a ring of its own, because no flag or opcode tells
+// whether the kernel has it.
 static const char *probe_receive(struct io_uring *ring, uint8_t *buffer, unsigned len, const int sockets[2])
 {
     struct io_uring_sqe *entry = io_uring_get_sqe(ring);

@@ -28,20 +28,20 @@ MUST_USE enum status io_sim_create(const struct io_sim_config *config, struct io
 void io_sim_destroy(struct io_sim *sim);
 // A loop that lives in this world. Addresses are ordinary io_addr; every loop shares one address space.
 MUST_USE enum status io_sim_loop_create(struct io_sim *sim, struct io_loop **loop);
-// Crashes a loop's owner: all its connections are reset or, with silent, simply never answer again; its
-// listeners vanish; its timers and tasks never fire. The loop may then only be destroyed.
+// Crashes the owner of a loop: its connections are reset (or, with `silent`, never answer again), its
+// listeners vanish, and its timers and tasks never fire. The loop can then only be destroyed.
 void io_sim_loop_crash(struct io_loop *loop, bool silent);
-// Lets the owner of a crashed loop free what it held: runs what was posted and closed on it. Nothing of it
-// reaches the world. Then the loop can be destroyed.
+// Lets the owner of a crashed loop free its objects: runs what was posted and closed on the loop, without any
+// effect on the world. Then the loop can be destroyed.
 void io_sim_loop_bury(struct io_loop *loop);
-// From now on the faults (probabilities and stall_us_max) are those of config; all else stays.
+// Takes the faults (probabilities and stall_us_max) from config from now on; all else stays.
 void io_sim_set_faults(struct io_sim *sim, const struct io_sim_config *config);
 // Runs until virtual time has passed until_us, or nothing is left to do. Returns the number of events run.
 uint64_t io_sim_run(struct io_sim *sim, uint64_t until_us);
 uint64_t io_sim_now_us(const struct io_sim *sim);
 // A running hash over every event (time, kind, stream, bytes): equal seeds give equal hashes.
 uint64_t io_sim_trace_hash(const struct io_sim *sim);
-// Faults injected so far, for tests that must know they were hit.
+// Faults injected so far, for tests that must know that faults occurred.
 struct io_sim_faults {
     uint64_t stalls, resets, refusals, fragments;
 };

@@ -41,7 +41,7 @@ struct sim_event {
     struct segment *segment;
 };
 
-// Zeroed: empty. The owner frees heap at last.
+// Starts with all bytes zero. At the end the owner frees `heap`.
 struct sim_events {
     struct sim_event *heap;
     size_t count;
@@ -50,5 +50,5 @@ struct sim_events {
 };
 
 void sim_events_push(struct sim_events *events, struct sim_event event);
-// The earliest of at least one event.
+// The earliest event; there must be at least one.
 struct sim_event sim_events_pop(struct sim_events *events);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What both real faces ask of the system about sockets: opening, listening, closing, shedding.
+// Socket calls of both real faces: opening, listening, closing, shedding.
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -39,7 +39,7 @@ enum status io_socket_open(const struct io_addr *addr, int *fd)
     return STATUS_OK;
 }
 
-// A socket file that nobody listens on is left over from a process that died: only such a one is removed.
+// Removes the file of a unix socket if nobody listens on it, because its process died.
 static bool remove_stale_unix(const struct io_addr *addr)
 {
     struct sockaddr_un un;
@@ -166,7 +166,7 @@ void io_socket_shed(struct io_listener *listener, int error_number)
         loop->stats.accept_failures++;
     }
     if (loop->reserve_fd < 0)
-        loop->stats.accept_failures++; // left in the backlog until descriptors are back
+        loop->stats.accept_failures++; // the connection stays in the backlog until descriptors are free again
     io_listener_pause(listener);
     io_listener_tell_failure(listener, status_of_errno(error_number));
 }

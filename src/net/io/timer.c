@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Hierarchical timing wheel (Varghese and Lauck 1987, scheme 7) with 1 ms ticks. A timer sits at the level of
-// the highest six-bit digit in which its tick differs from the wheel's, so that the first occupied slot found
-// from below is always the next one. Invariant: no occupied slot lies at or before the wheel's own digit.
+// the highest six-bit digit in which its tick differs from the wheel's, so the first occupied slot, counted
+// from the lowest level, is always the next to expire. Invariant: no occupied slot lies at or before the
+// wheel's own digit.
 #include "net/io/io_private.h"
 
 enum { DIGIT_BITS = 6, TICK_BITS_MAX = IO_WHEEL_LEVELS * DIGIT_BITS };

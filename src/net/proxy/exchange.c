@@ -122,16 +122,16 @@ static enum rollout_arm assign(struct exchange *exchange, const struct proxy_ser
     return assign_arm(bucket, service->weight, service->weight_control);
 }
 
-// Makes the request evidence of that arm.
-static inline void enter_arm(struct exchange *exchange, const struct proxy_service *service,
-                             enum rollout_arm arm)
+// Makes the request evidence of that arm, or counts it in the ring.
+static inline void enter_arm(struct exchange *exchange, const struct proxy_service *service, uint32_t place)
 {
     struct worker *worker = worker_of(exchange);
-    exchange->arm = (uint8_t)arm;
+    exchange->place = (uint8_t)place;
     bool first = true;
     if (exchange->keyed)
         first = sheet_unit_first(worker->proxy->seen[service->slot], exchange->unit_hash);
-    exchange->span = sheet_route(exchange->sheet, worker->tick, worker->table->version, service, arm, first);
+    exchange->span =
+        sheet_route(exchange->sheet, worker->tick, worker->table->version, service, place, first);
 }
 
 static const struct proxy_version *route_by_lot(struct exchange *exchange,
@@ -152,12 +152,10 @@ static void enter_split_arm(struct exchange *exchange, const struct proxy_servic
         return;
     exchange->keyed = true;
     (void)set_unit(exchange, service, key);
-    // A ring is no arm of the comparison. There is no control arm here: what is counted in its place is for
-    // those who look at the ring alone.
-    static const enum rollout_arm arms[] = {[FLAGS_ARM_FROM] = ROLLOUT_ARM_STABLE,
-                                            [FLAGS_ARM_TO] = ROLLOUT_ARM_CANARY,
-                                            [FLAGS_ARM_RING] = ROLLOUT_ARM_CONTROL};
-    enter_arm(exchange, service, arms[arm]);
+    static const uint8_t places[] = {[FLAGS_ARM_FROM] = ROLLOUT_ARM_STABLE,
+                                     [FLAGS_ARM_TO] = ROLLOUT_ARM_CANARY,
+                                     [FLAGS_ARM_RING] = SHEET_RING};
+    enter_arm(exchange, service, places[arm]);
 }
 
 // Not inlined: it is off the path of services without flags.
@@ -208,7 +206,7 @@ void exchange_count_error(struct exchange *exchange, enum attempt_error error, c
     const struct proxy_service *service = exchange_service(exchange);
     bool event = !exchange->event_counted;
     if (event && exchange->keyed) {
-        uint64_t window_us = service == NULL ? 0 : service->error_window_us;
+        uint64_t window_us = service == NULL ? 0 : service->yardstick.error_window_us;
         uint64_t tick_us = ROLLOUT_TICK_MS * 1000;
         event = sheet_error_first(worker->proxy->errors, exchange->unit_hash, worker->tick,
                                   (window_us + tick_us - 1) / tick_us);
@@ -219,7 +217,7 @@ void exchange_count_error(struct exchange *exchange, enum attempt_error error, c
     version_count(exchange->counts, (enum proxy_version_counter)error, 1);
     if (event)
         version_count(exchange->counts, PROXY_VERSION_ERROR_EVENTS, 1);
-    sheet_error(exchange->sheet, exchange->span, exchange->arm, event);
+    sheet_error(exchange->sheet, exchange->span, exchange->place, event);
     if (error != ATTEMPT_5XX)
         worker_event(worker, PROXY_EVENT_UPSTREAM, 0, why, exchange->from, exchange_where(exchange));
 }
@@ -236,7 +234,7 @@ void exchange_complete(struct exchange *exchange, enum exchange_fate fate)
                                     .measured = fate != FATE_ABORTED || exchange->request_done};
     bool good = outcome.ok && elapsed_us <= exchange->deadline_us;
     if (exchange->span != SHEET_SPAN_NONE)
-        (void)sheet_complete(exchange->sheet, exchange->span, exchange->arm, &outcome);
+        (void)sheet_complete(exchange->sheet, exchange->span, exchange->place, &outcome);
     if (good)
         version_count(exchange->counts, PROXY_VERSION_GOOD, 1);
     if (fate == FATE_ABORTED)
@@ -625,7 +623,7 @@ static struct exchange *exchange_create(struct server_stream *stream, const stru
     exchange->from = server_from_host(stream);
     exchange->started_us = worker_now_us(worker);
     exchange->activity_us = exchange->started_us;
-    exchange->deadline_us = service->deadline_us;
+    exchange->deadline_us = service->yardstick.deadline_us;
     exchange->timeouts = service->timeouts;
     exchange->service = service->slot;
     exchange->method = request->method_id;

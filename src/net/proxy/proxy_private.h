@@ -118,7 +118,7 @@ struct exchange {
     uint16_t status; // the origin's, once known
     uint16_t tried[TRIED_MAX];
     uint8_t attempts;
-    uint8_t arm;
+    uint8_t place;  // where it counts: an arm, or SHEET_RING
     uint8_t method; // enum http_method
     bool keyed;     // the unit is more than this request
     bool event_counted;

@@ -20,16 +20,9 @@ static void span_open(struct sheet_span *span, uint64_t tick, uint64_t table,
     span->table = table;
     span->weight = service->weight;
     span->weight_control = service->weight_control;
-    span->deadline_us = service->deadline_us;
-    bool frozen = service->edges.requests > 0;
-    for (int k = 0; k < ROLLOUT_EDGES; k++) {
-        span->edge_us[k] = frozen && service->edges.edge_us[k] > 0 ? service->edges.edge_us[k] : UINT64_MAX;
-        span->edge_margin_us[k] =
-            frozen && service->edge_margin_us[k] > 0 ? service->edge_margin_us[k] : UINT64_MAX;
-    }
-    span->edge_slack_us = service->edge_slack_us;
-    for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
-        struct sheet_counts *counts = &span->arms[arm];
+    span->yardstick = service->yardstick;
+    for (int place = 0; place < SHEET_PLACES; place++) {
+        struct sheet_counts *counts = &span->places[place];
         atomic_store_explicit(&counts->routed, 0, memory_order_relaxed);
         atomic_store_explicit(&counts->completed, 0, memory_order_relaxed);
         atomic_store_explicit(&counts->errors, 0, memory_order_relaxed);
@@ -64,14 +57,14 @@ static uint64_t span_for(struct sheet *sheet, uint64_t tick, uint64_t table,
 }
 
 uint64_t sheet_route(struct sheet *sheet, uint64_t tick, uint64_t table, const struct proxy_service *service,
-                     enum rollout_arm arm, bool unit_first)
+                     uint32_t place, bool unit_first)
 {
     uint64_t number = span_for(sheet, tick, table, service);
     if (UNLIKELY(number == SHEET_SPAN_NONE)) {
         sheet_add64(&sheet->unspanned, 1);
         return SHEET_SPAN_NONE;
     }
-    struct sheet_counts *counts = &span_at(sheet, number)->arms[arm];
+    struct sheet_counts *counts = &span_at(sheet, number)->places[place];
     sheet_add32(&counts->routed, 1);
     if (unit_first)
         sheet_add32(&counts->units, 1);
@@ -86,32 +79,31 @@ static struct sheet_span *span_alive(struct sheet *sheet, uint64_t number)
     return span_at(sheet, number);
 }
 
-void sheet_error(struct sheet *sheet, uint64_t number, enum rollout_arm arm, bool event)
+void sheet_error(struct sheet *sheet, uint64_t number, uint32_t place, bool event)
 {
     struct sheet_span *span = span_alive(sheet, number);
     if (span == NULL)
         return;
-    sheet_add32(&span->arms[arm].errors, 1);
+    sheet_add32(&span->places[place].errors, 1);
     if (event)
-        sheet_add32(&span->arms[arm].error_events, 1);
+        sheet_add32(&span->places[place].error_events, 1);
 }
 
 // Against the edges of the baseline the canary has a slack: a difference that nobody feels is no regression.
-static void count_slow(const struct sheet_span *span, struct sheet_counts *counts, enum rollout_arm arm,
+static void count_slow(const struct rollout_yardstick *by, struct sheet_counts *counts, uint32_t place,
                        uint64_t elapsed_us)
 {
-    uint64_t slack_us = arm == ROLLOUT_ARM_CANARY ? span->edge_slack_us : 0;
+    uint64_t slack_us = place == ROLLOUT_ARM_CANARY ? by->slack_us : 0;
     uint64_t past_us = elapsed_us > slack_us ? elapsed_us - slack_us : 0;
     for (int k = 0; k < ROLLOUT_EDGES; k++) {
-        if (past_us > span->edge_us[k])
+        if (past_us > by->edges.edge_us[k])
             sheet_add32(&counts->slow[k], 1);
-        if (elapsed_us > span->edge_margin_us[k])
+        if (elapsed_us > by->margin_us[k])
             sheet_add32(&counts->slow_margin[k], 1);
     }
 }
 
-bool sheet_complete(struct sheet *sheet, uint64_t number, enum rollout_arm arm,
-                    const struct sheet_outcome *outcome)
+bool sheet_complete(struct sheet *sheet, uint64_t number, uint32_t place, const struct sheet_outcome *outcome)
 {
     struct sheet_span *span = span_alive(sheet, number);
     if (UNLIKELY(span == NULL)) {
@@ -119,10 +111,10 @@ bool sheet_complete(struct sheet *sheet, uint64_t number, enum rollout_arm arm,
             sheet_add64(&sheet->late, 1);
         return false;
     }
-    struct sheet_counts *counts = &span->arms[arm];
+    struct sheet_counts *counts = &span->places[place];
     if (outcome->measured)
-        count_slow(span, counts, arm, outcome->elapsed_us);
-    bool good = outcome->ok && outcome->elapsed_us <= span->deadline_us;
+        count_slow(&span->yardstick, counts, place, outcome->elapsed_us);
+    bool good = outcome->ok && outcome->elapsed_us <= span->yardstick.deadline_us;
     if (good)
         sheet_add32(&counts->good, 1);
     uint32_t completed = atomic_load_explicit(&counts->completed, memory_order_relaxed);
@@ -176,10 +168,11 @@ static bool span_read(struct sheet *sheet, uint64_t number, struct rollout_span_
     bool changed = false;
     delta->weight = span->weight;
     delta->weight_control = span->weight_control;
-    for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
-        struct rollout_counts now = counts_read(&span->arms[arm]);
-        changed |= counts_add_change(&delta->arms[arm], &now, &seen[arm]);
-        seen[arm] = now;
+    for (int place = 0; place < SHEET_PLACES; place++) {
+        struct rollout_counts now = counts_read(&span->places[place]);
+        struct rollout_counts *into = place == SHEET_RING ? &delta->ring : &delta->arms[place];
+        changed |= counts_add_change(into, &now, &seen[place]);
+        seen[place] = now;
     }
     return changed;
 }
@@ -239,8 +232,8 @@ static bool gather_span(struct gather *gather, struct rollout_span_delta *delta)
 static uint32_t span_pending(const struct rollout_counts *seen)
 {
     uint32_t pending = 0;
-    for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
-        pending += seen[arm].routed - seen[arm].completed;
+    for (int place = 0; place < SHEET_PLACES; place++)
+        pending += seen[place].routed - seen[place].completed;
     return pending;
 }
 
@@ -252,7 +245,7 @@ static void sheet_release(struct sheet *sheet, uint64_t told, uint64_t tick_now)
         const struct sheet_span *span = span_at(sheet, tail);
         struct rollout_counts *seen = sheet->seen[tail & (SHEET_SPANS - 1)];
         uint32_t pending = span_pending(seen);
-        uint64_t ticks = span->deadline_us / (ROLLOUT_TICK_MS * 1000) + SHEET_SLACK_TICKS;
+        uint64_t ticks = span->yardstick.deadline_us / (ROLLOUT_TICK_MS * 1000) + SHEET_SLACK_TICKS;
         if (pending > 0 && tick_now < span->tick + ticks)
             break;
         sheet_add64(&sheet->pending_dropped, pending);

@@ -17,6 +17,9 @@ enum {
     SHEET_SPANS = ROLLOUT_SPANS_OPEN_MAX, // a power of two
     SHEET_SLACK_TICKS = 20,               // a span is kept so long after its deadline
     SHEET_SEEN_BITS = 1 << 20,            // of first sightings, per service
+    // Where a request counts: in its arm, or in the ring, which is none.
+    SHEET_RING = ROLLOUT_ARMS,
+    SHEET_PLACES,
     SHEET_ERROR_WAYS = 4,
     SHEET_ERROR_SETS = 4096,
 };
@@ -33,18 +36,15 @@ struct sheet_counts {
     _Atomic uint32_t units;
 };
 
-// The header is constant from the span's opening to its release. The edges are those of the table the
+// The header is constant from the span's opening to its release. The yardstick is that of the table the
 // requests were routed by.
 struct sheet_span {
     uint64_t tick;
     uint64_t table;
     uint32_t weight;
     uint32_t weight_control;
-    uint64_t deadline_us;
-    uint64_t edge_us[ROLLOUT_EDGES];
-    uint64_t edge_margin_us[ROLLOUT_EDGES];
-    uint64_t edge_slack_us;
-    struct sheet_counts arms[ROLLOUT_ARMS];
+    struct rollout_yardstick yardstick;
+    struct sheet_counts places[SHEET_PLACES];
 };
 
 // One service of one worker: a ring of spans, named by an ever-growing sequence number. The writer opens at
@@ -55,7 +55,7 @@ struct sheet {
     _Atomic uint64_t late;
     _Alignas(64) _Atomic uint64_t tail;
     _Atomic uint64_t pending_dropped;
-    struct rollout_counts seen[SHEET_SPANS][ROLLOUT_ARMS]; // the reader's: told so far
+    struct rollout_counts seen[SHEET_SPANS][SHEET_PLACES]; // the reader's: told so far
     struct sheet_span spans[SHEET_SPANS];
 };
 
@@ -76,9 +76,9 @@ static inline void sheet_add64(_Atomic uint64_t *counter, uint64_t n)
 // Counts a routed request in the span of (tick, table->version) and returns that span's number,
 // SHEET_SPAN_NONE when the ring is full. Ticks and table versions never go back.
 uint64_t sheet_route(struct sheet *sheet, uint64_t tick, uint64_t table, const struct proxy_service *service,
-                     enum rollout_arm arm, bool unit_first);
+                     uint32_t place, bool unit_first);
 // An attempt failed. event: it is the first of its unit in its window.
-void sheet_error(struct sheet *sheet, uint64_t span, enum rollout_arm arm, bool event);
+void sheet_error(struct sheet *sheet, uint64_t span, uint32_t place, bool event);
 
 struct sheet_outcome {
     uint64_t elapsed_us;
@@ -86,8 +86,7 @@ struct sheet_outcome {
     bool measured; // elapsed_us is the origin's doing and may be called slow
 };
 // The request's fate is known: exactly once for each sheet_route. Returns whether it was good.
-bool sheet_complete(struct sheet *sheet, uint64_t span, enum rollout_arm arm,
-                    const struct sheet_outcome *outcome);
+bool sheet_complete(struct sheet *sheet, uint64_t span, uint32_t place, const struct sheet_outcome *outcome);
 
 // ---- the reader ----
 

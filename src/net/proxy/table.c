@@ -190,9 +190,20 @@ static void compile_split(const struct proxy_service_plan *plan, struct proxy_se
     service->salt = plan->salt;
     service->unit = plan->unit;
     service->cookie_key = plan->cookie_key;
-    service->edges = plan->edges;
-    memcpy(service->edge_margin_us, plan->edge_margin_us, sizeof service->edge_margin_us);
-    service->edge_slack_us = plan->edge_slack_us;
+}
+
+static struct rollout_yardstick compile_yardstick(const struct rollout_yardstick *plan)
+{
+    struct rollout_yardstick by = *plan;
+    bool frozen = by.edges.requests > 0;
+    for (int k = 0; k < ROLLOUT_EDGES; k++) {
+        by.edges.edge_us[k] = frozen && by.edges.edge_us[k] > 0 ? by.edges.edge_us[k] : UINT64_MAX;
+        by.margin_us[k] = frozen && by.margin_us[k] > 0 ? by.margin_us[k] : UINT64_MAX;
+    }
+    by.deadline_us = by.deadline_us != 0 ? by.deadline_us : 30000000;
+    if (by.deadline_us > (uint64_t)ROLLOUT_DEADLINE_MS_MAX * 1000)
+        by.deadline_us = (uint64_t)ROLLOUT_DEADLINE_MS_MAX * 1000;
+    return by;
 }
 
 static void compile_service(struct table_carve *from, const struct proxy_service_plan *plan,
@@ -208,11 +219,7 @@ static void compile_service(struct table_carve *from, const struct proxy_service
     compile_split(plan, service);
     service->unit_name =
         plan->unit_name != NULL ? table_carve_text(from, plan->unit_name, false) : SLICE("sluice");
-    uint32_t deadline_ms = or_default(plan->deadline_ms, 30000);
-    if (deadline_ms > ROLLOUT_DEADLINE_MS_MAX)
-        deadline_ms = ROLLOUT_DEADLINE_MS_MAX;
-    service->deadline_us = (uint64_t)deadline_ms * 1000;
-    service->error_window_us = (uint64_t)plan->error_window_ms * 1000;
+    service->yardstick = compile_yardstick(&plan->yardstick);
     service->timeouts = compile_timeouts(&plan->timeouts);
     service->retry = compile_retry(&plan->retry);
     service->body_bytes_max = plan->body_bytes_max != 0 ? plan->body_bytes_max : UINT64_MAX;

@@ -139,12 +139,9 @@ struct proxy_service_plan {
     enum proxy_unit_kind unit;
     const char *unit_name; // field or cookie name for HEADER, COOKIE; cookie name for STICKY (NULL: "sluice")
     struct siphash_key cookie_key; // signs STICKY cookies
-    // Evidence. Zero edges count nothing.
-    struct rollout_edges edges;
-    uint64_t edge_margin_us[ROLLOUT_EDGES]; // margin times edge k
-    uint64_t edge_slack_us;                 // the canary is slow only this long past an edge
-    uint32_t deadline_ms;           // a response is good only within it; spans are kept that long. 0: 30 s
-    uint32_t error_window_ms;       // a unit's second error within it is no event; 0: within the epoch
+    // Evidence. Zero edges count nothing; spans are kept as long as the deadline, 0: 30 s; an error window of
+    // 0: the epoch.
+    struct rollout_yardstick yardstick;
     struct proxy_timeouts timeouts; // zero members (but total_ms): the defaults above
     struct proxy_retry retry;
     uint64_t body_bytes_max; // larger request bodies get 413; 0: no limit

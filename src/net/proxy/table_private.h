@@ -64,11 +64,7 @@ struct proxy_service {
     enum proxy_unit_kind unit;
     struct slice unit_name;
     struct siphash_key cookie_key;
-    struct rollout_edges edges;
-    uint64_t edge_margin_us[ROLLOUT_EDGES];
-    uint64_t edge_slack_us;
-    uint64_t deadline_us;
-    uint64_t error_window_us; // 0: within the epoch
+    struct rollout_yardstick yardstick; // edges that count nothing are UINT64_MAX
     struct proxy_timeouts timeouts;
     struct proxy_retry retry;
     uint64_t body_bytes_max;                 // UINT64_MAX: no limit

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The generator: a schedule of arrivals, a queue of those that wait for a connection, a bounded set of
-// kept-alive connections. A timer each millisecond sends what is due. Latency counts from the scheduled
-// moment.
+// The generator: a schedule of arrivals, a queue of requests that wait for a connection, and a bounded set of
+// kept-alive connections. A timer sends the requests that are due each millisecond. Latency counts from the
+// scheduled moment.
 #include "operate/load/load.h"
 
 #include <math.h>
@@ -33,11 +33,11 @@ struct connection {
     uint32_t version;    // index into totals.versions, LOAD_VERSIONS_MAX: none
     uint64_t request_id; // as sent
     uint16_t status;
-    bool busy;  // an order is under way
+    bool busy;  // a request is under way
     bool fresh; // no answer yet on this connection
     bool open;  // connected
     bool in_body;
-    bool any_byte; // of the present answer
+    bool any_byte; // of the present answer a byte has come
     bool keep_alive;
     bool closing;
 };
@@ -140,8 +140,8 @@ static bool queue_push(struct load *load, struct order order)
     return true;
 }
 
-// Ends the order under way with a failure and closes the connection; an order that met a connection the
-// server had let go before it saw a byte is sent once more, as every client library does.
+// Ends the request under way with a failure and closes the connection. When the server had closed a reused
+// connection before it saw a byte, the request is sent once more, as every client library does.
 static void fail_order(struct connection *c, enum load_failure failure)
 {
     struct load *load = c->load;
@@ -186,7 +186,7 @@ static void send_order(struct connection *c)
     c->request_id = rng_next(&load->rng);
     w.len += (size_t)snprintf(w.data + w.len, w.cap - w.len, "X-Request-Id: %016llx\r\n\r\n",
                               (unsigned long long)c->request_id);
-    CHECK(w.len < w.cap); // load_create checked the parts
+    CHECK(w.len < w.cap); // load_create has checked the parts
     buf->end = (uint32_t)w.len;
     c->any_byte = false;
     c->in_body = false;
@@ -219,7 +219,7 @@ static bool start_order(struct load *load, struct order order)
 {
     if (list_empty(&load->idle))
         return open_connection(load, order);
-    // The last one used first: the others may grow old and be let go by the server.
+    // Uses the last used connection first, so that the server can let surplus ones expire.
     struct connection *c = CONTAINER_OF(load->idle.prev, struct connection, link);
     list_remove(&c->link);
     list_push_back(&load->busy, &c->link);
@@ -258,7 +258,7 @@ static void answer_complete(struct connection *c)
     dispatch(c->load);
 }
 
-// Reads a final head from the held bytes; false when it must wait or the order failed.
+// Reads a final head from the held bytes. False: more bytes are needed, or the request failed.
 static bool read_head(struct connection *c)
 {
     struct load *load = c->load;
@@ -321,7 +321,7 @@ static void on_data(struct io_stream *stream, struct io_buf *buf)
         io_buf_put(buf);
         return;
     }
-    if (!c->busy) { // an answer nobody asked for
+    if (!c->busy) { // an answer without a request
         io_buf_put(buf);
         close_connection(c);
         return;
@@ -410,7 +410,7 @@ static uint64_t next_gap_us(struct load *load)
     double gap = 1e6 / rate_now(load);
     if (load->config.poisson)
         gap *= -log(1.0 - rng_double(&load->rng));
-    // The fraction is kept on average by rounding at random, so that the rate is exact at any gap.
+    // Rounds the gap up or down at random, so that the average rate is exact for any gap.
     uint64_t whole = (uint64_t)gap;
     return whole + (rng_double(&load->rng) < gap - (double)whole);
 }
@@ -427,7 +427,7 @@ static void schedule_one(struct load *load)
         count_failure(load, LOAD_FAILED_SHED);
 }
 
-// Orders that waited so long for a connection that their time is up.
+// Fails the requests that have waited for a connection until their time was up.
 static void expire_queue(struct load *load, uint64_t now)
 {
     while (load->queue_count > 0 &&

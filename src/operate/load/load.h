@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Open-loop load: requests leave on a schedule, whatever the server does, and latency counts from the
-// scheduled moment, so that a stall shows in full (no coordinated omission). Runs on any loop, simulated ones
-// included.
+// scheduled moment, so that a stall shows fully (no coordinated omission). Runs on any loop, also a simulated
+// one.
 #pragma once
 
 #include <stdbool.h>
@@ -13,14 +13,14 @@
 
 enum {
     LOAD_CONNECTIONS_DEFAULT = 512,
-    LOAD_QUEUE_MAX = 65536, // requests that wait for a connection; beyond it they fail as `shed`
+    LOAD_QUEUE_MAX = 65536, // requests that wait for a connection; any more fail as `shed`
     LOAD_VERSIONS_MAX = 8,
     LOAD_NAME_BYTES = 64,
     LOAD_REQUESTS_MAX = 1 << 20,
     LOAD_PATH_BYTES_MAX = 4096,
 };
 
-// One request of the list; the list is gone through again and again.
+// One request of the list. At the end of the list the generator starts again at its beginning.
 struct load_request {
     const char *method;
     const char *path;
@@ -46,7 +46,7 @@ struct load_config {
     uint64_t duration_us;
     uint64_t timeout_us;        // of one request from its scheduled moment; 0: 30 s
     uint32_t connections_max;   // 0: LOAD_CONNECTIONS_DEFAULT
-    const char *version_header; // names who answered; NULL: "x-version"
+    const char *version_header; // the header by which a server names its version; NULL: "x-version"
     uint64_t seed;
 };
 
@@ -54,8 +54,8 @@ enum load_failure {
     LOAD_FAILED_CONNECT,
     LOAD_FAILED_RESET, // connection ended within an answer, or before it twice
     LOAD_FAILED_TIMEOUT,
-    LOAD_FAILED_FRAMING, // the answer was no HTTP
-    LOAD_FAILED_SHED,    // no place left to wait
+    LOAD_FAILED_FRAMING, // the answer was not HTTP
+    LOAD_FAILED_SHED,    // the queue was full
     LOAD_FAILED_STATUS,  // answered with 5xx
     LOAD_FAILURES
 };
@@ -75,11 +75,11 @@ struct load_totals {
     uint64_t failures[LOAD_FAILURES];
     uint64_t status[6]; // answers by first digit; [0] unused
     uint64_t pending;
-    uint64_t mismatched; // answers that carried another request's X-Request-Id
+    uint64_t mismatched; // answers with the X-Request-Id of another request
     uint64_t retried;    // sent again because a reused connection ended before any byte came
     uint64_t connections_opened;
     uint64_t bytes_received;
-    uint64_t behind_us_max; // how far the generator itself was behind its schedule, at worst
+    uint64_t behind_us_max; // the longest time by which the generator itself was late
     uint32_t version_count;
     struct load_version_totals versions[LOAD_VERSIONS_MAX];
     struct stats_histogram latency_us; // of answers
@@ -89,7 +89,7 @@ struct load;
 
 // Starts at once. STATUS_RANGE for an impossible rate, NO_MEMORY.
 MUST_USE enum status load_create(struct io_loop *loop, const struct load_config *config, struct load **load);
-// Schedules nothing more; what is pending is waited for until its timeout.
+// Schedules nothing more; pending requests may end until their timeout.
 void load_stop(struct load *load);
 void load_set_rate(struct load *load, double rate);
 // True when the schedule is over and nothing is pending.
@@ -105,7 +105,7 @@ void load_destroy(struct load *load);
 struct load_log {
     struct load_request *requests;
     uint32_t count;
-    uint32_t skipped_malformed; // lines that are no log line
+    uint32_t skipped_malformed; // lines that are not log lines
     uint32_t skipped_method;    // other than GET, HEAD, OPTIONS: a replay must not write
     uint32_t skipped_target;    // longer than LOAD_PATH_BYTES_MAX, or not a path of visible ASCII
     char *storage;

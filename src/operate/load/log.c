@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Access logs as request lists. Only what is safe to send again is kept; what is left out is counted.
+// Access logs as lists of requests. Only requests that are safe to send again are taken; the others are
+// counted.
 #include "base/heap.h"
 #include "operate/load/load.h"
 
@@ -17,7 +18,7 @@ static struct slice next_line(struct slice *text)
     return line;
 }
 
-// Cuts what stands before the mark off s; false when the mark is missing.
+// Cuts the text before the mark off s; false when there is no mark.
 static bool cut(struct slice *s, char mark, struct slice *before)
 {
     const char *at = memchr(s->data, mark, s->len);
@@ -65,7 +66,7 @@ static bool is_visible(struct slice text, bool blanks)
 
 static bool target_is_sound(struct slice target)
 {
-    // Characters that no path may hold unescaped (RFC 3986 section 2); a strict proxy refuses some of them.
+    // Characters that no path may hold unescaped (RFC 3986 section 2); the strict proxy refuses some of them.
     static const char FORBIDDEN[] = "\"<>\\^`{|}#";
     if (target.len == 0 || target.len > LOAD_PATH_BYTES_MAX || target.data[0] != '/' ||
         !is_visible(target, false))
@@ -122,8 +123,8 @@ enum status load_log_parse(struct slice text, struct load_log *out)
     struct load_log log = {0};
     uint32_t lines = count_lines(text);
     log.requests = heap_alloc(lines, sizeof *log.requests);
-    // Each line's four strings with their NULs fit in its own length: the quotes and blanks between them are
-    // more.
+    // The four strings of a line with their NULs fit into the line's length, because they replace the quotes
+    // and blanks between them.
     log.storage = heap_alloc(text.len + 8, 1);
     if (log.requests == NULL || log.storage == NULL) {
         load_log_free(&log);

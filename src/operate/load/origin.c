@@ -38,7 +38,7 @@ static struct load_origin *origin_of(const struct server_stream *stream)
 
 // ---- what to answer ----
 
-// Standard normal by Box and Muller; one of the pair is thrown away.
+// Standard normal by Box and Muller; the second number of the pair is not used.
 static double draw_normal(struct rng *rng)
 {
     double u = 1.0 - rng_double(rng);

@@ -11,9 +11,9 @@
 struct http_request;
 
 enum load_origin_behaviour {
-    LOAD_ORIGIN_ANSWERS, // as the rest of the options says
+    LOAD_ORIGIN_ANSWERS, // as the other options say
     LOAD_ORIGIN_REFUSES, // closes every connection at once
-    LOAD_ORIGIN_GARBAGE, // answers with bytes that are no HTTP
+    LOAD_ORIGIN_GARBAGE, // answers with bytes that are not HTTP
     LOAD_ORIGIN_STALLS,  // never answers
     LOAD_ORIGIN_CUTS,    // resets in the middle of the body
 };
@@ -39,7 +39,7 @@ struct load_origin_counts {
     uint64_t answers;
     uint64_t errors;          // of the answers, 500s
     uint64_t refused;         // connections beyond the limit, or refused on purpose
-    uint64_t malformed;       // requests that were no HTTP
+    uint64_t malformed;       // requests that were not HTTP
     uint64_t last_request_us; // loop time of the newest request
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text exposition. A line is built at the end of the storage and kept only when it fitted whole.
+// Text exposition. A line is built at the end of the storage and kept only when it fits completely.
 #include "operate/metrics/exposition.h"
 
 #include <inttypes.h>
@@ -93,7 +93,7 @@ static void put_label(struct metrics_writer *w, const char *name, struct slice v
     put_text(w, "\"");
 }
 
-// name suffix {labels, le} and a blank: all of a sample line before its value.
+// Writes name suffix {labels, le} and a blank: all of a sample line before its value.
 static void put_series(struct metrics_writer *w, const char *suffix, const struct metrics_label *labels,
                        size_t label_count, const double *le)
 {
@@ -114,7 +114,7 @@ static void put_series(struct metrics_writer *w, const char *suffix, const struc
     put_text(w, " ");
 }
 
-// Ends a line begun at `start`, or takes it back when it did not fit.
+// Ends a line begun at `start`, or removes it when it did not fit.
 static void end_line(struct metrics_writer *w, size_t start)
 {
     put_text(w, "\n");
@@ -174,7 +174,7 @@ void metrics_histogram(struct metrics_writer *w, const struct metrics_label *lab
 {
     CHECK(w->open != NULL && w->open->kind == METRICS_HISTOGRAM);
     CHECK(buckets->bucket_count <= METRICS_BUCKETS_MAX);
-    // A histogram with some of its lines missing would be wrong, not short: all of it or none.
+    // A histogram without some of its lines would be wrong, so write all lines of it or none.
     size_t start = w->len;
     for (uint32_t i = 0; i < buckets->bucket_count; i++) {
         CHECK(i == 0 || (buckets->upper[i] > buckets->upper[i - 1] &&

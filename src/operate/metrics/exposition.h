@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes the Prometheus text exposition format 0.0.4 into the caller's bytes. Families come one after the
-// other, each with its HELP and TYPE once; what does not fit sets `full`, and nothing half-written stays.
-// Source: prometheus.io/docs/instrumenting/exposition_formats, "Text format details".
+// other, each with HELP and TYPE once. What does not fit sets `full`; no partly written line stays. Source:
+// prometheus.io/docs/instrumenting/exposition_formats, "Text format details".
 #pragma once
 
 #include <stdbool.h>
@@ -21,7 +21,7 @@ enum {
 
 enum metrics_kind { METRICS_COUNTER, METRICS_GAUGE, METRICS_HISTOGRAM };
 
-// The definition of a family, a constant of the program: names are checked by CHECK, not by status.
+// The definition of a family, a constant of the program, so a wrong name is a CHECK and not a status.
 struct metrics_family {
     const char *name; // [a-zA-Z_:][a-zA-Z0-9_:]*; a counter's ends in _total
     enum metrics_kind kind;
@@ -37,13 +37,13 @@ struct metrics_writer {
     char *data;
     size_t len;
     size_t cap;
-    bool full; // something did not fit; whole lines before it stand
+    bool full; // something did not fit; the whole lines before it are valid
     const struct metrics_family *open;
     uint32_t family_count;
     const struct metrics_family *families[METRICS_FAMILIES_MAX]; // written so far
 };
 
-// Cumulative counts at rising upper bounds; count is the +Inf bucket.
+// Cumulative counts at rising upper bounds; `count` is the value of the +Inf bucket.
 struct metrics_buckets {
     uint32_t bucket_count;
     const double *upper;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Control: the one thread that decides. Every tick it gathers what the proxy counted, journals it, lets the
-// rollout cores judge, journals what they decided, and only then acts: a new routing table, a log line, word
-// to those who watch. It owns no thread and no clock: it is driven by the loop it is given.
+// The engine: the one thread that decides. Every tick it gathers evidence, journals it, lets the rollout
+// cores judge, journals what they decided, and only then acts: the rollout's target puts it in force, a log
+// line, word to those who watch. What is moved and what is counted it does not know (target.h). It owns no
+// thread and no clock: it is driven by the loop it is given.
 #pragma once
 
 #include <stdbool.h>
@@ -12,15 +13,14 @@
 #include "base/text.h"
 #include "daemon/config/config.h"
 #include "net/io/loop.h"
-#include "net/proxy/proxy.h"
-#include "ship/engine/case.h"
-#include "ship/engine/log.h"
+#include "operate/log/log.h"
+#include "ship/engine/record.h"
+#include "ship/engine/target.h"
 #include "ship/rollout/rollout.h"
 #include "ship/store/journal.h"
 
 enum {
     ENGINE_JOURNAL_RETRY_MS = 1000,
-    ENGINE_ACK_CHECK_MS = 1,
     ENGINE_METRICS_BYTES_MAX = 4 * 1024 * 1024,
 };
 
@@ -28,20 +28,21 @@ struct engine;
 
 struct engine_parts {
     struct config *config;   // taken on success
-    struct io_loop *loop;    // borrowed: control's own loop
-    struct proxy *proxy;     // borrowed: created, not started yet
+    struct io_loop *loop;    // borrowed: the engine's own loop
     struct journal *journal; // borrowed: open for writing
-    struct engine_log *log;  // borrowed
-    uint32_t workers;        // of the proxy: each counts evaluations of flags of its own
-    uint32_t flag_readers;   // other threads that do (FLAGSET_READERS_MAX together)
+    struct log *log;         // borrowed
+    const struct engine_host *host;
+    const struct engine_target *const *targets; // [ROLLOUT_TARGETS]
+    const struct engine_source *const *sources; // [ROLLOUT_SOURCES]
+    void *world;                                // given to all of their functions
 };
 
 // Replays the journal, verifies every recorded decision, tells the cores that the process resumed, and
-// publishes the table with the weights in force. Open the listeners only after it. On failure nothing is
+// publishes what they want in force. Open the listeners only after it. On failure nothing is
 // kept.
 //   STATUS_MISMATCH   the journal's decisions cannot be derived again; fault names the first difference
 //   STATUS_CONFLICT   a rollout under way does not fit the file
-//   and what the journal, the table or the heap say
+//   and what the journal, the host or the heap say
 MUST_USE enum status engine_create(const struct engine_parts *parts, struct engine **engine,
                                    struct fault *fault);
 // Begins to tick. Also starts the rollouts whose file says `start: auto` and that never ran.
@@ -49,7 +50,7 @@ void engine_start(struct engine *engine);
 // After engine_stopped, or when nothing was started.
 void engine_destroy(struct engine *engine);
 
-// No new connections; waits at most drain_ms for those open, then stops the proxy and calls done. A second
+// No new connections; waits at most drain_ms for those open, then stops the host and calls done. A second
 // call stops at once.
 void engine_shutdown(struct engine *engine, uint64_t drain_ms, void (*done)(void *context), void *context);
 bool engine_draining(const struct engine *engine);
@@ -60,7 +61,7 @@ MUST_USE enum status engine_reload(struct engine *engine, struct config *config,
 
 // ---- commands ----
 
-// An operator's word. STATUS_OK: done, journalled and in force (the table is published). NOT_FOUND: no such
+// An operator's word. STATUS_OK: done, journalled and in force. NOT_FOUND: no such
 // rollout. CONFLICT, DENIED: refused; the fault says why. IO, NO_SPACE, ...: the journal cannot be written.
 MUST_USE enum status engine_command(struct engine *engine, const char *name, enum rollout_command command,
                                     const char *who, const char *from, struct fault *fault);
@@ -77,7 +78,7 @@ struct engine_arm {
     uint64_t p50_us, p90_us, p99_us, p999_us;
 };
 
-struct engine_rollout {
+struct engine_view {
     const char *name;
     const struct rollout_spec *spec; // what is being done; before the first run, what the file says
     uint32_t run;                    // 0: never started
@@ -85,14 +86,14 @@ struct engine_rollout {
     bool file_differs; // the file says something else than the run under way
     struct rollout_view view;
     struct engine_arm arms[ROLLOUT_ARMS];
-    const struct engine_case *record; // NULL: never started
+    const struct engine_record *record; // NULL: never started
 };
 
 uint32_t engine_rollout_count(const struct engine *engine);
 // index < count. Everything borrowed lives until the next turn of the loop.
-void engine_rollout_get(struct engine *engine, uint32_t index, struct engine_rollout *rollout);
+void engine_view_get(struct engine *engine, uint32_t index, struct engine_view *rollout);
 // -1: none.
-int engine_rollout_find(const struct engine *engine, const char *name);
+int engine_view_find(const struct engine *engine, const char *name);
 const char *engine_rollout_nearest(const struct engine *engine, const char *name);
 
 struct engine_health {
@@ -102,44 +103,30 @@ struct engine_health {
     uint64_t journal_failures;
     uint64_t journal_entries;
     uint64_t journal_bytes;
-    uint64_t table_version;
-    uint64_t table_acknowledged;
-    uint64_t table_switch_us; // from the last publish until every worker had taken it up
-    uint64_t table_switch_us_max;
-    uint64_t table_build_us;
     uint64_t ticks;
     uint64_t ticks_late;           // ticks that began more than a tick after their time
     uint64_t tick_us, tick_us_max; // time a tick took
-    bool listening;
     bool draining;
     int64_t started_ms;
 };
 void engine_health_get(const struct engine *engine, struct engine_health *health);
-// The proxy has its listeners open (set by whoever opened them).
-void engine_set_listening(struct engine *engine, bool listening);
-
 const struct config *engine_config(const struct engine *engine);
-struct proxy *engine_proxy(const struct engine *engine);
 struct io_loop *engine_loop(const struct engine *engine);
-struct engine_log *engine_log_of(const struct engine *engine);
+struct log *engine_log_of(const struct engine *engine);
 int64_t engine_wall_ms(const struct engine *engine);
-
-// The slots that a service's version counts under; PROXY_SLOT_NONE when there is none.
-uint16_t engine_version_slot(const struct engine *engine, const char *service, const char *version);
-
-// What one service's requests are measured by, for metrics and plans.
-struct engine_traffic {
-    double requests_per_second; // last 5 s, all versions
-    double error_rate;          // of the stable version, since the process began
-    uint64_t requests;
-};
-void engine_traffic_get(const struct engine *engine, const char *service, struct engine_traffic *traffic);
+void *engine_world(const struct engine *engine);
+// NULL: none of that name.
+struct engine_rollout *engine_rollout_find(const struct engine *engine, const char *name);
+struct engine_rollout *engine_rollout_at(const struct engine *engine, uint32_t index); // index < count
+// An entry that is no rollout's; durable before it returns OK. A subject that is too long is cut.
+MUST_USE enum status engine_journal_append(struct engine *engine, enum journal_kind kind, const char *subject,
+                                           struct slice payload, uint64_t *seq, struct fault *fault);
 
 // Prometheus text of everything, into storage[cap]. STATUS_FULL when it did not fit.
 MUST_USE enum status engine_metrics_write(struct engine *engine, char *storage, size_t cap,
                                           struct slice *text);
 
-// Somebody else's families, written behind control's own.
+// Somebody else's families, written behind the engine's own.
 struct metrics_writer;
 struct engine_metric_source {
     struct list link; // private

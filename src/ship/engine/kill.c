@@ -8,46 +8,39 @@
 #include "base/check.h"
 #include "ship/engine/engine_private.h"
 
-void engine_kill_note(struct engine_live *live, struct rollout_span_delta *spans, uint32_t count)
+void engine_kill_note(struct engine_rollout *rollout, const struct rollout_span_delta *spans, uint32_t count)
 {
-    struct engine_kill *kill = &live->kill;
-    bool of_flag = live->share.flag[0] != '\0';
-    if (kill->run != live->share.run) {
+    struct engine_kill *kill = &rollout->kill;
+    if (kill->run != rollout->route.run) {
         memset(kill, 0, sizeof *kill);
-        kill->run = live->share.run;
+        kill->run = rollout->route.run;
     }
     for (uint32_t i = 0; i < count; i++) {
-        struct rollout_counts *arms = spans[i].arms;
-        kill->completed[kill->at] += arms[ROLLOUT_ARM_CANARY].completed;
-        kill->errors[kill->at] += arms[ROLLOUT_ARM_CANARY].errors;
-        if (!of_flag)
-            continue;
-        kill->completed[kill->at] += arms[ROLLOUT_ARM_CONTROL].completed;
-        kill->errors[kill->at] += arms[ROLLOUT_ARM_CONTROL].errors;
-        memset(&arms[ROLLOUT_ARM_CONTROL], 0, sizeof arms[ROLLOUT_ARM_CONTROL]);
+        const struct rollout_counts *canary = &spans[i].arms[ROLLOUT_ARM_CANARY], *ring = &spans[i].ring;
+        kill->completed[kill->at] += canary->completed + ring->completed;
+        kill->errors[kill->at] += canary->errors + ring->errors;
     }
 }
 
-static void act(struct engine *engine, struct engine_live *live, uint64_t errors, uint64_t completed,
+static void act(struct engine *engine, struct engine_rollout *rollout, uint64_t errors, uint64_t completed,
                 uint64_t within_ms)
 {
     char who[ROLLOUT_WHO_BYTES];
     struct fault fault;
     snprintf(who, sizeof who, "kill switch: %llu of %llu failed in %llu s", (unsigned long long)errors,
              (unsigned long long)completed, (unsigned long long)(within_ms / 1000));
-    if (engine_command(engine, live->name, ROLLOUT_COMMAND_ABORT, who, "the file", &fault) == STATUS_OK)
+    if (engine_command(engine, rollout->name, ROLLOUT_COMMAND_ABORT, who, "the file", &fault) == STATUS_OK)
         return;
-    engine_log_repeat(engine->log, ENGINE_LOG_ERROR,
-                      "the kill switch could not act; tried again at every tick",
-                      ENGINE_FIELDS(ENGINE_TEXT("rollout", live->name), ENGINE_TEXT("why", fault.text)));
+    log_repeat(engine->log, LOG_ERROR, "the kill switch could not act; tried again at every tick",
+               LOG_FIELDS(LOG_TEXT("rollout", rollout->name), LOG_TEXT("why", fault.text)));
 }
 
-static bool can_abort(const struct engine_live *live)
+static bool can_abort(const struct engine_rollout *rollout)
 {
-    if (live->record == NULL || live->owed || !engine_case_active(live->record))
+    if (rollout->owed || !engine_rollout_active(rollout))
         return false;
     struct rollout_view view;
-    rollout_view_get(live->record->core, &view);
+    rollout_view_get(rollout->record->core, &view);
     return view.state != ROLLOUT_ROLLING_BACK && view.state != ROLLOUT_PENDING;
 }
 
@@ -58,9 +51,9 @@ static void step_on(struct engine_kill *kill)
     kill->errors[kill->at] = 0;
 }
 
-static void judge(struct engine *engine, struct engine_live *live, const struct config_kill *bound)
+static void judge(struct engine *engine, struct engine_rollout *rollout, const struct config_kill *bound)
 {
-    const struct engine_kill *kill = &live->kill;
+    const struct engine_kill *kill = &rollout->kill;
     uint64_t completed = 0, errors = 0;
     uint64_t ticks = bound->within_ms / ROLLOUT_TICK_MS;
     CHECK(ticks <= ENGINE_KILL_TICKS);
@@ -70,16 +63,16 @@ static void judge(struct engine *engine, struct engine_live *live, const struct 
         errors += kill->errors[at];
     }
     if (completed >= bound->requests && (double)errors > bound->errors * (double)completed)
-        act(engine, live, errors, completed, bound->within_ms);
+        act(engine, rollout, errors, completed, bound->within_ms);
 }
 
-void engine_kill_tick(struct engine *engine, struct engine_live *live)
+void engine_kill_tick(struct engine *engine, struct engine_rollout *rollout)
 {
-    const struct config_rollout *entry = config_rollout_find(engine->config, live->name);
-    if (live->kill.run != live->share.run)
+    const struct config_rollout *entry = config_rollout_find(engine->config, rollout->name);
+    if (rollout->kill.run != rollout->route.run)
         return;
-    if (entry != NULL && entry->kill.errors > 0 && can_abort(live))
-        judge(engine, live, &entry->kill);
+    if (entry != NULL && entry->kill.errors > 0 && can_abort(rollout))
+        judge(engine, rollout, &entry->kill);
     // Also without a bound: the file may get one while the rollout is under way.
-    step_on(&live->kill);
+    step_on(&rollout->kill);
 }

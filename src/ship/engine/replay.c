@@ -9,18 +9,17 @@
 
 #include "base/check.h"
 #include "base/heap.h"
-#include "ship/engine/overlay.h"
 
 struct replay_scratch {
     struct rollout_spec spec;
     struct rollout_span_delta spans[ROLLOUT_TICK_SPANS_MAX];
 };
 
-struct engine_case *engine_replay_find(struct engine_replay *replay, const char *name)
+struct engine_record *engine_replay_find(struct engine_replay *replay, const char *name)
 {
-    for (uint32_t i = 0; i < replay->case_count; i++)
-        if (strcmp(replay->cases[i]->name, name) == 0)
-            return replay->cases[i];
+    for (uint32_t i = 0; i < replay->record_count; i++)
+        if (strcmp(replay->records[i]->name, name) == 0)
+            return replay->records[i];
     return NULL;
 }
 
@@ -38,17 +37,17 @@ void engine_effects_write(const struct rollout_effects *effects, struct text *te
             verdict->canary_events, verdict->canary_total, verdict->baseline_events, verdict->baseline_total);
 }
 
-static enum status case_for(struct engine_replay *replay, const struct journal_entry *entry,
-                            struct engine_case **record, struct fault *fault)
+static enum status record_for(struct engine_replay *replay, const struct journal_entry *entry,
+                              struct engine_record **record, struct fault *fault)
 {
     *record = engine_replay_find(replay, entry->subject);
     if (*record != NULL)
         return STATUS_OK;
     enum status status = STATUS_FULL;
-    if (replay->case_count < ENGINE_CASES_MAX)
-        status = engine_case_create(entry->subject, record);
+    if (replay->record_count < ENGINE_ROLLOUTS_MAX)
+        status = engine_record_create(entry->subject, record);
     if (status == STATUS_OK) {
-        replay->cases[replay->case_count++] = *record;
+        replay->records[replay->record_count++] = *record;
         return STATUS_OK;
     }
     (void)fault_set(fault, status, "entry %" PRIu64 ": no room for another rollout (%s)", entry->seq,
@@ -57,7 +56,7 @@ static enum status case_for(struct engine_replay *replay, const struct journal_e
     return status;
 }
 
-static struct engine_owed *owed_of(struct engine_replay *replay, const struct engine_case *record)
+static struct engine_owed *owed_of(struct engine_replay *replay, const struct engine_record *record)
 {
     for (uint32_t i = 0; i < replay->owed_count; i++)
         if (replay->owed[i].record == record)
@@ -91,25 +90,29 @@ static void differ(struct engine_replay *replay, const struct journal_entry *ent
     side_write(derived, replay->derived, sizeof replay->derived, true);
 }
 
-static enum status bad_payload(const struct journal_entry *entry, struct fault *fault)
+// What another version of the program wrote is told apart from damage.
+static enum status bad_payload(const struct journal_entry *entry, enum status status, struct fault *fault)
 {
-    (void)fault_set(fault, STATUS_CORRUPT, "entry %" PRIu64 " (%s) cannot be read by this version of sluice",
-                    entry->seq, entry->subject);
+    bool newer = status == STATUS_UNSUPPORTED;
+    (void)fault_set(fault, status, "entry %" PRIu64 " (%s) %s", entry->seq, entry->subject,
+                    newer ? "was written by a newer version of sluice: use that one"
+                          : "cannot be read by this version of sluice");
     fault->entry = entry->seq;
-    return STATUS_CORRUPT;
+    return status;
 }
 
 static enum status replay_input(struct engine_replay *replay, const struct journal_entry *entry,
                                 struct replay_scratch *scratch, struct fault *fault)
 {
-    struct engine_case *record;
-    enum status status = case_for(replay, entry, &record, fault);
+    struct engine_record *record;
+    enum status status = record_for(replay, entry, &record, fault);
     if (status != STATUS_OK)
         return status;
     struct wire_reader reader = {.data = (const uint8_t *)entry->payload.data, .len = entry->payload.len};
     struct rollout_input input;
-    if (rollout_input_decode(&reader, &scratch->spec, scratch->spans, &input) != STATUS_OK)
-        return bad_payload(entry, fault);
+    status = rollout_input_decode(&reader, &scratch->spec, scratch->spans, &input);
+    if (status != STATUS_OK)
+        return bad_payload(entry, status, fault);
     struct engine_owed *owed = owed_of(replay, record);
     if (owed != NULL) {
         differ(replay, entry, NULL, &owed->effects);
@@ -117,8 +120,8 @@ static enum status replay_input(struct engine_replay *replay, const struct journ
     }
     replay->inputs++;
     struct rollout_effects effects;
-    if (engine_case_step(record, &input, entry->run, entry->seq, &effects)) {
-        CHECK(replay->owed_count < ENGINE_CASES_MAX);
+    if (engine_record_step(record, &input, entry->run, entry->seq, &effects)) {
+        CHECK(replay->owed_count < ENGINE_ROLLOUTS_MAX);
         replay->owed[replay->owed_count++] = (struct engine_owed){.record = record, .effects = effects};
     }
     return STATUS_OK;
@@ -127,41 +130,37 @@ static enum status replay_input(struct engine_replay *replay, const struct journ
 static enum status replay_decision(struct engine_replay *replay, const struct journal_entry *entry,
                                    struct fault *fault)
 {
-    struct engine_case *record;
-    enum status status = case_for(replay, entry, &record, fault);
+    struct engine_record *record;
+    enum status status = record_for(replay, entry, &record, fault);
     if (status != STATUS_OK)
         return status;
     struct wire_reader reader = {.data = (const uint8_t *)entry->payload.data, .len = entry->payload.len};
     struct rollout_effects recorded;
-    if (rollout_effects_decode(&reader, &recorded) != STATUS_OK)
-        return bad_payload(entry, fault);
+    status = rollout_effects_decode(&reader, &recorded);
+    if (status != STATUS_OK)
+        return bad_payload(entry, status, fault);
     struct engine_owed *owed = owed_of(replay, record);
     if (owed == NULL || !rollout_effects_equal(&owed->effects, &recorded)) {
         differ(replay, entry, &recorded, owed != NULL ? &owed->effects : NULL);
         return STATUS_OK;
     }
     *owed = replay->owed[--replay->owed_count];
-    engine_case_remember(record, entry->seq, &recorded);
+    engine_record_remember(record, entry->seq, &recorded);
     replay->decisions++;
     return STATUS_OK;
 }
 
-static enum status replay_flag(struct engine_replay *replay, const struct journal_entry *entry,
-                               struct fault *fault)
+static enum status replay_foreign(struct engine_replay *replay, const struct journal_entry *entry,
+                                  struct fault *fault)
 {
-    struct engine_overlay_texts texts;
-    struct engine_flag_change change;
-    if (engine_overlay_decode(entry->payload, &texts, &change) != STATUS_OK)
-        return bad_payload(entry, fault);
-    replay->flag_changes++;
-    if (replay->overlay == NULL)
-        return STATUS_OK;
-    enum status status = engine_overlay_room(replay->overlay, &change);
-    if (status == STATUS_OK)
-        status = engine_overlay_take(replay->overlay, &change, entry->seq, entry->time_ms);
-    if (status != STATUS_OK)
-        *fault = (struct fault){
-            .status = status, .entry = entry->seq, .text = "no memory left for the changes of flags"};
+    enum status status = replay->fold != NULL ? replay->fold(replay->fold_context, entry) : STATUS_OK;
+    if (status == STATUS_CORRUPT || status == STATUS_UNSUPPORTED)
+        return bad_payload(entry, status, fault);
+    if (status != STATUS_OK) {
+        (void)fault_set(fault, status, "entry %" PRIu64 " (%s): no memory left for it", entry->seq,
+                        entry->subject);
+        fault->entry = entry->seq;
+    }
     return status;
 }
 
@@ -182,9 +181,9 @@ static enum status replay_entry(struct engine_replay *replay, const struct journ
     case JOURNAL_NOTE:
         return STATUS_OK;
     case JOURNAL_FLAG:
-        return replay_flag(replay, entry, fault);
+        return replay_foreign(replay, entry, fault);
     }
-    return bad_payload(entry, fault);
+    return bad_payload(entry, STATUS_UNSUPPORTED, fault);
 }
 
 static enum status replay_all(struct journal_cursor *cursor, struct engine_replay *replay,
@@ -205,9 +204,11 @@ static enum status replay_all(struct journal_cursor *cursor, struct engine_repla
 
 enum status engine_replay_run(struct journal *journal, struct engine_replay *replay, struct fault *fault)
 {
-    struct engine_overlay *overlay = replay->overlay;
+    enum status (*fold)(void *, const struct journal_entry *) = replay->fold;
+    void *fold_context = replay->fold_context;
     memset(replay, 0, sizeof *replay);
-    replay->overlay = overlay;
+    replay->fold = fold;
+    replay->fold_context = fold_context;
     *fault = (struct fault){.status = STATUS_NO_MEMORY, .text = "no memory left"};
     struct replay_scratch *scratch = heap_alloc(1, sizeof *scratch);
     if (scratch == NULL)
@@ -224,7 +225,7 @@ enum status engine_replay_run(struct journal *journal, struct engine_replay *rep
 
 void engine_replay_deinit(struct engine_replay *replay)
 {
-    for (uint32_t i = 0; i < replay->case_count; i++)
-        engine_case_destroy(replay->cases[i]);
-    replay->case_count = 0;
+    for (uint32_t i = 0; i < replay->record_count; i++)
+        engine_record_destroy(replay->records[i]);
+    replay->record_count = 0;
 }

@@ -4,31 +4,30 @@
 #pragma once
 
 #include "base/text.h"
-#include "ship/engine/case.h"
+#include "ship/engine/record.h"
 #include "ship/store/journal.h"
 
 enum { ENGINE_DIFFERENCE_BYTES = 1024 };
 
 // A decision that the last input gave and the journal does not hold: the process died between the two.
 struct engine_owed {
-    struct engine_case *record;
+    struct engine_record *record;
     struct rollout_effects effects;
 };
 
-struct engine_overlay;
-
 struct engine_replay {
-    struct engine_overlay
-        *overlay; // set before the run: takes the changes of flags; NULL: they are only read
-    uint64_t flag_changes;
-    struct engine_case *cases[ENGINE_CASES_MAX];
-    uint32_t case_count;
+    // Set both before the run: takes the entries that are no rollout's; NULL: they are passed over. CORRUPT
+    // or UNSUPPORTED ends the replay with the entry's number, anything else means that there was no room.
+    enum status (*fold)(void *context, const struct journal_entry *entry);
+    void *fold_context;
+    struct engine_record *records[ENGINE_ROLLOUTS_MAX];
+    uint32_t record_count;
     uint64_t entries;
     uint64_t inputs;
     uint64_t decisions; // recorded, and found equal
     uint32_t processes; // daemons that wrote
     int64_t first_ms, last_ms;
-    struct engine_owed owed[ENGINE_CASES_MAX];
+    struct engine_owed owed[ENGINE_ROLLOUTS_MAX];
     uint32_t owed_count;
     // The first difference.
     bool differs;
@@ -44,6 +43,6 @@ MUST_USE enum status engine_replay_run(struct journal *journal, struct engine_re
                                        struct fault *fault);
 void engine_replay_deinit(struct engine_replay *replay);
 // NULL: none of that name.
-struct engine_case *engine_replay_find(struct engine_replay *replay, const char *name);
+struct engine_record *engine_replay_find(struct engine_replay *replay, const char *name);
 // One line for people: "Shifting -> RollingBack, stage 2, weight 0 %, ...".
 void engine_effects_write(const struct rollout_effects *effects, struct text *text);

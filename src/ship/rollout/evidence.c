@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Spans and sums. Open spans stand in a ring in routing order; a closed one lives on only in sums. Whatever a
-// caller sends, the ring stays sorted by (tick, table) and nothing closed changes again.
+// Spans and sums. Open spans stand in a ring in routing order; a closed one is taken out and lives on only in
+// sums. Whatever a caller sends, the ring stays sorted by (tick, table) and nothing closed changes again.
 #include <string.h>
 
 #include "base/check.h"
@@ -71,18 +71,15 @@ static uint32_t ring_find(struct rollout *rollout, uint64_t tick, uint64_t table
     return low;
 }
 
-static void close_oldest(struct rollout *rollout, enum rollout_imputing imputing)
+struct rollout_span *evidence_take_oldest(struct rollout *rollout)
 {
     struct rollout_span *span = evidence_span(rollout, 0);
-    struct rollout_facts facts;
-    evidence_facts(rollout, span, imputing, &facts);
-    judge_close(rollout, span, &facts);
-    watch_close(rollout, span, imputing);
     rollout->has_closed = true;
     rollout->closed_tick = span->tick;
     rollout->closed_table = span->table;
     rollout->span_first = (rollout->span_first + 1) % ROLLOUT_SPANS_OPEN_MAX;
     rollout->span_count--;
+    return span;
 }
 
 static struct rollout_span *ring_insert(struct rollout *rollout, uint32_t at)
@@ -104,22 +101,30 @@ static bool delta_fits(const struct rollout *rollout, const struct rollout_span_
            name_compare(delta->tick, delta->table, rollout->closed_tick, rollout->closed_table) > 0;
 }
 
+// The open span of that name, or NULL; *at: where it stands or would stand.
+static struct rollout_span *span_find(struct rollout *rollout, const struct rollout_span_delta *delta,
+                                      uint32_t *at)
+{
+    *at = ring_find(rollout, delta->tick, delta->table);
+    struct rollout_span *span = *at < rollout->span_count ? evidence_span(rollout, *at) : NULL;
+    bool found = span != NULL && name_compare(span->tick, span->table, delta->tick, delta->table) == 0;
+    return found ? span : NULL;
+}
+
+bool evidence_lacks_room(struct rollout *rollout, const struct rollout_span_delta *delta)
+{
+    uint32_t at;
+    return rollout->span_count == ROLLOUT_SPANS_OPEN_MAX && delta_fits(rollout, delta) &&
+           span_find(rollout, delta, &at) == NULL && at > 0;
+}
+
 static struct rollout_span *span_open(struct rollout *rollout, const struct rollout_span_delta *delta)
 {
-    uint32_t at = ring_find(rollout, delta->tick, delta->table);
-    if (at < rollout->span_count) {
-        struct rollout_span *span = evidence_span(rollout, at);
-        if (name_compare(span->tick, span->table, delta->tick, delta->table) == 0)
-            return span;
-    }
-    // A full ring ends the oldest span's time early, for both arms at the same age: as fair as the deadline.
-    if (rollout->span_count == ROLLOUT_SPANS_OPEN_MAX) {
-        if (at == 0)
-            return NULL;
-        close_oldest(rollout, IMPUTE_TIMED_OUT);
-        at--;
-    }
-    struct rollout_span *span = ring_insert(rollout, at);
+    uint32_t at;
+    struct rollout_span *span = span_find(rollout, delta, &at);
+    if (span != NULL || rollout->span_count == ROLLOUT_SPANS_OPEN_MAX)
+        return span;
+    span = ring_insert(rollout, at);
     *span = (struct rollout_span){
         .tick = delta->tick,
         .table = delta->table,
@@ -252,7 +257,7 @@ void evidence_facts(const struct rollout *rollout, const struct rollout_span *sp
 
 // ---- closing ----
 
-static bool span_complete(const struct rollout_span *span)
+bool evidence_complete(const struct rollout_span *span)
 {
     for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
         if (evidence_pending(&span->arms[arm]) > 0)
@@ -260,32 +265,21 @@ static bool span_complete(const struct rollout_span *span)
     return true;
 }
 
-void evidence_close_old(struct rollout *rollout)
+struct rollout_span *evidence_take_over(struct rollout *rollout)
 {
     uint64_t deadline = (rollout->spec.deadline_ms + ROLLOUT_TICK_MS - 1) / ROLLOUT_TICK_MS;
-    while (rollout->span_count > 0) {
-        const struct rollout_span *span = evidence_span(rollout, 0);
-        uint64_t age = rollout->tick - span->tick;
-        // A request routed at the end of its tick is one tick younger than its span.
-        if (age <= deadline && !(age > ROLLOUT_SETTLE_TICKS && span_complete(span)))
-            return;
-        close_oldest(rollout, IMPUTE_TIMED_OUT);
-    }
+    if (rollout->span_count == 0)
+        return NULL;
+    const struct rollout_span *span = evidence_span(rollout, 0);
+    uint64_t age = rollout->tick - span->tick;
+    // A request routed at the end of its tick is one tick younger than its span.
+    if (age <= deadline && !(age > ROLLOUT_SETTLE_TICKS && evidence_complete(span)))
+        return NULL;
+    return evidence_take_oldest(rollout);
 }
 
-// The outcomes of requests in flight died with the process. Counting the open spans as they stand would
-// credit the arm that fails slowly (its failures are lost, the fast ones are not); dropping them all would
-// let a process that restarts often never decide. Whether a span has a request in flight at the moment of the
-// crash is a property of that span, so "up to and including the first such span" is a stopping time in
-// routing order, and with its pending requests imputed the stopped process keeps its bound.
-void evidence_resumed(struct rollout *rollout)
+void evidence_forget_open(struct rollout *rollout)
 {
-    while (rollout->span_count > 0) {
-        bool complete = span_complete(evidence_span(rollout, 0));
-        close_oldest(rollout, IMPUTE_OPEN);
-        if (!complete)
-            break;
-    }
     rollout->span_count = 0;
     rollout->has_closed = false;
     rollout->tick = 0;

@@ -37,10 +37,22 @@ struct rollout_span_delta {
     uint32_t weight;         // the canary's weight under that table, 0..ROLLOUT_WEIGHT_FULL
     uint32_t weight_control; // with a control arm, the control's weight; else 0
     struct rollout_counts arms[ROLLOUT_ARMS];
+    // Members of a ring: they have the new variant, but no lot put them there and nobody is compared with
+    // them. For the kill switch alone: the core does not look at it, the journal does not hold it.
+    struct rollout_counts ring;
 };
 
 // Latency edges of the baseline, microseconds, frozen before the canary starts.
 struct rollout_edges {
     uint64_t requests; // the sample they come from; 0: not frozen yet
     uint64_t edge_us[ROLLOUT_EDGES];
+};
+
+// What one outcome is measured by, the same for everything that a run's evidence comes from.
+struct rollout_yardstick {
+    struct rollout_edges edges;
+    uint64_t margin_us[ROLLOUT_EDGES]; // margin times edge k, never below edge k and the slack
+    uint64_t slack_us;                 // the canary is slow only this long past an edge
+    uint64_t deadline_us;              // good only within it
+    uint64_t error_window_us;          // a unit's second error within it is no event; 0: the whole rollout
 };

@@ -214,20 +214,61 @@ static bool state_runs(enum rollout_state state)
     return state != ROLLOUT_PENDING && !rollout_state_is_final(state);
 }
 
+// ---- from spans to sums ----
+
+// What a span held is judged once more, for good.
+static void span_close(struct rollout *rollout, struct rollout_span *span, enum rollout_imputing imputing)
+{
+    struct rollout_facts facts;
+    evidence_facts(rollout, span, imputing, &facts);
+    judge_close(rollout, span, &facts);
+    watch_close(rollout, span, imputing);
+}
+
+static void spans_take(struct rollout *rollout, const struct rollout_input *input)
+{
+    struct rollout_span *over;
+    for (uint32_t i = 0; i < input->tick.span_count; i++) {
+        // A full ring ends the oldest span's time early, for both arms at the same age: as fair as the
+        // deadline.
+        if (evidence_lacks_room(rollout, &input->tick.spans[i]))
+            span_close(rollout, evidence_take_oldest(rollout), IMPUTE_TIMED_OUT);
+        evidence_add(rollout, &input->tick.spans[i]);
+    }
+    while ((over = evidence_take_over(rollout)) != NULL)
+        span_close(rollout, over, IMPUTE_TIMED_OUT);
+}
+
+// The outcomes of requests in flight died with the process. Counting the open spans as they stand would
+// credit the arm that fails slowly (its failures are lost, the fast ones are not); dropping them all would
+// let a process that restarts often never decide. Whether a span has a request in flight at the moment of the
+// crash is a property of that span, so "up to and including the first such span" is a stopping time in
+// routing order, and with its pending requests imputed the stopped process keeps its bound.
+static void step_resumed(struct rollout *rollout)
+{
+    bool complete = true;
+    while (complete && rollout->span_count > 0) {
+        struct rollout_span *span = evidence_take_oldest(rollout);
+        complete = evidence_complete(span);
+        span_close(rollout, span, IMPUTE_OPEN);
+    }
+    evidence_forget_open(rollout);
+}
+
+// ---- the tick ----
+
 static void step_tick(struct rollout *rollout, const struct rollout_input *input,
                       struct rollout_effects *effects)
 {
     // A process never counts its ticks backwards: this is a new one that was not announced.
     if (input->tick.tick < rollout->tick)
-        evidence_resumed(rollout);
+        step_resumed(rollout);
     rollout->tick = input->tick.tick;
     if (!state_runs(rollout->state))
         return;
     rollout->spans_lost += input->tick.spans_lost;
     rollout->baseline_count = input->tick.baseline_count;
-    for (uint32_t i = 0; i < input->tick.span_count; i++)
-        evidence_add(rollout, &input->tick.spans[i]);
-    evidence_close_old(rollout);
+    spans_take(rollout, input);
     decide(rollout, effects);
     rollout->tick_before_ms = rollout->now_ms;
 }
@@ -409,13 +450,13 @@ static void step_command(struct rollout *rollout, const struct rollout_input *in
 static void step_spec(struct rollout *rollout, const struct rollout_input *input,
                       struct rollout_effects *effects)
 {
-    const char *why = "";
+    struct fault fault;
     if (state_runs(rollout->state)) {
         refuse(rollout, "take a specification", STATUS_CONFLICT, "the rollout is under way", effects);
         return;
     }
-    if (rollout_spec_check(input->spec, &why) != STATUS_OK) {
-        refuse(rollout, "take a specification", STATUS_INVALID, why, effects);
+    if (rollout_spec_check(input->spec, &fault) != STATUS_OK) {
+        refuse(rollout, "take a specification", STATUS_INVALID, fault.text, effects);
         return;
     }
     rollout->spec = *input->spec;
@@ -475,7 +516,7 @@ void rollout_step(struct rollout *rollout, const struct rollout_input *input, st
         step_tick(rollout, input, effects);
         break;
     case ROLLOUT_INPUT_RESUMED:
-        evidence_resumed(rollout);
+        step_resumed(rollout);
         effects->publish = rollout->state != ROLLOUT_PENDING;
         break;
     case ROLLOUT_INPUTS:
@@ -488,7 +529,7 @@ void rollout_step(struct rollout *rollout, const struct rollout_input *input, st
         effects->from != effects->to || rollout->stage != stage_before || rollout->weight != weight_before;
     // A flag's set carries rings and arms besides the weight.
     effects->publish = effects->publish || rollout->weight != weight_before ||
-                       (rollout->spec.flag[0] != '\0' && effects->changed);
+                       (rollout->spec.target == ROLLOUT_TARGET_FLAG && effects->changed);
     if (effects->has_verdict)
         rollout->last = effects->verdict;
     check_invariants(rollout, effects, stage_before, weight_before);

@@ -133,6 +133,7 @@ void rollout_step(struct rollout *rollout, const struct rollout_input *input,
 int64_t rollout_deadline_ms(const struct rollout *rollout);
 
 // Wire forms for the journal. A decoded TICK borrows spans[ROLLOUT_TICK_SPANS_MAX], a SPEC borrows *spec.
+// Decoding says STATUS_CORRUPT of malformed bytes, STATUS_UNSUPPORTED of a form that a later version writes.
 void rollout_input_encode(const struct rollout_input *input, struct wire_writer *writer);
 MUST_USE enum status rollout_input_decode(struct wire_reader *reader, struct rollout_spec *spec,
                                           struct rollout_span_delta *spans, struct rollout_input *input);
@@ -179,6 +180,7 @@ struct rollout_view {
 };
 
 const struct rollout_spec *rollout_spec_of(const struct rollout *rollout);
+void rollout_yardstick_get(const struct rollout *rollout, struct rollout_yardstick *yardstick);
 void rollout_view_get(const struct rollout *rollout, struct rollout_view *view);
 
 const char *rollout_state_name(enum rollout_state state);       // "Pending", "Shifting", ...

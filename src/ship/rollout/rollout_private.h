@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The machine's inside. evidence.c keeps spans and sums, judge.c asks the kernels, watch.c guards the soak,
-// machine.c moves, verdict.c says why. Time and evidence flow in that order within one step; none calls back.
+// verdict.c says why, machine.c hands what one gives to the next and moves. None calls back.
 #pragma once
 
 #include "base/slice.h"
@@ -209,10 +209,16 @@ static inline uint64_t evidence_pending(const struct rollout_sums *arm)
 void evidence_reset(struct rollout *rollout);
 // Starts what a stage counts for itself.
 void evidence_stage_reset(struct rollout *rollout);
+// Whether the delta opens a span for which the oldest must be taken out first.
+bool evidence_lacks_room(struct rollout *rollout, const struct rollout_span_delta *delta);
 void evidence_add(struct rollout *rollout, const struct rollout_span_delta *delta);
-// Closes what is complete and settled, or older than the deadline.
-void evidence_close_old(struct rollout *rollout);
-void evidence_resumed(struct rollout *rollout);
+// Both take the oldest span out: it is closed, and stays readable until a span is opened. `over`: if it is
+// complete and settled, or older than the deadline; else NULL.
+struct rollout_span *evidence_take_oldest(struct rollout *rollout);
+struct rollout_span *evidence_take_over(struct rollout *rollout);
+bool evidence_complete(const struct rollout_span *span); // no request of it is pending
+// Of a process that is gone: its open spans, and its ticks.
+void evidence_forget_open(struct rollout *rollout);
 void evidence_facts(const struct rollout *rollout, const struct rollout_span *span,
                     enum rollout_imputing imputing, struct rollout_facts *facts);
 uint64_t evidence_canary_pending(struct rollout *rollout);

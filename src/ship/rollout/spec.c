@@ -30,6 +30,12 @@ void rollout_spec_init(struct rollout_spec *spec)
     };
 }
 
+void rollout_spec_classify(struct rollout_spec *spec)
+{
+    spec->target = spec->flag[0] != '\0' ? ROLLOUT_TARGET_FLAG : ROLLOUT_TARGET_VERSION;
+    spec->source = spec->service[0] != '\0' ? ROLLOUT_SOURCE_REQUESTS : ROLLOUT_SOURCE_EVENTS;
+}
+
 void rollout_spec_default_stages(struct rollout_spec *spec)
 {
     static const uint32_t percents[] = {1, 5, 10, 25, 50, 100};
@@ -64,8 +70,13 @@ static const char *check_names(const struct rollout_spec *spec)
         !text_ends(spec->flag, sizeof spec->flag) || !text_ends(spec->from, sizeof spec->from) ||
         !text_ends(spec->to, sizeof spec->to))
         return "a name is longer than 63 bytes";
-    if (spec->name[0] == '\0' || (spec->service[0] == '\0' && spec->flag[0] == '\0'))
+    struct rollout_spec named = *spec;
+    rollout_spec_classify(&named);
+    if (spec->name[0] == '\0' ||
+        (named.target == ROLLOUT_TARGET_VERSION && named.source == ROLLOUT_SOURCE_EVENTS))
         return "a rollout needs a name and a service or a flag";
+    if (named.target != spec->target || named.source != spec->source)
+        return "what a rollout moves is not what it names";
     if (spec->from[0] == '\0' || spec->to[0] == '\0')
         return "a rollout needs the version it comes from and the one it goes to";
     if (strcmp(spec->from, spec->to) == 0)
@@ -91,7 +102,7 @@ static const char *check_stage(const struct rollout_stage *stage, uint32_t weigh
 static const char *check_ring(const struct rollout_spec *spec, const struct rollout_stage *stage,
                               uint32_t weight_before)
 {
-    if (spec->flag[0] == '\0')
+    if (spec->target != ROLLOUT_TARGET_FLAG)
         return "segments belong to rollouts of flags";
     if (!text_ends(stage->segment, sizeof stage->segment) || stage->segment[0] == '\0')
         return "a segment has a name of 1 to 63 bytes";
@@ -177,16 +188,14 @@ static const char *check_rest(const struct rollout_spec *spec)
     return NULL;
 }
 
-enum status rollout_spec_check(const struct rollout_spec *spec, const char **why)
+enum status rollout_spec_check(const struct rollout_spec *spec, struct fault *fault)
 {
     const char *(*const checks[])(const struct rollout_spec *) = {check_names, check_stages, check_checks,
                                                                   check_rest};
     for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
         const char *sentence = checks[i](spec);
-        if (sentence == NULL)
-            continue;
-        *why = sentence;
-        return STATUS_INVALID;
+        if (sentence != NULL)
+            return fault_set(fault, STATUS_INVALID, "%s", sentence);
     }
     return STATUS_OK;
 }
@@ -306,7 +315,9 @@ enum status rollout_spec_decode(struct wire_reader *reader, struct rollout_spec 
 {
     struct rollout_spec out = {.stage_count = 0};
     uint64_t version = wire_get_u64(reader);
-    if (version < 1 || version > SPEC_WIRE_VERSION)
+    if (!reader->bad && version > SPEC_WIRE_VERSION)
+        return STATUS_UNSUPPORTED;
+    if (version < 1)
         reader->bad = true;
     wire_get_string(reader, out.name, sizeof out.name);
     if (version >= 2)
@@ -331,6 +342,7 @@ enum status rollout_spec_decode(struct wire_reader *reader, struct rollout_spec 
     out.keep_ms = get_at_most(reader, DURATION_MS_MAX);
     if (reader->bad)
         return STATUS_CORRUPT;
+    rollout_spec_classify(&out);
     *spec = out;
     return STATUS_OK;
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/fault.h"
 #include "base/slice.h"
 #include "base/status.h"
 #include "base/wire.h"
@@ -21,6 +22,20 @@ enum rollout_stage_kind {
     ROLLOUT_STAGE_WEIGHT,  // a share of live traffic
     ROLLOUT_STAGE_APPROVE, // wait for a person
     ROLLOUT_STAGE_SEGMENT, // of a flag: a ring gets the new variant, for min_ms without a comparison
+};
+
+// What a rollout moves.
+enum rollout_target {
+    ROLLOUT_TARGET_VERSION, // requests of a service, from one version to another
+    ROLLOUT_TARGET_FLAG,    // a flag, from one variant to another
+    ROLLOUT_TARGETS
+};
+
+// Where its evidence comes from.
+enum rollout_source {
+    ROLLOUT_SOURCE_REQUESTS, // the proxy's requests to a service
+    ROLLOUT_SOURCE_EVENTS,   // what users of a flag tell
+    ROLLOUT_SOURCES
 };
 
 enum rollout_undecided { ROLLOUT_UNDECIDED_HOLD, ROLLOUT_UNDECIDED_ROLLBACK, ROLLOUT_UNDECIDED_PROCEED };
@@ -60,8 +75,10 @@ struct rollout_check_throughput {
 
 struct rollout_spec {
     char name[ROLLOUT_NAME_BYTES];
-    char flag[ROLLOUT_NAME_BYTES];    // of a flag's rollout: its key; else empty
-    char service[ROLLOUT_NAME_BYTES]; // of a flag's rollout: whose requests are evidence; empty: events are
+    enum rollout_target target; // both are what the two names below say, see rollout_spec_classify
+    enum rollout_source source;
+    char flag[ROLLOUT_NAME_BYTES];    // FLAG: its key; else empty
+    char service[ROLLOUT_NAME_BYTES]; // VERSION: whose; REQUESTS: of whom; else empty
     char from[ROLLOUT_NAME_BYTES];    // the stable version, or the variant given today
     char to[ROLLOUT_NAME_BYTES];      // the canary version, or the variant to come
     uint32_t stage_count;
@@ -86,11 +103,12 @@ struct rollout_spec {
 void rollout_spec_init(struct rollout_spec *spec);
 // Puts the default stages: 1, 5, 10, 25, 50, 100 %.
 void rollout_spec_default_stages(struct rollout_spec *spec);
-// Whether the machine can run it: STATUS_INVALID with a sentence in *why (constant text). Weights must grow
-// from stage to stage, nothing comes after 100 %, a horizon is at least its minimum time. `share`s need not
-// sum to 1.
-MUST_USE enum status rollout_spec_check(const struct rollout_spec *spec, const char **why);
-// Decoding finds malformed bytes (STATUS_CORRUPT); whether the result can run is rollout_spec_check's
-// question.
+// Sets target and source by the names that are given: a file, and a journal, say what is moved by naming it.
+void rollout_spec_classify(struct rollout_spec *spec);
+// Whether the machine can run it: STATUS_INVALID with a sentence. Weights must grow from stage to stage,
+// nothing comes after 100 %, a horizon is at least its minimum time. `share`s need not sum to 1.
+MUST_USE enum status rollout_spec_check(const struct rollout_spec *spec, struct fault *fault);
+// Decoding finds malformed bytes (STATUS_CORRUPT) and bytes of a later version (STATUS_UNSUPPORTED); whether
+// the result can run is rollout_spec_check's question.
 void rollout_spec_encode(const struct rollout_spec *spec, struct wire_writer *writer);
 MUST_USE enum status rollout_spec_decode(struct wire_reader *reader, struct rollout_spec *spec);

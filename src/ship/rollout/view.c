@@ -4,11 +4,26 @@
 
 #include "base/check.h"
 #include "ship/rollout/rollout_private.h"
+#include "stats/histogram.h"
 #include "stats/real.h"
 
 const struct rollout_spec *rollout_spec_of(const struct rollout *rollout)
 {
     return &rollout->spec;
+}
+
+void rollout_yardstick_get(const struct rollout *rollout, struct rollout_yardstick *yardstick)
+{
+    const struct rollout_spec *spec = &rollout->spec;
+    *yardstick = (struct rollout_yardstick){.edges = rollout->edges,
+                                            .slack_us = spec->latency.slack_ms * 1000,
+                                            .deadline_us = spec->deadline_ms * 1000,
+                                            .error_window_us = spec->errors.window_ms * 1000};
+    for (int k = 0; rollout->edges.requests > 0 && k < ROLLOUT_EDGES; k++) {
+        uint64_t slacked_us = rollout->edges.edge_us[k] + yardstick->slack_us;
+        uint64_t margin_us = stats_histogram_edge_scale(rollout->edges.edge_us[k], spec->latency.margin);
+        yardstick->margin_us[k] = margin_us > slacked_us ? margin_us : slacked_us;
+    }
 }
 
 // A view's number for JSON: neither the "not looked yet" nor an infinity leaves the module.

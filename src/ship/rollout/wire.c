@@ -27,6 +27,15 @@ static uint64_t get_at_most(struct wire_reader *reader, uint64_t most)
     return 0;
 }
 
+// Below the only version there is are just malformed bytes, above it a later program's.
+static bool version_is(struct wire_reader *reader, uint64_t known)
+{
+    uint64_t version = wire_get_u64(reader);
+    if (version < known)
+        reader->bad = true;
+    return !reader->bad && version == known;
+}
+
 // ---- spans: most counts are zero, so a mask says which follow ----
 
 static void put_counts(struct wire_writer *writer, const struct rollout_counts *counts)
@@ -73,6 +82,7 @@ static void get_span(struct wire_reader *reader, uint64_t tick_before, uint64_t 
     span->weight_control = (uint32_t)get_at_most(reader, ROLLOUT_WEIGHT_FULL - span->weight);
     for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
         get_counts(reader, &span->arms[arm]);
+    span->ring = (struct rollout_counts){.routed = 0};
 }
 
 static void put_tick(struct wire_writer *writer, const struct rollout_input *input)
@@ -154,17 +164,19 @@ enum status rollout_input_decode(struct wire_reader *reader, struct rollout_spec
                                  struct rollout_span_delta *spans, struct rollout_input *input)
 {
     struct rollout_input out;
+    enum status status;
     memset(&out, 0, sizeof out);
-    if (wire_get_u64(reader) != INPUT_WIRE_VERSION)
-        reader->bad = true;
+    if (!version_is(reader, INPUT_WIRE_VERSION))
+        return reader->bad ? STATUS_CORRUPT : STATUS_UNSUPPORTED;
     out.kind = (enum rollout_input_kind)get_at_most(reader, ROLLOUT_INPUTS - 1);
     out.time_ms = wire_get_i64(reader);
     if (reader->bad)
         return STATUS_CORRUPT;
     switch (out.kind) {
     case ROLLOUT_INPUT_SPEC:
-        if (rollout_spec_decode(reader, spec) != STATUS_OK)
-            return STATUS_CORRUPT;
+        status = rollout_spec_decode(reader, spec);
+        if (status != STATUS_OK)
+            return status;
         out.spec = spec;
         break;
     case ROLLOUT_INPUT_COMMAND:
@@ -243,8 +255,8 @@ enum status rollout_effects_decode(struct wire_reader *reader, struct rollout_ef
 {
     struct rollout_effects out;
     memset(&out, 0, sizeof out);
-    if (wire_get_u64(reader) != EFFECTS_WIRE_VERSION)
-        reader->bad = true;
+    if (!version_is(reader, EFFECTS_WIRE_VERSION))
+        return reader->bad ? STATUS_CORRUPT : STATUS_UNSUPPORTED;
     uint64_t flags = get_at_most(reader, 7);
     out.changed = (flags & 1) != 0;
     out.publish = (flags & 2) != 0;

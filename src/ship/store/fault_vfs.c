@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The shim between SQLite and its system VFS. Per file it holds the image the disk surely has and, in order,
-// the operations since the last sync; reading always goes to the real file, which has them all.
+// The shim between SQLite and the system's VFS. For each file it holds the content that is surely on the disk
+// and, in order, the operations since the last sync. Reads go to the real file, which has all of them.
 #include "ship/store/fault_vfs.h"
 
 #include <fcntl.h>
@@ -73,7 +73,7 @@ static void image_grow(struct fault_disk_file *disk, size_t len)
     if (len > disk->cap) {
         size_t cap = len + len / 2 + 4096;
         uint8_t *image = heap_resize(disk->image, cap);
-        CHECK(image != NULL); // a test's tool: no memory ends the test
+        CHECK(image != NULL); // this is a test's tool, so without memory the test ends
         disk->image = image;
         disk->cap = cap;
     }
@@ -109,7 +109,7 @@ static void op_note(struct fault_disk_file *disk, int64_t offset, const void *da
     disk->ops_end = &op->next;
 }
 
-// Puts an operation on the disk, sector by sector as keep says. rng is used for RANDOM only.
+// Applies an operation to the disk's content, each sector as `keep` says. rng is used for RANDOM only.
 static void op_apply(struct fault_disk_file *disk, const struct fault_op *op, enum fault_vfs_keep keep,
                      struct rng *rng)
 {
@@ -136,7 +136,7 @@ static void ops_apply(struct fault_disk_file *disk, enum fault_vfs_keep keep, st
     ops_forget(disk);
 }
 
-// A file that was there before counts as durable as it stands.
+// A file that already exists counts as durable.
 static void image_load(struct fault_disk_file *disk)
 {
     FILE *file = fopen(disk->path, "rb");
@@ -167,7 +167,7 @@ static struct fault_disk_file *disk_find(const char *path, bool add)
 
 // ---- faults ----
 
-// Counts an operation; true when the power is off by now.
+// Counts an operation. True when the power is off by now.
 static bool power_gone(void)
 {
     fault.counts.operations++;
@@ -226,7 +226,7 @@ static int file_truncate(sqlite3_file *file, sqlite3_int64 size)
     return code;
 }
 
-// The real sync is left out: only the played disk matters, and the tests stay quick.
+// Without the real sync, since only the simulated disk matters and the tests run faster.
 static int file_sync(sqlite3_file *file, int flags)
 {
     (void)flags;
@@ -300,7 +300,7 @@ static int file_shm_unmap(sqlite3_file *file, int delete_flag)
     return real_of(file)->pMethods->xShmUnmap(real_of(file), delete_flag);
 }
 
-// Version 2: no memory-mapped pages, which would go past the shim.
+// Version 2 has no memory-mapped pages, which would bypass the shim.
 static const sqlite3_io_methods FAULT_METHODS = {
     .iVersion = 2,
     .xClose = file_close,
@@ -332,7 +332,7 @@ static int vfs_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file,
     if (name != NULL && (flags & SQLITE_OPEN_DELETEONCLOSE) == 0 && (disk == NULL || !disk->exists)) {
         bool there = access(name, F_OK) == 0;
         if (!there && power_gone())
-            return SQLITE_CANTOPEN; // making a file is an operation too
+            return SQLITE_CANTOPEN; // creating a file counts as an operation too
         disk = disk_find(name, true);
         image_load(disk);
     }
@@ -367,7 +367,7 @@ enum status fault_vfs_install(void)
     fault.real = sqlite3_vfs_find(NULL);
     if (fault.real == NULL)
         return STATUS_UNSUPPORTED;
-    // Everything not replaced here works on the real VFS's own data.
+    // The copy keeps the real VFS's own data, because functions not replaced here need it.
     fault.vfs = *fault.real;
     fault.vfs.pNext = NULL;
     fault.vfs.zName = "fault";

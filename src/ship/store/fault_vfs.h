@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A faulty disk under SQLite, for tests and the simulator: passes everything on to the system's files, fails
-// the writes and syncs it is told to, and remembers what was never synced, so that a loss of power can be
-// played: each unsynced sector is then on the disk or not, as a seed decides. One at a time in a process; not
-// for threads.
+// A faulty disk under SQLite, for tests and the simulator. It passes everything on to the system's files,
+// fails the writes and syncs it is told to, and remembers what was never synced. So it can simulate a loss of
+// power, after which each unsynced sector is on the disk or not, as a seed decides. One per process; not for
+// threads.
 #pragma once
 
 #include <stdbool.h>
@@ -19,10 +19,12 @@ struct fault_vfs_plan {
     // Counted from fault_vfs_set on; 0: never. A write is a write or a truncation of any file.
     uint64_t write_fails_from;  // this write and the next ones fail with "no space"
     uint64_t write_fails_count; // that many
-    uint64_t sync_fails_at; // this sync fails with an I/O error, and what it was to make durable is lost to
-                            // the disk although it still reads back, as Linux does it
-    uint64_t off_at;        // power goes before this operation (write, sync or deletion): nothing reaches the
-                            // disk from here on, and all of them fail
+    // This sync fails with an I/O error, and the writes that it should have made durable never reach the
+    // disk, although they still read back. This is how Linux behaves.
+    uint64_t sync_fails_at;
+    // The power goes off before this operation (write, sync or deletion): it and all later ones fail, and
+    // nothing reaches the disk any more.
+    uint64_t off_at;
 };
 
 struct fault_vfs_counts {
@@ -31,17 +33,18 @@ struct fault_vfs_counts {
     bool off;
 };
 
-// Registers it as SQLite's default VFS. STATUS_CONFLICT when it is already there.
+// Registers the shim as SQLite's default VFS. STATUS_CONFLICT when it is registered already.
 MUST_USE enum status fault_vfs_install(void);
-// All databases must be closed. Forgets everything.
+// Close all databases first. Forgets everything.
 void fault_vfs_remove(void);
 void fault_vfs_set(const struct fault_vfs_plan *plan);
 struct fault_vfs_counts fault_vfs_counts_get(void);
 
 enum fault_vfs_keep {
-    FAULT_VFS_KEEP_NONE, // of what was not synced
+    FAULT_VFS_KEEP_NONE, // what was not synced: nothing of it is on the disk
     FAULT_VFS_KEEP_ALL,
     FAULT_VFS_KEEP_RANDOM, // each sector by itself: torn and reordered writes
 };
-// Power is back: rewrites every file it has seen as the disk holds it. All databases must be closed.
+// The power is back: rewrites every file seen with the content that the disk holds. Close all databases
+// first.
 MUST_USE enum status fault_vfs_crash(enum fault_vfs_keep keep, uint64_t seed);

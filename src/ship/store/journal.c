@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writing half of the journal: opening, locking, transactions. A transaction that fails leaves no trace; what
-// a commit reported is there after a crash of the process, and with full sync after a crash of the machine.
+// The writing half of the journal: opening, locking, transactions. A transaction that fails leaves no trace.
+// An entry whose commit was reported survives a crash of the process and, with full sync, a crash of the
+// machine.
 #include "ship/store/journal_private.h"
 
 #include <errno.h>
@@ -18,7 +19,7 @@
 #include "base/text.h"
 #include "base/wire.h"
 
-// Fixed and public: the chain finds accidents and clumsy edits. It is no signature.
+// This key is fixed and public: the chain detects accidents and clumsy edits. It is not a signature.
 static const struct siphash_key CHAIN_KEYS[2] = {{0x536c75696365206aULL, 0x6f75726e616c2031ULL},
                                                  {0x656e747269657320ULL, 0x6c696e6b65642032ULL}};
 
@@ -129,14 +130,14 @@ static enum status take_lock(struct journal *journal, struct fault *fault)
     }
     char self[32];
     int n = snprintf(self, sizeof self, "%ld\n", (long)getpid());
-    // Only a courtesy to whoever is refused: the lock itself does not depend on it.
+    // Only informs the process that is refused; the lock itself does not depend on it.
     if (ftruncate(fd, 0) != 0 || pwrite(fd, self, (size_t)n, 0) != n)
         (void)0;
     journal->lock_fd = fd;
     return STATUS_OK;
 }
 
-// What stands at the path before SQLite touches it: *fresh when nothing does.
+// Checks what is at the path before SQLite touches it; *fresh when there is nothing.
 static enum status look_at_file(struct journal *journal, bool *fresh, struct fault *fault)
 {
     struct stat info;
@@ -175,16 +176,15 @@ static enum status open_database(struct journal *journal, const char *path, int 
 static enum status create_schema(struct journal *journal, struct fault *fault)
 {
     char sql[900];
-    snprintf(
-        sql, sizeof sql,
-        "PRAGMA synchronous=FULL; BEGIN IMMEDIATE; PRAGMA application_id=%d; PRAGMA user_version=%d;"
-        "CREATE TABLE journal_entries(seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, kind INTEGER NOT "
-        "NULL,"
-        " subject TEXT NOT NULL, run INTEGER NOT NULL, payload BLOB NOT NULL, chain BLOB NOT NULL) STRICT;"
-        "CREATE TABLE journal_head(id INTEGER PRIMARY KEY CHECK(id = 1), count INTEGER NOT NULL, chain BLOB "
-        "NOT NULL) STRICT;"
-        "INSERT INTO journal_head VALUES(1, 0, zeroblob(%d)); COMMIT;",
-        JOURNAL_APPLICATION_ID, JOURNAL_SCHEMA_VERSION, JOURNAL_CHAIN_BYTES);
+    snprintf(sql, sizeof sql,
+             "PRAGMA synchronous=FULL; BEGIN IMMEDIATE; PRAGMA application_id=%d; PRAGMA user_version=%d;"
+             "CREATE TABLE journal_entries(seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, "
+             "kind INTEGER NOT NULL, subject TEXT NOT NULL, run INTEGER NOT NULL, payload BLOB NOT NULL, "
+             "chain BLOB NOT NULL) STRICT;"
+             "CREATE TABLE journal_head(id INTEGER PRIMARY KEY CHECK(id = 1), count INTEGER NOT NULL, "
+             "chain BLOB NOT NULL) STRICT;"
+             "INSERT INTO journal_head VALUES(1, 0, zeroblob(%d)); COMMIT;",
+             JOURNAL_APPLICATION_ID, JOURNAL_SCHEMA_VERSION, JOURNAL_CHAIN_BYTES);
     return run_sql(journal, sql) ? STATUS_OK : journal_fail_sqlite(journal, "create", fault);
 }
 
@@ -193,7 +193,7 @@ static enum status move_into_place(const struct journal *journal, const char *ma
     char folder[PATH_MAX];
     snprintf(folder, sizeof folder, "%s", journal->path);
     int fd = open(dirname(folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    // Linking never replaces a file that somebody else put there meanwhile.
+    // Unlike a rename, a link never replaces a file that somebody else put there meanwhile.
     bool moved = fd >= 0 && link(made, journal->path) == 0 && unlink(made) == 0 && fsync(fd) == 0;
     int error = errno;
     if (fd >= 0)
@@ -203,8 +203,8 @@ static enum status move_into_place(const struct journal *journal, const char *ma
                                 "cannot put the new journal %s in place: %s", journal->path, strerror(error));
 }
 
-// A new journal is made under another name, so that a start that dies or finds no room leaves nothing at the
-// path that would keep the next start from making one. The lock is held.
+// A new journal is made under another name. So a start that dies or finds no room leaves nothing at the path
+// that would keep the next start from making one. The lock is held.
 static enum status create_file(struct journal *journal, struct fault *fault)
 {
     char made[PATH_MAX + 8];
@@ -272,7 +272,7 @@ static enum status read_head(struct journal *journal, struct fault *fault)
     return status;
 }
 
-// The last entry must be the one the head speaks of; anything else means rows were lost or added by hand.
+// The last entry must be the one that the head names; otherwise rows were lost or added by hand.
 static enum status check_tail(struct journal *journal, struct fault *fault)
 {
     sqlite3_stmt *statement = NULL;
@@ -321,8 +321,8 @@ static enum status prepare_writing(struct journal *journal, struct fault *fault)
                             journal->path, strerror(errno));
     journal->device = info.st_dev;
     journal->inode = info.st_ino;
-    // The log beside the file is folded in by journal_commit and cut back to 4 MiB, so that it stays bounded.
-    // Not by SQLite's own hook, which keeps a failure of it to itself.
+    // journal_commit folds the log beside the file into it and cuts it back to 4 MiB, so that it stays
+    // bounded. SQLite's own hook is not used because it hides its failures.
     if (!run_sql(journal, "PRAGMA journal_mode=WAL; PRAGMA journal_size_limit=4194304;"))
         return journal_fail_sqlite(journal, "prepare", fault);
     sqlite3_wal_hook(journal->db, note_log_pages, journal);
@@ -334,7 +334,8 @@ static enum status prepare_writing(struct journal *journal, struct fault *fault)
     return STATUS_OK;
 }
 
-// Head and last entry from one snapshot: a daemon that commits in between must not look like damage.
+// Reads head and last entry from one snapshot, so that a commit by the daemon in between does not look like
+// damage.
 static enum status check_ends(struct journal *journal, struct fault *fault)
 {
     if (!run_sql(journal, "BEGIN"))
@@ -347,8 +348,8 @@ static enum status check_ends(struct journal *journal, struct fault *fault)
     return status;
 }
 
-// A journal that lies where we may not write, and whose log is folded in, is read as it stands: SQLite would
-// want to make its shared-memory file beside it.
+// A journal where we may not write, and whose log is empty, is opened as immutable: SQLite would otherwise
+// want to create its shared-memory file beside it.
 static bool reads_as_it_stands(const struct journal *journal)
 {
     char log[PATH_MAX + 8];
@@ -442,9 +443,9 @@ void journal_close(struct journal *journal)
 
 // ---- transactions ----
 
-// After a failed sync the system may have dropped what it could not write, while it still reads back: a later
-// sync that succeeds says nothing about it. So everything is written once more, into the file itself, and the
-// log begun anew, before another commit may count.
+// After a failed sync the system may have dropped data that it could not write, although the data still reads
+// back; a later sync that succeeds proves nothing about them. So everything is written once more, into the
+// file itself, and the log is begun anew, before another commit may count.
 static bool write_again(struct journal *journal)
 {
     if (!journal->sync_failed)
@@ -462,7 +463,7 @@ static void note_sync_failure(struct journal *journal)
         journal->sync_failed = true;
 }
 
-// Folds the log into the file. A failure harms no commit; the next one tries again.
+// Folds the log into the file. A failure affects no commit; the next attempt may succeed.
 static void fold_log(struct journal *journal)
 {
     if (journal->log_pages >= JOURNAL_LOG_PAGES &&
@@ -470,7 +471,7 @@ static void fold_log(struct journal *journal)
         note_sync_failure(journal);
 }
 
-// SQLite would go on writing into a file that was removed, where nobody could find the entries again.
+// SQLite would go on writing into a removed file, where nobody could find the entries again.
 static enum status check_place(const struct journal *journal, struct fault *fault)
 {
     struct stat info;
@@ -500,7 +501,7 @@ void journal_rollback(struct journal *journal)
     if (!journal->in_transaction)
         return;
     journal->in_transaction = false;
-    // SQLite may have rolled back by itself already, on a full disk for one.
+    // SQLite may have rolled back by itself already, for example when the disk is full.
     if (sqlite3_get_autocommit(journal->db) == 0)
         (void)run_sql(journal, "ROLLBACK");
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The journal: an append-only chain of inputs and decisions in one SQLite file. Every entry carries a keyed
-// hash over the one before it and itself, and a head record in the same transaction counts them, so that an
-// edit, a deletion, a reordering or a truncation is found and named. One writer, any number of readers.
+// hash over the previous hash and itself, and a head record, written in the same transaction, counts the
+// entries. So an edit, a deletion, a reordering or a truncation is found and named. One writer, any number of
+// readers.
 #pragma once
 
 #include <stdbool.h>
@@ -16,7 +17,7 @@ enum {
     JOURNAL_SUBJECT_BYTES = 64, // the NUL included
     JOURNAL_PAYLOAD_BYTES_MAX = 1024 * 1024,
     JOURNAL_SCHEMA_VERSION = 1,
-    JOURNAL_BUSY_MS = 2000, // a reader's lock is waited for that long
+    JOURNAL_BUSY_MS = 2000, // how long to wait for a reader's lock
 };
 
 enum journal_kind {
@@ -24,15 +25,15 @@ enum journal_kind {
     JOURNAL_INPUT = 2,    // payload: rollout_input_encode
     JOURNAL_DECISION = 3, // payload: rollout_effects_encode
     JOURNAL_NOTE = 4,     // for people only; payload: text
-    JOURNAL_FLAG = 5,     // a flag was changed; subject: its key (cut), payload: engine_overlay_encode
+    JOURNAL_FLAG = 5,     // a flag was changed; subject: its key (cut), payload: runtime_overlay_encode
 };
 
 enum journal_mode {
     JOURNAL_WRITE, // created when there is none; locks out every other writer
-    JOURNAL_READ,  // must exist; while a daemon writes is fine
+    JOURNAL_READ,  // must exist; a daemon may be writing it
 };
 
-// How far a commit must have got before it counts.
+// What a commit must survive before it counts.
 enum journal_sync {
     JOURNAL_SYNC_NORMAL, // survives the death of the process
     JOURNAL_SYNC_FULL,   // survives the death of the machine, and so does everything before it
@@ -40,7 +41,6 @@ enum journal_sync {
 
 struct journal;
 
-// What is wrong, in one sentence for people; names the file.
 struct journal_entry {
     uint64_t seq;    // from 1, given by append
     int64_t time_ms; // wall clock
@@ -50,16 +50,16 @@ struct journal_entry {
     struct slice payload;                // borrowed
 };
 
-// Opens and checks the file: NOT_FOUND, DENIED, IN_USE (another writer), INVALID (no journal of ours: left as
-// it is), UNSUPPORTED (written by a newer version), CORRUPT (pages, head or last entry), NO_SPACE, IO. The
-// chain as a whole is verified by reading it with a cursor.
+// Opens and checks the file: NOT_FOUND, DENIED, IN_USE (another writer), INVALID (not a journal of Sluice; it
+// is left as it is), UNSUPPORTED (written by a newer version), CORRUPT (pages, head or last entry), NO_SPACE,
+// IO. The whole chain is verified by reading it with a cursor.
 MUST_USE enum status journal_open(const char *path, enum journal_mode mode, struct journal **journal,
                                   struct fault *fault);
-// NULL is allowed. An open transaction is given up.
+// NULL is allowed. An open transaction is rolled back.
 void journal_close(struct journal *journal);
 
 // One transaction: begin, append any number, commit; `sync` says how durable the commit is. A failure
-// anywhere gives the whole transaction up, leaves the journal as it was, and may be tried again later;
+// anywhere rolls the whole transaction back and leaves the journal as it was, so it may be tried again later;
 // `fault` says why.
 MUST_USE enum status journal_begin(struct journal *journal, enum journal_sync sync, struct fault *fault);
 // entry->seq is ignored; the number given is stored in *seq when seq is not NULL.
@@ -69,7 +69,7 @@ MUST_USE enum status journal_commit(struct journal *journal, struct fault *fault
 void journal_rollback(struct journal *journal);
 
 uint64_t journal_count(const struct journal *journal); // entries committed
-uint64_t journal_bytes(const struct journal *journal); // of the file and its log beside it, on disk
+uint64_t journal_bytes(const struct journal *journal); // of the file and the log beside it, on disk
 const char *journal_path(const struct journal *journal);
 
 // Reads entries in order, verifying the chain on the way. Begins at the first entry.

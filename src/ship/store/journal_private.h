@@ -27,13 +27,13 @@ struct journal {
     sqlite3_stmt *insert;
     sqlite3_stmt *update_head;
     int lock_fd;            // -1 when reading
-    uint64_t device, inode; // the file that was opened, to notice when another one stands at its path
+    uint64_t device, inode; // of the opened file, to notice when its path leads to another
     int log_pages;          // in the log beside the file after the last commit
-    bool sync_failed;       // what was not synced may be gone from the disk though it still reads back
+    bool sync_failed;       // unsynced data may be gone from the disk although it still reads back
     bool in_transaction;
     struct journal_head head;    // committed
-    struct journal_head pending; // with what the open transaction appended
-    uint8_t *frame;              // JOURNAL_FRAME_BYTES_MAX, what is hashed
+    struct journal_head pending; // the head with the entries of the open transaction
+    uint8_t *frame;              // JOURNAL_FRAME_BYTES_MAX, the bytes to be hashed
 };
 
 // Hash of an entry that follows `previous`; frame is scratch of JOURNAL_FRAME_BYTES_MAX.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading half of the journal: entries in order, each verified against the one before it. Nothing is skipped:
-// the first entry that does not fit ends the reading with its number.
+// The reading half of the journal: entries in order, each verified against the previous one. Nothing is
+// skipped: at the first entry that does not fit, reading ends with its number.
 #include <stdio.h>
 #include <string.h>
 
@@ -11,7 +11,7 @@ struct journal_cursor {
     struct journal *journal;
     sqlite3_stmt *select;
     uint64_t seq;   // last one given
-    uint64_t until; // entries the head spoke of when the cursor was opened
+    uint64_t until; // how many entries the head named when the cursor was opened
     uint8_t chain[JOURNAL_CHAIN_BYTES];
     uint8_t *frame;
 };
@@ -119,6 +119,6 @@ enum status journal_cursor_next(struct journal_cursor *cursor, struct journal_en
     }
     cursor->until = (uint64_t)sqlite3_column_int64(cursor->select, 7);
     if (sqlite3_column_type(cursor->select, 0) == SQLITE_NULL)
-        return at_end(cursor, fault); // a head and no entry at all
+        return at_end(cursor, fault); // a head without any entry
     return read_row(cursor, entry, fault);
 }

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of the daemon, each with what it opens, follows and closes. Every way a start can fail ends in
+// one sentence that says what to do.
+#include <errno.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/siphash.h"
+#include "daemon/serve/serve_private.h"
+
+void serve_raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)!setrlimit(RLIMIT_NOFILE, &limit); // best effort: the old limit is shown in the metrics
+}
+
+const char *serve_advice(enum status status)
+{
+    switch (status) {
+    case STATUS_IN_USE:
+        return "another process uses that address; `ss -ltnp` shows which";
+    case STATUS_DENIED:
+        return "this user may not; ports below 1024 need CAP_NET_BIND_SERVICE";
+    case STATUS_NO_FD:
+        return "no file descriptors are left; raise the limit (ulimit -n, or LimitNOFILE= of the unit)";
+    case STATUS_UNSUPPORTED:
+        return "this event loop is not available here; use --io auto";
+    case STATUS_NO_MEMORY:
+        return "no memory is left";
+    default:
+        return status_name(status);
+    }
+}
+
+// ---- the loop ----
+
+// The engine's loop has little to do: epoll everywhere keeps io_uring's memory for the workers.
+static enum serve_outcome loop_open(struct serve *serve)
+{
+    struct io_loop_config config = {.kind = IO_KIND_EPOLL, .bufs_max = 1024};
+    enum status status = io_loop_create(&config, &serve->loop);
+    if (status == STATUS_OK)
+        return SERVE_OK;
+    fprintf(serve->options.err, "sluice: the control loop cannot be set up: %s\n", serve_advice(status));
+    return SERVE_NO_START;
+}
+
+static void loop_close(struct serve *serve)
+{
+    if (serve->loop != NULL)
+        io_loop_destroy(serve->loop);
+}
+
+static const struct serve_part loop_part = {"loop", loop_open, NULL, loop_close};
+
+// ---- the proxy ----
+
+static uint32_t cores(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return 1;
+    int count = CPU_COUNT(&set);
+    return count < 1 ? 1 : count > PROXY_WORKERS_MAX ? PROXY_WORKERS_MAX : (uint32_t)count;
+}
+
+static uint64_t seed_now(const struct io_loop *loop)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    const struct siphash_key key = {(uint64_t)now.tv_nsec, io_loop_clock_us(loop)};
+    return siphash(key, &now, sizeof now);
+}
+
+static enum serve_outcome proxy_open(struct serve *serve)
+{
+    const struct config *config = serve->options.config;
+    struct io_addr listen[PROXY_LISTEN_MAX];
+    struct proxy_config proxy = {
+        .io = serve->options.io != IO_KIND_AUTO ? serve->options.io : config->io,
+        .workers = serve->options.workers != 0 ? serve->options.workers : config->workers,
+        .listen = listen,
+        .listen_count = config->listen_count,
+        .seed = seed_now(serve->loop),
+    };
+    for (uint32_t i = 0; i < config->listen_count; i++)
+        listen[i] = config->listen[i].addr;
+    if (proxy.workers == 0)
+        proxy.workers = cores();
+    if (proxy.workers > PROXY_WORKERS_MAX)
+        proxy.workers = PROXY_WORKERS_MAX;
+    serve->workers = proxy.workers;
+    if (config->limits.connections > 0)
+        proxy.clients_max = (uint32_t)((config->limits.connections + proxy.workers - 1) / proxy.workers);
+    enum status status = proxy_create(&proxy, &serve->proxy);
+    if (status == STATUS_OK)
+        return SERVE_OK;
+    fprintf(serve->options.err, "sluice: the proxy cannot be set up: %s\n", serve_advice(status));
+    return SERVE_NO_START;
+}
+
+static void proxy_close(struct serve *serve)
+{
+    if (serve->proxy == NULL)
+        return;
+    proxy_stop(serve->proxy);
+    proxy_destroy(serve->proxy);
+}
+
+static const struct serve_part proxy_part = {"proxy", proxy_open, NULL, proxy_close};
+
+// ---- the journal ----
+
+static enum serve_outcome store_open(struct serve *serve)
+{
+    struct fault fault;
+    enum status status = journal_open(serve->options.config->journal, JOURNAL_WRITE, &serve->journal, &fault);
+    if (status == STATUS_OK)
+        return SERVE_OK;
+    fprintf(serve->options.err, "sluice: %s\n", fault.text);
+    if (status == STATUS_IN_USE)
+        fprintf(serve->options.err, "Is another sluice running with the same file?\n");
+    return SERVE_NO_JOURNAL;
+}
+
+static void store_close(struct serve *serve)
+{
+    journal_close(serve->journal);
+}
+
+static const struct serve_part journal_part = {"journal", store_open, NULL, store_close};
+
+// ---- the engine and what it moves ----
+
+static enum serve_outcome engine_open(struct serve *serve)
+{
+    struct targets_parts parts = {.config = serve->options.config,
+                                  .loop = serve->loop,
+                                  .proxy = serve->proxy,
+                                  .journal = serve->journal,
+                                  .log = serve->options.log,
+                                  .workers = serve->workers,
+                                  .flag_readers = serve->options.config->flags.threads};
+    struct fault fault;
+    if (targets_create(&parts, &serve->targets, &fault) == STATUS_OK) {
+        serve->engine = serve->targets->engine;
+        return SERVE_OK;
+    }
+    fprintf(serve->options.err, "sluice: %s\n", fault.text);
+    return SERVE_NO_START;
+}
+
+static void engine_close(struct serve *serve)
+{
+    targets_destroy(serve->targets);
+}
+
+static const struct serve_part engine_part = {"engine", engine_open, NULL, engine_close};
+
+// ---- the API ----
+
+static enum serve_outcome admin_open(struct serve *serve)
+{
+    const struct config *config = engine_config(serve->engine);
+    enum status status = api_create(serve->engine, &config->admin.addr, &serve->api);
+    if (status == STATUS_OK)
+        return SERVE_OK;
+    fprintf(serve->options.err, "sluice: cannot listen on the admin address %s: %s\n", config->admin.text,
+            serve_advice(status));
+    return SERVE_NO_START;
+}
+
+static void admin_close(struct serve *serve)
+{
+    if (serve->api == NULL)
+        return;
+    api_close(serve->api);
+    while (!api_closed(serve->api))
+        if (io_loop_turn(serve->loop, 10000) != STATUS_OK)
+            break;
+    api_destroy(serve->api);
+}
+
+static const struct serve_part api_part = {"api", admin_open, NULL, admin_close};
+
+// ---- the listeners ----
+
+// The workers' listeners share their port among themselves, and the kernel would share it with another daemon
+// of the same user just as silently. Binding once without sharing tells whether somebody is there.
+static enum status address_free(const struct io_addr *addr)
+{
+    if (addr->any.sa_family != AF_INET && addr->any.sa_family != AF_INET6)
+        return STATUS_OK;
+    int handle = socket(addr->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (handle < 0)
+        return status_of_errno(errno);
+    const int on = 1;
+    if (addr->any.sa_family == AF_INET6)
+        (void)!setsockopt(handle, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    (void)!setsockopt(handle, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    enum status status = bind(handle, &addr->any, addr->len) == 0 ? STATUS_OK : status_of_errno(errno);
+    close(handle);
+    return status;
+}
+
+static enum status addresses_free(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->listen_count; i++) {
+        enum status status = address_free(&config->listen[i].addr);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}
+
+static enum serve_outcome doors_open(struct serve *serve)
+{
+    const struct config *config = engine_config(serve->engine);
+    enum status status = addresses_free(config);
+    if (status == STATUS_OK)
+        status = proxy_start(serve->proxy);
+    if (status == STATUS_OK) {
+        routing_set_listening(serve->targets->routing, true);
+        engine_start(serve->engine);
+        return SERVE_OK;
+    }
+    fprintf(serve->options.err, "sluice: cannot listen on");
+    for (uint32_t i = 0; i < config->listen_count; i++)
+        fprintf(serve->options.err, "%s %s", i > 0 ? "," : "", config->listen[i].text);
+    fprintf(serve->options.err, ": %s\n", serve_advice(status));
+    return SERVE_NO_START;
+}
+
+// Nobody may count any more when evaluation and engine go.
+static void doors_close(struct serve *serve)
+{
+    if (serve->proxy != NULL)
+        proxy_stop(serve->proxy);
+}
+
+static const struct serve_part doors_part = {"listeners", doors_open, NULL, doors_close};
+
+const struct serve_part *const serve_parts[] = {&loop_part,   &proxy_part, &journal_part,
+                                                &engine_part, &api_part,   &serve_evaluation_part,
+                                                &doors_part,  NULL};

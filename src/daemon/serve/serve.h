@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// The daemon put together of its parts (parts.c), under its signals (signals.c), with another file
+// (reload.c). The order of the parts keeps promises: journal and replay first, then the table with the
+// weights in force, and only then listeners.
+#pragma once
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "daemon/api/api.h"
+#include "flags/ofrep/ofrep.h"
+#include "ship/targets/targets.h"
+
+enum serve_outcome {
+    SERVE_OK,
+    SERVE_NO_START,   // a message was written
+    SERVE_NO_JOURNAL, // the same: the journal cannot be read
+};
+
+struct serve_options {
+    struct config *config; // taken in every case
+    struct log *log;       // borrowed
+    uint32_t workers;      // 0: as the file says, or one per core
+    enum io_kind io;       // AUTO: as the file says
+    FILE *err;             // messages of a start that fails
+};
+
+// Evaluation for others, on threads of its own.
+struct serve_evaluation {
+    struct ofrep *ofrep; // NULL: the file has no `flags.listen`
+    struct runtime_watcher watcher;
+    struct engine_metric_source metrics;
+    struct io_timer timer;
+    int exposures; // descriptor, -1: none
+    char *text;    // lines on their way to it
+    uint64_t lost; // lines that could not be written
+};
+
+struct serve {
+    struct serve_options options;
+    struct io_loop *loop; // the engine's: the caller's thread runs it
+    struct journal *journal;
+    struct proxy *proxy;
+    struct targets *targets;
+    struct engine *engine; // of targets
+    struct api *api;
+    struct serve_evaluation evaluation;
+    uint32_t workers;
+    // signals
+    const char *path; // of the file, read again at SIGHUP
+    sigset_t signals;
+    pthread_t thread;
+    struct io_task stop_task;
+    struct io_task reload_task;
+    atomic_bool stop_posted;
+    atomic_bool reload_posted;
+    atomic_bool over;
+};
+
+// SERVE_OK, or what went wrong after a message; then nothing is left behind, the config destroyed.
+enum serve_outcome serve_start(struct serve *serve, const struct serve_options *options);
+// Runs until a shutdown (engine_shutdown with serve_stopped as done) is over.
+void serve_run(struct serve *serve);
+void serve_stopped(void *context); // context: the daemon
+// After run.
+void serve_end(struct serve *serve);
+// Start, run and end under signals: SIGTERM and SIGINT end it, SIGHUP reads the file at path again.
+enum serve_outcome serve_under_signals(struct serve *serve, const struct serve_options *options,
+                                       const char *path);
+// Raises the limit of descriptors to what the system allows.
+void serve_raise_descriptors(void);

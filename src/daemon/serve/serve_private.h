@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// What parts.c lists.
+#pragma once
+
+#include "daemon/serve/serve.h"
+
+struct serve_part {
+    const char *name;
+    enum serve_outcome (*open)(struct serve *serve);
+    void (*reload)(struct serve *serve); // another file is in force; NULL: nothing to do
+    void (*close)(struct serve *serve);  // also of what was not opened
+};
+
+// In the order in which they open; they close in the other one. Ends with a NULL.
+extern const struct serve_part *const serve_parts[];
+extern const struct serve_part serve_evaluation_part;
+
+// What to do about a status that something could not be started with.
+const char *serve_advice(enum status status);
+// False: it was not started.
+bool serve_evaluation_addr(const struct serve *serve, struct io_addr *addr);
+// ---- reload.c
+void serve_reload(struct serve *serve);

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a decision does to the world once it is in the journal: its target puts it in force, a line in the
+// log, word to watchers.
+#include <stdio.h>
+
+#include "base/check.h"
+#include "ship/engine/engine_private.h"
+
+static enum log_level level_of(const struct rollout_effects *effects)
+{
+    enum rollout_outcome outcome = effects->verdict.outcome;
+    bool worrying = outcome == ROLLOUT_OUTCOME_ROLLED_BACK || outcome == ROLLOUT_OUTCOME_UNDECIDED ||
+                    outcome == ROLLOUT_OUTCOME_BLOCKED;
+    return effects->has_verdict && worrying ? LOG_WARN : LOG_INFO;
+}
+
+static void log_effects(struct engine *engine, const struct engine_rollout *rollout, uint64_t seq,
+                        const struct rollout_effects *effects)
+{
+    char weight[24];
+    snprintf(weight, sizeof weight, "%g%%", effects->weight / 1000.0);
+    char moved[96];
+    snprintf(moved, sizeof moved, "%s -> %s", rollout_state_name(effects->from),
+             rollout_state_name(effects->to));
+    log_write(engine->log, level_of(effects), effects->has_verdict ? effects->verdict.text : moved,
+              LOG_FIELDS(
+                  LOG_TEXT("rollout", rollout->name), LOG_TEXT("state", rollout_state_name(effects->to)),
+                  LOG_NUMBER("stage", effects->stage + 1), LOG_TEXT("weight", weight),
+                  LOG_NUMBER("table", engine->host->table_version(engine->world)), LOG_NUMBER("entry", seq)));
+}
+
+void engine_effects_act(struct engine *engine, struct engine_rollout *rollout, uint64_t seq,
+                        const struct rollout_effects *effects)
+{
+    if (effects->publish)
+        engine->targets[rollout->route.spec.target]->apply(engine->world);
+    if (!effects->changed && !effects->has_verdict)
+        return;
+    log_effects(engine, rollout, seq, effects);
+    struct engine_decision decision = {.seq = seq, .run = rollout->record->run, .effects = *effects};
+    struct list *link = engine->watchers.next;
+    while (link != &engine->watchers) {
+        struct engine_watcher *watcher = CONTAINER_OF(link, struct engine_watcher, link);
+        link = link->next; // the watcher may leave
+        watcher->decided(watcher, rollout->name, &decision);
+    }
+}
+
+void engine_watch(struct engine *engine, struct engine_watcher *watcher)
+{
+    list_push_back(&engine->watchers, &watcher->link);
+}
+
+void engine_unwatch(struct engine_watcher *watcher)
+{
+    list_remove(&watcher->link);
+}

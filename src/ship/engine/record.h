@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// One rollout's record: its core, the sums people look at, and its latest decisions. The running daemon and
+// the replay of a journal feed records through the very same call, so both arrive at the same record.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ship/rollout/rollout.h"
+
+enum {
+    ENGINE_ROLLOUTS_MAX = 1024,
+    ENGINE_HISTORY = 64, // decisions kept for people; all of them are in the journal
+};
+
+struct engine_arm_sum {
+    uint64_t routed;
+    uint64_t completed;
+    uint64_t errors;
+};
+
+struct engine_decision {
+    uint64_t seq; // its number in the journal; 0: not written yet
+    uint32_t run;
+    struct rollout_effects effects;
+};
+
+struct engine_record {
+    char name[ROLLOUT_NAME_BYTES];
+    struct rollout *core;
+    uint32_t run;     // 0: never started
+    uint64_t run_seq; // journal number of the run's SPEC
+    int64_t run_ms;
+    struct engine_arm_sum arms[ROLLOUT_ARMS]; // of this run
+    uint64_t inputs;
+    uint64_t decisions;
+    uint64_t spans;
+    uint64_t history_count; // ever; the last ENGINE_HISTORY are kept
+    struct engine_decision *history;
+};
+
+// STATUS_NO_MEMORY.
+MUST_USE enum status engine_record_create(const char *name, struct engine_record **made);
+// NULL is allowed.
+void engine_record_destroy(struct engine_record *record);
+// Steps the core and sums. A SPEC begins run `run`. True when the effects must be journalled as a decision.
+bool engine_record_step(struct engine_record *record, const struct rollout_input *input, uint32_t run,
+                        uint64_t seq, struct rollout_effects *effects);
+// Keeps a decision for people.
+void engine_record_remember(struct engine_record *record, uint64_t seq,
+                            const struct rollout_effects *effects);
+// The i-th newest decision (0: the newest), or NULL.
+const struct engine_decision *engine_record_decision(const struct engine_record *record, uint64_t i);
+bool engine_record_active(const struct engine_record *record); // started and not final

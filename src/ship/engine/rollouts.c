@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rollouts that live in the engine: found by name, what may be put in force of them, and how they stand
+// to the file.
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/heap.h"
+#include "ship/engine/engine_private.h"
+
+struct engine_rollout *engine_rollout_find(const struct engine *engine, const char *name)
+{
+    for (uint32_t i = 0; i < engine->rollout_count; i++)
+        if (strcmp(engine->rollouts[i].name, name) == 0)
+            return &engine->rollouts[i];
+    return NULL;
+}
+
+struct engine_rollout *engine_rollout_at(const struct engine *engine, uint32_t index)
+{
+    CHECK(index < engine->rollout_count);
+    return &engine->rollouts[index];
+}
+
+enum status engine_rollout_get(struct engine *engine, const char *name, struct engine_rollout **rollout)
+{
+    *rollout = engine_rollout_find(engine, name);
+    if (*rollout != NULL)
+        return STATUS_OK;
+    if (engine->rollout_count == ENGINE_ROLLOUTS_MAX)
+        return STATUS_FULL;
+    *rollout = &engine->rollouts[engine->rollout_count++];
+    memset(*rollout, 0, sizeof **rollout);
+    snprintf((*rollout)->name, sizeof(*rollout)->name, "%s", name);
+    return STATUS_OK;
+}
+
+void engine_rollout_deinit(struct engine *engine, struct engine_rollout *rollout)
+{
+    for (int i = 0; i < ROLLOUT_SOURCES; i++)
+        if (rollout->evidence != NULL && engine->sources[i]->forget != NULL)
+            engine->sources[i]->forget(rollout);
+    engine_record_destroy(rollout->record);
+    heap_free(rollout->latency_before);
+}
+
+bool engine_rollout_active(const struct engine_rollout *rollout)
+{
+    return rollout->record != NULL && engine_record_active(rollout->record);
+}
+
+const char *engine_arm_name(const struct rollout_spec *spec, int arm)
+{
+    if (arm == ROLLOUT_ARM_CONTROL)
+        return spec->control ? "(control)" : NULL;
+    return arm == ROLLOUT_ARM_STABLE ? spec->from : spec->to;
+}
+
+void engine_rollout_run_began(struct engine *engine, struct engine_rollout *rollout)
+{
+    if (rollout->latency_before == NULL)
+        rollout->latency_before = heap_alloc(ROLLOUT_ARMS, sizeof *rollout->latency_before);
+    const struct rollout_spec *spec = rollout_spec_of(rollout->record->core);
+    for (int arm = 0; rollout->latency_before != NULL && arm < ROLLOUT_ARMS; arm++) {
+        const char *name = engine_arm_name(spec, arm);
+        memset(&rollout->latency_before[arm], 0, sizeof rollout->latency_before[arm]);
+        if (name != NULL)
+            (void)engine->targets[spec->target]->latency(engine->world, spec, name,
+                                                         &rollout->latency_before[arm]);
+    }
+    memset(rollout->rate_ring, 0, sizeof rollout->rate_ring);
+    memset(rollout->rate_sum, 0, sizeof rollout->rate_sum);
+    rollout->rate_ticks = 0;
+}
+
+// ---- what may be put in force ----
+
+void engine_route_take(const struct engine_record *record, struct engine_route *route)
+{
+    memset(route, 0, sizeof *route);
+    if (record == NULL || record->run == 0)
+        return;
+    struct rollout_view view;
+    rollout_view_get(record->core, &view);
+    route->run = record->run;
+    route->run_seq = record->run_seq;
+    route->spec = *rollout_spec_of(record->core);
+    route->active = engine_record_active(record);
+    route->back = view.state == ROLLOUT_ROLLING_BACK || view.state == ROLLOUT_ROLLED_BACK;
+    route->weight = view.weight;
+    route->ring_stages = view.ring_stages;
+    rollout_yardstick_get(record->core, &route->yardstick);
+}
+
+bool engine_run_applies(const struct engine *engine, const struct config *config,
+                        const struct engine_record *record)
+{
+    struct engine_route route;
+    engine_route_take(record, &route);
+    return route.run != 0 && engine->targets[route.spec.target]->applies(config, record->name, &route);
+}
+
+// ---- and the file ----
+
+static bool spec_equal(const struct rollout_spec *a, const struct rollout_spec *b)
+{
+    uint8_t bytes[2][ROLLOUT_SPEC_WIRE_BYTES_MAX];
+    struct wire_writer writers[2] = {{.data = bytes[0], .cap = sizeof bytes[0]},
+                                     {.data = bytes[1], .cap = sizeof bytes[1]}};
+    rollout_spec_encode(a, &writers[0]);
+    rollout_spec_encode(b, &writers[1]);
+    return writers[0].len == writers[1].len && memcmp(bytes[0], bytes[1], writers[0].len) == 0;
+}
+
+bool engine_rollout_file_differs(const struct engine *engine, const struct engine_rollout *rollout)
+{
+    const struct config_rollout *entry = config_rollout_find(engine->config, rollout->name);
+    return entry != NULL && engine_rollout_active(rollout) &&
+           !spec_equal(&entry->spec, rollout_spec_of(rollout->record->core));
+}
+
+enum status engine_config_fits(const struct engine *engine, const struct config *config, struct fault *fault)
+{
+    for (uint32_t i = 0; i < engine->rollout_count; i++) {
+        const struct engine_rollout *rollout = &engine->rollouts[i];
+        if (!engine_rollout_active(rollout))
+            continue;
+        struct engine_route route;
+        engine_route_take(rollout->record, &route);
+        enum status status = engine->targets[route.spec.target]->fits(config, rollout->name, &route, fault);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}

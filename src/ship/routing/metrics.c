@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// What Prometheus reads of routing: versions, workers, the table. Durations are the exact histograms cut at
+// classic bounds: a bound counts what lies surely below it.
+#include <math.h>
+#include <stdio.h>
+
+#include "base/check.h"
+#include "operate/metrics/exposition.h"
+#include "ship/routing/routing_private.h"
+
+#define FAMILY(id, type, suffix, says)                                                                       \
+    static const struct metrics_family id = {"sluice_" suffix, METRICS_##type, says}
+
+FAMILY(requests, COUNTER, "requests_total", "Answers of the origin by version and class of their status.");
+FAMILY(routed, COUNTER, "routed_total", "Requests routed to a version.");
+FAMILY(completed, COUNTER, "completed_total", "Routed requests that are over: answered, failed or aborted.");
+FAMILY(forced, COUNTER, "forced_total",
+       "Requests sent to a version by an operator's header; never evidence.");
+FAMILY(flagged, COUNTER, "flagged_total", "Requests that a flag sent to a version; never evidence.");
+FAMILY(in_flight, GAUGE, "in_flight_requests", "Requests routed to a version and not over yet.");
+FAMILY(duration, HISTOGRAM, "request_duration_seconds",
+       "From routing to the last byte of the origin's answer, completed requests with an answer.");
+FAMILY(attempts, COUNTER, "attempts_total", "Exchanges begun with an endpoint.");
+FAMILY(retries, COUNTER, "retries_total", "Attempts after the first of their request.");
+FAMILY(failures, COUNTER, "upstream_failures_total", "Failed attempts by reason.");
+FAMILY(error_events, COUNTER, "error_events_total", "Failed attempts that were the first of their unit.");
+FAMILY(aborted, COUNTER, "aborted_total", "Requests whose client left before the end.");
+FAMILY(good, COUNTER, "good_total", "Requests completed without error within the deadline.");
+FAMILY(upgrades, COUNTER, "upgrades_total", "Connections upgraded to a tunnel.");
+FAMILY(bytes, COUNTER, "body_bytes_total", "Body bytes passed on, by direction.");
+FAMILY(worker_events, COUNTER, "worker_events_total",
+       "What each worker counted: connections, answers of its own, pools.");
+FAMILY(clients, GAUGE, "client_connections", "Client connections open now, tunnels included.");
+FAMILY(lost, COUNTER, "evidence_lost_total", "Requests missing from the evidence of a service, by reason.");
+FAMILY(table_version, GAUGE, "table_version", "Version of the routing table in force.");
+FAMILY(table_acknowledged, GAUGE, "table_acknowledged_version", "Version every worker has taken up.");
+FAMILY(table_switch, GAUGE, "table_switch_seconds",
+       "From the last publish until every worker had taken the table up.");
+FAMILY(table_switch_max, GAUGE, "table_switch_max_seconds", "The longest such time since the start.");
+FAMILY(table_build, GAUGE, "table_build_seconds", "Time it took to build and publish the last table.");
+
+static struct metrics_label label(const char *name, const char *value)
+{
+    return (struct metrics_label){name, slice_of(value)};
+}
+
+static double seconds(uint64_t us)
+{
+    return (double)us / 1e6;
+}
+
+static void one(struct metrics_writer *w, const struct metrics_family *family, double value)
+{
+    metrics_open(w, family);
+    metrics_value(w, NULL, 0, value);
+}
+
+// ---- versions ----
+
+struct version_reading {
+    struct metrics_label labels[3]; // service, version, and one free
+    uint64_t counts[PROXY_VERSION_COUNTERS];
+};
+
+static void read_version(const struct routing *routing, uint32_t slot, struct version_reading *reading)
+{
+    const struct routing_version_slot *version = &routing->version_slots[slot];
+    reading->labels[0] = label("service", routing->service_slots[version->service]);
+    reading->labels[1] = label("version", version->name);
+    proxy_version_counts(routing->proxy, (uint16_t)slot, reading->counts);
+}
+
+static void version_family(const struct routing *routing, struct metrics_writer *w,
+                           const struct metrics_family *family, enum proxy_version_counter counter)
+{
+    metrics_open(w, family);
+    for (uint32_t slot = 0; slot < routing->version_slot_count; slot++) {
+        struct version_reading reading;
+        read_version(routing, slot, &reading);
+        metrics_count(w, reading.labels, 2, reading.counts[counter]);
+    }
+}
+
+struct labelled_counter {
+    const char *value;
+    enum proxy_version_counter counter;
+};
+
+static void version_labelled(const struct routing *routing, struct metrics_writer *w,
+                             const struct metrics_family *family, const char *name,
+                             const struct labelled_counter *counters, size_t count)
+{
+    metrics_open(w, family);
+    for (uint32_t slot = 0; slot < routing->version_slot_count; slot++) {
+        struct version_reading reading;
+        read_version(routing, slot, &reading);
+        for (size_t i = 0; i < count; i++) {
+            reading.labels[2] = label(name, counters[i].value);
+            metrics_count(w, reading.labels, 3, reading.counts[counters[i].counter]);
+        }
+    }
+}
+
+static void write_durations(const struct routing *routing, struct metrics_writer *w)
+{
+    static const double bounds[] = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+                                    0.25,   0.5,   1,      2.5,   5,    10,    30};
+    metrics_open(w, &duration);
+    for (uint32_t slot = 0; slot < routing->version_slot_count; slot++) {
+        struct version_reading reading;
+        read_version(routing, slot, &reading);
+        const struct stats_histogram *seen = routing->histogram;
+        proxy_version_latency(routing->proxy, (uint16_t)slot, routing->histogram);
+        uint64_t cumulative[ARRAY_LEN(bounds)];
+        uint64_t whole = 0;
+        for (uint32_t i = 0; i < STATS_HISTOGRAM_BUCKETS; i++)
+            whole += seen->buckets[i];
+        for (size_t i = 0; i < ARRAY_LEN(bounds); i++) {
+            uint64_t edge = stats_histogram_edge_scale((uint64_t)(bounds[i] * 1e6), 1.0);
+            cumulative[i] = whole - stats_histogram_count_above(seen, edge);
+        }
+        struct metrics_buckets buckets = {ARRAY_LEN(bounds), bounds, cumulative, whole, seconds(seen->sum)};
+        metrics_histogram(w, reading.labels, 2, &buckets);
+    }
+}
+
+static void write_versions(const struct routing *routing, struct metrics_writer *w)
+{
+    static const struct labelled_counter classes[] = {{"1xx", PROXY_VERSION_STATUS_1XX},
+                                                      {"2xx", PROXY_VERSION_STATUS_2XX},
+                                                      {"3xx", PROXY_VERSION_STATUS_3XX},
+                                                      {"4xx", PROXY_VERSION_STATUS_4XX},
+                                                      {"5xx", PROXY_VERSION_STATUS_5XX}};
+    static const struct labelled_counter reasons[] = {
+        {"5xx", PROXY_VERSION_ERROR_5XX},         {"connect", PROXY_VERSION_ERROR_CONNECT},
+        {"timeout", PROXY_VERSION_ERROR_TIMEOUT}, {"reset", PROXY_VERSION_ERROR_RESET},
+        {"broken", PROXY_VERSION_ERROR_BROKEN},   {"unavailable", PROXY_VERSION_ERROR_UNAVAILABLE}};
+    static const struct labelled_counter directions[] = {{"in", PROXY_VERSION_BYTES_IN},
+                                                         {"out", PROXY_VERSION_BYTES_OUT}};
+    version_labelled(routing, w, &requests, "class", classes, ARRAY_LEN(classes));
+    version_family(routing, w, &routed, PROXY_VERSION_REQUESTS);
+    version_family(routing, w, &completed, PROXY_VERSION_COMPLETED);
+    metrics_open(w, &in_flight);
+    for (uint32_t slot = 0; slot < routing->version_slot_count; slot++) {
+        struct version_reading reading;
+        read_version(routing, slot, &reading);
+        // The two counts are read a moment apart: below zero means none.
+        uint64_t over = reading.counts[PROXY_VERSION_COMPLETED];
+        uint64_t all = reading.counts[PROXY_VERSION_REQUESTS];
+        metrics_count(w, reading.labels, 2, all > over ? all - over : 0);
+    }
+    write_durations(routing, w);
+    version_family(routing, w, &forced, PROXY_VERSION_FORCED);
+    version_family(routing, w, &flagged, PROXY_VERSION_FLAGGED);
+    version_family(routing, w, &attempts, PROXY_VERSION_ATTEMPTS);
+    version_family(routing, w, &retries, PROXY_VERSION_RETRIES);
+    version_labelled(routing, w, &failures, "reason", reasons, ARRAY_LEN(reasons));
+    version_family(routing, w, &error_events, PROXY_VERSION_ERROR_EVENTS);
+    version_family(routing, w, &aborted, PROXY_VERSION_ABORTED);
+    version_family(routing, w, &good, PROXY_VERSION_GOOD);
+    version_family(routing, w, &upgrades, PROXY_VERSION_UPGRADES);
+    version_labelled(routing, w, &bytes, "direction", directions, ARRAY_LEN(directions));
+}
+
+static void write_workers(const struct routing *routing, struct metrics_writer *w)
+{
+    metrics_open(w, &worker_events);
+    for (uint32_t worker = 0; worker < proxy_worker_count(routing->proxy); worker++) {
+        uint64_t counts[PROXY_WORKER_COUNTERS];
+        proxy_worker_counts(routing->proxy, worker, counts);
+        char number[12];
+        snprintf(number, sizeof number, "%u", worker);
+        for (int i = 0; i < PROXY_WORKER_COUNTERS; i++) {
+            struct metrics_label labels[] = {
+                label("worker", number),
+                label("event", proxy_worker_counter_name((enum proxy_worker_counter)i))};
+            metrics_count(w, labels, 2, counts[i]);
+        }
+    }
+    one(w, &clients, (double)proxy_clients_open(routing->proxy));
+    metrics_open(w, &lost);
+    for (uint32_t slot = 0; slot < routing->service_slot_count; slot++) {
+        struct proxy_sheet_losses losses;
+        proxy_gather_losses(routing->proxy, (uint16_t)slot, &losses);
+        struct metrics_label labels[] = {label("service", routing->service_slots[slot]),
+                                         label("reason", "no_span")};
+        metrics_count(w, labels, 2, losses.routed_unspanned);
+        labels[1] = label("reason", "late");
+        metrics_count(w, labels, 2, losses.completed_late);
+        labels[1] = label("reason", "dropped_pending");
+        metrics_count(w, labels, 2, losses.pending_dropped);
+    }
+}
+
+// ---- the table ----
+
+static void write_table(const struct routing *routing, struct metrics_writer *w)
+{
+    struct routing_health health;
+    routing_health_get(routing, &health);
+    one(w, &table_version, (double)health.table_version);
+    one(w, &table_acknowledged, (double)health.table_acknowledged);
+    one(w, &table_switch, seconds(health.table_switch_us));
+    one(w, &table_switch_max, seconds(health.table_switch_us_max));
+    one(w, &table_build, seconds(health.table_build_us));
+}
+
+void routing_metrics_write(const struct routing *routing, struct metrics_writer *writer)
+{
+    write_table(routing, writer);
+    write_workers(routing, writer);
+    write_versions(routing, writer);
+}

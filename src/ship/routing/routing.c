@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// Publishing: one table after the other, each awaited until every worker has taken it up.
+#include "base/check.h"
+#include "base/heap.h"
+#include "ship/routing/routing_private.h"
+
+static void on_ack_check(struct io_timer *timer)
+{
+    struct routing *routing = CONTAINER_OF(timer, struct routing, ack_timer);
+    struct io_loop *loop = routing->parts.loop;
+    struct routing_health *health = &routing->health;
+    if (!routing->ack_awaited)
+        return;
+    health->table_acknowledged = proxy_acknowledged(routing->proxy);
+    if (health->table_acknowledged < health->table_version) {
+        // Before the start nobody acknowledges: then the tick-long pause is enough.
+        uint64_t pause_ms = health->listening ? ROUTING_ACK_CHECK_MS : ROLLOUT_TICK_MS;
+        io_timer_set(loop, timer, io_loop_now_us(loop) + pause_ms * 1000);
+        return;
+    }
+    routing->ack_awaited = false;
+    if (!health->listening)
+        return;
+    health->table_switch_us = io_loop_clock_us(loop) - routing->published_us;
+    if (health->table_switch_us > health->table_switch_us_max)
+        health->table_switch_us_max = health->table_switch_us;
+    log_write(routing->parts.log, LOG_DEBUG, "every worker has taken up the routing table",
+              LOG_FIELDS(LOG_NUMBER("table", health->table_version),
+                         LOG_NUMBER("switch_us", health->table_switch_us)));
+}
+
+enum status routing_create(const struct routing_parts *parts, struct routing **routing)
+{
+    struct routing *made = heap_alloc(1, sizeof *made);
+    if (made == NULL)
+        return STATUS_NO_MEMORY;
+    made->parts = *parts;
+    made->proxy = parts->proxy;
+    made->config = parts->config;
+    io_timer_init(&made->ack_timer, on_ack_check);
+    made->service_slots = heap_alloc(PROXY_SERVICES_MAX, sizeof *made->service_slots);
+    made->version_slots = heap_alloc(PROXY_VERSIONS_MAX, sizeof *made->version_slots);
+    made->endpoint_slots = heap_alloc(PROXY_ENDPOINTS_MAX, sizeof *made->endpoint_slots);
+    made->services = heap_alloc(PROXY_SERVICES_MAX, sizeof *made->services);
+    made->unused = heap_alloc(ROUTING_UNUSED_SPANS, sizeof *made->unused);
+    made->histogram = heap_alloc(1, sizeof *made->histogram);
+    if (made->service_slots != NULL && made->version_slots != NULL && made->endpoint_slots != NULL &&
+        made->services != NULL && made->unused != NULL && made->histogram != NULL) {
+        *routing = made;
+        return STATUS_OK;
+    }
+    routing_destroy(made);
+    return STATUS_NO_MEMORY;
+}
+
+void routing_destroy(struct routing *routing)
+{
+    if (routing == NULL)
+        return;
+    io_timer_clear(routing->parts.loop, &routing->ack_timer);
+    heap_free(routing->service_slots);
+    heap_free(routing->version_slots);
+    heap_free(routing->endpoint_slots);
+    heap_free(routing->services);
+    heap_free(routing->unused);
+    heap_free(routing->histogram);
+    heap_free(routing);
+}
+
+static enum status publish(struct routing *routing, struct fault *fault)
+{
+    struct io_loop *loop = routing->parts.loop;
+    uint64_t before_us = io_loop_clock_us(loop);
+    struct proxy_table *table = NULL;
+    enum status status = routing_table_make(routing, &table, fault);
+    if (status != STATUS_OK)
+        return status;
+    status = proxy_publish(routing->proxy, table);
+    if (status != STATUS_OK) {
+        proxy_table_destroy(table);
+        return fault_set(fault, status, "the routing table was not taken (%s)", status_name(status));
+    }
+    routing->health.table_version++;
+    routing->published_us = io_loop_clock_us(loop);
+    routing->health.table_build_us = routing->published_us - before_us;
+    routing->ack_awaited = true;
+    io_timer_set(loop, &routing->ack_timer, io_loop_now_us(loop) + ROUTING_ACK_CHECK_MS * 1000);
+    return STATUS_OK;
+}
+
+enum status routing_publish(struct routing *routing, const struct config *config, bool fresh,
+                            struct fault *fault)
+{
+    const struct config *before = routing->config;
+    routing->config = config;
+    routing->names_fresh = fresh;
+    enum status status = publish(routing, fault);
+    routing->names_fresh = false;
+    if (status != STATUS_OK)
+        routing->config = before;
+    return status;
+}
+
+void routing_publish_or_retry(struct routing *routing)
+{
+    struct fault fault;
+    enum status status = publish(routing, &fault);
+    routing->table_dirty = status != STATUS_OK;
+    if (status != STATUS_OK)
+        log_write(routing->parts.log, LOG_ERROR,
+                  "the routing table could not be replaced; tried again at every tick",
+                  LOG_FIELDS(LOG_TEXT("problem", fault.text)));
+}
+
+void routing_health_get(const struct routing *routing, struct routing_health *health)
+{
+    *health = routing->health;
+    health->table_acknowledged = proxy_acknowledged(routing->proxy);
+}
+
+void routing_set_listening(struct routing *routing, bool listening)
+{
+    routing->health.listening = listening;
+}
+
+const struct config *routing_config(const struct routing *routing)
+{
+    return routing->config;
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Between the file and the proxy: the routing table is made of what the file says of services and of what
+// their runs want (which others tell), published, and awaited; what the proxy counts is read by the names of
+// the file. Belongs to the engine's thread.
+#pragma once
+
+#include "base/fault.h"
+#include "daemon/config/config.h"
+#include "net/io/loop.h"
+#include "net/proxy/proxy.h"
+#include "operate/log/log.h"
+
+struct routing;
+struct metrics_writer;
+
+struct routing_parts {
+    const struct config *config; // the first, in force as soon as anything is published
+    struct io_loop *loop;
+    struct proxy *proxy;
+    struct log *log;
+    // Puts into a service's plan what its run wants.
+    void (*govern)(void *context, const struct config_service *service, struct proxy_service_plan *plan);
+    // Puts into a table's plan the flags that its services evaluate.
+    void (*flags)(void *context, const struct config *config, struct proxy_table_plan *plan);
+    void *context;
+};
+
+MUST_USE enum status routing_create(const struct routing_parts *parts, struct routing **routing);
+void routing_destroy(struct routing *routing); // NULL is allowed
+// Builds a table and publishes it; on failure the one before stays. The file is borrowed until the next one.
+// fresh: it was just read, so names are asked for again.
+MUST_USE enum status routing_publish(struct routing *routing, const struct config *config, bool fresh,
+                                     struct fault *fault);
+// The same with the file in force; a failure is logged, and tried again at every tick.
+void routing_publish_or_retry(struct routing *routing);
+
+// What a service's requests told since the last call: spans, and in *lost those that no span could take. As
+// proxy_gather_spans.
+uint32_t routing_gather(struct routing *routing, const char *service, struct rollout_span_delta *spans,
+                        uint32_t cap, uint64_t *lost, bool *more);
+void routing_tick_began(struct routing *routing);
+// Tells the proxy's events. With drain, takes out of the proxy what no gather took in this tick: no run needs
+// it.
+void routing_tick_over(struct routing *routing, bool drain);
+
+const struct config *routing_config(const struct routing *routing); // being put in force, or in force
+// The slot that a service's version counts under; PROXY_SLOT_NONE when there is none.
+uint16_t routing_version_slot(const struct routing *routing, const char *service, const char *version);
+
+// What one service's requests are measured by, for metrics and plans.
+struct routing_traffic {
+    double requests_per_second; // last 5 s, all versions
+    double error_rate;          // of the stable version, since the process began
+    uint64_t requests;
+};
+void routing_traffic_get(const struct routing *routing, const char *service, struct routing_traffic *traffic);
+
+struct routing_health {
+    uint64_t table_version;
+    uint64_t table_acknowledged;
+    uint64_t table_switch_us; // from the last publish until every worker had taken it up
+    uint64_t table_switch_us_max;
+    uint64_t table_build_us;
+    bool listening;
+};
+void routing_health_get(const struct routing *routing, struct routing_health *health);
+// The proxy has its listeners open (set by whoever opened them).
+void routing_set_listening(struct routing *routing, bool listening);
+void routing_metrics_write(const struct routing *routing, struct metrics_writer *writer);

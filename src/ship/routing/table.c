@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the file, and what its runs want, to the routing table.
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/heap.h"
+#include "ship/routing/routing_private.h"
+
+struct table_scratch {
+    struct proxy_service_plan *services;
+    struct proxy_version_plan *versions;
+    struct proxy_endpoint_plan *endpoints;
+    struct proxy_route_plan *routes;
+    struct proxy_attribute_plan *attributes;
+    struct proxy_flag_header_plan *flag_headers;
+    const char **flag_keys;
+    struct proxy_network networks[PROXY_NETWORKS_MAX];
+    uint32_t version_count, endpoint_count, route_count, attribute_count, flag_header_count, flag_key_count;
+};
+
+// ---- plan ----
+
+// What a name means is asked when the file is read, never when a decision takes effect: a rollback must not
+// wait for a name server, nor fail with it.
+static bool name_resolve(struct routing *routing, struct proxy_endpoint_plan *endpoint)
+{
+    struct routing_endpoint_slot *slot = &routing->endpoint_slots[endpoint->slot];
+    if (!slot->resolved || routing->names_fresh) {
+        if (io_addr_resolve(slot->address, &slot->addr) != STATUS_OK)
+            return false;
+        slot->resolved = true;
+    }
+    endpoint->addr = slot->addr;
+    return true;
+}
+
+static enum status plan_endpoints(struct routing *routing, struct table_scratch *scratch,
+                                  const struct config_address *addresses, uint32_t count,
+                                  struct proxy_version_plan *version, struct fault *fault)
+{
+    struct proxy_endpoint_plan *first = &scratch->endpoints[scratch->endpoint_count];
+    for (uint32_t i = 0; i < count; i++) {
+        struct proxy_endpoint_plan *endpoint = &scratch->endpoints[scratch->endpoint_count];
+        *endpoint = (struct proxy_endpoint_plan){
+            .addr = addresses[i].addr, .connections_max = routing->config->limits.endpoint_connections};
+        endpoint->slot = routing_endpoint_slot_give(routing, version->slot, addresses[i].text);
+        if (endpoint->slot == PROXY_SLOT_NONE)
+            return fault_set(fault, STATUS_FULL, "more than %d endpoints since the start; restart to go on",
+                             PROXY_ENDPOINTS_MAX);
+        if (!addresses[i].literal && !name_resolve(routing, endpoint))
+            return fault_set(fault, STATUS_UNREACHABLE, "the name in \"%s\" cannot be resolved",
+                             addresses[i].text);
+        scratch->endpoint_count++;
+    }
+    version->endpoints = first;
+    version->endpoint_count = count;
+    return STATUS_OK;
+}
+
+static enum status plan_version(struct routing *routing, struct table_scratch *scratch, uint16_t service,
+                                const char *name, const struct config_address *addresses, uint32_t count,
+                                struct fault *fault)
+{
+    struct proxy_version_plan *version = &scratch->versions[scratch->version_count++];
+    *version =
+        (struct proxy_version_plan){.name = name, .slot = routing_version_slot_give(routing, service, name)};
+    if (version->slot == PROXY_SLOT_NONE)
+        return fault_set(fault, STATUS_FULL, "more than %d versions since the start; restart to go on",
+                         PROXY_VERSIONS_MAX);
+    return plan_endpoints(routing, scratch, addresses, count, version, fault);
+}
+
+static int32_t version_index(const struct config_service *service, const char *name)
+{
+    for (uint32_t i = 0; i < service->version_count; i++)
+        if (strcmp(service->versions[i].name, name) == 0)
+            return (int32_t)i;
+    return PROXY_VERSION_NONE;
+}
+
+static uint32_t clamp_ms(uint64_t ms)
+{
+    return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+}
+
+static enum proxy_unit_kind unit_of(enum config_unit_kind kind)
+{
+    switch (kind) {
+    case CONFIG_UNIT_COOKIE:
+        return PROXY_UNIT_COOKIE;
+    case CONFIG_UNIT_HEADER:
+        return PROXY_UNIT_HEADER;
+    case CONFIG_UNIT_ADDRESS:
+        return PROXY_UNIT_ADDRESS;
+    case CONFIG_UNIT_REQUEST:
+        break;
+    }
+    return PROXY_UNIT_REQUEST;
+}
+
+static enum proxy_attribute_kind attribute_of(enum config_attribute_kind kind)
+{
+    switch (kind) {
+    case CONFIG_ATTRIBUTE_COOKIE:
+        return PROXY_ATTRIBUTE_COOKIE;
+    case CONFIG_ATTRIBUTE_ADDRESS:
+        return PROXY_ATTRIBUTE_ADDRESS;
+    case CONFIG_ATTRIBUTE_METHOD:
+        return PROXY_ATTRIBUTE_METHOD;
+    case CONFIG_ATTRIBUTE_HOST:
+        return PROXY_ATTRIBUTE_HOST;
+    case CONFIG_ATTRIBUTE_PATH:
+        return PROXY_ATTRIBUTE_PATH;
+    case CONFIG_ATTRIBUTE_NONE:
+    case CONFIG_ATTRIBUTE_HEADER:
+        break;
+    }
+    return PROXY_ATTRIBUTE_HEADER;
+}
+
+static void plan_attribute(struct table_scratch *scratch, const struct config_attribute *attribute)
+{
+    scratch->attributes[scratch->attribute_count++] = (struct proxy_attribute_plan){
+        .name = attribute->name, .kind = attribute_of(attribute->kind), .source = attribute->source};
+}
+
+static void plan_flags(struct table_scratch *scratch, const struct config_service *service,
+                       struct proxy_service_plan *plan)
+{
+    const struct config_service_flags *flags = &service->flags;
+    if (flags->key.kind != CONFIG_ATTRIBUTE_NONE) {
+        plan->key = &scratch->attributes[scratch->attribute_count];
+        plan_attribute(scratch, &flags->key);
+    }
+    plan->attributes = &scratch->attributes[scratch->attribute_count];
+    plan->attribute_count = flags->context_count;
+    for (uint32_t i = 0; i < flags->context_count; i++)
+        plan_attribute(scratch, &flags->context[i]);
+    plan->flag_headers = &scratch->flag_headers[scratch->flag_header_count];
+    plan->flag_header_count = flags->header_count;
+    for (uint32_t i = 0; i < flags->header_count; i++) {
+        const struct config_flag_header *header = &flags->headers[i];
+        scratch->flag_headers[scratch->flag_header_count++] =
+            (struct proxy_flag_header_plan){.name = header->name,
+                                            .flags = &scratch->flag_keys[scratch->flag_key_count],
+                                            .flag_count = header->flag_count};
+        for (uint32_t j = 0; j < header->flag_count; j++)
+            scratch->flag_keys[scratch->flag_key_count++] = header->flags[j];
+    }
+    plan->version_flag = flags->version[0] != '\0' ? flags->version : NULL;
+}
+
+static enum status plan_service(struct routing *routing, struct table_scratch *scratch, uint32_t index,
+                                struct fault *fault)
+{
+    const struct config_service *service = &routing->config->services[index];
+    struct proxy_service_plan *plan = &scratch->services[index];
+    *plan = (struct proxy_service_plan){
+        .name = service->name,
+        .slot = routing_service_slot_give(routing, service->name),
+        .versions = &scratch->versions[scratch->version_count],
+        .version_count = service->version_count,
+        .stable = version_index(service, service->stable),
+        .canary = PROXY_VERSION_NONE,
+        .control = PROXY_VERSION_NONE,
+        .unit = unit_of(service->unit.kind),
+        .unit_name = service->unit.name[0] != '\0' ? service->unit.name : NULL,
+        .body_bytes_max = routing->config->limits.request_body_bytes,
+        .timeouts = {.connect_ms = clamp_ms(service->timeouts.connect_ms),
+                     .first_byte_ms = clamp_ms(service->timeouts.first_byte_ms),
+                     .idle_ms = clamp_ms(service->timeouts.idle_ms),
+                     .total_ms = clamp_ms(service->timeouts.total_ms),
+                     .tunnel_ms = clamp_ms(service->timeouts.tunnel_ms),
+                     .pool_idle_ms = clamp_ms(service->timeouts.pool_idle_ms)},
+    };
+    if (plan->slot == PROXY_SLOT_NONE)
+        return fault_set(fault, STATUS_FULL, "more than %d services since the start; restart to go on",
+                         PROXY_SERVICES_MAX);
+    for (uint32_t i = 0; i < service->version_count; i++) {
+        const struct config_version *version = &service->versions[i];
+        enum status status = plan_version(routing, scratch, plan->slot, version->name, version->endpoints,
+                                          version->endpoint_count, fault);
+        if (status != STATUS_OK)
+            return status;
+    }
+    for (uint32_t i = 0; i < service->route_count; i++)
+        scratch->routes[scratch->route_count++] = (struct proxy_route_plan){
+            .host = service->routes[i].host[0] != '\0' ? service->routes[i].host : NULL,
+            .path = service->routes[i].path,
+            .service = index};
+    plan_flags(scratch, service, plan);
+    routing->parts.govern(routing->parts.context, service, plan);
+    if (service->control_endpoint_count == 0)
+        return STATUS_OK;
+    plan->control = (int32_t)plan->version_count++;
+    return plan_version(routing, scratch, plan->slot, "(control)", service->control_endpoints,
+                        service->control_endpoint_count, fault);
+}
+
+static uint32_t plan_networks(const struct config *config, struct proxy_network *networks)
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    uint32_t count = 0;
+    for (; count < config->trust.network_count && count < PROXY_NETWORKS_MAX; count++) {
+        const struct config_network *from = &config->trust.networks[count];
+        struct proxy_network *to = &networks[count];
+        *to = (struct proxy_network){.bits = from->prefix_bits, .ipv6 = true};
+        memcpy(to->bytes, from->address, sizeof to->bytes);
+        if (from->prefix_bits < 96 || memcmp(from->address, mapped, sizeof mapped) != 0)
+            continue;
+        *to = (struct proxy_network){.bits = (uint8_t)(from->prefix_bits - 96)};
+        memcpy(to->bytes, from->address + 12, 4);
+    }
+    return count;
+}
+
+static void scratch_free(struct table_scratch *scratch)
+{
+    heap_free(scratch->services);
+    heap_free(scratch->versions);
+    heap_free(scratch->endpoints);
+    heap_free(scratch->routes);
+    heap_free(scratch->attributes);
+    heap_free(scratch->flag_headers);
+    heap_free(scratch->flag_keys);
+}
+
+static enum status scratch_alloc(const struct config *config, struct table_scratch *scratch)
+{
+    size_t versions = 1, endpoints = 1, routes = 1, attributes = 1, headers = 1, keys = 1;
+    for (uint32_t i = 0; i < config->service_count; i++) {
+        const struct config_service *service = &config->services[i];
+        versions += service->version_count + 1;
+        routes += service->route_count;
+        endpoints += service->control_endpoint_count;
+        for (uint32_t j = 0; j < service->version_count; j++)
+            endpoints += service->versions[j].endpoint_count;
+        attributes += service->flags.context_count + 1;
+        headers += service->flags.header_count;
+        for (uint32_t j = 0; j < service->flags.header_count; j++)
+            keys += service->flags.headers[j].flag_count;
+    }
+    scratch->attributes = heap_alloc(attributes, sizeof *scratch->attributes);
+    scratch->flag_headers = heap_alloc(headers, sizeof *scratch->flag_headers);
+    scratch->flag_keys = heap_alloc(keys, sizeof *scratch->flag_keys);
+    scratch->services = heap_alloc(config->service_count + 1, sizeof *scratch->services);
+    scratch->versions = heap_alloc(versions, sizeof *scratch->versions);
+    scratch->endpoints = heap_alloc(endpoints, sizeof *scratch->endpoints);
+    scratch->routes = heap_alloc(routes, sizeof *scratch->routes);
+    bool all = scratch->services != NULL && scratch->versions != NULL && scratch->endpoints != NULL &&
+               scratch->routes != NULL && scratch->attributes != NULL && scratch->flag_headers != NULL &&
+               scratch->flag_keys != NULL;
+    return all ? STATUS_OK : STATUS_NO_MEMORY;
+}
+
+static enum status build(struct routing *routing, struct table_scratch *scratch, struct proxy_table **table,
+                         struct fault *fault)
+{
+    const struct config *config = routing->config;
+    if (scratch_alloc(config, scratch) != STATUS_OK)
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory left for a routing table");
+    for (uint32_t i = 0; i < config->service_count; i++) {
+        enum status status = plan_service(routing, scratch, i, fault);
+        if (status != STATUS_OK)
+            return status;
+    }
+    struct proxy_table_plan plan = {
+        .version = routing->health.table_version + 1,
+        .services = scratch->services,
+        .service_count = config->service_count,
+        .routes = scratch->routes,
+        .route_count = scratch->route_count,
+        .operators = scratch->networks,
+        .operator_count = plan_networks(config, scratch->networks),
+        .trusted_hops = config->trust.forwarded_hops,
+        .client_head_ms = clamp_ms(config->timeouts.client_head_ms),
+        .client_idle_ms = clamp_ms(config->timeouts.client_idle_ms),
+    };
+    const char *why = "";
+    routing->parts.flags(routing->parts.context, routing->config, &plan);
+    enum status status = proxy_table_build(&plan, table, &why);
+    if (status != STATUS_OK && plan.flags_release != NULL)
+        plan.flags_release(plan.flags_context);
+    if (status != STATUS_OK)
+        return fault_set(fault, status, "no routing table can be made: %s", why);
+    return STATUS_OK;
+}
+
+enum status routing_table_make(struct routing *routing, struct proxy_table **table, struct fault *fault)
+{
+    struct table_scratch scratch = {.services = NULL};
+    enum status status = build(routing, &scratch, table, fault);
+    scratch_free(&scratch);
+    return status;
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the proxy counted, by the names of the file: spans for rollouts, rates for people, events for the log.
+#include <string.h>
+
+#include "base/check.h"
+#include "ship/routing/routing_private.h"
+
+// ---- evidence ----
+
+static uint32_t gather(struct routing *routing, uint16_t slot, struct rollout_span_delta *spans, uint32_t cap,
+                       uint64_t *lost, bool *more)
+{
+    uint32_t count = proxy_gather_spans(routing->proxy, slot, spans, cap, more);
+    struct proxy_sheet_losses losses;
+    proxy_gather_losses(routing->proxy, slot, &losses);
+    *lost += losses.routed_unspanned - routing->services[slot].losses_told;
+    routing->services[slot].losses_told = losses.routed_unspanned;
+    routing->services[slot].gathered = true;
+    return count;
+}
+
+uint32_t routing_gather(struct routing *routing, const char *service, struct rollout_span_delta *spans,
+                        uint32_t cap, uint64_t *lost, bool *more)
+{
+    uint16_t slot = routing_service_slot(routing, service);
+    return slot == PROXY_SLOT_NONE ? 0 : gather(routing, slot, spans, cap, lost, more);
+}
+
+static void drain_unused(struct routing *routing)
+{
+    for (uint16_t slot = 0; slot < routing->service_slot_count; slot++) {
+        uint64_t lost = 0;
+        bool more = !routing->services[slot].gathered;
+        for (int i = 0; i < ROUTING_GATHERS_PER_TICK && more; i++)
+            (void)gather(routing, slot, routing->unused, ROUTING_UNUSED_SPANS, &lost, &more);
+    }
+}
+
+// ---- rates ----
+
+static void rates_advance(struct routing *routing)
+{
+    routing->rate_at = (routing->rate_at + 1) % ROUTING_RATE_TICKS;
+    for (uint32_t i = 0; i < routing->service_slot_count; i++) {
+        struct routing_service *service = &routing->services[i];
+        uint64_t requests = 0;
+        for (uint32_t v = 0; v < routing->version_slot_count; v++) {
+            if (routing->version_slots[v].service != i)
+                continue;
+            uint64_t counts[PROXY_VERSION_COUNTERS];
+            proxy_version_counts(routing->proxy, (uint16_t)v, counts);
+            requests += counts[PROXY_VERSION_REQUESTS];
+        }
+        uint64_t fresh = requests - service->requests_before;
+        service->requests_before = requests;
+        service->sum -= service->ring[routing->rate_at];
+        service->ring[routing->rate_at] = (uint32_t)fresh;
+        service->sum += (uint32_t)fresh;
+        service->gathered = false;
+    }
+}
+
+void routing_traffic_get(const struct routing *routing, const char *service, struct routing_traffic *traffic)
+{
+    *traffic = (struct routing_traffic){.requests = 0};
+    uint16_t slot = routing_service_slot(routing, service);
+    const struct config_service *entry = config_service_find(routing->config, service);
+    if (slot == PROXY_SLOT_NONE || entry == NULL)
+        return;
+    // The present tick is still being filled.
+    uint64_t ticks = routing->ticks < ROUTING_RATE_TICKS ? routing->ticks : ROUTING_RATE_TICKS;
+    double window_s = (double)(ticks < 2 ? 1 : ticks - 1) * ROLLOUT_TICK_MS / 1000.0;
+    traffic->requests = routing->services[slot].requests_before;
+    traffic->requests_per_second = (double)routing->services[slot].sum / window_s;
+    uint16_t stable = routing_version_slot(routing, service, entry->stable);
+    if (stable == PROXY_SLOT_NONE)
+        return;
+    uint64_t counts[PROXY_VERSION_COUNTERS];
+    proxy_version_counts(routing->proxy, stable, counts);
+    if (counts[PROXY_VERSION_REQUESTS] > 0)
+        traffic->error_rate =
+            (double)counts[PROXY_VERSION_ERROR_EVENTS] / (double)counts[PROXY_VERSION_REQUESTS];
+}
+
+// ---- the proxy's events ----
+
+static const char *version_name(const struct routing *routing, uint16_t slot)
+{
+    return slot < routing->version_slot_count ? routing->version_slots[slot].name : "-";
+}
+
+static void log_event(struct routing *routing, const struct proxy_event *event)
+{
+    static const char *const messages[] = {
+        [PROXY_EVENT_REJECTED] = "request refused for its form",
+        [PROXY_EVENT_LOCAL] = "request answered by sluice itself",
+        [PROXY_EVENT_UPSTREAM] = "an attempt upstream failed",
+        [PROXY_EVENT_CUT] = "a response broke off in its middle",
+        [PROXY_EVENT_FLAG] = "a flag could not choose the version",
+    };
+    bool known = event->service < routing->service_slot_count;
+    log_repeat(routing->parts.log, LOG_WARN, messages[event->kind],
+               LOG_FIELDS(LOG_TEXT("reason", event->reason), LOG_NUMBER("status", event->status),
+                          LOG_TEXT("service", known ? routing->service_slots[event->service] : "-"),
+                          LOG_TEXT("version", version_name(routing, event->version)),
+                          LOG_TEXT("endpoint", event->endpoint < routing->endpoint_slot_count
+                                                   ? routing->endpoint_slots[event->endpoint].address
+                                                   : "-"),
+                          LOG_TEXT("client", event->client)));
+}
+
+static void log_events(struct routing *routing)
+{
+    if (routing->config->log.requests == CONFIG_LOG_REQUESTS_NONE)
+        return;
+    struct proxy_event events[32];
+    for (int round = 0; round < ROUTING_EVENTS_PER_TICK / 32; round++) {
+        uint32_t count = proxy_events_take(routing->proxy, events, ARRAY_LEN(events));
+        for (uint32_t i = 0; i < count; i++)
+            log_event(routing, &events[i]);
+        if (count < ARRAY_LEN(events))
+            return;
+    }
+}
+
+// ---- the tick ----
+
+void routing_tick_began(struct routing *routing)
+{
+    struct fault fault;
+    routing->ticks++;
+    rates_advance(routing);
+    if (routing->table_dirty && routing_publish(routing, routing->config, false, &fault) == STATUS_OK)
+        routing->table_dirty = false;
+}
+
+void routing_tick_over(struct routing *routing, bool drain)
+{
+    if (drain)
+        drain_unused(routing);
+    log_events(routing);
+    proxy_reclaim(routing->proxy);
+}

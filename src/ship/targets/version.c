@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Moves requests of a service from one version to another: the routing table carries the weight.
+#include <string.h>
+
+#include "ship/targets/targets_private.h"
+
+static enum status ready(void *world, const struct rollout_spec *spec, struct fault *fault)
+{
+    (void)world;
+    (void)spec;
+    (void)fault;
+    return STATUS_OK; // the file itself is refused when it lacks a version
+}
+
+static bool applies(const struct config *config, const char *name, const struct engine_route *route)
+{
+    const struct rollout_spec *run = &route->spec;
+    const struct config_service *service = config_service_find(config, run->service);
+    const struct config_rollout *entry = config_rollout_find(config, name);
+    if (service == NULL || entry == NULL || strcmp(entry->spec.service, run->service) != 0)
+        return false;
+    return strcmp(service->stable, run->from) == 0 && config_version_find(service, run->to) != NULL &&
+           (route->active || strcmp(entry->spec.to, run->to) == 0);
+}
+
+static enum status fits(const struct config *config, const char *name, const struct engine_route *route,
+                        struct fault *fault)
+{
+    const struct rollout_spec *run = &route->spec;
+    if (applies(config, name, route))
+        return STATUS_OK;
+    return fault_set(fault, STATUS_CONFLICT,
+                     "rollout %s is under way from %s to %s of service %s, and the file does not fit: it "
+                     "must keep that rollout, both versions, and `stable: %s` until it is over (or abort "
+                     "it first)",
+                     name, run->from, run->to, run->service, run->from);
+}
+
+static void apply(void *world)
+{
+    routing_publish_or_retry(((struct targets *)world)->routing);
+}
+
+static int32_t version_index(const struct config_service *service, const char *name)
+{
+    for (uint32_t i = 0; i < service->version_count; i++)
+        if (strcmp(service->versions[i].name, name) == 0)
+            return (int32_t)i;
+    return PROXY_VERSION_NONE;
+}
+
+static void plan(const struct engine_rollout *rollout, const struct config_rollout *entry, bool governs,
+                 const struct config_service *service, struct proxy_service_plan *planned)
+{
+    const struct engine_route *route = &rollout->route;
+    planned->canary = version_index(service, governs ? route->spec.to : entry->spec.to);
+    if (!governs)
+        return;
+    planned->weight = route->weight;
+    planned->weight_control = route->spec.control && route->weight < ROLLOUT_WEIGHT_FULL ? route->weight : 0;
+}
+
+static bool latency(void *world, const struct rollout_spec *spec, const char *arm,
+                    struct stats_histogram *seen)
+{
+    struct targets *targets = world;
+    uint16_t slot = routing_version_slot(targets->routing, spec->service, arm);
+    if (slot == PROXY_SLOT_NONE)
+        return false;
+    proxy_version_latency(targets->proxy, slot, seen);
+    return true;
+}
+
+const struct engine_target targets_version = {
+    .ready = ready, .applies = applies, .fits = fits, .apply = apply, .plan = plan, .latency = latency};

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// control: nothing shows before it is in the journal. The disk fails at every write in turn; whatever is in
+// force then must be what a replay of the journal gives.
+#include "targets_bench.h"
+#include "test.h"
+
+#include "net/proxy/proxy_private.h"
+#include "ship/store/fault_vfs.h"
+
+static uint32_t weight_in_force(const struct bench *bench)
+{
+    return bench->proxy->newest->services[0].weight;
+}
+
+static uint32_t told;
+
+static void on_decided(struct engine_watcher *watcher, const char *name,
+                       const struct engine_decision *decision)
+{
+    (void)watcher;
+    assert_string_equal(name, "ship");
+    assert_true(decision->seq > 0);
+    told++;
+}
+
+TEST(disk_fails_at_every_write)
+{
+    assert_int_equal(fault_vfs_install(), STATUS_OK);
+    bool through = false;
+    int failed = 0;
+    for (uint64_t n = 1; n < 200 && !through; n++) {
+        struct bench bench = {.path = ""};
+        struct engine_watcher watcher = {.decided = on_decided};
+        assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+        engine_watch(bench.engine, &watcher);
+        told = 0;
+        fault_vfs_set(&(struct fault_vfs_plan){.write_fails_from = n, .write_fails_count = UINT64_MAX / 2});
+        through = bench_command(&bench, ROLLOUT_COMMAND_START) == STATUS_OK;
+        failed += !through;
+        struct engine_health health;
+        engine_health_get(bench.engine, &health);
+        assert_int_equal(health.journal_failing, !through);
+        assert_int_equal(weight_in_force(&bench), through ? 10000 : 0);
+        assert_int_equal(told, through ? 1 : 0);
+        if (!through)
+            assert_true(health.journal_problem[0] != '\0');
+        fault_vfs_set(&(struct fault_vfs_plan){0});
+        engine_unwatch(&watcher);
+        bench_down(&bench);
+        // A restart takes what was owed: input in the journal, decision not.
+        assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+        bool started = bench_rollout(&bench).view.state == ROLLOUT_SHIFTING;
+        assert_int_equal(weight_in_force(&bench), started ? 10000 : 0);
+        if (through)
+            assert_true(started);
+        bench_down(&bench);
+        bench_forget(&bench);
+    }
+    assert_true(through);
+    assert_true(failed > 0);
+    fault_vfs_remove();
+}
+
+// While the journal fails, ticks decide nothing; when it works again, it goes on by itself.
+TEST(goes_on_by_itself)
+{
+    assert_int_equal(fault_vfs_install(), STATUS_OK);
+    struct bench bench = {.path = ""};
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    engine_start(bench.engine);
+    fault_vfs_set(&(struct fault_vfs_plan){.write_fails_from = 1, .write_fails_count = UINT64_MAX / 2});
+    assert_int_not_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+    struct engine_health health;
+    engine_health_get(bench.engine, &health);
+    assert_true(health.journal_failing);
+    fault_vfs_set(&(struct fault_vfs_plan){0});
+    uint64_t until_us = io_loop_clock_us(bench.loop) + 8000000;
+    while (health.journal_failing && io_loop_clock_us(bench.loop) < until_us) {
+        assert_int_equal(io_loop_turn(bench.loop, 50000), STATUS_OK);
+        engine_health_get(bench.engine, &health);
+    }
+    assert_false(health.journal_failing);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+    bench_down(&bench);
+    bench_forget(&bench);
+    fault_vfs_remove();
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// control: a restart resumes the same state and table; commands that do not fit are refused in words; a
+// journal whose decisions cannot be derived again, or that does not fit the file, keeps the daemon from
+// starting; replay finds the first difference; metrics are valid text.
+#include "targets_bench.h"
+#include "test.h"
+
+#include "exposition_check.h"
+#include "net/proxy/proxy_private.h"
+#include "ship/engine/replay.h"
+
+static uint32_t weight_in_force(const struct bench *bench)
+{
+    return bench->proxy->newest->services[0].weight;
+}
+
+TEST(restart_resumes)
+{
+    struct bench bench = {.path = ""};
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    assert_int_equal(bench_rollout(&bench).view.state, ROLLOUT_PENDING);
+    assert_int_equal(weight_in_force(&bench), 0);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_PROMOTE), STATUS_OK);
+    for (int restart = 0; restart < 3; restart++) {
+        bench_down(&bench);
+        assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+        struct engine_view rollout = bench_rollout(&bench);
+        assert_int_equal(rollout.view.state, ROLLOUT_SHIFTING);
+        assert_int_equal(rollout.view.stage, 1);
+        assert_int_equal(rollout.run, 1);
+        assert_int_equal(weight_in_force(&bench), 50000);
+        assert_int_equal(rollout.record->history_count, 2);
+    }
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_ABORT), STATUS_OK);
+    assert_int_equal(weight_in_force(&bench), 0);
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
+TEST(refusals_say_why)
+{
+    struct bench bench = {.path = ""};
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    assert_int_equal(engine_command(bench.engine, "shop", ROLLOUT_COMMAND_START, "a", "b", &bench.fault),
+                     STATUS_NOT_FOUND);
+    assert_string_equal(engine_rollout_nearest(bench.engine, "shp"), "ship");
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_PAUSE), STATUS_CONFLICT);
+    assert_non_null(strstr(bench.fault.text, "sluice rollout start ship"));
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_CONFLICT);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_UNDO), STATUS_CONFLICT);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_PROMOTE), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_PROMOTE), STATUS_OK);
+    assert_int_equal(bench_rollout(&bench).view.state, ROLLOUT_AWAITING_APPROVAL);
+    assert_int_equal(engine_command(bench.engine, "ship", ROLLOUT_COMMAND_APPROVE, "bob", "x", &bench.fault),
+                     STATUS_DENIED);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_APPROVE), STATUS_OK);
+    assert_int_equal(weight_in_force(&bench), ROLLOUT_WEIGHT_FULL);
+    // What was refused is in the journal too, and does not disturb a replay.
+    bench_down(&bench);
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    assert_int_equal(weight_in_force(&bench), ROLLOUT_WEIGHT_FULL);
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
+TEST(new_run_after_abort)
+{
+    struct bench bench = {.path = ""};
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    for (uint32_t run = 1; run <= 3; run++) {
+        assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+        assert_int_equal(bench_rollout(&bench).run, run);
+        assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_ABORT), STATUS_OK);
+        engine_start(bench.engine);
+        uint64_t until_us = io_loop_clock_us(bench.loop) + 5000000;
+        while (bench_rollout(&bench).view.state != ROLLOUT_ROLLED_BACK &&
+               io_loop_clock_us(bench.loop) < until_us)
+            assert_int_equal(io_loop_turn(bench.loop, 20000), STATUS_OK);
+        assert_int_equal(bench_rollout(&bench).view.state, ROLLOUT_ROLLED_BACK);
+        bench_down(&bench);
+        assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    }
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
+TEST(file_that_does_not_fit)
+{
+    static const char gone[] = "listen: [127.0.0.1:1]\n"
+                               "services:\n"
+                               "  shop: {versions: {v1: [10.0.0.1:80]}, stable: v1}\n";
+    struct bench bench = {.path = ""};
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+    struct config *config = bench_config(gone);
+    assert_int_equal(engine_reload(bench.engine, config, &bench.fault), STATUS_CONFLICT);
+    config_destroy(config);
+    assert_non_null(strstr(bench.fault.text, "ship"));
+    assert_int_equal(weight_in_force(&bench), 10000);
+    bench_down(&bench);
+    assert_int_equal(bench_up(&bench, gone), STATUS_CONFLICT);
+    bench_down(&bench);
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    assert_int_equal(weight_in_force(&bench), 10000);
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
+// ---- journals made by hand ----
+
+struct hand {
+    struct journal *journal;
+    struct engine_record *record;
+    uint8_t bytes[ROLLOUT_INPUT_WIRE_BYTES_MAX];
+};
+
+static void hand_append(struct hand *hand, enum journal_kind kind, const struct wire_writer *writer)
+{
+    struct fault problem;
+    struct journal_entry entry = {.time_ms = 1000, .kind = kind, .run = 1};
+    snprintf(entry.subject, sizeof entry.subject, "%s", "ship");
+    entry.payload = (struct slice){(const char *)writer->data, writer->len};
+    assert_int_equal(journal_begin(hand->journal, JOURNAL_SYNC_NORMAL, &problem), STATUS_OK);
+    assert_int_equal(journal_append(hand->journal, &entry, NULL, &problem), STATUS_OK);
+    assert_int_equal(journal_commit(hand->journal, &problem), STATUS_OK);
+}
+
+// Appends an input and the decision that it gives, altered when `lie`.
+static void hand_step(struct hand *hand, const struct rollout_input *input, bool lie)
+{
+    struct rollout_effects effects;
+    struct wire_writer writer = {.data = hand->bytes, .cap = sizeof hand->bytes};
+    rollout_input_encode(input, &writer);
+    hand_append(hand, JOURNAL_INPUT, &writer);
+    if (!engine_record_step(hand->record, input, 1, 1, &effects))
+        return;
+    effects.weight += lie ? 1 : 0;
+    writer = (struct wire_writer){.data = hand->bytes, .cap = sizeof hand->bytes};
+    rollout_effects_encode(&effects, &writer);
+    hand_append(hand, JOURNAL_DECISION, &writer);
+}
+
+// A run with a frozen baseline, so that a replay that forgets an input must differ.
+static void hand_write(const char *path, bool lie)
+{
+    static struct hand hand;
+    struct fault problem;
+    assert_int_equal(journal_open(path, JOURNAL_WRITE, &hand.journal, &problem), STATUS_OK);
+    assert_int_equal(engine_record_create("ship", &hand.record), STATUS_OK);
+    struct rollout_spec spec;
+    rollout_spec_init(&spec);
+    rollout_spec_default_stages(&spec);
+    snprintf(spec.name, sizeof spec.name, "%s", "ship");
+    snprintf(spec.service, sizeof spec.service, "%s", "shop");
+    snprintf(spec.from, sizeof spec.from, "%s", "v1");
+    snprintf(spec.to, sizeof spec.to, "%s", "v2");
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_SPEC, .time_ms = 1000, .spec = &spec};
+    hand_step(&hand, &input, false);
+    input = (struct rollout_input){.kind = ROLLOUT_INPUT_COMMAND, .time_ms = 1001};
+    snprintf(input.command.who, sizeof input.command.who, "%s", "ann");
+    hand_step(&hand, &input, false);
+    input = (struct rollout_input){.kind = ROLLOUT_INPUT_EDGES, .time_ms = 2000};
+    input.edges = (struct rollout_edges){10000, {100, 200, 300, 400}};
+    hand_step(&hand, &input, lie);
+    engine_record_destroy(hand.record);
+    journal_close(hand.journal);
+}
+
+static enum status replay_file(const char *path, struct engine_replay *replay)
+{
+    struct journal *journal;
+    struct fault problem;
+    assert_int_equal(journal_open(path, JOURNAL_READ, &journal, &problem), STATUS_OK);
+    enum status status = engine_replay_run(journal, replay, &problem);
+    journal_close(journal);
+    return status;
+}
+
+TEST(replay_derives_the_same)
+{
+    static struct engine_replay replay;
+    struct bench bench = {.path = ""};
+    bench_place(&bench);
+    hand_write(bench.path, false);
+    assert_int_equal(replay_file(bench.path, &replay), STATUS_OK);
+    assert_false(replay.differs);
+    assert_int_equal(replay.inputs, 3);
+    assert_int_equal(replay.decisions, 2);
+    assert_int_equal(replay.owed_count, 0);
+    engine_replay_deinit(&replay);
+    bench_forget(&bench);
+}
+
+TEST(a_lie_is_found_and_refused)
+{
+    static struct engine_replay replay;
+    struct bench bench = {.path = ""};
+    bench_place(&bench);
+    hand_write(bench.path, true);
+    assert_int_equal(replay_file(bench.path, &replay), STATUS_OK);
+    assert_true(replay.differs);
+    assert_string_equal(replay.difference_subject, "ship");
+    assert_int_equal(replay.difference_seq, 5);
+    assert_string_not_equal(replay.recorded, replay.derived);
+    engine_replay_deinit(&replay);
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_MISMATCH);
+    assert_non_null(strstr(bench.fault.text, "entry 5 of rollout ship"));
+    assert_non_null(strstr(bench.fault.text, "move the file away"));
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
+TEST(metrics_are_valid)
+{
+    static char storage[1 << 20];
+    static struct exposition checker;
+    struct bench bench = {.path = ""};
+    struct slice text;
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+    assert_int_equal(engine_metrics_write(bench.engine, storage, sizeof storage - 1, &text), STATUS_OK);
+    storage[text.len] = '\0';
+    if (!exposition_check(&checker, storage))
+        fail_msg("%s", checker.error);
+    assert_non_null(
+        strstr(storage, "sluice_rollout_state{rollout=\"ship\",service=\"shop\",state=\"Shifting\"} 1\n"));
+    assert_non_null(strstr(storage, "sluice_rollout_weight_ratio{rollout=\"ship\",service=\"shop\"} 0.1\n"));
+    assert_non_null(
+        strstr(storage, "sluice_requests_total{service=\"shop\",version=\"v2\",class=\"5xx\"} 0\n"));
+    assert_int_equal(engine_metrics_write(bench.engine, storage, 100, &text), STATUS_FULL);
+    bench_down(&bench);
+    bench_forget(&bench);
+}
