@@ -154,7 +154,7 @@ static void measure(const char *path, unsigned flags, unsigned rules)
 {
     struct io_loop_config loop_config = {.kind = IO_KIND_EPOLL, .bufs_max = 16};
     struct flagset_source source = {.kind = FLAGSET_FILE, .name = path};
-    struct flagset_problem problems[FLAGSET_PROBLEMS_MAX];
+    struct fault problems[FLAGSET_PROBLEMS_MAX];
     uint32_t problem_count;
     struct io_loop *loop;
     struct flagset *set;

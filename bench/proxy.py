@@ -95,7 +95,7 @@ def leaves_out_sluice(only):
     return bool(only) and not any("sluice".startswith(w.split()[0]) for w in only.split(","))
 
 
-def start_all(stack, folder, build, proxy_cpu, load_cpu, origin, only):
+def start_all(stack, folder, build, before, proxy_cpu, load_cpu, origin, only):
     pin = ("taskset", "-c", proxy_cpu)
     out = []
 
@@ -104,6 +104,18 @@ def start_all(stack, folder, build, proxy_cpu, load_cpu, origin, only):
         harness.wait_for(f"{name} on {port}", lambda: harness.connects(port))
         out.append(Contender(name, process, port))
 
+    def add_sluice(name, its_build, io):
+        port = harness.free_port()
+        config = SLUICE.format(io=io, folder=folder, port=port, origin=origin, name=name.replace(" ", "-"))
+        sluice = harness.Sluice(folder, f"{its_build}/sluice", config, name=name.replace(" ", "-"), prefix=pin)
+        add(name, sluice, port)
+        out[-1].sluice = sluice
+
+    for io in ("epoll", "uring") if before else ():
+        add_sluice(f"sluice {io}", build, io)
+        add_sluice(f"before {io}", before, io)
+    if before:
+        return out
     port = harness.free_port()
     add("nginx", harness.Nginx(folder, "nginx-proxy", NGINX_PROXY.format(origin=origin, port=port), port, prefix=pin), port)
     port = harness.free_port()
@@ -118,17 +130,14 @@ def start_all(stack, folder, build, proxy_cpu, load_cpu, origin, only):
         add(f"relay {io}", relay, port)
         if leaves_out_sluice(only):
             continue
-        port = harness.free_port()
-        name = f"sluice-{io}"
-        sluice = harness.Sluice(folder, f"{build}/sluice", SLUICE.format(io=io, folder=folder, port=port, origin=origin, name=name), name=name, prefix=pin)
-        add(f"sluice {io}", sluice, port)
-        out[-1].sluice = sluice
+        add_sluice(f"sluice {io}", build, io)
     return out
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", default="build/release")
+    parser.add_argument("--before", default="", help="compare with the sluice of another build, and with nothing else")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=64)
@@ -142,7 +151,7 @@ def main():
         origin = harness.Nginx(folder, "origin", f'server {{ listen 127.0.0.1:{origin_port} backlog=4096; location / {{ return 200 "hello, world\\n"; }} }}',
                                origin_port, prefix=("taskset", "-c", load_cpu))
         stack.callback(origin.stop)
-        contenders = start_all(stack, folder, build, proxy_cpu, load_cpu, origin_port, args.only)
+        contenders = start_all(stack, folder, build, args.before and os.path.abspath(args.before), proxy_cpu, load_cpu, origin_port, args.only)
         if args.only:
             words = args.only.split(",")
             contenders = [c for c in contenders if any(w in c.name for w in words)]
@@ -189,6 +198,9 @@ def render(contenders, args):
         mine, relay = by_name.get(f"sluice {io}"), by_name.get(f"relay {io}")
         if mine and relay:
             lines.append(f"- sluice {io} / relay {io}: {ratios(mine, relay):.3f} (bar: 1.08)")
+        before = by_name.get(f"before {io}")
+        if before:
+            lines.append(f"- sluice {io} / before {io}: {ratios(mine, before):.3f}")
         rivals = [by_name[n] for n in ("nginx", "HAProxy") if n in by_name]
         if mine and rivals:
             best = min(rivals, key=lambda c: statistics.median(c.cpu_us))

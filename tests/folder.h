@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A new folder for a test: in memory where there is room, since what a test calls durable is judged by what
-// it reads back, and waiting for a disk would be most of its time.
+// A new folder for a test, in memory if there is room. Tests judge durability by reading back, so a disk
+// would only make them slower.
 #pragma once
 
 #include <ftw.h>
@@ -34,13 +34,13 @@ static inline int folder_remove_one(const char *path, const struct stat *info, i
     return remove(path);
 }
 
-// With all that is in it.
+// Removes the folder with all that is in it.
 static inline void folder_remove(const char *path)
 {
     assert_int_equal(nftw(path, folder_remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
 }
 
-// A journal and all that stands beside it.
+// Removes a journal and the files beside it.
 static inline void folder_remove_journal(const char *path)
 {
     static const char *const SUFFIXES[] = {"", "-wal", "-shm", ".lock", ".new", "-usage"};

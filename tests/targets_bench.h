@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A daemon without traffic for tests of control and API: a loop, a proxy that serves nobody, a journal in a
+// A daemon without traffic for tests of engine and API: a loop, a proxy without requests, and a journal in a
 // temporary file that outlives restarts.
 #pragma once
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// TEST(name) { ... } is a test. It registers itself before main runs; tests/unit/main.c finds it by its
-// suite, which is its file's name without "_test.c", and by its name. Assertions are those of cmocka.
+// TEST(name) { ... } is a test. It registers itself before main runs. tests/unit/main.c finds it by its name
+// and its suite, which is the name of the file without "_test.c". Assertions are those of cmocka.
 //
 //   EACH_TEST(set_up, tear_down);   // around each test of this file
 //   ALL_TESTS(set_up, tear_down);   // once before the first and after the last test of this file
 //
-// Both functions are `int f(void **state)` and return 0 when all is well; NULL stands for none. What set_up
-// puts into *state is the test's `state` too.
+// Both functions are `int f(void **state)` and return 0 on success; NULL means none. The test gets what
+// set_up puts into *state as its own `state`.
 #pragma once
 
 #include <setjmp.h>
@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// cmocka.h needs the ones above and does not include them.
+// cmocka.h needs the headers above but does not include them.
 #include <cmocka.h>
 
 struct test {
@@ -56,4 +56,4 @@ void suite_add_all(struct test_fixture *fixture);
         static struct test_fixture fixture_added = {__FILE__, set_up_, tear_down_, NULL};                    \
         suite_add_##which_(&fixture_added);                                                                  \
     }                                                                                                        \
-    struct test_fixture // a semicolon follows
+    struct test_fixture // the macro is used with a semicolon after it

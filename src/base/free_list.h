@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Objects of one size kept for reuse, up to a number: what comes and goes at every request or connection.
+// Keeps objects of one size for reuse, up to a number, for objects that each request or connection needs.
 #pragma once
 
 #include <stdint.h>
@@ -8,13 +8,14 @@
 
 enum { FREE_LIST_OBJECTS_MAX = 1024 };
 
-struct free_list { // zeroed: empty
+struct free_list { // all bytes zero: an empty list
     void *first;
     uint32_t count;
 };
 
-// NULL without memory. Zeroed only when fresh from the heap: the taker sets every field.
+// NULL when there is no memory. An object is only zeroed when fresh from the heap: the caller sets every
+// field.
 MUST_USE void *free_list_get(struct free_list *list, size_t size);
 void free_list_put(struct free_list *list, void *object);
-// Frees what is kept.
+// Frees the kept objects.
 void free_list_clear(struct free_list *list);

@@ -31,26 +31,32 @@ static struct slice escape_of(unsigned char c, bool brief, char storage[JSON_ESC
     return (struct slice){storage, JSON_ESCAPE_BYTES};
 }
 
+// Bytes at the start that stay as they are.
+static size_t plain_len(struct slice text)
+{
+    static const bool PLAIN[256] = {[0x20 ... 0x21] = true, [0x23 ... 0x5b] = true, [0x5d ... 0x7f] = true};
+    size_t at = 0;
+    for (size_t n = 1; n > 0; at += n) {
+        while (at < text.len && PLAIN[(unsigned char)text.data[at]])
+            at++;
+        bool ascii = at == text.len || (unsigned char)text.data[at] < 0x80;
+        n = ascii ? 0 : utf8_length((struct slice){text.data + at, text.len - at});
+    }
+    return at;
+}
+
 bool json_piece(struct slice *rest, bool brief, char storage[JSON_ESCAPE_BYTES], struct slice *piece)
 {
     const char *data = rest->data;
-    size_t at = 0;
     if (rest->len == 0)
         return false;
-    while (at < rest->len) {
-        unsigned char c = (unsigned char)data[at];
-        size_t n = LIKELY(c < 0x80) ? c >= 0x20 && c != '"' && c != '\\'
-                                    : utf8_length((struct slice){data + at, rest->len - at});
-        if (n == 0)
-            break;
-        at += n;
-    }
-    *piece = (struct slice){data, at};
-    if (at == 0) {
+    size_t taken = plain_len(*rest);
+    *piece = (struct slice){data, taken};
+    if (taken == 0) {
         *piece = escape_of((unsigned char)data[0], brief, storage);
-        at = 1;
+        taken = 1;
     }
-    *rest = (struct slice){data + at, rest->len - at};
+    *rest = (struct slice){data + taken, rest->len - taken};
     return true;
 }
 
@@ -58,6 +64,16 @@ void json_out_quote(struct json_out *out, struct slice text)
 {
     char storage[JSON_ESCAPE_BYTES];
     struct slice piece;
+    // Nearly all strings are one piece for which there is room.
+    if (LIKELY(out->cap - out->len >= text.len + 2 && plain_len(text) == text.len)) {
+        char *at = out->data + out->len;
+        *at++ = '"';
+        if (text.len > 0)
+            memcpy(at, text.data, text.len);
+        at[text.len] = '"';
+        out->len += text.len + 2;
+        return;
+    }
     JSON_OUT(out, "\"");
     while (json_piece(&text, true, storage, &piece))
         json_out_bytes(out, piece);
@@ -176,7 +192,7 @@ void json_out_time(struct json_out *out, const char *name, int64_t time_ms)
         json_out_null(out, name);
 }
 
-// A real is told from an integer by its point or its exponent, which is written without '+' and zeros.
+// A real is recognised by its point or its exponent. The exponent is written without '+' and leading zeros.
 void json_out_real(struct json_out *out, const char *name, double number)
 {
     char digits[32];

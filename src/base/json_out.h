@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON written as text, piece by piece, into memory that grows. One policy for all strings that leave the
-// program as JSON: bytes that are no UTF-8 become U+FFFD each, the control characters of RFC 8259 and '"' and
-// '\' are escaped, nothing else is.
+// Writes JSON as text, piece by piece, into memory that grows. All strings that leave the program as JSON are
+// written here, by one rule: each byte that is not UTF-8 becomes U+FFFD; the control characters of RFC 8259,
+// '"' and '\' are escaped; nothing else is.
 #pragma once
 
 #include <stdint.h>
@@ -10,13 +10,14 @@
 #include "base/slice.h"
 #include "base/status.h"
 
-// Zero is an empty text without a bound. After a failure nothing more is taken, so that a gap cannot hide.
+// All bytes zero: an empty text without a bound. After a failure nothing more is added until the reset, so a
+// text never has gaps.
 struct json_out {
     char *data; // heap
     size_t len, cap;
-    size_t max;         // bytes; 0: as memory allows
-    enum status status; // FULL, NO_MEMORY: what is here is worthless
-    bool comma;         // the next member or item needs one
+    size_t max;         // bytes; 0: limited only by memory
+    enum status status; // FULL or NO_MEMORY: the text is incomplete and must not be used
+    bool comma;         // a comma must come before the next member or item
 };
 
 void json_out_free(struct json_out *out);
@@ -24,7 +25,7 @@ void json_out_reset(struct json_out *out);                    // keeps the memor
 bool json_out_grow(struct json_out *out, size_t more);        // room for so many bytes more
 void json_out_quote(struct json_out *out, struct slice text); // a string, without comma
 
-// Bytes as they are, without comma.
+// Adds bytes as they are, without a comma.
 static inline void json_out_bytes(struct json_out *out, struct slice bytes)
 {
     if (UNLIKELY(out->cap - out->len < bytes.len) && !json_out_grow(out, bytes.len))
@@ -53,7 +54,8 @@ void json_out_count(struct json_out *out, const char *name, uint64_t count); // 
 void json_out_time(struct json_out *out, const char *name, int64_t time_ms); // 0: null
 void json_out_real(struct json_out *out, const char *name, double number);   // 12 digits; not finite: null
 
-// The next piece of a string's body: a stretch of what stays as it is, or one escape, which is put into
-// storage. False at the end. brief: \n, \r and \t by their letters; else, as every other control, by number.
+// Takes the next piece off the body of a string: either bytes that need no escape, or one escape, which is
+// written to storage. False at the end. brief:
+// , \r and \t are written with letters; otherwise with numbers, like every other control character.
 enum { JSON_ESCAPE_BYTES = 6 };
 bool json_piece(struct slice *rest, bool brief, char storage[JSON_ESCAPE_BYTES], struct slice *piece);

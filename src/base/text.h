@@ -24,7 +24,8 @@ static inline struct text text_over(char *storage, size_t cap)
 
 void text_add(struct text *text, struct slice piece);
 void text_add_char(struct text *text, char c);
-// A JSON string, quotes included, as json_out writes it. Needs at most six times the bytes and two.
+// A JSON string, quotes included, as json_out writes it. Needs at most six bytes for each byte, and two for
+// the quotes.
 void text_add_json(struct text *text, struct slice bytes);
 __attribute__((format(printf, 2, 3))) void text_addf(struct text *text, const char *format, ...);
 // Writes 12 431 for 12431: groups of three digits, split by a space.

@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// UTF-8 (RFC 3629): what is a character, and where a text may be cut.
+// UTF-8 (RFC 3629): which bytes are a character, and where a text may be cut.
 #pragma once
 
 #include "base/slice.h"
 
 size_t utf8_length_beyond_ascii(struct slice text);
 
-// Bytes of the well-formed character at the start, 0 when there is none (section 4).
+// Length of the well-formed character at the start; 0 when there is none (section 4).
 static inline size_t utf8_length(struct slice text)
 {
     return text.len > 0 && (unsigned char)text.data[0] < 0x80 ? 1 : utf8_length_beyond_ascii(text);
 }
 
 bool utf8_valid(struct slice text);
-// The longest start of at most `most` bytes that does not end within a character.
+// The longest prefix of at most `most` bytes that does not end within a character.
 struct slice utf8_cut(struct slice text, size_t most);
-// Copies what fits, never a part of a character, and a NUL.
+// Copies as many whole characters as fit, and a NUL.
 void utf8_copy(char *out, size_t cap, struct slice text);
-// True of a character (as utf8_length found it) that acts on a terminal or on the text around it instead of
-// being seen: C0 and C1 controls, DEL, the line breaks U+2028 and U+2029, the marks that turn the direction
-// of writing.
+// True for a character (as utf8_length found it) that is not shown but acts on a terminal or on the text
+// around it: C0 and C1 controls, DEL, the line breaks U+2028 and U+2029, and the marks that change the
+// direction of writing.
 bool utf8_acts(struct slice character);

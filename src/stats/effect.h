@@ -18,21 +18,12 @@ struct stats_effect_segment {
     uint64_t baseline_events;
 };
 
-struct stats_effect_estimate {
-    double ratio; // maximum-likelihood estimate; 0 if no canary events, INFINITY if no baseline events, NAN
-                  // if neither
-    double lower; // largest R0 for which H0: R <= R0 is rejected at alpha; 0 if none
-    double upper; // smallest R1 for which H0: R >= R1 is rejected at alpha; INFINITY if none
-};
-
 // Each bound alone holds with 1 - alpha at any time; both together with 1 - 2·alpha. step_min is that of the
 // metric's grid (stats/ratio.h). At most 60 evaluations per bound, each of 24 logarithms per segment.
 // 0 < alpha < 1 (CHECK).
-void stats_effect_estimate(const struct stats_effect_segment *segments, size_t segment_count, double step_min,
-                           double alpha, struct stats_effect_estimate *estimate);
-
-// One bound alone, as above.
+// The largest R0 for which H0: R <= R0 is rejected at alpha; 0 if none.
 double stats_effect_lower(const struct stats_effect_segment *segments, size_t segment_count, double step_min,
                           double alpha);
+// The smallest R1 for which H0: R >= R1 is rejected at alpha; INFINITY if none.
 double stats_effect_upper(const struct stats_effect_segment *segments, size_t segment_count, double step_min,
                           double alpha);

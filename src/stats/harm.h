@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-// Sums over one stage, under one weight: what the two arms share (load, drift) then reaches both alike.
+// Sums over one stage with one weight, so that load and drift, which the arms share, affect both alike.
 struct stats_harm_counts {
     uint64_t canary_requests, canary_events;
     uint64_t baseline_requests, baseline_events;

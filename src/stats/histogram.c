@@ -1,16 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Operations on whole histograms: merge, subtract, ranks. Integers only, but for the q of a quantile.
+// Operations on whole histograms: subtract, ranks. Integers only, but for the q of a quantile.
 #include "stats/histogram.h"
 
 #include "base/check.h"
-
-void stats_histogram_merge(struct stats_histogram *into, const struct stats_histogram *from)
-{
-    into->count += from->count;
-    into->sum += from->sum;
-    for (uint32_t i = 0; i < STATS_HISTOGRAM_BUCKETS; i++)
-        into->buckets[i] += from->buckets[i];
-}
 
 void stats_histogram_subtract(struct stats_histogram *into, const struct stats_histogram *from)
 {
@@ -18,14 +10,6 @@ void stats_histogram_subtract(struct stats_histogram *into, const struct stats_h
     into->sum -= from->sum;
     for (uint32_t i = 0; i < STATS_HISTOGRAM_BUCKETS; i++)
         into->buckets[i] -= from->buckets[i];
-}
-
-bool stats_histogram_whole(const struct stats_histogram *histogram)
-{
-    uint64_t total = 0;
-    for (uint32_t i = 0; i < STATS_HISTOGRAM_BUCKETS; i++)
-        total += histogram->buckets[i];
-    return total == histogram->count;
 }
 
 // max(1, ceil(q·count)). Rounding errors of the product are ignored: 0.07·100 gives rank 7, not 8.

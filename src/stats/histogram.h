@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Base-2 log-linear histogram of integers (microseconds, bytes) with 7 sub-bucket bits: values below 256 have
-// a bucket each, above that every power of two is cut into 128. Merge and subtract are exact, bucket by
-// bucket. Invariant: count equals the sum of the buckets as long as no bucket wrapped
-// (stats_histogram_whole).
+// a bucket each, above that every power of two is cut into 128. Subtracting is exact, bucket by bucket.
+// Invariant: count equals the sum of the buckets as long as no bucket wrapped.
 #pragma once
 
 #include <stdbool.h>
@@ -74,13 +73,8 @@ static inline void stats_histogram_record(struct stats_histogram *histogram, uin
     histogram->buckets[stats_histogram_index(value)]++;
 }
 
-// into += from, and into -= from, for every bucket, the count and the sum. from must be a part of into to
-// subtract.
-void stats_histogram_merge(struct stats_histogram *into, const struct stats_histogram *from);
+// into -= from, for every bucket, the count and the sum. from must be a part of into.
 void stats_histogram_subtract(struct stats_histogram *into, const struct stats_histogram *from);
-
-// Whether the buckets still sum to count (none wrapped at 2^32).
-bool stats_histogram_whole(const struct stats_histogram *histogram);
 
 // The q-quantile, 0 <= q <= 1 (clamped). Rank rule: the value of rank max(1, ceil(q·count)) counted from the
 // smallest, without interpolation (a product q·count that is an integer but for rounding counts as that

@@ -52,12 +52,6 @@ void stats_ratio_add(const struct stats_ratio_grid *grid, struct stats_ratio_sta
     stats_ratio_add_terms(grid, &terms, state, canary_events, baseline_events);
 }
 
-void stats_ratio_merge(struct stats_ratio_state *into, const struct stats_ratio_state *from)
-{
-    for (int j = 0; j < STATS_RATIO_ALTERNATIVES; j++)
-        into->ll[j] += from->ll[j];
-}
-
 double stats_ratio_log_e(const struct stats_ratio_state *state)
 {
     return stats_log_mean_exp(state->ll, STATS_RATIO_ALTERNATIVES);

@@ -62,9 +62,6 @@ void stats_ratio_add_terms(const struct stats_ratio_grid *grid, const struct sta
 void stats_ratio_add(const struct stats_ratio_grid *grid, struct stats_ratio_state *state, double weight,
                      uint64_t canary_events, uint64_t baseline_events);
 
-// into += from: two disjoint pieces of evidence under one grid.
-void stats_ratio_merge(struct stats_ratio_state *into, const struct stats_ratio_state *from);
-
 // ln E = logsumexp_j(ll_j) - ln 24. Reject H0 when it is >= ln(1/alpha). Averages over metrics or edges are
 // taken of E at one instant: stats_log_weighted_mean_exp in stats/real.h.
 double stats_ratio_log_e(const struct stats_ratio_state *state);

@@ -53,6 +53,6 @@ void stats_vote_add(struct stats_vote_state *state, double z);
 // To look within a second that is not over, add its z to a copy: a second counts once.
 double stats_vote_log_e(const struct stats_vote_state *state);
 
-// The fewest seconds in which E can reach 1 / alpha, every one of them with z = z_each (0 < z_each <= 1):
-// what no rule of one vote per second can undercut.
+// The fewest seconds in which E can reach 1 / alpha when every second has z = z_each (0 < z_each <= 1): no
+// rule with one vote per second is faster.
 uint32_t stats_vote_seconds_least(double z_each, double alpha);

@@ -53,7 +53,7 @@ TEST(a_missing_file_is_named)
     struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "none.json")};
     assert_int_equal(world_create(world, &source, 1), STATUS_INVALID);
     assert_int_equal(world->problem_count, 1);
-    assert_true(world->problems[0].error);
+    assert_true(world->problems[0].status != STATUS_OK);
     assert_non_null(strstr(world->problems[0].text, "none.json: there is no such file"));
 }
 
@@ -439,9 +439,9 @@ TEST(patches_do_not_compile)
     UNTIL(world, flagset_current(world->set)->change == 1);
     assert_string_equal(variant_now(world, "one"), "off");
     assert_true(flagset_build_us(world->set) == compile_us);
-    const struct flagset_problem *problems;
+    const struct fault *problems;
     assert_int_equal(flagset_problems(world->set, &problems), 1);
-    assert_false(problems[0].error);
+    assert_int_equal(problems[0].status, STATUS_OK);
     assert_non_null(strstr(problems[0].text, "'none'"));
     assert_false(flagset_refused(world->set));
     // They stay over a file that changes.
@@ -591,7 +591,7 @@ TEST(warnings_are_told)
                       "\"targeting\":{\"nonsense\":[1]}}}}")};
     assert_int_equal(world_create(world, &source, 1), STATUS_OK);
     assert_int_equal(world->problem_count, 1);
-    assert_false(world->problems[0].error);
+    assert_int_equal(world->problems[0].status, STATUS_OK);
     assert_non_null(strstr(world->problems[0].text, "x.json:1:"));
     assert_non_null(strstr(world->problems[0].text, "flag 'one': "));
     assert_string_equal(variant_now(world, "one"), "!PARSE_ERROR");

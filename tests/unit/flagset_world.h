@@ -18,7 +18,7 @@ struct flagset_world {
     struct flagset *set;
     uint32_t snapshots; // told
     uint32_t notes;     // told without a snapshot
-    struct flagset_problem problems[FLAGSET_PROBLEMS_MAX];
+    struct fault problems[FLAGSET_PROBLEMS_MAX];
     uint32_t problem_count;
 };
 
@@ -128,7 +128,7 @@ static inline void turn_for(struct flagset_world *world, uint64_t ms)
 
 static inline const char *first_problem(const struct flagset_world *world)
 {
-    const struct flagset_problem *problems;
+    const struct fault *problems;
     return flagset_problems(world->set, &problems) > 0 ? problems[0].text : "";
 }
 

@@ -53,7 +53,7 @@ static void world_open(struct world *world, const char *tokens, uint32_t threads
     char fault[TOKENS_FAULT_BYTES];
     struct io_loop_config loop = {.kind = IO_KIND_EPOLL};
     struct flagset_source source = source_of("on");
-    struct flagset_problem problems[FLAGSET_PROBLEMS_MAX];
+    struct fault problems[FLAGSET_PROBLEMS_MAX];
     uint32_t problem_count;
     struct ofrep_config config = {.threads = threads,
                                   .io = IO_KIND_AUTO,

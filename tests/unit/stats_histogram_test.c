@@ -71,7 +71,7 @@ TEST(mid_point_error)
     assert_true(worst > 0.0038);
 }
 
-TEST(merge_and_subtract_are_exact)
+TEST(subtract_is_exact)
 {
     struct rng rng;
     rng_init(&rng, 7);
@@ -80,12 +80,8 @@ TEST(merge_and_subtract_are_exact)
         stats_histogram_record(i % 3 ? &first : &second, value);
         stats_histogram_record(&both, value);
     }
-    struct stats_histogram before = first;
-    stats_histogram_merge(&first, &second);
+    stats_histogram_subtract(&both, &second);
     assert_memory_equal(&first, &both, sizeof both);
-    stats_histogram_subtract(&first, &second);
-    assert_memory_equal(&first, &before, sizeof before);
-    assert_true(stats_histogram_whole(&both));
 }
 
 TEST(differences_survive_wrapping)
@@ -94,10 +90,8 @@ TEST(differences_survive_wrapping)
     first.count = UINT32_MAX;
     struct stats_histogram earlier = first;
     stats_histogram_record(&first, 9);
-    assert_false(stats_histogram_whole(&first));
     stats_histogram_subtract(&first, &earlier);
     assert_true(first.count == 1 && first.buckets[9] == 1 && first.sum == 9);
-    assert_true(stats_histogram_whole(&first));
 }
 
 TEST(rank_rule)

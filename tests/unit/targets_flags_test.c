@@ -453,7 +453,7 @@ TEST(one_definition_takes_no_other_with_it)
     static const char needy[] =
         "{\"state\":\"ENABLED\",\"variants\":{\"a\":1},\"defaultVariant\":\"a\","
         "\"x-sluice\":{\"prerequisites\":[{\"flag\":\"banner\",\"variant\":\"off\"}]}}";
-    const struct flagset_problem *problems;
+    const struct fault *problems;
     assert_int_equal(bench_up(&bench, STAFF FLAG(ON_OFF)), STATUS_OK);
     assert_int_equal(apply(&bench, RUNTIME_SET, "needy", needy), STATUS_OK);
     assert_int_equal(apply(&bench, RUNTIME_SET, "wide", WIDE), STATUS_OK);
@@ -485,7 +485,7 @@ TEST(a_problem_is_told_once)
     char *written = NULL;
     size_t len = 0;
     FILE *stream = open_memstream(&written, &len);
-    const struct flagset_problem *problems;
+    const struct fault *problems;
     assert_int_equal(bench_up(&bench, "flags:\n"
                                       "  define:\n"
                                       "    banner: {state: ENABLED, variants: " ON_OFF "}\n"

@@ -241,6 +241,22 @@ TEST(stream)
     world_down(&world);
 }
 
+// The body came with the head: the stream is there before the request's end is told.
+TEST(stream_by_post)
+{
+    struct client client;
+    world_up(&world, &WORLD_CALM, NULL);
+    client_begin(&world, &client);
+    client_say(&client, "POST /stream HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}");
+    run_ms(&world, 10);
+    assert_int_equal(world.opened, 1);
+    assert_true(web_stream_send(world.streams[0], SLICE("event\n")));
+    run_ms(&world, 10);
+    assert_non_null(strstr(client.answer, "\r\n\r\nbegin\nevent\n"));
+    client_end(&world, &client);
+    world_down(&world);
+}
+
 TEST(stream_client_leaves)
 {
     struct client client;

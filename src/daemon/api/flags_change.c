@@ -155,8 +155,8 @@ static bool import_fits(struct api_call *call, const struct flags_json *flags)
 // Together, because they may be each other's prerequisites.
 static bool import_check(struct api_call *call, struct slice flags)
 {
-    struct flagset_problem problem = {.text = ""};
-    char message[FLAGSET_PROBLEM_BYTES + 64];
+    struct fault problem = {.text = ""};
+    char message[FAULT_TEXT_BYTES + 64];
     enum status status =
         flagset_check_flags(runtime_flagset(targets_of(call->engine)->runtime), flags, &problem);
     if (status == STATUS_OK)

@@ -128,7 +128,7 @@ static bool names(const char *text, struct slice key)
 // The newest compilation's problems; with a key, those that name it.
 static void write_problems(struct json_out *out, const struct flagset *set, struct slice key)
 {
-    const struct flagset_problem *problems = NULL;
+    const struct fault *problems = NULL;
     uint32_t count = flagset_problems(set, &problems);
     json_out_open(out, "problems", '[');
     for (uint32_t i = 0; i < count; i++) {
@@ -136,7 +136,7 @@ static void write_problems(struct json_out *out, const struct flagset *set, stru
             continue;
         json_out_open(out, NULL, '{');
         json_out_text(out, "text", problems[i].text);
-        json_out_bool(out, "error", problems[i].error);
+        json_out_bool(out, "error", problems[i].status != STATUS_OK);
         json_out_close(out, '}');
     }
     json_out_close(out, ']');

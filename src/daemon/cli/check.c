@@ -159,8 +159,8 @@ static bool check_flags(const struct cli_call *call, const struct config *config
 {
     enum status status = runtime_check(config, report);
     for (uint32_t i = 0; i < report->problem_count; i++)
-        fprintf(call->err, "%s%s\n",
-                report->problems[i].error ? "" : "warning: ", cli_shown(report->problems[i].text));
+        fprintf(call->err, "%s%s\n", report->problems[i].status != STATUS_OK ? "" : "warning: ",
+                cli_shown(report->problems[i].text));
     if (status != STATUS_OK && report->problem_count == 0)
         fprintf(call->err, "sluice check: the flags cannot be read: %s\n", status_name(status));
     return status == STATUS_OK;

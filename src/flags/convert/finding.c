@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What does not map, in words: one line for each part, once.
+// Findings: what does not map, in one line for each part, without repetitions.
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,7 +8,7 @@
 #include "base/utf8.h"
 #include "flags/convert/convert_private.h"
 
-// Cuts at the end what is no whole character.
+// Cuts an incomplete UTF-8 character off the end.
 static void trim(char *text)
 {
     size_t len = strlen(text);

@@ -11,8 +11,8 @@
 
 enum { PREFIX_BYTES = 300 };
 
-// NULL when the context cannot name it.
-static json_t *unleash_field(const char *name)
+// NULL when the context cannot name the field.
+static json_t *field_value(const char *name)
 {
     if (name == NULL || name[0] == '\0' || strchr(name, '.') != NULL || name[0] == '$' || strlen(name) > 200)
         return NULL;
@@ -23,7 +23,7 @@ static json_t *unleash_field(const char *name)
 static json_t *field_text(const char *name)
 {
     static const char *const TEXTS[] = {"userId", "sessionId", "appName", "environment", "remoteAddress"};
-    json_t *field = unleash_field(name);
+    json_t *field = field_value(name);
     for (size_t i = 0; field != NULL && i < sizeof TEXTS / sizeof TEXTS[0]; i++)
         if (strcmp(name, TEXTS[i]) == 0)
             return field;
@@ -110,7 +110,7 @@ static json_t *compare_number(const char *op, const char *field, const json_t *c
     double number = convert_number(json_object_get(constraint, "value"), &is);
     if (!is)
         return json_false();
-    json_t *value = unleash_field(field);
+    json_t *value = field_value(field);
     json_t *present = convert_present(value);
     return convert_and(present, convert_op2(op, convert_op1("+", value), json_real(number)));
 }
@@ -135,7 +135,7 @@ static json_t *compare_version(struct convert_run *run, const char *op, const ch
     if (text == NULL || !convert_version(text, false, version, sizeof version))
         return json_false();
     convert_find(run, false, "a version without all its parts (1.2) counts as one with zeros here");
-    json_t *value = unleash_field(field);
+    json_t *value = field_value(field);
     json_t *first = json_pack("{s:[O,i,i]}", "substr", value, 0, 1);
     json_t *plain = convert_not(convert_op2("in", first, json_pack("[s,s]", "v", "V")));
     return convert_and(plain, json_pack("{s:[o,s,s]}", "sem_ver", value, op, version));
@@ -215,7 +215,7 @@ static json_t *constraint(struct convert_run *run, const json_t *constraint, boo
     const char *name = convert_text(constraint, "operator");
     bool inverted = convert_flagged(constraint, "inverted");
     bool inner = assume != inverted;
-    json_t *probe = unleash_field(field);
+    json_t *probe = field_value(field);
     bool known = probe != NULL && name != NULL;
     json_t *test = NULL;
     json_decref(probe);
@@ -273,7 +273,7 @@ json_t *unleash_sticky(const char *stickiness)
     if (stickiness == NULL || stickiness[0] == '\0' || strcmp(stickiness, "default") == 0 ||
         strcmp(stickiness, "random") == 0)
         return json_pack("{s:[s,{s:s}]}", "var", "targetingKey", "var", "sessionId");
-    return unleash_field(stickiness);
+    return field_value(stickiness);
 }
 
 // Someone without the value to draw by is not in the share, except when the draw may be random and the share

@@ -403,7 +403,6 @@ static inline struct flags_value flags_eval_argument(struct flags_run *run, cons
         return flags_value_null();
     return flags_eval(run, flags_arguments(run, node) + i, scope, false);
 }
-const char *flags_op_name(enum flags_op op);
 
 // logic_list.c, logic_text.c, fractional.c, sem_ver.c: the rules of each kind.
 struct flags_value flags_eval_list(struct flags_run *run, const struct flags_node *node,

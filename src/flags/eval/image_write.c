@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Appending to an image that is being compiled. Once something did not fit, STATUS_FULL sticks and every
-// later append gives 0. Short texts that occur again and again are stored once, as far as a small cache
-// remembers.
+// Appending to an image that is being compiled. Once something did not fit, the status stays STATUS_FULL and
+// every later append returns 0. Short texts that occur often are stored once, as far as a small cache
+// remembers them.
 #include "base/json_out.h"
 #include "flags/eval/flags_private.h"
 

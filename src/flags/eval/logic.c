@@ -6,7 +6,7 @@
 #include "base/check.h"
 #include "flags/eval/flags_private.h"
 
-const char *flags_op_name(enum flags_op op)
+static const char *op_name(enum flags_op op)
 {
     static const char *const NAMES[FLAGS_OP_COUNT] = {
         [FLAGS_OP_IF] = "if",    [FLAGS_OP_AND] = "and", [FLAGS_OP_OR] = "or",
@@ -18,7 +18,7 @@ const char *flags_op_name(enum flags_op op)
 static void trace(struct flags_run *run, const struct flags_node *node, uint32_t argument)
 {
     if (run->path != NULL)
-        text_addf(run->path, ".%s[%u]", flags_op_name((enum flags_op)node->op), argument);
+        text_addf(run->path, ".%s[%u]", op_name((enum flags_op)node->op), argument);
 }
 
 // Variables

@@ -16,13 +16,13 @@
 #include "flags/ofrep/ofrep_private.h"
 
 // What is wrong with a whole request.
-struct fault {
+struct refusal {
     unsigned status;
     const char *code; // NULL: errorDetails alone
     const char *details;
 };
 
-static bool read_context(struct ofrep_call *call, struct flags_context *context, struct fault *fault)
+static bool read_context(struct ofrep_call *call, struct flags_context *context, struct refusal *fault)
 {
     const struct flags_json *root;
     struct ofrep_core *core = call->core;
@@ -30,14 +30,14 @@ static bool read_context(struct ofrep_call *call, struct flags_context *context,
     enum status status = ofrep_read_body(core, call->request->body, &root);
     if (status != STATUS_OK) {
         bool full = status == STATUS_FULL;
-        *fault = (struct fault){full ? 413 : 400, full ? NULL : "PARSE_ERROR", core->details};
+        *fault = (struct refusal){full ? 413 : 400, full ? NULL : "PARSE_ERROR", core->details};
         return false;
     }
     const struct flags_json *tree =
         root->kind == FLAGS_JSON_OBJECT ? flags_json_member(root, SLICE("context")) : NULL;
     if (tree == NULL || tree->kind != FLAGS_JSON_OBJECT) {
-        *fault = (struct fault){400, "INVALID_CONTEXT",
-                                tree == NULL ? "the body has no context" : "the context is not an object"};
+        *fault = (struct refusal){400, "INVALID_CONTEXT",
+                                  tree == NULL ? "the body has no context" : "the context is not an object"};
         return false;
     }
     context->tree = tree;
@@ -110,7 +110,7 @@ static unsigned status_of(enum flags_error error)
     return error == FLAGS_ERROR_FLAG_NOT_FOUND ? 404 : 400;
 }
 
-static void fail_single(struct ofrep_call *call, struct slice key, const struct fault *fault)
+static void fail_single(struct ofrep_call *call, struct slice key, const struct refusal *fault)
 {
     struct json_out *body = &call->core->body;
     if (fault->code == NULL) {
@@ -132,10 +132,10 @@ void ofrep_answer_single(struct ofrep_call *call)
     struct ofrep_core *core = call->core;
     struct flags_context context;
     struct flags_result result;
-    struct fault fault;
+    struct refusal fault;
     struct slice key = {core->key, 0};
     if (web_path_decode(call->rest, core->key, OFREP_KEY_BYTES_MAX, &key.len) != STATUS_OK) {
-        fault = (struct fault){400, "PARSE_ERROR", "the key is malformed or too long"};
+        fault = (struct refusal){400, "PARSE_ERROR", "the key is malformed or too long"};
         size_t len = call->rest.len < OFREP_KEY_BYTES_MAX ? call->rest.len : OFREP_KEY_BYTES_MAX;
         fail_single(call, (struct slice){call->rest.data, len}, &fault);
         return;
@@ -145,7 +145,7 @@ void ofrep_answer_single(struct ofrep_call *call)
         return;
     }
     if (!call->matched) {
-        fault = (struct fault){404, "FLAG_NOT_FOUND", "nothing matches the selector"};
+        fault = (struct refusal){404, "FLAG_NOT_FOUND", "nothing matches the selector"};
         fail_single(call, key, &fault);
         return;
     }
@@ -241,7 +241,7 @@ static bool none_match_fails(const struct http_fields *fields, struct slice tag)
     return false;
 }
 
-static void fail_bulk(struct ofrep_call *call, const struct fault *fault)
+static void fail_bulk(struct ofrep_call *call, const struct refusal *fault)
 {
     struct json_out *body = &call->core->body;
     if (fault->code == NULL) {
@@ -260,7 +260,7 @@ void ofrep_answer_bulk(struct ofrep_call *call)
 {
     struct json_out *body = &call->core->body;
     struct flags_context context;
-    struct fault fault;
+    struct refusal fault;
     char tag[20];
     char quoted[24];
     if (!read_context(call, &context, &fault)) {

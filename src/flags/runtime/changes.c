@@ -27,7 +27,7 @@ static enum status refuse_key(const char *key, struct fault *fault)
 static enum status refuse_set(struct runtime *runtime, const struct runtime_change *change,
                               struct fault *fault)
 {
-    struct flagset_problem problem = {.text = ""};
+    struct fault problem = {.text = ""};
     if (change->definition.len > RUNTIME_DEFINITION_BYTES)
         return fault_set(fault, STATUS_INVALID, "the definition is larger than %d KiB",
                          RUNTIME_DEFINITION_BYTES / 1024);

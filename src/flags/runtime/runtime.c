@@ -85,7 +85,7 @@ static void usage_follow(struct runtime *runtime, const struct flagset_snapshot 
 static void note_problems(struct runtime *runtime)
 {
     static const struct siphash_key salt = {0x70726f626c656d73ULL, 1};
-    const struct flagset_problem *problems;
+    const struct fault *problems;
     uint64_t hashes[FLAGSET_PROBLEMS_MAX];
     uint32_t count = flagset_problems(runtime->set, &problems);
     bool refused = flagset_refused(runtime->set);
@@ -95,8 +95,8 @@ static void note_problems(struct runtime *runtime)
         for (uint32_t j = 0; j < runtime->told_count; j++)
             told |= runtime->told[j] == hashes[i];
         if (!told)
-            log_write(runtime->parts.log, problems[i].error ? LOG_ERROR : LOG_WARN,
-                      problems[i].error && refused
+            log_write(runtime->parts.log, problems[i].status != STATUS_OK ? LOG_ERROR : LOG_WARN,
+                      problems[i].status != STATUS_OK && refused
                           ? "a change of flags was refused whole; the last good set stays"
                           : "flags have a problem",
                       LOG_FIELDS(LOG_TEXT("problem", problems[i].text)));
@@ -200,7 +200,7 @@ void runtime_destroy(struct runtime *runtime)
 
 static enum status set_open(struct runtime *runtime, const struct config *config, struct fault *fault)
 {
-    struct flagset_problem *problems = heap_alloc(FLAGSET_PROBLEMS_MAX, sizeof *problems);
+    struct fault *problems = heap_alloc(FLAGSET_PROBLEMS_MAX, sizeof *problems);
     struct runtime_sources *sources = runtime_sources_make(config);
     struct runtime_over over = {.json = NULL};
     uint32_t count = 0;

@@ -109,7 +109,7 @@ struct runtime_report {
     uint32_t sources;
     uint32_t left_out; // sources that are addresses
     uint32_t problem_count;
-    struct flagset_problem problems[FLAGSET_PROBLEMS_MAX];
+    struct fault problems[FLAGSET_PROBLEMS_MAX];
 };
 MUST_USE enum status runtime_check(const struct config *config, struct runtime_report *report);
 

@@ -57,6 +57,6 @@ struct runtime_sources {
 struct runtime_sources *runtime_sources_make(const struct config *config);
 void runtime_sources_free(struct runtime_sources *sources); // NULL is allowed
 struct slice runtime_segments(const struct config *config);
-enum status runtime_problems_fault(const struct flagset_problem *problems, uint32_t count, enum status status,
+enum status runtime_problems_fault(const struct fault *problems, uint32_t count, enum status status,
                                    struct fault *fault);
 bool runtime_variant_exists(const struct flags_image *set, struct slice key, const char *variant);

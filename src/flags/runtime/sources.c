@@ -67,7 +67,7 @@ struct slice runtime_segments(const struct config *config)
     return config->segments != NULL ? slice_of(config->segments) : (struct slice){"", 0};
 }
 
-enum status runtime_problems_fault(const struct flagset_problem *problems, uint32_t count, enum status status,
+enum status runtime_problems_fault(const struct fault *problems, uint32_t count, enum status status,
                                    struct fault *fault)
 {
     if (count == 0)
@@ -75,7 +75,7 @@ enum status runtime_problems_fault(const struct flagset_problem *problems, uint3
     struct text text = text_over(fault->text, sizeof fault->text);
     text_add(&text, SLICE("the flags are not valid:"));
     for (uint32_t i = 0; i < count; i++)
-        if (problems[i].error)
+        if (problems[i].status != STATUS_OK)
             text_addf(&text, "\n  %s", problems[i].text);
     fault->status = status;
     return status;
@@ -151,17 +151,14 @@ static void report_rollouts(const struct config *config, const struct flags_imag
             !set_lacks(set, spec->flag, spec->from, spec->to, why, sizeof why) ||
             report->problem_count == FLAGSET_PROBLEMS_MAX)
             continue;
-        struct flagset_problem *problem = &report->problems[report->problem_count++];
-        struct text text = text_over(problem->text, sizeof problem->text);
-        text_addf(&text, "rollout %s: %s%s", spec->name, why,
-                  report->left_out > 0 ? ", unless it comes from an address" : "");
-        problem->error = false;
+        (void)fault_set(&report->problems[report->problem_count++], STATUS_OK, "rollout %s: %s%s", spec->name,
+                        why, report->left_out > 0 ? ", unless it comes from an address" : "");
     }
 }
 
 static void report_fill(const struct flagset *set, struct runtime_report *report)
 {
-    const struct flagset_problem *problems;
+    const struct fault *problems;
     report->problem_count = flagset_problems(set, &problems);
     if (report->problem_count > FLAGSET_PROBLEMS_MAX)
         report->problem_count = FLAGSET_PROBLEMS_MAX;

@@ -231,24 +231,22 @@ static void gather(struct check *check, const struct flags_json *flags)
 
 // ---- the check ----
 
-static void say(struct flagset_problem *problem, bool error, uint32_t line, uint32_t column, const char *what)
+static enum status say(struct fault *problem, uint32_t line, uint32_t column, const char *what)
 {
-    problem->error = error;
-    (void)snprintf(problem->text, sizeof problem->text, "%u:%u: %s", line, column, what);
+    return fault_set(problem, STATUS_INVALID, "%u:%u: %s", line, column, what);
 }
 
-static void say_unreadable(struct flagset_problem *problem, struct slice json,
-                           const struct flags_json_error *fault)
+static void say_unreadable(struct fault *problem, struct slice json, const struct flags_json_error *fault)
 {
     uint32_t line;
     uint32_t column;
     flags_json_position(json, fault->at, &line, &column);
-    say(problem, true, line, column, fault->what);
+    (void)say(problem, line, column, fault->what);
 }
 
 // The worst of what was found. `before`: bytes of the first line that are not the caller's.
 static void say_fault(const struct check *check, const struct flagset_builder *builder, uint32_t before,
-                      bool named, struct flagset_problem *problem)
+                      bool named, struct fault *problem)
 {
     const struct flags_finding *worst = NULL;
     for (size_t i = 0; i < builder->finding_count; i++) {
@@ -271,12 +269,12 @@ static void say_fault(const struct check *check, const struct flagset_builder *b
         fault.line = 1;
         fault.column = 1;
     }
-    problem->error = fault.severity == FLAGS_ERROR;
+    problem->status = fault.severity == FLAGS_ERROR ? STATUS_INVALID : STATUS_OK;
     flagset_finding_text(&fault, NULL, problem->text);
 }
 
 static enum status compile_beside(const struct check *check, uint32_t before, bool named,
-                                  struct flagset_problem *problem)
+                                  struct fault *problem)
 {
     const struct flags_bundle_document documents[] = {
         [OTHERS] = {json_out_slice(&check->others), "others"},
@@ -314,38 +312,33 @@ static enum status make_own(struct check *check, struct slice flags, uint32_t *b
     return flagset_document_create("checked", "checked", json, len, &check->own, problem);
 }
 
-static bool keys_good(const struct flags_json *flags, struct flagset_problem *problem)
+static enum status check_keys(const struct flags_json *flags, struct fault *problem)
 {
-    bool good = flags->kind == FLAGS_JSON_OBJECT;
-    if (!good)
-        say(problem, true, 1, 1, "flags are an object of keys and definitions");
-    for (const struct flags_json *flag = flags->first; flag != NULL && good; flag = flag->next)
-        if (flag->key.len == 0) {
-            say(problem, true, 1, 1, "a flag's key is text of at least one character");
-            good = false;
-        }
-    return good;
+    if (flags->kind != FLAGS_JSON_OBJECT)
+        return say(problem, 1, 1, "flags are an object of keys and definitions");
+    for (const struct flags_json *flag = flags->first; flag != NULL; flag = flag->next)
+        if (flag->key.len == 0)
+            return say(problem, 1, 1, "a flag's key is text of at least one character");
+    return STATUS_OK;
 }
 
 static enum status check_tree(struct check *check, struct slice flags, const struct flags_json *tree,
-                              uint32_t before, bool named, struct flagset_problem *problem)
+                              uint32_t before, bool named, struct fault *problem)
 {
-    if (!keys_good(tree, problem))
-        return STATUS_INVALID;
-    enum status status = make_own(check, flags, &before);
+    enum status status = check_keys(tree, problem);
+    if (status == STATUS_OK)
+        status = make_own(check, flags, &before);
     if (status != STATUS_OK)
         return status;
     gather(check, tree);
-    if (check->status == STATUS_FULL) {
-        say(problem, true, 1, 1, "too many flags depend on each other");
-        return STATUS_INVALID;
-    }
+    if (check->status == STATUS_FULL)
+        return say(problem, 1, 1, "too many flags depend on each other");
     return check->status == STATUS_OK ? compile_beside(check, before, named, problem) : check->status;
 }
 
 // flags: the object's text. named: problems say whose they are.
 static enum status check_object(const struct flagset *set, struct slice flags, uint32_t before, bool named,
-                                struct flagset_problem *problem)
+                                struct fault *problem)
 {
     struct flagset_tree tree = {0};
     struct flags_json_error fault;
@@ -370,14 +363,12 @@ static enum status check_object(const struct flagset *set, struct slice flags, u
 }
 
 // So that nothing in a definition can close what stands around it.
-static enum status check_alone(struct slice key, struct slice definition, struct flagset_problem *problem)
+static enum status check_alone(struct slice key, struct slice definition, struct fault *problem)
 {
     struct flagset_tree tree = {0};
     struct flags_json_error fault;
-    if (!utf8_valid(key) || key.len == 0) {
-        say(problem, true, 1, 1, "a flag's key is text of at least one character");
-        return STATUS_INVALID;
-    }
+    if (!utf8_valid(key) || key.len == 0)
+        return say(problem, 1, 1, "a flag's key is text of at least one character");
     enum status status = flagset_tree_parse(definition, &tree, &fault);
     if (status == STATUS_INVALID)
         say_unreadable(problem, definition, &fault);
@@ -386,9 +377,9 @@ static enum status check_alone(struct slice key, struct slice definition, struct
 }
 
 enum status flagset_check_flag(const struct flagset *set, struct slice key, struct slice definition,
-                               struct flagset_problem *problem)
+                               struct fault *problem)
 {
-    struct flagset_problem found = {0};
+    struct fault found = {0};
     enum status status = check_alone(key, definition, &found);
     if (status == STATUS_OK) {
         struct json_out flags = {0};
@@ -406,10 +397,9 @@ enum status flagset_check_flag(const struct flagset *set, struct slice key, stru
     return status;
 }
 
-enum status flagset_check_flags(const struct flagset *set, struct slice flags,
-                                struct flagset_problem *problem)
+enum status flagset_check_flags(const struct flagset *set, struct slice flags, struct fault *problem)
 {
-    struct flagset_problem found = {0};
+    struct fault found = {0};
     enum status status = check_object(set, flags, 0, true, &found);
     *problem = found;
     return status;

@@ -259,7 +259,7 @@ static bool starts_well(const struct flagset_loader *loader, const struct flagse
     return true;
 }
 
-static void copy_problems(const struct flagset_report *report, struct flagset_problem *problems,
+static void copy_problems(const struct flagset_report *report, struct fault *problems,
                           uint32_t *problem_count)
 {
     memcpy(problems, report->problems, report->problem_count * sizeof *problems);
@@ -267,7 +267,7 @@ static void copy_problems(const struct flagset_report *report, struct flagset_pr
 }
 
 static enum status first_load(struct flagset *set, struct flagset_reconfigure_order *order,
-                              struct flagset_problem *problems, uint32_t *problem_count)
+                              struct fault *problems, uint32_t *problem_count)
 {
     struct flagset_loader *loader = &set->loader;
     const struct flagset_config *config = &set->config;
@@ -294,8 +294,8 @@ static enum status first_load(struct flagset *set, struct flagset_reconfigure_or
     return STATUS_OK;
 }
 
-enum status flagset_create(const struct flagset_config *config, struct flagset **out,
-                           struct flagset_problem *problems, uint32_t *problem_count)
+enum status flagset_create(const struct flagset_config *config, struct flagset **out, struct fault *problems,
+                           uint32_t *problem_count)
 {
     struct flagset_reconfigure_order *order;
     *problem_count = 0;
@@ -367,11 +367,8 @@ void flagset_destroy(struct flagset *set)
 static void say_not_taken(struct flagset_report *report, enum status status)
 {
     uint32_t last = FLAGSET_PROBLEMS_MAX - 1;
-    struct flagset_problem *problem =
-        &report->problems[report->problem_count <= last ? report->problem_count++ : last];
-    problem->error = true;
-    (void)snprintf(problem->text, sizeof problem->text, "the new sources of flags were not taken (%s)",
-                   status_name(status));
+    (void)fault_set(&report->problems[report->problem_count <= last ? report->problem_count++ : last],
+                    STATUS_INVALID, "the new sources of flags were not taken (%s)", status_name(status));
     report->refused = true;
 }
 
@@ -459,7 +456,7 @@ void flagset_source_get(const struct flagset *set, uint32_t i, struct flagset_so
     *state = set->report->states[i];
 }
 
-uint32_t flagset_problems(const struct flagset *set, const struct flagset_problem **problems)
+uint32_t flagset_problems(const struct flagset *set, const struct fault **problems)
 {
     *problems = set->report->problems;
     return set->report->problem_count;

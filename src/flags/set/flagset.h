@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/fault.h"
 #include "base/slice.h"
 #include "base/status.h"
 #include "base/text.h"
@@ -28,7 +29,7 @@ enum {
     FLAGSET_SELECTOR_BYTES = 256,
     FLAGSET_READERS_MAX = 80, // threads that count evaluations
     FLAGSET_PROBLEMS_MAX = 16,
-    FLAGSET_PROBLEM_BYTES = 400,
+    FLAGSET_PROBLEM_BYTES = 400, // of its text
     FLAGSET_POLL_MS = 50,        // how often files are looked at when inotify does not report changes
     FLAGSET_HTTP_MS_MAX = 10000, // one fetch
 };
@@ -107,7 +108,7 @@ bool flagset_snapshot_definition(const struct flagset_snapshot *snapshot, struct
 // Whether a rollout's patch splits the flag in this snapshot, and by what share of FLAGS_SHARE_TOTAL. False
 // also when the patch changed nothing, because the flag or a variant does not exist.
 bool flagset_snapshot_split(const struct flagset_snapshot *snapshot, struct slice key, uint32_t *share);
-uint32_t flagset_snapshot_document_count(const struct flagset_snapshot *snapshot);
+// Documents count from 0; the last one holds what is set at runtime.
 bool flagset_snapshot_document(const struct flagset_snapshot *snapshot, uint32_t i, const char **name,
                                struct slice *json);
 // Writes one flagd file with the same meaning, patches included where the format can express them, as heap
@@ -122,11 +123,6 @@ MUST_USE enum status flagset_snapshot_export_view(const struct flagset_snapshot 
                                                   struct slice selector, char **json, size_t *len);
 
 // ---- the set ----
-
-struct flagset_problem {
-    char text[FLAGSET_PROBLEM_BYTES]; // "flags.json:12:7: ..." for people
-    bool error;                       // else a warning
-};
 
 // One source as it stands.
 struct flagset_source_state {
@@ -158,11 +154,14 @@ struct flagset_config {
     void *context;
 };
 
+// A problem is a fault with the text "flags.json:12:7: ..."; its status is STATUS_INVALID for an error and
+// STATUS_OK for a warning.
+//
 // Reads every source once before it returns, so that a start with a broken file fails: STATUS_INVALID with
 // problems. A source over HTTP that does not answer is not a failure: it is tried again, and its state says
 // so.
 MUST_USE enum status flagset_create(const struct flagset_config *config, struct flagset **set,
-                                    struct flagset_problem *problems, uint32_t *problem_count);
+                                    struct fault *problems, uint32_t *problem_count);
 void flagset_destroy(struct flagset *set);
 // Takes new sources and segments (a new configuration was loaded). The thread reads and compiles them; the
 // overlay stays.
@@ -179,7 +178,7 @@ const struct flagset_snapshot *flagset_current(const struct flagset *set);
 uint32_t flagset_source_count(const struct flagset *set);
 void flagset_source_get(const struct flagset *set, uint32_t i, struct flagset_source_state *state);
 // Problems of the newest compilation: why it was refused, or warnings when it is in force.
-uint32_t flagset_problems(const struct flagset *set, const struct flagset_problem **problems);
+uint32_t flagset_problems(const struct flagset *set, const struct fault **problems);
 bool flagset_refused(const struct flagset *set);      // the newest content is not in force
 uint64_t flagset_build_us(const struct flagset *set); // how long the newest compilation took
 
@@ -189,8 +188,8 @@ uint64_t flagset_build_us(const struct flagset *set); // how long the newest com
 // problem->text is empty. Also checks the flags that have this one as a prerequisite, in force or in an
 // overlay that is not in force yet.
 MUST_USE enum status flagset_check_flag(const struct flagset *set, struct slice key, struct slice definition,
-                                        struct flagset_problem *problem);
+                                        struct fault *problem);
 // The same for several flags at once, which may be each other's prerequisites. `flags` is the text of an
 // object of keys and definitions; problems name the flag.
 MUST_USE enum status flagset_check_flags(const struct flagset *set, struct slice flags,
-                                         struct flagset_problem *problem);
+                                         struct fault *problem);

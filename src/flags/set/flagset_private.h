@@ -246,7 +246,7 @@ struct flagset_report {
     const struct flagset_snapshot *snapshot; // in force; a reference. NULL: none yet
     struct flagset_source_state *states;
     uint32_t state_count;
-    struct flagset_problem problems[FLAGSET_PROBLEMS_MAX];
+    struct fault problems[FLAGSET_PROBLEMS_MAX];
     uint32_t problem_count;
     bool refused;
     bool silent; // nobody needs to be told of it

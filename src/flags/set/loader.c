@@ -209,9 +209,8 @@ static void add_problem(struct flagset_report *report, const char *words, bool e
             return;
     if (words[0] == '\0' || report->problem_count == FLAGSET_PROBLEMS_MAX)
         return;
-    struct flagset_problem *problem = &report->problems[report->problem_count++];
-    (void)snprintf(problem->text, sizeof problem->text, "%s", words);
-    problem->error = error;
+    (void)fault_set(&report->problems[report->problem_count++], error ? STATUS_INVALID : STATUS_OK, "%s",
+                    words);
 }
 
 // The first error that names the document.

@@ -192,11 +192,6 @@ bool flagset_snapshot_split(const struct flagset_snapshot *snapshot, struct slic
     return true;
 }
 
-uint32_t flagset_snapshot_document_count(const struct flagset_snapshot *snapshot)
-{
-    return snapshot->contents->document_count;
-}
-
 bool flagset_snapshot_document(const struct flagset_snapshot *snapshot, uint32_t i, const char **name,
                                struct slice *json)
 {

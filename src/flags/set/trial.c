@@ -22,7 +22,7 @@ struct trial {
     bool fallen_back; // everything is back to its previous version
 };
 
-static void flagset_messages_add(struct flagset_messages *words, const char *line)
+static void add_message(struct flagset_messages *words, const char *line)
 {
     for (uint32_t i = 0; i < words->count; i++)
         if (strcmp(words->lines[i], line) == 0)
@@ -49,7 +49,7 @@ static void note_faults(const struct flagset_builder *builder, const struct flag
         if (fault->severity != severity)
             continue;
         flagset_finding_text(fault, name_of(contents, fault), line);
-        flagset_messages_add(words, line);
+        add_message(words, line);
     }
 }
 
@@ -291,7 +291,7 @@ static bool begin_trial(struct trial *trial)
             if (trial->item_count == FLAGS_DOCUMENTS_MAX - 1) {
                 char line[FLAGSET_PROBLEM_BYTES];
                 (void)snprintf(line, sizeof line, "more than %d documents", FLAGS_DOCUMENTS_MAX - 1);
-                flagset_messages_add(&loader->errors, line);
+                add_message(&loader->errors, line);
                 return false;
             }
             trial->items[trial->item_count] = item;
@@ -403,9 +403,9 @@ void flagset_loader_build(struct flagset_loader *loader)
         return;
     loader->refused = true;
     if (status != STATUS_INVALID && status != STATUS_FULL)
-        flagset_messages_add(&loader->errors, "no memory to compile the flags");
+        add_message(&loader->errors, "no memory to compile the flags");
     else if (status == STATUS_FULL && loader->errors.count == 0)
-        flagset_messages_add(&loader->errors, "the flags are too large to compile");
+        add_message(&loader->errors, "the flags are too large to compile");
 }
 
 // ---- the overlay, over the sources in force ----
@@ -603,7 +603,7 @@ bool flagset_loader_overlay(struct flagset_loader *loader, struct flagset_overla
     if (status != STATUS_OK)
         status = lay_over(loader, loader->overlay_good, loader->overlay, loader->change);
     if (status != STATUS_OK)
-        flagset_messages_add(&loader->overlay_errors, "no memory for what was changed at runtime");
+        add_message(&loader->overlay_errors, "no memory for what was changed at runtime");
     flagset_overlay_order_destroy(order);
     return new_text && loader->refused;
 }

@@ -125,7 +125,7 @@ static void unlink_entry(struct usage *usage, uint32_t index)
     usage->table[at] = 0;
 }
 
-static void usage_entry_free(struct usage *usage, uint32_t index)
+static void entry_free(struct usage *usage, uint32_t index)
 {
     unlink_entry(usage, index);
     free_contents(&usage->entries[index]);
@@ -198,7 +198,7 @@ static void drop_gone(struct usage *usage, int64_t gone_for_ms)
         const struct usage_entry *entry = &usage->entries[i];
         if (entry->key != NULL && entry->gone_watched_ms >= 0 &&
             usage->watched_ms - entry->gone_watched_ms >= gone_for_ms && !known_to_plans(usage, entry))
-            usage_entry_free(usage, i);
+            entry_free(usage, i);
     }
 }
 
@@ -447,8 +447,8 @@ uint64_t usage_unremembered(const struct usage *usage)
 
 // ---- life ----
 
-// Drops everything; the table is as new.
-static void usage_clear(struct usage *usage)
+// Empties the table.
+static void clear(struct usage *usage)
 {
     for (uint32_t i = 0; i < usage->entry_count; i++)
         if (usage->entries[i].key != NULL)
@@ -471,7 +471,7 @@ enum status usage_open(const char *path, int64_t now_ms, struct usage **out, boo
         status = usage_file_read(usage);
     if (status == STATUS_CORRUPT) {
         corrupt = true;
-        usage_clear(usage);
+        clear(usage);
         status = usage_file_set_aside(usage);
     }
     if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
@@ -503,7 +503,7 @@ void usage_close(struct usage *usage)
         return;
     for (uint32_t i = 0; i < usage->plan_count; i++)
         plan_free(&usage->plans[i]);
-    usage_clear(usage);
+    clear(usage);
     heap_free(usage->path);
     heap_free(usage);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chains of buffers. Bytes are moved only to bring what belongs together into one buffer.
+// Chains of buffers. Bytes are moved only when they must lie together in one buffer.
 #include "net/io/chain.h"
 
 #include <string.h>
@@ -55,7 +55,7 @@ static void buf_compact(struct io_buf *buf)
     buf->start = 0;
 }
 
-// Moves bytes from *more behind those of buf. *more becomes NULL when nothing of it is left.
+// Appends bytes of *more to buf. *more becomes NULL when none of them are left.
 static void buf_fill(struct io_buf *buf, struct io_buf **more)
 {
     struct io_buf *from = *more;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chains of buffers: what is gathered to be sent, and what was received and not used yet ("held": linked by
-// `next`, NULL for nothing).
+// Chains of buffers, linked by `next`: bytes collected to be sent, or received bytes that are not used yet
+// ("held"; NULL: none).
 #pragma once
 
 #include "net/io/loop.h"
@@ -11,15 +11,15 @@ struct io_chain {
 };
 
 void io_chain_push(struct io_chain *chain, struct io_buf *buf);
-// Puts all back.
+// Puts all buffers back.
 void io_chain_put(struct io_chain *chain);
-// Gives all to the stream.
+// Gives all buffers to the stream.
 void io_chain_send(struct io_chain *chain, struct io_stream *stream);
-// The tail when it has that much room, else a new buffer. NULL when there is none.
+// The last buffer when it has that much room, else a new one. NULL when there is none.
 MUST_USE struct io_buf *io_chain_room(struct io_chain *chain, struct io_loop *loop, uint32_t bytes);
 
-// Bytes of a message whose head is not complete yet: joins more to held so that they lie in one piece as far
-// as one buffer goes. Takes both, returns the first of the chain.
+// For a message whose head is not complete yet: appends more to held so that as much as possible lies in one
+// buffer. Takes both and returns the first buffer of the chain.
 MUST_USE struct io_buf *io_held_join(struct io_buf *held, struct io_buf *more);
 // Moves bytes of the second buffer into the first. False when there is no second, or no room.
 MUST_USE bool io_held_pull(struct io_buf *held);

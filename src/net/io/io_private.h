@@ -119,7 +119,6 @@ uint64_t io_loop_wait_us(struct io_loop *loop, uint64_t max_wait_us);
 // Begin and end of a turn; in between the face dispatches its events.
 void io_loop_begin(struct io_loop *loop, uint64_t now_us);
 void io_loop_end(struct io_loop *loop);
-bool io_loop_has_work(const struct io_loop *loop);
 void io_loop_run_dirty(struct io_loop *loop);
 
 static inline void io_loop_flush(struct io_loop *loop)

@@ -232,7 +232,7 @@ static void run_posted(struct io_loop *loop)
 
 // ---- the turn ----
 
-bool io_loop_has_work(const struct io_loop *loop)
+static bool loop_has_work(const struct io_loop *loop)
 {
     return !list_empty(&loop->dirty) || !list_empty(&loop->ready) || !list_empty(&loop->closing) ||
            (!list_empty(&loop->starved) && loop->bufs_free != NULL) || atomic_load(&loop->posted) != NULL ||
@@ -244,7 +244,7 @@ uint64_t io_loop_wait_us(struct io_loop *loop, uint64_t max_wait_us)
     // Pairs with loop_wake in the single order of all these operations: either the poster sees that this
     // thread sleeps, or this thread sees what was posted.
     atomic_store(&loop->sleeping, 1);
-    if (io_loop_has_work(loop))
+    if (loop_has_work(loop))
         return 0;
     uint64_t next_us = io_wheel_next_us(&loop->wheel);
     if (next_us == UINT64_MAX)

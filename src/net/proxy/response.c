@@ -34,11 +34,18 @@ static void response_complete(struct exchange *exchange, struct io_buf *rest)
     exchange_end(exchange, reuse);
 }
 
-// The trailers, if any, and whatever else marks the end.
-static enum status end_body(struct exchange *exchange)
+// Not inlined: few answers have trailers, and the list of them is large.
+__attribute__((noinline)) static enum status end_with_trailers(struct exchange *exchange)
 {
     struct http_fields storage;
     return server_data_end(exchange->stream, server_frame_trailers(&exchange->response, &storage));
+}
+
+static inline enum status end_body(struct exchange *exchange)
+{
+    if (UNLIKELY(exchange->response.trailers_len > 0))
+        return end_with_trailers(exchange);
+    return server_data_end(exchange->stream, NULL);
 }
 
 // Passes body bytes on. *in becomes what is left of it (NULL: nothing). INVALID for broken framing, FULL

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/check.h"
 #include "net/http/http1_write.h"
 
 enum {
@@ -31,6 +32,12 @@ static enum status put_chunks(struct io_chain *out, struct io_loop *loop, struct
     return STATUS_OK;
 }
 
+static void put_bytes(struct io_buf *buf, struct slice bytes)
+{
+    memcpy(buf->data + buf->end, bytes.data, bytes.len);
+    buf->end += (uint32_t)bytes.len;
+}
+
 static enum status put_copy(struct io_chain *out, struct io_loop *loop, struct slice run)
 {
     while (run.len > 0) {
@@ -38,8 +45,7 @@ static enum status put_copy(struct io_chain *out, struct io_loop *loop, struct s
         if (buf == NULL)
             return STATUS_FULL;
         size_t n = run.len < io_buf_room(buf) ? run.len : io_buf_room(buf);
-        memcpy(buf->data + buf->end, run.data, n);
-        buf->end += (uint32_t)n;
+        put_bytes(buf, (struct slice){run.data, n});
         run.data += n;
         run.len -= n;
     }
@@ -51,9 +57,11 @@ enum status server_frame_run(struct io_chain *out, struct io_loop *loop, bool ch
 {
     if (chunked)
         return put_chunks(out, loop, run);
-    bool whole = buf != NULL && run.len == io_buf_len(*buf);
-    bool cheap = run.len <= COPY_MAX_BYTES && out->tail != NULL && io_buf_room(out->tail) >= run.len;
-    if (!whole || cheap)
+    if (LIKELY(run.len <= COPY_MAX_BYTES && out->tail != NULL && io_buf_room(out->tail) >= run.len)) {
+        put_bytes(out->tail, run);
+        return STATUS_OK;
+    }
+    if (buf == NULL || run.len != io_buf_len(*buf))
         return put_copy(out, loop, run);
     io_chain_push(out, *buf);
     *buf = NULL;

@@ -79,10 +79,14 @@ static void begin(struct connection *c, uint32_t head_len)
     if (!c->head_started)
         c->begun_us = connection_now_us(c);
     c->head_started = false;
-    if (UNLIKELY(server_frame_begin(&c->body, &c->trailers, server->loop, (enum http_framing)request->framing,
-                                    request->content_length, &server->http1) != STATUS_OK)) {
-        connection_refuse(c, SERVER_REFUSAL_STARVED, 503, "out of buffers");
-        return;
+    bool whole = request->framing == HTTP_FRAMING_NONE;
+    if (!whole) {
+        if (server_frame_begin(&c->body, &c->trailers, server->loop, (enum http_framing)request->framing,
+                               request->content_length, &server->http1) != STATUS_OK) {
+            connection_refuse(c, SERVER_REFUSAL_STARVED, 503, "out of buffers");
+            return;
+        }
+        whole = c->body.done;
     }
     c->held = NULL;
     c->stream.subject = NULL;
@@ -92,9 +96,8 @@ static void begin(struct connection *c, uint32_t head_len)
     c->http10 = request->version_minor == 0;
     c->chunked = false;
     c->tunnel = false;
-    c->request_done = c->body.done;
+    c->request_done = whole;
     c->at_hand = io_buf_len(held) - head_len;
-    bool whole = c->request_done;
     server->handler->request(&c->stream, request);
     held = io_held_skip(held, head_len);
     if (LIKELY(whole && c->state == CONNECTION_OPEN))
@@ -149,9 +152,10 @@ static void go_on(struct connection *c)
 
 void connection_leave(struct connection *c)
 {
-    go_on(c);
+    if (c->held != NULL || c->paused || c->ended)
+        go_on(c);
     c->busy = false;
-    connection_flush(c, false);
+    connection_flush_some(c);
 }
 
 // ---- the connection's events ----
@@ -225,7 +229,7 @@ static void on_drain(struct io_stream *stream)
     struct connection *c = connection_of_io(stream);
     const struct server_handler *handler = c->stream.server->handler;
     c->busy = true;
-    connection_flush(c, false);
+    connection_flush_some(c);
     if (c->active && handler->drained != NULL)
         handler->drained(&c->stream);
     else if (c->state == CONNECTION_LINGER && c->ended)

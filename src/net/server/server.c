@@ -104,7 +104,6 @@ void connection_refuse(struct connection *c, enum server_refusal refusal, unsign
         c->active = true;
         c->request_done = false;
         c->http10 = false;
-        c->body.framing = HTTP_FRAMING_NONE;
     }
     c->keep = false;
     c->stream.server->handler->refused(&c->stream, refusal, status, why);

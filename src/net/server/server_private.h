@@ -112,3 +112,10 @@ void connection_leave(struct connection *c);
 // Gives io what was written. What does not fill a buffer waits while something is under way, unless always:
 // so that what follows shares its buffer.
 void connection_flush(struct connection *c, bool always);
+
+// The same where mostly there is nothing to do.
+static inline void connection_flush_some(struct connection *c)
+{
+    if (c->out.head != NULL || c->counted != io_stream_pending(&c->io))
+        connection_flush(c, false);
+}

@@ -252,6 +252,8 @@ static void on_ended(struct server_stream *stream, struct http_fields *trailers)
 {
     (void)trailers;
     struct web_connection *c = stream->subject;
+    if (c->open) // answered where its body lay, and a stream since
+        return;
     struct web_request request = request_of(stream, c->head);
     if (c->body_len > 0)
         request.body = (struct slice){c->body, c->body_len};

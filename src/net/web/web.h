@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small HTTP/1.1 server on one event loop, for everything that Sluice answers by itself: the admin API and
-// flag evaluation. Whole bodies in bounded storage, keep-alive, pipelining, streams that stay open. A
-// connection without a request holds no buffer. Slow peers are let go by timers and by what they leave
-// unread.
+// Requests with their whole bodies, and answers, over the server on one event loop, for everything that
+// Sluice answers by itself: the admin API and flag evaluation. Bodies in bounded storage, streams that stay
+// open. Slow peers are let go by timers and by what they leave unread.
 #pragma once
 
 #include <stdbool.h>

@@ -540,13 +540,6 @@ void load_stop(struct load *load)
     load->scheduling = false;
 }
 
-void load_set_rate(struct load *load, double rate)
-{
-    CHECK(rate > 0.0 && rate <= RATE_MAX);
-    load->config.rate = rate;
-    load->config.rate_end = 0.0;
-}
-
 bool load_done(const struct load *load)
 {
     return !load->scheduling && load->totals.pending == 0;

@@ -91,7 +91,6 @@ struct load;
 MUST_USE enum status load_create(struct io_loop *loop, const struct load_config *config, struct load **load);
 // Schedules nothing more; pending requests may end until their timeout.
 void load_stop(struct load *load);
-void load_set_rate(struct load *load, double rate);
 // True when the schedule is over and nothing is pending.
 bool load_done(const struct load *load);
 const struct load_totals *load_totals(const struct load *load);

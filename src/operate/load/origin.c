@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The small origin: answers every request after a drawn delay. Never blocks, never grows past
-// LOAD_ORIGIN_CONNECTIONS_MAX.
+// The small origin: answers every request after a drawn delay. Never blocks, and holds at most
+// LOAD_ORIGIN_CONNECTIONS_MAX connections.
 #include "operate/load/origin.h"
 
 #include <math.h>
@@ -15,7 +15,7 @@ enum { REQUEST_ID_BYTES = 64 };
 
 // A request that has come and is not answered yet: the subject of its stream.
 struct asked {
-    char request_id[REQUEST_ID_BYTES]; // sent back; empty: none, or too long to keep
+    char request_id[REQUEST_ID_BYTES]; // X-Request-Id to send back; empty: none, or too long
     uint32_t request_id_len;
     bool fail; // it will be a 500
     bool head_only;

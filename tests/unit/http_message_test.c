@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// http: a copied request reads as the one it was made of, after the bytes of that one are gone.
+#include "net/http/http1.h"
+#include "net/http/http1_write.h"
+#include "test.h"
+
+TEST(a_copy_outlives_its_bytes)
+{
+    static const char text[] = "PUT http://shop.example:8080/a/b?c=d HTTP/1.1\r\nHost: other\r\nX-Empty:\r\n"
+                               "Cookie: a=1\r\nContent-Length: 3\r\n\r\n";
+    static struct http_request request;
+    static _Alignas(16) char storage[4096];
+    char bytes[sizeof text], before[1024], after[1024];
+    const struct http1_forward forward = {.via = SLICE("here")};
+    size_t head_len;
+    enum http1_reject why;
+    memcpy(bytes, text, sizeof text);
+    assert_int_equal(http1_request_parse(bytes, sizeof text - 1, NULL, &request, &head_len, &why), STATUS_OK);
+    struct http1_writer first = http1_writer_over(before, sizeof before);
+    assert_int_equal(http1_write_request_head(&first, &request, &forward), STATUS_OK);
+    size_t need = http_request_copy_bytes(&request);
+    assert_true(need <= sizeof storage);
+    memset(storage, 0x55, sizeof storage);
+    const struct http_request *copy = http_request_copy(&request, storage);
+    assert_int_equal(storage[need], 0x55);
+    memset(bytes, 0, sizeof bytes);
+    struct http1_writer second = http1_writer_over(after, sizeof after);
+    assert_int_equal(http1_write_request_head(&second, copy, &forward), STATUS_OK);
+    assert_int_equal(first.len, second.len);
+    assert_memory_equal(before, after, first.len);
+    assert_true(slice_equal(copy->host, SLICE("shop.example")));
+    assert_true(slice_equal(copy->query, SLICE("c=d")));
+    assert_int_equal(http_fields_find(&copy->fields, HTTP_FIELD_COOKIE)->value.len, 3);
+}
