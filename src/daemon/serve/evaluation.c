@@ -142,14 +142,16 @@ static void on_changed(struct runtime_watcher *watcher, const struct flagset_sna
 }
 
 static enum serve_outcome server_start(struct serve_evaluation *evaluation, const struct config_flags *flags,
-                                       uint32_t first_reader, enum io_kind io, FILE *err)
+                                       const struct flagset_snapshot *snapshot, uint32_t first_reader,
+                                       FILE *err)
 {
     char fault[TOKENS_FAULT_BYTES] = "";
     struct ofrep_config config = {
         .addr = flags->listen.addr,
         .threads = flags->threads,
         .first_reader = first_reader,
-        .io = io,
+        .io = IO_KIND_EPOLL,
+        .snapshot = snapshot,
         .tokens = flags->tokens[0] != '\0' ? flags->tokens : NULL,
         .rate = flags->rate,
         .burst = flags->burst,
@@ -178,9 +180,9 @@ static enum serve_outcome evaluation_open(struct serve *serve)
     if (flags->exposures[0] != '\0' && exposures_open(evaluation, flags->exposures, err) != SERVE_OK)
         return SERVE_NO_START;
     // The workers' tallies come first.
-    if (server_start(evaluation, flags, serve->workers, IO_KIND_EPOLL, err) != SERVE_OK)
+    if (server_start(evaluation, flags, flagset_current(runtime_flagset(runtime)), serve->workers, err) !=
+        SERVE_OK)
         return SERVE_NO_START;
-    ofrep_publish(evaluation->ofrep, flagset_current(runtime_flagset(runtime)));
     evaluation->watcher.changed = on_changed;
     runtime_watch(runtime, &evaluation->watcher);
     evaluation->metrics.write = write_metrics;

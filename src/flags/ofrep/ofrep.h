@@ -33,11 +33,14 @@ struct ofrep_config {
     uint32_t rate;           // requests per second and client address (or token), 0: no limit; beyond it 429
     uint32_t burst;          // 0: as rate
     const char *cors_origin; // Access-Control-Allow-Origin for browser SDKs: an origin, "*", or NULL: none
-    bool exposures;          // gather them for ofrep_exposures_take
-    bool strict_reasons;     // OFREP says only reasons of the published schema: UNKNOWN instead of DEFAULT
+    // In force from the first answer on (referenced by ofrep); NULL: PROVIDER_NOT_READY until the first
+    // publish.
+    const struct flagset_snapshot *snapshot;
+    bool exposures;      // gather them for ofrep_exposures_take
+    bool strict_reasons; // OFREP says only reasons of the published schema: UNKNOWN instead of DEFAULT
 };
 
-// Opens the listener and starts the threads; they answer PROVIDER_NOT_READY (503) until the first publish.
+// Opens the listener and starts the threads. Without a snapshot they answer PROVIDER_NOT_READY (503).
 // fault (TOKENS_FAULT_BYTES) says what is wrong with the tokens.
 MUST_USE enum status ofrep_start(const struct ofrep_config *config, struct ofrep **ofrep, char *fault);
 void ofrep_addr(const struct ofrep *ofrep, struct io_addr *addr);

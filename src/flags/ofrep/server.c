@@ -307,7 +307,11 @@ static enum status prepare(struct ofrep *ofrep, const struct ofrep_config *confi
         ofrep->thread_count = i + 1;
         status = thread_init(ofrep, &ofrep->threads[i], config, i);
     }
+    if (config->snapshot != NULL)
+        ofrep->snapshot = flagset_snapshot_ref(config->snapshot);
     for (uint32_t i = 0; i < config->threads && status == STATUS_OK; i++) {
+        if (ofrep->snapshot != NULL)
+            set_snapshot(&ofrep->threads[i], flagset_snapshot_ref(ofrep->snapshot));
         if (pthread_create(&ofrep->threads[i].thread, NULL, thread_main, &ofrep->threads[i]) != 0)
             status = STATUS_NO_MEMORY;
         else
