@@ -136,6 +136,13 @@ class Tree:
         with open(os.path.join(BUILD, "compile_commands.json"), encoding="utf-8") as f:
             self.commands = {os.path.relpath(e["file"], ROOT): e["command"] for e in json.load(f)}
         self.links = {program: self.link_command(program) for program in programs}
+        with open(os.path.join(ROOT, "MODULES"), encoding="utf-8") as f:
+            self.modules = {words[1]: words[0] for words in map(str.split, f) if len(words) > 1 and words[0] != "#"}
+
+    def is_linked(self, path, program):
+        """Whether the program has the module of a source; a header is used in more modules than one test links."""
+        module = self.modules[os.path.dirname(os.path.relpath(path, "src"))]
+        return any(word.endswith(f"libsluice_{module}.a") for word in self.links[program])
 
     def users(self, path):
         """The sources to compile anew when path changes: itself, or all that include the header, however far."""
@@ -173,12 +180,20 @@ def run_test(program, test):
 def edited(tree, bug):
     """The bug's files with the bug in them, by path."""
     texts = {}
-    for edit in bug.edits:
-        text = texts.get(edit.path, tree.texts[edit.path])
-        if count(text, edit.old) != 1:
-            return None
-        old, new = "\n".join(edit.old) + "\n", "".join(line + "\n" for line in edit.new)
-        texts[edit.path] = ("\n" + text).replace("\n" + old, "\n" + new, 1)[1:]
+    for path in {edit.path for edit in bug.edits}:
+        text = "\n" + tree.texts[path]
+        places = []
+        for edit in bug.edits:
+            if edit.path != path:
+                continue
+            if count(text[1:], edit.old) != 1:
+                return None
+            old = "\n" + "\n".join(edit.old) + "\n"
+            places.append((text.index(old) + 1, len(old) - 1, "".join(line + "\n" for line in edit.new)))
+        # From the end, so that one edit does not move the places of the others.
+        for at, length, new in sorted(places, reverse=True):
+            text = text[:at] + new + text[at + length:]
+        texts[path] = text[1:]
     return texts
 
 
@@ -193,7 +208,8 @@ def plant(tree, bug):
         with open(copy, "w", encoding="utf-8") as f:
             f.write(text)
     objects = []
-    for i, path in enumerate(sorted({user for p in texts for user in tree.users(p)})):
+    users = {user for path in texts for user in tree.users(path)}
+    for i, path in enumerate(sorted(user for user in users if tree.is_linked(user, program_of(bug.test)))):
         command = shlex.split(tree.commands[path])
         object_file = os.path.join(folder, f"{i}.o")
         command[command.index("-o") + 1] = object_file

@@ -99,6 +99,33 @@ def check_includes(path, lines, modules, names):
             breach(path, number, f"{target} is private to {other}")
 
 
+def declared_by_module(modules, texts):
+    """Functions and types of public headers, each with its module and header; those that two modules name are left out."""
+    owners = {}
+    for name, module in modules.items():
+        for path, text in texts.items():
+            if os.path.dirname(path) != f"src/{module.folder}" or not path.endswith(".h") or path.endswith("_private.h"):
+                continue
+            code = strip_comments(text)
+            for match in re.finditer(r"^(?![\s_])[\w*() ,]*?\b(\w+)\([^;{]*\)\s*;|^((?:struct|enum) \w+) \{", code, re.M):
+                owners.setdefault(match.group(1) or match.group(2), set()).add((name, path))
+    return {word: next(iter(places)) for word, places in owners.items() if len({n for n, _ in places}) == 1}
+
+
+def check_uses(path, code, modules, names, owners):
+    """What a file calls, and the types it names, belong to modules that its own may include: not through others' headers."""
+    module = names.get(os.path.relpath(os.path.dirname(path), os.path.join(ROOT, "src")))
+    if module is None:
+        return
+    known = set(re.findall(r"^((?:struct|enum) \w+);", code, re.M))
+    for match in re.finditer(r"(?<![.>\w])(\w+)\s*\(|\b((?:struct|enum) \w+)", code):
+        word = match.group(1) or match.group(2)
+        owner = owners.get(word, (module, ""))[0]
+        if owner != module and word not in known and owner not in modules[module].includes:
+            line = code.count("\n", 0, match.start()) + 1
+            breach(path, line, f"{word} is of {owner}, which MODULES does not let {module} include")
+
+
 def check_unused(modules):
     for name, module in modules.items():
         for other in sorted(module.includes - module.included):
@@ -224,6 +251,9 @@ def main():
         check_banned(path, code_lines)
         check_sizes(path, lines, code_lines)
     check_unused(modules)
+    owners = declared_by_module(modules, texts)
+    for path in paths:
+        check_uses(path, strip_comments(texts[os.path.relpath(path, ROOT)]), modules, names, owners)
     check_planted(texts)
     check_glossary(codes)
     check_pure(modules)

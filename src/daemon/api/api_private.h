@@ -5,6 +5,7 @@
 #include "base/json_out.h"
 #include "daemon/api/api.h"
 #include "flags/eval/json.h"
+#include "ship/engine/record.h"
 
 enum {
     API_ANSWER_BYTES_MAX = 16 * 1024 * 1024, // the control loop's buffers hold no more

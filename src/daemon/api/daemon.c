@@ -5,7 +5,10 @@
 
 #include "base/heap.h"
 #include "daemon/api/api_private.h"
+#include "daemon/config/config.h"
 #include "operate/metrics/exposition.h"
+#include "ship/engine/engine.h"
+#include "ship/routing/routing.h"
 
 static void write_journal(struct json_out *out, const struct engine_health *h)
 {

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "daemon/api/api_private.h"
+#include "ship/engine/engine.h"
 #include "ship/targets/targets.h"
 
 enum { EVENTS_MAX = 1000 }; // in one request

@@ -6,6 +6,7 @@
 
 #include "base/utf8.h"
 #include "daemon/api/flags.h"
+#include "flags/set/flagset.h"
 
 // ---- one change ----
 

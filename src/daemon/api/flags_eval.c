@@ -6,6 +6,8 @@
 
 #include "base/heap.h"
 #include "daemon/api/flags.h"
+#include "flags/set/flagset.h"
+#include "ship/engine/engine.h"
 
 static bool read_type(const struct flags_json *given, enum flags_type *type)
 {

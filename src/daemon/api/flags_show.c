@@ -8,6 +8,10 @@
 
 #include "base/heap.h"
 #include "daemon/api/flags.h"
+#include "daemon/config/config.h"
+#include "flags/set/flagset.h"
+#include "flags/set/usage.h"
+#include "ship/engine/engine.h"
 
 enum { NEAREST_FLAGS_MAX = 2000 }; // more are not searched for the nearest name
 

@@ -6,6 +6,10 @@
 
 #include "base/utf8.h"
 #include "daemon/api/api_private.h"
+#include "ship/engine/engine.h"
+#include "ship/engine/record.h"
+#include "ship/rollout/rollout.h"
+#include "ship/rollout/spec.h"
 
 // ---- one rollout ----
 

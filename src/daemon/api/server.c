@@ -8,6 +8,8 @@
 #include "base/heap.h"
 #include "daemon/api/api_private.h"
 #include "net/web/web.h"
+#include "ship/engine/engine.h"
+#include "ship/engine/record.h"
 
 enum { FIELDS_BYTES = 160, EVENT_LINE_BYTES = 96 };
 

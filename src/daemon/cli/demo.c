@@ -12,13 +12,17 @@
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "daemon/api/api.h"
 #include "daemon/cli/client.h"
 #include "daemon/cli/screen.h"
 #include "daemon/cli/view.h"
 #include "daemon/serve/serve.h"
+#include "net/io/loop.h"
+#include "net/proxy/proxy.h"
 #include "operate/load/load.h"
 #include "operate/load/origin.h"
 #include "ship/engine/replay.h"
+#include "ship/store/journal.h"
 
 enum {
     DEMO_POLL_MS = 200,

@@ -11,7 +11,9 @@
 #include "daemon/cli/cli_private.h"
 #include "daemon/cli/shown.h"
 #include "daemon/serve/serve.h"
+#include "net/io/loop.h"
 #include "operate/load/load.h"
+#include "stats/histogram.h"
 
 enum { LOAD_LOG_BYTES_MAX = 256 * 1024 * 1024 };
 

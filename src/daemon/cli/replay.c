@@ -10,6 +10,7 @@
 #include "flags/runtime/runtime.h"
 #include "operate/log/log.h"
 #include "ship/engine/replay.h"
+#include "ship/store/journal.h"
 
 static void print_text(const struct cli_call *call, const struct engine_replay *replay)
 {

@@ -7,6 +7,7 @@
 #include "base/heap.h"
 #include "daemon/cli/cli_private.h"
 #include "daemon/serve/serve.h"
+#include "net/io/loop.h"
 
 static bool io_of(const struct cli_call *call, enum io_kind *io)
 {

@@ -8,8 +8,14 @@
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "daemon/config/config.h"
 #include "daemon/serve/serve_private.h"
+#include "flags/runtime/runtime.h"
+#include "flags/set/flagset.h"
+#include "net/io/loop.h"
+#include "operate/log/log.h"
 #include "operate/metrics/exposition.h"
+#include "ship/engine/engine.h"
 
 enum {
     EXPOSURES_EVERY_MS = 250,

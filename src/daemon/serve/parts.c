@@ -9,7 +9,13 @@
 #include <unistd.h>
 
 #include "base/siphash.h"
+#include "daemon/config/config.h"
 #include "daemon/serve/serve_private.h"
+#include "net/io/loop.h"
+#include "net/proxy/proxy.h"
+#include "ship/engine/engine.h"
+#include "ship/routing/routing.h"
+#include "ship/store/journal.h"
 
 // ---- the loop ----
 

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Another file for the running daemon: valid and in force, or nothing changes; then each part follows.
 #include "base/heap.h"
+#include "daemon/config/config.h"
 #include "daemon/serve/serve_private.h"
+#include "operate/log/log.h"
+#include "ship/engine/engine.h"
 
 struct scratch {
     struct config_errors errors;

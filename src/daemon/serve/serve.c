@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Start and end of the daemon: its parts one after the other, and back.
 #include "base/check.h"
+#include "daemon/config/config.h"
 #include "daemon/serve/serve_private.h"
+#include "net/io/loop.h"
 
 void serve_end(struct serve *serve)
 {

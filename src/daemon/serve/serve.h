@@ -10,7 +10,12 @@
 #include <stdio.h>
 
 #include "daemon/api/api.h"
+#include "daemon/config/config.h"
 #include "flags/ofrep/ofrep.h"
+#include "flags/runtime/runtime.h"
+#include "net/io/loop.h"
+#include "operate/log/log.h"
+#include "ship/engine/engine.h"
 #include "ship/targets/targets.h"
 
 enum serve_outcome {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "daemon/serve/serve.h"
+#include "net/io/loop.h"
 
 struct serve_part {
     const char *name;

@@ -2,7 +2,12 @@
 // The daemon under its signals. One small thread waits for signals and posts them to the engine's loop, which
 // alone acts on them.
 #include "base/check.h"
+#include "daemon/config/config.h"
 #include "daemon/serve/serve_private.h"
+#include "net/io/loop.h"
+#include "net/proxy/proxy.h"
+#include "operate/log/log.h"
+#include "ship/engine/engine.h"
 
 enum { SERVE_DRAIN_MS_MAX = 30000 };
 

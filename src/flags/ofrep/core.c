@@ -6,7 +6,11 @@
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "flags/eval/evaluate.h"
+#include "flags/eval/image.h"
+#include "flags/eval/json.h"
 #include "flags/ofrep/ofrep_private.h"
+#include "net/http/field.h"
 
 static const char JSON_TYPE[] = "application/json";
 

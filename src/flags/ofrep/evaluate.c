@@ -13,7 +13,11 @@
 #include <stdio.h>
 
 #include "base/check.h"
+#include "flags/eval/evaluate.h"
+#include "flags/eval/image.h"
+#include "flags/eval/json.h"
 #include "flags/ofrep/ofrep_private.h"
+#include "net/http/field.h"
 
 // What is wrong with a whole request.
 struct refusal {

@@ -10,6 +10,10 @@
 #include "base/list.h"
 #include "base/siphash.h"
 #include "base/text.h"
+#include "flags/eval/evaluate.h"
+#include "flags/eval/image.h"
+#include "flags/eval/json.h"
+#include "flags/eval/tally.h"
 #include "flags/ofrep/ofrep.h"
 
 enum {

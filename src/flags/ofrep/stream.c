@@ -6,7 +6,9 @@
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "flags/eval/image.h"
 #include "flags/ofrep/ofrep_private.h"
+#include "net/http/field.h"
 
 static struct slice selector_of(const struct ofrep_stream *stream)
 {

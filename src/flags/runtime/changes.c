@@ -5,7 +5,9 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "base/utf8.h"
+#include "flags/eval/image.h"
 #include "flags/runtime/runtime_private.h"
+#include "net/io/loop.h"
 
 const char *runtime_op_name(enum runtime_op op)
 {

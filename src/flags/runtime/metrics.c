@@ -3,7 +3,9 @@
 // most often would still be a guess, so then only totals are told.
 #include <stdio.h>
 
+#include "flags/eval/image.h"
 #include "flags/runtime/runtime_private.h"
+#include "net/io/loop.h"
 #include "operate/metrics/exposition.h"
 
 enum { FLAG_SERIES_MAX = 2000 }; // flags that have series of their own

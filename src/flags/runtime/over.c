@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What lies over the sources: definitions, switches, and the splits of rollouts; one patch per flag.
 #include "base/heap.h"
+#include "flags/eval/image.h"
 #include "flags/runtime/runtime_private.h"
 
 bool runtime_split_find(const struct runtime *runtime, struct slice key, struct runtime_split *split)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/wire.h"
+#include "flags/eval/image.h"
 #include "flags/runtime/runtime.h"
 
 struct runtime_overlay_entry {

@@ -6,7 +6,9 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "base/siphash.h"
+#include "flags/eval/image.h"
 #include "flags/runtime/runtime_private.h"
+#include "net/io/loop.h"
 
 struct flagset *runtime_flagset(const struct runtime *runtime)
 {

@@ -6,6 +6,7 @@
 #include "base/fault.h"
 #include "base/list.h"
 #include "daemon/config/config.h"
+#include "flags/eval/image.h"
 #include "flags/set/flagset.h"
 #include "flags/set/usage.h"
 #include "operate/log/log.h"

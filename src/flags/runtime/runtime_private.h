@@ -3,6 +3,7 @@
 // sources.c reads what the file names, runtime.c lives.
 #pragma once
 
+#include "flags/eval/image.h"
 #include "flags/runtime/overlay.h"
 
 enum { RUNTIME_RETIRED_SETS = 4 };

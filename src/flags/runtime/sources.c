@@ -5,7 +5,10 @@
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "flags/eval/image.h"
 #include "flags/runtime/runtime_private.h"
+#include "net/io/loop.h"
+#include "ship/rollout/spec.h"
 
 // The file's own flags are the first source. Their text keeps the lines of the file: only the first one
 // moves.

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "operate/metrics/exposition.h"
 #include "ship/routing/routing_private.h"
+#include "stats/histogram.h"
 
 #define FAMILY(id, type, suffix, says)                                                                       \
     static const struct metrics_family id = {"sluice_" suffix, METRICS_##type, says}

@@ -9,6 +9,7 @@
 #include "net/io/loop.h"
 #include "net/proxy/proxy.h"
 #include "operate/log/log.h"
+#include "ship/rollout/evidence.h"
 
 struct routing;
 struct metrics_writer;

@@ -3,7 +3,9 @@
 // metrics.c read what the proxy counted under them.
 #pragma once
 
+#include "ship/rollout/evidence.h"
 #include "ship/routing/routing.h"
+#include "stats/histogram.h"
 
 enum {
     ROUTING_ACK_CHECK_MS = 1,

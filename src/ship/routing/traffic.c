@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "ship/rollout/evidence.h"
 #include "ship/routing/routing_private.h"
 
 // ---- evidence ----

@@ -7,7 +7,11 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "base/siphash.h"
+#include "flags/set/flagset.h"
+#include "net/proxy/proxy.h"
+#include "ship/rollout/evidence.h"
 #include "ship/targets/targets_private.h"
+#include "stats/histogram.h"
 
 enum {
     EVENTS_SEEN = 1 << 16, // a power of two

@@ -4,7 +4,12 @@
 #include <string.h>
 
 #include "base/heap.h"
+#include "daemon/config/config.h"
+#include "flags/set/flagset.h"
+#include "net/proxy/table.h"
+#include "ship/rollout/spec.h"
 #include "ship/targets/targets_private.h"
+#include "stats/histogram.h"
 
 static bool is_of_flag(const struct engine_rollout *rollout)
 {

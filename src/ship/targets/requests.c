@@ -2,7 +2,11 @@
 // Evidence from the requests that the proxy routed to the service of the run.
 #include <string.h>
 
+#include "daemon/config/config.h"
+#include "net/proxy/proxy.h"
+#include "ship/rollout/evidence.h"
 #include "ship/targets/targets_private.h"
+#include "stats/histogram.h"
 
 // A rollout that rolls back may have lost its entry, or its service, with another file: then the service's
 // requests are another's, and time alone has to end it.

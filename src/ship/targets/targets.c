@@ -8,6 +8,13 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "base/siphash.h"
+#include "daemon/config/config.h"
+#include "flags/set/flagset.h"
+#include "net/proxy/proxy.h"
+#include "net/proxy/table.h"
+#include "operate/log/log.h"
+#include "operate/metrics/exposition.h"
+#include "ship/store/journal.h"
 #include "ship/targets/targets_private.h"
 
 static const struct engine_target *const all_targets[ROLLOUT_TARGETS] = {

@@ -3,8 +3,10 @@
 // at runtime, the targets and the sources of evidence. Belongs to the engine's thread.
 #pragma once
 
+#include "daemon/config/config.h"
 #include "flags/eval/evaluate.h"
 #include "flags/runtime/runtime.h"
+#include "operate/log/log.h"
 #include "ship/engine/engine.h"
 #include "ship/routing/routing.h"
 

@@ -2,6 +2,9 @@
 // The variants, one file each; targets.c lists them.
 #pragma once
 
+#include "daemon/config/config.h"
+#include "flags/set/flagset.h"
+#include "net/proxy/table.h"
 #include "ship/targets/targets.h"
 
 extern const struct engine_target targets_version;

@@ -2,7 +2,12 @@
 // Moves requests of a service from one version to another: the routing table carries the weight.
 #include <string.h>
 
+#include "daemon/config/config.h"
+#include "net/proxy/proxy.h"
+#include "net/proxy/table.h"
+#include "ship/rollout/spec.h"
 #include "ship/targets/targets_private.h"
+#include "stats/histogram.h"
 
 static enum status ready(void *world, const struct rollout_spec *spec, struct fault *fault)
 {
