@@ -64,7 +64,7 @@ complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcomm
 complete -c sluice -n '__fish_seen_subcommand_from flag' -f -a show -d 'one flag: variants, use, what stands over it, definition'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from show' -l admin -r -d 'admin address of the daemon (default: SLUICE_ADMIN, else 127.0.0.1:9440)'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from show' -l json -d 'the daemon\'s answer as JSON'
-complete -c sluice -n '__fish_seen_subcommand_from flag' -f -a off -d 'kill switch: everybody gets one variant, or the caller\'s default, at once'
+complete -c sluice -n '__fish_seen_subcommand_from flag' -f -a off -d 'kill it: everybody gets one variant, or the caller\'s default, at once'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from off' -l variant -r -d 'everybody gets this variant (default: the default in the caller\'s code)'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from off' -l who -r -d 'who gives the command, for the journal (default: the unix user)'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from off' -l admin -r -d 'admin address of the daemon (default: SLUICE_ADMIN, else 127.0.0.1:9440)'

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The door of the API: who may knock, and which handler an address has. All addresses stand in the tables of
-// the parts; what is answered with 404 or 405, `Allow` and the guide's list come from them.
+// The door of the API: who may knock, and which handler an address has. The addresses stand in the tables of
+// the parts (rollouts.c, flags.c, events.c, daemon.c); what is answered with 404 or 405, `Allow` and the
+// guide's list come from them.
 #include <stdio.h>
 #include <string.h>
 

@@ -312,7 +312,7 @@ const struct cli_command cli_commands[] = {
      flag_list_options, flag_list_examples, command_exits, cli_run_flag_list},
     {"flag", "show", "NAME", "one flag: variants, use, what stands over it, definition", "", read_options,
      flag_show_examples, command_exits, cli_run_flag_show},
-    {"flag", "off", "NAME", "kill switch: everybody gets one variant, or the caller's default, at once",
+    {"flag", "off", "NAME", "kill it: everybody gets one variant, or the caller's default, at once",
      "Does not ask: in an emergency it is the one word to type. Counts over whatever the files say, also "
      "after a "
      "restart, until \"on\" or \"unset\".",

@@ -2,9 +2,9 @@
 // The file as a whole: which sections there are, and the order in which they are read and printed.
 //
 // A new word: (1) add its entry to the table of words in the file of its section, and to the struct in
-// config.h when nothing holds its value yet; (2) what it owes to other words goes into that section's
-// `finish`, what it owes to other sections into the checks below; (3) run `make generated`: schema and
-// reference are printed from the tables.
+// config.h when nothing holds its value yet, with `.restart` when a change of it needs a restart; (2) what it
+// owes to other words goes into that section's `finish`, what it owes to other sections into the checks
+// below; (3) run `make generated`: schema and reference are printed from the tables.
 #include "base/check.h"
 #include "daemon/config/config_private.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a key and a context to a value. These decide in order: state, kill switch, prerequisites, schedule,
+// From a key and a context to a value. These decide in order: state, kill, prerequisites, schedule,
 // individual targets, targeting, default variant. The split of a rollout may then change the variant that the
 // last two gave.
 #include <math.h>

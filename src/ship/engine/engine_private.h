@@ -40,7 +40,7 @@ struct engine {
     void *drained_context;
 };
 
-// ---- journal.c: the only way into a core and out of it
+// ---- order.c: the only way into a core and out of it
 // Journals the input, steps, journals the decision, lets it take effect. On failure nothing has taken effect:
 // the input was not journalled (the core is untouched), or the decision is owed and engine_journal_owed will
 // finish it.

@@ -37,7 +37,7 @@ static void freeze_edges(struct engine *engine, struct engine_rollout *rollout)
     for (int k = 0; k < ROLLOUT_EDGES; k++)
         input.edges.edge_us[k] = stats_histogram_edge(seen, quantiles[k]);
     struct rollout_effects effects;
-    // A failure is told by journal.c.
+    // A failure is told by order.c.
     (void)!engine_journal_input(engine, rollout, &input, rollout->record->run, &effects);
 }
 
@@ -68,7 +68,7 @@ static void tick_step(struct engine *engine, struct engine_rollout *rollout, uin
     }
     struct rollout_effects effects;
     enum status status = engine_journal_input(engine, rollout, &input, rollout->record->run, &effects);
-    // A failure is told by journal.c. What the core has not seen is gone where it was counted: it is lost.
+    // A failure is told by order.c. What the core has not seen is gone where it was counted: it is lost.
     if (status != STATUS_OK && !rollout->owed)
         rollout->spans_unwritten += count + lost;
 }

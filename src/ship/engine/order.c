@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order that everything rests on: input into the journal, then the core, then the decision into the
-// journal (durable against power loss), then its effect. No other file steps a core or acts on its effects.
+// journal (durable against power loss), then its effect. No other file of the running daemon steps a
+// core or acts on its effects; a replay steps cores without any effect.
 #include <stdio.h>
 #include <string.h>
 
