@@ -102,23 +102,16 @@ static enum serve_outcome exposures_open(struct serve_evaluation *evaluation, co
 
 // ---- metrics ----
 
-#define FAMILY(id, type, suffix, says)                                                                       \
-    static const struct metrics_family id = {"sluice_evaluation_" suffix, METRICS_##type, says}
-
-FAMILY(requests, COUNTER, "requests_total", "Requests to the evaluation server.");
-FAMILY(refused, COUNTER, "refused_total", "Of them refused: malformed, unauthorised, too many, too large.");
-FAMILY(evaluations, COUNTER, "evaluations_total",
-       "Evaluations answered; a bulk request counts one per flag.");
-FAMILY(errors, COUNTER, "errors_total", "Of them ended in an error.");
-FAMILY(connections, GAUGE, "connections", "Connections open now.");
-FAMILY(streams, GAUGE, "streams", "Event streams open now.");
-FAMILY(exposures_lost, COUNTER, "exposures_lost_total", "Exposures that could not be kept.");
-
-static void one(struct metrics_writer *writer, const struct metrics_family *family, uint64_t value)
-{
-    metrics_open(writer, family);
-    metrics_count(writer, NULL, 0, value);
-}
+METRICS_FAMILY(requests, COUNTER, "evaluation_requests_total", "Requests to the evaluation server.");
+METRICS_FAMILY(refused, COUNTER, "evaluation_refused_total",
+               "Of them refused: malformed, unauthorised, too many, too large.");
+METRICS_FAMILY(evaluations, COUNTER, "evaluation_evaluations_total",
+               "Evaluations answered; a bulk request counts one per flag.");
+METRICS_FAMILY(errors, COUNTER, "evaluation_errors_total", "Of them ended in an error.");
+METRICS_FAMILY(connections, GAUGE, "evaluation_connections", "Connections open now.");
+METRICS_FAMILY(streams, GAUGE, "evaluation_streams", "Event streams open now.");
+METRICS_FAMILY(exposures_lost, COUNTER, "evaluation_exposures_lost_total",
+               "Exposures that could not be kept.");
 
 static void write_metrics(struct engine_metric_source *source, struct metrics_writer *writer)
 {
@@ -127,17 +120,17 @@ static void write_metrics(struct engine_metric_source *source, struct metrics_wr
     struct ofrep_stats stats;
     ofrep_stats_get(evaluation->ofrep, &stats);
     const uint64_t counts[] = {stats.refused, stats.unauthorized, stats.limited};
-    one(writer, &requests, stats.requests);
+    metrics_one_count(writer, &requests, stats.requests);
     metrics_open(writer, &refused);
     for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
         struct metrics_label label = {"why", slice_of(reasons[i])};
         metrics_count(writer, &label, 1, counts[i]);
     }
-    one(writer, &evaluations, stats.evaluations);
-    one(writer, &errors, stats.errors);
-    one(writer, &connections, stats.connections);
-    one(writer, &streams, stats.streams);
-    one(writer, &exposures_lost, stats.exposures_lost + evaluation->lost);
+    metrics_one_count(writer, &evaluations, stats.evaluations);
+    metrics_one_count(writer, &errors, stats.errors);
+    metrics_one_count(writer, &connections, stats.connections);
+    metrics_one_count(writer, &streams, stats.streams);
+    metrics_one_count(writer, &exposures_lost, stats.exposures_lost + evaluation->lost);
 }
 
 // ---- life ----

@@ -10,31 +10,22 @@
 
 enum { FLAG_SERIES_MAX = 2000 }; // flags that have series of their own
 
-#define FAMILY(id, type, suffix, says)                                                                       \
-    static const struct metrics_family id = {"sluice_" suffix, METRICS_##type, says}
-
-FAMILY(set_version, GAUGE, "flag_set_version", "Version of the flag set in force.");
-FAMILY(set_flags, GAUGE, "flag_set_flags", "Flags in the set in force.");
-FAMILY(set_refused, GAUGE, "flag_set_refused",
-       "1 while the newest content was refused and the last good set stays.");
-FAMILY(set_compile, GAUGE, "flag_set_compile_seconds", "Time the newest compilation took.");
-FAMILY(changes, COUNTER, "flag_changes_total", "Changes of flags made at runtime, all processes.");
-FAMILY(source_good, GAUGE, "flag_source_good", "1 while a source's newest content is in force.");
-FAMILY(
+METRICS_FAMILY(set_version, GAUGE, "flag_set_version", "Version of the flag set in force.");
+METRICS_FAMILY(set_flags, GAUGE, "flag_set_flags", "Flags in the set in force.");
+METRICS_FAMILY(set_refused, GAUGE, "flag_set_refused",
+               "1 while the newest content was refused and the last good set stays.");
+METRICS_FAMILY(set_compile, GAUGE, "flag_set_compile_seconds", "Time the newest compilation took.");
+METRICS_FAMILY(changes, COUNTER, "flag_changes_total", "Changes of flags made at runtime, all processes.");
+METRICS_FAMILY(source_good, GAUGE, "flag_source_good", "1 while a source's newest content is in force.");
+METRICS_FAMILY(
     evaluations, COUNTER, "flag_evaluations_total",
     "Evaluations by flag and variant; \"\" is the caller's own default. Told for sets of up to 2000 flags.");
-FAMILY(errors, COUNTER, "flag_errors_total", "Evaluations of a flag that ended in an error.");
-FAMILY(unknown, COUNTER, "flag_unknown_total", "Evaluations of flags that are not there.");
-FAMILY(unremembered, COUNTER, "flag_use_unremembered_total",
-       "Evaluations of flags whose use is not kept: keys too long, or more flags than are kept.");
-FAMILY(stale, GAUGE, "flags_stale",
-       "Flags that nobody evaluated, or that gave one variant only, for 30 days.");
-
-static void one(struct metrics_writer *w, const struct metrics_family *family, double value)
-{
-    metrics_open(w, family);
-    metrics_value(w, NULL, 0, value);
-}
+METRICS_FAMILY(errors, COUNTER, "flag_errors_total", "Evaluations of a flag that ended in an error.");
+METRICS_FAMILY(unknown, COUNTER, "flag_unknown_total", "Evaluations of flags that are not there.");
+METRICS_FAMILY(unremembered, COUNTER, "flag_use_unremembered_total",
+               "Evaluations of flags whose use is not kept: keys too long, or more flags than are kept.");
+METRICS_FAMILY(stale, GAUGE, "flags_stale",
+               "Flags that nobody evaluated, or that gave one variant only, for 30 days.");
 
 static void write_sources(const struct flagset *set, struct metrics_writer *w)
 {
@@ -91,17 +82,17 @@ void runtime_metrics_write(const struct runtime *runtime, struct metrics_writer 
         return;
     const struct flagset_snapshot *snapshot = flagset_current(set);
     uint32_t count = flags_image_flag_count(&snapshot->all.set);
-    one(w, &set_version, (double)snapshot->version);
-    one(w, &set_flags, count);
-    one(w, &set_refused, flagset_refused(set) ? 1 : 0);
-    one(w, &set_compile, (double)flagset_build_us(set) / 1e6);
-    one(w, &changes, (double)runtime->overlay.changes);
+    metrics_one_value(w, &set_version, (double)snapshot->version);
+    metrics_one_value(w, &set_flags, count);
+    metrics_one_value(w, &set_refused, flagset_refused(set) ? 1 : 0);
+    metrics_one_value(w, &set_compile, (double)flagset_build_us(set) / 1e6);
+    metrics_one_value(w, &changes, (double)runtime->overlay.changes);
     write_sources(set, w);
     const struct usage *usage = runtime->usage;
     if (usage == NULL)
         return;
-    one(w, &unknown, (double)usage_unknown(usage));
-    one(w, &unremembered, (double)usage_unremembered(usage));
+    metrics_one_value(w, &unknown, (double)usage_unknown(usage));
+    metrics_one_value(w, &unremembered, (double)usage_unremembered(usage));
     if (count > FLAG_SERIES_MAX)
         return;
     write_evaluations(usage, w, io_loop_wall_ms(runtime->parts.loop));

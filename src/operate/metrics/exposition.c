@@ -169,6 +169,18 @@ void metrics_value(struct metrics_writer *w, const struct metrics_label *labels,
     end_line(w, start);
 }
 
+void metrics_one_count(struct metrics_writer *writer, const struct metrics_family *family, uint64_t value)
+{
+    metrics_open(writer, family);
+    metrics_count(writer, NULL, 0, value);
+}
+
+void metrics_one_value(struct metrics_writer *writer, const struct metrics_family *family, double value)
+{
+    metrics_open(writer, family);
+    metrics_value(writer, NULL, 0, value);
+}
+
 void metrics_histogram(struct metrics_writer *w, const struct metrics_label *labels, size_t label_count,
                        const struct metrics_buckets *buckets)
 {

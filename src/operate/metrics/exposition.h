@@ -28,6 +28,10 @@ struct metrics_family {
     const char *help;
 };
 
+// A family of ours, defined beside the code that writes it.
+#define METRICS_FAMILY(id, kind_, name_, says)                                                               \
+    static const struct metrics_family id = {"sluice_" name_, METRICS_##kind_, says}
+
 struct metrics_label {
     const char *name;   // [a-zA-Z_][a-zA-Z0-9_]*, not "le"
     struct slice value; // any bytes; escaped when written
@@ -52,6 +56,17 @@ struct metrics_buckets {
     double sum;
 };
 
+static inline struct metrics_label metrics_label_of(const char *name, const char *value)
+{
+    return (struct metrics_label){name, slice_of(value)};
+}
+
+// Durations are told in seconds.
+static inline double metrics_seconds(uint64_t us)
+{
+    return (double)us / 1e6;
+}
+
 void metrics_writer_init(struct metrics_writer *writer, char *storage, size_t cap);
 // Starts a family: writes HELP and TYPE. A family may be opened once in one exposition (CHECK).
 void metrics_open(struct metrics_writer *writer, const struct metrics_family *family);
@@ -61,6 +76,9 @@ void metrics_count(struct metrics_writer *writer, const struct metrics_label *la
                    uint64_t value);
 void metrics_value(struct metrics_writer *writer, const struct metrics_label *labels, size_t label_count,
                    double value);
+// A whole family of one sample without labels.
+void metrics_one_count(struct metrics_writer *writer, const struct metrics_family *family, uint64_t value);
+void metrics_one_value(struct metrics_writer *writer, const struct metrics_family *family, double value);
 // One histogram of the open family: _bucket lines with le, _sum and _count.
 void metrics_histogram(struct metrics_writer *writer, const struct metrics_label *labels, size_t label_count,
                        const struct metrics_buckets *buckets);

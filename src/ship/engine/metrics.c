@@ -8,35 +8,36 @@
 #include "operate/metrics/exposition.h"
 #include "ship/engine/engine_private.h"
 
-#define FAMILY(id, type, suffix, says)                                                                       \
-    static const struct metrics_family id = {"sluice_" suffix, METRICS_##type, says}
-
-FAMILY(build_info, GAUGE, "build_info", "Always 1; the labels tell version and event loop.");
-FAMILY(start_time, GAUGE, "start_time_seconds", "When the daemon began, in seconds since 1970.");
-FAMILY(ticks, COUNTER, "ticks_total", "Ticks of the control thread.");
-FAMILY(ticks_late, COUNTER, "ticks_late_total", "Ticks that began more than a tick late.");
-FAMILY(tick_time, GAUGE, "tick_seconds", "Time the last tick took.");
-FAMILY(tick_time_max, GAUGE, "tick_max_seconds", "The longest tick since the start.");
-FAMILY(journal_entries, GAUGE, "journal_entries", "Entries in the journal.");
-FAMILY(journal_size, GAUGE, "journal_bytes", "Size of the journal on disk.");
-FAMILY(journal_failures, COUNTER, "journal_failures_total", "Writes to the journal that failed.");
-FAMILY(journal_failing, GAUGE, "journal_failing",
-       "1 while the journal cannot be written and decisions stand.");
-FAMILY(rollout_state, GAUGE, "rollout_state", "1 for the state a rollout is in, 0 for the others.");
-FAMILY(rollout_stage, GAUGE, "rollout_stage", "Stage a rollout is in, from 1; 0: not started.");
-FAMILY(rollout_weight, GAUGE, "rollout_weight_ratio", "The canary's share that is wanted, 0 to 1.");
-FAMILY(rollout_share, GAUGE, "rollout_share_ratio",
-       "The canary's share measured in the present stage, 0 to 1.");
-FAMILY(rollout_bad, GAUGE, "rollout_evidence_bad", "ln E against the canary; rollback at the needed value.");
-FAMILY(rollout_bad_needed, GAUGE, "rollout_evidence_bad_needed", "ln E at which a rollout is taken back.");
-FAMILY(rollout_good, GAUGE, "rollout_evidence_good", "ln E for the canary, by check.");
-FAMILY(rollout_good_needed, GAUGE, "rollout_evidence_good_needed", "ln E at which a check passes.");
-FAMILY(rollout_srm, GAUGE, "rollout_evidence_sample_ratio", "ln E that the split is not what it should be.");
-FAMILY(rollout_blocked, GAUGE, "rollout_blocked", "1 while the sample ratio withholds every verdict.");
-FAMILY(rollout_decisions, COUNTER, "rollout_decisions_total", "Decisions of a rollout, all runs.");
-FAMILY(log_lines, COUNTER, "log_lines_total", "Log lines written.");
-FAMILY(log_held, COUNTER, "log_lines_held_total",
-       "Repeating log lines that were counted instead of written.");
+METRICS_FAMILY(build_info, GAUGE, "build_info", "Always 1; the labels tell version and event loop.");
+METRICS_FAMILY(start_time, GAUGE, "start_time_seconds", "When the daemon began, in seconds since 1970.");
+METRICS_FAMILY(ticks, COUNTER, "ticks_total", "Ticks of the engine thread.");
+METRICS_FAMILY(ticks_late, COUNTER, "ticks_late_total", "Ticks that began more than a tick late.");
+METRICS_FAMILY(tick_time, GAUGE, "tick_seconds", "Time the last tick took.");
+METRICS_FAMILY(tick_time_max, GAUGE, "tick_max_seconds", "The longest tick since the start.");
+METRICS_FAMILY(journal_entries, GAUGE, "journal_entries", "Entries in the journal.");
+METRICS_FAMILY(journal_size, GAUGE, "journal_bytes", "Size of the journal on disk.");
+METRICS_FAMILY(journal_failures, COUNTER, "journal_failures_total", "Writes to the journal that failed.");
+METRICS_FAMILY(journal_failing, GAUGE, "journal_failing",
+               "1 while the journal cannot be written and decisions stand.");
+METRICS_FAMILY(rollout_state, GAUGE, "rollout_state", "1 for the state a rollout is in, 0 for the others.");
+METRICS_FAMILY(rollout_stage, GAUGE, "rollout_stage", "Stage a rollout is in, from 1; 0: not started.");
+METRICS_FAMILY(rollout_weight, GAUGE, "rollout_weight_ratio", "The canary's share that is wanted, 0 to 1.");
+METRICS_FAMILY(rollout_share, GAUGE, "rollout_share_ratio",
+               "The canary's share measured in the present stage, 0 to 1.");
+METRICS_FAMILY(rollout_bad, GAUGE, "rollout_evidence_bad",
+               "ln E against the canary; rollback at the needed value.");
+METRICS_FAMILY(rollout_bad_needed, GAUGE, "rollout_evidence_bad_needed",
+               "ln E at which a rollout is taken back.");
+METRICS_FAMILY(rollout_good, GAUGE, "rollout_evidence_good", "ln E for the canary, by check.");
+METRICS_FAMILY(rollout_good_needed, GAUGE, "rollout_evidence_good_needed", "ln E at which a check passes.");
+METRICS_FAMILY(rollout_srm, GAUGE, "rollout_evidence_sample_ratio",
+               "ln E that the split is not what it should be.");
+METRICS_FAMILY(rollout_blocked, GAUGE, "rollout_blocked",
+               "1 while the sample ratio withholds every verdict.");
+METRICS_FAMILY(rollout_decisions, COUNTER, "rollout_decisions_total", "Decisions of a rollout, all runs.");
+METRICS_FAMILY(log_lines, COUNTER, "log_lines_total", "Log lines written.");
+METRICS_FAMILY(log_held, COUNTER, "log_lines_held_total",
+               "Repeating log lines that were counted instead of written.");
 
 #define PROCESS(id, type, name, says) static const struct metrics_family id = {name, METRICS_##type, says}
 
@@ -44,52 +45,30 @@ PROCESS(process_cpu, COUNTER, "process_cpu_seconds_total", "User and system CPU 
 PROCESS(process_memory, GAUGE, "process_resident_memory_bytes", "Resident memory.");
 PROCESS(process_fds_max, GAUGE, "process_max_fds", "Limit of open file descriptors.");
 
-static struct metrics_label label(const char *name, const char *value)
-{
-    return (struct metrics_label){name, slice_of(value)};
-}
-
-static double seconds(uint64_t us)
-{
-    return (double)us / 1e6;
-}
-
-static void one(struct metrics_writer *w, const struct metrics_family *family, double value)
-{
-    metrics_open(w, family);
-    metrics_value(w, NULL, 0, value);
-}
-
-static void one_count(struct metrics_writer *w, const struct metrics_family *family, uint64_t value)
-{
-    metrics_open(w, family);
-    metrics_count(w, NULL, 0, value);
-}
-
 // ---- the engine itself ----
 
 static void write_health(const struct engine *engine, struct metrics_writer *w)
 {
     struct engine_health health;
     engine_health_get(engine, &health);
-    one(w, &start_time, (double)health.started_ms / 1000.0);
-    one_count(w, &ticks, health.ticks);
-    one_count(w, &ticks_late, health.ticks_late);
-    one(w, &tick_time, seconds(health.tick_us));
-    one(w, &tick_time_max, seconds(health.tick_us_max));
-    one(w, &journal_entries, (double)health.journal_entries);
-    one(w, &journal_size, (double)health.journal_bytes);
-    one_count(w, &journal_failures, health.journal_failures);
-    one(w, &journal_failing, health.journal_failing ? 1 : 0);
-    one_count(w, &log_lines, engine->log->lines);
-    one_count(w, &log_held, engine->log->lines_held);
+    metrics_one_value(w, &start_time, (double)health.started_ms / 1000.0);
+    metrics_one_count(w, &ticks, health.ticks);
+    metrics_one_count(w, &ticks_late, health.ticks_late);
+    metrics_one_value(w, &tick_time, metrics_seconds(health.tick_us));
+    metrics_one_value(w, &tick_time_max, metrics_seconds(health.tick_us_max));
+    metrics_one_value(w, &journal_entries, (double)health.journal_entries);
+    metrics_one_value(w, &journal_size, (double)health.journal_bytes);
+    metrics_one_count(w, &journal_failures, health.journal_failures);
+    metrics_one_value(w, &journal_failing, health.journal_failing ? 1 : 0);
+    metrics_one_count(w, &log_lines, engine->log->lines);
+    metrics_one_count(w, &log_held, engine->log->lines_held);
 }
 
 static void write_process(const struct engine *engine, struct metrics_writer *w)
 {
     metrics_open(w, &build_info);
-    struct metrics_label labels[] = {label("version", SLUICE_VERSION),
-                                     label("io", io_kind_name(io_loop_kind(engine->loop)))};
+    struct metrics_label labels[] = {metrics_label_of("version", SLUICE_VERSION),
+                                     metrics_label_of("io", io_kind_name(io_loop_kind(engine->loop)))};
     metrics_value(w, labels, 2, 1);
     struct rusage usage;
     if (getrusage(RUSAGE_SELF, &usage) == 0) {
@@ -100,13 +79,13 @@ static void write_process(const struct engine *engine, struct metrics_writer *w)
     }
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
-        one(w, &process_fds_max, (double)limit.rlim_cur);
+        metrics_one_value(w, &process_fds_max, (double)limit.rlim_cur);
     FILE *statm = fopen("/proc/self/statm", "r");
     if (statm == NULL)
         return;
     unsigned long long total = 0, resident = 0;
     if (fscanf(statm, "%llu %llu", &total, &resident) == 2)
-        one(w, &process_memory, (double)resident * (double)sysconf(_SC_PAGESIZE));
+        metrics_one_value(w, &process_memory, (double)resident * (double)sysconf(_SC_PAGESIZE));
     fclose(statm);
 }
 
@@ -162,8 +141,8 @@ static void rollout_family(struct engine *engine, struct metrics_writer *w,
     for (uint32_t i = 0; i < engine_rollout_count(engine); i++) {
         struct engine_view rollout;
         engine_view_get(engine, i, &rollout);
-        struct metrics_label labels[] = {label("rollout", rollout.name),
-                                         label("service", rollout.spec->service)};
+        struct metrics_label labels[] = {metrics_label_of("rollout", rollout.name),
+                                         metrics_label_of("service", rollout.spec->service)};
         metrics_value(w, labels, 2, read(&rollout));
     }
 }
@@ -175,9 +154,9 @@ static void write_states(struct engine *engine, struct metrics_writer *w)
         struct engine_view rollout;
         engine_view_get(engine, i, &rollout);
         for (int state = 0; state < ROLLOUT_STATES; state++) {
-            struct metrics_label labels[] = {label("rollout", rollout.name),
-                                             label("service", rollout.spec->service),
-                                             label("state", rollout_state_name((enum rollout_state)state))};
+            struct metrics_label labels[] = {
+                metrics_label_of("rollout", rollout.name), metrics_label_of("service", rollout.spec->service),
+                metrics_label_of("state", rollout_state_name((enum rollout_state)state))};
             metrics_value(w, labels, 3, (int)rollout.view.state == state ? 1 : 0);
         }
     }
@@ -191,9 +170,9 @@ static void write_checks(struct engine *engine, struct metrics_writer *w, bool n
         engine_view_get(engine, i, &rollout);
         for (uint32_t c = 0; c < rollout.view.check_count; c++) {
             const struct rollout_check_view *check = &rollout.view.checks[c];
-            struct metrics_label labels[] = {label("rollout", rollout.name),
-                                             label("service", rollout.spec->service),
-                                             label("check", check->name)};
+            struct metrics_label labels[] = {metrics_label_of("rollout", rollout.name),
+                                             metrics_label_of("service", rollout.spec->service),
+                                             metrics_label_of("check", check->name)};
             metrics_value(w, labels, 3, needed ? check->log_e_good_needed : check->log_e_good);
         }
     }

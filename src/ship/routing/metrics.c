@@ -9,52 +9,38 @@
 #include "ship/routing/routing_private.h"
 #include "stats/histogram.h"
 
-#define FAMILY(id, type, suffix, says)                                                                       \
-    static const struct metrics_family id = {"sluice_" suffix, METRICS_##type, says}
-
-FAMILY(requests, COUNTER, "requests_total", "Answers of the origin by version and class of their status.");
-FAMILY(routed, COUNTER, "routed_total", "Requests routed to a version.");
-FAMILY(completed, COUNTER, "completed_total", "Routed requests that are over: answered, failed or aborted.");
-FAMILY(forced, COUNTER, "forced_total",
-       "Requests sent to a version by an operator's header; never evidence.");
-FAMILY(flagged, COUNTER, "flagged_total", "Requests that a flag sent to a version; never evidence.");
-FAMILY(in_flight, GAUGE, "in_flight_requests", "Requests routed to a version and not over yet.");
-FAMILY(duration, HISTOGRAM, "request_duration_seconds",
-       "From routing to the last byte of the origin's answer, completed requests with an answer.");
-FAMILY(attempts, COUNTER, "attempts_total", "Exchanges begun with an endpoint.");
-FAMILY(retries, COUNTER, "retries_total", "Attempts after the first of their request.");
-FAMILY(failures, COUNTER, "upstream_failures_total", "Failed attempts by reason.");
-FAMILY(error_events, COUNTER, "error_events_total", "Failed attempts that were the first of their unit.");
-FAMILY(aborted, COUNTER, "aborted_total", "Requests whose client left before the end.");
-FAMILY(good, COUNTER, "good_total", "Requests completed without error within the deadline.");
-FAMILY(upgrades, COUNTER, "upgrades_total", "Connections upgraded to a tunnel.");
-FAMILY(bytes, COUNTER, "body_bytes_total", "Body bytes passed on, by direction.");
-FAMILY(worker_events, COUNTER, "worker_events_total",
-       "What each worker counted: connections, answers of its own, pools.");
-FAMILY(clients, GAUGE, "client_connections", "Client connections open now, tunnels included.");
-FAMILY(lost, COUNTER, "evidence_lost_total", "Requests missing from the evidence of a service, by reason.");
-FAMILY(table_version, GAUGE, "table_version", "Version of the routing table in force.");
-FAMILY(table_acknowledged, GAUGE, "table_acknowledged_version", "Version every worker has taken up.");
-FAMILY(table_switch, GAUGE, "table_switch_seconds",
-       "From the last publish until every worker had taken the table up.");
-FAMILY(table_switch_max, GAUGE, "table_switch_max_seconds", "The longest such time since the start.");
-FAMILY(table_build, GAUGE, "table_build_seconds", "Time it took to build and publish the last table.");
-
-static struct metrics_label label(const char *name, const char *value)
-{
-    return (struct metrics_label){name, slice_of(value)};
-}
-
-static double seconds(uint64_t us)
-{
-    return (double)us / 1e6;
-}
-
-static void one(struct metrics_writer *w, const struct metrics_family *family, double value)
-{
-    metrics_open(w, family);
-    metrics_value(w, NULL, 0, value);
-}
+METRICS_FAMILY(requests, COUNTER, "requests_total",
+               "Answers of the origin by version and class of their status.");
+METRICS_FAMILY(routed, COUNTER, "routed_total", "Requests routed to a version.");
+METRICS_FAMILY(completed, COUNTER, "completed_total",
+               "Routed requests that are over: answered, failed or aborted.");
+METRICS_FAMILY(forced, COUNTER, "forced_total",
+               "Requests sent to a version by an operator's header; never evidence.");
+METRICS_FAMILY(flagged, COUNTER, "flagged_total", "Requests that a flag sent to a version; never evidence.");
+METRICS_FAMILY(in_flight, GAUGE, "in_flight_requests", "Requests routed to a version and not over yet.");
+METRICS_FAMILY(duration, HISTOGRAM, "request_duration_seconds",
+               "From routing to the last byte of the origin's answer, completed requests with an answer.");
+METRICS_FAMILY(attempts, COUNTER, "attempts_total", "Exchanges begun with an endpoint.");
+METRICS_FAMILY(retries, COUNTER, "retries_total", "Attempts after the first of their request.");
+METRICS_FAMILY(failures, COUNTER, "upstream_failures_total", "Failed attempts by reason.");
+METRICS_FAMILY(error_events, COUNTER, "error_events_total",
+               "Failed attempts that were the first of their unit.");
+METRICS_FAMILY(aborted, COUNTER, "aborted_total", "Requests whose client left before the end.");
+METRICS_FAMILY(good, COUNTER, "good_total", "Requests completed without error within the deadline.");
+METRICS_FAMILY(upgrades, COUNTER, "upgrades_total", "Connections upgraded to a tunnel.");
+METRICS_FAMILY(bytes, COUNTER, "body_bytes_total", "Body bytes passed on, by direction.");
+METRICS_FAMILY(worker_events, COUNTER, "worker_events_total",
+               "What each worker counted: connections, answers of its own, pools.");
+METRICS_FAMILY(clients, GAUGE, "client_connections", "Client connections open now, tunnels included.");
+METRICS_FAMILY(lost, COUNTER, "evidence_lost_total",
+               "Requests missing from the evidence of a service, by reason.");
+METRICS_FAMILY(table_version, GAUGE, "table_version", "Version of the routing table in force.");
+METRICS_FAMILY(table_acknowledged, GAUGE, "table_acknowledged_version", "Version every worker has taken up.");
+METRICS_FAMILY(table_switch, GAUGE, "table_switch_seconds",
+               "From the last publish until every worker had taken the table up.");
+METRICS_FAMILY(table_switch_max, GAUGE, "table_switch_max_seconds", "The longest such time since the start.");
+METRICS_FAMILY(table_build, GAUGE, "table_build_seconds",
+               "Time it took to build and publish the last table.");
 
 // ---- versions ----
 
@@ -66,8 +52,8 @@ struct version_reading {
 static void read_version(const struct routing *routing, uint32_t slot, struct version_reading *reading)
 {
     const struct routing_version_slot *version = &routing->version_slots[slot];
-    reading->labels[0] = label("service", routing->service_slots[version->service]);
-    reading->labels[1] = label("version", version->name);
+    reading->labels[0] = metrics_label_of("service", routing->service_slots[version->service]);
+    reading->labels[1] = metrics_label_of("version", version->name);
     proxy_version_counts(routing->proxy, (uint16_t)slot, reading->counts);
 }
 
@@ -96,7 +82,7 @@ static void version_labelled(const struct routing *routing, struct metrics_write
         struct version_reading reading;
         read_version(routing, slot, &reading);
         for (size_t i = 0; i < count; i++) {
-            reading.labels[2] = label(name, counters[i].value);
+            reading.labels[2] = metrics_label_of(name, counters[i].value);
             metrics_count(w, reading.labels, 3, reading.counts[counters[i].counter]);
         }
     }
@@ -120,7 +106,8 @@ static void write_durations(const struct routing *routing, struct metrics_writer
             uint64_t edge = stats_histogram_edge_scale((uint64_t)(bounds[i] * 1e6), 1.0);
             cumulative[i] = whole - stats_histogram_count_above(seen, edge);
         }
-        struct metrics_buckets buckets = {ARRAY_LEN(bounds), bounds, cumulative, whole, seconds(seen->sum)};
+        struct metrics_buckets buckets = {ARRAY_LEN(bounds), bounds, cumulative, whole,
+                                          metrics_seconds(seen->sum)};
         metrics_histogram(w, reading.labels, 2, &buckets);
     }
 }
@@ -173,22 +160,22 @@ static void write_workers(const struct routing *routing, struct metrics_writer *
         snprintf(number, sizeof number, "%u", worker);
         for (int i = 0; i < PROXY_WORKER_COUNTERS; i++) {
             struct metrics_label labels[] = {
-                label("worker", number),
-                label("event", proxy_worker_counter_name((enum proxy_worker_counter)i))};
+                metrics_label_of("worker", number),
+                metrics_label_of("event", proxy_worker_counter_name((enum proxy_worker_counter)i))};
             metrics_count(w, labels, 2, counts[i]);
         }
     }
-    one(w, &clients, (double)proxy_clients_open(routing->proxy));
+    metrics_one_value(w, &clients, (double)proxy_clients_open(routing->proxy));
     metrics_open(w, &lost);
     for (uint32_t slot = 0; slot < routing->service_slot_count; slot++) {
         struct proxy_sheet_losses losses;
         proxy_gather_losses(routing->proxy, (uint16_t)slot, &losses);
-        struct metrics_label labels[] = {label("service", routing->service_slots[slot]),
-                                         label("reason", "no_span")};
+        struct metrics_label labels[] = {metrics_label_of("service", routing->service_slots[slot]),
+                                         metrics_label_of("reason", "no_span")};
         metrics_count(w, labels, 2, losses.routed_unspanned);
-        labels[1] = label("reason", "late");
+        labels[1] = metrics_label_of("reason", "late");
         metrics_count(w, labels, 2, losses.completed_late);
-        labels[1] = label("reason", "dropped_pending");
+        labels[1] = metrics_label_of("reason", "dropped_pending");
         metrics_count(w, labels, 2, losses.pending_dropped);
     }
 }
@@ -199,11 +186,11 @@ static void write_table(const struct routing *routing, struct metrics_writer *w)
 {
     struct routing_health health;
     routing_health_get(routing, &health);
-    one(w, &table_version, (double)health.table_version);
-    one(w, &table_acknowledged, (double)health.table_acknowledged);
-    one(w, &table_switch, seconds(health.table_switch_us));
-    one(w, &table_switch_max, seconds(health.table_switch_us_max));
-    one(w, &table_build, seconds(health.table_build_us));
+    metrics_one_value(w, &table_version, (double)health.table_version);
+    metrics_one_value(w, &table_acknowledged, (double)health.table_acknowledged);
+    metrics_one_value(w, &table_switch, metrics_seconds(health.table_switch_us));
+    metrics_one_value(w, &table_switch_max, metrics_seconds(health.table_switch_us_max));
+    metrics_one_value(w, &table_build, metrics_seconds(health.table_build_us));
 }
 
 void routing_metrics_write(const struct routing *routing, struct metrics_writer *writer)
