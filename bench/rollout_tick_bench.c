@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the control thread pays for deciding: one hour of ticks at 20 000 requests per second, with all three
+// What the engine thread pays for deciding: one hour of ticks at 20 000 requests per second, with all three
 // checks on. Prints time per tick and bytes of the encoded input, then the worst case: 300 spans held open.
 #include <stdio.h>
 #include <time.h>

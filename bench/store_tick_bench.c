@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One hour of a rollout's evidence at 20 000 requests per second, in compressed time: each tick is encoded,
-// written to the journal, and stepped through the core, as the control thread does. Prints journal size and
+// written to the journal, and stepped through the core, as the engine thread does. Prints journal size and
 // tick time.
 //     store_tick_bench [--ticks N] [--rate N] [--keyed] [--path FILE]
 #include <stdio.h>

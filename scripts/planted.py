@@ -96,14 +96,36 @@ def must(argv, **kwargs):
     return result.stdout
 
 
+def read_modules():
+    """The folder of each module, and the names of those that it includes."""
+    out = {}
+    with open(os.path.join(ROOT, "MODULES"), encoding="utf-8") as f:
+        for line in f:
+            match = re.match(r"([a-z0-9_]+) +([a-z0-9_/]+)(?: +pure)? *:([^;]*)", line)
+            if match:
+                out[match.group(1)] = match.group(2), match.group(3).split()
+    return out
+
+
 def digest(module, bugs):
-    """Of all that decides whether the module's bugs are caught: the files they stand in, their tests, the bugs."""
-    paths = {os.path.join(ROOT, f"tests/planted/{module}.bugs")}
-    paths |= set(glob.glob(os.path.join(ROOT, "tests/*.h"))) | set(glob.glob(os.path.join(ROOT, "tests/unit/*.h")))
+    """Of all that decides whether the module's bugs are caught: the bugs, their tests with what these share, and every
+    module that the tests link."""
+    modules, linked = read_modules(), set()
+
+    def link(name):
+        if name not in linked:
+            linked.add(name)
+            for other in modules[name][1]:
+                link(other)
+
     for bug in bugs:
-        paths.add(os.path.join(ROOT, f"tests/unit/{bug.test}_test.c"))
-        for edit in bug.edits:
-            paths |= set(glob.glob(os.path.join(ROOT, os.path.dirname(edit.path), "*.[ch]")))
+        link(bug.test.split("_")[0])
+    paths = {os.path.join(ROOT, f"tests/planted/{module}.bugs"), os.path.join(ROOT, "tests/CMakeLists.txt")}
+    paths |= set(glob.glob(os.path.join(ROOT, "tests/*.[ch]"))) | set(glob.glob(os.path.join(ROOT, "tests/unit/*.h")))
+    paths |= {p for p in glob.glob(os.path.join(ROOT, "tests/unit/*.c")) if not p.endswith("_test.c")}
+    paths |= {os.path.join(ROOT, f"tests/unit/{bug.test}_test.c") for bug in bugs}
+    for name in linked:
+        paths |= set(glob.glob(os.path.join(ROOT, "src", modules[name][0], "*.[ch]")))
     total = hashlib.sha256()
     for path in sorted(paths):
         with open(path, "rb") as f:
@@ -136,8 +158,7 @@ class Tree:
         with open(os.path.join(BUILD, "compile_commands.json"), encoding="utf-8") as f:
             self.commands = {os.path.relpath(e["file"], ROOT): e["command"] for e in json.load(f)}
         self.links = {program: self.link_command(program) for program in programs}
-        with open(os.path.join(ROOT, "MODULES"), encoding="utf-8") as f:
-            self.modules = {words[1]: words[0] for words in map(str.split, f) if len(words) > 1 and words[0] != "#"}
+        self.modules = {folder: name for name, (folder, _) in read_modules().items()}
 
     def is_linked(self, path, program):
         """Whether the program has the module of a source; a header is used in more modules than one test links."""

@@ -34,7 +34,7 @@ static struct slice escape_of(unsigned char c, bool brief, char storage[JSON_ESC
 // Bytes at the start that stay as they are.
 static size_t plain_len(struct slice text)
 {
-    static const bool PLAIN[256] = {[0x20 ... 0x21] = true, [0x23 ... 0x5b] = true, [0x5d ... 0x7f] = true};
+    static const bool PLAIN[256] = {[0x20 ... 0x21] = true, [0x23 ... 0x5b] = true, [0x5d ... 0x7e] = true};
     size_t at = 0;
     for (size_t n = 1; n > 0; at += n) {
         while (at < text.len && PLAIN[(unsigned char)text.data[at]])

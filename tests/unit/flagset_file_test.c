@@ -420,6 +420,41 @@ TEST(a_text_that_stays)
     }
 }
 
+// Lays the text over while the heap gives `after` more blocks. True when the thread had no memory for the
+// text.
+static bool text_is_lost(struct flagset_world *world, struct slice text, long after, uint64_t change)
+{
+    heap_fail_after(after);
+    enum status status = flagset_overlay(world->set, text, NULL, 0, change);
+    for (int i = 0; status == STATUS_OK && i < 100 && !flagset_overlay_lost(world->set); i++)
+        turn_for(world, 2);
+    heap_fail_after(-1);
+    return flagset_overlay_lost(world->set);
+}
+
+// When there was no memory for a text, who changes only patches afterwards is not told that all is in force.
+TEST(a_text_that_was_lost)
+{
+    enum { AFTER_MAX = 60 };
+    struct flagset_world *world = *state;
+    struct flagset_source source = {
+        .kind = FLAGSET_INLINE, .name = "x", .json = SLICE(SET(FLAG("one", "on")))};
+    const struct slice text = SLICE(SET(FLAG("two", "on")));
+    uint64_t change = 0;
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    for (long after = 0; after < AFTER_MAX; after++)
+        if (text_is_lost(world, text, after, ++change))
+            break;
+    assert_true(flagset_overlay_lost(world->set));
+    assert_int_equal(flagset_overlay(world->set, (struct slice){NULL, 0}, NULL, 0, ++change), STATUS_OK);
+    turn_for(world, 100);
+    assert_true(flagset_current(world->set)->change < change);
+    assert_int_equal(flagset_overlay(world->set, text, NULL, 0, ++change), STATUS_OK);
+    UNTIL(world, flagset_current(world->set)->change == change);
+    assert_string_equal(variant_now(world, "two"), "on");
+    assert_false(flagset_overlay_lost(world->set));
+}
+
 // A kill does not compile anything, so that it does not wait for the size of the set.
 TEST(patches_do_not_compile)
 {

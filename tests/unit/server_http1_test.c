@@ -311,6 +311,22 @@ TEST(bodies_come_whole_however_they_are_cut)
     answer(world.stream, "");
 }
 
+// Who waited for its turn was not read from; its body must be, when the turn has come.
+TEST(a_body_behind_a_pipelined_request_comes_after_its_head)
+{
+    say("GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    say("POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n");
+    expect_trace("/a ");
+    answer(world.stream, "first");
+    run_ms(10);
+    expect_trace("/b ");
+    say_digits(20000);
+    run_ms(100);
+    expect_trace("data ended ");
+    assert_int_equal(world.body_bytes, 20000);
+    answer(world.stream, "");
+}
+
 TEST(a_broken_body_ends_the_stream_with_one_answer)
 {
     say("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n0\r\nzz");

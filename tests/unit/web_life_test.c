@@ -257,6 +257,26 @@ TEST(stream_by_post)
     world_down(&world);
 }
 
+// The time of the request that opened it is over when the stream begins.
+TEST(stream_by_post_in_two_packets_outlives_the_request_time)
+{
+    struct client client;
+    world_up(&world, &WORLD_CALM, NULL);
+    client_begin(&world, &client);
+    client_say(&client, "POST /stream HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n");
+    run_ms(&world, 200);
+    client_say(&client, "{}");
+    run_ms(&world, 30000);
+    assert_int_equal(world.opened, 1);
+    assert_int_equal(world.closed, 0);
+    assert_null(strstr(client.answer, " 408 "));
+    assert_true(web_stream_send(world.streams[0], SLICE("event\n")));
+    run_ms(&world, 10);
+    assert_non_null(strstr(client.answer, "\r\n\r\nbegin\nevent\n"));
+    client_end(&world, &client);
+    world_down(&world);
+}
+
 TEST(stream_client_leaves)
 {
     struct client client;

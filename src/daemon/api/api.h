@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The admin API: JSON over HTTP/1.1 on one address, for the command line, scripts, dashboards and Prometheus.
-// Runs on the control loop; answers from what control keeps, never from the request path. Bounded in
+// Runs on the engine's loop; answers from what the engine keeps, never from the request path. Bounded in
 // connections, in bytes and in time.
 #pragma once
 

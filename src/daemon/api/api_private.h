@@ -8,7 +8,7 @@
 #include "ship/engine/record.h"
 
 enum {
-    API_ANSWER_BYTES_MAX = 16 * 1024 * 1024, // the control loop's buffers hold no more
+    API_ANSWER_BYTES_MAX = 16 * 1024 * 1024, // the engine loop's buffers hold no more
     API_ALLOW_BYTES = 48,
     API_WORD_BYTES = 256,
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is known about flags: the list, page by page in the order of keys; one flag, whole; who changed what;
 // one flagd file that says the same. Pages are found in one walk over the set, so that no page holds up the
-// control thread for longer than that.
+// engine thread for longer than that.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

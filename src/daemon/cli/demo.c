@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `sluice demo`: the real daemon between two small origins and an open-loop load, all on loopback. One thread
-// is the world (origins and clients), one is control, this one tells the story from the API as any client
+// is the world (origins and clients), one is the engine, this one tells the story from the API as any client
 // would.
 #include <inttypes.h>
 #include <pthread.h>

@@ -172,8 +172,7 @@ static const struct cli_option flag_set_options[] = {
 static const struct cli_example flag_set_examples[] = {
     {"sluice flag set new-checkout new-checkout.json", "the definition of one flag, as in a flagd file"},
     {"echo '{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":\"off\"}' | "
-     "sluice "
-     "flag set fresh -",
+     "sluice flag set fresh -",
      "from standard input"},
     {"sluice flag set banner --default red", "the same definition with another default variant"},
     END_PAIR};
@@ -279,8 +278,7 @@ const struct cli_command cli_commands[] = {
      demo_options, demo_examples, demo_exits, cli_run_demo},
     {"serve", NULL, "FILE", "the daemon: splits, measures, decides",
      "Reads the file, replays the journal, opens the listeners, and serves until SIGTERM or SIGINT (a second "
-     "one "
-     "ends it at once). SIGHUP reads the file again: a bad file changes nothing.",
+     "one ends it at once). SIGHUP reads the file again: a bad file changes nothing.",
      serve_options, serve_examples, serve_exits, cli_run_serve},
     {"check", NULL, "FILE", "validate a file and print the plan: stages, requests and time each needs", "",
      check_options, check_examples, check_exits, cli_run_check},
@@ -321,8 +319,7 @@ const struct cli_command cli_commands[] = {
      flag_on_options, flag_on_examples, command_exits, cli_run_flag_switch},
     {"flag", "set", "NAME DEFINITION?", "a definition over whatever the sources say, kept over restarts",
      "DEFINITION is a file with one flag's JSON object, or \"-\" for standard input. It is checked whole "
-     "before "
-     "anything is kept.",
+     "before anything is kept.",
      flag_set_options, flag_set_examples, command_exits, cli_run_flag_set},
     {"flag", "unset", "NAME", "take away what was changed at runtime: the sources speak again",
      "Undoes \"set\", \"on\" and \"off\" of this flag. Asks on a terminal when a definition would go, unless "

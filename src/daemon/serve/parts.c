@@ -26,7 +26,7 @@ static enum serve_outcome loop_open(struct serve *serve)
     enum status status = io_loop_create(&config, &serve->loop);
     if (status == STATUS_OK)
         return SERVE_OK;
-    fprintf(serve->options.err, "sluice: the control loop cannot be set up: %s\n", serve_advice(status));
+    fprintf(serve->options.err, "sluice: the engine's loop cannot be set up: %s\n", serve_advice(status));
     return SERVE_NO_START;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Flag evaluation over HTTP: OFREP (OpenFeature Remote Evaluation Protocol 0.3) and flagd's evaluation
 // service in Connect's JSON form (flagd.evaluation.v1 and .v2), on threads of their own, so that evaluation
-// never waits for control and control never for it. Reads immutable snapshots only.
+// never waits for the engine and the engine never for it. Reads immutable snapshots only.
 #pragma once
 
 #include <stdbool.h>

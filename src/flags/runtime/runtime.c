@@ -35,7 +35,8 @@ void runtime_unwatch(struct runtime_watcher *watcher)
 static enum status hand_over(struct runtime *runtime)
 {
     struct runtime_over over;
-    bool definitions = runtime->definitions != runtime->overlay.definitions;
+    bool definitions =
+        runtime->definitions != runtime->overlay.definitions || flagset_overlay_lost(runtime->set);
     enum status status = runtime_over_make(runtime, definitions, &over);
     if (status == STATUS_OK)
         status = flagset_overlay(runtime->set, (struct slice){over.json, over.len}, over.patches,
@@ -145,7 +146,8 @@ static enum status usage_begin(struct runtime *runtime, struct fault *fault)
     return STATUS_OK;
 }
 
-// Nobody counts any more: the rest is taken, and kept at once, for the next gather is another process's.
+// The process ends: takes what was counted since the last gather and saves it now, because no other gather
+// comes.
 static void usage_end(struct runtime *runtime)
 {
     int64_t now_ms = io_loop_wall_ms(runtime->parts.loop);
@@ -268,7 +270,7 @@ void runtime_tick(struct runtime *runtime)
 {
     if (runtime->set == NULL)
         return;
-    if (!runtime->handed_over)
+    if (!runtime->handed_over || flagset_overlay_lost(runtime->set))
         runtime_refresh(runtime);
     uint64_t now_us = io_loop_now_us(runtime->parts.loop);
     if (now_us < runtime->usage_due_us)

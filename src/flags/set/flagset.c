@@ -462,6 +462,11 @@ uint32_t flagset_problems(const struct flagset *set, const struct fault **proble
     return set->report->problem_count;
 }
 
+bool flagset_overlay_lost(const struct flagset *set)
+{
+    return set->loader.text_lost;
+}
+
 bool flagset_refused(const struct flagset *set)
 {
     return set->report->refused;

@@ -179,6 +179,8 @@ uint32_t flagset_source_count(const struct flagset *set);
 void flagset_source_get(const struct flagset *set, uint32_t i, struct flagset_source_state *state);
 // Problems of the newest compilation: why it was refused, or warnings when it is in force.
 uint32_t flagset_problems(const struct flagset *set, const struct fault **problems);
+// No memory was left for the newest text of the overlay: give it again, although it did not change.
+bool flagset_overlay_lost(const struct flagset *set);
 bool flagset_refused(const struct flagset *set);      // the newest content is not in force
 uint64_t flagset_build_us(const struct flagset *set); // how long the newest compilation took
 

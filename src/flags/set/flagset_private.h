@@ -311,8 +311,11 @@ struct flagset_loader {
     struct flagset_built *empty;
     uint64_t version;
     uint64_t compile_us;
-    bool refused;                           // the last trial refused a source or the segments
-    bool overlay_refused;                   // the newest overlay was refused
+    bool refused;         // the last trial refused a source or the segments
+    bool overlay_refused; // the newest overlay was refused
+    // No memory for the newest text: the texts that orders leave out are no longer the newest. Read by
+    // others.
+    _Atomic bool text_lost;
     struct flagset_messages errors;         // of what was refused
     struct flagset_messages overlay_errors; // the same, of the overlay
     struct flagset_messages warnings;       // of what is in force

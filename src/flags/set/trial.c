@@ -543,17 +543,23 @@ static enum status order_document(struct flagset_loader *loader, struct flagset_
 {
     char *json = order->json;
     order->json = NULL;
+    if (json == NULL && loader->text_lost)
+        return STATUS_NO_MEMORY;
     if (json == NULL) {
         *document = flagset_document_ref(loader->overlay);
         return STATUS_OK;
     }
     loader->overlay_problem[0] = '\0';
     if (loader->overlay->len == order->len && memcmp(loader->overlay->json, json, order->len) == 0) {
+        loader->text_lost = false;
         heap_free(json);
         *document = flagset_document_ref(loader->overlay);
         return STATUS_OK;
     }
-    return flagset_document_create("runtime", "runtime", json, order->len, document, loader->overlay_problem);
+    enum status status =
+        flagset_document_create("runtime", "runtime", json, order->len, document, loader->overlay_problem);
+    loader->text_lost = status == STATUS_NO_MEMORY;
+    return status;
 }
 
 // Makes the overlay in force the newest one, so that a refused overlay is not tried again.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control thread's side: creating and ending workers, publishing tables and freeing old ones, gathering
+// The engine thread's side: creating and ending workers, publishing tables and freeing old ones, gathering
 // what was counted. Storage for a slot is made here, before the table that names it is published.
 #include "net/proxy/proxy.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The proxy: workers that accept, route, assign, forward and count. Everything here is for one control
+// The proxy: workers that accept, route, assign, forward and count. Everything here is for one engine
 // thread; the workers share nothing with it but the table pointer (down), and the sheets and event rings
 // (up). The very same worker runs on its own thread or, attached to a loop, inside a simulation.
 #pragma once

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one worker has counted. Each sheet has one writer (its worker) and one reader (control); nobody waits
-// for anybody. All fields are relaxed atomics but two: `head` is released after a span's header is written,
-// and `completed` is released after the details of the outcome. The reader takes `completed` first: so what
-// it sees as completed has all its details, and what it sees in error may still look pending, never the other
-// way round, which keeps the imputation of pending requests on the safe side.
+// What one worker has counted. Each sheet has one writer (its worker) and one reader (the engine); nobody
+// waits for anybody. All fields are relaxed atomics but two: `head` is released after a span's header is
+// written, and `completed` is released after the details of the outcome. The reader takes `completed` first:
+// so what it sees as completed has all its details, and what it sees in error may still look pending, never
+// the other way round, which keeps the imputation of pending requests on the safe side.
 #pragma once
 
 #include <stdatomic.h>

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The routing table: everything a worker needs to know about where a request goes, immutable once built.
-// Control builds one from a plan and publishes it; workers read it through one pointer and never hold on to
-// it across two turns of their loop, so that it can be freed once every worker has acknowledged a newer one.
+// The engine thread builds one from a plan and publishes it; workers read it through one pointer and never
+// hold on to it across two turns of their loop, so that it can be freed once every worker has acknowledged a
+// newer one.
 //
-// Slots are small numbers that control gives out and keeps for the life of the process: counters, histograms
+// Slots are small numbers that routing gives out and keeps for the life of the process: counters, histograms
 // and connection pools hang on them, so that a weight change or a reload moves nothing else.
 #pragma once
 
@@ -50,7 +51,7 @@ enum proxy_unit_kind {
     PROXY_UNIT_STICKY,  // a signed cookie of our own, set on the first answer
 };
 
-// ---- the plan: what control fills in. All pointers are borrowed for the call to proxy_table_build only.
+// ---- the plan: what routing fills in. All pointers are borrowed for the call to proxy_table_build only.
 // ----
 
 struct proxy_endpoint_plan {

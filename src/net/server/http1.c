@@ -98,6 +98,9 @@ static void begin(struct connection *c, uint32_t head_len)
     c->tunnel = false;
     c->request_done = whole;
     c->at_hand = io_buf_len(held) - head_len;
+    // While it waited for its turn the connection was paused, and the rest of its body has yet to come.
+    if (!whole)
+        connection_resume(c);
     server->handler->request(&c->stream, request);
     held = io_held_skip(held, head_len);
     if (LIKELY(whole && c->state == CONNECTION_OPEN))

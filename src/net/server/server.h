@@ -69,7 +69,8 @@ struct server_handler {
     // The client ended its side, orderly, after its whole request, or in a tunnel. It may still wait for the
     // answer. NULL: nobody asks.
     void (*half_closed)(struct server_stream *stream);
-    // All that was queued has left: more may be written. NULL: nobody asks.
+    // Most of what was queued has left (less than a buffer is still unsent): more may be written. NULL:
+    // nobody asks.
     void (*drained)(struct server_stream *stream);
     // The time given by server_due has come. Ends the stream or calls server_due again.
     void (*due)(struct server_stream *stream);

@@ -99,7 +99,6 @@ void connection_over(struct connection *c);
 void connection_gone(struct connection *c);
 // Ends the stream, or what would have become one, with the event `refused`.
 void connection_refuse(struct connection *c, enum server_refusal refusal, unsigned status, const char *why);
-// A peer that still takes what we send is slow, not gone.
 void connection_free(struct connection *c);
 
 // ---- http1.c

@@ -269,8 +269,10 @@ static void on_half_closed(struct server_stream *stream)
     server_end(stream);
 }
 
+// Of a request whose body is gathered: nothing else has a time.
 static void on_due(struct server_stream *stream)
 {
+    CHECK(!((const struct web_connection *)stream->subject)->open);
     refuse_gathered(stream->subject, 408, "the request took too long\n");
 }
 

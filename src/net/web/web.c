@@ -54,6 +54,7 @@ static struct web_connection *stream_create(struct server_stream *stream, const 
     list_push_back(&web->streams, &c->link);
     web->stats.streams++;
     stream->subject = c;
+    server_due(stream, UINT64_MAX); // the request's time is over; a stream has none
     return c;
 }
 

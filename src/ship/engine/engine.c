@@ -86,10 +86,8 @@ static enum status mismatch_fault(const struct engine *engine, const struct engi
         " of rollout %s differs.\n"
         "  recorded: %s\n  derived:  %s\n"
         "Nothing was started and nothing was changed. If another version of sluice wrote it, start that one, "
-        "or "
-        "finish the rollout with it. To go on without this history, move the file away: every rollout then "
-        "begins "
-        "as never started, with all traffic on its stable version.",
+        "or finish the rollout with it. To go on without this history, move the file away: every rollout then "
+        "begins as never started, with all traffic on its stable version.",
         journal_path(engine->journal), replay->difference_seq, replay->difference_subject, replay->recorded,
         replay->derived);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A case: heap for the core and the history, sums beside it.
+// A record: heap for the core and the history, sums beside it.
 #include "ship/engine/record.h"
 
 #include <stdio.h>

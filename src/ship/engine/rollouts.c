@@ -37,9 +37,10 @@ enum status engine_rollout_get(struct engine *engine, const char *name, struct e
 
 void engine_rollout_deinit(struct engine *engine, struct engine_rollout *rollout)
 {
-    for (int i = 0; i < ROLLOUT_SOURCES; i++)
-        if (rollout->evidence != NULL && engine->sources[i]->forget != NULL)
-            engine->sources[i]->forget(rollout);
+    // What is kept as evidence is the source's that the latest run had.
+    const struct engine_source *source = engine->sources[rollout->route.spec.source];
+    if (rollout->evidence != NULL && source->forget != NULL)
+        source->forget(rollout);
     engine_record_destroy(rollout->record);
     heap_free(rollout->latency_before);
 }

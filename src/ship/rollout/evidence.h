@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a rollout is decided from: counts per arm and span. A span is the requests that were routed within one
 // tick under one weight; every later fact about a request is counted in the span in which it was routed.
-// Proxy workers count, control gathers and sums over workers, the rollout core consumes.
+// Proxy workers count, the engine gathers and sums over workers, the rollout core consumes.
 #pragma once
 
 #include <stdint.h>
