@@ -197,8 +197,8 @@ TEST(token)
     fprintf(file, "%.*s\n", (int)strcspn(line, "\n"), line);
     fclose(file);
     struct tokens *tokens = NULL;
-    char fault[TOKENS_FAULT_BYTES];
-    assert_int_equal(tokens_load(path, &tokens, fault), STATUS_OK);
+    struct fault fault = {.text = ""};
+    assert_int_equal(tokens_load(path, &tokens, &fault), STATUS_OK);
     const struct token *token = tokens_find(tokens, (struct slice){secret, strcspn(secret, "\n")});
     assert_non_null(token);
     assert_int_equal(token->kind, TOKEN_SERVER);

@@ -50,7 +50,7 @@ static uint32_t rate; // of the worlds opened from now on
 
 static void world_open(struct world *world, const char *tokens, uint32_t threads)
 {
-    char fault[TOKENS_FAULT_BYTES];
+    struct fault fault = {.text = ""};
     struct io_loop_config loop = {.kind = IO_KIND_EPOLL};
     struct flagset_source source = source_of("on");
     struct fault problems[FLAGSET_PROBLEMS_MAX];
@@ -72,9 +72,9 @@ static void world_open(struct world *world, const char *tokens, uint32_t threads
                                  .changed = on_changed};
     assert_int_equal(flagset_create(&set, &world->set, problems, &problem_count), STATUS_OK);
     assert_int_equal(io_addr_parse("127.0.0.1:0", &config.addr), STATUS_OK);
-    enum status status = ofrep_start(&config, &world->ofrep, fault);
+    enum status status = ofrep_start(&config, &world->ofrep, &fault);
     if (status != STATUS_OK)
-        fail_msg("ofrep_start: %s %s", status_name(status), fault);
+        fail_msg("ofrep_start: %s %s", status_name(status), fault.text);
     ofrep_addr(world->ofrep, &world->addr);
 }
 
@@ -313,7 +313,7 @@ static void write_tokens(const char *path, const char *line)
 TEST(tokens)
 {
     char path[] = "/tmp/sluice_ofrep_tokens_XXXXXX";
-    char fault[TOKENS_FAULT_BYTES];
+    struct fault fault = {.text = ""};
     char secret[TOKENS_SECRET_BYTES];
     char line[400];
     char bearer[200];
@@ -336,13 +336,13 @@ TEST(tokens)
     (void)read_until(stream, "retry: 2000");
     // A broken file changes nothing.
     write_tokens(path, "no token");
-    assert_int_equal(ofrep_reload_tokens(world.ofrep, path, fault), STATUS_INVALID);
-    assert_string_not_equal(fault, "");
+    assert_int_equal(ofrep_reload_tokens(world.ofrep, path, &fault), STATUS_INVALID);
+    assert_string_not_equal(fault.text, "");
     assert_int_equal(ask(fd, "POST", BULK "/f", bearer, ALICE, answer), 200);
     // Another token: the old one is out, and so are those who still listen by it.
     assert_int_equal(tokens_make("web", TOKEN_READ, "shop", secret, line, sizeof line), STATUS_OK);
     write_tokens(path, line);
-    assert_int_equal(ofrep_reload_tokens(world.ofrep, path, fault), STATUS_OK);
+    assert_int_equal(ofrep_reload_tokens(world.ofrep, path, &fault), STATUS_OK);
     while (receive(stream, answer, sizeof answer) > 0)
         ;
     assert_int_equal(ask(fd, "POST", BULK "/f", bearer, ALICE, answer), 401);
@@ -353,7 +353,7 @@ TEST(tokens)
     world_close(&world);
     struct ofrep_config config = {.threads = 1, .tokens = "/nonexistent/tokens", .addr = world.addr};
     struct ofrep *none;
-    assert_int_equal(ofrep_start(&config, &none, fault), STATUS_NOT_FOUND);
+    assert_int_equal(ofrep_start(&config, &none, &fault), STATUS_NOT_FOUND);
     unlink(path);
 }
 
@@ -413,17 +413,17 @@ TEST(publish_under_load)
 
 TEST(start_failures)
 {
-    char fault[TOKENS_FAULT_BYTES];
+    struct fault fault = {.text = ""};
     struct ofrep_config config = {.threads = 0};
     struct ofrep *ofrep;
     struct world world;
-    assert_int_equal(ofrep_start(&config, &ofrep, fault), STATUS_RANGE);
+    assert_int_equal(ofrep_start(&config, &ofrep, &fault), STATUS_RANGE);
     config.threads = OFREP_THREADS_MAX + 1;
-    assert_int_equal(ofrep_start(&config, &ofrep, fault), STATUS_RANGE);
+    assert_int_equal(ofrep_start(&config, &ofrep, &fault), STATUS_RANGE);
     world_open(&world, NULL, 1);
     config.threads = 1;
     config.addr = world.addr;
-    assert_int_equal(ofrep_start(&config, &ofrep, fault), STATUS_IN_USE);
+    assert_int_equal(ofrep_start(&config, &ofrep, &fault), STATUS_IN_USE);
     // Every allocation of a start fails once.
     enum status status = STATUS_NO_MEMORY;
     assert_int_equal(io_addr_parse("127.0.0.1:0", &config.addr), STATUS_OK);
@@ -431,7 +431,7 @@ TEST(start_failures)
     config.rate = 10;
     for (long n = 0; status != STATUS_OK; n++) {
         heap_fail_after(n);
-        status = ofrep_start(&config, &ofrep, fault);
+        status = ofrep_start(&config, &ofrep, &fault);
         heap_fail_after(-1);
         assert_true(status == STATUS_OK || status == STATUS_NO_MEMORY);
     }

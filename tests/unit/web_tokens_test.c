@@ -38,7 +38,7 @@ static void write_bytes(const char *bytes, size_t len)
     assert_int_equal(chmod(path, 0600), 0);
 }
 
-static enum status load(const char *text, struct tokens **tokens, char *fault)
+static enum status load(const char *text, struct tokens **tokens, struct fault *fault)
 {
     write_bytes(text, strlen(text));
     return tokens_load(path, tokens, fault);
@@ -47,10 +47,10 @@ static enum status load(const char *text, struct tokens **tokens, char *fault)
 TEST(finds_by_the_whole_secret)
 {
     struct tokens *tokens = NULL;
-    char fault[TOKENS_FAULT_BYTES];
-    assert_int_equal(load("# people\n\n  web\tread staging  " ABC "\r\nci server * " EMPTY, &tokens, fault),
+    struct fault fault = {.text = ""};
+    assert_int_equal(load("# people\n\n  web\tread staging  " ABC "\r\nci server * " EMPTY, &tokens, &fault),
                      STATUS_OK);
-    assert_string_equal(fault, "");
+    assert_string_equal(fault.text, "");
     const struct token *token = tokens_find(tokens, SLICE("abc"));
     assert_non_null(token);
     assert_string_equal(token->name, "web");
@@ -93,19 +93,19 @@ TEST(bad_lines_are_named)
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct tokens *tokens = NULL;
-        char fault[TOKENS_FAULT_BYTES];
-        assert_int_equal(load(cases[i].text, &tokens, fault), cases[i].status);
+        struct fault fault = {.text = ""};
+        assert_int_equal(load(cases[i].text, &tokens, &fault), cases[i].status);
         assert_null(tokens);
-        if (strstr(fault, path) == NULL || strstr(fault, cases[i].place) == NULL ||
-            strstr(fault, cases[i].part) == NULL)
-            fail_msg("%s: %s", cases[i].text, fault);
+        if (strstr(fault.text, path) == NULL || strstr(fault.text, cases[i].place) == NULL ||
+            strstr(fault.text, cases[i].part) == NULL)
+            fail_msg("%s: %s", cases[i].text, fault.text);
     }
 }
 
 TEST(many)
 {
     struct tokens *tokens = NULL;
-    char fault[TOKENS_FAULT_BYTES];
+    struct fault fault = {.text = ""};
     char *text = heap_alloc(TOKENS_MAX + 1, 100);
     size_t len = 0, most = 0;
     assert_non_null(text);
@@ -114,37 +114,37 @@ TEST(many)
         len += (size_t)snprintf(text + len, 100, "t%d read * %064x\n", i, i);
     }
     write_bytes(text, most);
-    assert_int_equal(tokens_load(path, &tokens, fault), STATUS_OK);
+    assert_int_equal(tokens_load(path, &tokens, &fault), STATUS_OK);
     tokens_destroy(tokens);
     write_bytes(text, len);
-    assert_int_equal(tokens_load(path, &tokens, fault), STATUS_RANGE);
-    assert_non_null(strstr(fault, ":1025:"));
+    assert_int_equal(tokens_load(path, &tokens, &fault), STATUS_RANGE);
+    assert_non_null(strstr(fault.text, ":1025:"));
     heap_free(text);
 }
 
 TEST(files)
 {
     struct tokens *tokens = NULL;
-    char fault[TOKENS_FAULT_BYTES];
-    assert_int_equal(tokens_load("/nonexistent/tokens", &tokens, fault), STATUS_NOT_FOUND);
-    assert_non_null(strstr(fault, "no such file"));
-    assert_int_equal(tokens_load("/", &tokens, fault), STATUS_INVALID);
+    struct fault fault = {.text = ""};
+    assert_int_equal(tokens_load("/nonexistent/tokens", &tokens, &fault), STATUS_NOT_FOUND);
+    assert_non_null(strstr(fault.text, "no such file"));
+    assert_int_equal(tokens_load("/", &tokens, &fault), STATUS_INVALID);
     static const mode_t open_modes[] = {0620, 0602, 0666};
     for (size_t i = 0; i < sizeof open_modes / sizeof open_modes[0]; i++) {
         write_bytes("", 0);
         assert_int_equal(chmod(path, open_modes[i]), 0);
-        assert_int_equal(tokens_load(path, &tokens, fault), STATUS_DENIED);
-        assert_non_null(strstr(fault, "chmod 600"));
+        assert_int_equal(tokens_load(path, &tokens, &fault), STATUS_DENIED);
+        assert_non_null(strstr(fault.text, "chmod 600"));
     }
     write_bytes("", 0);
     assert_int_equal(chmod(path, 0644), 0);
-    assert_int_equal(tokens_load(path, &tokens, fault), STATUS_OK);
+    assert_int_equal(tokens_load(path, &tokens, &fault), STATUS_OK);
     tokens_destroy(tokens);
     heap_fail_after(0);
     tokens = NULL;
-    assert_int_equal(tokens_load(path, &tokens, fault), STATUS_NO_MEMORY);
+    assert_int_equal(tokens_load(path, &tokens, &fault), STATUS_NO_MEMORY);
     heap_fail_after(1);
-    assert_int_equal(tokens_load(path, &tokens, fault), STATUS_NO_MEMORY);
+    assert_int_equal(tokens_load(path, &tokens, &fault), STATUS_NO_MEMORY);
     heap_fail_after(-1);
     assert_null(tokens);
 }
@@ -152,12 +152,13 @@ TEST(files)
 TEST(made_tokens_work)
 {
     struct tokens *tokens = NULL;
-    char fault[TOKENS_FAULT_BYTES], line[400], first[TOKENS_SECRET_BYTES], second[TOKENS_SECRET_BYTES];
+    struct fault fault = {.text = ""};
+    char line[400], first[TOKENS_SECRET_BYTES], second[TOKENS_SECRET_BYTES];
     assert_int_equal(tokens_make("ci", TOKEN_SERVER, "prod", first, line, sizeof line), STATUS_OK);
     assert_int_equal(strlen(first), 7 + 43);
     assert_int_equal(strncmp(first, "sluice_", 7), 0);
     assert_null(strstr(line, first + 7));
-    assert_int_equal(load(line, &tokens, fault), STATUS_OK);
+    assert_int_equal(load(line, &tokens, &fault), STATUS_OK);
     const struct token *token = tokens_find(tokens, slice_of(first));
     assert_non_null(token);
     assert_int_equal(token->kind, TOKEN_SERVER);

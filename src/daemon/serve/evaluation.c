@@ -144,7 +144,7 @@ static enum serve_outcome server_start(struct serve_evaluation *evaluation, cons
                                        const struct flagset_snapshot *snapshot, uint32_t first_reader,
                                        FILE *err)
 {
-    char fault[TOKENS_FAULT_BYTES] = "";
+    struct fault fault = {.text = ""};
     struct ofrep_config config = {
         .addr = flags->listen.addr,
         .threads = flags->threads,
@@ -157,11 +157,11 @@ static enum serve_outcome server_start(struct serve_evaluation *evaluation, cons
         .cors_origin = flags->cors[0] != '\0' ? flags->cors : NULL,
         .exposures = evaluation->exposures >= 0,
     };
-    enum status status = ofrep_start(&config, &evaluation->ofrep, fault);
+    enum status status = ofrep_start(&config, &evaluation->ofrep, &fault);
     if (status == STATUS_OK)
         return SERVE_OK;
-    if (fault[0] != '\0')
-        fprintf(err, "sluice: %s\n", fault);
+    if (fault.text[0] != '\0')
+        fprintf(err, "sluice: %s\n", fault.text);
     else
         fprintf(err, "sluice: cannot listen on %s (flags.listen): %s\n", flags->listen.text,
                 serve_advice(status));
@@ -220,14 +220,14 @@ static void evaluation_reload(struct serve *serve)
 {
     const struct config_flags *flags = &engine_config(serve->engine)->flags;
     struct serve_evaluation *evaluation = &serve->evaluation;
-    char fault[TOKENS_FAULT_BYTES] = "";
+    struct fault fault = {.text = ""};
     if (evaluation->exposures >= 0 && flags->exposures[0] != '\0')
         exposures_reopen(serve, flags->exposures);
     if (evaluation->ofrep == NULL || flags->tokens[0] == '\0')
         return;
-    if (ofrep_reload_tokens(evaluation->ofrep, flags->tokens, fault) != STATUS_OK)
+    if (ofrep_reload_tokens(evaluation->ofrep, flags->tokens, &fault) != STATUS_OK)
         log_write(serve->options.log, LOG_ERROR, "the tokens cannot be read again; those known so far stay",
-                  LOG_FIELDS(LOG_TEXT("why", fault)));
+                  LOG_FIELDS(LOG_TEXT("why", fault.text)));
 }
 
 static void evaluation_close(struct serve *serve)

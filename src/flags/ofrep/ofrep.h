@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/fault.h"
 #include "base/status.h"
 #include "flags/set/flagset.h"
 #include "net/io/loop.h"
@@ -41,13 +42,14 @@ struct ofrep_config {
 };
 
 // Opens the listener and starts the threads. Without a snapshot they answer PROVIDER_NOT_READY (503).
-// fault (TOKENS_FAULT_BYTES) says what is wrong with the tokens.
-MUST_USE enum status ofrep_start(const struct ofrep_config *config, struct ofrep **ofrep, char *fault);
+// The fault says what is wrong with the tokens; its text is empty when something else is.
+MUST_USE enum status ofrep_start(const struct ofrep_config *config, struct ofrep **ofrep,
+                                 struct fault *fault);
 void ofrep_addr(const struct ofrep *ofrep, struct io_addr *addr);
 // The snapshot in force from now on (referenced by ofrep). Streams are told. From one thread only.
 void ofrep_publish(struct ofrep *ofrep, const struct flagset_snapshot *snapshot);
 // Reads the token file again; a bad file changes nothing.
-MUST_USE enum status ofrep_reload_tokens(struct ofrep *ofrep, const char *path, char *fault);
+MUST_USE enum status ofrep_reload_tokens(struct ofrep *ofrep, const char *path, struct fault *fault);
 // Closes all connections, ends the threads, frees everything.
 void ofrep_stop(struct ofrep *ofrep);
 

@@ -281,7 +281,7 @@ static void destroy(struct ofrep *ofrep)
     heap_free(ofrep);
 }
 
-static enum status load_tokens(const char *path, struct token_set **set, char *fault)
+static enum status load_tokens(const char *path, struct token_set **set, struct fault *fault)
 {
     struct tokens *tokens;
     enum status status = tokens_load(path, &tokens, fault);
@@ -294,7 +294,7 @@ static enum status load_tokens(const char *path, struct token_set **set, char *f
     return STATUS_NO_MEMORY;
 }
 
-static enum status prepare(struct ofrep *ofrep, const struct ofrep_config *config, char *fault)
+static enum status prepare(struct ofrep *ofrep, const struct ofrep_config *config, struct fault *fault)
 {
     if (config->rate > 0) {
         ofrep->limit = ofrep_limit_create(config->rate, config->burst);
@@ -320,9 +320,9 @@ static enum status prepare(struct ofrep *ofrep, const struct ofrep_config *confi
     return status;
 }
 
-enum status ofrep_start(const struct ofrep_config *config, struct ofrep **ofrep, char *fault)
+enum status ofrep_start(const struct ofrep_config *config, struct ofrep **ofrep, struct fault *fault)
 {
-    fault[0] = '\0';
+    fault->text[0] = '\0';
     if (config->threads < 1 || config->threads > OFREP_THREADS_MAX)
         return STATUS_RANGE;
     struct ofrep *made =
@@ -367,7 +367,7 @@ void ofrep_publish(struct ofrep *ofrep, const struct flagset_snapshot *snapshot)
     post_take(ofrep);
 }
 
-enum status ofrep_reload_tokens(struct ofrep *ofrep, const char *path, char *fault)
+enum status ofrep_reload_tokens(struct ofrep *ofrep, const char *path, struct fault *fault)
 {
     struct token_set *set = NULL;
     enum status status = path != NULL ? load_tokens(path, &set, fault) : STATUS_OK;

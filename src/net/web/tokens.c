@@ -42,26 +42,21 @@ static bool hash_of(struct slice secret, uint8_t hash[32])
 // ---- reading ----
 
 // Owned by root or by us, and nobody else may write it: who can add a line can let himself in.
-static enum status check_owner(int file, const char *path, off_t *size, char *fault)
+static enum status check_owner(int file, const char *path, off_t *size, struct fault *fault)
 {
     struct stat info;
-    struct text text = text_over(fault, TOKENS_FAULT_BYTES);
     if (fstat(file, &info) != 0)
         return status_of_errno(errno);
-    if (!S_ISREG(info.st_mode)) {
-        text_addf(&text, "%s: this is not a file", path);
-        return STATUS_INVALID;
-    }
+    if (!S_ISREG(info.st_mode))
+        return fault_set(fault, STATUS_INVALID, "%s: this is not a file", path);
     if ((info.st_uid != geteuid() && info.st_uid != 0) || (info.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-        text_addf(&text,
-                  "%s: others than its owner may write it (chmod 600 %s, owned by whom sluice runs as)", path,
-                  path);
-        return STATUS_DENIED;
+        return fault_set(
+            fault, STATUS_DENIED,
+            "%s: others than its owner may write it (chmod 600 %s, owned by whom sluice runs as)", path,
+            path);
     }
-    if (info.st_size > FILE_BYTES_MAX) {
-        text_addf(&text, "%s: larger than %d bytes", path, (int)FILE_BYTES_MAX);
-        return STATUS_RANGE;
-    }
+    if (info.st_size > FILE_BYTES_MAX)
+        return fault_set(fault, STATUS_RANGE, "%s: larger than %d bytes", path, (int)FILE_BYTES_MAX);
     *size = info.st_size;
     return STATUS_OK;
 }
@@ -89,7 +84,7 @@ static enum status read_all(int file, size_t size, char **bytes, size_t *len)
     return STATUS_OK;
 }
 
-static enum status read_file(const char *path, char **bytes, size_t *len, char *fault)
+static enum status read_file(const char *path, char **bytes, size_t *len, struct fault *fault)
 {
     off_t size = 0;
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -102,22 +97,20 @@ static enum status read_file(const char *path, char **bytes, size_t *len, char *
     return status;
 }
 
-static void say_status(enum status status, const char *path, char *fault)
+static void say_status(enum status status, const char *path, struct fault *fault)
 {
-    struct text text = text_over(fault, TOKENS_FAULT_BYTES);
-    text_addf(&text, "%s: %s", path,
-              status == STATUS_NOT_FOUND   ? "there is no such file"
-              : status == STATUS_DENIED    ? "it may not be read by whom sluice runs as"
-              : status == STATUS_NO_MEMORY ? "no memory left"
-                                           : "it cannot be read");
+    (void)fault_set(fault, status, "%s: %s", path,
+                    status == STATUS_NOT_FOUND   ? "there is no such file"
+                    : status == STATUS_DENIED    ? "it may not be read by whom sluice runs as"
+                    : status == STATUS_NO_MEMORY ? "no memory left"
+                                                 : "it cannot be read");
 }
 
-static enum status read_lines(struct tokens *tokens, struct slice rest, const char *path, char *fault)
+static enum status read_lines(struct tokens *tokens, struct slice rest, const char *path, struct fault *fault)
 {
     for (uint32_t line = 1; rest.len > 0; line++) {
         struct token token;
         const char *why = NULL;
-        struct text text = text_over(fault, TOKENS_FAULT_BYTES);
         enum status status = tokens_line_read(tokens_line_next(&rest), &token, &why);
         if (status == STATUS_NOT_FOUND)
             continue;
@@ -132,7 +125,8 @@ static enum status read_lines(struct tokens *tokens, struct slice rest, const ch
                 status = STATUS_INVALID;
         }
         if (status != STATUS_OK) {
-            text_addf(&text, "%s:%u: %s", path, line, why);
+            (void)fault_set(fault, status, "%s:%u: %s", path, line, why);
+            fault->line = line;
             return status;
         }
         tokens->items[tokens->count++] = token;
@@ -140,11 +134,11 @@ static enum status read_lines(struct tokens *tokens, struct slice rest, const ch
     return STATUS_OK;
 }
 
-enum status tokens_load(const char *path, struct tokens **out, char fault[TOKENS_FAULT_BYTES])
+enum status tokens_load(const char *path, struct tokens **out, struct fault *fault)
 {
     char *bytes = NULL;
     size_t len = 0;
-    fault[0] = '\0';
+    fault->text[0] = '\0';
     enum status status = read_file(path, &bytes, &len, fault);
     struct tokens *tokens =
         status == STATUS_OK ? heap_alloc(1, sizeof *tokens + TOKENS_MAX * sizeof *tokens->items) : NULL;
@@ -152,14 +146,13 @@ enum status tokens_load(const char *path, struct tokens **out, char fault[TOKENS
         status = STATUS_NO_MEMORY;
     if (status == STATUS_OK)
         status = read_lines(tokens, (struct slice){bytes, len}, path, fault);
-    if (status != STATUS_OK && fault[0] == '\0')
+    if (status != STATUS_OK && fault->text[0] == '\0')
         say_status(status, path, fault);
     heap_free(bytes);
     if (status != STATUS_OK) {
         heap_free(tokens);
         return status;
     }
-    fault[0] = '\0';
     *out = tokens;
     return STATUS_OK;
 }

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/fault.h"
 #include "base/slice.h"
 #include "base/status.h"
 
@@ -14,7 +15,6 @@ enum {
     TOKENS_NAME_BYTES = 64,
     TOKENS_ENVIRONMENT_BYTES = 128,
     TOKENS_SECRET_BYTES = 64, // text of a fresh token, the NUL included
-    TOKENS_FAULT_BYTES = 200,
 };
 
 enum token_kind {
@@ -33,7 +33,7 @@ struct tokens;
 
 // STATUS_INVALID with file:line: what in fault; NOT_FOUND, DENIED (also when others than the owner may write
 // it), NO_MEMORY, RANGE.
-MUST_USE enum status tokens_load(const char *path, struct tokens **tokens, char fault[TOKENS_FAULT_BYTES]);
+MUST_USE enum status tokens_load(const char *path, struct tokens **tokens, struct fault *fault);
 void tokens_destroy(struct tokens *tokens); // NULL is allowed
 // The token's entry, or NULL.
 const struct token *tokens_find(const struct tokens *tokens, struct slice secret);
