@@ -31,7 +31,7 @@ TEST(strings)
 {
     assert_quoted(SLICE(""), "\"\"");
     assert_quoted(SLICE("a\"b\\c/"), "\"a\\\"b\\\\c/\"");
-    assert_quoted(SLICE("\n\r\t\b\f\x1f\x7f"), "\"\\n\\r\\t\\u0008\\u000c\\u001f\x7f\"");
+    assert_quoted(SLICE("\n\r\t\b\f\x1f\x7f"), "\"\\n\\r\\t\\u0008\\u000c\\u001f\\u007f\"");
     assert_quoted(SLICE("a\0b"), "\"a\\u0000b\"");
     assert_quoted(SLICE("\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"), "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80\"");
     // Each byte that is no part of a character becomes one replacement; what is good around it stays.

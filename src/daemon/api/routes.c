@@ -107,6 +107,9 @@ static void dispatch(struct api_call *call, const struct api_part *part)
     struct slice method = is_read(call) ? SLICE("GET") : call->method;
     struct slice path = call->path;
     struct text allow = text_over(call->allow, sizeof call->allow);
+    // A slash behind the whole of a part is the part.
+    if (path.len == part->prefix.len + 1 && path.data[path.len - 1] == '/')
+        path.len--;
     for (size_t i = 0; i < part->route_count; i++) {
         const struct api_route *route = &part->routes[i];
         if (pattern != NULL ? strcmp(pattern, route->pattern) != 0 : !matches(route->pattern, path, words))

@@ -11,7 +11,9 @@
 #include "net/server/server.h"
 
 enum {
-    LINGER_BYTES_MAX = 1 << 18, // read and dropped after the last answer, so that the client sees it
+    // Read and dropped after the last answer, so that a client that is still sending sees it. Time ends it
+    // sooner.
+    LINGER_BYTES_MAX = 1 << 26,
     LINGER_US = 2000000,
     REFUSE_MAX = 64, // told "503" at one time beyond the limit; further ones are just closed
     DRAIN_SPREAD_US = 1000000,
