@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes JSON as text, piece by piece, into memory that grows. All strings that leave the program as JSON are
-// written here, by one rule: each byte that is not UTF-8 becomes U+FFFD; the control characters of RFC 8259,
-// '"' and '\' are escaped; nothing else is.
+// written here, by one rule: each byte that is not UTF-8 becomes U+FFFD; control characters,
+// DEL among them, '"' and '\' are escaped; nothing else is.
 #pragma once
 
 #include <stdint.h>

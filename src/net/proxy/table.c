@@ -342,11 +342,6 @@ void proxy_table_destroy(struct proxy_table *table)
     heap_free(table);
 }
 
-uint64_t proxy_table_version(const struct proxy_table *table)
-{
-    return table->version;
-}
-
 // ---- finding ----
 
 static bool host_matches(const struct proxy_route *route, struct slice host)

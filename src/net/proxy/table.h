@@ -219,7 +219,6 @@ struct proxy_table; // read through proxy_private.h by the workers
 MUST_USE enum status proxy_table_build(const struct proxy_table_plan *plan, struct proxy_table **table,
                                        const char **why);
 void proxy_table_destroy(struct proxy_table *table);
-uint64_t proxy_table_version(const struct proxy_table *table);
 
 // The service slot a request for host (lower or upper case, no port) and path goes to, or PROXY_SLOT_NONE.
 // The most specific host that has a matching path wins (exact, longest suffix, any); within it the longest

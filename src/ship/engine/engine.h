@@ -53,7 +53,6 @@ void engine_destroy(struct engine *engine);
 // No new connections; waits at most drain_ms for those open, then stops the host and calls done. A second
 // call stops at once.
 void engine_shutdown(struct engine *engine, uint64_t drain_ms, void (*done)(void *context), void *context);
-bool engine_draining(const struct engine *engine);
 
 // A new file for the running daemon. On STATUS_OK the config is taken; what needs a restart is said in the
 // log. Else nothing changed and fault says why.

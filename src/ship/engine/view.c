@@ -30,11 +30,6 @@ void *engine_world(const struct engine *engine)
     return engine->world;
 }
 
-bool engine_draining(const struct engine *engine)
-{
-    return engine->health.draining;
-}
-
 uint32_t engine_rollout_count(const struct engine *engine)
 {
     return engine->rollout_count;
