@@ -295,8 +295,13 @@ TEST(changes_that_look_alike)
     struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
     const char *before = SET(FLAG("one", "on") " ");
     const char *after = SET(FLAG("one", "off"));
+    enum { TRIES = 20, IN_TIME_MS = 20 };
     bool seen = false;
-    for (int i = 0; i < 20 && !seen; i++) {
+    uint32_t in_time = 0;
+    // The second change has to come before the set looks at the file again, which it does soon after the
+    // first. A busy or slow machine misses that moment; such a try says nothing.
+    for (int i = 0; i < 5 * TRIES && in_time < TRIES && !seen; i++) {
+        uint64_t begin_ms = now_ms();
         write_at(source.name, before);
         int fd = open(source.name, O_RDWR | O_CLOEXEC);
         char *map = mmap(NULL, strlen(before), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -305,12 +310,19 @@ TEST(changes_that_look_alike)
         assert_int_equal(world_create(world, &source, 1), STATUS_OK);
         assert_string_equal(variant_now(world, "one"), "on");
         memcpy(map, after, strlen(after));
-        turn_for(world, 150);
-        seen = strcmp(variant_now(world, "one"), "off") == 0;
+        if (now_ms() - begin_ms < IN_TIME_MS) {
+            in_time++;
+            turn_for(world, 150);
+            seen = strcmp(variant_now(world, "one"), "off") == 0;
+        }
         flagset_destroy(world->set);
         world->set = NULL;
         assert_int_equal(munmap(map, strlen(before)), 0);
         assert_int_equal(close(fd), 0);
+    }
+    if (in_time == 0) {
+        print_message("SKIPPED: too slow here to change the file before it is looked at again\n");
+        skip();
     }
     assert_true(seen);
 }
