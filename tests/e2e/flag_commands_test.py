@@ -62,7 +62,7 @@ class Ran:
 
 def flag(sluice, *words, stdin=None, code=0, out=None, err=None, admin=None):
     env = {**os.environ, "SLUICE_ADMIN": admin or f"127.0.0.1:{sluice.admin}"}
-    ran = Ran(subprocess.run([sluice.binary, "flag", *words], capture_output=True, text=True, timeout=30, env=env,
+    ran = Ran(subprocess.run([sluice.binary, "flag", *words], capture_output=True, text=True, timeout=120, env=env,
                              input=stdin if stdin is not None else ""))
     assert ran.code == code, f"{words}: wanted exit {code}: {ran}"
     for wanted, text in ((out, ran.out), (err, ran.err)):
