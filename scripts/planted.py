@@ -17,14 +17,17 @@ A file of bugs:
   +NEW LINES                      and become these; none: they are taken out
 Further edits of the same file follow after a line "also", of other files after another "file"."""
 import concurrent.futures
+import contextlib
 import glob
 import hashlib
 import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(ROOT, "build", "planted")
@@ -191,11 +194,21 @@ def program_of(test):
 
 def run_test(program, test):
     """How it ended, and its last words. Tests run from the root, where they find examples and documents."""
-    try:
-        result = run([program, test], timeout=SECONDS, cwd=ROOT)
-        return result.returncode, (result.stdout + result.stderr)[-3000:]
-    except subprocess.TimeoutExpired:
-        return -1, f"no end within {SECONDS} s"
+    # In a session of its own, so that what a test with a bug started and left behind ends with it; into a file, because
+    # that might also hold a pipe open.
+    with tempfile.TemporaryFile("w+", errors="replace") as out:
+        process = subprocess.Popen([program, test], stdout=out, stderr=out, cwd=ROOT, start_new_session=True)
+        try:
+            code = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            out.write(f"no end within {SECONDS} s")
+            code = -1
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        out.seek(0)
+        return code, out.read()[-3000:]
 
 
 def edited(tree, bug):
