@@ -160,6 +160,7 @@ static const struct mistake mistakes[] = {
     // rollouts
     {LISTEN SERVICES "rollouts: {r: {service: shpo, to: v2}}\n", 5, 25,
      "there is no service 'shpo'; did you mean 'shop'? known: shop, cart"},
+    {LISTEN SERVICES "rollouts: {r: [shop]}\n", 5, 15, "rollout 'r' wants words beneath it, not a list"},
     {LISTEN SERVICES "rollouts: {r: {service: shop, to: v9}}\n", 5, 35, "service 'shop' has no version 'v9'"},
     {LISTEN SERVICES "rollouts: {r: {service: shop, to: v1}}\n", 5, 35,
      "is the stable one of service 'shop' already"},

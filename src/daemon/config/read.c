@@ -242,7 +242,7 @@ static void section_refused(struct config_reader *reader, const struct config_sc
         text_addf(&text, ", not '%s'", config_show(node->text).text);
     else
         text_add(&text, SLICE(", not a list"));
-    text_addf(&text, " known: %s", scope->section->words[0].word);
+    text_addf(&text, "; known: %s", scope->section->words[0].word);
     for (size_t i = 1; i < scope->section->word_count; i++)
         if (scope->section->words[i].kind != CONFIG_KIND_LATER)
             text_addf(&text, ", %s", scope->section->words[i].word);

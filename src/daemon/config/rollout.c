@@ -303,11 +303,13 @@ static void rollout_check(struct config_reader *reader, const struct config_node
     segments_check(reader, root, node, spec);
     if (of_flag)
         flag_rollout_check(reader, node, index);
-    // Missing or no name: told already.
-    if (spec->source == ROLLOUT_SOURCE_EVENTS && !of_flag)
+    // Missing or no name: told already. (A rollout with an error of its own was not classified, so its source
+    // tells nothing here.)
+    bool named = spec->service[0] != '\0';
+    if (!named && !of_flag)
         return;
     const struct config_service *service = config_service_find(reader->config, spec->service);
-    if (service == NULL && spec->source == ROLLOUT_SOURCE_REQUESTS) {
+    if (service == NULL && named) {
         service_unknown(reader, config_node_get(node, "service"), spec->service);
         return;
     }
