@@ -100,11 +100,13 @@ static inline void sim_command(struct sim *sim, enum rollout_command command)
 static inline void sim_slow_down(struct sim *sim, enum rollout_arm arm, double slowdown)
 {
     static const double z[ROLLOUT_EDGES] = {0.0, 1.2815515655446004, 2.3263478740408408, 3.0902323061678132};
-    double margin = log(rollout_spec_of(sim->rollout)->latency.margin);
+    const struct rollout_check_latency *latency = &rollout_spec_of(sim->rollout)->latency;
+    double margin = log(latency->margin);
+    double worse = arm == ROLLOUT_ARM_CANARY ? log(latency->worse) : 0.0;
     double shift = log(slowdown);
     sim->arms[arm].slowdown = slowdown;
     for (int k = 0; k < ROLLOUT_EDGES; k++) {
-        sim->tails[arm][k] = 0.5 * erfc((z[k] - shift) / sqrt(2.0));
+        sim->tails[arm][k] = 0.5 * erfc((z[k] + worse - shift) / sqrt(2.0));
         sim->tails_margin[arm][k] = 0.5 * erfc((z[k] + margin - shift) / sqrt(2.0));
     }
 }
@@ -136,6 +138,7 @@ static inline void sim_request(struct sim *sim, struct sim_span *span)
         counts->completed++;
         counts->errors++;
         counts->error_events++;
+        counts->failed++;
         return;
     }
     double u = rng_double(&sim->rng);

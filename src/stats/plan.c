@@ -7,10 +7,10 @@
 
 #include "base/check.h"
 #include "stats/real.h"
+#include "stats/vote.h"
 
 // The standard normal's quantiles at the four frozen latency edges p50, p90, p99, p99.9.
 static const double PLAN_EDGE_Z[] = {0.0, 1.2815515655446004, 2.3263478740408408, 3.0902323061678132};
-static const double PLAN_EDGE_TAIL[] = {0.5, 0.1, 0.01, 0.001};
 
 // KL divergence of Bernoulli(p) from Bernoulli(q), 0 <= p <= 1, 0 < q < 1.
 static double plan_divergence(double p, double q)
@@ -60,35 +60,10 @@ static double plan_normal_tail(double z)
     return 0.5 * erfc(z * 0.70710678118654752440);
 }
 
-// Smallest plan over the four edges when the canary's tails are those of a lognormal shifted by log_shift;
-// the mean of four kernels reaches 1/alpha at the latest when one of them reaches 4/alpha.
-static double plan_latency(double weight, double log_shift, double sigma, double null_ratio, double alpha)
+double stats_plan_latency_share(int edge, double slowdown, double sigma)
 {
-    CHECK(sigma > 0.0);
-    double best = (double)INFINITY;
-    for (int i = 0; i < 4; i++) {
-        double tail = plan_normal_tail(PLAN_EDGE_Z[i] - log_shift / sigma);
-        double ratio = tail / PLAN_EDGE_TAIL[i];
-        double requests =
-            stats_plan_ratio_requests(weight, PLAN_EDGE_TAIL[i], ratio, null_ratio, alpha / 4.0);
-        best = requests < best ? requests : best;
-    }
-    return best;
-}
-
-double stats_plan_latency_requests(double weight, double slowdown, double sigma, double alpha)
-{
-    if (!(slowdown > 1.0))
-        return (double)INFINITY;
-    return plan_latency(weight, stats_ln(slowdown), sigma, 1.0, alpha);
-}
-
-double stats_plan_latency_good_requests(double weight, double margin, double sigma, double null_ratio,
-                                        double alpha)
-{
-    if (!(margin >= 1.0))
-        return (double)INFINITY;
-    return plan_latency(weight, -stats_ln(margin), sigma, null_ratio, alpha);
+    CHECK(edge >= 0 && edge < 4 && slowdown > 0.0 && sigma > 0.0);
+    return plan_normal_tail(PLAN_EDGE_Z[edge] - stats_ln(slowdown) / sigma);
 }
 
 double stats_plan_negligible_requests(double weight, double canary_rate, double negligible, double alpha)
@@ -96,4 +71,47 @@ double stats_plan_negligible_requests(double weight, double canary_rate, double 
     if (!(weight > 0.0) || !(canary_rate >= 0.0 && canary_rate < negligible && negligible < 1.0))
         return (double)INFINITY;
     return plan_observations(canary_rate, negligible, alpha) / weight;
+}
+
+double stats_plan_harm_requests(double baseline_rate, double canary_rate, double allowed, double beta)
+{
+    double null_rate = 0.85 * baseline_rate + allowed;
+    if (!(allowed > 0.0) || !(canary_rate >= 0.0 && canary_rate < null_rate))
+        return (double)INFINITY;
+    if (null_rate >= 1.0)
+        return 0.0;
+    return plan_observations(canary_rate, null_rate, 0.5 * beta);
+}
+
+double stats_plan_vote_seconds(const struct stats_vote_rule *rule, double canary_per_s, double baseline_per_s,
+                               double baseline_rate, double canary_rate, double alpha)
+{
+    CHECK(alpha > 0.0 && alpha < 1.0);
+    if (!(canary_per_s > 0.0) || !(baseline_per_s > 0.0))
+        return (double)INFINITY;
+    // A second without a canary request has no vote.
+    double voting = canary_per_s < 1.0 ? canary_per_s : 1.0;
+    double routed = canary_per_s < 1.0 ? 1.0 : canary_per_s;
+    double q = routed / baseline_per_s;
+    double mean = routed * (canary_rate - rule->worse * baseline_rate - rule->floor);
+    double variance = routed * (canary_rate * (1.0 - canary_rate) +
+                                rule->worse * rule->worse * q * baseline_rate * (1.0 - baseline_rate));
+    double scale =
+        2.0 * sqrt(baseline_rate * (1.0 - baseline_rate) * routed * (1.0 + rule->worse * rule->worse * q));
+    scale = fmax(fmax(1.0, q), scale);
+    double best = 0.0;
+    static const double bets[] = {0.06, 0.2, 0.5, 0.9};
+    // Three points with the mean and the spread of a second, each clipped as a vote is.
+    double spread = sqrt(1.5 * variance);
+    for (size_t i = 0; i < ARRAY_LEN(bets) && mean > 0.0; i++) {
+        double growth = 0.0;
+        for (int point = -1; point <= 1; point++) {
+            double z = fmax(-1.0, fmin(fmin(1.0, 1.0 / q), (mean + point * spread) / scale));
+            growth += stats_ln(1.0 + bets[i] * z) / 3.0;
+        }
+        best = fmax(best, growth);
+    }
+    if (!(best > 0.0))
+        return (double)INFINITY;
+    return (stats_ln(4.0 / alpha)) / best / voting;
 }

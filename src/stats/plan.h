@@ -17,16 +17,21 @@ double stats_plan_ratio_events(double weight, double true_ratio, double null_rat
 double stats_plan_ratio_requests(double weight, double base_rate, double true_ratio, double null_ratio,
                                  double alpha);
 
-// Requests until the four averaged latency kernels reject, when every latency of the canary is slowdown times
-// the baseline's and latencies are lognormal with the given sigma (1 is usual for services). margin is 1 for
-// rollback (H0: R <= 1) and ignored then; see stats_plan_latency_good_requests for promotion. slowdown > 1.
-double stats_plan_latency_requests(double weight, double slowdown, double sigma, double alpha);
-
-// Requests until every one of "canary slower than margin·T against baseline slower than T" is shown to be no
-// more frequent (H0: R >= null_ratio) on average over the four edges, when the two versions are equally fast.
-double stats_plan_latency_good_requests(double weight, double margin, double sigma, double null_ratio,
-                                        double alpha);
+// Share of latencies beyond the frozen edge (0..3: p50, p90, p99, p99.9) when all are `slowdown` times as
+// long and lognormal with the given sigma (1 is usual for services).
+double stats_plan_latency_share(int edge, double slowdown, double sigma);
 
 // Canary requests until the one-sample test shows that its rate is below `negligible`, when it truly is
 // canary_rate (0 allowed), divided by weight: total requests. INFINITY when canary_rate >= negligible.
 double stats_plan_negligible_requests(double weight, double canary_rate, double negligible, double alpha);
+
+// Canary requests until stats_harm_log_e shows "canary rate < baseline rate + allowed" at 1 - beta, when the
+// canary's true rate is canary_rate and the baseline's is known to within 15 %. INFINITY when it is not below
+// that at all; 0 < beta < 1 (CHECK).
+double stats_plan_harm_requests(double baseline_rate, double canary_rate, double allowed, double beta);
+
+// Seconds until votes (stats/vote.h) reject at alpha, when each second holds so many judged requests of both
+// arms. Approximated by a second's mean and spread. INFINITY when the canary is not worse than the rule says.
+struct stats_vote_rule;
+double stats_plan_vote_seconds(const struct stats_vote_rule *rule, double canary_per_s, double baseline_per_s,
+                               double baseline_rate, double canary_rate, double alpha);

@@ -13,6 +13,9 @@
 // ln 2 in two parts; the first has 21 zero bits at its end, so that a small integer times it is exact.
 static const double LN2_HIGH = 0x1.62e42fee00000p-1;
 static const double LN2_LOW = 0x1.a39ef35793c76p-33;
+// A product is many times cheaper than a quotient, and most of a verdict's time is spent here.
+static const double INVERSE[14] = {0.0,     1.0,     1.0 / 2, 1.0 / 3,  1.0 / 4,  1.0 / 5,  1.0 / 6,
+                                   1.0 / 7, 1.0 / 8, 1.0 / 9, 1.0 / 10, 1.0 / 11, 1.0 / 12, 1.0 / 13};
 static const double LN_SQRT_2PI = 0.91893853320467274178;
 
 double stats_ln(double x)
@@ -51,7 +54,7 @@ double stats_exp(double x)
     double r = (x - power * LN2_HIGH) - power * LN2_LOW;
     double sum = 1.0;
     for (int i = 13; i >= 1; i--)
-        sum = 1.0 + sum * r / i;
+        sum = 1.0 + sum * (r * INVERSE[i]);
     uint64_t bits = (uint64_t)(power + 1023) << 52;
     double scale;
     memcpy(&scale, &bits, sizeof scale);

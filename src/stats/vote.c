@@ -18,7 +18,7 @@ double stats_vote_z(const struct stats_vote_rule *rule, const struct stats_vote_
     if (second->canary_routed == 0 || second->baseline_routed == 0)
         return 0.0;
     double routed = (double)second->canary_routed;
-    double q = routed / (double)second->baseline_routed;
+    double q = second->q > 0.0 ? second->q : routed / (double)second->baseline_routed;
     double scaled = rule->worse * q * (double)second->baseline_events;
     double difference = (double)second->canary_events - scaled - rule->floor * routed;
     // The square root is exact by IEEE 754, so that replays elsewhere have the same bits.

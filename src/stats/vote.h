@@ -24,6 +24,9 @@ struct stats_vote_rule {
 struct stats_vote_second {
     uint64_t canary_routed, baseline_routed;
     uint64_t canary_events, baseline_events;
+    // Canary requests for one of the baseline, when chance alone says it: where the events are counted by
+    // drawn users, their weights, not how many requests they sent. 0: as routed.
+    double q;
     // The baseline's rate of events as it was known when the second began (0..1): it sets how large a
     // difference is usual. Of latency edges it is the share beyond the edge (0.5, 0.1, 0.01, 0.001).
     double rate;
@@ -50,7 +53,7 @@ double stats_vote_z(const struct stats_vote_rule *rule, const struct stats_vote_
 void stats_vote_add(struct stats_vote_state *state, double z);
 
 // ln E, the mean over the bets. Rejects H0 when >= ln(1 / alpha), however often it is looked at (Ville 1939).
-// To look within a second that is not over, add its z to a copy: a second counts once.
+// Only whole seconds may be added: looks within one would make many votes of it.
 double stats_vote_log_e(const struct stats_vote_state *state);
 
 // The fewest seconds in which E can reach 1 / alpha when every second has z = z_each (0 < z_each <= 1): no

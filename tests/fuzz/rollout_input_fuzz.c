@@ -56,7 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_canonical(&input);
         rollout_step(rollout, &input, &effects);
         check_effects(&effects);
-        (void)rollout_deadline_ms(rollout);
+        (void)rollout_wait_ms(rollout);
     }
     struct rollout_view view;
     rollout_view_get(rollout, &view);

@@ -95,8 +95,10 @@ TEST(design_example)
     assert_near(spec->errors.negligible, 0.002);
     assert_near(spec->latency.margin, 1.1);
     assert_true(spec->throughput.on);
-    assert_near(spec->errors.share, 1.0 / 3);
-    assert_near(spec->errors.share + spec->latency.share + spec->throughput.share, 1);
+    assert_near(spec->statuses.share, 0.1);
+    assert_near(spec->errors.share, 0.3);
+    assert_near(spec->errors.share + spec->latency.share + spec->throughput.share, 0.9);
+    assert_int_equal(spec->errors.prove, ROLLOUT_PROVE_RATIO); // a word of it is given
     assert_int_equal(spec->undecided, ROLLOUT_UNDECIDED_ROLLBACK);
     assert_int_equal(config_rollout_find(config, "checkout-v2")->position.line, 15);
     config_destroy(config);
@@ -156,8 +158,9 @@ TEST(overrides)
     assert_true(spec->start_auto);
     assert_true(spec->evidence_cumulative);
     assert_int_equal(spec->errors.window_ms, 0);
-    assert_near(spec->errors.share, 0.75);
-    assert_near(spec->latency.share, 0.25);
+    assert_near(spec->errors.share, 0.9 * 0.75);
+    assert_near(spec->latency.share, 0.9 * 0.25);
+    assert_int_equal(spec->errors.prove, ROLLOUT_PROVE_BUDGET);
     assert_near(spec->throughput.share, 0);
     assert_true(spec->stage_count > 0);
     config_destroy(config);

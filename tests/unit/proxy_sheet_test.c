@@ -10,6 +10,7 @@ static struct proxy_service service = {
     .weight = 10000,
     .yardstick = {.deadline_us = 1000000,
                   .edges = {.requests = 10000, .edge_us = {1000, 2000, 3000, 4000}},
+                  .worse_us = {1000, 2000, 3000, 4000},
                   .margin_us = {1250, 2500, 3750, 5000}},
 };
 
@@ -61,12 +62,13 @@ TEST(completion_goes_to_the_routing_tick)
     heap_free(sheet);
 }
 
-TEST(the_canary_has_its_slack)
+TEST(the_canary_has_its_room)
 {
     struct sheet *sheet = sheet_create();
     struct rollout_span_delta out[64];
     struct proxy_service slacked = service;
-    slacked.yardstick.slack_us = 500;
+    memcpy(slacked.yardstick.worse_us, (uint64_t[]){1500, 2500, 3500, 4500},
+           sizeof slacked.yardstick.worse_us);
     struct sheet_outcome near = {.elapsed_us = 2400, .ok = true, .measured = true};
     uint64_t canary = sheet_route(sheet, 1, 1, &slacked, ROLLOUT_ARM_CANARY, true);
     uint64_t stable = sheet_route(sheet, 1, 1, &slacked, ROLLOUT_ARM_STABLE, true);
@@ -84,8 +86,8 @@ TEST(good_only_within_the_deadline)
     struct sheet *sheet = sheet_create();
     struct rollout_span_delta out[64];
     struct sheet_outcome late = {.elapsed_us = 1000001, .ok = true, .measured = true};
-    struct sheet_outcome failed = {.elapsed_us = 10, .measured = true};
-    struct sheet_outcome aborted = {.elapsed_us = 999999};
+    struct sheet_outcome failed = {.elapsed_us = 10, .status = 503, .measured = true, .failed = true};
+    struct sheet_outcome aborted = {.elapsed_us = 900, .measured = true, .aborted = true};
     uint64_t span = sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, true);
     for (int i = 0; i < 2; i++)
         assert_true(sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, true) == span);
@@ -96,11 +98,49 @@ TEST(good_only_within_the_deadline)
     assert_false(sheet_complete(sheet, span, ROLLOUT_ARM_STABLE, &aborted));
     assert_int_equal(gather(sheet, 2, out), 1);
     const struct rollout_counts *stable = &out[0].arms[ROLLOUT_ARM_STABLE];
-    assert_int_equal(stable->completed, 3);
+    assert_int_equal(stable->routed, 3);
+    assert_int_equal(stable->completed, 2);
+    assert_int_equal(stable->excused, 1); // who leaves early hides how long it would have taken
+    assert_int_equal(stable->failed, 1);
     assert_int_equal(stable->good, 0);
     assert_int_equal(stable->errors, 2);
     assert_int_equal(stable->error_events, 1);
-    assert_int_equal(stable->slow[3], 1); // the late one; an abort is nobody's slowness
+    assert_int_equal(stable->slow[3], 1); // the late one
+    heap_free(sheet);
+}
+
+// A client that waited longer than any limit before it left has shown how slow the version is.
+TEST(who_leaves_late_counts_as_slow)
+{
+    struct sheet *sheet = sheet_create();
+    struct rollout_span_delta out[64];
+    struct sheet_outcome left = {.elapsed_us = 900000, .measured = true, .aborted = true};
+    struct sheet_outcome uploading = {.elapsed_us = 900000, .aborted = true};
+    uint64_t span = sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, true);
+    (void)sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, true);
+    assert_false(sheet_complete(sheet, span, ROLLOUT_ARM_STABLE, &left));
+    assert_false(sheet_complete(sheet, span, ROLLOUT_ARM_STABLE, &uploading));
+    assert_int_equal(gather(sheet, 2, out), 1);
+    const struct rollout_counts *stable = &out[0].arms[ROLLOUT_ARM_STABLE];
+    assert_int_equal(stable->completed, 1);
+    assert_int_equal(stable->slow[3], 1);
+    assert_int_equal(stable->excused, 1);
+    heap_free(sheet);
+}
+
+TEST(classes_of_statuses_are_counted)
+{
+    struct sheet *sheet = sheet_create();
+    struct rollout_span_delta out[64];
+    static const uint16_t statuses[] = {200, 302, 304, 401, 404, 499, 503};
+    for (size_t i = 0; i < ARRAY_LEN(statuses); i++) {
+        struct sheet_outcome outcome = {.elapsed_us = 1, .status = statuses[i], .ok = true, .measured = true};
+        uint64_t span = sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_CANARY, true);
+        (void)sheet_complete(sheet, span, ROLLOUT_ARM_CANARY, &outcome);
+    }
+    assert_int_equal(gather(sheet, 2, out), 1);
+    assert_int_equal(out[0].arms[ROLLOUT_ARM_CANARY].redirects, 2);
+    assert_int_equal(out[0].arms[ROLLOUT_ARM_CANARY].client_errors, 3);
     heap_free(sheet);
 }
 

@@ -241,7 +241,7 @@ static void gather(struct proxy *proxy)
         for (uint32_t i = 0; i < told; i++)
             for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
                 gathered += out[i].arms[arm].routed;
-                completed += out[i].arms[arm].completed;
+                completed += out[i].arms[arm].completed + out[i].arms[arm].excused;
             }
     }
 }

@@ -80,22 +80,29 @@ static struct rollout_counts counts_of(uint32_t routed, uint32_t errors, uint32_
                                    .completed = routed - pending,
                                    .errors = errors,
                                    .error_events = errors,
+                                   .failed = errors,
                                    .good = routed - pending - errors,
                                    .units = routed};
 }
 
-// A span of the present weight with these counts, `ms` later.
+// A span of the present weight with these counts, `ms` later. Time is counted from tick to tick, so the first
+// one comes after one without evidence.
 static void give_tick(struct trace *trace, unsigned ms, uint32_t stable, uint32_t stable_errors,
                       uint32_t canary, uint32_t canary_errors, uint32_t canary_pending)
 {
     struct rollout_view view;
     rollout_view_get(trace->rollout, &view);
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_TICK, .time_ms = trace->time_ms};
+    if (trace->tick == 0) {
+        input.tick.tick = trace->tick = 10;
+        rollout_step(trace->rollout, &input, &trace->effects);
+    }
     trace->time_ms += ms;
-    trace->tick += ms / ROLLOUT_TICK_MS + 1;
+    trace->tick += ms / ROLLOUT_TICK_MS;
     struct rollout_span_delta span = {.tick = trace->tick - 1, .table = view.weight, .weight = view.weight};
     span.arms[ROLLOUT_ARM_STABLE] = counts_of(stable, stable_errors, 0);
     span.arms[ROLLOUT_ARM_CANARY] = counts_of(canary, canary_errors, canary_pending);
-    struct rollout_input input = {.kind = ROLLOUT_INPUT_TICK, .time_ms = trace->time_ms};
+    input.time_ms = trace->time_ms;
     input.tick.tick = trace->tick;
     input.tick.span_count = stable + canary > 0;
     input.tick.spans = &span;
@@ -118,7 +125,15 @@ static void trace_line(struct trace *trace, const char *line)
     if (strcmp(outcome, "publish") == 0)
         outcome[0] = '\0';
     enum rollout_command command;
-    if (strcmp(verb, "tick") == 0) {
+    if (strcmp(verb, "run") == 0) { // so many seconds, each with these counts, until something moves
+        CHECK(sscanf(line, "run %u s=%u/%u c=%u/%u pending=%u", &n[0], &n[1], &n[2], &n[3], &n[4], &n[5]) >=
+              5);
+        bool moved = false;
+        for (unsigned i = 0; i < n[0] && !moved; i++) {
+            give_tick(trace, 1000, n[2], n[1], n[4], n[3], n[5]);
+            moved = trace->effects.changed;
+        }
+    } else if (strcmp(verb, "tick") == 0) {
         CHECK(sscanf(line, "tick %u s=%u/%u c=%u/%u pending=%u", &n[0], &n[1], &n[2], &n[3], &n[4], &n[5]) >=
               1);
         give_tick(trace, n[0], n[2], n[1], n[4], n[3], n[5]);
@@ -166,18 +181,17 @@ TEST(forward_with_approval)
     spec_make(&spec);
     run_trace(&spec, (const char *const[]){
                          "start ann -> Shifting 0 5% started publish",
-                         "tick 1000 s=0/19000 c=0/1000 -> Shifting 0 5%",
-                         "tick 1000 s=0/190000 c=0/10000 -> Shifting 0 5%",
-                         "tick 7900 -> Shifting 0 5%",
+                         "run 9 s=0/19000 c=0/1000 -> Shifting 0 5%",
+                         "tick 1900 -> Shifting 0 5%",
                          "tick 100 -> AwaitingApproval 1 5% promoted",
                          "promote ann -> AwaitingApproval 1 5% refused",
                          "approve ann -> AwaitingApproval 1 5% refused",
                          "tick 1000 s=0/19000 c=0/1000 -> AwaitingApproval 1 5%",
                          "approve sre -> Shifting 2 50% operator publish",
-                         "tick 9000 s=0/10000 c=0/10000 -> Shifting 2 50%",
+                         "run 10 s=0/1000 c=0/1000 -> Shifting 2 50%",
                          "tick 1000 -> Soaking 3 100% promoted publish",
-                         "tick 1000 s=0/0 c=0/5000 -> Soaking 3 100%",
-                         "tick 19000 -> Completed 3 100% completed",
+                         "run 15 s=0/0 c=0/5000 -> Soaking 3 100%",
+                         "tick 60000 -> Completed 3 100% completed",
                          "pause ann -> Completed 3 100% refused",
                          "undo ann -> RollingBack 3 0% operator publish",
                          "tick 200 -> RollingBack 3 0%",
@@ -194,7 +208,7 @@ TEST(back_by_evidence_waits_for_requests_in_flight)
     run_trace(&spec, (const char *const[]){
                          "start ann -> Shifting 0 5% started publish",
                          "tick 1000 s=0/1900 c=1/100 pending=5 -> Shifting 0 5%",
-                         "tick 1000 s=1/1900 c=40/100 -> RollingBack 0 0% rolled_back publish",
+                         "run 20 s=1/1900 c=20/100 -> RollingBack 0 0% rolled_back publish",
                          "promote ann -> RollingBack 0 0% refused",
                          "tick 1000 -> RollingBack 0 0%",
                          "tick 28900 -> RolledBack 0 0%",
@@ -210,16 +224,16 @@ TEST(pause_stops_the_clock_but_not_the_rollback)
     spec_make(&spec);
     run_trace(&spec, (const char *const[]){
                          "start ann -> Shifting 0 5% started publish",
-                         "tick 5000 s=0/190000 c=0/10000 -> Shifting 0 5%",
+                         "run 6 s=0/19000 c=0/1000 -> Shifting 0 5%",
                          "pause ann -> Paused 0 5% operator",
-                         "tick 100000 -> Paused 0 5%",
+                         "run 100 s=0/1900 c=0/100 -> Paused 0 5%",
                          "promote ann -> Paused 0 5% refused",
                          "resume ann -> Shifting 0 5% operator",
                          "tick 4900 -> Shifting 0 5%",
                          "tick 100 -> AwaitingApproval 1 5% promoted",
                          "pause ann -> Paused 1 5% operator",
                          "approve sre -> Paused 1 5% refused",
-                         "tick 1000 s=0/1900 c=60/100 -> RollingBack 1 0% rolled_back publish",
+                         "run 20 s=0/1900 c=30/100 -> RollingBack 1 0% rolled_back publish",
                          NULL,
                      });
 }
@@ -266,7 +280,7 @@ TEST(the_baseline_comes_first)
                          "edges -> Pending 0 0%",
                          "start ann -> Baseline 0 0% started",
                          "tick 1000 s=1/1000 c=0/0 -> Baseline 0 0%",
-                         "promote ann -> Baseline 0 0% refused",
+                         "approve sre -> Baseline 0 0% refused",
                          "pause ann -> Paused 0 0% operator",
                          "edges -> Paused 0 0% publish",
                          "resume ann -> Shifting 0 5% operator publish",
@@ -278,7 +292,7 @@ TEST(the_baseline_comes_first)
                          "start ann -> Baseline 0 0% started",
                          "edges -> Shifting 0 5% publish",
                          "resumed -> Shifting 0 5% publish",
-                         "tick 1000 s=0/1900 c=90/100 -> RollingBack 0 0% rolled_back publish",
+                         "run 4 s=0/1900 c=90/100 -> RollingBack 0 0% rolled_back publish",
                          NULL,
                      });
 }
@@ -287,11 +301,13 @@ TEST(rollback_wins_ties)
 {
     struct rollout_spec spec;
     spec_make(&spec);
-    spec.errors.negligible = 0.5;
-    // Below half, so good by its own rate; and far worse than stable, so bad: at the same tick.
+    spec.errors.budget = 1.0;
+    spec.outage = 0.0;
+    // Less than all more fail, so moving on is affordable; and far worse than stable, so bad: at the same
+    // tick.
     run_trace(&spec, (const char *const[]){
                          "start ann -> Shifting 0 5% started publish",
-                         "tick 10000 s=0/1900 c=30/100 -> RollingBack 0 0% rolled_back publish",
+                         "run 20 s=0/152 c=5/8 -> RollingBack 0 0% rolled_back publish",
                          NULL,
                      });
 }
@@ -302,7 +318,7 @@ TEST(evidence_of_a_stage_or_of_all)
     spec_make(&spec);
     static const char *const begin[] = {
         "start ann -> Shifting 0 5% started publish",
-        "tick 10000 s=0/190000 c=0/10000 -> AwaitingApproval 1 5% promoted",
+        "run 12 s=0/19000 c=0/1000 -> AwaitingApproval 1 5% promoted",
         "approve sre -> Shifting 2 50% operator publish",
     };
     for (int cumulative = 0; cumulative < 2; cumulative++) {
@@ -311,8 +327,8 @@ TEST(evidence_of_a_stage_or_of_all)
                              begin[0],
                              begin[1],
                              begin[2],
-                             cumulative != 0 ? "tick 10000 -> Soaking 3 100% promoted publish"
-                                             : "tick 10000 -> Shifting 2 50%",
+                             cumulative != 0 ? "run 12 s=0/2 c=0/2 -> Soaking 3 100% promoted publish"
+                                             : "run 12 s=0/2 c=0/2 -> Shifting 2 50%",
                              NULL,
                          });
     }
@@ -415,7 +431,7 @@ TEST(every_command_in_every_state)
     // "-" refused.
     static const char *const expected[ROLLOUT_STATES][ROLLOUT_COMMANDS] = {
         [ROLLOUT_PENDING] = {"Shifting", "-", "-", "-", "-", "-", "-"},
-        [ROLLOUT_BASELINE] = {"-", "Paused", "-", "-", "RollingBack", "-", "-"},
+        [ROLLOUT_BASELINE] = {"-", "Paused", "-", "Shifting", "RollingBack", "-", "-"},
         [ROLLOUT_SHIFTING] = {"-", "Paused", "-", "AwaitingApproval", "RollingBack", "-", "-"},
         [ROLLOUT_AWAITING_APPROVAL] = {"-", "Paused", "-", "-", "RollingBack", "-", "Shifting"},
         [ROLLOUT_PAUSED] = {"-", "-", "Shifting", "-", "RollingBack", "-", "-"},
@@ -475,7 +491,7 @@ TEST(every_other_input_in_every_state_is_safe)
         spec.alpha = 2.0;
         give_spec(&trace, &spec);
         assert_int_equal(trace.effects.refused, taken ? STATUS_INVALID : STATUS_CONFLICT);
-        (void)rollout_deadline_ms(trace.rollout);
+        (void)rollout_wait_ms(trace.rollout);
         trace_end(&trace);
     }
 }
@@ -496,24 +512,28 @@ TEST(a_rollback_says_all_it_rested_on)
 {
     struct trace trace;
     reach(&trace, ROLLOUT_SHIFTING);
-    give_tick(&trace, 1000, 12502, 12, 680, 0, 0);
-    give_tick(&trace, 900, 0, 0, 4, 4, 0);
-    give_tick(&trace, 100, 0, 0, 8, 8, 0);
-    for (int i = 0; i < 4 && trace.effects.to == ROLLOUT_SHIFTING; i++)
-        give_tick(&trace, 100, 0, 0, 8, 8, 0);
+    for (int i = 0; i < 30 && trace.effects.to == ROLLOUT_SHIFTING; i++)
+        give_tick(&trace, 1000, 1250, 1, 68, 12, 0);
     const struct rollout_verdict *verdict = &trace.effects.verdict;
     assert_int_equal(verdict->outcome, ROLLOUT_OUTCOME_ROLLED_BACK);
     assert_string_equal(verdict->check, "errors");
-    assert_int_equal(verdict->baseline_events, 12);
-    assert_int_equal(verdict->baseline_total, 12502);
+    // Whole seconds alone vote: the newest one is not over.
+    uint64_t seconds = verdict->canary_total / 68;
+    assert_int_equal(verdict->canary_events, 12 * seconds);
+    assert_int_equal(verdict->baseline_events, seconds);
+    assert_int_equal(verdict->baseline_total, 1250 * seconds);
+    assert_true(verdict->ratio_low > 1.0);
     assert_true(verdict->log_e >= verdict->log_e_needed);
-    static const char *const parts[] = {"ROLLED BACK 13:53:22.",
-                                        "errors: canary ",
-                                        "vs stable 0.0960 % (12/12 502)",
-                                        "\n  at least ",
-                                        "worse, 99 % sure at any time",
-                                        "evidence since 13:53:21 UTC",
-                                        "decided within 0.10 s of sufficing"};
+    char votes[64];
+    snprintf(votes, sizeof votes, "in %u of %u s, each one vote", (unsigned)seconds, (unsigned)seconds);
+    const char *const parts[] = {"ROLLED BACK 13:53:",
+                                 "errors: canary 17.6 % (",
+                                 "vs stable 0.0800 % (",
+                                 "\n  more than 1.1× and 0.0200 % ",
+                                 votes,
+                                 "at most 1 % of rollouts of equal versions go back",
+                                 "evidence since 13:53:21 UTC",
+                                 "decided within 1.00 s of sufficing"};
     for (size_t i = 0; i < ARRAY_LEN(parts); i++)
         if (strstr(verdict->text, parts[i]) == NULL)
             fail_msg("no '%s' in: %s", parts[i], verdict->text);
@@ -534,19 +554,22 @@ TEST(undecided_says_what_is_missing)
     trace_end(&trace);
 }
 
-TEST(deadlines_name_the_next_moment)
+TEST(waits_name_the_next_moment)
 {
     struct trace trace;
     reach(&trace, ROLLOUT_PENDING);
-    assert_true(rollout_deadline_ms(trace.rollout) == INT64_MAX);
+    assert_true(rollout_wait_ms(trace.rollout) == UINT64_MAX);
     give_command(&trace, ROLLOUT_COMMAND_START, "ann");
-    assert_int_equal(rollout_deadline_ms(trace.rollout), START_MS + 10000);
+    assert_int_equal(rollout_wait_ms(trace.rollout), 0); // for a first tick
+    // Without a request of the new version no time is watched; the horizon still comes nearer.
+    give_tick(&trace, 100, 0, 0, 0, 0, 0);
+    assert_int_equal(rollout_wait_ms(trace.rollout), 10000);
     give_tick(&trace, 10000, 0, 0, 0, 0, 0);
-    assert_int_equal(rollout_deadline_ms(trace.rollout), START_MS + 60000);
+    assert_int_equal(rollout_wait_ms(trace.rollout), 60000 - 10100);
     // With requests in flight it wants to look again soon.
     give_tick(&trace, 100, 10, 0, 10, 0, 2);
-    assert_int_equal(rollout_deadline_ms(trace.rollout), trace.time_ms + 1000);
+    assert_int_equal(rollout_wait_ms(trace.rollout), 1000);
     give_command(&trace, ROLLOUT_COMMAND_ABORT, "ann");
-    assert_int_equal(rollout_deadline_ms(trace.rollout), trace.time_ms + 300);
+    assert_int_equal(rollout_wait_ms(trace.rollout), 300);
     trace_end(&trace);
 }

@@ -5,7 +5,7 @@
 #include "test.h"
 
 static const struct rollout_plan_traffic traffic = {
-    .requests_per_second = 1000.0, .error_rate = 0.01, .error_factor = 5.0, .slowdown = 1.5};
+    .requests_per_second = 1000.0, .error_rate = 0.01, .error_added = 0.04, .slowdown = 1.5};
 
 TEST(each_stage_is_planned)
 {
@@ -20,11 +20,12 @@ TEST(each_stage_is_planned)
         assert_true(stage->promote >= stage->promote_errors && stage->promote >= stage->promote_latency);
         assert_true(stage->promote_throughput <= 0.0);
         assert_true(stage->promote_ms >= 10000.0);
-        assert_true(stage->detect_errors > 0.0 && stage->detect_errors < 10000.0);
+        assert_true(stage->detect_errors_ms >= 10000.0 && stage->detect_errors_ms < 60000.0);
+        assert_int_equal(stage->next, percents[i + 1] * 1000);
     }
     assert_true(plan.stages[0].promote > plan.stages[1].promote);
     assert_true(plan.stages[2].promote_ms >= 60000.0 && plan.stages[2].promote_ms <= 60000.0);
-    assert_true(isinf(plan.stages[2].detect_errors));
+    assert_true(isinf(plan.stages[2].detect_errors_ms));
     double sum = plan.stages[0].promote_ms + plan.stages[1].promote_ms + plan.stages[2].promote_ms;
     assert_true(plan.promote_ms >= sum && plan.promote_ms <= sum);
 }
@@ -66,7 +67,7 @@ TEST(a_control_arm_costs_requests)
     rollout_plan_make(&spec, &traffic, &without);
     spec.control = true;
     rollout_plan_make(&spec, &traffic, &with);
-    assert_true(with.stages[0].detect_errors > without.stages[0].detect_errors);
+    assert_true(with.stages[0].detect_errors_ms > without.stages[0].detect_errors_ms);
 }
 
 TEST(wild_numbers_are_clamped)
@@ -76,7 +77,7 @@ TEST(wild_numbers_are_clamped)
     struct rollout_plan plan;
     struct rollout_plan_traffic wild = {.requests_per_second = (double)NAN,
                                         .error_rate = 7.0,
-                                        .error_factor = -1.0,
+                                        .error_added = -1.0,
                                         .slowdown = (double)NAN,
                                         .latency_sigma = -3.0};
     sim_spec(&spec, percents, 2, 10000, 60000);
@@ -94,17 +95,38 @@ TEST(the_machine_needs_about_what_was_planned)
     sim_spec(&spec, percents, 1, 3600000, 0);
     spec.latency.on = false;
     rollout_plan_make(&spec, &traffic, &plan);
-    double requests = 0.0;
+    double seconds = 0.0;
     for (uint64_t seed = 0; seed < ROLLOUTS; seed++) {
-        struct sim *sim = sim_create(&spec, 4000 + seed, 10);
+        struct sim *sim = sim_create(&spec, 4000 + seed, 100);
         sim->arms[ROLLOUT_ARM_STABLE].error_rate = 0.01;
         sim->arms[ROLLOUT_ARM_CANARY].error_rate = 0.05;
         sim_start(sim);
         assert_true(sim_until(sim, sim_back, 2000));
-        requests += (double)sim->requests / ROLLOUTS;
+        seconds += (double)sim->tick / 10.0 / ROLLOUTS;
         sim_destroy(sim);
     }
-    double planned = plan.stages[0].detect_errors;
-    if (requests > 2.0 * planned || requests < planned / 2.0)
-        fail_msg("planned %.0f requests, needed %.0f", planned, requests);
+    double planned = plan.stages[0].detect_errors_ms / 1000.0;
+    if (seconds > 2.0 * planned || seconds < planned / 2.0)
+        fail_msg("planned %.1f s, needed %.1f s", planned, seconds);
+}
+
+// The default stages at little traffic: a service with 20 requests per second is done within a working day,
+// one with 1 000 within the time that its stages and its soak take anyway.
+TEST(the_default_stages_finish)
+{
+    struct rollout_spec spec;
+    struct rollout_plan plan;
+    rollout_spec_init(&spec);
+    rollout_spec_default_stages(&spec);
+    struct rollout_plan_traffic little = {.requests_per_second = 20.0, .error_rate = 0.001, .slowdown = 1.5};
+    rollout_plan_make(&spec, &little, &plan);
+    if (!(plan.promote_ms < 8.0 * 3600e3))
+        fail_msg("%.1f h at 20 requests per second", plan.promote_ms / 3600e3);
+    little.requests_per_second = 1000.0;
+    rollout_plan_make(&spec, &little, &plan);
+    double minimum = 0.0;
+    for (uint32_t i = 0; i < spec.stage_count; i++)
+        minimum += (double)(i + 1 < spec.stage_count ? spec.stages[i].min_ms : spec.stages[i].soak_ms);
+    assert_true(plan.promote_ms <= minimum + 1.0);
+    assert_true(plan.rate_least < 1000.0);
 }

@@ -296,6 +296,38 @@ TEST(the_spec_rules)
     BROKEN(spec.beta = (double)INFINITY, "beta");
     BROKEN(spec.deadline_ms = ROLLOUT_DEADLINE_MS_MAX + 1, "deadline");
     BROKEN(spec.drain_ms = UINT64_MAX, "year");
-    BROKEN((spec.errors.on = false, spec.latency.on = false, spec.throughput.on = false), "check");
+    BROKEN((spec.errors.on = false, spec.latency.on = false, spec.throughput.on = false,
+            spec.statuses.on = false),
+           "check");
+    BROKEN(spec.rule = ROLLOUT_RULE_REQUESTS, "rule");
+    BROKEN(spec.errors.floor = (double)NAN, "floor");
+    BROKEN(spec.errors.budget = 0.0, "budget");
+    BROKEN(spec.errors.prove = (enum rollout_prove)7, "prove");
+    BROKEN(spec.latency.worse = 0.9, "worse");
+    BROKEN(spec.latency.budget = 2.0, "budget");
+    BROKEN(spec.statuses.worse = (double)INFINITY, "worse");
+    BROKEN(spec.outage = 1.5, "outage");
     BROKEN((spec.stage_count = 1, spec.stages[0].kind = ROLLOUT_STAGE_APPROVE), "weight");
+}
+
+// What an older rule said stays as it was; what it did not say is as by default, and the shares still make
+// one.
+TEST(an_older_spec_is_put_under_the_present_rule)
+{
+    struct rollout_spec spec;
+    spec_make(&spec);
+    rollout_spec_default_stages(&spec);
+    spec.rule = ROLLOUT_RULE_REQUESTS;
+    spec.errors.worse = 1.0;
+    spec.errors.floor = spec.errors.budget = spec.latency.worse = spec.latency.budget = spec.outage = 0.0;
+    spec.errors.share = 0.3;
+    spec.latency.share = 0.7;
+    spec.statuses = (struct rollout_check_statuses){.on = false};
+    struct fault fault;
+    assert_int_equal(rollout_spec_check(&spec, &fault), STATUS_INVALID);
+    rollout_spec_upgrade(&spec);
+    assert_int_equal(rollout_spec_check(&spec, &fault), STATUS_OK);
+    double shares = spec.errors.share + spec.latency.share + spec.statuses.share;
+    assert_true(shares > 1.0 - 1e-9 && shares < 1.0 + 1e-9);
+    assert_true(spec.errors.worse > 1.0);
 }

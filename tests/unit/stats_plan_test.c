@@ -7,6 +7,7 @@
 #include "stats/bernoulli.h"
 #include "stats/plan.h"
 #include "stats/ratio.h"
+#include "stats/vote.h"
 #include "test.h"
 
 static void assert_factor(double measured, double planned, double factor)
@@ -32,7 +33,6 @@ TEST(what_is_never_decided)
     assert_true(isinf(stats_plan_ratio_requests(0.5, 0.0, 2.0, 1.0, 0.01)));
     assert_true(isinf(stats_plan_negligible_requests(0.5, 0.001, 0.001, 0.05)));
     assert_true(isinf(stats_plan_negligible_requests(0.0, 0.0, 0.001, 0.05)));
-    assert_true(isinf(stats_plan_latency_requests(0.5, 1.0, 1.0, 0.01)));
     assert_true(isfinite(stats_plan_ratio_events(0.5, 0.0, 1.0, 0.01)));
 }
 
@@ -117,16 +117,65 @@ TEST(negligible_against_simulation)
     }
 }
 
-// Measured by bench/stats_montecarlo_bench with a look at every request: 2 785, 843, 295; 7 439, 2 222, 745.
-TEST(latency_against_the_bench)
+TEST(shares_beyond_the_edges)
 {
-    assert_factor(2785, stats_plan_latency_requests(0.5, 1.25, 1.0, 0.01), 1.5);
-    assert_factor(843, stats_plan_latency_requests(0.5, 1.5, 1.0, 0.01), 1.5);
-    assert_factor(295, stats_plan_latency_requests(0.5, 2.0, 1.0, 0.01), 1.5);
-    assert_factor(7439, stats_plan_latency_requests(0.1, 1.25, 1.0, 0.01), 1.5);
-    assert_factor(745, stats_plan_latency_requests(0.1, 2.0, 1.0, 0.01), 1.5);
-    double wide = stats_plan_latency_good_requests(0.5, 1.25, 1.0, 1.0, 0.05);
-    double narrow = stats_plan_latency_good_requests(0.5, 1.10, 1.0, 1.0, 0.05);
-    assert_true(isfinite(wide) && narrow > 4.0 * wide);
-    assert_true(isinf(stats_plan_latency_good_requests(0.5, 1.0, 1.0, 1.0, 0.05)));
+    static const double tails[] = {0.5, 0.1, 0.01, 0.001};
+    for (int edge = 0; edge < 4; edge++) {
+        double same = stats_plan_latency_share(edge, 1.0, 0.7);
+        assert_true(fabs(same - tails[edge]) < 1e-9);
+        assert_true(stats_plan_latency_share(edge, 1.5, 0.7) > same);
+        assert_true(stats_plan_latency_share(edge, 0.5, 0.7) < same);
+    }
+}
+
+// The figures of the table in docs/DECISIONS.md, where the baseline's rate is taken at 0.85 of the true one.
+TEST(harm_against_the_table)
+{
+    assert_factor(stats_plan_harm_requests(0.001, 0.001, 0.04, 0.05), 137, 1.3);
+    assert_factor(stats_plan_harm_requests(0.001, 0.001, 0.008, 0.05), 775, 1.3);
+    assert_factor(stats_plan_harm_requests(0.001, 0.001, 0.002, 0.05), 5500, 1.5);
+    assert_true(isinf(stats_plan_harm_requests(0.001, 0.05, 0.04, 0.05)));
+    assert_true(isinf(stats_plan_harm_requests(0.001, 0.001, 0.0, 0.05)));
+}
+
+// Votes of seconds drawn independently, with a look at every second.
+static double simulated_seconds(const struct stats_vote_rule *rule, unsigned canary, unsigned baseline,
+                                double p, double bad, double alpha)
+{
+    struct rng rng;
+    double total = 0.0;
+    rng_init(&rng, 31);
+    for (int r = 0; r < 200; r++) {
+        struct stats_vote_state votes = {.ll = {0}};
+        while (stats_vote_log_e(&votes) < -log(alpha)) {
+            struct stats_vote_second second = {
+                .canary_routed = canary, .baseline_routed = baseline, .rate = p};
+            for (unsigned i = 0; i < canary; i++)
+                second.canary_events += rng_double(&rng) < bad;
+            for (unsigned i = 0; i < baseline; i++)
+                second.baseline_events += rng_double(&rng) < p;
+            stats_vote_add(&votes, stats_vote_z(rule, &second));
+            total += 1.0;
+        }
+    }
+    return total / 200.0;
+}
+
+TEST(votes_against_simulation)
+{
+    struct stats_vote_rule rule = {.worse = 1.1, .floor = 0.0002};
+    static const struct {
+        unsigned canary, baseline;
+        double rate, bad;
+    } CASES[] = {{50, 50, 0.01, 0.05}, {100, 900, 0.01, 0.03}, {500, 500, 0.001, 0.005}, {10, 90, 0.01, 0.5}};
+    for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
+        double planned = stats_plan_vote_seconds(&rule, CASES[i].canary, CASES[i].baseline, CASES[i].rate,
+                                                 CASES[i].bad, 0.005);
+        double measured =
+            simulated_seconds(&rule, CASES[i].canary, CASES[i].baseline, CASES[i].rate, CASES[i].bad, 0.005);
+        print_message("case %zu: planned %.1f s, measured %.1f s\n", i, planned, measured);
+        assert_factor(measured, planned, 1.6);
+    }
+    assert_true(isinf(stats_plan_vote_seconds(&rule, 50, 50, 0.01, 0.01, 0.005)));
+    assert_true(isinf(stats_plan_vote_seconds(&rule, 0, 50, 0.01, 0.5, 0.005)));
 }

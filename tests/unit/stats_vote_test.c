@@ -12,7 +12,8 @@ static const struct stats_vote_rule PLAIN = {.worse = 1.0, .floor = 0.0};
 static double z_of(const struct stats_vote_rule *rule, uint64_t canary_routed, uint64_t canary_events,
                    uint64_t baseline_routed, uint64_t baseline_events, double rate)
 {
-    struct stats_vote_second second = {canary_routed, baseline_routed, canary_events, baseline_events, rate};
+    struct stats_vote_second second = {canary_routed, baseline_routed, canary_events, baseline_events, 0.0,
+                                       rate};
     return stats_vote_z(rule, &second);
 }
 
@@ -54,6 +55,20 @@ TEST(a_large_canary_votes_less)
 {
     assert_near(z_of(&PLAIN, 900, 900, 100, 0, 0.001), 1.0 / 9.0);
     assert_near(z_of(&PLAIN, 900, 0, 100, 50, 0.001), -1.0);
+}
+
+// Where drawn users are counted, their weights say what chance does, not how much each of them sent.
+TEST(a_given_ratio_stands_for_the_routed)
+{
+    struct stats_vote_second second = {.canary_routed = 10,
+                                       .baseline_routed = 990,
+                                       .canary_events = 5,
+                                       .baseline_events = 5,
+                                       .q = 1.0,
+                                       .rate = 0.01};
+    assert_near(stats_vote_z(&PLAIN, &second), 0.0);
+    second.q = 0.0;
+    assert_near(stats_vote_z(&PLAIN, &second), 1.0);
 }
 
 TEST(what_does_not_matter_is_no_vote)

@@ -56,27 +56,48 @@ static void print_stage(FILE *out, const struct rollout_plan_stage *stage, uint3
         fprintf(out, "  %2u  a segment gets it, for %s, without a comparison\n", number, time);
         return;
     }
-    char promote[48], promote_time[48], errors[48], errors_time[48], latency[48];
+    char promote[48], promote_time[48], errors[48], latency[48];
     struct text text = text_over(promote, sizeof promote);
     write_requests(stage->promote, &text);
     text = text_over(promote_time, sizeof promote_time);
     write_time(stage->promote_ms, &text);
     text = text_over(errors, sizeof errors);
-    write_requests(stage->detect_errors, &text);
-    text = text_over(errors_time, sizeof errors_time);
     write_time(stage->detect_errors_ms, &text);
     text = text_over(latency, sizeof latency);
-    write_requests(stage->detect_latency, &text);
-    fprintf(out, "  %2u  %7g%%  %10s %14s    %10s %14s  %10s%s\n", number, stage->weight / 1000.0, promote,
-            promote_time, errors, errors_time, latency,
+    write_time(stage->detect_latency_ms, &text);
+    bool full = stage->weight == ROLLOUT_WEIGHT_FULL;
+    fprintf(out, "  %2u  %7g%%  %10s %14s  %14s %14s%s\n", number, stage->weight / 1000.0,
+            full ? "soak" : promote, promote_time, full ? "watched" : errors, full ? "watched" : latency,
             stage->beyond_horizon ? "   beyond its horizon: expect \"undecided\"" : "");
+}
+
+// In the words of who pays: what one step may cost, how sure, and what counts as worse at all.
+static void print_rule(FILE *out, const struct rollout_spec *spec, double error_rate)
+{
+    if (spec->errors.on && spec->errors.prove == ROLLOUT_PROVE_BUDGET) {
+        double budget = spec->errors.budget > 0.5 * error_rate ? spec->errors.budget : 0.5 * error_rate;
+        fprintf(out, "  a step may cost at most %g%% of all requests as errors", budget * 100);
+        if (spec->latency.on)
+            fprintf(out, ", %g%% as slow ones", spec->latency.budget * 100);
+        fprintf(out, ", %g%% sure\n", 100 * (1 - spec->beta));
+    }
+    fprintf(out, "  taken back:");
+    if (spec->errors.on)
+        fprintf(out, " errors above %g x and %g%%", spec->errors.worse, spec->errors.floor * 100);
+    if (spec->latency.on)
+        fprintf(out, "%s more than %g x as slow", spec->errors.on ? ";" : "", spec->latency.worse);
+    if (spec->statuses.on)
+        fprintf(out, "; 3xx or 4xx above %g x and %g%%", spec->statuses.worse, spec->statuses.floor * 100);
+    fprintf(out, "; of equal versions at most %g%%\n", spec->alpha * 100);
+    if (spec->errors.on && spec->outage > 0)
+        fprintf(out, "  and at once when more than %g%% fail in each of three seconds (a trigger, no test)\n",
+                spec->outage * 100);
 }
 
 static void print_plan(FILE *out, const struct rollout_spec *spec, const struct check_traffic *traffic)
 {
     struct rollout_plan_traffic input = {.requests_per_second = traffic->rate,
                                          .error_rate = traffic->error_rate,
-                                         .error_factor = 2,
                                          .slowdown = 1.5,
                                          .latency_sigma = 1};
     struct rollout_plan plan;
@@ -94,10 +115,16 @@ static void print_plan(FILE *out, const struct rollout_spec *spec, const struct 
     else
         fprintf(out, "  traffic unknown: --rate N says how long it takes (errors taken as %.3g %%)\n",
                 traffic->error_rate * 100);
-    fprintf(out, "               good version goes on after    errors x2 taken back after  50 %% slower\n");
-    fprintf(out, "         weight    requests           time      requests           time    requests\n");
+    print_rule(out, spec, traffic->error_rate);
+    fprintf(out, "               good version goes on after         taken back after\n");
+    fprintf(out, "        weight    requests           time    1%% more errors     50%% slower\n");
     for (uint32_t i = 0; i < plan.stage_count; i++)
         print_stage(out, &plan.stages[i], i + 1);
+    if (!isfinite(plan.rate_least))
+        fprintf(out, "  WARNING: a stage cannot pass at any traffic; see the table\n");
+    else if (plan.promote_ms <= 0 || plan.rate_least > traffic->rate)
+        fprintf(out, "  %severy stage passes within its horizon from %.0f requests per second\n",
+                traffic->rate > 0 ? "WARNING: it will be held undecided; " : "", ceil(plan.rate_least));
     if (plan.promote_ms <= 0)
         return;
     char total[48];

@@ -46,7 +46,14 @@ static void print_text(const struct cli_call *call, const struct engine_replay *
                 "The last decision of %u rollout%s was not written before the daemon ended; its next start "
                 "takes it again.\n",
                 replay->owed_count, replay->owed_count == 1 ? "" : "s");
-    fprintf(out, "Every decision came out the same.\n");
+    if (replay->foreign > 0)
+        fprintf(out,
+                "%" PRIu64
+                " more decisions were taken under a rule that this version no longer has: they stand as "
+                "they were recorded.\n",
+                replay->foreign);
+    fprintf(out, replay->foreign > 0 && replay->decisions == 0 ? "Nothing was left to derive.\n"
+                                                               : "Every decision came out the same.\n");
 }
 
 static void print_json(const struct cli_call *call, const struct engine_replay *replay)
@@ -63,9 +70,10 @@ static void print_json(const struct cli_call *call, const struct engine_replay *
                                         "state", rollout_state_name(view.state), "weight",
                                         (double)view.weight / ROLLOUT_WEIGHT_FULL));
     }
-    json_t *body = json_pack("{s:s, s:I, s:I, s:I, s:b, s:o}", "journal", call->args[0], "entries",
+    json_t *body = json_pack("{s:s, s:I, s:I, s:I, s:I, s:b, s:o}", "journal", call->args[0], "entries",
                              (json_int_t)replay->entries, "inputs", (json_int_t)replay->inputs, "decisions",
-                             (json_int_t)replay->decisions, "equal", !replay->differs, "rollouts", rollouts);
+                             (json_int_t)replay->decisions, "decisions_of_older_rules",
+                             (json_int_t)replay->foreign, "equal", !replay->differs, "rollouts", rollouts);
     if (replay->differs)
         json_object_set_new(body, "difference",
                             json_pack("{s:I, s:s, s:s, s:s}", "entry", (json_int_t)replay->difference_seq,

@@ -7,6 +7,9 @@ static const double SHARE_TOLERANCE = 1e-9;
 
 static const struct config_choice off_or_on[] = {{"off", 0}, {"on", 1}, {NULL, 0}};
 
+static const struct config_choice prove_choices[] = {
+    {"budget", ROLLOUT_PROVE_BUDGET}, {"ratio", ROLLOUT_PROVE_RATIO}, {NULL, 0}};
+
 static bool is_mapping_or_null(const struct config_node *node)
 {
     return node != NULL && (node->kind == CONFIG_NODE_MAP || config_node_is_null(node));
@@ -17,7 +20,11 @@ static void check_finish_errors(struct config_reader *reader, const struct confi
     struct rollout_check_errors *errors = target;
     if (is_mapping_or_null(node))
         errors->on = true;
-    if (config_given(node, "margin") && errors->margin > 0 && errors->margin <= errors->worse)
+    // Words of the proof by ratio ask for it.
+    if (!config_given(node, "prove") && (config_given(node, "margin") || config_given(node, "negligible")))
+        errors->prove = ROLLOUT_PROVE_RATIO;
+    if (config_given(node, "worse") && config_given(node, "margin") && errors->margin > 0 &&
+        errors->margin <= errors->worse)
         config_error_at(
             reader, config_node_get(node, "margin"),
             "'margin' must be above 'worse' (%g), or a version could be promoted and rolled back at once",
@@ -30,8 +37,34 @@ static const struct config_word errors_words[] = {
      CONFIG_AT(struct rollout_check_errors, worse),
      .low = 1,
      .high = 100,
-     .fallback = "1",
-     .help = "rolled back when the error rate is shown to be more than this many times the baseline's"},
+     .fallback = "1.1",
+     .help = "rolled back when the error rate is shown to be more than this many times the baseline's, and "
+             "`floor` above that"},
+    {.word = "floor",
+     .kind = CONFIG_KIND_SHARE,
+     CONFIG_AT(struct rollout_check_errors, floor),
+     .low = 0.000001,
+     .high = 0.5,
+     .zero = "none",
+     .fallback = "0.02%",
+     .help = "a difference of so many requests is no reason to go back, however sure it is"},
+    {.word = "prove",
+     .kind = CONFIG_KIND_CHOICE,
+     CONFIG_AT(struct rollout_check_errors, prove),
+     .choices = prove_choices,
+     .fallback = "budget",
+     .help =
+         "what promotes: `budget`, that moving on costs less than that; `ratio`, that the rate is below "
+         "`margin` times the baseline's, at every stage alike. `margin` or `negligible` alone mean `ratio`"},
+    {.word = "budget",
+     .kind = CONFIG_KIND_SHARE,
+     CONFIG_AT(struct rollout_check_errors, budget),
+     .low = 0.000001,
+     .high = 1,
+     .fallback = "0.2%",
+     .help =
+         "share of all the service's requests that may fail more because of one step; at least half of what "
+         "fails today"},
     {.word = "margin",
      .kind = CONFIG_KIND_NUMBER,
      CONFIG_AT(struct rollout_check_errors, margin),
@@ -39,9 +72,10 @@ static const struct config_word errors_words[] = {
      .high = 100,
      .zero = "auto",
      .fallback = "auto",
-     .help = "promoted when the error rate is shown to be below this many times the baseline's; auto is "
-             "1.25, or 1.5 "
-             "when the baseline fails less than 0.5 % of requests"},
+     .help =
+         "of `prove: ratio`: promoted when the error rate is shown to be below this many times the baseline's; auto is "
+         "1.25, or 1.5 "
+         "when the baseline fails less than 0.5 % of requests"},
     {.word = "negligible",
      .kind = CONFIG_KIND_SHARE,
      CONFIG_AT(struct rollout_check_errors, negligible),
@@ -49,7 +83,8 @@ static const struct config_word errors_words[] = {
      .high = 0.5,
      .zero = "off",
      .fallback = "0.1%",
-     .help = "promoted too when the new version's own error rate is shown to be below this"},
+     .help =
+         "of `prove: ratio`: promoted too when the new version's own error rate is shown to be below this"},
     {.word = "window",
      .kind = CONFIG_KIND_DURATION,
      CONFIG_AT(struct rollout_check_errors, window_ms),
@@ -83,6 +118,22 @@ static void check_finish_latency(struct config_reader *reader, const struct conf
 }
 
 static const struct config_word latency_words[] = {
+    {.word = "worse",
+     .kind = CONFIG_KIND_NUMBER,
+     CONFIG_AT(struct rollout_check_latency, worse),
+     .low = 1,
+     .high = 100,
+     .fallback = "1.25",
+     .help =
+         "rolled back when it is shown to be more than this many times as slow; a process with little load "
+         "is a little slower than one with much, and nobody minds"},
+    {.word = "budget",
+     .kind = CONFIG_KIND_SHARE,
+     CONFIG_AT(struct rollout_check_latency, budget),
+     .low = 0.000001,
+     .high = 1,
+     .fallback = "1%",
+     .help = "share of all the service's requests that may be slow more because of one step"},
     {.word = "margin",
      .kind = CONFIG_KIND_NUMBER,
      CONFIG_AT(struct rollout_check_latency, margin),
@@ -158,6 +209,61 @@ static const struct config_section throughput_section = {
     .finish = check_finish_throughput,
 };
 
+static void check_finish_statuses(struct config_reader *reader, const struct config_node *node, void *target)
+{
+    (void)reader;
+    if (is_mapping_or_null(node))
+        ((struct rollout_check_statuses *)target)->on = true;
+}
+
+static const struct config_word statuses_words[] = {
+    {.word = "worse",
+     .kind = CONFIG_KIND_NUMBER,
+     CONFIG_AT(struct rollout_check_statuses, worse),
+     .low = 1,
+     .high = 100,
+     .fallback = "1.25",
+     .help =
+         "rolled back when 3xx or 4xx are shown to be more than this many times as frequent, and `floor` above "
+         "that"},
+    {.word = "floor",
+     .kind = CONFIG_KIND_SHARE,
+     CONFIG_AT(struct rollout_check_statuses, floor),
+     .low = 0.000001,
+     .high = 0.5,
+     .zero = "none",
+     .fallback = "0.2%",
+     .help = "a difference of so many answers is no reason to go back"},
+    {.word = "budget",
+     .kind = CONFIG_KIND_SHARE,
+     CONFIG_AT(struct rollout_check_statuses, budget),
+     .low = 0.000001,
+     .high = 1,
+     .fallback = "1%",
+     .help =
+         "share of all the service's requests that may get such a status more because of one step; at least "
+         "half of what gets one today"},
+    {.word = "share",
+     .kind = CONFIG_KIND_SHARE,
+     CONFIG_AT(struct rollout_check_statuses, share),
+     .low = 0.001,
+     .high = 0.9,
+     .fallback = "10%",
+     .help = "this check's part of the rollback bound, taken before the others divide the rest"},
+};
+static const struct config_section statuses_section = {
+    .title = "checks.statuses",
+    .help =
+        "Answers 300 to 399 and 400 to 499, each class compared for itself: a version that sends everybody to a "
+        "login page, or knows no path any more, fails no request.",
+    CONFIG_WORDS(statuses_words),
+    .choices = off_or_on,
+    .choice_offset = offsetof(struct rollout_check_statuses, on),
+    .choice_size = sizeof(bool),
+    .prepared = true,
+    .finish = check_finish_statuses,
+};
+
 static const struct config_word checks_words[] = {
     {.word = "errors",
      .kind = CONFIG_KIND_SECTION,
@@ -177,6 +283,12 @@ static const struct config_word checks_words[] = {
      .section = &throughput_section,
      .fallback = "off",
      .help = "good responses"},
+    {.word = "statuses",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct rollout_spec, statuses),
+     .section = &statuses_section,
+     .fallback = "on",
+     .help = "classes of statuses"},
 };
 const struct config_section config_checks_section = {
     .title = "checks",
@@ -229,8 +341,14 @@ void config_checks_settle(struct config_reader *reader, const struct config_node
         {.word = "latency", .on = spec->latency.on, .share = &spec->latency.share},
         {.word = "throughput", .on = spec->throughput.on, .share = &spec->throughput.share},
     };
-    shares_settle(reader, config_node_get(node, "checks"), owners, ARRAY_LEN(owners));
-    if (!spec->errors.on && !spec->latency.on && !spec->throughput.on)
+    const struct config_node *checks = config_node_get(node, "checks");
+    shares_settle(reader, checks, owners, ARRAY_LEN(owners));
+    bool others = spec->errors.on || spec->latency.on || spec->throughput.on;
+    // Those three divide what statuses leave, so that files which give all three stay right.
+    double left = others ? 1 - spec->statuses.share : 0;
+    for (size_t i = 0; spec->statuses.on && i < ARRAY_LEN(owners); i++)
+        *owners[i].share *= left;
+    if (!others && !(spec->statuses.on && config_given(checks, "statuses")))
         config_error_at(reader, config_place(node, "checks"),
                         "every check is off: nothing would tell a bad version from a good one");
 }

@@ -195,6 +195,16 @@ static const struct config_word rollout_words[] = {
      .section = &kill_section,
      .optional = true,
      .help = "takes it back at once by its own failures, in rings too, where nothing is compared"},
+    {.word = "outage",
+     .kind = CONFIG_KIND_SHARE,
+     CONFIG_AT(struct rollout_spec, outage),
+     .low = 0.01,
+     .high = 1,
+     .zero = "off",
+     .fallback = "50%",
+     .help =
+         "taken back at once when more than this share of the new version's requests fails in each of three "
+         "seconds, and not of the old one's: a trigger, no test"},
     {.word = "triggers", .kind = CONFIG_KIND_LATER, .help = "triggers are"},
     {.word = "holdback", .kind = CONFIG_KIND_LATER, .help = "a holdback is"},
 };

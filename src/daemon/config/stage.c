@@ -69,6 +69,8 @@ static void stage_finish(struct config_reader *reader, const struct config_node 
             "'horizon' is shorter than 'for': the stage would end undecided before it may be promoted");
     if (stage->weight != ROLLOUT_WEIGHT_FULL)
         stage->soak_ms = 0;
+    else if (!config_given(node, "soak") && config_given(node, "for") && stage->min_ms > stage->soak_ms)
+        stage->soak_ms = stage->min_ms;
 }
 
 static const struct config_word approve_words[] = {

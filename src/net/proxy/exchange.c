@@ -230,8 +230,11 @@ void exchange_complete(struct exchange *exchange, enum exchange_fate fate)
     uint64_t elapsed_us = worker_now_us(worker_of(exchange)) - exchange->started_us;
     // A client that left early was at least kept waiting so long, unless it was itself what was waited for.
     struct sheet_outcome outcome = {.elapsed_us = elapsed_us,
+                                    .status = exchange->status,
                                     .ok = fate == FATE_OK && exchange->status < 500,
-                                    .measured = fate != FATE_ABORTED || exchange->request_done};
+                                    .failed = exchange->erred,
+                                    .measured = fate != FATE_ABORTED || exchange->request_done,
+                                    .aborted = fate == FATE_ABORTED};
     bool good = outcome.ok && elapsed_us <= exchange->deadline_us;
     if (exchange->span != SHEET_SPAN_NONE)
         (void)sheet_complete(exchange->sheet, exchange->span, exchange->place, &outcome);

@@ -21,19 +21,10 @@ static void span_open(struct sheet_span *span, uint64_t tick, uint64_t table,
     span->weight = service->weight;
     span->weight_control = service->weight_control;
     span->yardstick = service->yardstick;
-    for (int place = 0; place < SHEET_PLACES; place++) {
-        struct sheet_counts *counts = &span->places[place];
-        atomic_store_explicit(&counts->routed, 0, memory_order_relaxed);
-        atomic_store_explicit(&counts->completed, 0, memory_order_relaxed);
-        atomic_store_explicit(&counts->errors, 0, memory_order_relaxed);
-        atomic_store_explicit(&counts->error_events, 0, memory_order_relaxed);
-        for (int k = 0; k < ROLLOUT_EDGES; k++) {
-            atomic_store_explicit(&counts->slow[k], 0, memory_order_relaxed);
-            atomic_store_explicit(&counts->slow_margin[k], 0, memory_order_relaxed);
-        }
-        atomic_store_explicit(&counts->good, 0, memory_order_relaxed);
-        atomic_store_explicit(&counts->units, 0, memory_order_relaxed);
-    }
+    _Static_assert(sizeof span->places % sizeof(_Atomic uint32_t) == 0, "nothing but counters");
+    _Atomic uint32_t *counters = (_Atomic uint32_t *)span->places;
+    for (size_t i = 0; i < SHEET_PLACES * (sizeof(struct sheet_counts) / sizeof(_Atomic uint32_t)); i++)
+        atomic_store_explicit(&counters[i], 0, memory_order_relaxed);
 }
 
 // The newest span if it has that name, else a new one.
@@ -89,18 +80,38 @@ void sheet_error(struct sheet *sheet, uint64_t number, uint32_t place, bool even
         sheet_add32(&span->places[place].error_events, 1);
 }
 
-// Against the edges of the baseline the canary has a slack: a difference that nobody feels is no regression.
+// Against the edges of the baseline the canary has room: a difference that nobody minds is no regression.
+static const uint64_t *limits_of(const struct rollout_yardstick *by, uint32_t place)
+{
+    return place == ROLLOUT_ARM_CANARY ? by->worse_us : by->edges.edge_us;
+}
+
 static void count_slow(const struct rollout_yardstick *by, struct sheet_counts *counts, uint32_t place,
                        uint64_t elapsed_us)
 {
-    uint64_t slack_us = place == ROLLOUT_ARM_CANARY ? by->slack_us : 0;
-    uint64_t past_us = elapsed_us > slack_us ? elapsed_us - slack_us : 0;
+    const uint64_t *limits = limits_of(by, place);
     for (int k = 0; k < ROLLOUT_EDGES; k++) {
-        if (past_us > by->edges.edge_us[k])
+        if (elapsed_us > limits[k])
             sheet_add32(&counts->slow[k], 1);
         if (elapsed_us > by->margin_us[k])
             sheet_add32(&counts->slow_margin[k], 1);
     }
+}
+
+static void add_release(_Atomic uint32_t *counter)
+{
+    uint32_t value = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, value + 1, memory_order_release);
+}
+
+// Whoever leaves early hides how slow the version is; whoever left after every limit has shown it.
+static bool is_excused(const struct rollout_yardstick *by, uint32_t place,
+                       const struct sheet_outcome *outcome)
+{
+    if (!outcome->aborted || outcome->failed)
+        return false;
+    return !outcome->measured || outcome->elapsed_us <= limits_of(by, place)[ROLLOUT_EDGES - 1] ||
+           outcome->elapsed_us <= by->margin_us[ROLLOUT_EDGES - 1];
 }
 
 bool sheet_complete(struct sheet *sheet, uint64_t number, uint32_t place, const struct sheet_outcome *outcome)
@@ -112,13 +123,22 @@ bool sheet_complete(struct sheet *sheet, uint64_t number, uint32_t place, const 
         return false;
     }
     struct sheet_counts *counts = &span->places[place];
+    if (is_excused(&span->yardstick, place, outcome)) {
+        add_release(&counts->excused);
+        return false;
+    }
     if (outcome->measured)
         count_slow(&span->yardstick, counts, place, outcome->elapsed_us);
     bool good = outcome->ok && outcome->elapsed_us <= span->yardstick.deadline_us;
     if (good)
         sheet_add32(&counts->good, 1);
-    uint32_t completed = atomic_load_explicit(&counts->completed, memory_order_relaxed);
-    atomic_store_explicit(&counts->completed, completed + 1, memory_order_release);
+    if (outcome->failed)
+        sheet_add32(&counts->failed, 1);
+    if (outcome->status / 100 == 3)
+        sheet_add32(&counts->redirects, 1);
+    if (outcome->status / 100 == 4)
+        sheet_add32(&counts->client_errors, 1);
+    add_release(&counts->completed);
     return good;
 }
 
@@ -134,6 +154,7 @@ static struct rollout_counts counts_read(const struct sheet_counts *counts)
     struct rollout_counts now;
     // First: whatever is seen as completed has its details written.
     now.completed = atomic_load_explicit(&counts->completed, memory_order_acquire);
+    now.excused = atomic_load_explicit(&counts->excused, memory_order_acquire);
     now.errors = load32(&counts->errors);
     now.error_events = load32(&counts->error_events);
     for (int k = 0; k < ROLLOUT_EDGES; k++) {
@@ -142,6 +163,10 @@ static struct rollout_counts counts_read(const struct sheet_counts *counts)
     }
     now.good = load32(&counts->good);
     now.units = load32(&counts->units);
+    now.failed = load32(&counts->failed);
+    now.redirects = load32(&counts->redirects);
+    now.client_errors = load32(&counts->client_errors);
+    now.unit_squares = load32(&counts->unit_squares);
     now.routed = load32(&counts->routed);
     return now;
 }
@@ -233,7 +258,7 @@ static uint32_t span_pending(const struct rollout_counts *seen)
 {
     uint32_t pending = 0;
     for (int place = 0; place < SHEET_PLACES; place++)
-        pending += seen[place].routed - seen[place].completed;
+        pending += seen[place].routed - seen[place].completed - seen[place].excused;
     return pending;
 }
 

@@ -34,6 +34,11 @@ struct sheet_counts {
     _Atomic uint32_t slow_margin[ROLLOUT_EDGES];
     _Atomic uint32_t good;
     _Atomic uint32_t units;
+    _Atomic uint32_t excused; // like completed
+    _Atomic uint32_t failed;
+    _Atomic uint32_t redirects;
+    _Atomic uint32_t client_errors;
+    _Atomic uint32_t unit_squares;
 };
 
 // The header is constant from the span's opening to its release. The yardstick is that of the table the
@@ -82,10 +87,14 @@ void sheet_error(struct sheet *sheet, uint64_t span, uint32_t place, bool event)
 
 struct sheet_outcome {
     uint64_t elapsed_us;
-    bool ok;       // answered in full and not in error: good if within the deadline
-    bool measured; // elapsed_us is the origin's doing and may be called slow
+    uint16_t status; // of the answer; 0: none
+    bool ok;         // answered and not in error: good if within the deadline
+    bool failed;     // an attempt was in error
+    bool measured;   // elapsed_us is the origin's doing and may be called slow
+    bool aborted;    // the client left: how long the answer would have taken is not known
 };
-// The request's fate is known: exactly once for each sheet_route. Returns whether it was good.
+// The request's fate is known: exactly once for each sheet_route. Returns whether it was good. An
+// aborted one is excused, unless it had waited longer than any limit when the client left.
 bool sheet_complete(struct sheet *sheet, uint64_t span, uint32_t place, const struct sheet_outcome *outcome);
 
 // ---- the reader ----

@@ -198,6 +198,7 @@ static struct rollout_yardstick compile_yardstick(const struct rollout_yardstick
     bool frozen = by.edges.requests > 0;
     for (int k = 0; k < ROLLOUT_EDGES; k++) {
         by.edges.edge_us[k] = frozen && by.edges.edge_us[k] > 0 ? by.edges.edge_us[k] : UINT64_MAX;
+        by.worse_us[k] = frozen && by.worse_us[k] > 0 ? by.worse_us[k] : UINT64_MAX;
         by.margin_us[k] = frozen && by.margin_us[k] > 0 ? by.margin_us[k] : UINT64_MAX;
     }
     by.deadline_us = by.deadline_us != 0 ? by.deadline_us : 30000000;

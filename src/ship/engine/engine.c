@@ -147,6 +147,17 @@ static enum status resume_all(struct engine *engine, struct fault *fault)
             continue;
         struct rollout_input input = {.kind = ROLLOUT_INPUT_RESUMED, .time_ms = engine_wall_ms(engine)};
         struct rollout_effects effects;
+        if (rollout->record->foreign.on) {
+            input = engine_record_takeover(rollout->record, input.time_ms);
+            if (engine_rollout_active(rollout))
+                log_write(
+                    engine->log, LOG_WARN,
+                    "a run was begun under a rule of decision that this version no longer has: it keeps its "
+                    "stage and weight, and evidence is gathered afresh",
+                    LOG_FIELDS(LOG_TEXT("rollout", rollout->name),
+                               LOG_NUMBER("rule", rollout->record->foreign.rule),
+                               LOG_NUMBER("now", ROLLOUT_RULE)));
+        }
         status = engine_journal_input(engine, rollout, &input, rollout->record->run, &effects);
     }
     if (status != STATUS_OK)
@@ -174,7 +185,7 @@ static enum status recover(struct engine *engine, struct fault *fault)
     replay->fold_context = engine->world;
     enum status status = replay_journal(engine, replay, fault);
     uint64_t decisions = replay->decisions;
-    uint64_t entries = replay->entries;
+    uint64_t entries = replay->entries, foreign = replay->foreign;
     engine_replay_deinit(replay);
     heap_free(replay);
     if (status == STATUS_OK)
@@ -192,7 +203,8 @@ static enum status recover(struct engine *engine, struct fault *fault)
     if (entries > 0)
         log_write(engine->log, LOG_INFO, "the journal was replayed: every decision came out the same",
                   LOG_FIELDS(LOG_TEXT("journal", journal_path(engine->journal)),
-                             LOG_NUMBER("entries", entries), LOG_NUMBER("decisions", decisions)));
+                             LOG_NUMBER("entries", entries), LOG_NUMBER("decisions", decisions),
+                             LOG_NUMBER("of_older_rules", foreign)));
     warn_differences(engine);
     return STATUS_OK;
 }

@@ -8,6 +8,7 @@
 enum {
     ENGINE_GATHERS_PER_TICK = 8, // of full span buffers, per rollout
     ENGINE_TICK_US = ROLLOUT_TICK_MS * 1000,
+    ENGINE_SLEEP_TICKS = 20, // a longer gap between two ticks is no late tick: the process did not run
 };
 
 struct engine {
@@ -28,6 +29,8 @@ struct engine {
     uint64_t tick_due_us;
     uint64_t journal_retry_us;
     uint32_t rate_at; // ring position, one per tick
+    uint64_t ticked;  // the latest tick
+    uint64_t slept_ticks;
     bool started;
     // scratch
     struct rollout_span_delta *spans; // [ROLLOUT_TICK_SPANS_MAX]

@@ -127,7 +127,7 @@ enum status engine_journal_input(struct engine *engine, struct engine_rollout *r
     engine_record_step(rollout->record, input, run, seq, &rollout->owed_effects);
     *effects = rollout->owed_effects;
     rollout->owed = true;
-    rollout->stepped_ms = input->time_ms;
+    rollout->stepped_tick = engine->host->tick(engine->world);
     return settle(engine, rollout);
 }
 

@@ -46,6 +46,53 @@ static void sum_spans(struct engine_record *record, const struct rollout_input *
     }
 }
 
+// ---- runs of another rule ----
+
+static void foreign_begin(struct engine_record *record, const struct rollout_spec *spec)
+{
+    record->foreign = (struct engine_foreign){.on = true, .rule = spec->rule, .spec = *spec};
+    rollout_spec_upgrade(&record->foreign.spec);
+    record->foreign.stood = (struct rollout_takeover){.state = ROLLOUT_PENDING};
+}
+
+void engine_record_follow(struct engine_record *record, const struct rollout_effects *effects)
+{
+    struct rollout_takeover *stood = &record->foreign.stood;
+    if (effects->has_verdict) {
+        stood->last = effects->verdict;
+        if (effects->verdict.outcome == ROLLOUT_OUTCOME_STARTED)
+            stood->started_ms = effects->verdict.time_ms;
+        stood->state_since_ms = effects->verdict.time_ms;
+    }
+    if (effects->to == ROLLOUT_PAUSED && effects->from != ROLLOUT_PAUSED)
+        stood->paused_from = effects->from;
+    stood->state = effects->to;
+    stood->stage = effects->stage;
+    stood->weight = effects->weight;
+}
+
+struct rollout_input engine_record_takeover(const struct engine_record *record, int64_t time_ms)
+{
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_TAKEOVER, .time_ms = time_ms};
+    input.takeover = record->foreign.stood;
+    input.takeover.spec = &record->foreign.spec;
+    return input;
+}
+
+static bool is_foreign(struct engine_record *record, const struct rollout_input *input)
+{
+    if (input->kind == ROLLOUT_INPUT_SPEC || input->kind == ROLLOUT_INPUT_TAKEOVER) {
+        record->foreign.on = false;
+        if (input->kind == ROLLOUT_INPUT_SPEC && input->spec->rule != ROLLOUT_RULE)
+            foreign_begin(record, input->spec);
+    } else if (record->foreign.on && input->kind == ROLLOUT_INPUT_EDGES) {
+        record->foreign.stood.edges = input->edges;
+    }
+    return record->foreign.on;
+}
+
+// ---- steps ----
+
 bool engine_record_step(struct engine_record *record, const struct rollout_input *input, uint32_t run,
                         uint64_t seq, struct rollout_effects *effects)
 {
@@ -55,9 +102,13 @@ bool engine_record_step(struct engine_record *record, const struct rollout_input
         record->run_ms = input->time_ms;
         memset(record->arms, 0, sizeof record->arms);
     }
-    if (input->kind == ROLLOUT_INPUT_TICK && engine_record_active(record))
+    if (input->kind == ROLLOUT_INPUT_TICK && (record->foreign.on || engine_record_active(record)))
         sum_spans(record, input);
     record->inputs++;
+    if (is_foreign(record, input)) {
+        *effects = (struct rollout_effects){.refused = STATUS_OK};
+        return false;
+    }
     rollout_step(record->core, input, effects);
     return effects->changed || effects->has_verdict;
 }

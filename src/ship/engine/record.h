@@ -25,6 +25,14 @@ struct engine_decision {
     struct rollout_effects effects;
 };
 
+// A run that another rule of decision began. Its decisions are taken as they were recorded.
+struct engine_foreign {
+    bool on;
+    uint32_t rule;
+    struct rollout_spec spec; // upgraded
+    struct rollout_takeover stood;
+};
+
 struct engine_record {
     char name[ROLLOUT_NAME_BYTES];
     struct rollout *core;
@@ -37,6 +45,7 @@ struct engine_record {
     uint64_t spans;
     uint64_t history_count; // ever; the last ENGINE_HISTORY are kept
     struct engine_decision *history;
+    struct engine_foreign foreign;
 };
 
 // STATUS_NO_MEMORY.
@@ -46,6 +55,10 @@ void engine_record_destroy(struct engine_record *record);
 // Steps the core and sums. A SPEC begins run `run`. True when the effects must be journalled as a decision.
 bool engine_record_step(struct engine_record *record, const struct rollout_input *input, uint32_t run,
                         uint64_t seq, struct rollout_effects *effects);
+// Takes a recorded decision of a foreign run.
+void engine_record_follow(struct engine_record *record, const struct rollout_effects *effects);
+// The input that lets a foreign run go on under the present rule.
+struct rollout_input engine_record_takeover(const struct engine_record *record, int64_t time_ms);
 // Keeps a decision for people.
 void engine_record_remember(struct engine_record *record, uint64_t seq,
                             const struct rollout_effects *effects);

@@ -139,6 +139,12 @@ static enum status replay_decision(struct engine_replay *replay, const struct jo
     status = rollout_effects_decode(&reader, &recorded);
     if (status != STATUS_OK)
         return bad_payload(entry, status, fault);
+    if (record->foreign.on) {
+        engine_record_follow(record, &recorded);
+        engine_record_remember(record, entry->seq, &recorded);
+        replay->foreign++;
+        return STATUS_OK;
+    }
     struct engine_owed *owed = owed_of(replay, record);
     if (owed == NULL || !rollout_effects_equal(&owed->effects, &recorded)) {
         differ(replay, entry, &recorded, owed != NULL ? &owed->effects : NULL);
@@ -202,6 +208,19 @@ static enum status replay_all(struct journal_cursor *cursor, struct engine_repla
     return STATUS_OK;
 }
 
+// Lets the cores of foreign runs stand where their decisions left them.
+static void stand_foreign(struct engine_replay *replay)
+{
+    for (uint32_t i = 0; i < replay->record_count; i++) {
+        struct engine_record *record = replay->records[i];
+        if (!record->foreign.on)
+            continue;
+        struct rollout_input input = engine_record_takeover(record, replay->last_ms);
+        struct rollout_effects effects;
+        rollout_step(record->core, &input, &effects);
+    }
+}
+
 enum status engine_replay_run(struct journal *journal, struct engine_replay *replay, struct fault *fault)
 {
     enum status (*fold)(void *, const struct journal_entry *) = replay->fold;
@@ -217,6 +236,7 @@ enum status engine_replay_run(struct journal *journal, struct engine_replay *rep
     enum status status = journal_cursor_open(journal, &cursor, fault);
     if (status == STATUS_OK) {
         status = replay_all(cursor, replay, scratch, fault);
+        stand_foreign(replay);
         journal_cursor_close(cursor);
     }
     heap_free(scratch);

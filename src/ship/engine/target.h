@@ -48,7 +48,8 @@ struct engine_rollout {
     // A decision the core has taken and the journal not yet.
     bool owed;
     struct rollout_effects owed_effects;
-    int64_t stepped_ms;
+    uint64_t stepped_tick;    // of the latest input
+    uint64_t slept_told;      // of engine->slept_ticks, to the core
     uint64_t spans_unwritten; // gathered, but the journal did not take them: told to the core as lost
     bool mismatch_told;       // "the file differs from the run" was logged
     struct engine_kill kill;

@@ -42,13 +42,13 @@ static void freeze_edges(struct engine *engine, struct engine_rollout *rollout)
 }
 
 // A tick without evidence is worth an entry only when the core waits for time to pass.
-static bool time_matters(const struct engine_rollout *rollout, const struct rollout_view *view,
-                         int64_t now_ms)
+static bool time_matters(const struct rollout_view *view, const struct rollout *core, uint64_t ticks_passed)
 {
+    uint64_t passed_ms = ticks_passed * ROLLOUT_TICK_MS;
+    bool over = passed_ms >= rollout_wait_ms(core);
     if (view->state == ROLLOUT_ROLLING_BACK)
-        return now_ms >= rollout_deadline_ms(rollout->record->core);
-    bool waiting = now_ms >= rollout_deadline_ms(rollout->record->core) || view->pending.routed > 0;
-    return waiting && now_ms - rollout->stepped_ms >= 1000;
+        return over;
+    return (over || view->pending.routed > 0) && passed_ms >= 1000;
 }
 
 static void tick_step(struct engine *engine, struct engine_rollout *rollout, uint32_t count, uint64_t lost)
@@ -56,9 +56,12 @@ static void tick_step(struct engine *engine, struct engine_rollout *rollout, uin
     struct rollout_view view;
     rollout_view_get(rollout->record->core, &view);
     struct rollout_input input = {.kind = ROLLOUT_INPUT_TICK, .time_ms = engine_wall_ms(engine)};
-    if (count == 0 && lost == 0 && !time_matters(rollout, &view, input.time_ms))
-        return;
     input.tick.tick = engine->host->tick(engine->world);
+    uint64_t passed = input.tick.tick - rollout->stepped_tick;
+    if (count == 0 && lost == 0 && !time_matters(&view, rollout->record->core, passed))
+        return;
+    input.tick.slept_ticks = engine->slept_ticks - rollout->slept_told;
+    rollout->slept_told = engine->slept_ticks;
     input.tick.spans_lost = lost;
     input.tick.spans = engine->spans;
     input.tick.span_count = count;
@@ -138,8 +141,19 @@ static void tick_rollouts(struct engine *engine)
             tick_rollout(engine, &engine->rollouts[i]);
 }
 
+// What happened while this process stood still is unknown, not good: those ticks count as slept.
+static void notice_sleep(struct engine *engine)
+{
+    uint64_t tick = engine->host->tick(engine->world);
+    uint64_t gap = tick - engine->ticked;
+    if (engine->ticked > 0 && gap > ENGINE_SLEEP_TICKS)
+        engine->slept_ticks += gap - 1;
+    engine->ticked = tick;
+}
+
 void engine_tick(struct engine *engine)
 {
+    notice_sleep(engine);
     if (engine->health.journal_failing)
         journal_retry(engine);
     rates_advance(engine);

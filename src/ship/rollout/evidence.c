@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "ship/rollout/rollout_private.h"
+#include "stats/histogram.h"
 
 void evidence_reset(struct rollout *rollout)
 {
@@ -17,18 +18,39 @@ void evidence_reset(struct rollout *rollout)
     rollout->spans_ignored = 0;
     rollout->baseline_count = 0;
     rollout->canary_since_ms = 0;
-    rollout->tally_count = 0;
     rollout->blocked = false;
-    rollout->edges = (struct rollout_edges){.requests = 0};
+    evidence_edges_set(rollout, &(struct rollout_edges){.requests = 0});
     memset(rollout->routed, 0, sizeof rollout->routed);
     rollout->before = (struct rollout_totals){.all = {{.routed = 0}}};
     rollout->shared = rollout->before;
     rollout->full = rollout->before;
     memset(&rollout->bank, 0, sizeof rollout->bank);
     memset(&rollout->watch, 0, sizeof rollout->watch);
+    memset(&rollout->alarm, 0, sizeof rollout->alarm);
+    rollout->good_second = UINT64_MAX;
     memset(&rollout->judgement, 0, sizeof rollout->judgement);
     stats_srm_init(&rollout->srm, ROLLOUT_ARMS);
     evidence_stage_reset(rollout);
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+void evidence_edges_set(struct rollout *rollout, const struct rollout_edges *edges)
+{
+    const struct rollout_spec *spec = &rollout->spec;
+    struct rollout_yardstick *by = &rollout->yardstick;
+    *by = (struct rollout_yardstick){.edges = *edges,
+                                     .deadline_us = spec->deadline_ms * 1000,
+                                     .error_window_us = spec->errors.window_ms * 1000};
+    for (int k = 0; edges->requests > 0 && k < ROLLOUT_EDGES; k++) {
+        uint64_t edge_us = edges->edge_us[k];
+        uint64_t slacked_us = edge_us + spec->latency.slack_ms * 1000;
+        by->worse_us[k] = larger(stats_histogram_edge_scale(edge_us, spec->latency.worse), slacked_us);
+        by->margin_us[k] = larger(stats_histogram_edge_scale(edge_us, spec->latency.margin), slacked_us);
+    }
 }
 
 void evidence_stage_reset(struct rollout *rollout)
@@ -118,6 +140,28 @@ bool evidence_lacks_room(struct rollout *rollout, const struct rollout_span_delt
            span_find(rollout, delta, &at) == NULL && at > 0;
 }
 
+// What is usual for the baseline, from answers known now: it sets how large a difference of a second is
+// usual. A rate learnt later, or from requests imputed, could be moved by what the second holds.
+static void rates_note(const struct rollout *rollout, float rates[KERNELS])
+{
+    static const float tails[ROLLOUT_EDGES] = {0.5f, 0.1f, 0.01f, 0.001f};
+    static const double prior_events = 10.0, prior_requests = 10000.0;
+    enum rollout_arm arm = evidence_baseline_arm(rollout);
+    const struct rollout_sums *before = &rollout->before.all[arm], *shared = &rollout->shared.all[arm];
+    double completed = (double)before->completed + (double)shared->completed;
+    double events[KERNELS] = {
+        [KERNEL_ERRORS] = (double)before->error_events + (double)shared->error_events,
+        [KERNEL_THROUGHPUT] = completed - (double)before->good - (double)shared->good,
+        [KERNEL_REDIRECTS] = (double)before->redirects + (double)shared->redirects,
+        [KERNEL_CLIENT_ERRORS] = (double)before->client_errors + (double)shared->client_errors,
+    };
+    for (int kernel = 0; kernel < KERNELS; kernel++) {
+        double rate = (events[kernel] + prior_events) / (completed + prior_requests);
+        rates[kernel] = (float)(rate < 0.0 ? 0.0 : rate < 1.0 ? rate : 1.0);
+    }
+    memcpy(rates + KERNEL_LATENCY, tails, sizeof tails);
+}
+
 static struct rollout_span *span_open(struct rollout *rollout, const struct rollout_span_delta *delta)
 {
     uint32_t at;
@@ -133,6 +177,7 @@ static struct rollout_span *span_open(struct rollout *rollout, const struct roll
         // Weights grow from stage to stage, so the weight tells the stage.
         .stage = delta->weight > 0 && delta->weight == rollout->weight ? rollout->stage : ROLLOUT_STAGE_NONE,
     };
+    rates_note(rollout, span->rates);
     return span;
 }
 
@@ -141,10 +186,15 @@ static struct rollout_span *span_open(struct rollout *rollout, const struct roll
 static void sums_add(struct rollout_sums *sums, const struct rollout_counts *counts)
 {
     sums->routed += counts->routed;
+    sums->excused += counts->excused;
     sums->completed += counts->completed;
     sums->errors += counts->errors;
     sums->error_events += counts->error_events;
+    sums->failed += counts->failed;
     sums->good += counts->good;
+    sums->redirects += counts->redirects;
+    sums->client_errors += counts->client_errors;
+    sums->unit_squares += counts->unit_squares;
     for (int k = 0; k < ROLLOUT_EDGES; k++) {
         sums->slow[k] += counts->slow[k];
         sums->slow_margin[k] += counts->slow_margin[k];
@@ -224,35 +274,92 @@ void evidence_add(struct rollout *rollout, const struct rollout_span_delta *delt
 
 // ---- facts ----
 
-// A request without an outcome is imputed: E_bad takes a pending baseline request as the worst and a pending
-// canary request as the best it can become, which can only lower it; E_good the other way round. So whatever
-// the order of completions, E on a prefix is never above its value once all is known, and the bound on the
-// supremum over prefixes holds for what is looked at now.
-void evidence_facts(const struct rollout *rollout, const struct rollout_span *span,
-                    enum rollout_imputing imputing, struct rollout_facts *facts)
+// Judged requests and bad events of one arm, for one kernel.
+struct arm_events {
+    uint64_t judged;
+    uint64_t events;
+};
+
+static uint64_t known_events(const struct rollout_sums *sums, int kernel, bool margin)
+{
+    switch (kernel) {
+    case KERNEL_ERRORS:
+        return margin ? sums->failed : sums->error_events;
+    case KERNEL_THROUGHPUT:
+        return sums->completed > sums->good ? sums->completed - sums->good : 0;
+    case KERNEL_REDIRECTS:
+        return sums->redirects;
+    case KERNEL_CLIENT_ERRORS:
+        return sums->client_errors;
+    default:
+        return margin ? sums->slow_margin[kernel - KERNEL_LATENCY] : sums->slow[kernel - KERNEL_LATENCY];
+    }
+}
+
+uint64_t evidence_events(const struct rollout_sums *sums, int kernel)
+{
+    return known_events(sums, kernel, false);
+}
+
+// A status that never came is none of these; of all else a request that is not answered is an event in the
+// end.
+static bool missing_is_event(int kernel)
+{
+    return kernel != KERNEL_REDIRECTS && kernel != KERNEL_CLIENT_ERRORS;
+}
+
+// How long the youngest request of the span has waited.
+static uint64_t span_age_us(const struct rollout *rollout, const struct rollout_span *span)
+{
+    uint64_t ticks = rollout->tick > span->tick ? rollout->tick - span->tick - 1 : 0;
+    return ticks * ROLLOUT_TICK_MS * 1000;
+}
+
+// A pending canary request that has waited past its limit is slow already, however it ends: a version that
+// hangs is seen before any deadline.
+static bool is_slow_by_age(const struct rollout *rollout, const struct rollout_span *span, int kernel)
+{
+    const struct rollout_yardstick *by = &rollout->yardstick;
+    return kernel >= KERNEL_LATENCY && kernel < KERNEL_THROUGHPUT && by->edges.requests > 0 &&
+           span_age_us(rollout, span) > by->worse_us[kernel - KERNEL_LATENCY];
+}
+
+static void facts_of_kernel(const struct rollout *rollout, const struct rollout_span *span, int kernel,
+                            bool over, struct rollout_facts *facts)
 {
     const struct rollout_sums *canary = &span->arms[ROLLOUT_ARM_CANARY];
     const struct rollout_sums *baseline = &span->arms[evidence_baseline_arm(rollout)];
-    uint64_t pending_canary = evidence_pending(canary);
-    uint64_t pending_baseline = evidence_pending(baseline);
+    uint64_t pending_canary = missing_is_event(kernel) ? evidence_pending(canary) : 0;
+    uint64_t pending_baseline = missing_is_event(kernel) ? evidence_pending(baseline) : 0;
+    bool canary_bad = over || is_slow_by_age(rollout, span, kernel);
+    facts->bad.canary_judged[kernel] = facts->good.canary_judged[kernel] = evidence_judged(canary);
+    facts->bad.baseline_judged[kernel] = facts->good.baseline_judged[kernel] = evidence_judged(baseline);
+    facts->bad.canary[kernel] = known_events(canary, kernel, false) + (canary_bad ? pending_canary : 0);
+    facts->bad.baseline[kernel] = known_events(baseline, kernel, false) + pending_baseline;
+    facts->good.canary[kernel] = known_events(canary, kernel, true) + pending_canary;
+    // Of latency both arms' own limits count: the canary's margin against the baseline's edge.
+    facts->good.baseline[kernel] =
+        known_events(baseline, kernel, kernel == KERNEL_ERRORS) + (over ? pending_baseline : 0);
+}
+
+// A request without an outcome is imputed: E_bad takes a pending baseline request as the worst and a pending
+// canary request as the best it can become, which can only lower it; E_good the other way round. So whatever
+// the order of completions, E on a prefix is never above its value once all is known, and the bound on the
+// supremum over prefixes holds for what is looked at now. (An answer counts when it begins: one of the
+// baseline that breaks off later lowers E_bad after it was looked at, by as little as there are such.)
+void evidence_facts(const struct rollout *rollout, const struct rollout_span *span,
+                    enum rollout_imputing imputing, struct rollout_facts *facts)
+{
     bool over = imputing == IMPUTE_TIMED_OUT;
-    *facts = (struct rollout_facts){.trials = canary->routed, .failures = canary->errors + pending_canary};
-    facts->bad.canary[KERNEL_ERRORS] = canary->error_events + (over ? pending_canary : 0);
-    facts->bad.baseline[KERNEL_ERRORS] = baseline->error_events + pending_baseline;
-    facts->good.canary[KERNEL_ERRORS] = canary->error_events + pending_canary;
-    facts->good.baseline[KERNEL_ERRORS] = baseline->error_events + (over ? pending_baseline : 0);
-    if (span->warm)
-        return;
-    for (int k = 0; k < ROLLOUT_EDGES; k++) {
-        facts->bad.canary[KERNEL_LATENCY + k] = canary->slow[k] + (over ? pending_canary : 0);
-        facts->bad.baseline[KERNEL_LATENCY + k] = baseline->slow[k] + pending_baseline;
-        facts->good.canary[KERNEL_LATENCY + k] = canary->slow_margin[k] + pending_canary;
-        facts->good.baseline[KERNEL_LATENCY + k] = baseline->slow[k] + (over ? pending_baseline : 0);
+    *facts = (struct rollout_facts){.error_events = 0};
+    for (int kernel = 0; kernel < KERNELS; kernel++) {
+        enum rollout_check_kind check = votes_check_of(kernel);
+        bool cold = span->warm && (check == CHECK_LATENCY || check == CHECK_THROUGHPUT);
+        if (!cold && judge_check_on(rollout, check))
+            facts_of_kernel(rollout, span, kernel, over, facts);
     }
-    facts->bad.canary[KERNEL_THROUGHPUT] = canary->good + (over ? 0 : pending_canary);
-    facts->bad.baseline[KERNEL_THROUGHPUT] = baseline->good;
-    facts->good.canary[KERNEL_THROUGHPUT] = canary->good;
-    facts->good.baseline[KERNEL_THROUGHPUT] = baseline->good + (over ? 0 : pending_baseline);
+    const struct rollout_sums *canary = &span->arms[ROLLOUT_ARM_CANARY];
+    facts->error_events = canary->error_events + evidence_pending(canary);
 }
 
 // ---- closing ----

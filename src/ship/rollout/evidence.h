@@ -18,17 +18,31 @@ enum {
 enum rollout_arm { ROLLOUT_ARM_STABLE, ROLLOUT_ARM_CANARY, ROLLOUT_ARM_CONTROL, ROLLOUT_ARMS };
 
 // All are counts of requests of one arm routed in one span, but errors and error_events, which count
-// attempts: a failed attempt that a retry hid is an error too.
+// attempts: a failed attempt that a retry hid is an error too. Judged are the routed that are not excused.
 struct rollout_counts {
     uint32_t routed;
-    uint32_t completed;                  // of the routed, those whose outcome is known
+    uint32_t completed;                  // of the judged, those whose answer began, or that ended without one
     uint32_t errors;                     // 5xx, connect failure, timeout, reset, broken response
     uint32_t error_events;               // of the errors, the first of each unit: what the error check uses
-    uint32_t slow[ROLLOUT_EDGES];        // completed, slower than edge k
+    uint32_t slow[ROLLOUT_EDGES];        // completed; of the canary slower than worse_us[k], else than edge k
     uint32_t slow_margin[ROLLOUT_EDGES]; // completed, slower than margin times edge k
     uint32_t good;                       // completed without error within the deadline
     uint32_t units; // routed, and the unit was seen for the first time (for the sample ratio)
+    // Nobody is judged by them: the client left before it could be told how long the answer takes, or, with a
+    // unit, the unit had a judged request in the same second already.
+    uint32_t excused;
+    uint32_t failed;        // of the judged, with an error; each request once, whoever sent it
+    uint32_t redirects;     // of the completed, answered 300 to 399
+    uint32_t client_errors; // of the completed, answered 400 to 499
+    // Growth of the sum, over units, of the square of their judged requests: how unevenly requests lie on
+    // units.
+    uint32_t unit_squares;
 };
+
+static inline uint32_t rollout_counts_judged(const struct rollout_counts *counts)
+{
+    return counts->routed - counts->excused;
+}
 
 // Additions to one span since it was last reported. A span is named by (tick, table); a new name opens it.
 struct rollout_span_delta {
@@ -51,8 +65,9 @@ struct rollout_edges {
 // What one outcome is measured by, the same for everything that a run's evidence comes from.
 struct rollout_yardstick {
     struct rollout_edges edges;
+    uint64_t
+        worse_us[ROLLOUT_EDGES]; // the canary is slow past it: worse times edge k, at least edge and slack
     uint64_t margin_us[ROLLOUT_EDGES]; // margin times edge k, never below edge k and the slack
-    uint64_t slack_us;                 // the canary is slow only this long past an edge
     uint64_t deadline_us;              // good only within it
     uint64_t error_window_us;          // a unit's second error within it is no event; 0: the whole rollout
 };

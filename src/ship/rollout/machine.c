@@ -26,6 +26,7 @@ static void state_set(struct rollout *rollout, enum rollout_state state)
 {
     rollout->state = state;
     rollout->state_since_ms = rollout->now_ms;
+    rollout->state_awake_ms = 0;
 }
 
 static void run_reset(struct rollout *rollout)
@@ -35,7 +36,8 @@ static void run_reset(struct rollout *rollout)
     rollout->weight = 0;
     rollout->started_ms = 0;
     rollout->stage_since_ms = 0;
-    rollout->stage_paused_ms = 0;
+    rollout->stage_awake_ms = rollout->stage_watched_ms = 0;
+    rollout->quiet_ms = 0;
     rollout->terms_next = 0;
     memset(rollout->terms, 0, sizeof rollout->terms);
     evidence_reset(rollout);
@@ -47,7 +49,7 @@ static void stage_enter(struct rollout *rollout, uint32_t stage)
     const struct rollout_stage *entered = &rollout->spec.stages[stage];
     rollout->stage = stage;
     rollout->stage_since_ms = rollout->now_ms;
-    rollout->stage_paused_ms = 0;
+    rollout->stage_awake_ms = rollout->stage_watched_ms = 0;
     rollout->ring_stages = stage + 1;
     evidence_stage_reset(rollout);
     if (entered->kind == ROLLOUT_STAGE_APPROVE) {
@@ -83,18 +85,6 @@ static void roll_back(struct rollout *rollout)
     rollout->ring_stages = 0;
     rollout->watch.on = false;
     state_set(rollout, ROLLOUT_ROLLING_BACK);
-}
-
-// Time in the stage that was not paused.
-static uint64_t stage_elapsed_ms(const struct rollout *rollout)
-{
-    int64_t elapsed = rollout->now_ms - rollout->stage_since_ms - rollout->stage_paused_ms;
-    return elapsed > 0 ? (uint64_t)elapsed : 0;
-}
-
-static uint64_t soak_ms_of(const struct rollout_stage *stage)
-{
-    return stage->soak_ms > stage->min_ms ? stage->soak_ms : stage->min_ms;
 }
 
 // ---- a tick's decision ----
@@ -136,13 +126,12 @@ static void leave_undecided(struct rollout *rollout, struct rollout_effects *eff
 static void decide_forward(struct rollout *rollout, struct rollout_effects *effects)
 {
     const struct rollout_stage *stage = &rollout->spec.stages[rollout->stage];
-    uint64_t elapsed = stage_elapsed_ms(rollout);
-    bool good = !rollout->blocked && all_good(rollout);
+    bool good = !rollout->blocked && judge_units_suffice(rollout) && all_good(rollout);
     switch (rollout->state) {
     case ROLLOUT_SHIFTING:
-        if (good && elapsed >= stage->min_ms)
+        if (good && rollout->stage_watched_ms >= stage->min_ms)
             promote_by_evidence(rollout, effects);
-        else if (stage->horizon_ms > 0 && elapsed >= stage->horizon_ms)
+        else if (stage->horizon_ms > 0 && rollout->stage_awake_ms >= stage->horizon_ms)
             leave_undecided(rollout, effects);
         break;
     case ROLLOUT_UNDECIDED:
@@ -150,11 +139,11 @@ static void decide_forward(struct rollout *rollout, struct rollout_effects *effe
             promote_by_evidence(rollout, effects);
         break;
     case ROLLOUT_SEGMENT: // a ring is not drawn at random: only time moves it forward
-        if (elapsed >= stage->min_ms)
+        if (rollout->stage_awake_ms >= stage->min_ms)
             stage_leave(rollout);
         break;
     case ROLLOUT_SOAKING:
-        if (elapsed >= soak_ms_of(stage) && !rollout->blocked) {
+        if (rollout->stage_watched_ms >= stage->soak_ms && !rollout->blocked) {
             effects->has_verdict = true;
             verdict_completed(rollout, &effects->verdict);
             state_set(rollout, ROLLOUT_COMPLETED);
@@ -167,8 +156,10 @@ static void decide_forward(struct rollout *rollout, struct rollout_effects *effe
 
 static bool decide_back(struct rollout *rollout, struct rollout_effects *effects)
 {
-    if (rollout->judgement.log_bad >= -stats_ln(rollout->spec.alpha))
+    if (rollout->judgement.log_bad >= judge_bad_needed(rollout))
         verdict_rolled_back(rollout, &effects->verdict);
+    else if (watch_outage(rollout))
+        verdict_outage(rollout, &effects->verdict);
     else if (watch_evaluate(rollout))
         verdict_watch_alarm(rollout, &effects->verdict);
     else
@@ -192,16 +183,16 @@ static bool notice_block(struct rollout *rollout, struct rollout_effects *effect
 static void decide(struct rollout *rollout, struct rollout_effects *effects)
 {
     if (rollout->state == ROLLOUT_ROLLING_BACK) {
-        int64_t waited = rollout->now_ms - rollout->state_since_ms;
+        uint64_t waited = rollout->state_awake_ms;
         bool drained = waited >= ROLLOUT_DRAIN_MS_MIN && evidence_canary_pending(rollout) == 0;
-        if (drained || waited >= (int64_t)rollout->spec.drain_ms)
+        if (drained || waited >= rollout->spec.drain_ms)
             state_set(rollout, ROLLOUT_ROLLED_BACK);
         return;
     }
     judge_evaluate(rollout);
-    if (notice_block(rollout, effects))
-        return;
-    if (!rollout->blocked && decide_back(rollout, effects))
+    // A broken assignment withholds promotion only: a version that fails goes back, however it came by its
+    // requests.
+    if (decide_back(rollout, effects) || notice_block(rollout, effects))
         return;
     for (int check = 0; check < CHECKS; check++)
         if (rollout->judgement.log_good[check] >= judge_good_needed(rollout, (enum rollout_check_kind)check))
@@ -223,6 +214,7 @@ static void span_close(struct rollout *rollout, struct rollout_span *span, enum 
     evidence_facts(rollout, span, imputing, &facts);
     judge_close(rollout, span, &facts);
     watch_close(rollout, span, imputing);
+    watch_outage_close(rollout, span);
 }
 
 static void spans_take(struct rollout *rollout, const struct rollout_input *input)
@@ -257,12 +249,34 @@ static void step_resumed(struct rollout *rollout)
 
 // ---- the tick ----
 
+// Only time that the process ran in counts, by its own ticks: the wall clock may jump. Of that, watched is
+// what had canary requests, or had some a short while ago.
+static void time_passes(struct rollout *rollout, const struct rollout_input *input)
+{
+    uint64_t ticks = rollout->tick > 0 ? input->tick.tick - rollout->tick : 0;
+    uint64_t slept = input->tick.slept_ticks;
+    uint64_t awake_ms = (ticks > slept ? ticks - slept : 0) * ROLLOUT_TICK_MS;
+    bool canary = false;
+    for (uint32_t i = 0; i < input->tick.span_count; i++)
+        canary |= input->tick.spans[i].arms[ROLLOUT_ARM_CANARY].routed > 0;
+    uint64_t room = rollout->quiet_ms < ROLLOUT_QUIET_MS ? ROLLOUT_QUIET_MS - rollout->quiet_ms : 0;
+    uint64_t watched_ms = awake_ms < room ? awake_ms : room;
+    rollout->quiet_ms = canary ? 0 : rollout->quiet_ms + awake_ms;
+    rollout->state_awake_ms += awake_ms;
+    if (rollout->state == ROLLOUT_PAUSED)
+        return;
+    rollout->stage_awake_ms += awake_ms;
+    if (rollout->stage_canary_since_ms > 0)
+        rollout->stage_watched_ms += watched_ms;
+}
+
 static void step_tick(struct rollout *rollout, const struct rollout_input *input,
                       struct rollout_effects *effects)
 {
     // A process never counts its ticks backwards: this is a new one that was not announced.
     if (input->tick.tick < rollout->tick)
         step_resumed(rollout);
+    time_passes(rollout, input);
     rollout->tick = input->tick.tick;
     if (!state_runs(rollout->state))
         return;
@@ -296,7 +310,8 @@ static uint32_t states_allowing(enum rollout_command command)
     case ROLLOUT_COMMAND_RESUME:
         return STATES(ROLLOUT_PAUSED, ROLLOUT_UNDECIDED);
     case ROLLOUT_COMMAND_PROMOTE:
-        return STATES(ROLLOUT_SEGMENT, ROLLOUT_SHIFTING, ROLLOUT_UNDECIDED, ROLLOUT_SOAKING);
+        return STATES(ROLLOUT_BASELINE, ROLLOUT_SEGMENT, ROLLOUT_SHIFTING, ROLLOUT_UNDECIDED,
+                      ROLLOUT_SOAKING);
     case ROLLOUT_COMMAND_ABORT:
         return STATES(ROLLOUT_BASELINE, ROLLOUT_SEGMENT, ROLLOUT_SHIFTING, ROLLOUT_AWAITING_APPROVAL,
                       ROLLOUT_PAUSED, ROLLOUT_UNDECIDED, ROLLOUT_SOAKING);
@@ -384,13 +399,12 @@ static void command_resume(struct rollout *rollout)
 {
     if (rollout->state == ROLLOUT_UNDECIDED) { // another horizon
         rollout->stage_since_ms = rollout->now_ms;
-        rollout->stage_paused_ms = 0;
+        rollout->stage_awake_ms = rollout->stage_watched_ms = 0;
         state_set(rollout, ROLLOUT_SHIFTING);
         return;
     }
-    rollout->stage_paused_ms += rollout->now_ms - rollout->state_since_ms;
     state_set(rollout, rollout->paused_from);
-    if (rollout->state == ROLLOUT_BASELINE && rollout->edges.requests > 0)
+    if (rollout->state == ROLLOUT_BASELINE && rollout->yardstick.edges.requests > 0)
         stage_enter(rollout, 0);
 }
 
@@ -408,7 +422,10 @@ static const char *obey(struct rollout *rollout, enum rollout_command command)
         command_resume(rollout);
         return "RESUMED";
     case ROLLOUT_COMMAND_PROMOTE:
-        stage_leave(rollout);
+        if (rollout->state == ROLLOUT_BASELINE) // a stable version that is broken must not hold up its mend
+            stage_enter(rollout, 0);
+        else
+            stage_leave(rollout);
         return "PROMOTED BY HAND";
     case ROLLOUT_COMMAND_ABORT:
         roll_back(rollout);
@@ -470,10 +487,45 @@ static bool step_edges(struct rollout *rollout, const struct rollout_input *inpu
     bool paused = rollout->state == ROLLOUT_PAUSED && rollout->paused_from == ROLLOUT_BASELINE;
     if ((rollout->state != ROLLOUT_BASELINE && !paused) || input->edges.requests == 0)
         return false;
-    rollout->edges = input->edges;
+    evidence_edges_set(rollout, &input->edges);
     if (!paused)
         stage_enter(rollout, 0);
     return true;
+}
+
+static void step_takeover(struct rollout *rollout, const struct rollout_input *input,
+                          struct rollout_effects *effects)
+{
+    const struct rollout_takeover *takeover = &input->takeover;
+    struct fault fault;
+    bool fits = rollout_spec_check(takeover->spec, &fault) == STATUS_OK &&
+                takeover->stage < takeover->spec->stage_count;
+    bool at_zero = takeover->state == ROLLOUT_PENDING || takeover->state == ROLLOUT_BASELINE ||
+                   takeover->state == ROLLOUT_ROLLING_BACK || takeover->state == ROLLOUT_ROLLED_BACK;
+    bool moving = takeover->state == ROLLOUT_SHIFTING || takeover->state == ROLLOUT_SOAKING;
+    if (!fits || (at_zero && takeover->weight != 0) ||
+        (moving && takeover->weight != takeover->spec->stages[takeover->stage].weight)) {
+        refuse(rollout, "take over the run", STATUS_INVALID, "it does not fit its specification", effects);
+        return;
+    }
+    rollout->spec = *takeover->spec;
+    rollout->has_spec = true;
+    run_reset(rollout);
+    judge_start(rollout);
+    evidence_edges_set(rollout, &takeover->edges);
+    rollout->started_ms = takeover->started_ms;
+    rollout->stage = takeover->stage;
+    rollout->stage_since_ms = rollout->now_ms;
+    rollout->weight = takeover->weight;
+    rollout->ring_stages = at_zero ? 0 : takeover->stage + 1;
+    rollout->paused_from = takeover->paused_from;
+    state_set(rollout, takeover->state);
+    rollout->state_since_ms = takeover->state_since_ms;
+    rollout->last = takeover->last;
+    if (rollout->weight > 0)
+        judge_stage_start(rollout);
+    if (rollout->weight == ROLLOUT_WEIGHT_FULL && !rollout_state_is_final(rollout->state))
+        watch_start(rollout);
 }
 
 static void clock_set(struct rollout *rollout, int64_t time_ms)
@@ -519,6 +571,11 @@ void rollout_step(struct rollout *rollout, const struct rollout_input *input, st
         step_resumed(rollout);
         effects->publish = rollout->state != ROLLOUT_PENDING;
         break;
+    case ROLLOUT_INPUT_TAKEOVER:
+        stage_before = weight_before = 0;
+        step_takeover(rollout, input, effects);
+        effects->publish = true;
+        break;
     case ROLLOUT_INPUTS:
         break;
     }
@@ -535,35 +592,42 @@ void rollout_step(struct rollout *rollout, const struct rollout_input *input, st
     check_invariants(rollout, effects, stage_before, weight_before);
 }
 
-static int64_t state_deadline_ms(const struct rollout *rollout)
+static uint64_t left_ms(uint64_t wanted_ms, uint64_t had_ms)
+{
+    return wanted_ms > had_ms ? wanted_ms - had_ms : 0;
+}
+
+static uint64_t state_wait_ms(const struct rollout *rollout)
 {
     const struct rollout_stage *stage = &rollout->spec.stages[rollout->stage];
-    int64_t began = rollout->stage_since_ms + rollout->stage_paused_ms;
+    bool quiet = rollout->quiet_ms >= ROLLOUT_QUIET_MS; // then no time is watched before evidence comes
     switch (rollout->state) {
-    case ROLLOUT_SHIFTING:
-        if (stage_elapsed_ms(rollout) < stage->min_ms)
-            return began + (int64_t)stage->min_ms;
-        return stage->horizon_ms > 0 ? began + (int64_t)stage->horizon_ms : INT64_MAX;
+    case ROLLOUT_SHIFTING: {
+        uint64_t horizon_ms =
+            stage->horizon_ms > 0 ? left_ms(stage->horizon_ms, rollout->stage_awake_ms) : UINT64_MAX;
+        uint64_t min_ms = quiet ? 0 : left_ms(stage->min_ms, rollout->stage_watched_ms);
+        return min_ms > 0 && min_ms < horizon_ms ? min_ms : horizon_ms;
+    }
     case ROLLOUT_SEGMENT:
-        return began + (int64_t)stage->min_ms;
+        return left_ms(stage->min_ms, rollout->stage_awake_ms);
     case ROLLOUT_SOAKING:
-        return began + (int64_t)soak_ms_of(stage);
+        return quiet ? UINT64_MAX : left_ms(stage->soak_ms, rollout->stage_watched_ms);
     case ROLLOUT_ROLLING_BACK: {
         uint64_t drain_ms = rollout->spec.drain_ms;
         drain_ms = drain_ms < ROLLOUT_DRAIN_MS_MIN ? drain_ms : ROLLOUT_DRAIN_MS_MIN;
-        return rollout->state_since_ms + (int64_t)drain_ms;
+        return left_ms(drain_ms, rollout->state_awake_ms);
     }
     default:
-        return INT64_MAX;
+        return UINT64_MAX;
     }
 }
 
-int64_t rollout_deadline_ms(const struct rollout *rollout)
+uint64_t rollout_wait_ms(const struct rollout *rollout)
 {
-    int64_t deadline_ms = state_deadline_ms(rollout);
+    if (rollout->tick == 0 && state_runs(rollout->state))
+        return 0; // time is counted from tick to tick
+    uint64_t wait_ms = state_wait_ms(rollout);
     // Open spans settle with time alone: their prefixes grow older, and so does what is pending.
-    int64_t settled_ms = rollout->now_ms + ROLLOUT_SETTLE_TICKS * ROLLOUT_TICK_MS;
-    if (state_runs(rollout->state) && rollout->span_count > 0 && settled_ms < deadline_ms)
-        return settled_ms;
-    return deadline_ms;
+    uint64_t settle_ms = ROLLOUT_SETTLE_TICKS * ROLLOUT_TICK_MS;
+    return state_runs(rollout->state) && rollout->span_count > 0 && settle_ms < wait_ms ? settle_ms : wait_ms;
 }

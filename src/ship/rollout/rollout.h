@@ -47,14 +47,55 @@ enum rollout_input_kind {
     // The process restarted; ticks and tables count from zero again. Of the spans still open, those are
     // counted up to and including the first that has requests pending (imputed); later ones are forgotten.
     ROLLOUT_INPUT_RESUMED,
+    // A run that another rule of decision began: it goes on where it stands, with evidence gathered afresh.
+    ROLLOUT_INPUT_TAKEOVER,
     ROLLOUT_INPUTS
 };
 
 enum {
     ROLLOUT_TICK_SPANS_MAX = 1024,
-    ROLLOUT_VERDICT_TEXT_BYTES = 640,
+    ROLLOUT_VERDICT_TEXT_BYTES = 1024,
     ROLLOUT_WHO_BYTES = 64,
     ROLLOUT_INPUT_WIRE_BYTES_MAX = 512 * 1024,
+};
+
+enum rollout_outcome {
+    ROLLOUT_OUTCOME_NONE,
+    ROLLOUT_OUTCOME_STARTED,
+    ROLLOUT_OUTCOME_PROMOTED,    // evidence moved it forward
+    ROLLOUT_OUTCOME_ROLLED_BACK, // evidence took it back
+    ROLLOUT_OUTCOME_UNDECIDED,   // the horizon passed
+    ROLLOUT_OUTCOME_OPERATOR,    // a person moved it
+    ROLLOUT_OUTCOME_COMPLETED,
+    ROLLOUT_OUTCOME_BLOCKED, // the sample ratio broke: promotion is withheld
+    ROLLOUT_OUTCOMES
+};
+
+// A decision and all it rested on. The text is for people, one to three lines.
+struct rollout_verdict {
+    enum rollout_outcome outcome;
+    int64_t time_ms;
+    int64_t evidence_since_ms;
+    uint32_t stage;
+    char check[32]; // "errors", "latency p99", "throughput", "sample ratio", "operator", ...
+    double log_e;   // the mixture's or the check's ln E at the decision
+    double log_e_needed;
+    double ratio_low; // the ratio that is exceeded at that confidence; 0 when there is none
+    uint64_t canary_events, canary_total, baseline_events, baseline_total;
+    char text[ROLLOUT_VERDICT_TEXT_BYTES];
+};
+
+// Where a run of another rule stood.
+struct rollout_takeover {
+    const struct rollout_spec *spec; // under the present rule
+    enum rollout_state state;
+    enum rollout_state paused_from; // PAUSED
+    uint32_t stage;
+    uint32_t weight;
+    int64_t started_ms;
+    int64_t state_since_ms;
+    struct rollout_edges edges;
+    struct rollout_verdict last;
 };
 
 struct rollout_input {
@@ -69,40 +110,16 @@ struct rollout_input {
         } command;
         struct rollout_edges edges;
         struct {
-            uint64_t tick;       // the present tick; one below an earlier one means a restart (as RESUMED)
-            uint64_t spans_lost; // spans overwritten before they could be gathered, since the last TICK
+            uint64_t tick;        // the present tick; one below an earlier one means a restart (as RESUMED)
+            uint64_t slept_ticks; // of the ticks since the last TICK, those in which this process did not run
+            uint64_t spans_lost;  // spans overwritten before they could be gathered, since the last TICK
             uint32_t
                 baseline_count; // requests in control's baseline histogram, for the text (BASELINE state)
             uint32_t span_count;
             const struct rollout_span_delta *spans;
         } tick;
+        struct rollout_takeover takeover;
     };
-};
-
-enum rollout_outcome {
-    ROLLOUT_OUTCOME_NONE,
-    ROLLOUT_OUTCOME_STARTED,
-    ROLLOUT_OUTCOME_PROMOTED,    // evidence moved it forward
-    ROLLOUT_OUTCOME_ROLLED_BACK, // evidence took it back
-    ROLLOUT_OUTCOME_UNDECIDED,   // the horizon passed
-    ROLLOUT_OUTCOME_OPERATOR,    // a person moved it
-    ROLLOUT_OUTCOME_COMPLETED,
-    ROLLOUT_OUTCOME_BLOCKED, // the sample ratio broke: every verdict is withheld
-    ROLLOUT_OUTCOMES
-};
-
-// A decision and all it rested on. The text is for people, one to three lines.
-struct rollout_verdict {
-    enum rollout_outcome outcome;
-    int64_t time_ms;
-    int64_t evidence_since_ms;
-    uint32_t stage;
-    char check[32]; // "errors", "latency p99", "throughput", "sample ratio", "operator", ...
-    double log_e;   // the mixture's or the check's ln E at the decision
-    double log_e_needed;
-    double ratio_low; // the ratio shown at that confidence; 0 when there is none
-    uint64_t canary_events, canary_total, baseline_events, baseline_total;
-    char text[ROLLOUT_VERDICT_TEXT_BYTES];
 };
 
 // What the world must now do, in this order, after input and effects are in the journal.
@@ -129,8 +146,9 @@ void rollout_init(struct rollout *rollout);
 // completes with its weight standing.
 void rollout_step(struct rollout *rollout, const struct rollout_input *input,
                   struct rollout_effects *effects);
-// When the machine next wants a tick even without evidence (wall ms); INT64_MAX: not before evidence comes.
-int64_t rollout_deadline_ms(const struct rollout *rollout);
+// How long after its last input the machine wants a tick even without evidence, in milliseconds that the
+// process runs; UINT64_MAX: not before evidence comes.
+uint64_t rollout_wait_ms(const struct rollout *rollout);
 
 // Wire forms for the journal. A decoded TICK borrows spans[ROLLOUT_TICK_SPANS_MAX], a SPEC borrows *spec.
 // Decoding says STATUS_CORRUPT of malformed bytes, STATUS_UNSUPPORTED of a form that a later version writes.
@@ -145,12 +163,12 @@ bool rollout_effects_equal(const struct rollout_effects *a, const struct rollout
 // ---- a view for status, API and the live terminal ----
 
 struct rollout_check_view {
-    char name[16];     // "errors", "latency", "throughput"
+    char name[16];     // "errors", "latency", "throughput", "statuses"
     double log_e_bad;  // largest over the prefixes, now
     double log_e_good; // of the gate in this stage; the better of ratio and negligible for errors
     double log_e_good_needed;
     bool good; // has had enough evidence in this stage
-    uint64_t canary_events, canary_total, baseline_events, baseline_total; // whole rollout
+    uint64_t canary_events, canary_total, baseline_events, baseline_total; // that voted, in whole seconds
     uint64_t more_requests; // estimate of what is still needed to promote, in all arms; 0: none, UINT64_MAX:
                             // unknown
 };
@@ -163,19 +181,21 @@ struct rollout_view {
     int64_t started_ms;   // 0: not started
     int64_t stage_since_ms;
     int64_t state_since_ms;
+    uint64_t stage_watched_ms;           // of the stage: what its minimum time and its soak are measured in
+    uint64_t quiet_ms;                   // since the last canary request, while the process ran
     uint64_t routed[ROLLOUT_ARMS];       // whole rollout
     uint64_t stage_routed[ROLLOUT_ARMS]; // this stage: the measured split
     struct rollout_counts pending;       // unused fields zero; `routed - completed` of open spans, canary arm
     double log_e_bad;                    // the rollback mixture, now
     double log_e_bad_needed;             // ln(1/alpha)
     double log_e_srm;
-    bool blocked; // by the sample ratio
+    bool blocked; // promotion, by the sample ratio
     struct rollout_edges edges;
     uint64_t spans_lost;     // as told by TICK
     uint64_t spans_ignored;  // deltas that came for a span already closed, or broke the contract
     uint32_t baseline_count; // as told by the last TICK, of latency.baseline_requests
     uint32_t check_count;
-    struct rollout_check_view checks[3];
+    struct rollout_check_view checks[4];
     struct rollout_verdict last; // outcome NONE: no verdict yet
 };
 

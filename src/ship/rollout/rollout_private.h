@@ -7,26 +7,34 @@
 #include "ship/rollout/rollout.h"
 #include "stats/bernoulli.h"
 #include "stats/ecusum.h"
+#include "stats/harm.h"
 #include "stats/ratio.h"
 #include "stats/srm.h"
+#include "stats/vote.h"
 
-// One kernel each: errors, the four latency edges, good responses.
+// One kernel for each kind of bad event: errors, the four latency edges, responses that are not good, and two
+// classes of statuses that a broken version gives in place of answers.
 enum {
     KERNEL_ERRORS,
     KERNEL_LATENCY,
     KERNEL_THROUGHPUT = KERNEL_LATENCY + ROLLOUT_EDGES,
+    KERNEL_REDIRECTS,
+    KERNEL_CLIENT_ERRORS,
     KERNELS,
 };
-enum rollout_check_kind { CHECK_ERRORS, CHECK_LATENCY, CHECK_THROUGHPUT, CHECKS };
+enum rollout_check_kind { CHECK_ERRORS, CHECK_LATENCY, CHECK_THROUGHPUT, CHECK_STATUSES, CHECKS };
 
 enum {
-    ROLLOUT_TALLIES_MAX = ROLLOUT_STAGES_MAX + 1, // weights told apart for the size of an effect
-    ROLLOUT_TERMS_KEPT = 4,                       // nominal weights whose terms are kept ready
+    ROLLOUT_TERMS_KEPT = 4,         // nominal weights whose terms are kept ready
     ROLLOUT_SETTLE_TICKS = 10,      // a complete span younger than this is still kept open for late counts
     ROLLOUT_DRAIN_MS_MIN = 300,     // workers take up the table of a rollback within this
     ROLLOUT_RATE_TRIALS_MIN = 1000, // fewer say nothing about a small rate
     ROLLOUT_PREFIXES_MAX = 6,
     ROLLOUT_STAGE_NONE = 0xffffffff,
+    ROLLOUT_SECOND_TICKS = 1000 / ROLLOUT_TICK_MS,
+    ROLLOUT_QUIET_MS = 10000, // time without a canary request counts as watched up to this
+    ROLLOUT_UNITS_MIN = 10,   // fewer users in an arm are not worth a promotion
+    ROLLOUT_JUDGED_MIN = 100, // nor are fewer requests
 };
 // The last millisecond of the year 9999: no sum of times below overflows.
 #define ROLLOUT_TIME_MS_MAX INT64_C(253402300799999)
@@ -34,26 +42,32 @@ enum {
 // struct rollout_counts, summed.
 struct rollout_sums {
     uint64_t routed;
+    uint64_t excused;
     uint64_t completed;
     uint64_t errors;
     uint64_t error_events;
+    uint64_t failed;
     uint64_t slow[ROLLOUT_EDGES];
     uint64_t slow_margin[ROLLOUT_EDGES];
     uint64_t good;
+    uint64_t redirects;
+    uint64_t client_errors;
+    uint64_t unit_squares;
 };
 
-// Events per kernel on both sides of the comparison.
+// Bad events per kernel on both sides of the comparison, and the requests they are among.
 struct rollout_pairs {
+    uint64_t canary_judged[KERNELS];
+    uint64_t baseline_judged[KERNELS];
     uint64_t canary[KERNELS];
     uint64_t baseline[KERNELS];
 };
 
-// All that one span, or several of one weight, tell the kernels; requests without an outcome imputed.
+// All that one span, or several of one weight, tell; requests without an outcome imputed.
 struct rollout_facts {
     struct rollout_pairs bad;  // against the alarm
     struct rollout_pairs good; // against the promotion
-    uint64_t trials;           // the canary's requests and failures, for the negligible test
-    uint64_t failures;
+    uint64_t error_events;     // of the canary with what is pending, for the proof by ratio
 };
 
 // How requests without an outcome count.
@@ -62,13 +76,13 @@ enum rollout_imputing {
     IMPUTE_TIMED_OUT, // their time is over: failed, slow and not good, on either arm
 };
 
-// What an event of a span pays, for the three grids of each direction.
+// What an error of a span pays, in both directions.
 struct rollout_terms {
     bool ready;
-    uint64_t canary; // what the weight was made from: nominal weights, or routed counts when keyed
+    uint64_t canary; // nominal weights
     uint64_t baseline;
-    struct stats_ratio_terms bad[CHECKS];
-    struct stats_ratio_terms good[CHECKS];
+    struct stats_ratio_terms bad;
+    struct stats_ratio_terms good;
 };
 
 struct rollout_span {
@@ -76,26 +90,43 @@ struct rollout_span {
     uint64_t table;
     uint32_t weight;
     uint32_t weight_control;
-    uint32_t stage; // the stage it belongs to, or ROLLOUT_STAGE_NONE
-    bool warm;      // within the warm-up: only errors count
+    uint32_t stage;       // the stage it belongs to, or ROLLOUT_STAGE_NONE
+    bool warm;            // within the warm-up: only errors and statuses count
+    float rates[KERNELS]; // of the baseline, as known when the span was opened
     struct rollout_sums arms[ROLLOUT_ARMS];
-    struct rollout_terms terms; // keyed only
 };
 
-// Evidence so far, one state per kernel and direction.
-struct rollout_bank {
-    struct stats_ratio_state bad[KERNELS];
-    struct stats_ratio_state good[KERNELS];
-    struct stats_bernoulli_state negligible;
-};
-
-// Closed spans of one weight, to say how large an effect is.
-struct rollout_tally {
+// A second that is being filled from its spans.
+struct rollout_second {
+    bool filled; // holds something
+    bool mixed;  // the weight changed within it: it says nothing
+    uint64_t second;
     uint32_t weight;
     uint32_t weight_control;
-    uint64_t routed_canary;
-    uint64_t routed_baseline;
-    struct rollout_pairs bad;
+    uint32_t stage;
+    float rates[KERNELS];
+    struct rollout_facts facts;
+};
+
+// A run of answers of which none was good.
+struct rollout_outage {
+    bool out;
+    uint64_t since_tick;
+    struct stats_ratio_state errors; // of what was routed in outages, each one's first second left out
+};
+
+// Evidence so far.
+struct rollout_bank {
+    struct rollout_second second;
+    struct stats_vote_state votes[KERNELS];
+    struct rollout_pairs seen; // in the seconds that voted, for people
+    uint32_t seconds[KERNELS]; // that voted
+    uint32_t seconds_worse[KERNELS];
+    struct rollout_outage outage;
+    // Of the stage: seconds in which the baseline had no burst.
+    struct stats_harm_counts harm[KERNELS];
+    struct stats_ratio_state good_errors; // for the proof by ratio
+    struct stats_bernoulli_state negligible;
 };
 
 // Plain totals for people and for the frozen rates. Latency and throughput count only in `judged`.
@@ -104,24 +135,40 @@ struct rollout_totals {
     struct rollout_sums judged[ROLLOUT_ARMS];
 };
 
+// The outage trigger: seconds in a row in which most canary requests failed and most others did not.
+struct rollout_alarm {
+    uint64_t second; // being filled, at 100 % or not
+    bool full;
+    uint64_t judged, failed; // of the canary
+    uint64_t others_judged, others_failed;
+    uint32_t seconds;                // in a row
+    uint64_t row_judged, row_failed; // of the canary in them
+};
+
 struct rollout_judgement {
     double log_bad; // the mixture at the prefix where it is largest
     double log_bad_check[CHECKS];
     double log_bad_kernel[KERNELS];
-    uint32_t prefix_spans;   // open spans in that prefix
-    double log_good[CHECKS]; // each the largest over the prefixes
-    double log_good_ratio;   // of errors, by ratio
-    double log_negligible;   // of errors, by the canary's own rate
-    double log_watch;        // the soak's mixture
+    double log_outage;
+    struct rollout_pairs seen; // at that prefix
+    uint32_t seconds[KERNELS];
+    uint32_t seconds_worse[KERNELS];
+    struct stats_harm_counts harm[KERNELS]; // at the newest prefix in which promotion was looked at
+    double log_good[CHECKS];                // each the largest over the prefixes
+    double log_good_ratio;                  // of errors, by ratio
+    double log_negligible;                  // of errors, by the canary's own rate
+    double log_watch;                       // the soak's mixture
     double log_watch_kernel[KERNELS];
+    struct rollout_alarm outage;
 };
 
-// Where the watch stands: one e-CUSUM per kernel. Errors count one by one; for latency and throughput the
-// second is the trial, because slowness comes in bursts.
+// Where the watch stands: one e-CUSUM per kernel, whose trials are seconds, because failures and slowness
+// come in bursts.
 struct rollout_watch_track {
     struct stats_ecusum ecusum[KERNELS];
-    uint64_t second; // being filled
-    uint64_t trials; // requests in it
+    uint64_t second;      // being filled
+    uint64_t trials;      // requests in it
+    uint64_t trials_cool; // of those, routed after the warm-up
     uint64_t events[KERNELS];
     uint64_t seconds; // complete ones with requests
     uint64_t seconds_bad[KERNELS];
@@ -131,11 +178,9 @@ struct rollout_watch {
     bool on;
     bool kernel_on[KERNELS];
     double rate[KERNELS]; // p0
-    uint64_t steps_max;
-    uint64_t steps;
-    uint32_t extensions; // how often the soak outlasted its plan
+    uint64_t seconds_max; // that the threshold is made for
+    uint32_t extensions;  // how often the soak outlasted its plan
     double threshold;
-    struct stats_bernoulli_grid errors_grid;
     struct stats_bernoulli_grid seconds_grid;
     struct rollout_watch_track closed;
 };
@@ -153,10 +198,13 @@ struct rollout {
     int64_t started_ms;
     int64_t stage_since_ms;
     int64_t state_since_ms;
-    int64_t stage_paused_ms; // of the time since stage_since_ms
+    uint64_t stage_awake_ms;   // of the stage, while the process ran and nothing was paused
+    uint64_t stage_watched_ms; // of that, with canary traffic
+    uint64_t state_awake_ms;
+    uint64_t quiet_ms;       // since the last tick with a canary request
     int64_t canary_since_ms; // first canary request seen; 0: none yet
     int64_t stage_canary_since_ms;
-    struct rollout_edges edges;
+    struct rollout_yardstick yardstick; // with the edges
     struct rollout_verdict last;
 
     // evidence
@@ -176,22 +224,23 @@ struct rollout {
     struct rollout_totals shared; // both arms have traffic
     struct rollout_totals full;   // weight 100 %
     struct rollout_totals in_stage;
-    uint32_t tally_count;
-    struct rollout_tally tallies[ROLLOUT_TALLIES_MAX];
     struct stats_srm srm;
     bool blocked;
 
     // kernels
-    struct stats_ratio_grid grid_bad[CHECKS];
-    struct stats_ratio_grid grid_good[CHECKS];
+    struct stats_ratio_grid grid_bad;  // of errors, in an outage
+    struct stats_ratio_grid grid_good; // of errors, for the proof by ratio
     struct stats_bernoulli_grid grid_negligible;
-    double errors_margin; // R1 in force
+    double errors_margin;  // R1 in force
+    double budget[CHECKS]; // share of all requests that moving on may cost, in force for the stage
     uint32_t terms_next;
     struct rollout_terms terms[ROLLOUT_TERMS_KEPT];
     struct rollout_bank bank; // closed spans
+    uint64_t good_second;     // the second in which promotion was looked at last
     bool good[CHECKS];        // has had enough in this stage
     struct rollout_judgement judgement;
     struct rollout_watch watch;
+    struct rollout_alarm alarm; // of closed spans
 };
 
 // ---- evidence.c ----
@@ -201,9 +250,14 @@ static inline struct rollout_span *evidence_span(struct rollout *rollout, uint32
     return &rollout->spans[(rollout->span_first + i) % ROLLOUT_SPANS_OPEN_MAX];
 }
 enum rollout_arm evidence_baseline_arm(const struct rollout *rollout);
+static inline uint64_t evidence_judged(const struct rollout_sums *arm)
+{
+    return arm->routed > arm->excused ? arm->routed - arm->excused : 0;
+}
 static inline uint64_t evidence_pending(const struct rollout_sums *arm)
 {
-    return arm->routed > arm->completed ? arm->routed - arm->completed : 0;
+    uint64_t done = arm->completed + arm->excused;
+    return arm->routed > done ? arm->routed - done : 0;
 }
 // Forgets all evidence; spans routed before the present tick never count again.
 void evidence_reset(struct rollout *rollout);
@@ -222,24 +276,46 @@ void evidence_forget_open(struct rollout *rollout);
 void evidence_facts(const struct rollout *rollout, const struct rollout_span *span,
                     enum rollout_imputing imputing, struct rollout_facts *facts);
 uint64_t evidence_canary_pending(struct rollout *rollout);
+// Bad events of the kernel that are known, as the alarm counts them.
+uint64_t evidence_events(const struct rollout_sums *sums, int kernel);
+
+// Freezes the edges, and with them what is slow.
+void evidence_edges_set(struct rollout *rollout, const struct rollout_edges *edges);
+
+// ---- votes.c ----
+
+enum rollout_check_kind votes_check_of(int kernel);
+// Adds a span, in routing order, to what the seconds before it said. A second votes when a later span, or the
+// clock (votes_second_end), ends it.
+void votes_add(struct rollout *rollout, const struct rollout_span *span, const struct rollout_facts *facts,
+               struct rollout_bank *bank);
+void votes_second_end(const struct rollout *rollout, struct rollout_bank *bank);
+// Requests of an arm as if each came from a user of its own: n for assignment by request, else (sum n_u)^2 /
+// sum n_u^2, at most n.
+double votes_units(const struct rollout *rollout, enum rollout_arm arm);
+// Standard deviation of the difference of the arms' rates that the lot over users alone makes, at most, where
+// the rate is `rate`; 0 for assignment by request.
+double votes_lot_spread(const struct rollout *rollout, double rate);
 
 // ---- judge.c ----
 
-// Builds the grids that last for the run, and those of a stage (whose margin may depend on evidence before
-// it).
+// Builds the grids that last for the run, and those of a stage (whose margin and budget may depend on
+// evidence before it).
 void judge_start(struct rollout *rollout);
 void judge_stage_start(struct rollout *rollout);
 // Adds a span that will not change any more.
-void judge_close(struct rollout *rollout, struct rollout_span *span, const struct rollout_facts *facts);
+void judge_close(struct rollout *rollout, const struct rollout_span *span, const struct rollout_facts *facts);
 void judge_evaluate(struct rollout *rollout);
+double judge_bad_needed(const struct rollout *rollout);
 double judge_good_needed(const struct rollout *rollout, enum rollout_check_kind check);
 bool judge_check_on(const struct rollout *rollout, enum rollout_check_kind check);
 double judge_share(const struct rollout *rollout, enum rollout_check_kind check);
+// The weight that passing the present stage leads to; the present one after the last.
+uint32_t judge_next_weight(const struct rollout *rollout);
+// Whether each arm has users enough to tell anything of users.
+bool judge_units_suffice(const struct rollout *rollout);
 // Ends of the prefixes as ages in ticks, oldest first. Returns how many.
 uint32_t judge_lags(const struct rollout *rollout, uint64_t lags[ROLLOUT_PREFIXES_MAX]);
-// The bound on the ratio that holds at spec.alpha for a kernel at the judged prefix: from below, for
-// throughput from above.
-double judge_ratio_bound(struct rollout *rollout, int kernel);
 // Requests (all arms) still needed to promote by this check, UINT64_MAX: unknown.
 uint64_t judge_more_requests(const struct rollout *rollout, enum rollout_check_kind check);
 
@@ -250,8 +326,9 @@ void watch_start(struct rollout *rollout);
 void watch_close(struct rollout *rollout, const struct rollout_span *span, enum rollout_imputing imputing);
 // Sets the judgement's watch part. True: the alarm is reached.
 bool watch_evaluate(struct rollout *rollout);
-// Upper bound on a rate of which `events` of `trials` were seen, wrong with probability at most delta.
-double watch_rate_upper(uint64_t events, uint64_t trials, double delta);
+// The outage trigger: adds a closed span; whether it fires with the open ones.
+void watch_outage_close(struct rollout *rollout, const struct rollout_span *span);
+bool watch_outage(struct rollout *rollout);
 
 // ---- verdict.c ----
 
@@ -260,6 +337,7 @@ void verdict_operator(const struct rollout *rollout, const struct rollout_input 
                       struct rollout_verdict *verdict);
 void verdict_rolled_back(struct rollout *rollout, struct rollout_verdict *verdict);
 void verdict_watch_alarm(struct rollout *rollout, struct rollout_verdict *verdict);
+void verdict_outage(const struct rollout *rollout, struct rollout_verdict *verdict);
 // stage is the one that was passed; the machine has already moved on.
 void verdict_promoted(const struct rollout *rollout, uint32_t stage, uint32_t weight_before,
                       struct rollout_verdict *verdict);

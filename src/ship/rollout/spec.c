@@ -8,7 +8,7 @@
 #include "base/check.h"
 
 enum {
-    SPEC_WIRE_VERSION = 2, // 1 had neither flags nor segments; it is still read
+    SPEC_WIRE_VERSION = 3, // 1 had neither flags nor segments, 2 no rule; both are still read
     MINUTE_MS = 60000,
 };
 
@@ -17,9 +17,19 @@ static const uint64_t DURATION_MS_MAX = 366ull * 86400 * 1000;
 void rollout_spec_init(struct rollout_spec *spec)
 {
     *spec = (struct rollout_spec){
-        .errors = {.on = true, .share = 0.5, .worse = 1.0, .negligible = 0.001},
-        .latency = {.on = true, .share = 0.5, .margin = 1.25, .baseline_requests = 10000, .slack_ms = 1},
+        .rule = ROLLOUT_RULE,
+        .errors =
+            {.on = true, .share = 0.45, .worse = 1.1, .floor = 0.0002, .budget = 0.002, .negligible = 0.001},
+        .latency = {.on = true,
+                    .share = 0.45,
+                    .worse = 1.25,
+                    .margin = 1.25,
+                    .budget = 0.01,
+                    .baseline_requests = 10000,
+                    .slack_ms = 1},
         .throughput = {.on = false, .share = 0.0, .margin = 1.1},
+        .statuses = {.on = true, .share = 0.1, .worse = 1.25, .floor = 0.002, .budget = 0.01},
+        .outage = 0.5,
         .alpha = 0.01,
         .beta = 0.05,
         .undecided = ROLLOUT_UNDECIDED_HOLD,
@@ -49,6 +59,26 @@ void rollout_spec_default_stages(struct rollout_spec *spec)
             .soak_ms = 60 * MINUTE_MS,
         };
     }
+}
+
+void rollout_spec_upgrade(struct rollout_spec *spec)
+{
+    struct rollout_spec fresh;
+    rollout_spec_init(&fresh);
+    spec->rule = ROLLOUT_RULE;
+    if (spec->errors.worse < fresh.errors.worse)
+        spec->errors.worse = fresh.errors.worse;
+    spec->errors.floor = fresh.errors.floor;
+    spec->errors.prove = fresh.errors.prove;
+    spec->errors.budget = fresh.errors.budget;
+    spec->latency.worse = fresh.latency.worse;
+    spec->latency.budget = fresh.latency.budget;
+    spec->statuses = fresh.statuses;
+    spec->outage = fresh.outage;
+    double left = 1.0 - spec->statuses.share;
+    spec->errors.share *= left;
+    spec->latency.share *= left;
+    spec->throughput.share *= left;
 }
 
 // ---- checks ----
@@ -151,11 +181,13 @@ static const char *check_checks(const struct rollout_spec *spec)
     const struct rollout_check_errors *errors = &spec->errors;
     const struct rollout_check_latency *latency = &spec->latency;
     const struct rollout_check_throughput *throughput = &spec->throughput;
-    if (!errors->on && !latency->on && !throughput->on)
+    const struct rollout_check_statuses *statuses = &spec->statuses;
+    if (!errors->on && !latency->on && !throughput->on && !statuses->on)
         return "at least one check must be on";
     if ((errors->on && !within(errors->share, 1e-6, 1.0)) ||
         (latency->on && !within(latency->share, 1e-6, 1.0)) ||
-        (throughput->on && !within(throughput->share, 1e-6, 1.0)))
+        (throughput->on && !within(throughput->share, 1e-6, 1.0)) ||
+        (statuses->on && !within(statuses->share, 1e-6, 1.0)))
         return "the share of a check that is on is above 0 and at most 1";
     if (errors->on && !within(errors->worse, 1.0, 1000.0))
         return "errors: worse is a factor from 1 to 1000";
@@ -163,6 +195,15 @@ static const char *check_checks(const struct rollout_spec *spec)
         return "errors: margin is a factor above 1, at most 1000";
     if (errors->on && !within(errors->negligible, 0.0, 0.0) && !within(errors->negligible, 1e-6, 0.5))
         return "errors: negligible is a rate from 0.0001 % to 50 %";
+    if (errors->on && (!within(errors->floor, 0.0, 0.5) || !within(errors->budget, 1e-6, 1.0)))
+        return "errors: floor is a rate up to 50 %, budget a share from 0.0001 %";
+    if ((unsigned)errors->prove > ROLLOUT_PROVE_RATIO)
+        return "errors: prove is budget or ratio";
+    if (latency->on && (!within(latency->worse, 1.0, 1000.0) || !within(latency->budget, 1e-6, 1.0)))
+        return "latency: worse is a factor from 1 to 1000, budget a share from 0.0001 %";
+    if (statuses->on && (!within(statuses->worse, 1.0, 1000.0) || !within(statuses->floor, 0.0, 0.5) ||
+                         !within(statuses->budget, 1e-6, 1.0)))
+        return "statuses: worse is a factor from 1 to 1000, floor a rate up to 50 %, budget a share";
     if (latency->on && !within(latency->margin, 1.001, 1000.0))
         return "latency: margin is a factor above 1, at most 1000";
     if (latency->on && (latency->baseline_requests < 1 || latency->baseline_requests > 1000000000))
@@ -176,6 +217,10 @@ static const char *check_checks(const struct rollout_spec *spec)
 
 static const char *check_rest(const struct rollout_spec *spec)
 {
+    if (spec->rule != ROLLOUT_RULE)
+        return "its rule of decision is another version's";
+    if (!within(spec->outage, 0.0, 1.0))
+        return "the outage trigger is a share up to 100 %";
     if (!within(spec->alpha, 1e-9, 0.5) || !within(spec->beta, 1e-9, 0.5))
         return "alpha and beta are above 0 and at most 0.5";
     if ((unsigned)spec->undecided > ROLLOUT_UNDECIDED_PROCEED)
@@ -234,12 +279,24 @@ static void put_checks(struct wire_writer *writer, const struct rollout_spec *sp
     wire_put_u64(writer, spec->throughput.on);
     wire_put_double(writer, spec->throughput.share);
     wire_put_double(writer, spec->throughput.margin);
+    wire_put_double(writer, spec->errors.floor);
+    wire_put_u64(writer, spec->errors.prove);
+    wire_put_double(writer, spec->errors.budget);
+    wire_put_double(writer, spec->latency.worse);
+    wire_put_double(writer, spec->latency.budget);
+    wire_put_u64(writer, spec->statuses.on);
+    wire_put_double(writer, spec->statuses.share);
+    wire_put_double(writer, spec->statuses.worse);
+    wire_put_double(writer, spec->statuses.floor);
+    wire_put_double(writer, spec->statuses.budget);
+    wire_put_double(writer, spec->outage);
 }
 
 void rollout_spec_encode(const struct rollout_spec *spec, struct wire_writer *writer)
 {
     CHECK(spec->stage_count <= ROLLOUT_STAGES_MAX);
     wire_put_u64(writer, SPEC_WIRE_VERSION);
+    wire_put_u64(writer, spec->rule);
     put_name(writer, spec->name);
     put_name(writer, spec->flag);
     put_name(writer, spec->service);
@@ -293,7 +350,7 @@ static void get_stage(struct wire_reader *reader, uint64_t version, struct rollo
         wire_get_string(reader, stage->segment, sizeof stage->segment);
 }
 
-static void get_checks(struct wire_reader *reader, struct rollout_spec *spec)
+static void get_checks(struct wire_reader *reader, uint64_t version, struct rollout_spec *spec)
 {
     spec->errors.on = get_at_most(reader, 1);
     spec->errors.share = get_setting(reader);
@@ -309,6 +366,19 @@ static void get_checks(struct wire_reader *reader, struct rollout_spec *spec)
     spec->throughput.on = get_at_most(reader, 1);
     spec->throughput.share = get_setting(reader);
     spec->throughput.margin = get_setting(reader);
+    if (version < 3)
+        return;
+    spec->errors.floor = get_setting(reader);
+    spec->errors.prove = (enum rollout_prove)get_at_most(reader, ROLLOUT_PROVE_RATIO);
+    spec->errors.budget = get_setting(reader);
+    spec->latency.worse = get_setting(reader);
+    spec->latency.budget = get_setting(reader);
+    spec->statuses.on = get_at_most(reader, 1);
+    spec->statuses.share = get_setting(reader);
+    spec->statuses.worse = get_setting(reader);
+    spec->statuses.floor = get_setting(reader);
+    spec->statuses.budget = get_setting(reader);
+    spec->outage = get_setting(reader);
 }
 
 enum status rollout_spec_decode(struct wire_reader *reader, struct rollout_spec *spec)
@@ -319,6 +389,7 @@ enum status rollout_spec_decode(struct wire_reader *reader, struct rollout_spec 
         return STATUS_UNSUPPORTED;
     if (version < 1)
         reader->bad = true;
+    out.rule = version < 3 ? ROLLOUT_RULE_REQUESTS : (uint32_t)get_at_most(reader, UINT32_MAX);
     wire_get_string(reader, out.name, sizeof out.name);
     if (version >= 2)
         wire_get_string(reader, out.flag, sizeof out.flag);
@@ -328,7 +399,7 @@ enum status rollout_spec_decode(struct wire_reader *reader, struct rollout_spec 
     out.stage_count = (uint32_t)get_at_most(reader, ROLLOUT_STAGES_MAX);
     for (uint32_t i = 0; i < out.stage_count && !reader->bad; i++)
         get_stage(reader, version, &out.stages[i]);
-    get_checks(reader, &out);
+    get_checks(reader, version, &out);
     out.alpha = get_setting(reader);
     out.beta = get_setting(reader);
     out.undecided = (enum rollout_undecided)get_at_most(reader, ROLLOUT_UNDECIDED_PROCEED);

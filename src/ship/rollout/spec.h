@@ -50,19 +50,37 @@ struct rollout_stage {
     char by[ROLLOUT_NAME_BYTES];      // APPROVE: the `who` that may, exactly; empty: any approver
 };
 
+// How decisions follow from evidence. A journal names the rule of each run: what another rule decided is
+// history, and this program does not derive it again.
+enum {
+    ROLLOUT_RULE_REQUESTS = 1, // each request counted for itself; gone
+    ROLLOUT_RULE_SECONDS = 2,  // each second is one vote, a stage is passed by what moving on can cost
+    ROLLOUT_RULE = ROLLOUT_RULE_SECONDS,
+};
+
+enum rollout_prove {
+    ROLLOUT_PROVE_BUDGET, // what moving on may cost
+    ROLLOUT_PROVE_RATIO,  // below `margin` times the baseline's rate, at every stage alike
+};
+
 struct rollout_check_errors {
     bool on;
-    double share;       // v: its part of the rollback mixture
-    double worse;       // R0 of E_bad, default 1
-    double margin;      // R1 of E_good; 0: 1.25, or 1.5 when the baseline's rate is under 0.5 %
-    double negligible;  // rate under which the canary's errors do not matter; 0: off
-    uint64_t window_ms; // a unit's second error within it does not count; 0: the whole rollout
+    double share;             // v: its part of the rollback mixture
+    double worse;             // rolled back above worse times the baseline's rate plus floor
+    double floor;             // in errors per request
+    enum rollout_prove prove; // what promotes
+    double budget;            // BUDGET: share of all requests that may fail more because of one step
+    double margin;            // RATIO: R1; 0: 1.25, or 1.5 when the baseline's rate is under 0.5 %
+    double negligible;        // RATIO: rate under which the canary's errors do not matter; 0: off
+    uint64_t window_ms;       // a unit's second error within it does not count; 0: the whole rollout
 };
 
 struct rollout_check_latency {
     bool on;
     double share;
-    double margin;              // canary slower than margin*T against baseline slower than T; default 1.25
+    double worse;  // rolled back: canary slower than worse*T more often than the baseline is slower than T
+    double margin; // promoted: canary slower than margin*T against baseline slower than T
+    double budget; // share of all requests that may be slow more because of one step
     uint64_t baseline_requests; // sample before the edges are frozen, default 10 000
     uint64_t slack_ms;          // the canary counts as slow only this long past an edge: no user feels less
 };
@@ -73,6 +91,15 @@ struct rollout_check_throughput {
     double margin; // promoted when the ratio of good responses is shown to be above 1 / margin
 };
 
+// Answers of a class that users take for broken: 3xx and 4xx, each compared for itself.
+struct rollout_check_statuses {
+    bool on;
+    double share;
+    double worse;
+    double floor;
+    double budget;
+};
+
 struct rollout_spec {
     char name[ROLLOUT_NAME_BYTES];
     enum rollout_target target; // both are what the two names below say, see rollout_spec_classify
@@ -81,13 +108,16 @@ struct rollout_spec {
     char service[ROLLOUT_NAME_BYTES]; // VERSION: whose; REQUESTS: of whom; else empty
     char from[ROLLOUT_NAME_BYTES];    // the stable version, or the variant given today
     char to[ROLLOUT_NAME_BYTES];      // the canary version, or the variant to come
+    uint32_t rule;                    // of decision, see above
     uint32_t stage_count;
     struct rollout_stage stages[ROLLOUT_STAGES_MAX];
     struct rollout_check_errors errors;
     struct rollout_check_latency latency;
     struct rollout_check_throughput throughput;
-    double alpha; // bound on a false rollback over the whole rollout, default 0.01
-    double beta;  // bound on a false promotion per stage, default 0.05
+    struct rollout_check_statuses statuses;
+    double outage; // trigger: more than this share fails in each of three seconds; 0: off
+    double alpha;  // bound on a false rollback over the whole rollout, default 0.01
+    double beta;   // bound on a false promotion per stage, default 0.05
     enum rollout_undecided undecided;
     bool evidence_cumulative; // E_good is kept across stages
     bool keyed;               // assignment is by unit, not per request: the measured share is the weight
@@ -105,6 +135,8 @@ void rollout_spec_init(struct rollout_spec *spec);
 void rollout_spec_default_stages(struct rollout_spec *spec);
 // Sets target and source by the names that are given: a file, and a journal, say what is moved by naming it.
 void rollout_spec_classify(struct rollout_spec *spec);
+// Puts a specification of an older rule under the present one: what it did not say is as by default.
+void rollout_spec_upgrade(struct rollout_spec *spec);
 // Whether the machine can run it: STATUS_INVALID with a sentence. Weights must grow from stage to stage,
 // nothing comes after 100 %, a horizon is at least its minimum time. `share`s need not sum to 1.
 MUST_USE enum status rollout_spec_check(const struct rollout_spec *spec, struct fault *fault);

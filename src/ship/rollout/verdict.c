@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Why the machine did what it did, in numbers and in one to three lines for people: both values, counts, the
 // bound, since when, and for "undecided" what is missing. Texts are part of the effects and so of the replay.
-#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -100,6 +100,10 @@ static void kernel_name(int kernel, char *storage, size_t cap)
         text_addf(&text, "errors");
     else if (kernel == KERNEL_THROUGHPUT)
         text_addf(&text, "throughput");
+    else if (kernel == KERNEL_REDIRECTS)
+        text_addf(&text, "statuses 3xx");
+    else if (kernel == KERNEL_CLIENT_ERRORS)
+        text_addf(&text, "statuses 4xx");
     else
         text_addf(&text, "latency %s", edge_names[kernel - KERNEL_LATENCY]);
 }
@@ -135,26 +139,46 @@ struct kernel_rates {
     uint64_t baseline_total;
 };
 
-static uint64_t events_of(const struct rollout_sums *sums, int kernel, bool margin)
+static bool is_latency(int kernel)
 {
-    if (kernel == KERNEL_ERRORS)
-        return sums->error_events;
-    if (kernel == KERNEL_THROUGHPUT)
-        return sums->good;
-    return margin ? sums->slow_margin[kernel - KERNEL_LATENCY] : sums->slow[kernel - KERNEL_LATENCY];
+    return kernel >= KERNEL_LATENCY && kernel < KERNEL_LATENCY + ROLLOUT_EDGES;
 }
 
-// margin: the canary against margin times the edge, as the gate of promotion does.
-static struct kernel_rates rates_of(const struct rollout *rollout, const struct rollout_totals *totals,
-                                    int kernel, bool margin)
+// What voted, up to the prefix that decided.
+static struct kernel_rates rates_voted(const struct rollout *rollout, int kernel)
 {
-    const struct rollout_sums *arms = kernel == KERNEL_ERRORS ? totals->all : totals->judged;
+    const struct rollout_pairs *seen = &rollout->judgement.seen;
+    return (struct kernel_rates){
+        .canary_events = seen->canary[kernel],
+        .canary_total = seen->canary_judged[kernel],
+        .baseline_events = seen->baseline[kernel],
+        .baseline_total = seen->baseline_judged[kernel],
+    };
+}
+
+// What the harm of the stage was reckoned from.
+static struct kernel_rates rates_of_stage(const struct rollout *rollout, int kernel)
+{
+    const struct stats_harm_counts *harm = &rollout->judgement.harm[kernel];
+    return (struct kernel_rates){
+        .canary_events = harm->canary_events,
+        .canary_total = harm->canary_requests,
+        .baseline_events = harm->baseline_events,
+        .baseline_total = harm->baseline_requests,
+    };
+}
+
+static struct kernel_rates rates_of(const struct rollout *rollout, const struct rollout_totals *totals,
+                                    int kernel)
+{
+    const struct rollout_sums *arms =
+        is_latency(kernel) || kernel == KERNEL_THROUGHPUT ? totals->judged : totals->all;
     const struct rollout_sums *canary = &arms[ROLLOUT_ARM_CANARY];
     const struct rollout_sums *baseline = &arms[evidence_baseline_arm(rollout)];
     return (struct kernel_rates){
-        .canary_events = events_of(canary, kernel, margin),
+        .canary_events = evidence_events(canary, kernel),
         .canary_total = canary->completed,
-        .baseline_events = events_of(baseline, kernel, false),
+        .baseline_events = evidence_events(baseline, kernel),
         .baseline_total = baseline->completed,
     };
 }
@@ -167,25 +191,35 @@ static void set_rates(struct rollout_verdict *verdict, const struct kernel_rates
     verdict->baseline_total = rates->baseline_total;
 }
 
-static void add_what(const struct rollout *rollout, struct text *text, int kernel)
+static void add_what(struct text *text, int kernel)
 {
     char name[32];
     kernel_name(kernel, name, sizeof name);
     text_addf(text, "%s: ", name);
     if (kernel == KERNEL_THROUGHPUT)
-        text_addf(text, "good answers ");
-    if (kernel >= KERNEL_LATENCY && kernel < KERNEL_LATENCY + ROLLOUT_EDGES) {
-        text_addf(text, "slower than ");
-        add_microseconds(text, rollout->edges.edge_us[kernel - KERNEL_LATENCY]);
-        text_addf(text, ": ");
-    }
+        text_addf(text, "no good answer: ");
 }
 
-static void add_comparison(const struct rollout *rollout, struct text *text, const struct kernel_rates *rates)
+// "canary 0.31 % (12/3 870) vs stable ..."; of latency with the limit that holds for each.
+static void add_comparison(const struct rollout *rollout, struct text *text, int kernel, bool promoting,
+                           const struct kernel_rates *rates)
 {
-    add_rate(text, "canary", rates->canary_events, rates->canary_total);
+    const char *baseline = baseline_name(rollout);
+    char canary_name[48] = "canary", other_name[48];
+    snprintf(other_name, sizeof other_name, "%s", baseline);
+    if (is_latency(kernel)) {
+        const struct rollout_yardstick *by = &rollout->yardstick;
+        int k = kernel - KERNEL_LATENCY;
+        struct text name = text_over(canary_name, sizeof canary_name);
+        text_addf(&name, "canary above ");
+        add_microseconds(&name, promoting ? by->margin_us[k] : by->worse_us[k]);
+        name = text_over(other_name, sizeof other_name);
+        text_addf(&name, "%s above ", baseline);
+        add_microseconds(&name, by->edges.edge_us[k]);
+    }
+    add_rate(text, canary_name, rates->canary_events, rates->canary_total);
     text_addf(text, " vs ");
-    add_rate(text, baseline_name(rollout), rates->baseline_events, rates->baseline_total);
+    add_rate(text, other_name, rates->baseline_events, rates->baseline_total);
 }
 
 static void add_since_and_delay(const struct rollout *rollout, struct text *text, int64_t since_ms)
@@ -204,17 +238,16 @@ static void add_since_and_delay(const struct rollout *rollout, struct text *text
 // The check that carries the mixture, and within latency the edge.
 static int culprit_of(const struct rollout *rollout, const double log_kernel[KERNELS])
 {
+    static const double parts[CHECKS] = {
+        [CHECK_ERRORS] = 1, [CHECK_LATENCY] = ROLLOUT_EDGES, [CHECK_THROUGHPUT] = 1, [CHECK_STATUSES] = 2};
     int culprit = -1;
     double best = 0.0;
     for (int kernel = 0; kernel < KERNELS; kernel++) {
-        enum rollout_check_kind check = kernel == KERNEL_ERRORS       ? CHECK_ERRORS
-                                        : kernel == KERNEL_THROUGHPUT ? CHECK_THROUGHPUT
-                                                                      : CHECK_LATENCY;
+        enum rollout_check_kind check = votes_check_of(kernel);
         double share = judge_share(rollout, check);
         if (!(share > 0.0))
             continue;
-        double parts = check == CHECK_LATENCY ? (double)ROLLOUT_EDGES : 1.0;
-        double value = log_kernel[kernel] + stats_ln(share / parts);
+        double value = log_kernel[kernel] + stats_ln(share / parts[check]);
         if (culprit < 0 || value > best) {
             culprit = kernel;
             best = value;
@@ -224,42 +257,74 @@ static int culprit_of(const struct rollout *rollout, const double log_kernel[KER
     return culprit;
 }
 
-// Rounded towards 1, so that what is printed was shown.
-static void add_factor(struct text *text, double bound, int kernel, double alpha)
+// What was asked: more than what is called material.
+static void add_material(const struct rollout *rollout, struct text *text, int kernel)
 {
-    double sure = 100.0 * (1.0 - alpha);
-    if (kernel == KERNEL_THROUGHPUT && bound < 1.0)
-        text_addf(text, "at most %.2f× as many", ceil(bound * 100.0) / 100.0);
-    else if (kernel != KERNEL_THROUGHPUT && bound >= 10.0)
-        text_addf(text, "at least %.0f× worse", floor(bound));
-    else if (kernel != KERNEL_THROUGHPUT && bound >= 1.1)
-        text_addf(text, "at least %.1f× worse", floor(bound * 10.0) / 10.0);
-    else
-        text_addf(text, "worse");
-    text_addf(text, ", %g %% sure at any time", sure);
+    const struct rollout_spec *spec = &rollout->spec;
+    double worse = spec->latency.worse, floor = 0.0;
+    if (kernel == KERNEL_ERRORS) {
+        worse = spec->errors.worse;
+        floor = spec->errors.floor;
+    } else if (kernel == KERNEL_THROUGHPUT) {
+        worse = spec->throughput.margin;
+        floor = spec->errors.floor;
+    } else if (!is_latency(kernel)) {
+        worse = spec->statuses.worse;
+        floor = spec->statuses.floor;
+    }
+    text_addf(text, is_latency(kernel) ? "more than %g× as slow" : "more than %g×", worse);
+    if (floor > 0.0) {
+        text_addf(text, " and ");
+        add_percent(text, floor);
+    }
 }
 
 void verdict_rolled_back(struct rollout *rollout, struct rollout_verdict *verdict)
 {
     const struct rollout_judgement *judgement = &rollout->judgement;
     struct text text = begin(rollout, ROLLOUT_OUTCOME_ROLLED_BACK, "ROLLED BACK", verdict);
-    int kernel = culprit_of(rollout, judgement->log_bad_kernel);
+    double votes[CHECKS], shares[CHECKS];
+    for (int check = 0; check < CHECKS; check++) {
+        votes[check] = judgement->log_bad_check[check];
+        shares[check] = judge_share(rollout, (enum rollout_check_kind)check);
+    }
+    bool outage = judgement->log_outage > stats_log_weighted_mean_exp(votes, shares, CHECKS);
+    int kernel = outage ? KERNEL_ERRORS : culprit_of(rollout, judgement->log_bad_kernel);
     kernel_name(kernel, verdict->check, sizeof verdict->check);
-    struct kernel_rates rates = rates_of(rollout, &rollout->shared, kernel, false);
+    struct kernel_rates rates =
+        outage ? rates_of(rollout, &rollout->shared, kernel) : rates_voted(rollout, kernel);
+    CHECK(rates.canary_total > 0 && rates.baseline_total > 0);
     set_rates(verdict, &rates);
     verdict->log_e = judgement->log_bad;
-    verdict->log_e_needed = -stats_ln(rollout->spec.alpha);
-    verdict->ratio_low = judge_ratio_bound(rollout, kernel);
-    if (!(verdict->ratio_low < 1e9))
-        verdict->ratio_low = 0.0;
-    add_what(rollout, &text, kernel);
-    add_comparison(rollout, &text, &rates);
-    if (kernel >= KERNEL_LATENCY && kernel < KERNEL_LATENCY + ROLLOUT_EDGES &&
-        rollout->spec.latency.slack_ms > 0)
-        text_addf(&text, " (the canary's %llu ms of slack taken off)",
-                  (unsigned long long)rollout->spec.latency.slack_ms);
+    verdict->log_e_needed = judge_bad_needed(rollout);
+    verdict->ratio_low = kernel == KERNEL_ERRORS ? rollout->spec.errors.worse : 0.0;
+    add_what(&text, kernel);
+    add_comparison(rollout, &text, kernel, false, &rates);
     text_addf(&text, "\n  ");
-    add_factor(&text, verdict->ratio_low, kernel, rollout->spec.alpha);
+    add_material(rollout, &text, kernel);
+    if (outage)
+        text_addf(&text, ", no good answer for more than a second");
+    else
+        text_addf(&text, " in %u of %u s, each one vote", judgement->seconds_worse[kernel],
+                  judgement->seconds[kernel]);
+    text_addf(&text, "; at most %g %% of rollouts of equal versions go back", 100.0 * rollout->spec.alpha);
+    add_since_and_delay(rollout, &text, rollout->canary_since_ms);
+}
+
+void verdict_outage(const struct rollout *rollout, struct rollout_verdict *verdict)
+{
+    const struct rollout_alarm *alarm = &rollout->judgement.outage;
+    struct text text = begin(rollout, ROLLOUT_OUTCOME_ROLLED_BACK, "ROLLED BACK", verdict);
+    set_check(verdict, "outage");
+    verdict->canary_events = alarm->row_failed;
+    verdict->canary_total = alarm->row_judged;
+    verdict->baseline_events = alarm->others_failed;
+    verdict->baseline_total = alarm->others_judged;
+    text_addf(&text, "outage: ");
+    add_rate(&text, "canary failed", alarm->row_failed, alarm->row_judged);
+    text_addf(&text, "\n  more than ");
+    add_percent(&text, rollout->spec.outage);
+    text_addf(&text, " in each of the last %u s: a trigger, not a test", alarm->seconds);
     add_since_and_delay(rollout, &text, rollout->canary_since_ms);
 }
 
@@ -269,44 +334,50 @@ void verdict_watch_alarm(struct rollout *rollout, struct rollout_verdict *verdic
     struct text text = begin(rollout, ROLLOUT_OUTCOME_ROLLED_BACK, "ROLLED BACK", verdict);
     int kernel = culprit_of(rollout, rollout->judgement.log_watch_kernel);
     kernel_name(kernel, verdict->check, sizeof verdict->check);
-    struct kernel_rates rates = rates_of(rollout, &rollout->full, kernel, true);
-    struct kernel_rates frozen = rates_of(rollout, &rollout->shared, kernel, false);
+    struct kernel_rates rates = rates_of(rollout, &rollout->full, kernel);
+    struct kernel_rates frozen = rates_of(rollout, &rollout->shared, kernel);
     rates.baseline_events = frozen.baseline_events;
     rates.baseline_total = frozen.baseline_total;
     set_rates(verdict, &rates);
     verdict->log_e = rollout->judgement.log_watch;
     verdict->log_e_needed = watch->threshold;
     verdict->evidence_since_ms = rollout->stage_canary_since_ms;
-    add_what(rollout, &text, kernel);
-    add_comparison(rollout, &text, &rates);
-    text_addf(&text, " while it had traffic\n  in the soak at 100 %%: ");
-    text_addf(&text, kernel == KERNEL_THROUGHPUT ? "not good" : "rate");
-    text_addf(&text, " above the frozen ");
+    add_what(&text, kernel);
+    add_comparison(rollout, &text, kernel, false, &rates);
+    text_addf(&text, " while it had traffic\n  in the soak at 100 %%: above the frozen ");
     add_percent(&text, watch->rate[kernel]);
-    if (kernel != KERNEL_ERRORS)
-        text_addf(&text, " in %llu of %llu s", (unsigned long long)watch->closed.seconds_bad[kernel],
-                  (unsigned long long)watch->closed.seconds);
+    text_addf(&text, " in %llu of %llu s", (unsigned long long)watch->closed.seconds_bad[kernel],
+              (unsigned long long)watch->closed.seconds);
     add_since_and_delay(rollout, &text, rollout->stage_canary_since_ms);
 }
 
 // ---- forward ----
 
-static void add_proof(const struct rollout *rollout, struct text *text, enum rollout_check_kind check)
+// What was shown, in the words of whoever pays for it.
+static void add_proof(const struct rollout *rollout, struct text *text, enum rollout_check_kind check,
+                      uint32_t next)
 {
-    double beta = rollout->spec.beta;
-    bool by_rate =
-        check == CHECK_ERRORS && rollout->judgement.log_negligible > rollout->judgement.log_good_ratio;
-    if (check == CHECK_ERRORS && rollout->spec.errors.negligible > 0.0)
-        beta /= 2.0;
-    if (by_rate) {
+    static const char *const harms[CHECKS] = {[CHECK_ERRORS] = "fail",
+                                              [CHECK_LATENCY] = "are slow",
+                                              [CHECK_THROUGHPUT] = "get no good answer",
+                                              [CHECK_STATUSES] = "get such a status"};
+    const struct rollout_spec *spec = &rollout->spec;
+    double beta = spec->beta;
+    bool ratio = check == CHECK_ERRORS && spec->errors.prove == ROLLOUT_PROVE_RATIO;
+    if (ratio) {
+        bool by_rate = rollout->judgement.log_negligible > rollout->judgement.log_good_ratio;
+        beta = spec->errors.negligible > 0.0 ? beta / 2.0 : beta;
         text_addf(text, "; below ");
-        add_percent(text, rollout->spec.errors.negligible);
-    } else if (check == CHECK_ERRORS) {
-        text_addf(text, "; below %g×", rollout->errors_margin);
-    } else if (check == CHECK_LATENCY) {
-        text_addf(text, "; less than %g× slower", rollout->spec.latency.margin);
+        if (by_rate)
+            add_percent(text, spec->errors.negligible);
+        else
+            text_addf(text, "%g×", rollout->errors_margin);
     } else {
-        text_addf(text, "; at least 1/%g as many", rollout->spec.throughput.margin);
+        text_addf(text, "; at ");
+        add_weight(text, next);
+        text_addf(text, " less than ");
+        add_percent(text, rollout->budget[check]);
+        text_addf(text, " of all more %s", harms[check]);
     }
     text_addf(text, ", %g %% sure", 100.0 * (1.0 - beta));
 }
@@ -315,26 +386,32 @@ static void add_proof(const struct rollout *rollout, struct text *text, enum rol
 // most traffic; p90 has events enough to read.
 static int kernel_shown(enum rollout_check_kind check)
 {
-    static const int shown[CHECKS] = {KERNEL_ERRORS, KERNEL_LATENCY + 1, KERNEL_THROUGHPUT};
+    static const int shown[CHECKS] = {
+        [CHECK_ERRORS] = KERNEL_ERRORS,
+        [CHECK_LATENCY] = KERNEL_LATENCY + 1,
+        [CHECK_THROUGHPUT] = KERNEL_THROUGHPUT,
+        [CHECK_STATUSES] = KERNEL_CLIENT_ERRORS,
+    };
     return shown[check];
 }
 
 static void add_check_line(const struct rollout *rollout, struct text *text, enum rollout_check_kind check)
 {
     int kernel = kernel_shown(check);
-    struct kernel_rates rates = rates_of(rollout, &rollout->in_stage, kernel, false);
-    text_addf(text, check == CHECK_THROUGHPUT && text->len > 0 ? "; " : "\n  ");
-    add_what(rollout, text, kernel);
-    add_comparison(rollout, text, &rates);
+    struct kernel_rates rates = rates_of_stage(rollout, kernel);
+    text_addf(text, "\n  ");
+    add_what(text, kernel);
+    add_comparison(rollout, text, kernel, true, &rates);
 }
 
 // The check that stands for the gate in the verdict's fields, with its rates in this stage.
 static void set_gate(const struct rollout *rollout, enum rollout_check_kind check,
                      struct rollout_verdict *verdict)
 {
-    struct kernel_rates rates = rates_of(rollout, &rollout->in_stage, kernel_shown(check), false);
+    struct kernel_rates rates = rates_of_stage(rollout, kernel_shown(check));
     set_rates(verdict, &rates);
-    set_check(verdict, check == CHECK_ERRORS ? "errors" : check == CHECK_LATENCY ? "latency" : "throughput");
+    static const char *const names[CHECKS] = {"errors", "latency", "throughput", "statuses"};
+    set_check(verdict, names[check]);
     verdict->log_e = rollout->judgement.log_good[check];
     verdict->log_e_needed = judge_good_needed(rollout, check);
 }
@@ -351,12 +428,13 @@ void verdict_promoted(const struct rollout *rollout, uint32_t stage, uint32_t we
     add_clock(&text, rollout->stage_canary_since_ms, false);
     text_addf(&text, " UTC");
     bool first = true;
+    uint32_t next = judge_next_weight(rollout);
     for (int i = 0; i < CHECKS; i++) {
         enum rollout_check_kind check = (enum rollout_check_kind)i;
         if (!judge_check_on(rollout, check))
             continue;
         add_check_line(rollout, &text, check);
-        add_proof(rollout, &text, check);
+        add_proof(rollout, &text, check, next);
         if (!first)
             continue;
         first = false;
@@ -380,7 +458,8 @@ static void add_missing(const struct rollout *rollout, struct text *text, enum r
         return;
     }
     if (more == UINT64_MAX) {
-        text_addf(text, "; not to be shown good as things stand");
+        text_addf(text, judge_units_suffice(rollout) ? "; not to be shown good as things stand"
+                                                     : "; too few users in an arm to tell");
         return;
     }
     text_addf(text, "; needs about ");
@@ -389,8 +468,8 @@ static void add_missing(const struct rollout *rollout, struct text *text, enum r
     uint64_t routed = 0;
     for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
         routed += rollout->stage_routed[arm];
-    int64_t elapsed = rollout->now_ms - rollout->stage_since_ms;
-    if (routed == 0 || elapsed <= 0)
+    uint64_t elapsed = rollout->stage_awake_ms;
+    if (routed == 0 || elapsed == 0)
         return;
     double ms = (double)more * (double)elapsed / (double)routed;
     if (ms < 1e13) {
@@ -406,7 +485,7 @@ void verdict_undecided(const struct rollout *rollout, const char *consequence,
     text_addf(&text, "stage %u of %u, ", rollout->stage + 1, rollout->spec.stage_count);
     add_weight(&text, rollout->weight);
     text_addf(&text, ", after ");
-    add_duration(&text, (uint64_t)(rollout->now_ms - rollout->stage_since_ms));
+    add_duration(&text, rollout->stage_awake_ms);
     text_addf(&text, ": %s", consequence);
     bool first = true;
     for (int i = 0; i < CHECKS; i++) {
@@ -436,7 +515,7 @@ void verdict_completed(const struct rollout *rollout, struct rollout_verdict *ve
     text_addf(&text, " UTC");
     const struct rollout_watch *watch = &rollout->watch;
     if (watch->on && judge_check_on(rollout, CHECK_ERRORS)) {
-        struct kernel_rates rates = rates_of(rollout, &rollout->full, KERNEL_ERRORS, false);
+        struct kernel_rates rates = rates_of(rollout, &rollout->full, KERNEL_ERRORS);
         set_rates(verdict, &rates);
         text_addf(&text, "\n  soak without alarm: errors: ");
         add_rate(&text, "canary", rates.canary_events, rates.canary_total);
@@ -467,8 +546,8 @@ void verdict_blocked(const struct rollout *rollout, struct rollout_verdict *verd
     add_weight(&text, rollout->weight);
     text_addf(
         &text,
-        ")\n  odds of at least 1000 to 1 against chance: the assignment is broken, so neither promotion nor "
-        "rollback is decided from it; promote or abort by hand");
+        ")\n  odds of at least 1000 to 1 against chance: the assignment is broken, so no promotion is decided from "
+        "it (a rollback still is); promote or abort by hand");
 }
 
 void verdict_operator(const struct rollout *rollout, const struct rollout_input *input, const char *what,

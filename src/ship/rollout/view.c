@@ -4,7 +4,6 @@
 
 #include "base/check.h"
 #include "ship/rollout/rollout_private.h"
-#include "stats/histogram.h"
 #include "stats/real.h"
 
 const struct rollout_spec *rollout_spec_of(const struct rollout *rollout)
@@ -14,16 +13,7 @@ const struct rollout_spec *rollout_spec_of(const struct rollout *rollout)
 
 void rollout_yardstick_get(const struct rollout *rollout, struct rollout_yardstick *yardstick)
 {
-    const struct rollout_spec *spec = &rollout->spec;
-    *yardstick = (struct rollout_yardstick){.edges = rollout->edges,
-                                            .slack_us = spec->latency.slack_ms * 1000,
-                                            .deadline_us = spec->deadline_ms * 1000,
-                                            .error_window_us = spec->errors.window_ms * 1000};
-    for (int k = 0; rollout->edges.requests > 0 && k < ROLLOUT_EDGES; k++) {
-        uint64_t slacked_us = rollout->edges.edge_us[k] + yardstick->slack_us;
-        uint64_t margin_us = stats_histogram_edge_scale(rollout->edges.edge_us[k], spec->latency.margin);
-        yardstick->margin_us[k] = margin_us > slacked_us ? margin_us : slacked_us;
-    }
+    *yardstick = rollout->yardstick;
 }
 
 // A view's number for JSON: neither the "not looked yet" nor an infinity leaves the module.
@@ -34,33 +24,41 @@ static double presentable(double log_e)
     return log_e < 1e300 ? log_e : 1e300;
 }
 
+// The kernel whose counts stand for a check: of latency, slower than the baseline's p99.
+static int kernel_shown(enum rollout_check_kind check)
+{
+    static const int shown[CHECKS] = {
+        [CHECK_ERRORS] = KERNEL_ERRORS,
+        [CHECK_LATENCY] = KERNEL_LATENCY + 2,
+        [CHECK_THROUGHPUT] = KERNEL_THROUGHPUT,
+        [CHECK_STATUSES] = KERNEL_CLIENT_ERRORS,
+    };
+    return shown[check];
+}
+
 static void view_check(const struct rollout *rollout, enum rollout_check_kind check,
                        struct rollout_check_view *view)
 {
-    static const char *const names[CHECKS] = {"errors", "latency", "throughput"};
+    static const char *const names[CHECKS] = {"errors", "latency", "throughput", "statuses"};
     const struct rollout_judgement *judgement = &rollout->judgement;
-    const struct rollout_sums *arms = check == CHECK_ERRORS ? rollout->shared.all : rollout->shared.judged;
+    const struct rollout_totals *shared = &rollout->shared;
+    bool cold = check == CHECK_LATENCY || check == CHECK_THROUGHPUT;
+    const struct rollout_sums *arms = cold ? shared->judged : shared->all;
     const struct rollout_sums *canary = &arms[ROLLOUT_ARM_CANARY];
     const struct rollout_sums *baseline = &arms[evidence_baseline_arm(rollout)];
+    int kernel = kernel_shown(check);
     *view = (struct rollout_check_view){
         .log_e_bad = presentable(judgement->log_bad_check[check]),
         .log_e_good = presentable(judgement->log_good[check]),
         .log_e_good_needed = judge_good_needed(rollout, check),
         .good = rollout->good[check],
-        .canary_events = canary->error_events,
+        .canary_events = evidence_events(canary, kernel),
         .canary_total = canary->completed,
-        .baseline_events = baseline->error_events,
+        .baseline_events = evidence_events(baseline, kernel),
         .baseline_total = baseline->completed,
         .more_requests = judge_more_requests(rollout, check),
     };
     memcpy(view->name, names[check], strlen(names[check]) + 1);
-    if (check == CHECK_LATENCY) { // slower than the baseline's p99
-        view->canary_events = canary->slow[2];
-        view->baseline_events = baseline->slow[2];
-    } else if (check == CHECK_THROUGHPUT) {
-        view->canary_events = canary->good;
-        view->baseline_events = baseline->good;
-    }
 }
 
 void rollout_view_get(const struct rollout *rollout, struct rollout_view *view)
@@ -71,11 +69,13 @@ void rollout_view_get(const struct rollout *rollout, struct rollout_view *view)
         .weight = rollout->weight,
         .started_ms = rollout->started_ms,
         .stage_since_ms = rollout->stage_since_ms,
+        .stage_watched_ms = rollout->stage_watched_ms,
+        .quiet_ms = rollout->quiet_ms,
         .state_since_ms = rollout->state_since_ms,
         .ring_stages = rollout->ring_stages,
         .log_e_srm = presentable(stats_srm_log_e(&rollout->srm)),
         .blocked = rollout->blocked,
-        .edges = rollout->edges,
+        .edges = rollout->yardstick.edges,
         .spans_lost = rollout->spans_lost,
         .spans_ignored = rollout->spans_ignored,
         .baseline_count = rollout->baseline_count,
@@ -92,7 +92,7 @@ void rollout_view_get(const struct rollout *rollout, struct rollout_view *view)
     if (!rollout->has_spec)
         return;
     view->log_e_bad = presentable(rollout->judgement.log_bad);
-    view->log_e_bad_needed = -stats_ln(rollout->spec.alpha);
+    view->log_e_bad_needed = judge_bad_needed(rollout);
     if (rollout->watch.on) {
         view->log_e_bad = presentable(rollout->judgement.log_watch);
         view->log_e_bad_needed = rollout->watch.threshold;

@@ -6,11 +6,12 @@
 #include "base/check.h"
 #include "ship/rollout/rollout.h"
 
-enum { INPUT_WIRE_VERSION = 1, EFFECTS_WIRE_VERSION = 1, EFFECTS_WIRE_BYTES_MAX = 2048 };
+// Inputs of version 1 had 14 counts, no time slept and no run taken over.
+enum { INPUT_WIRE_VERSION = 2, EFFECTS_WIRE_VERSION = 1, EFFECTS_WIRE_BYTES_MAX = 2560 };
 
 // The members of struct rollout_counts in wire order, as an array.
-enum { COUNT_FIELDS = sizeof(struct rollout_counts) / sizeof(uint32_t) };
-_Static_assert(COUNT_FIELDS == 14 && sizeof(struct rollout_counts) == COUNT_FIELDS * sizeof(uint32_t),
+enum { COUNT_FIELDS = sizeof(struct rollout_counts) / sizeof(uint32_t), COUNT_FIELDS_V1 = 14 };
+_Static_assert(COUNT_FIELDS == 19 && sizeof(struct rollout_counts) == COUNT_FIELDS * sizeof(uint32_t),
                "a change of the counts is a new wire version");
 
 static void put_text(struct wire_writer *writer, const char *storage, size_t cap)
@@ -27,13 +28,13 @@ static uint64_t get_at_most(struct wire_reader *reader, uint64_t most)
     return 0;
 }
 
-// Below the only version there is are just malformed bytes, above it a later program's.
-static bool version_is(struct wire_reader *reader, uint64_t known)
+// Version 0 is just malformed bytes, one above the newest a later program's. 0 when it cannot be read.
+static uint64_t get_version(struct wire_reader *reader, uint64_t newest)
 {
     uint64_t version = wire_get_u64(reader);
-    if (version < known)
+    if (version < 1)
         reader->bad = true;
-    return !reader->bad && version == known;
+    return !reader->bad && version <= newest ? version : 0;
 }
 
 // ---- spans: most counts are zero, so a mask says which follow ----
@@ -51,11 +52,12 @@ static void put_counts(struct wire_writer *writer, const struct rollout_counts *
             wire_put_u64(writer, fields[i]);
 }
 
-static void get_counts(struct wire_reader *reader, struct rollout_counts *counts)
+static void get_counts(struct wire_reader *reader, uint64_t version, struct rollout_counts *counts)
 {
     uint32_t fields[COUNT_FIELDS] = {0};
-    uint64_t mask = get_at_most(reader, (1u << COUNT_FIELDS) - 1);
-    for (int i = 0; i < COUNT_FIELDS; i++)
+    int known = version < 2 ? COUNT_FIELDS_V1 : COUNT_FIELDS;
+    uint64_t mask = get_at_most(reader, (1u << known) - 1);
+    for (int i = 0; i < known; i++)
         if ((mask >> i & 1) != 0)
             fields[i] = (uint32_t)get_at_most(reader, UINT32_MAX);
     memcpy(counts, fields, sizeof fields);
@@ -73,21 +75,22 @@ static void put_span(struct wire_writer *writer, const struct rollout_span_delta
         put_counts(writer, &span->arms[arm]);
 }
 
-static void get_span(struct wire_reader *reader, uint64_t tick_before, uint64_t table_before,
-                     struct rollout_span_delta *span)
+static void get_span(struct wire_reader *reader, uint64_t version, uint64_t tick_before,
+                     uint64_t table_before, struct rollout_span_delta *span)
 {
     span->tick = tick_before + (uint64_t)wire_get_i64(reader);
     span->table = table_before + (uint64_t)wire_get_i64(reader);
     span->weight = (uint32_t)get_at_most(reader, ROLLOUT_WEIGHT_FULL);
     span->weight_control = (uint32_t)get_at_most(reader, ROLLOUT_WEIGHT_FULL - span->weight);
     for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
-        get_counts(reader, &span->arms[arm]);
+        get_counts(reader, version, &span->arms[arm]);
     span->ring = (struct rollout_counts){.routed = 0};
 }
 
 static void put_tick(struct wire_writer *writer, const struct rollout_input *input)
 {
     wire_put_u64(writer, input->tick.tick);
+    wire_put_u64(writer, input->tick.slept_ticks);
     wire_put_u64(writer, input->tick.spans_lost);
     wire_put_u64(writer, input->tick.baseline_count);
     wire_put_u64(writer, input->tick.span_count);
@@ -100,10 +103,12 @@ static void put_tick(struct wire_writer *writer, const struct rollout_input *inp
     }
 }
 
-static void get_tick(struct wire_reader *reader, struct rollout_span_delta *spans,
+static void get_tick(struct wire_reader *reader, uint64_t version, struct rollout_span_delta *spans,
                      struct rollout_input *input)
 {
     input->tick.tick = wire_get_u64(reader);
+    if (version >= 2)
+        input->tick.slept_ticks = wire_get_u64(reader);
     input->tick.spans_lost = wire_get_u64(reader);
     input->tick.baseline_count = (uint32_t)get_at_most(reader, UINT32_MAX);
     input->tick.span_count = (uint32_t)get_at_most(reader, ROLLOUT_TICK_SPANS_MAX);
@@ -111,96 +116,13 @@ static void get_tick(struct wire_reader *reader, struct rollout_span_delta *span
     uint64_t tick = input->tick.tick;
     uint64_t table = 0;
     for (uint32_t i = 0; i < input->tick.span_count && !reader->bad; i++) {
-        get_span(reader, tick, table, &spans[i]);
+        get_span(reader, version, tick, table, &spans[i]);
         tick = spans[i].tick;
         table = spans[i].table;
     }
 }
 
-// ---- inputs ----
-
-static void put_edges(struct wire_writer *writer, const struct rollout_edges *edges)
-{
-    wire_put_u64(writer, edges->requests);
-    for (int k = 0; k < ROLLOUT_EDGES; k++)
-        wire_put_u64(writer, edges->edge_us[k]);
-}
-
-static void get_edges(struct wire_reader *reader, struct rollout_edges *edges)
-{
-    edges->requests = wire_get_u64(reader);
-    for (int k = 0; k < ROLLOUT_EDGES; k++)
-        edges->edge_us[k] = wire_get_u64(reader);
-}
-
-void rollout_input_encode(const struct rollout_input *input, struct wire_writer *writer)
-{
-    wire_put_u64(writer, INPUT_WIRE_VERSION);
-    wire_put_u64(writer, input->kind);
-    wire_put_i64(writer, input->time_ms);
-    switch (input->kind) {
-    case ROLLOUT_INPUT_SPEC:
-        rollout_spec_encode(input->spec, writer);
-        break;
-    case ROLLOUT_INPUT_COMMAND:
-        wire_put_u64(writer, input->command.command);
-        put_text(writer, input->command.who, sizeof input->command.who);
-        put_text(writer, input->command.from, sizeof input->command.from);
-        break;
-    case ROLLOUT_INPUT_EDGES:
-        put_edges(writer, &input->edges);
-        break;
-    case ROLLOUT_INPUT_TICK:
-        CHECK(input->tick.span_count <= ROLLOUT_TICK_SPANS_MAX);
-        put_tick(writer, input);
-        break;
-    case ROLLOUT_INPUT_RESUMED:
-    case ROLLOUT_INPUTS:
-        break;
-    }
-}
-
-enum status rollout_input_decode(struct wire_reader *reader, struct rollout_spec *spec,
-                                 struct rollout_span_delta *spans, struct rollout_input *input)
-{
-    struct rollout_input out;
-    enum status status;
-    memset(&out, 0, sizeof out);
-    if (!version_is(reader, INPUT_WIRE_VERSION))
-        return reader->bad ? STATUS_CORRUPT : STATUS_UNSUPPORTED;
-    out.kind = (enum rollout_input_kind)get_at_most(reader, ROLLOUT_INPUTS - 1);
-    out.time_ms = wire_get_i64(reader);
-    if (reader->bad)
-        return STATUS_CORRUPT;
-    switch (out.kind) {
-    case ROLLOUT_INPUT_SPEC:
-        status = rollout_spec_decode(reader, spec);
-        if (status != STATUS_OK)
-            return status;
-        out.spec = spec;
-        break;
-    case ROLLOUT_INPUT_COMMAND:
-        out.command.command = (enum rollout_command)get_at_most(reader, ROLLOUT_COMMANDS - 1);
-        wire_get_string(reader, out.command.who, sizeof out.command.who);
-        wire_get_string(reader, out.command.from, sizeof out.command.from);
-        break;
-    case ROLLOUT_INPUT_EDGES:
-        get_edges(reader, &out.edges);
-        break;
-    case ROLLOUT_INPUT_TICK:
-        get_tick(reader, spans, &out);
-        break;
-    case ROLLOUT_INPUT_RESUMED:
-    case ROLLOUT_INPUTS:
-        break;
-    }
-    if (reader->bad)
-        return STATUS_CORRUPT;
-    *input = out;
-    return STATUS_OK;
-}
-
-// ---- effects ----
+// ---- verdicts ----
 
 static void put_verdict(struct wire_writer *writer, const struct rollout_verdict *verdict)
 {
@@ -236,6 +158,128 @@ static void get_verdict(struct wire_reader *reader, struct rollout_verdict *verd
     wire_get_string(reader, verdict->text, sizeof verdict->text);
 }
 
+// ---- inputs ----
+
+static void put_edges(struct wire_writer *writer, const struct rollout_edges *edges)
+{
+    wire_put_u64(writer, edges->requests);
+    for (int k = 0; k < ROLLOUT_EDGES; k++)
+        wire_put_u64(writer, edges->edge_us[k]);
+}
+
+static void get_edges(struct wire_reader *reader, struct rollout_edges *edges)
+{
+    edges->requests = wire_get_u64(reader);
+    for (int k = 0; k < ROLLOUT_EDGES; k++)
+        edges->edge_us[k] = wire_get_u64(reader);
+}
+
+static void put_takeover(struct wire_writer *writer, const struct rollout_takeover *takeover)
+{
+    wire_put_u64(writer, takeover->state);
+    wire_put_u64(writer, takeover->paused_from);
+    wire_put_u64(writer, takeover->stage);
+    wire_put_u64(writer, takeover->weight);
+    wire_put_i64(writer, takeover->started_ms);
+    wire_put_i64(writer, takeover->state_since_ms);
+    put_edges(writer, &takeover->edges);
+    put_verdict(writer, &takeover->last);
+}
+
+static void get_takeover(struct wire_reader *reader, struct rollout_takeover *takeover)
+{
+    takeover->state = (enum rollout_state)get_at_most(reader, ROLLOUT_STATES - 1);
+    takeover->paused_from = (enum rollout_state)get_at_most(reader, ROLLOUT_STATES - 1);
+    takeover->stage = (uint32_t)get_at_most(reader, ROLLOUT_STAGES_MAX - 1);
+    takeover->weight = (uint32_t)get_at_most(reader, ROLLOUT_WEIGHT_FULL);
+    takeover->started_ms = wire_get_i64(reader);
+    takeover->state_since_ms = wire_get_i64(reader);
+    get_edges(reader, &takeover->edges);
+    get_verdict(reader, &takeover->last);
+}
+
+void rollout_input_encode(const struct rollout_input *input, struct wire_writer *writer)
+{
+    wire_put_u64(writer, INPUT_WIRE_VERSION);
+    wire_put_u64(writer, input->kind);
+    wire_put_i64(writer, input->time_ms);
+    switch (input->kind) {
+    case ROLLOUT_INPUT_SPEC:
+        rollout_spec_encode(input->spec, writer);
+        break;
+    case ROLLOUT_INPUT_COMMAND:
+        wire_put_u64(writer, input->command.command);
+        put_text(writer, input->command.who, sizeof input->command.who);
+        put_text(writer, input->command.from, sizeof input->command.from);
+        break;
+    case ROLLOUT_INPUT_EDGES:
+        put_edges(writer, &input->edges);
+        break;
+    case ROLLOUT_INPUT_TICK:
+        CHECK(input->tick.span_count <= ROLLOUT_TICK_SPANS_MAX);
+        put_tick(writer, input);
+        break;
+    case ROLLOUT_INPUT_TAKEOVER:
+        rollout_spec_encode(input->takeover.spec, writer);
+        put_takeover(writer, &input->takeover);
+        break;
+    case ROLLOUT_INPUT_RESUMED:
+    case ROLLOUT_INPUTS:
+        break;
+    }
+}
+
+enum status rollout_input_decode(struct wire_reader *reader, struct rollout_spec *spec,
+                                 struct rollout_span_delta *spans, struct rollout_input *input)
+{
+    struct rollout_input out;
+    enum status status;
+    memset(&out, 0, sizeof out);
+    uint64_t version = get_version(reader, INPUT_WIRE_VERSION);
+    if (version == 0)
+        return reader->bad ? STATUS_CORRUPT : STATUS_UNSUPPORTED;
+    out.kind = (enum rollout_input_kind)get_at_most(reader,
+                                                    version < 2 ? ROLLOUT_INPUT_RESUMED : ROLLOUT_INPUTS - 1);
+    out.time_ms = wire_get_i64(reader);
+    if (reader->bad)
+        return STATUS_CORRUPT;
+    switch (out.kind) {
+    case ROLLOUT_INPUT_SPEC:
+        status = rollout_spec_decode(reader, spec);
+        if (status != STATUS_OK)
+            return status;
+        out.spec = spec;
+        break;
+    case ROLLOUT_INPUT_COMMAND:
+        out.command.command = (enum rollout_command)get_at_most(reader, ROLLOUT_COMMANDS - 1);
+        wire_get_string(reader, out.command.who, sizeof out.command.who);
+        wire_get_string(reader, out.command.from, sizeof out.command.from);
+        break;
+    case ROLLOUT_INPUT_EDGES:
+        get_edges(reader, &out.edges);
+        break;
+    case ROLLOUT_INPUT_TICK:
+        get_tick(reader, version, spans, &out);
+        break;
+    case ROLLOUT_INPUT_TAKEOVER:
+        status = rollout_spec_decode(reader, spec);
+        if (status != STATUS_OK)
+            return status;
+        out.takeover.spec = spec;
+        get_takeover(reader, &out.takeover);
+        break;
+    case ROLLOUT_INPUT_RESUMED:
+    case ROLLOUT_INPUTS:
+        break;
+    }
+    if (reader->bad)
+        return STATUS_CORRUPT;
+    *input = out;
+    return STATUS_OK;
+}
+
+// ---- effects ----
+
 void rollout_effects_encode(const struct rollout_effects *effects, struct wire_writer *writer)
 {
     wire_put_u64(writer, EFFECTS_WIRE_VERSION);
@@ -255,7 +299,7 @@ enum status rollout_effects_decode(struct wire_reader *reader, struct rollout_ef
 {
     struct rollout_effects out;
     memset(&out, 0, sizeof out);
-    if (!version_is(reader, EFFECTS_WIRE_VERSION))
+    if (get_version(reader, EFFECTS_WIRE_VERSION) == 0)
         return reader->bad ? STATUS_CORRUPT : STATUS_UNSUPPORTED;
     uint64_t flags = get_at_most(reader, 7);
     out.changed = (flags & 1) != 0;

@@ -80,9 +80,9 @@ static struct rollout_span_delta *span_now(const struct targets *targets,
 static void count_latency(const struct rollout_yardstick *by, struct rollout_counts *counts, bool canary,
                           uint64_t latency_us)
 {
-    uint64_t slack_us = canary ? by->slack_us : 0;
+    const uint64_t *limits = canary ? by->worse_us : by->edges.edge_us;
     for (int k = 0; k < ROLLOUT_EDGES && by->edges.requests > 0; k++) {
-        counts->slow[k] += latency_us > by->edges.edge_us[k] + slack_us;
+        counts->slow[k] += latency_us > limits[k];
         counts->slow_margin[k] += latency_us > by->margin_us[k];
     }
 }
@@ -106,6 +106,7 @@ static enum targets_event_outcome count(const struct targets *targets, struct en
     counts->units += see(events->units, unit);
     if (event->error) {
         counts->errors++;
+        counts->failed++;
         counts->error_events += see(events->errors, unit);
     }
     if (event->has_latency)
