@@ -67,10 +67,12 @@ static inline enum status bench_up(struct bench *bench, const char *yaml)
     bench->targets = NULL;
     bench->engine = NULL;
     enum status status = targets_create(&parts, &bench->targets, &bench->fault);
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
         bench->engine = bench->targets->engine;
-    else
+        assert_int_equal(proxy_start(bench->proxy), STATUS_OK); // time is counted in its ticks
+    } else {
         config_destroy(parts.config);
+    }
     return status;
 }
 

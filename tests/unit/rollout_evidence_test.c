@@ -271,12 +271,14 @@ static struct rollout_span_delta hand_span(const struct hand *hand, uint32_t wei
                                                              .completed = stable,
                                                              .errors = stable_errors,
                                                              .error_events = stable_errors,
+                                                             .failed = stable_errors,
                                                              .good = stable - stable_errors,
                                                              .units = stable};
     delta.arms[ROLLOUT_ARM_CANARY] = (struct rollout_counts){.routed = canary,
                                                              .completed = canary,
                                                              .errors = canary_errors,
                                                              .error_events = canary_errors,
+                                                             .failed = canary_errors,
                                                              .good = canary - canary_errors,
                                                              .units = canary};
     return delta;
@@ -405,6 +407,47 @@ TEST(a_stall_is_one_event)
         // Each minute one second in which all of the canary's requests fail, and none of the baseline's.
         bool stalls = i % 600 < 9;
         struct rollout_span_delta delta = hand_span(&hand, 50000, 500, 0, 500, stalls ? 500 : 0);
+        hand_tick(&hand, &delta, 1);
+        assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
+    }
+    hand_end(&hand);
+}
+
+// A second in which the weight changed says nothing: its requests were split by two weights.
+TEST(a_second_of_two_weights_is_silent)
+{
+    struct rollout_spec spec;
+    static const uint32_t percents[] = {10, 50};
+    sim_spec(&spec, percents, 2, 3600000, 0);
+    spec.latency.on = false;
+    struct hand hand;
+    hand_begin(&hand, &spec);
+    for (int second = 0; second < 40; second++) {
+        for (int i = 0; i < 10; i++) {
+            struct rollout_span_delta delta = hand_span(&hand, i < 5 ? 10000 : 50000, 100, 0, 100, 4);
+            delta.table = i < 5 ? 1 : 2;
+            hand_tick(&hand, &delta, 1);
+            assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
+        }
+    }
+    hand_end(&hand);
+}
+
+// Beside a burst of the baseline's errors any canary looks good; such seconds prove nothing.
+TEST(a_burst_of_the_baseline_proves_nothing)
+{
+    struct rollout_spec spec;
+    spec_of_errors(&spec);
+    spec.errors.worse = 1000.0; // no rollback here
+    spec.outage = 0.0;
+    spec.stages[0].min_ms = 1000;
+    struct hand hand;
+    hand_begin(&hand, &spec);
+    for (int i = 0; i < 600; i++) {
+        // One second in twenty all of the baseline's requests fail; the canary fails two of a hundred all the
+        // time.
+        uint32_t stable_errors = i / 10 % 20 == 0 ? 100 : 0;
+        struct rollout_span_delta delta = hand_span(&hand, 50000, 100, stable_errors, 100, 2);
         hand_tick(&hand, &delta, 1);
         assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
     }

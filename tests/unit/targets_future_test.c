@@ -43,7 +43,7 @@ TEST(a_newer_input)
 {
     uint8_t data[PAYLOAD_BYTES];
     struct wire_writer writer = {.data = data, .cap = sizeof data};
-    wire_put_u64(&writer, 2);
+    wire_put_u64(&writer, 3);
     expect_refused(JOURNAL_INPUT, data, writer.len);
 }
 
@@ -59,8 +59,8 @@ TEST(a_newer_specification)
     struct rollout_input input = {.kind = ROLLOUT_INPUT_SPEC, .time_ms = 1, .spec = &spec};
     rollout_input_encode(&input, &writer);
     size_t version_at = 3; // after the input's own version, kind and time, a byte each
-    assert_int_equal(data[version_at], 2);
-    data[version_at] = 3;
+    assert_int_equal(data[version_at], 3);
+    data[version_at] = 4;
     expect_refused(JOURNAL_INPUT, data, writer.len);
 }
 

@@ -55,15 +55,16 @@ static void foreign_begin(struct engine_record *record, const struct rollout_spe
     record->foreign.stood = (struct rollout_takeover){.state = ROLLOUT_PENDING};
 }
 
-void engine_record_follow(struct engine_record *record, const struct rollout_effects *effects)
+void engine_record_follow(struct engine_record *record, const struct rollout_effects *effects, int64_t time_ms)
 {
     struct rollout_takeover *stood = &record->foreign.stood;
     if (effects->has_verdict) {
         stood->last = effects->verdict;
         if (effects->verdict.outcome == ROLLOUT_OUTCOME_STARTED)
             stood->started_ms = effects->verdict.time_ms;
-        stood->state_since_ms = effects->verdict.time_ms;
     }
+    if (effects->to != stood->state)
+        stood->state_since_ms = effects->has_verdict ? effects->verdict.time_ms : time_ms;
     if (effects->to == ROLLOUT_PAUSED && effects->from != ROLLOUT_PAUSED)
         stood->paused_from = effects->from;
     stood->state = effects->to;

@@ -140,7 +140,7 @@ static enum status replay_decision(struct engine_replay *replay, const struct jo
     if (status != STATUS_OK)
         return bad_payload(entry, status, fault);
     if (record->foreign.on) {
-        engine_record_follow(record, &recorded);
+        engine_record_follow(record, &recorded, entry->time_ms);
         engine_record_remember(record, entry->seq, &recorded);
         replay->foreign++;
         return STATUS_OK;

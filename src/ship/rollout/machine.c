@@ -574,6 +574,7 @@ void rollout_step(struct rollout *rollout, const struct rollout_input *input, st
     case ROLLOUT_INPUT_TAKEOVER:
         stage_before = weight_before = 0;
         step_takeover(rollout, input, effects);
+        effects->from = rollout->state; // whatever stood here before
         effects->publish = true;
         break;
     case ROLLOUT_INPUTS:

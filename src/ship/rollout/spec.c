@@ -69,7 +69,9 @@ void rollout_spec_upgrade(struct rollout_spec *spec)
     if (spec->errors.worse < fresh.errors.worse)
         spec->errors.worse = fresh.errors.worse;
     spec->errors.floor = fresh.errors.floor;
-    spec->errors.prove = fresh.errors.prove;
+    bool ratio = spec->errors.margin > 0.0 || spec->errors.negligible < fresh.errors.negligible ||
+                 spec->errors.negligible > fresh.errors.negligible;
+    spec->errors.prove = ratio ? ROLLOUT_PROVE_RATIO : ROLLOUT_PROVE_BUDGET; // as the file's words are read
     spec->errors.budget = fresh.errors.budget;
     spec->latency.worse = fresh.latency.worse;
     spec->latency.budget = fresh.latency.budget;

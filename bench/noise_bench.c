@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: Apache-2.0
+// Verdicts under noise: whole rollouts of identical versions under many kinds of it (taken back: at most
+// alpha), how soon bad versions leave, how seldom they arrive, users with habits. Exits 1 when a bound is
+// missed.
+//   noise_bench [ROLLOUTS]   per model, 2000 by default; fewer are a smoke test of the same checks
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "noise.h"
+
+enum { HELD_MAX = 8192, SPANS_MAX = 512 };
+
+struct held {
+    uint64_t known_tick, tick, table;
+    uint32_t weight, weight_control;
+    int arm;
+    struct noise_counts counts;
+};
+
+struct run {
+    struct rollout *rollout;
+    struct rollout_effects effects;
+    struct noise noise;
+    uint64_t tick, table;
+    uint32_t weight, weight_control;
+    uint64_t shifted_tick;  // of the first canary request
+    uint32_t promoted_from; // weight of the latest stage passed by evidence
+    uint32_t held_count;
+    struct held held[HELD_MAX];
+    struct rollout_span_delta deltas[SPANS_MAX];
+};
+
+static int failures;
+
+// ---- a rollout over noise ----
+
+static void step(struct run *run, const struct rollout_input *input)
+{
+    rollout_step(run->rollout, input, &run->effects);
+    CHECK(run->effects.refused == STATUS_OK);
+    if (run->effects.has_verdict && run->effects.verdict.outcome == ROLLOUT_OUTCOME_PROMOTED)
+        run->promoted_from = run->weight;
+    if (!run->effects.publish || run->effects.weight == run->weight)
+        return;
+    run->weight = run->effects.weight;
+    uint32_t left = ROLLOUT_WEIGHT_FULL - run->weight;
+    bool control = rollout_spec_of(run->rollout)->control;
+    run->weight_control = !control ? 0 : left < run->weight ? left : run->weight;
+    run->table++;
+}
+
+static void begin(struct run *run, const struct rollout_spec *spec)
+{
+    struct rollout *kept = run->rollout;
+    memset(run, 0, sizeof *run);
+    run->rollout = kept != NULL ? kept : malloc(rollout_size());
+    CHECK(run->rollout != NULL);
+    rollout_init(run->rollout);
+    step(run, &(struct rollout_input){.kind = ROLLOUT_INPUT_SPEC, .spec = spec});
+    step(run, &(struct rollout_input){.kind = ROLLOUT_INPUT_COMMAND});
+    if (!spec->latency.on)
+        return;
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_EDGES};
+    noise_edges(&input.edges);
+    step(run, &input);
+}
+
+static void add(struct rollout_span_delta *delta, int arm, const struct noise_counts *counts, bool routed)
+{
+    struct rollout_counts *to = &delta->arms[arm];
+    to->routed += routed ? counts->routed : 0;
+    to->units = to->routed;
+    to->completed += counts->routed;
+    to->errors += counts->failed;
+    to->error_events += counts->failed;
+    to->failed += counts->failed;
+    to->good += counts->routed - counts->failed;
+    for (int k = 0; k < ROLLOUT_EDGES; k++) {
+        to->slow[k] += counts->slow[k];
+        to->slow_margin[k] += counts->slow_margin[k];
+    }
+}
+
+static void give(struct run *run, uint32_t count)
+{
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_TICK,
+                                  .time_ms = (int64_t)run->tick * ROLLOUT_TICK_MS};
+    input.tick.tick = run->tick;
+    input.tick.spans = run->deltas;
+    input.tick.span_count = count;
+    step(run, &input);
+}
+
+static void tick(struct run *run)
+{
+    double full = ROLLOUT_WEIGHT_FULL;
+    double weights[ROLLOUT_ARMS] = {
+        [ROLLOUT_ARM_CANARY] = run->weight / full, [ROLLOUT_ARM_CONTROL] = run->weight_control / full};
+    weights[ROLLOUT_ARM_STABLE] = 1.0 - weights[ROLLOUT_ARM_CANARY] - weights[ROLLOUT_ARM_CONTROL];
+    rollout_yardstick_get(run->rollout, &run->noise.by);
+    noise_tick(&run->noise, weights);
+    run->shifted_tick = run->shifted_tick == 0 && run->weight > 0 ? run->tick : run->shifted_tick;
+    struct rollout_span_delta *now = &run->deltas[0];
+    *now = (struct rollout_span_delta){
+        .tick = run->tick, .table = run->table, .weight = run->weight, .weight_control = run->weight_control};
+    for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
+        add(now, arm, &run->noise.now[arm], true);
+    for (uint32_t i = 0; i < run->noise.held_count && run->held_count < HELD_MAX; i++) {
+        const struct noise_held *from = &run->noise.held[i];
+        now->arms[from->arm].routed += from->counts.routed;
+        run->held[run->held_count++] = (struct held){.known_tick = from->known_tick,
+                                                     .tick = run->tick,
+                                                     .table = run->table,
+                                                     .weight = run->weight,
+                                                     .weight_control = run->weight_control,
+                                                     .arm = from->arm,
+                                                     .counts = from->counts};
+    }
+    uint32_t count = 1;
+    run->tick++;
+    for (uint32_t i = 0; i < run->held_count && count < SPANS_MAX;) {
+        struct held *held = &run->held[i];
+        if (held->known_tick > run->tick) {
+            i++;
+            continue;
+        }
+        run->deltas[count] = (struct rollout_span_delta){.tick = held->tick,
+                                                         .table = held->table,
+                                                         .weight = held->weight,
+                                                         .weight_control = held->weight_control};
+        add(&run->deltas[count++], held->arm, &held->counts, false);
+        *held = run->held[--run->held_count];
+    }
+    give(run, count);
+}
+
+static bool ended(const struct run *run)
+{
+    enum rollout_state state = run->effects.to;
+    return state == ROLLOUT_ROLLING_BACK || state == ROLLOUT_ROLLED_BACK || state == ROLLOUT_COMPLETED;
+}
+
+static bool is_back(const struct run *run)
+{
+    return run->effects.to == ROLLOUT_ROLLING_BACK || run->effects.to == ROLLOUT_ROLLED_BACK;
+}
+
+static void spec_make(struct rollout_spec *spec, const uint32_t *percents, uint32_t stages, uint32_t stage_s,
+                      uint32_t soak_s)
+{
+    rollout_spec_init(spec);
+    memcpy(spec->name, "shop-v2", 8);
+    memcpy(spec->service, "shop", 5);
+    memcpy(spec->from, "v1", 3);
+    memcpy(spec->to, "v2", 3);
+    spec->warmup_ms = 0;
+    spec->stage_count = stages;
+    for (uint32_t i = 0; i < stages; i++)
+        spec->stages[i] = (struct rollout_stage){.kind = ROLLOUT_STAGE_WEIGHT,
+                                                 .weight = percents[i] * 1000,
+                                                 .min_ms = stage_s * 1000,
+                                                 .horizon_ms = stage_s * 1000,
+                                                 .soak_ms = soak_s * 1000};
+}
+
+// Largest true share that so few of n would be seen with, 19 times of 20 (Clopper and Pearson 1934).
+static double upper_95(int hits, int n)
+{
+    double low = 0.0, high = 1.0;
+    for (int i = 0; i < 60; i++) {
+        double p = 0.5 * (low + high), term = exp(n * log1p(-p)), sum = term;
+        for (int k = 1; k <= hits; k++) {
+            term *= (double)(n - k + 1) / k * p / (1.0 - p);
+            sum += term;
+        }
+        if (sum > 0.05)
+            low = p;
+        else
+            high = p;
+    }
+    return high;
+}
+
+static void verdict_on(bool ok)
+{
+    printf("%s\n", ok ? "" : "   MISSED");
+    failures += !ok;
+    fflush(stdout);
+}
+
+// ---- identical versions ----
+
+static const struct noise_model alike[] = {
+    {.name = "independent, 1000/s", .rate = 1000},
+    {.name = "independent, 5000/s", .rate = 5000},
+    {.name = "stall 1 s every 10 s, 50/s", .rate = 50, .stall = {10, 1, false}},
+    {.name = "stall 1 s every 10 s, 1000/s", .rate = 1000, .stall = {10, 1, false}},
+    {.name = "stall 1 s every 10 s, 5000/s", .rate = 5000, .stall = {10, 1, false}},
+    {.name = "stall lognormal 0.2 s every 10 s", .rate = 5000, .stall = {10, 0.2, true}},
+    {.name = "stall 0.2 s every 60 s", .rate = 1000, .stall = {60, 0.2, false}},
+    {.name = "stall 1 s every 60 s", .rate = 1000, .stall = {60, 1, false}},
+    {.name = "all stall 0.5 s every 20 s", .rate = 1000, .shared_stall = {20, 0.5, false}},
+    {.name = "errors 0.3 s every 10 s", .rate = 1000, .burst = {10, 0.3, false}},
+    {.name = "errors 0.3 s every 60 s", .rate = 1000, .burst = {60, 0.3, false}},
+    {.name = "errors 0.3 s every 600 s", .rate = 1000, .burst = {600, 0.3, false}},
+    {.name = "all err 0.3 s every 60 s", .rate = 1000, .shared_burst = {60, 0.3, false}},
+    {.name = "warm-up 2 x over 60 s", .rate = 1000, .warm_s = 60},
+    {.name = "drift of rate, errors, latency", .rate = 1000, .drift = true},
+    {.name = "3 endpoints shun, control arm",
+     .rate = 1000,
+     .stall = {10, 1, false},
+     .stable_endpoints = 3,
+     .shun = true,
+     .control = true},
+    {.name = "all of it together",
+     .rate = 1000,
+     .stall = {60, 0.2, true},
+     .shared_stall = {60, 0.2, false},
+     .burst = {600, 0.3, false},
+     .shared_burst = {300, 0.3, false},
+     .drift = true},
+};
+
+static void false_rollbacks(struct run *run, int rollouts)
+{
+    static const uint32_t percents[] = {1, 5, 25, 50, 100};
+    printf("identical versions, five stages of a minute whatever the evidence, then a soak of two\n");
+    for (size_t m = 0; m < ARRAY_LEN(alike); m++) {
+        struct noise_model model = alike[m];
+        model.errors = model.errors > 0.0 ? model.errors : 0.001;
+        int back = 0;
+        char check[32] = "";
+        for (int i = 0; i < rollouts; i++) {
+            struct rollout_spec spec;
+            spec_make(&spec, percents, 5, 60, 120);
+            spec.undecided = ROLLOUT_UNDECIDED_PROCEED;
+            spec.control = model.control;
+            spec.warmup_ms = model.warm_s > 0.0 ? 30000 : 0;
+            begin(run, &spec);
+            noise_begin(&run->noise, &model, 0x51u + 7919u * (uint64_t)i + (m << 32));
+            while (!ended(run) && run->tick < 6000)
+                tick(run);
+            back += is_back(run);
+            if (is_back(run))
+                memcpy(check, run->effects.verdict.check, sizeof check);
+        }
+        double most = upper_95(back, rollouts);
+        printf("  %-36s %5d of %d taken back, at most %.2f %% (95 %%) %s", model.name, back, rollouts,
+               100 * most, check);
+        // A short run can only show that the bound is not plainly broken.
+        verdict_on(rollouts >= 1000 ? most <= 0.01 : back <= 1 + rollouts / 50);
+    }
+}
+
+// ---- bad versions ----
+
+struct bad {
+    struct noise_model model;
+    double worse;  // of latency; 0: as by default
+    double most_s; // the median's bound
+};
+
+static const struct bad bads[] = {
+    {{.name = "every request fails", .rate = 1000, .dead = true}, 0, 2},
+    {{.name = "every request fails, 50/s", .rate = 50, .dead = true}, 0, 16},
+    {{.name = "every request hangs", .rate = 1000, .hung = true}, 0, 29},
+    {{.name = "half of the requests fail", .rate = 1000, .canary_errors = 0.5}, 0, 16},
+    {{.name = "10 % of the requests fail", .rate = 1000, .canary_errors = 0.1}, 0, 24},
+    {{.name = "errors 0.1 -> 0.5 %", .rate = 1000, .canary_errors = 0.004}, 0, 128},
+    {{.name = "latency +100 %", .rate = 1000, .canary_slow = 2.0}, 0, 24},
+    {{.name = "latency +100 %, worse: 1", .rate = 1000, .canary_slow = 2.0}, 1, 16},
+    {{.name = "latency +25 %, worse: 1", .rate = 1000, .canary_slow = 1.25}, 1, 82},
+};
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void delays(struct run *run, int rollouts)
+{
+    printf("bad versions, stages of a minute from 1 %% on whatever the evidence: seconds until taken back\n");
+    static const uint32_t percents[] = {1, 5, 25, 50};
+    int count = rollouts < 100 ? 15 : 101;
+    double *seconds = calloc((size_t)count, sizeof *seconds);
+    CHECK(seconds != NULL);
+    for (size_t b = 0; b < ARRAY_LEN(bads); b++) {
+        struct noise_model model = bads[b].model;
+        model.errors = 0.001;
+        for (int i = 0; i < count; i++) {
+            struct rollout_spec spec;
+            spec_make(&spec, percents, 4, 60, 0);
+            spec.undecided = ROLLOUT_UNDECIDED_PROCEED;
+            spec.latency.worse = bads[b].worse > 0.0 ? bads[b].worse : spec.latency.worse;
+            begin(run, &spec);
+            noise_begin(&run->noise, &model, 0xbadu + 104729u * (uint64_t)i);
+            while (!ended(run) && run->tick < 6000)
+                tick(run);
+            seconds[i] = (double)(run->tick - run->shifted_tick) / 10.0;
+        }
+        qsort(seconds, (size_t)count, sizeof *seconds, by_value);
+        double median = seconds[count / 2];
+        printf("  %-36s median %6.1f s, p90 %6.1f s (at most %g s)", model.name, median,
+               seconds[count * 9 / 10], bads[b].most_s);
+        verdict_on(median <= bads[b].most_s);
+    }
+    free(seconds);
+}
+
+// Rollback is switched off: whether a version that costs just more than the budget is passed on.
+static void false_promotions(struct run *run, int rollouts)
+{
+    static const struct noise_model models[] = {
+        {.name = "errors at the edge of the budget", .rate = 1000, .canary_errors = 0.002},
+        {.name = "errors at it, stalls of 1 s",
+         .rate = 1000,
+         .canary_errors = 0.002,
+         .stall = {60, 1, false}},
+        {.name = "latency +30 %, stalls of 1 s", .rate = 1000, .canary_slow = 1.3, .stall = {60, 1, false}},
+        {.name = "one in twenty takes 5 x as long", .rate = 1000, .canary_tail = 5.0},
+    };
+    static const uint32_t percents[] = {50, 100};
+    printf("versions that cost more than the last step may: passed on from 50 %%\n");
+    for (size_t m = 0; m < ARRAY_LEN(models); m++) {
+        int passed = 0;
+        struct noise_model model = models[m];
+        model.errors = 0.001;
+        for (int i = 0; i < rollouts; i++) {
+            struct rollout_spec spec;
+            spec_make(&spec, percents, 2, 60, 0);
+            spec.alpha = 1e-9;
+            begin(run, &spec);
+            noise_begin(&run->noise, &model, 0xfau + 15485863u * (uint64_t)i);
+            while (run->effects.to == ROLLOUT_SHIFTING && run->tick < 620)
+                tick(run);
+            passed += run->promoted_from == 50000;
+        }
+        double most = upper_95(passed, rollouts);
+        printf("  %-36s %5d of %d passed, at most %.2f %% (95 %%; beta is 5 %%)", model.name, passed,
+               rollouts, 100 * most);
+        verdict_on(rollouts >= 1000 ? most <= 0.05 : passed <= 2 + rollouts / 12);
+    }
+}
+
+// ---- users ----
+
+enum { USERS_MAX = 4096 };
+
+// How users send, and what they meet in either version alike.
+struct users {
+    const char *name;
+    uint32_t count;
+    double zipf;        // exponent of how unevenly they send
+    double heavy;       // share of all requests that the first user sends beside that
+    uint32_t slow_each; // every so many-th user is always slow; 0: none
+    uint32_t fail_each; // always fails
+};
+
+static const struct users habits[] = {
+    {"2000 users alike", 2000, 0.0, 0.0, 0, 0},
+    {"2000 users, Zipf", 2000, 1.0, 0.0, 0, 0},
+    {"a bot with a fifth of all", 2000, 1.0, 0.2, 0, 0},
+    {"every 50th user is always slow, Zipf", 2000, 1.0, 0.0, 50, 0},
+    {"one slow user with a twentieth", 2000, 0.0, 0.05, 100000, 0},
+    {"every 50th user always fails, Zipf", 2000, 1.0, 0.0, 0, 50},
+    {"4000 users, a few hundred fail", 4000, 0.5, 0.0, 0, 13},
+};
+
+struct user {
+    double until; // cumulative share of the requests
+    uint32_t bucket;
+    uint64_t second; // last judged in it, plus one
+    uint32_t judged;
+    bool seen, erred;
+};
+
+static void users_draw(const struct users *kind, struct rng *rng, struct user *users)
+{
+    double sum = 0.0;
+    for (uint32_t i = 0; i < kind->count; i++) {
+        sum += pow(i + 1.0, -kind->zipf);
+        users[i] = (struct user){.until = sum, .bucket = rng_below(rng, ROLLOUT_WEIGHT_FULL)};
+    }
+    for (uint32_t i = 0; i < kind->count; i++)
+        users[i].until = kind->heavy + (1.0 - kind->heavy) * users[i].until / sum;
+}
+
+static struct user *user_pick(const struct users *kind, struct rng *rng, struct user *users)
+{
+    double u = rng_double(rng);
+    uint32_t low = 0, high = kind->count - 1;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (users[middle].until < u)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return &users[low];
+}
+
+// As the proxy counts: a unit's first request of a second is judged, its first error of the run is an event.
+static void user_asks(struct run *run, const struct users *kind, struct user *users,
+                      struct rollout_span_delta *now)
+{
+    struct rng *rng = &run->noise.rng;
+    struct user *user = user_pick(kind, rng, users);
+    uint32_t index = (uint32_t)(user - users);
+    int arm = user->bucket < run->weight ? ROLLOUT_ARM_CANARY : ROLLOUT_ARM_STABLE;
+    struct rollout_counts *counts = &now->arms[arm];
+    bool slow = kind->slow_each > 0 && index % kind->slow_each == 0;
+    bool fails = (kind->fail_each > 0 && index % kind->fail_each == 0) || rng_double(rng) < 0.001;
+    counts->routed++;
+    counts->units += !user->seen;
+    user->seen = true;
+    counts->errors += fails;
+    if (user->second == run->tick / 10 + 1) {
+        counts->excused++;
+        return;
+    }
+    user->second = run->tick / 10 + 1;
+    counts->unit_squares += 2 * user->judged++ + 1;
+    counts->completed++;
+    counts->failed += fails;
+    counts->good += !fails;
+    if (fails && !user->erred) {
+        counts->error_events++;
+        user->erred = true;
+    }
+    struct noise_counts latency = {.routed = 1};
+    noise_count_one(&run->noise, arm, noise_base_us(rng) * (slow ? 8.0 : 1.0), &latency);
+    for (int k = 0; k < ROLLOUT_EDGES; k++) {
+        counts->slow[k] += latency.slow[k];
+        counts->slow_margin[k] += latency.slow_margin[k];
+    }
+}
+
+static void by_user(struct run *run, int rollouts)
+{
+    static const uint32_t percents[] = {5, 25, 50, 100};
+    static struct user users[USERS_MAX];
+    printf("identical versions, traffic of users (300/s), each in one arm\n");
+    for (size_t m = 0; m < ARRAY_LEN(habits); m++) {
+        int back = 0;
+        char check[32] = "";
+        for (int i = 0; i < rollouts; i++) {
+            struct rollout_spec spec;
+            spec_make(&spec, percents, 4, 60, 60);
+            spec.undecided = ROLLOUT_UNDECIDED_PROCEED;
+            spec.keyed = true;
+            begin(run, &spec);
+            rng_init(&run->noise.rng, 0x115e5u + 32452843u * (uint64_t)i);
+            users_draw(&habits[m], &run->noise.rng, users);
+            while (!ended(run) && run->tick < 4000) {
+                struct rollout_span_delta *now = &run->deltas[0];
+                *now = (struct rollout_span_delta){
+                    .tick = run->tick, .table = run->table, .weight = run->weight};
+                rollout_yardstick_get(run->rollout, &run->noise.by);
+                for (uint32_t n = noise_poisson(&run->noise.rng, 30.0); n > 0; n--)
+                    user_asks(run, &habits[m], users, now);
+                run->tick++;
+                give(run, 1);
+            }
+            back += is_back(run);
+            if (is_back(run))
+                memcpy(check, run->effects.verdict.check, sizeof check);
+        }
+        double most = upper_95(back, rollouts);
+        printf("  %-36s %5d of %d taken back, at most %.2f %% (95 %%) %s", habits[m].name, back, rollouts,
+               100 * most, check);
+        verdict_on(rollouts >= 1000 ? most <= 0.01 : back <= 1 + rollouts / 50);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    int rollouts = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 2000;
+    rollouts = rollouts > 0 ? rollouts : 1;
+    static struct run run;
+    delays(&run, rollouts);
+    false_promotions(&run, rollouts);
+    false_rollbacks(&run, rollouts);
+    by_user(&run, rollouts);
+    free(run.rollout);
+    if (failures > 0)
+        printf("%d bound%s missed\n", failures, failures == 1 ? "" : "s");
+    return failures > 0;
+}
