@@ -572,9 +572,10 @@ void rollout_step(struct rollout *rollout, const struct rollout_input *input, st
         effects->publish = rollout->state != ROLLOUT_PENDING;
         break;
     case ROLLOUT_INPUT_TAKEOVER:
-        stage_before = weight_before = 0;
         step_takeover(rollout, input, effects);
-        effects->from = rollout->state; // whatever stood here before
+        effects->from = rollout->state; // nothing moves by it, whatever stood here before
+        stage_before = rollout->stage;
+        weight_before = rollout->weight;
         effects->publish = true;
         break;
     case ROLLOUT_INPUTS:
