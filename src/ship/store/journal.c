@@ -73,19 +73,24 @@ enum status journal_fail_sqlite(const struct journal *journal, const char *doing
 }
 
 void journal_chain_next(const uint8_t previous[JOURNAL_CHAIN_BYTES], const struct journal_entry *entry,
-                        uint8_t *frame, uint8_t next[JOURNAL_CHAIN_BYTES])
+                        uint8_t next[JOURNAL_CHAIN_BYTES])
 {
-    struct wire_writer w = {.data = frame, .cap = JOURNAL_FRAME_BYTES_MAX};
+    uint8_t frame[JOURNAL_CHAIN_BYTES + JOURNAL_SUBJECT_BYTES + 64];
+    struct wire_writer w = {.data = frame, .cap = sizeof frame};
     wire_put_bytes(&w, (struct slice){(const char *)previous, JOURNAL_CHAIN_BYTES});
     wire_put_u64(&w, entry->seq);
     wire_put_i64(&w, entry->time_ms);
     wire_put_u64(&w, (uint64_t)entry->kind);
     wire_put_u64(&w, entry->run);
     wire_put_bytes(&w, slice_of(entry->subject));
-    wire_put_bytes(&w, entry->payload);
+    wire_put_u64(&w, entry->payload.len);
     CHECK(!w.full);
     for (int half = 0; half < 2; half++) {
-        uint64_t tag = siphash(CHAIN_KEYS[half], frame, w.len);
+        struct siphash_state hash;
+        siphash_begin(&hash, CHAIN_KEYS[half]);
+        siphash_add(&hash, frame, w.len);
+        siphash_add(&hash, entry->payload.data, entry->payload.len);
+        uint64_t tag = siphash_end(&hash);
         memcpy(next + 8 * half, &tag, 8);
     }
 }
@@ -415,10 +420,7 @@ enum status journal_open(const char *path, enum journal_mode mode, struct journa
     journal->lock_fd = -1;
     journal->mode = mode;
     memcpy(journal->path, path, strlen(path) + 1);
-    journal->frame = heap_alloc(1, JOURNAL_FRAME_BYTES_MAX);
-    enum status status = journal->frame != NULL
-                             ? open_steps(journal, fault)
-                             : journal_fail(STATUS_NO_MEMORY, 0, fault, "no memory to open the journal");
+    enum status status = open_steps(journal, fault);
     if (status != STATUS_OK) {
         journal_close(journal);
         return status;
@@ -437,7 +439,6 @@ void journal_close(struct journal *journal)
     sqlite3_close(journal->db);
     if (journal->lock_fd >= 0)
         close(journal->lock_fd);
-    heap_free(journal->frame);
     heap_free(journal);
 }
 
@@ -518,7 +519,7 @@ enum status journal_append(struct journal *journal, const struct journal_entry *
     struct journal_entry numbered = *entry;
     uint8_t chain[JOURNAL_CHAIN_BYTES];
     numbered.seq = journal->pending.count + 1;
-    journal_chain_next(journal->pending.chain, &numbered, journal->frame, chain);
+    journal_chain_next(journal->pending.chain, &numbered, chain);
     sqlite3_stmt *s = journal->insert;
     sqlite3_bind_int64(s, 1, (int64_t)numbered.seq);
     sqlite3_bind_int64(s, 2, numbered.time_ms);
