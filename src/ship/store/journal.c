@@ -119,7 +119,7 @@ static enum status take_lock(struct journal *journal, struct fault *fault)
 {
     char path[PATH_MAX + 8];
     snprintf(path, sizeof path, "%s.lock", journal->path);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, JOURNAL_FILE_MODE);
     if (fd < 0)
         return journal_fail(status_of_errno(errno), 0, fault, "cannot open the journal's lock %s: %s", path,
                             strerror(errno));
@@ -139,6 +139,24 @@ static enum status take_lock(struct journal *journal, struct fault *fault)
     if (ftruncate(fd, 0) != 0 || pwrite(fd, self, (size_t)n, 0) != n)
         (void)0;
     journal->lock_fd = fd;
+    return STATUS_OK;
+}
+
+// The file itself is locked too, because a link gives it a second name with another lock beside it. SQLite's
+// own locks are of another kind, so the two do not meet.
+static enum status take_file_lock(struct journal *journal, struct fault *fault)
+{
+    int fd = open(journal->path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return journal_fail(status_of_errno(errno), 0, fault, "cannot open the journal %s: %s", journal->path,
+                            strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        return journal_fail(STATUS_IN_USE, 0, fault,
+                            "the journal %s is in use under another name; one daemon writes a journal",
+                            journal->path);
+    }
+    journal->file_fd = fd;
     return STATUS_OK;
 }
 
@@ -199,7 +217,8 @@ static enum status move_into_place(const struct journal *journal, const char *ma
     snprintf(folder, sizeof folder, "%s", journal->path);
     int fd = open(dirname(folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     // Unlike a rename, a link never replaces a file that somebody else put there meanwhile.
-    bool moved = fd >= 0 && link(made, journal->path) == 0 && unlink(made) == 0 && fsync(fd) == 0;
+    bool moved = fd >= 0 && chmod(made, JOURNAL_FILE_MODE) == 0 && link(made, journal->path) == 0 &&
+                 unlink(made) == 0 && fsync(fd) == 0;
     int error = errno;
     if (fd >= 0)
         close(fd);
@@ -396,6 +415,8 @@ static enum status open_steps(struct journal *journal, struct fault *fault)
         status = take_lock(journal, fault);
     if (status == STATUS_OK && fresh)
         status = create_file(journal, fault);
+    if (status == STATUS_OK && journal->mode == JOURNAL_WRITE)
+        status = take_file_lock(journal, fault);
     if (status == STATUS_OK)
         status = journal->mode == JOURNAL_WRITE
                      ? open_database(journal, journal->path, SQLITE_OPEN_READWRITE, fault)
@@ -418,6 +439,7 @@ enum status journal_open(const char *path, enum journal_mode mode, struct journa
     if (journal == NULL)
         return journal_fail(STATUS_NO_MEMORY, 0, fault, "no memory to open the journal");
     journal->lock_fd = -1;
+    journal->file_fd = -1;
     journal->mode = mode;
     memcpy(journal->path, path, strlen(path) + 1);
     enum status status = open_steps(journal, fault);
@@ -437,6 +459,8 @@ void journal_close(struct journal *journal)
     sqlite3_finalize(journal->insert);
     sqlite3_finalize(journal->update_head);
     sqlite3_close(journal->db);
+    if (journal->file_fd >= 0)
+        close(journal->file_fd); // after SQLite, whose locks end with any descriptor of the file
     if (journal->lock_fd >= 0)
         close(journal->lock_fd);
     heap_free(journal);

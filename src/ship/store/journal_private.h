@@ -11,7 +11,8 @@
 enum {
     JOURNAL_CHAIN_BYTES = 16,
     JOURNAL_APPLICATION_ID = 0x536c7563, // "Sluc"
-    JOURNAL_LOG_PAGES = 1000,            // the log is folded into the file beyond this
+    JOURNAL_FILE_MODE = 0600, // entries name people; SQLite gives the files beside it the same mode
+    JOURNAL_LOG_PAGES = 1000, // the log is folded into the file beyond this
 };
 
 struct journal_head {
@@ -25,7 +26,8 @@ struct journal {
     sqlite3 *db;
     sqlite3_stmt *insert;
     sqlite3_stmt *update_head;
-    int lock_fd;            // -1 when reading
+    int lock_fd;            // of the file beside the journal; -1 when reading
+    int file_fd;            // of the journal, locked; -1 when reading
     uint64_t device, inode; // of the opened file, to notice when its path leads to another
     int log_pages;          // in the log beside the file after the last commit
     bool sync_failed;       // unsynced data may be gone from the disk although it still reads back
