@@ -93,7 +93,7 @@ static struct proxy_table *make_table(const struct options *options)
     struct proxy_table_plan plan = {
         .version = 1, .services = &service, .service_count = 1, .routes = &route, .route_count = 1};
     struct proxy_table *table;
-    const char *why = "";
+    struct fault why;
     must("table", proxy_table_build(&plan, &table, &why));
     return table;
 }

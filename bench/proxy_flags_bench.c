@@ -108,7 +108,7 @@ static struct proxy_table *make_table(uint32_t flag_count, bool arm)
     struct proxy_table_plan plan = {
         .version = 1, .services = &service, .service_count = 1, .flags = &set, .tallies = &tally};
     struct proxy_table *table;
-    const char *why;
+    struct fault why;
     CHECK(proxy_table_build(&plan, &table, &why) == STATUS_OK);
     return table;
 }

@@ -4,16 +4,12 @@
 
 #include <string.h>
 
-struct sip_state {
-    uint64_t v0, v1, v2, v3;
-};
-
 static inline uint64_t rotl(uint64_t x, int b)
 {
     return (x << b) | (x >> (64 - b));
 }
 
-static inline void sip_round(struct sip_state *s)
+static inline void sip_round(struct siphash_state *s)
 {
     s->v0 += s->v1;
     s->v1 = rotl(s->v1, 13) ^ s->v0;
@@ -27,7 +23,7 @@ static inline void sip_round(struct sip_state *s)
     s->v2 = rotl(s->v2, 32);
 }
 
-static inline void sip_word(struct sip_state *s, uint64_t word)
+static inline void sip_word(struct siphash_state *s, uint64_t word)
 {
     s->v3 ^= word;
     sip_round(s);
@@ -35,27 +31,54 @@ static inline void sip_word(struct sip_state *s, uint64_t word)
     s->v0 ^= word;
 }
 
-uint64_t siphash(struct siphash_key key, const void *data, size_t len)
+void siphash_begin(struct siphash_state *s, struct siphash_key key)
 {
-    struct sip_state s = {
+    *s = (struct siphash_state){
         .v0 = key.k0 ^ 0x736f6d6570736575ULL,
         .v1 = key.k1 ^ 0x646f72616e646f6dULL,
         .v2 = key.k0 ^ 0x6c7967656e657261ULL,
         .v3 = key.k1 ^ 0x7465646279746573ULL,
     };
+}
+
+// A byte of a word that is not whole yet.
+static void add_byte(struct siphash_state *s, uint8_t byte)
+{
+    s->rest |= (uint64_t)byte << (8 * (s->len++ % 8));
+    if (s->len % 8 != 0)
+        return;
+    sip_word(s, s->rest);
+    s->rest = 0;
+}
+
+void siphash_add(struct siphash_state *s, const void *data, size_t len)
+{
     const uint8_t *bytes = data;
-    size_t whole = len / 8;
-    for (size_t i = 0; i < whole; i++) {
+    size_t i = 0;
+    while (i < len && s->len % 8 != 0)
+        add_byte(s, bytes[i++]);
+    for (; len - i >= 8; i += 8, s->len += 8) {
         uint64_t word;
-        memcpy(&word, bytes + 8 * i, 8); // little-endian hosts only, asserted in base_test
-        sip_word(&s, word);
+        memcpy(&word, bytes + i, 8); // little-endian hosts only, asserted in base_test
+        sip_word(s, word);
     }
-    uint64_t last = (uint64_t)len << 56;
-    for (size_t i = 8 * whole; i < len; i++)
-        last |= (uint64_t)bytes[i] << (8 * (i % 8));
-    sip_word(&s, last);
-    s.v2 ^= 0xff;
+    while (i < len)
+        add_byte(s, bytes[i++]);
+}
+
+uint64_t siphash_end(struct siphash_state *s)
+{
+    sip_word(s, s->rest | (uint64_t)s->len << 56);
+    s->v2 ^= 0xff;
     for (int i = 0; i < 4; i++)
-        sip_round(&s);
-    return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+        sip_round(s);
+    return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
+}
+
+uint64_t siphash(struct siphash_key key, const void *data, size_t len)
+{
+    struct siphash_state s;
+    siphash_begin(&s, key);
+    siphash_add(&s, data, len);
+    return siphash_end(&s);
 }

@@ -58,3 +58,11 @@ bool utf8_acts(struct slice character)
     return c[1] == 0x80 ? c[2] == 0x8e || c[2] == 0x8f || (c[2] >= 0xa8 && c[2] <= 0xae)
                         : c[1] == 0x81 && c[2] >= 0xa6 && c[2] <= 0xa9;
 }
+
+struct slice utf8_shown_next(struct slice *rest)
+{
+    size_t len = utf8_length(*rest);
+    struct slice character = {rest->data, len};
+    *rest = (struct slice){rest->data + (len > 0 ? len : 1), rest->len - (len > 0 ? len : 1)};
+    return len == 0 || utf8_acts(character) ? SLICE("?") : character;
+}

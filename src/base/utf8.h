@@ -21,3 +21,6 @@ void utf8_copy(char *out, size_t cap, struct slice text);
 // around it: C0 and C1 controls, DEL, the line breaks U+2028 and U+2029, and the marks that change the
 // direction of writing.
 bool utf8_acts(struct slice character);
+// Takes the next character off a text that is not empty, as a terminal may see it: "?" for one that acts and
+// for a byte that belongs to none.
+struct slice utf8_shown_next(struct slice *rest);

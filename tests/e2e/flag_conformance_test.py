@@ -410,4 +410,4 @@ def provider_scenarios(args, folder, stack):
 
 
 if __name__ == "__main__":
-    harness.run([evaluator_scenarios, provider_scenarios], harness.options())
+    harness.run([evaluator_scenarios, provider_scenarios], harness.options(), at_once=2)

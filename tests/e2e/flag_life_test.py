@@ -110,4 +110,4 @@ def check_tells_of_rollouts(args, folder, stack):
 
 
 if __name__ == "__main__":
-    harness.run([the_first_answer_knows_all, a_reload_takes_nothing_away, check_tells_of_rollouts], harness.options())
+    harness.run([the_first_answer_knows_all, a_reload_takes_nothing_away, check_tells_of_rollouts], harness.options(), at_once=3)

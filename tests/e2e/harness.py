@@ -43,6 +43,7 @@ def find_shared(variable, folder):
 
 
 _ports_given = set()
+_port_share = (0, 1)  # of cases that run side by side each takes its own every n-th pair of ports; Linux gives but one of a pair
 
 
 def free_port():
@@ -51,7 +52,7 @@ def free_port():
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             s.bind(("127.0.0.1", 0))
             port = s.getsockname()[1]
-        if port not in _ports_given:
+        if port not in _ports_given and port // 2 % _port_share[1] == _port_share[0]:
             _ports_given.add(port)
             return port
 
@@ -262,20 +263,52 @@ def folder(keep=False):
             shutil.rmtree(path, ignore_errors=True)
 
 
-def run(cases, args, names=None):
-    """Runs the case functions (args, folder) one after another; prints the counts that a runner reads."""
-    failed = 0
-    for case in cases:
-        if names and case.__name__ not in names:
-            continue
-        began = time.monotonic()
-        log(f"== {case.__name__}: {(case.__doc__ or '').strip().splitlines()[0] if case.__doc__ else ''}")
-        try:
-            with folder(args.keep) as path, contextlib.ExitStack() as stack:
-                case(args, path, stack)
-            log(f"   passed in {time.monotonic() - began:.1f} s")
-        except Exception as error:  # a failing case must not keep the others from running
-            failed += 1
-            log(f"   FAILED after {time.monotonic() - began:.1f} s: {type(error).__name__}: {error}")
-    log(f"{len(cases) - failed} passed, {failed} failed")
-    sys.exit(1 if failed else 0)
+def passes(case, args):
+    """Runs a case function (args, folder, stack) and prints how it went."""
+    began = time.monotonic()
+    log(f"== {case.__name__}: {(case.__doc__ or '').strip().splitlines()[0] if case.__doc__ else ''}")
+    try:
+        with folder(args.keep) as path, contextlib.ExitStack() as stack:
+            case(args, path, stack)
+    except Exception as error:
+        log(f"   FAILED after {time.monotonic() - began:.1f} s: {type(error).__name__}: {error}")
+        return False
+    log(f"   passed in {time.monotonic() - began:.1f} s")
+    return True
+
+
+def fork_case(case, args, out):
+    """The case in a process of its own that writes to the file `out`; it exits with 0, 1 or SKIP."""
+    pid = os.fork()
+    if pid != 0:
+        return pid
+    code = 1
+    try:
+        os.dup2(out.fileno(), 1)
+        code = 0 if passes(case, args) else 1
+    except SystemExit as leaving:
+        code = leaving.code
+    finally:
+        os._exit(code)
+
+
+def run(cases, args, at_once=1):
+    """Runs the cases, `at_once` of them side by side; prints the counts that a runner reads. A failing case keeps no other from
+    running."""
+    global _port_share
+    waiting, running, codes = list(enumerate(cases)), {}, []
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            index, case = waiting.pop(0)
+            _port_share = (index, len(cases))
+            out = tempfile.TemporaryFile("w+", errors="replace")
+            running[fork_case(case, args, out)] = out
+        pid, status = os.wait()
+        codes.append(os.waitstatus_to_exitcode(status))
+        with running.pop(pid) as out:
+            out.seek(0)
+            log(out.read().rstrip())
+    skipped = codes.count(SKIP)
+    failed = len(codes) - codes.count(0) - skipped
+    log(f"{codes.count(0)} passed, {failed} failed, {skipped} skipped")
+    sys.exit(1 if failed else SKIP if skipped else 0)

@@ -12,7 +12,7 @@ static void expect_same_again(const struct token *token)
 {
     char line[400];
     struct token again;
-    const char *why = NULL;
+    struct fault why;
     int n = snprintf(line, sizeof line, "%s %s %s ", token->name,
                      token->kind == TOKEN_SERVER ? "server" : "read", token->environment);
     CHECK(n > 0 && (size_t)n + 65 < sizeof line);
@@ -28,11 +28,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct slice rest = {(const char *)data, size};
     while (rest.len > 0) {
         struct token token;
-        const char *why = NULL;
+        struct fault why = {0};
         size_t before = rest.len;
         enum status status = tokens_line_read(tokens_line_next(&rest), &token, &why);
         CHECK(rest.len < before);
-        CHECK((status == STATUS_INVALID) == (why != NULL));
+        CHECK((status == STATUS_INVALID) == (why.text[0] != '\0'));
         if (status == STATUS_OK)
             expect_same_again(&token);
     }

@@ -23,6 +23,24 @@ TEST(siphash_vectors)
     assert_int_equal(siphash(key, in, 15), 0xa129ca6149be45e5ULL);
 }
 
+// Bytes in pieces have the tag of the whole, wherever they are cut.
+TEST(siphash_in_pieces)
+{
+    struct siphash_key key = {0x0706050403020100ULL, 0x0f0e0d0c0b0a0908ULL};
+    uint8_t in[27];
+    for (size_t i = 0; i < sizeof in; i++)
+        in[i] = (uint8_t)i;
+    for (size_t first = 0; first <= sizeof in; first++)
+        for (size_t second = first; second <= sizeof in; second++) {
+            struct siphash_state hash;
+            siphash_begin(&hash, key);
+            siphash_add(&hash, in, first);
+            siphash_add(&hash, in + first, second - first);
+            siphash_add(&hash, in + second, sizeof in - second);
+            assert_true(siphash_end(&hash) == siphash(key, in, sizeof in));
+        }
+}
+
 TEST(wire_round_trip)
 {
     uint8_t bytes[128];

@@ -54,9 +54,9 @@ static inline void run_for(struct io_loop *loop, uint64_t duration_us)
 
 static inline void use_kind(enum io_kind kind)
 {
-    const char *why = NULL;
+    struct fault why;
     if (kind == IO_KIND_URING && !io_uring_available(&why)) {
-        printf("SKIPPED: io_uring is not available here: %s\n", why);
+        printf("SKIPPED: io_uring is not available here: %s\n", why.text);
         skip();
     }
     kind_under_test = kind;

@@ -44,6 +44,20 @@ TEST(plain)
     close_log(&log);
 }
 
+// Names come from files and from other people: C1 controls, marks that turn the direction of writing and
+// broken bytes are no better than C0 controls.
+TEST(plain_acts_on_no_terminal)
+{
+    struct log log;
+    open_log(&log, false);
+    log_write(&log, LOG_INFO,
+              "a\xc2\x9b"
+              "31mb",
+              LOG_FIELDS(LOG_TEXT("flag", "\xe2\x80\xaetxt"), LOG_TEXT("who", "Zo\xc3\xab\xff")));
+    assert_string_equal(written, "2026-11-21T11:04:11.882Z info  a?31mb flag=?txt who=Zo\xc3\xab?\n");
+    close_log(&log);
+}
+
 TEST(json_is_json)
 {
     struct log log;

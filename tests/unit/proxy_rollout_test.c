@@ -165,9 +165,7 @@ TEST(forced_version)
     // Nobody is an operator yet.
     assert_true(peer_has(c, "hello"));
     assert_false(peer_has(w->origins[0].peers[0], "X-Sluice"));
-    struct proxy_network everywhere[2];
-    assert_int_equal(proxy_network_parse("0.0.0.0/0", &everywhere[0]), STATUS_OK);
-    assert_int_equal(proxy_network_parse("203.0.113.0/24", &everywhere[1]), STATUS_OK);
+    static const struct proxy_network everywhere[2] = {{.bits = 0}, {.bytes = {203, 0, 113}, .bits = 24}};
     w->plan.operators = &everywhere[1];
     w->plan.operator_count = 1;
     world_publish(w);
@@ -372,7 +370,7 @@ TEST(torture_creation)
     }
     // A table whose slots have no room stays the caller's, and the old one in force.
     struct proxy_table *table;
-    const char *why;
+    struct fault why;
     w->plan.version = ++w->table_version;
     w->service.slot = 9;
     assert_int_equal(proxy_table_build(&w->plan, &table, &why), STATUS_OK);

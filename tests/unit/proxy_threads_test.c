@@ -225,7 +225,7 @@ static struct proxy_table *make_table(const struct io_addr *to, uint64_t version
         service.attribute_count = 1;
     }
     struct proxy_table *table;
-    const char *why;
+    struct fault why;
     assert_int_equal(proxy_table_build(&plan, &table, &why), STATUS_OK);
     return table;
 }
@@ -318,9 +318,9 @@ TEST(on_epoll)
 
 TEST(on_uring)
 {
-    const char *why = "";
+    struct fault why;
     if (!io_uring_available(&why)) {
-        print_message("SKIPPED: io_uring is not available here: %s\n", why);
+        print_message("SKIPPED: io_uring is not available here: %s\n", why.text);
         return;
     }
     run(IO_KIND_URING, 0);

@@ -210,11 +210,11 @@ static inline struct peer *world_ask(struct world *world, const char *text)
 static inline void world_publish(struct world *world)
 {
     struct proxy_table *table;
-    const char *why = "";
+    struct fault why;
     world->plan.version = ++world->table_version;
     enum status status = proxy_table_build(&world->plan, &table, &why);
     if (status != STATUS_OK)
-        print_message("table: %s\n", why);
+        print_message("table: %s\n", why.text);
     assert_int_equal(status, STATUS_OK);
     assert_int_equal(proxy_publish(world->proxy, table), STATUS_OK);
     world_run(world, 10);

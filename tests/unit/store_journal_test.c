@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "base/heap.h"
 #include "base/rng.h"
 #include "folder.h"
@@ -300,6 +301,50 @@ TEST(one_writer)
     journal_close(open_for(place->path, JOURNAL_WRITE));
 }
 
+// Two names of one file have two files of SQLite's log beside them, so a second writer would destroy the
+// first one's.
+TEST(one_writer_by_any_name)
+{
+    struct place *place = *state;
+    struct journal *first = open_for(place->path, JOURNAL_WRITE);
+    struct journal *second = NULL;
+    char other[128];
+    snprintf(other, sizeof other, "%s/other.db", place->folder);
+    for (int hard = 0; hard < 2; hard++) {
+        assert_int_equal(hard ? link(place->path, other) : symlink(place->path, other), 0);
+        assert_int_equal(journal_open(other, JOURNAL_WRITE, &second, &problem), STATUS_IN_USE);
+        assert_non_null(strstr(problem.text, "under another name"));
+        assert_int_equal(unlink(other), 0);
+    }
+    assert_int_equal(add(first, "shop", SLICE("x"), JOURNAL_SYNC_FULL), STATUS_OK);
+    journal_close(first);
+    assert_int_equal(symlink(place->path, other), 0);
+    journal_close(open_for(other, JOURNAL_WRITE));
+    snprintf(other, sizeof other, "%s/other.db.lock", place->folder);
+    assert_int_equal(unlink(other), 0);
+    snprintf(other, sizeof other, "%s/other.db", place->folder);
+    assert_int_equal(unlink(other), 0);
+}
+
+// Whatever the umask: entries name people.
+TEST(only_its_owner_reads_it)
+{
+    struct place *place = *state;
+    mode_t mask = umask(0);
+    struct journal *journal = open_for(place->path, JOURNAL_WRITE);
+    assert_int_equal(add(journal, "shop", SLICE("x"), JOURNAL_SYNC_FULL), STATUS_OK);
+    static const char *const ENDS[] = {"", "-wal", "-shm", ".lock"};
+    for (size_t i = 0; i < ARRAY_LEN(ENDS); i++) {
+        char name[128];
+        struct stat info;
+        snprintf(name, sizeof name, "%s%s", place->path, ENDS[i]);
+        assert_int_equal(stat(name, &info), 0);
+        assert_int_equal(info.st_mode & 07777, 0600);
+    }
+    journal_close(journal);
+    umask(mask);
+}
+
 // A limit on the size of files stands for the full disk.
 TEST(disk_full_and_room_again)
 {
@@ -381,7 +426,7 @@ TEST(torture_allocations)
         heap_fail_after(-1);
         if (status == STATUS_OK) {
             journal_close(journal);
-            assert_true(n >= 2);
+            assert_true(n >= 1);
             return;
         }
         assert_int_equal(status, STATUS_NO_MEMORY);

@@ -6,17 +6,46 @@
 
 EACH_TEST(setup, teardown);
 
-static void one_crash(const struct script *script, uint64_t off_at, enum fault_vfs_keep keep, bool *went_off)
+// The file is made while the power is on: a first start that loses it has nothing to keep. It is the same for
+// every loss of a script, so it is made once and put back.
+struct beginning {
+    struct progress progress;
+    size_t len;
+    uint8_t bytes[1 << 20];
+};
+
+static struct beginning beginning;
+
+static void make_beginning(const struct script *script)
 {
     remove_files();
+    beginning.progress = (struct progress){0};
+    run_part(script, (uint64_t)script->per_commit * 4, &beginning.progress);
+    assert_true(beginning.progress.finished);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    beginning.len = fread(beginning.bytes, 1, sizeof beginning.bytes, file);
+    assert_true(feof(file));
+    fclose(file);
+}
+
+static void put_beginning(void)
+{
+    remove_files();
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(beginning.bytes, 1, beginning.len, file), beginning.len);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void one_crash(const struct script *script, uint64_t off_at, enum fault_vfs_keep keep, bool *went_off)
+{
+    put_beginning();
     char when[96];
     snprintf(when, sizeof when, "power off at operation %llu, keep %d", (unsigned long long)off_at,
              (int)keep);
     assert_int_equal(fault_vfs_install(), STATUS_OK);
-    // The file is made while the power is on: a first start that loses it has nothing to keep.
-    struct progress first = {0};
-    run_part(script, (uint64_t)script->per_commit * 4, &first);
-    assert_true(first.finished);
+    const struct progress first = beginning.progress;
     fault_vfs_set(&(struct fault_vfs_plan){.off_at = off_at});
     struct progress progress = run_script(script);
     if (progress.durable < first.durable)
@@ -40,6 +69,7 @@ TEST(power_lost_before_every_operation)
 {
     static const struct script SMALL = {.entries = 60, .per_commit = 2, .bytes = 900};
     int points = 0;
+    make_beginning(&SMALL);
     for (int keep = FAULT_VFS_KEEP_NONE; keep <= FAULT_VFS_KEEP_RANDOM; keep++) {
         bool went_off = true;
         for (uint64_t at = 1; went_off; at++, points++)
@@ -55,6 +85,7 @@ TEST(power_lost_around_checkpoints)
     static const struct script LARGE = {.entries = 280, .per_commit = 2, .bytes = 60000};
     int points = 0;
     bool went_off = true;
+    make_beginning(&LARGE);
     for (uint64_t at = 997; went_off; at += 997, points++)
         one_crash(&LARGE, at, FAULT_VFS_KEEP_RANDOM, &went_off);
     print_message("%d losses of power\n", points);

@@ -93,10 +93,10 @@ static bool talk(int to, const char *bytes, size_t len, const char *until)
 
 static bool available(enum io_kind kind)
 {
-    const char *why = NULL;
+    struct fault why;
     if (kind != IO_KIND_URING || io_uring_available(&why))
         return true;
-    printf("SKIPPED: io_uring: %s\n", why);
+    printf("SKIPPED: io_uring: %s\n", why.text);
     return false;
 }
 

@@ -9,23 +9,12 @@
 #include "flags/set/flagset.h"
 #include "ship/engine/engine.h"
 
+// Without the member any type is good.
 static bool read_type(const struct flags_json *given, enum flags_type *type)
 {
-    static const struct {
-        struct slice name;
-        enum flags_type type;
-    } table[] = {
-        {SLICE("any"), FLAGS_ANY},         {SLICE("boolean"), FLAGS_BOOLEAN}, {SLICE("string"), FLAGS_STRING},
-        {SLICE("integer"), FLAGS_INTEGER}, {SLICE("float"), FLAGS_FLOAT},     {SLICE("number"), FLAGS_FLOAT},
-        {SLICE("object"), FLAGS_OBJECT},
-    };
     *type = FLAGS_ANY;
-    for (size_t i = 0; given != NULL && i < sizeof table / sizeof table[0]; i++) {
-        *type = table[i].type;
-        if (given->kind == FLAGS_JSON_STRING && slice_equal(given->text, table[i].name))
-            return true;
-    }
-    return given == NULL;
+    return given == NULL ||
+           (given->kind == FLAGS_JSON_STRING && flags_type_read(given->text, type) == STATUS_OK);
 }
 
 static void write_result(struct json_out *out, struct slice key, const struct flags_result *result,

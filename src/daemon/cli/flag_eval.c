@@ -57,23 +57,11 @@ static int read_context(const struct cli_call *call, json_t **context)
 
 // ---- offline ----
 
-static const struct {
-    const char *name;
-    enum flags_type type;
-} TYPES[] = {{"any", FLAGS_ANY},         {"boolean", FLAGS_BOOLEAN}, {"string", FLAGS_STRING},
-             {"integer", FLAGS_INTEGER}, {"float", FLAGS_FLOAT},     {"number", FLAGS_FLOAT},
-             {"object", FLAGS_OBJECT}};
-
-static int read_type(const struct cli_call *call, enum flags_type *type)
+static int type_of(const struct cli_call *call, enum flags_type *type)
 {
     const char *given = cli_value(call, "type");
     *type = FLAGS_ANY;
-    for (size_t i = 0; i < ARRAY_LEN(TYPES) && given != NULL; i++) {
-        *type = TYPES[i].type;
-        if (strcmp(given, TYPES[i].name) == 0)
-            return CLI_EXIT_OK;
-    }
-    if (given == NULL)
+    if (given == NULL || flags_type_read(slice_of(given), type) == STATUS_OK)
         return CLI_EXIT_OK;
     fprintf(call->err, "sluice: --type is boolean, string, integer, float, object or any, not \"%s\"\n",
             cli_shown(given));
@@ -195,7 +183,7 @@ static int eval_file(const struct cli_call *call, const json_t *context, json_t 
     struct flag_compiled compiled;
     enum flags_type type;
     char *segments = NULL;
-    int code = read_type(call, &type);
+    int code = type_of(call, &type);
     if (code == CLI_EXIT_OK)
         code = flag_segments_read(call, &segments);
     if (code == CLI_EXIT_OK)
@@ -232,7 +220,7 @@ static int eval_daemon(const struct cli_call *call, json_t *context, json_t **re
     struct cli_client *client = NULL;
     enum flags_type type;
     char path[FLAG_PATH_BYTES];
-    int code = read_type(call, &type);
+    int code = type_of(call, &type);
     if (code == CLI_EXIT_OK)
         code = flag_open_client(call, &client);
     if (code != CLI_EXIT_OK)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/heap.h"
+#include "base/utf8.h"
 #include "daemon/cli/flag.h"
 #include "daemon/config/config.h"
 
@@ -191,7 +192,7 @@ static void print_excerpt(FILE *out, struct slice line, uint32_t number, uint32_
     struct slice rest = {line.data + begin, line.len - begin};
     for (size_t shown = 0; rest.len > 0 && shown < WIDTH; shown++) {
         size_t at = (size_t)(rest.data - line.data);
-        struct slice character = cli_shown_next(&rest);
+        struct slice character = utf8_shown_next(&rest);
         bool before = at < place;
         caret += before;
         fwrite(character.data, 1, character.len, out);

@@ -37,6 +37,20 @@ static void path_of(const struct cli_call *call, const char *tail, char path[160
     snprintf(path, 160, "/v1/rollouts/%s%s", call->args[0], tail);
 }
 
+// GET of an address below the rollout's; the answer is the caller's to free when OK comes back.
+static int ask(const struct cli_call *call, const char *tail, json_t **answer)
+{
+    struct cli_client *client;
+    int code = open_client(call, &client);
+    if (code != CLI_EXIT_OK)
+        return code;
+    char path[160];
+    path_of(call, tail, path);
+    code = cli_get(call, client, path, answer);
+    cli_client_close(client);
+    return code;
+}
+
 static void print_line(const struct cli_call *call, const struct cli_view *view)
 {
     char storage[1024];
@@ -310,22 +324,15 @@ static void explain(const struct cli_call *call, const struct cli_view *view)
 
 int cli_run_rollout_explain(const struct cli_call *call)
 {
-    struct cli_client *client;
-    int code = open_client(call, &client);
-    if (code != CLI_EXIT_OK)
-        return code;
-    char path[160];
-    json_t *answer;
     struct cli_view view;
-    path_of(call, "", path);
-    code = cli_get(call, client, path, &answer);
+    json_t *answer;
+    int code = ask(call, "", &answer);
     if (code == CLI_EXIT_OK && cli_given(call, "json"))
         cli_print_json(call->out, json_object_get(answer, "evidence"));
     else if (code == CLI_EXIT_OK && cli_view_read(answer, &view) == STATUS_OK)
         explain(call, &view);
     if (code == CLI_EXIT_OK)
         json_decref(answer);
-    cli_client_close(client);
     return code;
 }
 
@@ -342,14 +349,8 @@ static void print_decision(const struct cli_call *call, const json_t *decision)
 
 int cli_run_rollout_history(const struct cli_call *call)
 {
-    struct cli_client *client;
-    int code = open_client(call, &client);
-    if (code != CLI_EXIT_OK)
-        return code;
-    char path[160];
     json_t *answer;
-    path_of(call, "/history", path);
-    code = cli_get(call, client, path, &answer);
+    int code = ask(call, "/history", &answer);
     if (code == CLI_EXIT_OK && cli_given(call, "json")) {
         cli_print_json(call->out, answer);
     } else if (code == CLI_EXIT_OK) {
@@ -364,6 +365,5 @@ int cli_run_rollout_history(const struct cli_call *call)
     }
     if (code == CLI_EXIT_OK)
         json_decref(answer);
-    cli_client_close(client);
     return code;
 }

@@ -15,15 +15,12 @@ enum breaks { BREAKS_NONE, BREAKS_INDENTED, BREAKS_ALL };
 // The next character as it may be shown.
 static struct slice next_shown(struct slice *rest, enum breaks breaks)
 {
-    size_t len = utf8_length(*rest);
-    struct slice character = {rest->data, len};
-    *rest = (struct slice){rest->data + (len > 0 ? len : 1), rest->len - (len > 0 ? len : 1)};
-    bool breaks_line =
-        len == 1 && character.data[0] == '\n' &&
-        (breaks == BREAKS_ALL || (breaks == BREAKS_INDENTED && slice_starts_with(*rest, SLICE("  "))));
-    if (len == 0 || (utf8_acts(character) && !breaks_line))
-        return SLICE("?");
-    return character;
+    bool breaks_line = (breaks == BREAKS_ALL && slice_starts_with(*rest, SLICE("\n"))) ||
+                       (breaks == BREAKS_INDENTED && slice_starts_with(*rest, SLICE("\n  ")));
+    if (!breaks_line)
+        return utf8_shown_next(rest);
+    *rest = (struct slice){rest->data + 1, rest->len - 1};
+    return SLICE("\n");
 }
 
 static const char *clean(const char *text, enum breaks breaks)
@@ -41,11 +38,6 @@ static const char *clean(const char *text, enum breaks breaks)
 const char *cli_shown(const char *text)
 {
     return clean(text, BREAKS_NONE);
-}
-
-struct slice cli_shown_next(struct slice *rest)
-{
-    return next_shown(rest, BREAKS_NONE);
 }
 
 const char *cli_told(const char *text)

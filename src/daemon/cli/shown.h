@@ -12,8 +12,6 @@
 // What is given back by the first three is from a ring of static storage, good for the next eight calls.
 const char *cli_shown(const char *text); // a name: one line
 const char *cli_told(const char *text);  // sentences: a line may break where the next one is indented
-// The next character, as cli_shown has it.
-struct slice cli_shown_next(struct slice *rest);
 // cli_shown of a member; "" when it is no string.
 const char *cli_word(const json_t *object, const char *name);
 // Lines of our own that quote others.

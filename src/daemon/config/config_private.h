@@ -199,7 +199,6 @@ void config_tree_read(struct config_reader *reader, const struct config_word *wo
                       const struct config_node *node, void *target);
 // Frees what the table's lists and trees hold.
 void config_section_free(const struct config_section *section, void *target);
-void config_scope_write(const struct config_scope *scope, struct text *text);
 const struct config_word *config_section_word(const struct config_section *section, struct slice word);
 // The first element of a LIST or MAP.
 const char *config_elements(const struct config_word *word, const void *target, uint32_t *count);

@@ -29,7 +29,7 @@ const struct config_word *config_section_word(const struct config_section *secti
 }
 
 // "checks.errors of rollout 'checkout-v2'", "'admin'", "the file".
-void config_scope_write(const struct config_scope *scope, struct text *text)
+static void write_scope(const struct config_scope *scope, struct text *text)
 {
     if (scope->up == NULL) {
         text_add(text, SLICE("the file"));
@@ -40,7 +40,7 @@ void config_scope_write(const struct config_scope *scope, struct text *text)
         text_addf(text, " '%s'", config_show(slice_of(scope->name)).text);
     if (scope->up->up != NULL) {
         text_add(text, SLICE(" of "));
-        config_scope_write(scope->up, text);
+        write_scope(scope->up, text);
     }
 }
 
@@ -55,7 +55,7 @@ static void unknown_word(struct config_reader *reader, const struct config_scope
         if (scope->section->words[i].kind != CONFIG_KIND_LATER)
             known[count++] = scope->section->words[i].word;
     text_addf(&text, "unknown word '%s' in ", config_show(key->text).text);
-    config_scope_write(scope, &text);
+    write_scope(scope, &text);
     config_hint_known(&text, key->text, known, count);
     config_error_at(reader, key, "%s", message);
 }
@@ -203,7 +203,7 @@ static void word_omitted(struct config_reader *reader, const struct config_scope
             return;
         char message[CONFIG_MESSAGE_BYTES];
         struct text text = text_over(message, sizeof message);
-        config_scope_write(scope, &text);
+        write_scope(scope, &text);
         config_error_at(reader, node, "%s lacks the word '%s': %s", message, word->word, word->help);
         return;
     }
@@ -233,7 +233,7 @@ static void section_refused(struct config_reader *reader, const struct config_sc
 {
     char message[CONFIG_MESSAGE_BYTES];
     struct text text = text_over(message, sizeof message);
-    config_scope_write(scope, &text);
+    write_scope(scope, &text);
     text_add(&text, SLICE(" wants words beneath it"));
     for (const struct config_choice *choice = scope->section->choices; choice != NULL && choice->word != NULL;
          choice++)

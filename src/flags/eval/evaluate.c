@@ -393,3 +393,22 @@ bool flags_segment_matches(const struct flags_image *set, struct slice name,
     *matches = object && in_segment(&run, segment);
     return true;
 }
+
+enum status flags_type_read(struct slice word, enum flags_type *type)
+{
+    static const struct {
+        struct slice word;
+        enum flags_type type;
+    } TYPES[] = {
+        {SLICE("any"), FLAGS_ANY},         {SLICE("boolean"), FLAGS_BOOLEAN}, {SLICE("string"), FLAGS_STRING},
+        {SLICE("integer"), FLAGS_INTEGER}, {SLICE("float"), FLAGS_FLOAT},     {SLICE("number"), FLAGS_FLOAT},
+        {SLICE("object"), FLAGS_OBJECT},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(TYPES); i++) {
+        if (!slice_equal(word, TYPES[i].word))
+            continue;
+        *type = TYPES[i].type;
+        return STATUS_OK;
+    }
+    return STATUS_NOT_FOUND;
+}

@@ -82,6 +82,10 @@ void flags_evaluate(const struct flags_image *set, struct slice key, enum flags_
                     const struct flags_context *context, struct flags_scratch scratch,
                     struct flags_result *result);
 
+// The type by the word of people and protocols: any, boolean, string, integer, float or number, object.
+// STATUS_NOT_FOUND for another word.
+MUST_USE enum status flags_type_read(struct slice word, enum flags_type *type);
+
 // As flags_evaluate. Also adds to `path` which part of the flag decided, such as
 // "targeting.if[2].fractional[1]" (the argument taken of each rule, counted from 0), "targets", "schedule",
 // "prerequisites[0]", "kill", "rollout.ring[0]" or "rollout.split".

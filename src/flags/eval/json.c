@@ -361,6 +361,7 @@ static enum status settle_names(struct parser *p, struct flags_json *object)
     return STATUS_OK;
 }
 
+// Without space there is no object, and the name is given as it stands.
 static enum status parse_member_key(struct parser *p, struct flags_json *object, struct slice *key)
 {
     if (peek(p) != '"')
@@ -537,22 +538,6 @@ enum status flags_json_walk_begin(struct slice container, struct flags_json_walk
     return STATUS_OK;
 }
 
-static enum status walk_key(struct parser *p, struct slice *key)
-{
-    bool escaped;
-    if (peek(p) != '"')
-        return fail(p, "expected a name in double quotes");
-    enum status status = scan_string(p, key, &escaped);
-    if (status != STATUS_OK)
-        return status;
-    skip_space(p);
-    if (peek(p) != ':')
-        return fail(p, "expected ':' after the name");
-    p->at++;
-    skip_space(p);
-    return STATUS_OK;
-}
-
 // One step. With space NULL the value is only validated and *node is undefined.
 static enum status walk_step(struct flags_json_walk *walk, struct flags_json_space *space, struct slice *key,
                              struct slice *value, struct flags_json **node, struct flags_json_error *fault)
@@ -561,7 +546,7 @@ static enum status walk_step(struct flags_json_walk *walk, struct flags_json_spa
         return STATUS_NOT_FOUND;
     struct parser p = {.source = walk->source, .at = walk->at, .fault = fault};
     struct slice name = {"", 0};
-    enum status status = walk->object ? walk_key(&p, &name) : STATUS_OK;
+    enum status status = walk->object ? parse_member_key(&p, NULL, &name) : STATUS_OK;
     size_t begin = p.at;
     p.space = space;
     if (status == STATUS_OK)

@@ -52,9 +52,9 @@ struct http1_forward {
     size_t strip_count;
 };
 
-// An upper bound of what the two calls below write; they give STATUS_FULL when less room than that is left.
+// An upper bound of what http1_request_head_write writes; like http1_response_head_write it gives STATUS_FULL
+// when less room than its bound is left.
 size_t http1_request_head_bound(const struct http_request *request, const struct http1_forward *forward);
-size_t http1_response_head_bound(const struct http_response *response, const struct http1_forward *forward);
 
 // The head for the upstream: origin-form target (or "*"), HTTP/1.1, Host first. Fields marked HTTP_FIELD_HOP
 // are dropped. Never dropped because a client nominated them in Connection: Host, Content-Length, Expect,

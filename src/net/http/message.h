@@ -19,8 +19,7 @@ enum http_method {
     HTTP_METHOD_PATCH,
 };
 
-// RFC 9110 9.2.1 and 9.2.2. Unknown methods are neither.
-bool http_method_safe(enum http_method method);
+// RFC 9110 9.2.2. Unknown methods are not.
 bool http_method_idempotent(enum http_method method);
 
 // What is known of a body's length before it comes.

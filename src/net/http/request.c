@@ -6,7 +6,8 @@
 
 #define VERSION_BYTES 8
 
-bool http_method_safe(enum http_method method)
+// RFC 9110 9.2.1.
+static bool is_safe(enum http_method method)
 {
     return method == HTTP_METHOD_GET || method == HTTP_METHOD_HEAD || method == HTTP_METHOD_OPTIONS ||
            method == HTTP_METHOD_TRACE;
@@ -14,7 +15,7 @@ bool http_method_safe(enum http_method method)
 
 bool http_method_idempotent(enum http_method method)
 {
-    return http_method_safe(method) || method == HTTP_METHOD_PUT || method == HTTP_METHOD_DELETE;
+    return is_safe(method) || method == HTTP_METHOD_PUT || method == HTTP_METHOD_DELETE;
 }
 
 static enum http_method method_of(struct slice name)

@@ -61,7 +61,7 @@ size_t http1_request_head_bound(const struct http_request *request, const struct
            forward_bound(forward) + fields_bound(request->fields.items, request->fields.count);
 }
 
-size_t http1_response_head_bound(const struct http_response *response, const struct http1_forward *forward)
+static size_t response_head_bound(const struct http_response *response, const struct http1_forward *forward)
 {
     return HEAD_FIXED_BYTES + response->reason.len + response->upgrade.len + forward_bound(forward) +
            fields_bound(response->fields.items, response->fields.count);
@@ -267,7 +267,7 @@ enum status http1_write_response_head(struct http1_writer *writer, const struct 
                                       const struct http1_forward *forward)
 {
     CHECK(writer->len <= writer->cap);
-    if (writer->cap - writer->len < http1_response_head_bound(response, forward))
+    if (writer->cap - writer->len < response_head_bound(response, forward))
         return STATUS_FULL;
     uint64_t drop = http_field_bit(HTTP_FIELD_CONTENT_LENGTH);
     if (!forward->keep_sluice)

@@ -436,7 +436,7 @@ void io_loop_deinit(struct io_loop *loop)
 
 enum status io_loop_create(const struct io_loop_config *config, struct io_loop **loop)
 {
-    const char *why;
+    struct fault why;
     if (config->bufs_max > IO_BUFS_LIMIT)
         return STATUS_RANGE;
     switch (config->kind) {

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
+#include "base/fault.h"
 #include "base/list.h"
 #include "base/status.h"
 
@@ -103,8 +104,8 @@ MUST_USE enum status io_loop_create(const struct io_loop_config *config, struct 
 void io_loop_destroy(struct io_loop *loop);
 enum io_kind io_loop_kind(const struct io_loop *loop);
 const char *io_kind_name(enum io_kind kind);
-// True when this kernel and container allow io_uring; else `why` (constant text) says what is missing.
-bool io_uring_available(const char **why);
+// True when this kernel and container allow io_uring; else the fault says what is missing.
+bool io_uring_available(struct fault *fault);
 const struct io_stats *io_loop_stats(const struct io_loop *loop);
 
 // Monotonic microseconds, read once per turn; wall clock milliseconds since 1970.

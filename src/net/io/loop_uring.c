@@ -809,7 +809,7 @@ static enum status uring_set_up(struct uring *uring)
 
 enum status io_uring_create(uint32_t bufs_max, struct io_loop **loop)
 {
-    const char *why;
+    struct fault why;
     if (!io_uring_available(&why))
         return STATUS_UNSUPPORTED;
     struct uring *uring = heap_alloc_aligned(sizeof *uring);
@@ -897,19 +897,20 @@ static void probe_once(void)
     probed_why = probe();
 }
 
-bool io_uring_available(const char **why)
+bool io_uring_available(struct fault *fault)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, probe_once);
-    *why = probed_why;
+    if (probed_why != NULL)
+        (void)fault_set(fault, STATUS_UNSUPPORTED, "%s", probed_why);
     return probed_why == NULL;
 }
 
 #else
 
-bool io_uring_available(const char **why)
+bool io_uring_available(struct fault *fault)
 {
-    *why = "built without liburing";
+    (void)fault_set(fault, STATUS_UNSUPPORTED, "built without liburing");
     return false;
 }
 

@@ -307,25 +307,22 @@ static struct proxy_table *compile(const struct proxy_table_plan *plan, char *bl
 }
 
 enum status proxy_table_build(const struct proxy_table_plan *plan, struct proxy_table **table,
-                              const char **why)
+                              struct fault *fault)
 {
     if (plan->service_count > PROXY_SERVICES_MAX || plan->route_count > PROXY_ROUTES_MAX ||
         plan->operator_count > PROXY_NETWORKS_MAX)
-        return STATUS_FULL;
-    const char *fault = check_plan(plan);
-    if (fault != NULL) {
-        *why = fault;
-        return STATUS_INVALID;
-    }
+        return fault_set(fault, STATUS_FULL, "more services, routes or networks than a table holds");
+    const char *why = check_plan(plan);
+    if (why != NULL)
+        return fault_set(fault, STATUS_INVALID, "%s", why);
     size_t bytes = plan_bytes(plan);
     char *block = heap_alloc_aligned((bytes + 63) & ~(size_t)63);
     if (block == NULL)
-        return STATUS_NO_MEMORY;
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory left");
     struct proxy_table *built = compile(plan, block, bytes);
     if (routes_repeat(built->routes, built->route_count)) {
         heap_free(block);
-        *why = "two routes have the same host and path";
-        return STATUS_INVALID;
+        return fault_set(fault, STATUS_INVALID, "two routes have the same host and path");
     }
     // Only now, so that a table that was not built releases nothing.
     built->flags_release = plan->flags_release;
@@ -409,41 +406,6 @@ static bool bits_equal(const uint8_t *a, const uint8_t *b, unsigned bits)
         return false;
     unsigned rest = bits % 8;
     return rest == 0 || ((a[bits / 8] ^ b[bits / 8]) >> (8 - rest)) == 0;
-}
-
-static bool tail_is_zero(const struct proxy_network *network, unsigned bytes)
-{
-    for (unsigned bit = network->bits; bit < bytes * 8; bit++)
-        if (network->bytes[bit / 8] & (0x80u >> (bit % 8)))
-            return false;
-    return true;
-}
-
-enum status proxy_network_parse(const char *text, struct proxy_network *network)
-{
-    char host[64];
-    const char *slash = strchr(text, '/');
-    size_t len = slash != NULL ? (size_t)(slash - text) : strlen(text);
-    if (len >= sizeof host)
-        return STATUS_INVALID;
-    memcpy(host, text, len);
-    host[len] = '\0';
-    struct proxy_network parsed = {.ipv6 = strchr(host, ':') != NULL};
-    if (inet_pton(parsed.ipv6 ? AF_INET6 : AF_INET, host, parsed.bytes) != 1)
-        return STATUS_INVALID;
-    unsigned bytes = parsed.ipv6 ? 16 : 4;
-    unsigned long bits = bytes * 8;
-    if (slash != NULL) {
-        char *end;
-        bits = strtoul(slash + 1, &end, 10);
-        if (slash[1] < '0' || slash[1] > '9' || *end != '\0' || bits > bytes * 8)
-            return STATUS_INVALID;
-    }
-    parsed.bits = (uint8_t)bits;
-    if (!tail_is_zero(&parsed, bytes))
-        return STATUS_INVALID;
-    *network = parsed;
-    return STATUS_OK;
 }
 
 static bool network_has(const struct proxy_network *network, const struct io_addr *addr)

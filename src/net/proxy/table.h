@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/fault.h"
 #include "base/siphash.h"
 #include "base/slice.h"
 #include "base/status.h"
@@ -177,9 +178,6 @@ struct proxy_network {
     uint8_t bits;
     bool ipv6;
 };
-// "10.0.0.0/8", "::1", "unix" is not a network. STATUS_INVALID when malformed or when bits below the prefix
-// are set.
-MUST_USE enum status proxy_network_parse(const char *text, struct proxy_network *network);
 
 struct proxy_table_plan {
     uint64_t version; // grows with every table
@@ -213,11 +211,10 @@ enum {
 
 struct proxy_table; // read through proxy_private.h by the workers
 
-// Compiles a plan into one allocation. STATUS_INVALID with a constant sentence in *why (names twice, slots
-// out of range or used twice, arms out of range, a route to no service), STATUS_FULL over a limit above,
-// NO_MEMORY.
+// Compiles a plan into one allocation. STATUS_INVALID (names twice, slots out of range or used twice, arms
+// out of range, a route to no service), STATUS_FULL over a limit above, NO_MEMORY.
 MUST_USE enum status proxy_table_build(const struct proxy_table_plan *plan, struct proxy_table **table,
-                                       const char **why);
+                                       struct fault *fault);
 void proxy_table_destroy(struct proxy_table *table);
 
 // The service slot a request for host (lower or upper case, no port) and path goes to, or PROXY_SLOT_NONE.

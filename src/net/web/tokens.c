@@ -110,22 +110,21 @@ static enum status read_lines(struct tokens *tokens, struct slice rest, const ch
 {
     for (uint32_t line = 1; rest.len > 0; line++) {
         struct token token;
-        const char *why = NULL;
+        struct fault why;
         enum status status = tokens_line_read(tokens_line_next(&rest), &token, &why);
         if (status == STATUS_NOT_FOUND)
             continue;
-        if (status == STATUS_OK && tokens->count == TOKENS_MAX) {
-            why = "more tokens than a file may have (1024)";
-            status = STATUS_RANGE;
-        }
+        if (status == STATUS_OK && tokens->count == TOKENS_MAX)
+            status = fault_set(&why, STATUS_RANGE, "more tokens than a file may have (%d)", TOKENS_MAX);
         for (uint32_t i = 0; i < tokens->count && status == STATUS_OK; i++) {
             bool same = strcmp(tokens->items[i].name, token.name) == 0;
-            why = same ? "the name is taken by a line above" : "the same token stands above";
             if (same || memcmp(tokens->items[i].hash, token.hash, sizeof token.hash) == 0)
-                status = STATUS_INVALID;
+                status =
+                    fault_set(&why, STATUS_INVALID, "%s",
+                              same ? "the name is taken by a line above" : "the same token stands above");
         }
         if (status != STATUS_OK) {
-            (void)fault_set(fault, status, "%s:%u: %s", path, line, why);
+            (void)fault_set(fault, status, "%s:%u: %s", path, line, why.text);
             fault->line = line;
             return status;
         }

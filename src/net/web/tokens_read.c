@@ -65,7 +65,7 @@ static bool kind_read(struct slice word, enum token_kind *kind)
     return *kind == TOKEN_SERVER || slice_equal(word, SLICE("read"));
 }
 
-enum status tokens_line_read(struct slice line, struct token *token, const char **why)
+enum status tokens_line_read(struct slice line, struct token *token, struct fault *fault)
 {
     struct token found = {0};
     struct slice name = word_next(&line);
@@ -74,20 +74,19 @@ enum status tokens_line_read(struct slice line, struct token *token, const char 
     struct slice hash = word_next(&line);
     if (name.len == 0 || name.data[0] == '#')
         return STATUS_NOT_FOUND;
+    const char *why = NULL;
     if (!tokens_word_valid(name, sizeof found.name))
-        *why = "the name is longer than 63 characters or holds other than visible ASCII";
+        why = "the name is longer than 63 characters or holds other than visible ASCII";
     else if (!kind_read(kind, &found.kind))
-        *why = "after the name comes 'read' or 'server'";
+        why = "after the name comes 'read' or 'server'";
     else if (!tokens_word_valid(environment, sizeof found.environment))
-        *why = "after the kind comes an environment of at most 127 visible characters, or '*'";
+        why = "after the kind comes an environment of at most 127 visible characters, or '*'";
     else if (!hash_read(hash, found.hash))
-        *why = "after the environment come the 64 hexadecimal digits of the token's SHA-256";
+        why = "after the environment come the 64 hexadecimal digits of the token's SHA-256";
     else if (word_next(&line).len > 0)
-        *why = "something stands behind the hash";
-    else
-        *why = NULL;
-    if (*why != NULL)
-        return STATUS_INVALID;
+        why = "something stands behind the hash";
+    if (why != NULL)
+        return fault_set(fault, STATUS_INVALID, "%s", why);
     memcpy(found.name, name.data, name.len);
     memcpy(found.environment, environment.data, environment.len);
     *token = found;

@@ -6,7 +6,7 @@
 
 // Takes the first line off, without its LF or CRLF.
 struct slice tokens_line_next(struct slice *rest);
-// STATUS_NOT_FOUND for an empty line or a comment; STATUS_INVALID with a constant sentence in *why.
-MUST_USE enum status tokens_line_read(struct slice line, struct token *token, const char **why);
+// STATUS_NOT_FOUND for an empty line or a comment; STATUS_INVALID with the reason.
+MUST_USE enum status tokens_line_read(struct slice line, struct token *token, struct fault *fault);
 // Not empty, shorter than cap, visible ASCII without blanks.
 bool tokens_word_valid(struct slice word, size_t cap);

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/utf8.h"
+
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
 static int64_t system_wall_ms(void *context)
@@ -31,13 +33,15 @@ void log_time_write(int64_t wall_ms, struct text *text)
     text_addf(text, "%s.%03dZ", stamp, (int)(wall_ms % 1000));
 }
 
-// Control characters never reach a terminal.
-static void add_plain_char(struct text *text, char c)
+// What acts on a terminal never reaches one; a line's end is shown as a bar, and within quotes a quote as
+// another one.
+static void add_plain(struct text *line, const char *text, bool quoted)
 {
-    if (c == '\n')
-        text_add(text, SLICE(" | "));
-    else
-        text_add_char(text, (unsigned char)c < 0x20 || c == 0x7f ? '?' : c);
+    for (struct slice rest = slice_of(text); rest.len > 0;) {
+        char first = rest.data[0];
+        struct slice shown = utf8_shown_next(&rest);
+        text_add(line, first == '\n' ? SLICE(" | ") : first == '"' && quoted ? SLICE("'") : shown);
+    }
 }
 
 static void add_plain_value(struct text *text, const char *value)
@@ -45,8 +49,7 @@ static void add_plain_value(struct text *text, const char *value)
     bool quote = value[0] == '\0' || strpbrk(value, " \t\n\"=") != NULL;
     if (quote)
         text_add_char(text, '"');
-    for (const char *p = value; *p != '\0'; p++)
-        add_plain_char(text, *p == '"' ? '\'' : *p);
+    add_plain(text, value, true);
     if (quote)
         text_add_char(text, '"');
 }
@@ -56,8 +59,7 @@ static void write_plain(struct text *line, int64_t wall_ms, enum log_level level
 {
     log_time_write(wall_ms, line);
     text_addf(line, " %-5s ", level_names[level]);
-    for (const char *p = message; *p != '\0'; p++)
-        add_plain_char(line, *p);
+    add_plain(line, message, false);
     for (size_t i = 0; i < field_count; i++) {
         text_addf(line, " %s=", fields[i].key);
         if (fields[i].text != NULL)

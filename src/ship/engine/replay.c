@@ -23,7 +23,8 @@ struct engine_record *engine_replay_find(struct engine_replay *replay, const cha
     return NULL;
 }
 
-void engine_effects_write(const struct rollout_effects *effects, struct text *text)
+// One line for people: "Shifting -> RollingBack, stage 2, weight 0 %, ...".
+static void write_effects(const struct rollout_effects *effects, struct text *text)
 {
     text_addf(text, "%s -> %s, stage %u, weight %g %%", rollout_state_name(effects->from),
               rollout_state_name(effects->to), effects->stage + 1, effects->weight / 1000.0);
@@ -71,7 +72,7 @@ static void side_write(const struct rollout_effects *effects, char *storage, siz
         text_add(&text, SLICE("no decision"));
         return;
     }
-    engine_effects_write(effects, &text);
+    write_effects(effects, &text);
     if (with_text)
         text_addf(&text, ", \"%s\"", effects->verdict.text);
 }

@@ -45,5 +45,3 @@ MUST_USE enum status engine_replay_run(struct journal *journal, struct engine_re
 void engine_replay_deinit(struct engine_replay *replay);
 // NULL: none of that name.
 struct engine_record *engine_replay_find(struct engine_replay *replay, const char *name);
-// One line for people: "Shifting -> RollingBack, stage 2, weight 0 %, ...".
-void engine_effects_write(const struct rollout_effects *effects, struct text *text);

@@ -277,13 +277,13 @@ static enum status build(struct routing *routing, struct table_scratch *scratch,
         .client_head_ms = clamp_ms(config->timeouts.client_head_ms),
         .client_idle_ms = clamp_ms(config->timeouts.client_idle_ms),
     };
-    const char *why = "";
+    struct fault why;
     routing->parts.flags(routing->parts.context, routing->config, &plan);
     enum status status = proxy_table_build(&plan, table, &why);
     if (status != STATUS_OK && plan.flags_release != NULL)
         plan.flags_release(plan.flags_context);
     if (status != STATUS_OK)
-        return fault_set(fault, status, "no routing table can be made: %s", why);
+        return fault_set(fault, status, "no routing table can be made: %s", why.text);
     return STATUS_OK;
 }
 

@@ -71,7 +71,7 @@ static void ops_forget(struct fault_disk_file *disk)
 static void image_grow(struct fault_disk_file *disk, size_t len)
 {
     if (len > disk->cap) {
-        size_t cap = len + len / 2 + 4096;
+        size_t cap = 2 * len + 65536;
         uint8_t *image = heap_resize(disk->image, cap);
         CHECK(image != NULL); // this is a test's tool, so without memory the test ends
         disk->image = image;

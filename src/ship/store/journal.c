@@ -73,19 +73,24 @@ enum status journal_fail_sqlite(const struct journal *journal, const char *doing
 }
 
 void journal_chain_next(const uint8_t previous[JOURNAL_CHAIN_BYTES], const struct journal_entry *entry,
-                        uint8_t *frame, uint8_t next[JOURNAL_CHAIN_BYTES])
+                        uint8_t next[JOURNAL_CHAIN_BYTES])
 {
-    struct wire_writer w = {.data = frame, .cap = JOURNAL_FRAME_BYTES_MAX};
+    uint8_t frame[JOURNAL_CHAIN_BYTES + JOURNAL_SUBJECT_BYTES + 64];
+    struct wire_writer w = {.data = frame, .cap = sizeof frame};
     wire_put_bytes(&w, (struct slice){(const char *)previous, JOURNAL_CHAIN_BYTES});
     wire_put_u64(&w, entry->seq);
     wire_put_i64(&w, entry->time_ms);
     wire_put_u64(&w, (uint64_t)entry->kind);
     wire_put_u64(&w, entry->run);
     wire_put_bytes(&w, slice_of(entry->subject));
-    wire_put_bytes(&w, entry->payload);
+    wire_put_u64(&w, entry->payload.len);
     CHECK(!w.full);
     for (int half = 0; half < 2; half++) {
-        uint64_t tag = siphash(CHAIN_KEYS[half], frame, w.len);
+        struct siphash_state hash;
+        siphash_begin(&hash, CHAIN_KEYS[half]);
+        siphash_add(&hash, frame, w.len);
+        siphash_add(&hash, entry->payload.data, entry->payload.len);
+        uint64_t tag = siphash_end(&hash);
         memcpy(next + 8 * half, &tag, 8);
     }
 }
@@ -114,7 +119,7 @@ static enum status take_lock(struct journal *journal, struct fault *fault)
 {
     char path[PATH_MAX + 8];
     snprintf(path, sizeof path, "%s.lock", journal->path);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, JOURNAL_FILE_MODE);
     if (fd < 0)
         return journal_fail(status_of_errno(errno), 0, fault, "cannot open the journal's lock %s: %s", path,
                             strerror(errno));
@@ -134,6 +139,24 @@ static enum status take_lock(struct journal *journal, struct fault *fault)
     if (ftruncate(fd, 0) != 0 || pwrite(fd, self, (size_t)n, 0) != n)
         (void)0;
     journal->lock_fd = fd;
+    return STATUS_OK;
+}
+
+// The file itself is locked too, because a link gives it a second name with another lock beside it. SQLite's
+// own locks are of another kind, so the two do not meet.
+static enum status take_file_lock(struct journal *journal, struct fault *fault)
+{
+    int fd = open(journal->path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return journal_fail(status_of_errno(errno), 0, fault, "cannot open the journal %s: %s", journal->path,
+                            strerror(errno));
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        return journal_fail(STATUS_IN_USE, 0, fault,
+                            "the journal %s is in use under another name; one daemon writes a journal",
+                            journal->path);
+    }
+    journal->file_fd = fd;
     return STATUS_OK;
 }
 
@@ -194,7 +217,8 @@ static enum status move_into_place(const struct journal *journal, const char *ma
     snprintf(folder, sizeof folder, "%s", journal->path);
     int fd = open(dirname(folder), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     // Unlike a rename, a link never replaces a file that somebody else put there meanwhile.
-    bool moved = fd >= 0 && link(made, journal->path) == 0 && unlink(made) == 0 && fsync(fd) == 0;
+    bool moved = fd >= 0 && chmod(made, JOURNAL_FILE_MODE) == 0 && link(made, journal->path) == 0 &&
+                 unlink(made) == 0 && fsync(fd) == 0;
     int error = errno;
     if (fd >= 0)
         close(fd);
@@ -391,6 +415,8 @@ static enum status open_steps(struct journal *journal, struct fault *fault)
         status = take_lock(journal, fault);
     if (status == STATUS_OK && fresh)
         status = create_file(journal, fault);
+    if (status == STATUS_OK && journal->mode == JOURNAL_WRITE)
+        status = take_file_lock(journal, fault);
     if (status == STATUS_OK)
         status = journal->mode == JOURNAL_WRITE
                      ? open_database(journal, journal->path, SQLITE_OPEN_READWRITE, fault)
@@ -413,12 +439,10 @@ enum status journal_open(const char *path, enum journal_mode mode, struct journa
     if (journal == NULL)
         return journal_fail(STATUS_NO_MEMORY, 0, fault, "no memory to open the journal");
     journal->lock_fd = -1;
+    journal->file_fd = -1;
     journal->mode = mode;
     memcpy(journal->path, path, strlen(path) + 1);
-    journal->frame = heap_alloc(1, JOURNAL_FRAME_BYTES_MAX);
-    enum status status = journal->frame != NULL
-                             ? open_steps(journal, fault)
-                             : journal_fail(STATUS_NO_MEMORY, 0, fault, "no memory to open the journal");
+    enum status status = open_steps(journal, fault);
     if (status != STATUS_OK) {
         journal_close(journal);
         return status;
@@ -435,9 +459,10 @@ void journal_close(struct journal *journal)
     sqlite3_finalize(journal->insert);
     sqlite3_finalize(journal->update_head);
     sqlite3_close(journal->db);
+    if (journal->file_fd >= 0)
+        close(journal->file_fd); // after SQLite, whose locks end with any descriptor of the file
     if (journal->lock_fd >= 0)
         close(journal->lock_fd);
-    heap_free(journal->frame);
     heap_free(journal);
 }
 
@@ -518,7 +543,7 @@ enum status journal_append(struct journal *journal, const struct journal_entry *
     struct journal_entry numbered = *entry;
     uint8_t chain[JOURNAL_CHAIN_BYTES];
     numbered.seq = journal->pending.count + 1;
-    journal_chain_next(journal->pending.chain, &numbered, journal->frame, chain);
+    journal_chain_next(journal->pending.chain, &numbered, chain);
     sqlite3_stmt *s = journal->insert;
     sqlite3_bind_int64(s, 1, (int64_t)numbered.seq);
     sqlite3_bind_int64(s, 2, numbered.time_ms);

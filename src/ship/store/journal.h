@@ -29,7 +29,8 @@ enum journal_kind {
 };
 
 enum journal_mode {
-    JOURNAL_WRITE, // created when there is none; locks out every other writer
+    JOURNAL_WRITE, // created when there is none, for its owner's eyes only; locks out every other writer, by
+                   // whatever name
     JOURNAL_READ,  // must exist; a daemon may be writing it
 };
 

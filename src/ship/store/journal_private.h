@@ -11,7 +11,7 @@
 enum {
     JOURNAL_CHAIN_BYTES = 16,
     JOURNAL_APPLICATION_ID = 0x536c7563, // "Sluc"
-    JOURNAL_FRAME_BYTES_MAX = JOURNAL_PAYLOAD_BYTES_MAX + 256,
+    JOURNAL_FILE_MODE = 0600, // entries name people; SQLite gives the files beside it the same mode
     JOURNAL_LOG_PAGES = 1000, // the log is folded into the file beyond this
 };
 
@@ -26,19 +26,19 @@ struct journal {
     sqlite3 *db;
     sqlite3_stmt *insert;
     sqlite3_stmt *update_head;
-    int lock_fd;            // -1 when reading
+    int lock_fd;            // of the file beside the journal; -1 when reading
+    int file_fd;            // of the journal, locked; -1 when reading
     uint64_t device, inode; // of the opened file, to notice when its path leads to another
     int log_pages;          // in the log beside the file after the last commit
     bool sync_failed;       // unsynced data may be gone from the disk although it still reads back
     bool in_transaction;
     struct journal_head head;    // committed
     struct journal_head pending; // the head with the entries of the open transaction
-    uint8_t *frame;              // JOURNAL_FRAME_BYTES_MAX, the bytes to be hashed
 };
 
-// Hash of an entry that follows `previous`; frame is scratch of JOURNAL_FRAME_BYTES_MAX.
+// Hash of an entry that follows `previous`.
 void journal_chain_next(const uint8_t previous[JOURNAL_CHAIN_BYTES], const struct journal_entry *entry,
-                        uint8_t *frame, uint8_t next[JOURNAL_CHAIN_BYTES]);
+                        uint8_t next[JOURNAL_CHAIN_BYTES]);
 // Fills the fault from SQLite's last error and returns its status; `doing` completes "cannot ... : ".
 enum status journal_fail_sqlite(const struct journal *journal, const char *doing, struct fault *fault);
 __attribute__((format(printf, 4, 5))) enum status journal_fail(enum status status, uint64_t seq,

@@ -13,7 +13,6 @@ struct journal_cursor {
     uint64_t seq;   // last one given
     uint64_t until; // how many entries the head named when the cursor was opened
     uint8_t chain[JOURNAL_CHAIN_BYTES];
-    uint8_t *frame;
 };
 
 // One read transaction around head and entries, so that a daemon that goes on writing does not look like
@@ -36,10 +35,7 @@ enum status journal_cursor_open(struct journal *journal, struct journal_cursor *
         return journal_fail(STATUS_NO_MEMORY, 0, fault, "no memory to read the journal");
     cursor->journal = journal;
     cursor->until = UINT64_MAX;
-    cursor->frame = heap_alloc(1, JOURNAL_FRAME_BYTES_MAX);
-    enum status status = cursor->frame != NULL
-                             ? begin_reading(cursor, fault)
-                             : journal_fail(STATUS_NO_MEMORY, 0, fault, "no memory to read the journal");
+    enum status status = begin_reading(cursor, fault);
     if (status != STATUS_OK) {
         journal_cursor_close(cursor);
         return status;
@@ -53,7 +49,6 @@ void journal_cursor_close(struct journal_cursor *cursor)
     if (cursor == NULL)
         return;
     sqlite3_finalize(cursor->select);
-    heap_free(cursor->frame);
     heap_free(cursor);
 }
 
@@ -94,7 +89,7 @@ static enum status read_row(struct journal_cursor *cursor, struct journal_entry 
                   sqlite3_column_bytes(s, 6) == JOURNAL_CHAIN_BYTES;
     if (shaped) {
         memcpy(e.subject, subject, subject_len);
-        journal_chain_next(cursor->chain, &e, cursor->frame, chain);
+        journal_chain_next(cursor->chain, &e, chain);
     }
     if (!shaped || memcmp(chain, sqlite3_column_blob(s, 6), sizeof chain) != 0)
         return journal_fail(STATUS_CORRUPT, e.seq, fault,
