@@ -329,6 +329,56 @@ IO_TEST(backpressure_both_ways)
     pair_end();
 }
 
+static void read_for(struct peer *peer, uint64_t duration_us)
+{
+    io_stream_resume(&peer->stream);
+    run_for(pair.loop, duration_us);
+    io_stream_pause(&peer->stream);
+}
+
+// Long before the queue is empty it shows that the peer takes, and that it does so no more.
+static void check_taking(const char *address)
+{
+    uint64_t mark = 0;
+    pair_begin_at(address, 0);
+    pair_connect();
+    run_until(pair.loop, &pair.server.accepted, 1);
+    run_until(pair.loop, &pair.client.opened, 1);
+    struct peer *reader = &pair.server.peers[0];
+    const struct io_stream *writer = &pair.client.stream;
+    assert_false(io_stream_taking(writer, &mark));
+    io_stream_pause(&reader->stream);
+    pair.client.to_send = 30000000;
+    peer_pump(&pair.client);
+    run_for(pair.loop, 100000);
+    uint64_t stuck = io_stream_pending(writer);
+    assert_true(stuck > 0);
+    io_stream_taking(writer, &mark);
+    run_for(pair.loop, 10000);
+    assert_false(io_stream_taking(writer, &mark));
+    uint64_t drained = pair.client.drained;
+    while (reader->received < 300000)
+        read_for(reader, 100);
+    run_for(pair.loop, 10000);
+    assert_true(io_stream_taking(writer, &mark) || pair.client.drained > drained);
+    assert_false(io_stream_taking(writer, &mark));
+    pair_end();
+}
+
+IO_TEST(slow_peers_are_taking)
+{
+    check_taking("127.0.0.1:0");
+}
+
+IO_TEST(slow_peers_are_taking_unix)
+{
+    char address[64];
+    snprintf(address, sizeof address, "unix:/tmp/sluice-io-take-%ld.sock", (long)getpid());
+    unlink(address + 5);
+    check_taking(address);
+    unlink(address + 5);
+}
+
 IO_TEST(pause_and_resume)
 {
     pair_begin();

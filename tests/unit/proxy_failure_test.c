@@ -386,6 +386,74 @@ TEST(slow_bodies)
     world_destroy(w);
 }
 
+// A piece each second and a half, and soon after the whole rest.
+static void read_slowly(struct world *w, struct peer *peer, int times)
+{
+    peer->slow = true;
+    for (int i = 0; i < times && !peer->ended; i++) {
+        io_stream_resume(&peer->stream);
+        world_run(w, 1500);
+    }
+    peer->slow = false;
+    io_stream_resume(&peer->stream);
+    world_run(w, 1000);
+}
+
+static void serve_after_upload(struct peer *peer)
+{
+    if (peer->len > 700000 && peer->requests++ == 0)
+        peer_send(peer, HELLO);
+}
+
+static char *text_of(const char *head, size_t body)
+{
+    char *text = heap_alloc(1, strlen(head) + body + 1);
+    assert_non_null(text);
+    memset(text, 'x', strlen(head) + body);
+    memcpy(text, head, strlen(head));
+    return text;
+}
+
+// Whoever takes bytes steadily is not idle, even if what waits for it is long never all gone.
+TEST(slow_readers_get_all)
+{
+    struct world *w = world_create();
+    char *reply = text_of("HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n", 900000);
+    w->origins[0].reply = reply;
+    w->service.timeouts.idle_ms = 2000;
+    w->service.timeouts.first_byte_ms = 2000;
+    world_publish(w);
+    struct peer *c = world_connect(w);
+    io_stream_pause(&c->stream);
+    peer_send(c, GET);
+    read_slowly(w, c, 30);
+    assert_false(c->reset);
+    assert_true(c->len > 900000);
+    char *request = text_of("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 700000\r\n\r\n", 700000);
+    struct peer *o = w->origins[0].peers[0];
+    peer_clear(c);
+    peer_clear(o);
+    w->origins[0].serve = serve_after_upload;
+    io_stream_pause(&o->stream);
+    peer_send(c, request);
+    read_slowly(w, o, 30);
+    assert_true(peer_has(c, "200 OK"));
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERRORS), 0);
+    // And who takes nothing is let go.
+    peer_clear(c);
+    w->origins[0].serve = NULL;
+    io_stream_pause(&c->stream);
+    peer_send(c, GET);
+    world_run(w, 8000);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_CUT), 1);
+    io_stream_resume(&c->stream);
+    world_run(w, 1000);
+    assert_true(c->reset);
+    heap_free(reply);
+    heap_free(request);
+    world_destroy(w);
+}
+
 TEST(client_leaves)
 {
     struct world *w = world_create();

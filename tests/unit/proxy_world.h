@@ -19,6 +19,7 @@ struct peer {
     size_t len, cap;
     size_t used; // origin: bytes of requests answered already
     bool open, ended, reset, closed;
+    bool slow; // pauses after each read
     uint32_t requests;
 };
 
@@ -140,6 +141,8 @@ static void peer_on_data(struct io_stream *stream, struct io_buf *buf)
     peer->len += io_buf_len(buf);
     peer->got[peer->len] = '\0';
     io_buf_put(buf);
+    if (peer->slow)
+        io_stream_pause(stream);
     if (peer->origin == NULL)
         return;
     if (peer->origin->serve != NULL)

@@ -650,6 +650,17 @@ enum status io_stream_peer(const struct io_stream *stream, struct io_addr *addr)
     return stream->loop->face->peer(stream, addr);
 }
 
+bool io_stream_taking(const struct io_stream *stream, uint64_t *mark)
+{
+    uint64_t waiting = 0, now = *mark;
+    if (io_stream_dead(stream) || (stream->flags & IO_STREAM_CONNECTING))
+        return false;
+    stream->loop->face->taken(stream, &waiting, &now);
+    bool taking = now != *mark && waiting + stream->send_pending > 0;
+    *mark = now;
+    return taking;
+}
+
 // ---- telling the owner ----
 
 void io_stream_tell_data(struct io_stream *stream, struct io_buf *buf)

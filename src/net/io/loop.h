@@ -219,6 +219,10 @@ static inline uint32_t io_stream_pending(const struct io_stream *stream)
 {
     return stream->send_pending;
 }
+// Whether the peer still takes what was given: not all of it is acknowledged yet, and some was since *mark
+// was last set by this call (0: never), or on_drain came. The kernel may hold megabytes, so a slow peer makes
+// progress long before on_drain. Costs system calls: for timers.
+bool io_stream_taking(const struct io_stream *stream, uint64_t *mark);
 // Stops or restarts on_data (backpressure). While paused, an orderly end is not reported either.
 void io_stream_pause(struct io_stream *stream);
 void io_stream_resume(struct io_stream *stream);

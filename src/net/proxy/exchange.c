@@ -721,8 +721,22 @@ static bool client_stalls(const struct exchange *exchange)
     return !exchange->request_done && !server_paused(exchange->stream);
 }
 
+// Who still takes what the kernel was given is slow, not gone.
+static void note_progress(struct exchange *exchange)
+{
+    uint64_t now_us = worker_now_us(worker_of(exchange));
+    const struct upstream *upstream = exchange->upstream;
+    bool client = server_taking(exchange->stream, &exchange->client_mark);
+    bool origin = upstream != NULL && io_stream_taking(&upstream->stream, &exchange->upstream_mark);
+    if (client || origin)
+        exchange->activity_us = now_us;
+    if (origin && exchange->request_done)
+        exchange->sent_us = now_us;
+}
+
 void exchange_on_due(struct exchange *exchange)
 {
+    note_progress(exchange);
     uint64_t due_us = exchange_due(exchange);
     if (worker_now_us(worker_of(exchange)) < due_us) {
         server_due(exchange->stream, due_us);

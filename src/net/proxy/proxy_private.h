@@ -105,8 +105,9 @@ struct exchange {
     uint64_t started_us;  // routed
     uint64_t attempt_us;  // this attempt began
     uint64_t sent_us;     // the request's last byte was handed on
-    uint64_t activity_us; // the last byte or drain either way
-    uint64_t deadline_us; // good only within it, counted from started_us
+    uint64_t activity_us; // the last byte or drain either way, or progress that a look at due time found
+    uint64_t client_mark, upstream_mark; // of io_stream_taking
+    uint64_t deadline_us;                // good only within it, counted from started_us
     struct proxy_timeouts timeouts;
     uint64_t request_bytes;           // of its body, so far
     struct io_buf *response_trailers; // storage while a chunked answer runs

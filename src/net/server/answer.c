@@ -24,7 +24,6 @@ void connection_flush(struct connection *c, bool always)
         struct io_buf *next = buf->next;
         if (next == NULL && !always && io_buf_room(buf) >= TAIL_ROOM_BYTES)
             break;
-        c->given += io_buf_len(buf);
         io_stream_send(&c->io, buf);
         c->out.head = next;
     }

@@ -137,10 +137,7 @@ void connection_free(struct connection *c)
 // A peer that still takes what we send is slow, not gone.
 static bool takes_answers(struct connection *c)
 {
-    uint64_t taken = c->given - io_stream_pending(&c->io);
-    bool takes = connection_unsent(c) > 0 && taken > c->taken_seen;
-    c->taken_seen = taken;
-    return takes;
+    return io_stream_taking(&c->io, &c->taken_mark);
 }
 
 static void wait_is_over(struct connection *c)
@@ -313,6 +310,11 @@ uint32_t server_at_hand(const struct server_stream *stream)
 uint32_t server_unsent(const struct server_stream *stream)
 {
     return connection_unsent(connection_seen(stream));
+}
+
+bool server_taking(const struct server_stream *stream, uint64_t *mark)
+{
+    return io_stream_taking(&connection_seen(stream)->io, mark);
 }
 
 bool server_is_half_closed(const struct server_stream *stream)

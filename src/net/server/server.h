@@ -176,6 +176,8 @@ void server_half_close(struct server_stream *stream);
 uint32_t server_at_hand(const struct server_stream *stream);
 // Bytes queued of this and earlier answers of its connection.
 uint32_t server_unsent(const struct server_stream *stream);
+// As io_stream_taking: whether the client still takes what was sent.
+bool server_taking(const struct server_stream *stream, uint64_t *mark);
 // Whether the client has ended its side.
 bool server_is_half_closed(const struct server_stream *stream);
 // When the request's first byte was seen waiting.

@@ -37,8 +37,7 @@ struct connection {
     struct io_buf *trailers; // storage while a chunked body runs
     struct http1_body body;
     uint64_t begun_us;   // the first byte of a head was seen
-    uint64_t given;      // bytes given to io so far
-    uint64_t taken_seen; // of them taken, when the timer last looked
+    uint64_t taken_mark; // of io_stream_taking, when the timer last looked
     uint32_t counted;    // of server->unsent
     uint32_t at_hand;
     uint32_t linger_bytes;
