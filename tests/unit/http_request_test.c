@@ -299,6 +299,8 @@ TEST(upgrade)
         TEXT("GET / HTTP/1.1\r\n" H "Upgrade: websocket\r\n\r\n"),
         TEXT("GET / HTTP/1.1\r\n" H "Connection: upgrade\r\nUpgrade: h2c\r\n\r\n"),
         TEXT("GET / HTTP/1.1\r\n" H "Connection: upgrade\r\nUpgrade: a, HTTP/2.0\r\n\r\n"),
+        TEXT("PUT / HTTP/1.1\r\n" H
+             "Transfer-Encoding: chunked\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n"),
         TEXT("GET / HTTP/1.0\r\n" H "Connection: upgrade\r\nUpgrade: websocket\r\n\r\n"),
         TEXT("PUT / HTTP/1.1\r\n" H "Content-Length: 1\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n"),
     };

@@ -65,9 +65,9 @@ struct http_request {
 // reason from http_reason_phrase, and set status, framing and length).
 struct http_response {
     struct slice reason;     // may be empty
-    struct slice upgrade;    // value of Upgrade in a 101, else empty
+    struct slice upgrade;    // value of Upgrade in a 101 or 426, else empty
     uint64_t content_length; // valid when has_content_length
-    uint16_t status;         // 100..599
+    uint16_t status;         // 100..999: what is above 599 is an error as 5xx are (RFC 9110 15)
     uint8_t version_minor;
     uint8_t framing;         // enum http_framing: NONE, LENGTH, CHUNKED or UNTIL_CLOSE
     bool has_content_length; // also for answers to HEAD and 304, which have no body
