@@ -21,6 +21,7 @@ services:
     versions: {{v1: {{endpoints: ["{origin}"]}}}}
     stable: v1
 """
+LOOPS = ("epoll", "uring")
 BIG = 24 << 20
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -86,23 +87,38 @@ def slow_reader(args, folder, stack):
     def answer(_):
         return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG + b"x" * BIG
 
-    for io in ("epoll", "uring"):
-        _, port, _ = start(args, folder, stack, answer, name="sluice-" + io, io=io, more="timeouts: {idle: 1s}")
-        with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
-            s.settimeout(10)
-            s.connect(("127.0.0.1", port))
-            s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            got, end = 0, time.monotonic() + 5
-            while time.monotonic() < end:
-                got += len(s.recv(2048))
-                time.sleep(0.1)
-            while more := s.recv(1 << 20):
-                got += len(more)
-        assert got > BIG, f"{io}: {got} of {BIG} bytes"
+    clients = []
+    for io in LOOPS:
+        _, port, _ = start(args, folder, stack, answer, name="sluice-" + io, io=io, more="timeouts: {idle: 4s}")
+        clients.append(socket.create_connection(("127.0.0.1", port), 10))
+        stack.callback(clients[-1].close)
+        clients[-1].sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    got, end = [0] * len(clients), time.monotonic() + 20
+    while time.monotonic() < end:
+        for i, s in enumerate(clients):
+            got[i] += len(s.recv(2000))
+        time.sleep(0.1)
+    for i, s in enumerate(clients):
+        while more := s.recv(1 << 20):
+            got[i] += len(more)
+    assert min(got) > BIG, f"{got} of {BIG} bytes"
 
 
-CASES = [slow_reader]
+def unix_socket(args, folder, stack):
+    """several workers answer on one unix socket"""
+    for io in LOOPS:
+        path = os.path.join(folder, io + ".sock")
+        sluice, _, _ = start(args, folder, stack, lambda _: OK, name="sluice-" + io, io=io, listen="unix:" + path, workers=2)
+        for _ in range(50):
+            with socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(5)
+                s.connect(path)
+                s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert b"200 OK" in s.recv(4096)
+        assert sluice.stop() == 0, sluice.output()
+
+
+CASES = [slow_reader, unix_socket]
 
 if __name__ == "__main__":
     os.chdir(os.path.dirname(os.path.abspath(__file__)))

@@ -725,6 +725,38 @@ IO_TEST(listener_in_use)
     pair_end();
 }
 
+// Two loops at one address, each with its own listener.
+static void check_join(const char *address)
+{
+    pair_begin_at(address, 0);
+    struct io_addr addr;
+    struct io_listener other = {.on_accept = server_on_accept};
+    io_listener_close(&pair.server.listener);
+    assert_int_equal(io_addr_parse(address, &addr), STATUS_OK);
+    assert_int_equal(io_listener_open(pair.loop, &pair.server.listener, &addr, true), STATUS_OK);
+    assert_int_equal(io_listener_join(pair.loop, &other, &pair.server.listener), STATUS_OK);
+    io_listener_addr(&other, &pair.server.addr);
+    // Who leaves takes neither the address nor the other one's clients with it.
+    io_listener_close(&other);
+    pair_connect();
+    run_until(pair.loop, &pair.server.accepted, 1);
+    pair_end();
+}
+
+IO_TEST(joined_listeners)
+{
+    check_join("127.0.0.1:0");
+}
+
+IO_TEST(joined_listeners_unix)
+{
+    char address[64];
+    snprintf(address, sizeof address, "unix:/tmp/sluice-io-join-%ld.sock", (long)getpid());
+    unlink(address + 5);
+    check_join(address);
+    unlink(address + 5);
+}
+
 IO_TEST(unix_in_use)
 {
     char address[64];

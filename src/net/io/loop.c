@@ -462,17 +462,31 @@ void io_loop_destroy(struct io_loop *loop)
 
 // ---- listeners ----
 
-enum status io_listener_open(struct io_loop *loop, struct io_listener *listener, const struct io_addr *addr,
-                             bool reuse_port)
+static enum status listener_open(struct io_loop *loop, struct io_listener *listener,
+                                 const struct io_addr *addr, bool reuse_port, int shared)
 {
     listener->loop = loop;
-    listener->handle = -1;
+    listener->handle = shared;
     listener->flags = 0;
     list_init(&listener->link);
     enum status status = loop->face->listen(listener, addr, reuse_port);
     if (status == STATUS_OK)
         loop->listeners_open++;
     return status;
+}
+
+enum status io_listener_open(struct io_loop *loop, struct io_listener *listener, const struct io_addr *addr,
+                             bool reuse_port)
+{
+    return listener_open(loop, listener, addr, reuse_port, -1);
+}
+
+enum status io_listener_join(struct io_loop *loop, struct io_listener *listener,
+                             const struct io_listener *first)
+{
+    struct io_addr addr;
+    io_listener_addr(first, &addr);
+    return listener_open(loop, listener, &addr, true, addr.any.sa_family == AF_UNIX ? first->handle : -1);
 }
 
 void io_listener_addr(const struct io_listener *listener, struct io_addr *addr)

@@ -164,6 +164,10 @@ struct io_listener {
 // listeners. STATUS_IN_USE, DENIED, INVALID, NO_FD. Set on_accept before.
 MUST_USE enum status io_listener_open(struct io_loop *loop, struct io_listener *listener,
                                       const struct io_addr *addr, bool reuse_port);
+// Accepts beside `first`, an open listener of another loop that was opened with reuse_port, at its address. A
+// unix socket has no such option: there both share one queue. Statuses as io_listener_open.
+MUST_USE enum status io_listener_join(struct io_loop *loop, struct io_listener *listener,
+                                      const struct io_listener *first);
 // The address it is bound to (the port chosen when 0 was asked).
 void io_listener_addr(const struct io_listener *listener, struct io_addr *addr);
 void io_listener_close(struct io_listener *listener);

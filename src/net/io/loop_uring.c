@@ -552,7 +552,7 @@ static enum status uring_listen(struct io_listener *listener, const struct io_ad
     int fd;
     if (acceptor == NULL)
         return STATUS_NO_MEMORY;
-    enum status status = io_socket_listen(addr, reuse_port, &fd);
+    enum status status = io_socket_listen(listener, addr, reuse_port, &fd);
     if (status != STATUS_OK) {
         heap_free(acceptor);
         return status;

@@ -68,8 +68,20 @@ static int bind_socket(int fd, const struct io_addr *addr)
     return bind(fd, &addr->any, addr->len) == 0 ? 0 : errno;
 }
 
-enum status io_socket_listen(const struct io_addr *addr, bool reuse_port, int *fd)
+static enum status share_socket(int shared, int *fd)
 {
+    int opened = fcntl(shared, F_DUPFD_CLOEXEC, 0);
+    if (opened < 0)
+        return status_of_errno(errno);
+    *fd = opened;
+    return STATUS_OK;
+}
+
+enum status io_socket_listen(const struct io_listener *listener, const struct io_addr *addr, bool reuse_port,
+                             int *fd)
+{
+    if (listener->handle >= 0)
+        return share_socket(listener->handle, fd);
     int opened = -1;
     enum status status = io_socket_open(addr, &opened);
     if (status != STATUS_OK)

@@ -241,8 +241,7 @@ void server_init(struct server *server, const struct server_handler *handler,
     list_init(&server->connections);
 }
 
-enum status server_listen(struct server *server, struct io_loop *loop, const struct io_addr *addr,
-                          bool reuse_port)
+static struct io_listener *next_listener(struct server *server, struct io_loop *loop)
 {
     CHECK(server->listener_count < SERVER_LISTENERS_MAX);
     struct server_listener *listener = &server->listeners[server->listener_count];
@@ -250,9 +249,26 @@ enum status server_listen(struct server *server, struct io_loop *loop, const str
     *listener = (struct server_listener){.server = server};
     listener->io.on_accept = on_accept;
     listener->io.on_failure = on_accept_failure;
-    enum status status = io_listener_open(loop, &listener->io, addr, reuse_port);
+    return &listener->io;
+}
+
+enum status server_listen(struct server *server, struct io_loop *loop, const struct io_addr *addr,
+                          bool reuse_port)
+{
+    enum status status = io_listener_open(loop, next_listener(server, loop), addr, reuse_port);
     server->listener_count += status == STATUS_OK;
     return status;
+}
+
+enum status server_join(struct server *server, struct io_loop *loop, const struct server *first)
+{
+    for (uint32_t i = 0; i < first->listener_count; i++) {
+        enum status status = io_listener_join(loop, next_listener(server, loop), &first->listeners[i].io);
+        if (status != STATUS_OK)
+            return status;
+        server->listener_count++;
+    }
+    return STATUS_OK;
 }
 
 void server_addr(const struct server *server, uint32_t n, struct io_addr *addr)

@@ -119,6 +119,8 @@ void server_init(struct server *server, const struct server_handler *handler,
 // Listens on one more address of that loop, the same one each time. Statuses as io_listener_open.
 MUST_USE enum status server_listen(struct server *server, struct io_loop *loop, const struct io_addr *addr,
                                    bool reuse_port);
+// Listens on loop wherever `first`, a server of another loop opened with reuse_port, does.
+MUST_USE enum status server_join(struct server *server, struct io_loop *loop, const struct server *first);
 // The address that the n-th is bound to.
 void server_addr(const struct server *server, uint32_t n, struct io_addr *addr);
 void server_unlisten(struct server *server);
