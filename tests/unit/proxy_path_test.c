@@ -256,6 +256,21 @@ TEST(upgrade_becomes_tunnel)
     world_destroy(w);
 }
 
+// Origins refuse an empty Host.
+TEST(a_request_without_host_gets_one)
+{
+    struct world *w = world_create();
+    world_ask(w, "GET /health HTTP/1.0\r\n\r\n");
+    assert_true(peer_has(w->origins[0].peers[0], "GET /health HTTP/1.1\r\nHost: 10.0.0.1:80\r\n"));
+    w->plan.route_count = 2;
+    w->routes[1] = (struct proxy_route_plan){.host = "shop.example"};
+    world_publish(w);
+    world_ask(w, "GET /health HTTP/1.0\r\n\r\n");
+    assert_true(peer_has(w->origins[0].peers[0], "Host: shop.example\r\n"));
+    assert_false(peer_has(w->origins[0].peers[0], "X-Forwarded-Host"));
+    world_destroy(w);
+}
+
 static void serve_odd_tunnel(struct peer *peer)
 {
     if (peer->used == 0)

@@ -53,11 +53,6 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
-static unsigned hex_value(char c)
-{
-    return c <= '9' ? (unsigned)(c - '0') : (unsigned)((c | 0x20) - 'a' + 10);
-}
-
 // A byte that does not fit where it stands.
 static enum http1_reject misfit(char c, enum http1_reject otherwise)
 {
@@ -68,7 +63,7 @@ static enum http1_reject size_digit(struct http1_body *body, char c)
 {
     if (++body->digits > HTTP1_CHUNK_SIZE_DIGITS_MAX || body->remaining > (HTTP1_BODY_BYTES_MAX >> 4))
         return HTTP1_REJECT_CHUNK_SIZE;
-    body->remaining = body->remaining << 4 | hex_value(c);
+    body->remaining = body->remaining << 4 | http_hex_value(c);
     body->state = BODY_SIZE;
     return HTTP1_REJECT_NONE;
 }

@@ -28,6 +28,12 @@ static inline bool http_is(char c, unsigned class_bits)
     return (http_class[(unsigned char)c] & class_bits) != 0;
 }
 
+// Of a hexadecimal digit.
+static inline unsigned http_hex_value(char c)
+{
+    return c <= '9' ? (unsigned)(c - '0') : (unsigned)((c | 0x20) - 'a' + 10);
+}
+
 bool http_all(struct slice text, unsigned class_bits);
 struct slice http_trim(struct slice text);
 

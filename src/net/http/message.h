@@ -87,6 +87,11 @@ struct http_answer {
     bool head_only; // answer to HEAD: Content-Length is that of body, body is not written
 };
 
+// The path that all its spellings stand for (RFC 3986 6.2.2): escapes of letters, digits and "-._~" become
+// these, other escapes are written in capitals, "." and ".." segments are resolved. Empty segments stay, and
+// so does "%2F". storage: path.len bytes; not used for a path that is in that form already.
+struct slice http_path_normal(struct slice path, char *storage);
+
 // "Not Found" for 404; "Unknown" for codes without a registered phrase.
 struct slice http_reason_phrase(unsigned status);
 

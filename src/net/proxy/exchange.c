@@ -414,6 +414,22 @@ void exchange_upstream_ended(struct exchange *exchange, enum status status)
 
 // ---- sending the request ----
 
+// A client of HTTP/1.0 need not say for whom its request is; origins want to know. It is for the service: its
+// name in the routes, or where it answers.
+static struct slice default_host(const struct exchange *exchange, const struct proxy_service *service,
+                                 char text[IO_ADDR_TEXT_BYTES])
+{
+    const struct proxy_table *table = worker_of(exchange)->table;
+    const struct proxy_version *version = proxy_service_version(service, exchange->version);
+    for (uint32_t i = 0; i < table->route_count; i++)
+        if (table->routes[i].service == service && table->routes[i].kind == PROXY_HOST_EXACT)
+            return table->routes[i].host;
+    if (version->endpoint_count == 0 || version->endpoints[0].addr.any.sa_family == AF_UNIX)
+        return SLICE("localhost");
+    io_addr_format(&version->endpoints[0].addr, text);
+    return slice_of(text);
+}
+
 static enum status write_head(struct exchange *exchange, const struct proxy_service *service)
 {
     struct worker *worker = worker_of(exchange);
@@ -424,6 +440,9 @@ static enum status write_head(struct exchange *exchange, const struct proxy_serv
                                     .trusted_hops = worker->table->trusted_hops,
                                     .keep_sluice = exchange->operator_sent,
                                     .upgrade = exchange->upgrade};
+    char host[IO_ADDR_TEXT_BYTES];
+    if (UNLIKELY(request->authority.len == 0))
+        forward.host_replace = default_host(exchange, service, host);
     struct io_buf *buf = io_buf_get(worker->loop);
     if (buf == NULL)
         return STATUS_NO_MEMORY;

@@ -222,5 +222,5 @@ void proxy_table_destroy(struct proxy_table *table);
 
 // The service slot a request for host (lower or upper case, no port) and path goes to, or PROXY_SLOT_NONE.
 // The most specific host that has a matching path wins (exact, longest suffix, any); within it the longest
-// path.
+// path. Hosts are compared without a final dot, paths in their one form (http_path_normal).
 uint16_t proxy_table_route(const struct proxy_table *table, struct slice host, struct slice path);

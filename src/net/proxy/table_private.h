@@ -87,6 +87,7 @@ struct proxy_table {
     uint32_t route_count;
     uint32_t operator_count;
     uint32_t trusted_hops;
+    bool by_path; // a route asks for one
     uint64_t client_head_us;
     uint64_t client_idle_us;
     struct slice via;
