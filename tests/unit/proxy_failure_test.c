@@ -133,6 +133,7 @@ TEST(nobody_there)
     assert_true(peer_has(c, "HTTP/1.1 503"));
     assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERROR_UNAVAILABLE), 1);
     assert_int_equal(version_counter(w, 0, PROXY_VERSION_GOOD), 0);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_LOCAL_5XX), 2);
     world_destroy(w);
 }
 

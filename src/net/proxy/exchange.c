@@ -310,9 +310,11 @@ static void exchange_answer(struct exchange *exchange, unsigned status, const ch
     bool close = exchange->close;
     worker_event(worker_of(exchange), PROXY_EVENT_LOCAL, (uint16_t)status, why, exchange->from,
                  exchange_where(exchange));
+    struct version_sheet *counts = exchange->counts;
     exchange_drop_upstream(exchange, false);
     exchange_free(exchange);
-    client_answer(stream, status, why, head_only, close);
+    if (client_answer(stream, status, why, head_only, close))
+        version_count(counts, status < 500 ? PROXY_VERSION_LOCAL_4XX : PROXY_VERSION_LOCAL_5XX, 1);
 }
 
 void exchange_starved(struct exchange *exchange)

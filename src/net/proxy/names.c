@@ -4,39 +4,29 @@
 #include "net/proxy/proxy.h"
 
 static const char *const VERSION_NAMES[] = {
-    "requests",     "completed",     "forced",        "flagged",     "attempts",     "retries",
-    "status_1xx",   "status_2xx",    "status_3xx",    "status_4xx",  "status_5xx",   "errors",
-    "error_5xx",    "error_connect", "error_timeout", "error_reset", "error_broken", "error_unavailable",
-    "error_events", "aborted",       "good",          "upgrades",    "bytes_in",     "bytes_out",
+    "requests",      "completed",     "forced",      "flagged",      "attempts",
+    "retries",       "status_1xx",    "status_2xx",  "status_3xx",   "status_4xx",
+    "status_5xx",    "local_4xx",     "local_5xx",   "errors",       "error_5xx",
+    "error_connect", "error_timeout", "error_reset", "error_broken", "error_unavailable",
+    "error_events",  "aborted",       "good",        "upgrades",     "bytes_in",
+    "bytes_out",
 };
 _Static_assert(ARRAY_LEN(VERSION_NAMES) == PROXY_VERSION_COUNTERS, "a name for each");
 
 static const char *const WORKER_NAMES[] = {
-    "accepted",
-    "refused",
-    "clients_closed",
-    "accept_failures",
-    "received",
-    "answered",
-    "aborted",
-    "cut",
-    "local",
-    "rejected",
-    "unrouted",
-    "unavailable",
-    "bad_gateway",
-    "gateway_timeout",
-    "head_timeouts",
-    "idle_closed",
-    "upstream_opened",
-    "upstream_closed",
-    "upstream_reused",
-    "retries_denied",
-    "tunnels_opened",
-    "tunnels_closed",
-    "events_dropped",
-    "flags_left_out",
-    "flag_versions_unknown",
+    "accepted",        "refused",
+    "clients_closed",  "accept_failures",
+    "received",        "answered",
+    "aborted",         "cut",
+    "local",           "local_5xx",
+    "rejected",        "unrouted",
+    "unavailable",     "bad_gateway",
+    "gateway_timeout", "head_timeouts",
+    "idle_closed",     "upstream_opened",
+    "upstream_closed", "upstream_reused",
+    "retries_denied",  "tunnels_opened",
+    "tunnels_closed",  "events_dropped",
+    "flags_left_out",  "flag_versions_unknown",
 };
 _Static_assert(ARRAY_LEN(WORKER_NAMES) == PROXY_WORKER_COUNTERS, "a name for each");
 

@@ -42,8 +42,8 @@ struct pool;
 
 extern const struct server_handler CLIENT_HANDLER;
 
-// Answers by ourselves and counts it. why is constant text. Ends the stream.
-void client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only,
+// Answers by ourselves and counts it. why is constant text. Ends the stream. False: no answer could be made.
+bool client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only,
                    bool close);
 
 // ---- flags of a request ----
