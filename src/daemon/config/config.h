@@ -115,7 +115,7 @@ struct config_limits {
 // All in milliseconds. A service's copy starts as the file's own.
 struct config_timeouts {
     uint64_t client_head_ms; // a whole request head must have come
-    uint64_t client_idle_ms; // a kept-alive client connection without a request
+    uint64_t client_idle_ms; // a kept-alive client connection without a request, at least
     uint64_t connect_ms;     // to an endpoint
     uint64_t first_byte_ms;  // from the request sent to the response's first byte
     uint64_t idle_ms;        // without a byte in either direction while a request runs

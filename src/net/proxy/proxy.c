@@ -16,7 +16,7 @@ static struct worker *worker_create(struct proxy *proxy, uint32_t index, uint64_
     worker->proxy = proxy;
     worker->index = index;
     const struct server_limits limits = {
-        .connections = proxy->clients_max, .head_us = 10000000, .idle_us = 60000000};
+        .connections = proxy->clients_max, .head_us = 10000000, .idle_us = 75000000};
     server_init(&worker->server, &CLIENT_HANDLER, &limits, &proxy->limits);
     list_init(&worker->upstreams);
     list_init(&worker->pools_idle);

@@ -301,7 +301,7 @@ static struct proxy_table *compile(const struct proxy_table_plan *plan, char *bl
     table->version = plan->version;
     table->trusted_hops = plan->trusted_hops;
     table->client_head_us = (uint64_t)or_default(plan->client_head_ms, 10000) * 1000;
-    table->client_idle_us = (uint64_t)or_default(plan->client_idle_ms, 60000) * 1000;
+    table->client_idle_us = (uint64_t)or_default(plan->client_idle_ms, 75000) * 1000;
     table->via = plan->via != NULL ? table_carve_text(&from, plan->via, false) : SLICE("sluice");
     if (plan->flags != NULL)
         table->flags = *plan->flags;

@@ -191,7 +191,7 @@ struct proxy_table_plan {
     uint32_t operator_count;
     uint32_t trusted_hops;   // proxies before us whose X-Forwarded-For entries are believed
     uint32_t client_head_ms; // from the first byte of a head to its end; 0: 10 s
-    uint32_t client_idle_ms; // keep-alive without a request; 0: 60 s
+    uint32_t client_idle_ms; // keep-alive without a request, and up to an eighth longer; 0: 75 s
     const char *via;         // our pseudonym in Via; NULL: "sluice", "": none
     // The flags that services evaluate; schedules and $flagd.timestamp follow the workers' wall clock. NULL:
     // none; then flag fields stay away (forged ones too), and version and arm flags say nothing.

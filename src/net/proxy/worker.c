@@ -59,6 +59,7 @@ static void worker_adopt(struct worker *worker, const struct proxy_table *table)
     worker->table = table;
     worker->server.limits.head_us = table->client_head_us;
     worker->server.limits.idle_us = table->client_idle_us;
+    worker->server.limits.idle_spread_us = table->client_idle_us / 8;
     mark_endpoints(worker, table);
     close_strangers(worker, table->version);
     atomic_store_explicit(&worker->acknowledged, table->version, memory_order_release);

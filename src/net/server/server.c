@@ -74,6 +74,13 @@ void connection_linger(struct connection *c)
     connection_due(c, connection_now_us(c) + (waits ? c->stream.server->limits.idle_us : LINGER_US));
 }
 
+static void wait_for_request(struct connection *c)
+{
+    const struct server_limits *limits = &c->stream.server->limits;
+    uint64_t longer_us = limits->idle_spread_us * c->spread >> 16;
+    connection_due(c, connection_now_us(c) + limits->idle_us + longer_us);
+}
+
 void connection_over(struct connection *c)
 {
     const struct server *server = c->stream.server;
@@ -83,7 +90,7 @@ void connection_over(struct connection *c)
     if (!c->keep || !c->request_done || server->draining)
         connection_linger(c);
     else
-        connection_due(c, connection_now_us(c) + server->limits.idle_us);
+        wait_for_request(c);
     if (c->busy)
         return;
     c->busy = true;
@@ -193,13 +200,14 @@ static void connection_begin(struct connection *c, struct server *server, int ha
     memset(c, 0, sizeof *c);
     c->stream.server = server;
     c->crowded = crowded;
+    c->spread = (uint16_t)(server->met++ * 40503u); // by the golden ratio: even, however many there are
     io_timer_init(&c->timer, on_timer);
     list_push_back(&server->connections, &c->link);
     set_from(c, peer);
     io_stream_adopt(server->loop, &c->io, handle, &CONNECTION_OPS);
     if (!crowded) {
         server->open++;
-        connection_due(c, connection_now_us(c) + server->limits.idle_us);
+        wait_for_request(c);
         return;
     }
     server->turned_away++;

@@ -86,9 +86,10 @@ struct server_handler {
 
 // May be changed at any time.
 struct server_limits {
-    uint32_t connections; // further ones are refused, or closed unread when too many are being refused
-    uint64_t head_us;     // from a head's first byte to its last
-    uint64_t idle_us;     // between requests; and without the client taking anything of what is unsent
+    uint32_t connections;    // further ones are refused, or closed unread when too many are being refused
+    uint64_t head_us;        // from a head's first byte to its last
+    uint64_t idle_us;        // between requests; and without the client taking anything of what is unsent
+    uint64_t idle_spread_us; // between requests up to so much longer, by the connection: not all end at once
 };
 
 // Embedded in its owner's object, zeroed before server_init. All but limits is private.
@@ -101,6 +102,7 @@ struct server {
     uint32_t open;        // connections, without the crowded
     uint32_t turned_away; // connections that are being refused
     uint64_t unsent;      // bytes queued on all of them
+    uint32_t met;         // connections, for the spread
     bool draining;
     uint32_t listener_count;
     struct server_listener {

@@ -54,6 +54,7 @@ struct connection {
     bool http10;
     bool chunked; // the answer's body goes in chunks
     bool tunnel;
+    uint16_t spread;              // where it stands in the spread of idle times
     uint8_t host_start, host_len; // in from
     char from[FROM_BYTES];
 };
