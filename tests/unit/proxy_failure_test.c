@@ -480,14 +480,85 @@ TEST(too_many_clients)
     struct proxy_config config = {.clients_max = 3};
     struct world *w = world_create_with(&sim, &config);
     struct peer *c[3];
+    w->origins[0].serve = serve_nothing;
     for (int i = 0; i < 3; i++)
         c[i] = world_ask(w, GET);
     struct peer *late = world_ask(w, GET);
     assert_true(peer_has(late, "HTTP/1.1 503") && late->ended);
     assert_int_equal(worker_counter(w, PROXY_WORKER_REFUSED), 1);
-    peer_close(c[0]);
+    w->origins[0].serve = NULL;
+    io_stream_abort(&c[0]->stream);
+    c[0]->closed = true;
+    world_run(w, 100);
+    struct peer *idle = world_ask(w, GET);
+    assert_true(peer_has(idle, "200 OK"));
+    // Who only waits gives way.
+    assert_true(peer_has(world_ask(w, GET), "200 OK"));
+    assert_true(idle->ended && !idle->reset && !c[1]->ended);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_GAVE_WAY), 1);
+    world_destroy(w);
+}
+
+TEST(one_address_takes_not_all)
+{
+    struct world *w = world_create();
+    w->plan.clients_per_site = 2;
+    world_publish(w);
+    struct peer *c = world_ask(w, GET);
+    assert_true(peer_has(c, "200 OK") && peer_has(world_ask(w, GET), "200 OK"));
+    struct peer *late = world_ask(w, GET);
+    assert_true(peer_has(late, "HTTP/1.1 503") && late->ended);
+    peer_close(c);
     world_run(w, 100);
     assert_true(peer_has(world_ask(w, GET), "200 OK"));
+    world_destroy(w);
+}
+
+// What clients do to us is not the version's doing: bodies that drip hold no connection to it, and a limit of
+// ours is no failure of it.
+TEST(dripping_bodies_cost_the_version_nothing)
+{
+    struct world *w = world_create();
+    w->endpoints[0].connections_max = 2;
+    world_publish(w);
+    struct peer *drip[20];
+    for (int i = 0; i < 20; i++)
+        drip[i] = world_ask(w, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nx");
+    assert_int_equal(w->origins[0].accepted, 0);
+    assert_true(peer_has(world_ask(w, GET), "200 OK"));
+    for (int s = 0; s < 60; s++) {
+        for (int i = 0; i < 20; i++)
+            if (!drip[i]->ended)
+                peer_send(drip[i], "x");
+        world_run(w, 1000);
+    }
+    for (int i = 0; i < 20; i++)
+        assert_true(peer_has(drip[i], "HTTP/1.1 408") && drip[i]->ended);
+    w->origins[0].serve = serve_nothing;
+    world_ask(w, GET);
+    world_ask(w, GET);
+    assert_true(peer_has(world_ask(w, GET), "HTTP/1.1 503"));
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERRORS), 0);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ABORTED), 21);
+    world_destroy(w);
+}
+
+// A client that we hold back, because its origin reads slowly, need not keep up its rate.
+TEST(who_is_held_back_is_not_slow)
+{
+    struct world *w = world_create();
+    w->plan.body_rate_min = 1000000;
+    w->service.timeouts.idle_ms = 2000;
+    world_publish(w);
+    char *request = text_of("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 700000\r\n\r\n", 700000);
+    w->origins[0].serve = serve_after_upload;
+    peer_send(world_connect(w), request);
+    while (w->origins[0].accepted == 0)
+        world_run(w, 1);
+    read_slowly(w, w->origins[0].peers[0], 30);
+    assert_true(peer_has(w->peers[0], "200 OK"));
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERRORS), 0);
+    heap_free(request);
     world_destroy(w);
 }
 

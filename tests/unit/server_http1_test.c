@@ -23,7 +23,7 @@ static struct {
     struct server_stream *stream; // of the last request
     struct talker talker;
     uint64_t body_bytes, taken_bufs;
-    uint32_t notes[SERVER_NOTE_IDLE + 1];
+    uint32_t notes[SERVER_NOTES];
     char trace_bytes[TRACE_BYTES];
     struct text trace;
     struct http_response response;

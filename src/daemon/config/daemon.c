@@ -86,7 +86,28 @@ static const struct config_word limit_words[] = {
      .max = 4000000,
      .fallback = "16384",
      .restart = CONFIG_RESTART_CHANGED,
-     .help = "client connections at once, all workers together; beyond it 503"},
+     .help =
+         "client connections at once, all workers together; beyond it the one that waits the longest without a "
+         "request gives way, and if there is none new ones get 503"},
+    {.word = "address_connections",
+     .kind = CONFIG_KIND_COUNT,
+     CONFIG_AT(struct config_limits, address_connections),
+     .min = 1,
+     .max = 4000000,
+     .zero = "auto",
+     .fallback = "auto",
+     .help =
+         "client connections at once from one IPv4 address or IPv6 /64; more get 503. `auto`: a quarter of "
+         "`connections`, or no limit where `trust.forwarded_hops` says that they come from proxies of your own"},
+    {.word = "request_rate",
+     .kind = CONFIG_KIND_SIZE,
+     CONFIG_AT(struct config_limits, request_rate_bytes),
+     .min = 1,
+     .max = 1ULL << 30,
+     .fallback = "500B",
+     .help =
+         "bytes a second that a client must reach, over `timeouts.idle`, while it sends a body; slower ones get "
+         "408"},
     {.word = "endpoint_connections",
      .kind = CONFIG_KIND_COUNT,
      CONFIG_AT(struct config_limits, endpoint_connections),

@@ -49,6 +49,10 @@ void io_addr_format(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTES]);
 // The address without its port ("10.0.0.1", "::1", "unix:"), for X-Forwarded-For.
 void io_addr_format_host(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTES]);
 
+// What one subscriber of the network holds of an address: that of IPv4, the first 64 bits of IPv6. False for
+// unix sockets.
+bool io_addr_site(const struct io_addr *addr, uint8_t site[8]);
+
 // ---- buffers ----
 
 // The bytes [start, end) of data are meaningful. Only the thread of its own loop may touch a buffer.

@@ -161,6 +161,7 @@ static void on_note(struct server *server, enum server_note note)
         [SERVER_NOTE_CLOSED] = PROXY_WORKER_CLIENTS_CLOSED,
         [SERVER_NOTE_ACCEPT_FAILED] = PROXY_WORKER_ACCEPT_FAILURES,
         [SERVER_NOTE_IDLE] = PROXY_WORKER_IDLE_CLOSED,
+        [SERVER_NOTE_GAVE_WAY] = PROXY_WORKER_GAVE_WAY,
     };
     worker_count(CONTAINER_OF(server, struct worker, server), counters[note]);
 }

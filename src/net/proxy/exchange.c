@@ -541,6 +541,15 @@ void exchange_request_ended(struct exchange *exchange, struct http_fields *trail
         request_sent(exchange);
 }
 
+static void let_client_on(struct exchange *exchange)
+{
+    if (exchange->request_done || !server_paused(exchange->stream))
+        return;
+    exchange->rate_from_us = worker_now_us(worker_of(exchange));
+    exchange->rate_from_bytes = exchange->request_bytes;
+    server_resume(exchange->stream);
+}
+
 void exchange_client_drained(struct exchange *exchange)
 {
     exchange->activity_us = worker_now_us(worker_of(exchange));
@@ -553,8 +562,8 @@ void exchange_upstream_drained(struct exchange *exchange)
     exchange->activity_us = worker_now_us(worker_of(exchange));
     if (exchange->tunnel)
         tunnel_upstream_drained(exchange);
-    else if (!exchange->request_done)
-        server_resume(exchange->stream);
+    else
+        let_client_on(exchange);
 }
 
 // ---- attempts ----
@@ -572,6 +581,18 @@ static enum status write_again(struct exchange *exchange)
     return STATUS_OK;
 }
 
+// A version without endpoints fails. One whose endpoints have all the connections that we allow does not:
+// that is a limit of ours, and says nothing about it.
+static void no_endpoint(struct exchange *exchange, const struct proxy_version *version)
+{
+    if (version == NULL || version->endpoint_count == 0) {
+        exchange_attempt_failed(exchange, ATTEMPT_UNAVAILABLE, "no endpoint is available");
+        return;
+    }
+    exchange_complete(exchange, FATE_ABORTED);
+    exchange_answer(exchange, 503, "all endpoints have as many connections as allowed");
+}
+
 // Takes up a connection to one of the version's endpoints and sends what is pending.
 static void exchange_attempt(struct exchange *exchange)
 {
@@ -581,7 +602,7 @@ static void exchange_attempt(struct exchange *exchange)
         service == NULL ? NULL : proxy_service_version(service, exchange->version);
     const struct proxy_endpoint *endpoint = version == NULL ? NULL : pool_choose(exchange, version);
     if (UNLIKELY(endpoint == NULL)) {
-        exchange_attempt_failed(exchange, ATTEMPT_UNAVAILABLE, "no endpoint is available");
+        no_endpoint(exchange, version);
         return;
     }
     if (exchange->pending.head == NULL && exchange->attempts > 0 && write_again(exchange) != STATUS_OK) {
@@ -612,13 +633,24 @@ void exchange_upstream_opened(struct exchange *exchange, enum status status)
     if (exchange->request_done)
         exchange->sent_us = now_us;
     send_pending(exchange);
-    if (!exchange->request_done)
-        server_resume(exchange->stream);
+    let_client_on(exchange);
     server_due(exchange->stream, exchange_due(exchange));
+}
+
+// Who sends a short body slowly takes no endpoint's connection for it, as long as there are buffers.
+static bool gathers(const struct exchange *exchange)
+{
+    const struct worker *worker = worker_of(exchange);
+    return exchange->gathers && !exchange->request_done && exchange->attempts == 0 &&
+           io_loop_stats(worker->loop)->bufs_in_use <= worker->proxy->bufs_max / 2;
 }
 
 void exchange_request_flush(struct exchange *exchange)
 {
+    if (UNLIKELY(gathers(exchange))) {
+        server_due(exchange->stream, exchange_due(exchange));
+        return;
+    }
     // The first attempt is made here: it may fail at once, and the connection can only go on if the request
     // was read to the end.
     if (exchange->attempts == 0)
@@ -644,12 +676,15 @@ static struct exchange *exchange_create(struct server_stream *stream, const stru
     exchange->from = server_from_host(stream);
     exchange->started_us = worker_now_us(worker);
     exchange->activity_us = exchange->started_us;
+    exchange->rate_from_us = exchange->started_us;
     exchange->deadline_us = service->yardstick.deadline_us;
     exchange->timeouts = service->timeouts;
     exchange->service = service->slot;
     exchange->method = request->method_id;
     exchange->upgrade = request->upgrade.len > 0;
     exchange->request_chunked = request->framing == HTTP_FRAMING_CHUNKED;
+    exchange->gathers = request->framing == HTTP_FRAMING_LENGTH &&
+                        request->content_length <= GATHER_BYTES_MAX && !request->expect_continue;
     exchange->repeatable = request->framing == HTTP_FRAMING_NONE && request->upgrade.len == 0 &&
                            http_method_idempotent((enum http_method)request->method_id);
     stream->subject = exchange;
@@ -707,12 +742,16 @@ static uint64_t after_ms(uint64_t since_us, uint32_t ms)
     return since_us + (uint64_t)ms * 1000;
 }
 
-// A body must not pause longer than the idle time, and must keep up the least rate once that time is over.
+// A body must not pause longer than the idle time, and must keep up the least rate once that time is over,
+// unless we hold it back.
 static uint64_t body_due(const struct exchange *exchange)
 {
     uint64_t idle_us = after_ms(exchange->activity_us, exchange->timeouts.idle_ms);
-    uint64_t earned_us = exchange->request_bytes * 1000000 / worker_of(exchange)->proxy->body_rate_min;
-    uint64_t rate_us = after_ms(exchange->started_us, exchange->timeouts.idle_ms) + earned_us;
+    if (server_paused(exchange->stream))
+        return idle_us;
+    uint64_t bytes = exchange->request_bytes - exchange->rate_from_bytes;
+    uint64_t earned_us = bytes * 1000000 / worker_of(exchange)->table->body_rate_min;
+    uint64_t rate_us = after_ms(exchange->rate_from_us, exchange->timeouts.idle_ms) + earned_us;
     return rate_us < idle_us ? rate_us : idle_us;
 }
 

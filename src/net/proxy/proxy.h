@@ -25,10 +25,9 @@ struct proxy_config {
     uint32_t workers;             // 1..PROXY_WORKERS_MAX
     const struct io_addr *listen; // borrowed for the call
     uint32_t listen_count;
-    uint32_t clients_max;              // per worker; 0: PROXY_CLIENTS_DEFAULT. Beyond it: 503 and close
+    uint32_t clients_max;              // per worker; 0: PROXY_CLIENTS_DEFAULT. Beyond it idle ones give way
     uint32_t bufs_max;                 // per worker; 0: the loop's default
     const struct http1_limits *limits; // NULL: the parser's defaults
-    uint32_t body_rate_min;            // bytes per second a sending client must reach over idle_ms; 0: 1
     uint64_t seed;                     // of per-request assignment; each worker draws its own stream
 };
 
@@ -127,7 +126,7 @@ void proxy_version_latency(const struct proxy *proxy, uint16_t version, struct s
 // 2xx to 5xx of the origins + upgrades + local.
 enum proxy_worker_counter {
     PROXY_WORKER_ACCEPTED,       // client connections
-    PROXY_WORKER_REFUSED,        // of those, turned away because clients_max was reached
+    PROXY_WORKER_REFUSED,        // of those, turned away: too many clients, or too many of one address
     PROXY_WORKER_CLIENTS_CLOSED, // accepted - refused - this = open now
     PROXY_WORKER_ACCEPT_FAILURES,
     PROXY_WORKER_RECEIVED, // requests whose head, or whose fault, was seen
@@ -143,6 +142,7 @@ enum proxy_worker_counter {
     PROXY_WORKER_GATEWAY_TIMEOUT, // of the local, 504
     PROXY_WORKER_HEAD_TIMEOUTS,   // clients too slow with a head or a body (408)
     PROXY_WORKER_IDLE_CLOSED,     // keep-alive connections closed for idleness
+    PROXY_WORKER_GAVE_WAY,        // connections that waited, closed for a new one at the limit
     PROXY_WORKER_UPSTREAM_OPENED, // connects begun
     PROXY_WORKER_UPSTREAM_CLOSED,
     PROXY_WORKER_UPSTREAM_REUSED, // attempts on a pooled connection

@@ -300,6 +300,8 @@ static struct proxy_table *compile(const struct proxy_table_plan *plan, char *bl
     struct proxy_table *table = table_carve(&from, 1, sizeof *table);
     table->version = plan->version;
     table->trusted_hops = plan->trusted_hops;
+    table->clients_per_site = plan->clients_per_site;
+    table->body_rate_min = or_default(plan->body_rate_min, 500);
     table->client_head_us = (uint64_t)or_default(plan->client_head_ms, 10000) * 1000;
     table->client_idle_us = (uint64_t)or_default(plan->client_idle_ms, 75000) * 1000;
     table->via = plan->via != NULL ? table_carve_text(&from, plan->via, false) : SLICE("sluice");

@@ -189,10 +189,12 @@ struct proxy_table_plan {
     uint32_t route_count;
     const struct proxy_network *operators; // X-Sluice-Version is honoured from these peers only
     uint32_t operator_count;
-    uint32_t trusted_hops;   // proxies before us whose X-Forwarded-For entries are believed
-    uint32_t client_head_ms; // from the first byte of a head to its end; 0: 10 s
-    uint32_t client_idle_ms; // keep-alive without a request, and up to an eighth longer; 0: 75 s
-    const char *via;         // our pseudonym in Via; NULL: "sluice", "": none
+    uint32_t trusted_hops;     // proxies before us whose X-Forwarded-For entries are believed
+    uint32_t client_head_ms;   // from the first byte of a head to its end; 0: 10 s
+    uint32_t client_idle_ms;   // keep-alive without a request, and up to an eighth longer; 0: 75 s
+    uint32_t clients_per_site; // connections of one IPv4 address or IPv6 /64, per worker; 0: no limit
+    uint32_t body_rate_min;    // bytes per second that a sending client must reach beyond idle_ms; 0: 500
+    const char *via;           // our pseudonym in Via; NULL: "sluice", "": none
     // The flags that services evaluate; schedules and $flagd.timestamp follow the workers' wall clock. NULL:
     // none; then flag fields stay away (forged ones too), and version and arm flags say nothing.
     const struct flags_image *flags; // the view is copied, the image is not: it must live until the release

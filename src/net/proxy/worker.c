@@ -58,6 +58,7 @@ static void worker_adopt(struct worker *worker, const struct proxy_table *table)
 {
     worker->table = table;
     worker->server.limits.head_us = table->client_head_us;
+    worker->server.limits.connections_per_site = table->clients_per_site;
     worker->server.limits.idle_us = table->client_idle_us;
     worker->server.limits.idle_spread_us = table->client_idle_us / 8;
     mark_endpoints(worker, table);

@@ -134,6 +134,8 @@ void connection_free(struct connection *c)
         server->turned_away--;
     } else {
         server->open--;
+        if (c->site != SITE_NONE)
+            server->sites[c->site]--;
         note(server, SERVER_NOTE_CLOSED);
     }
     free_list_put(&server->free_connections, c);
@@ -194,12 +196,47 @@ static void set_from(struct connection *c, const struct io_addr *peer)
     c->host_len = (uint8_t)(brackets ? host - 2 : host);
 }
 
+static uint16_t site_of(const struct server *server, const struct io_addr *peer)
+{
+    uint8_t site[8];
+    if (server->limits.connections_per_site == 0 || !io_addr_site(peer, site))
+        return SITE_NONE;
+    return (uint16_t)(siphash(server->site_key, site, sizeof site) % SERVER_SITES);
+}
+
+// Nothing of it is under way: it waits for a request, or drips a head.
+static bool may_give_way(const struct connection *c)
+{
+    if (c->state != CONNECTION_OPEN || c->active || c->crowded || connection_unsent(c) > 0)
+        return false;
+    return c->held == NULL || (c->head_started && connection_now_us(c) - c->begun_us >= GIVE_WAY_HEAD_US);
+}
+
+// Closes the one that waits the longest of those that were not looked at for the longest time.
+static bool give_way(struct server *server)
+{
+    struct connection *oldest = NULL;
+    for (int i = 0; i < GIVE_WAY_LOOKS && !list_empty(&server->connections); i++) {
+        struct connection *c = CONTAINER_OF(server->connections.next, struct connection, link);
+        list_remove(&c->link);
+        list_push_back(&server->connections, &c->link);
+        if (may_give_way(c) && (oldest == NULL || c->due_us < oldest->due_us))
+            oldest = c;
+    }
+    if (oldest == NULL)
+        return false;
+    note(server, SERVER_NOTE_GAVE_WAY);
+    connection_close(oldest, false);
+    return true;
+}
+
 static void connection_begin(struct connection *c, struct server *server, int handle,
                              const struct io_addr *peer, bool crowded)
 {
     memset(c, 0, sizeof *c);
     c->stream.server = server;
     c->crowded = crowded;
+    c->site = SITE_NONE;
     c->spread = (uint16_t)(server->met++ * 40503u); // by the golden ratio: even, however many there are
     io_timer_init(&c->timer, on_timer);
     list_push_back(&server->connections, &c->link);
@@ -207,6 +244,9 @@ static void connection_begin(struct connection *c, struct server *server, int ha
     io_stream_adopt(server->loop, &c->io, handle, &CONNECTION_OPS);
     if (!crowded) {
         server->open++;
+        c->site = site_of(server, peer);
+        if (c->site != SITE_NONE)
+            server->sites[c->site]++;
         wait_for_request(c);
         return;
     }
@@ -216,10 +256,18 @@ static void connection_begin(struct connection *c, struct server *server, int ha
     connection_leave(c);
 }
 
+static bool is_crowded(struct server *server, const struct io_addr *peer)
+{
+    uint16_t site = site_of(server, peer);
+    if (site != SITE_NONE && server->sites[site] >= server->limits.connections_per_site)
+        return true;
+    return server->open >= server->limits.connections && !give_way(server);
+}
+
 static void on_accept(struct io_listener *listener, int handle, const struct io_addr *peer)
 {
     struct server *server = CONTAINER_OF(listener, struct server_listener, io)->server;
-    bool crowded = server->open >= server->limits.connections;
+    bool crowded = is_crowded(server, peer);
     bool silent = crowded && server->turned_away >= REFUSE_MAX;
     struct connection *c =
         silent ? NULL : free_list_get(&server->free_connections, sizeof(struct connection));
