@@ -78,10 +78,10 @@ TEST(bodies_and_heads_too_large)
     memset(text + strlen(text), 'x', 128);
     c = world_ask(w, text);
     assert_true(peer_has(c, "HTTP/1.1 413"));
-    char *head = heap_alloc(1, 20000);
+    char *head = heap_alloc(1, 40000);
     assert_non_null(head);
     strcat(head, "GET / HTTP/1.1\r\nHost: h\r\n");
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 6; i++) {
         strcat(head, "X: ");
         memset(head + strlen(head), 'y', 6000);
         strcat(head, "\r\n");
@@ -415,6 +415,30 @@ static char *text_of(const char *head, size_t body)
     memset(text, 'x', strlen(head) + body);
     memcpy(text, head, strlen(head));
     return text;
+}
+
+// As many cookies as browsers send pass both ways.
+TEST(large_heads)
+{
+    struct world *w = world_create();
+    char *request = text_of("GET / HTTP/1.1\r\nHost: h\r\nCookie: ", 30000);
+    struct peer *c = world_connect(w);
+    peer_send(c, request);
+    for (int i = 0; i < 100; i++)
+        peer_send(c, "\r\nX-A: 1");
+    peer_send(c, "\r\n\r\n");
+    world_run(w, 1000);
+    assert_true(peer_has(c, "200 OK"));
+    char *reply = text_of("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nSet-Cookie: ", 32000);
+    char *whole = heap_alloc(1, strlen(reply) + 5);
+    sprintf(whole, "%s\r\n\r\n", reply);
+    w->origins[0].reply = whole;
+    c = world_ask(w, GET);
+    assert_true(c->len > 32000 && peer_has(c, "200 OK"));
+    heap_free(request);
+    heap_free(reply);
+    heap_free(whole);
+    world_destroy(w);
 }
 
 // Whoever takes bytes steadily is not idle, even if what waits for it is long never all gone.

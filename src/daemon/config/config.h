@@ -109,6 +109,8 @@ struct config_trust {
 struct config_limits {
     uint64_t request_body_bytes;   // 0: unlimited (bodies are streamed, never held)
     uint32_t connections;          // clients at once, all workers together
+    uint64_t head_bytes;           // of a request's head, or an answer's
+    uint32_t head_fields;          // in it
     uint32_t address_connections;  // clients at once of one address; 0: a quarter of all
     uint64_t request_rate_bytes;   // per second, which a client must reach that sends a body
     uint32_t endpoint_connections; // to one endpoint, per worker

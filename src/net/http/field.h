@@ -10,7 +10,7 @@
 #include "base/slice.h"
 #include "base/status.h"
 
-#define HTTP_FIELDS_MAX 128
+#define HTTP_FIELDS_MAX 200 // fits the indices of http_fields.first
 
 // Known names. At most 64, so that a list can say in one word which of them it holds.
 enum http_field_id {

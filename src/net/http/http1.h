@@ -7,10 +7,10 @@
 
 #include "net/http/message.h"
 
-#define HTTP1_HEAD_BYTES_MAX 16384
-#define HTTP1_START_LINE_BYTES_MAX 8192
+#define HTTP1_HEAD_BYTES_MAX 32768
+#define HTTP1_START_LINE_BYTES_MAX 16384
 #define HTTP1_NAME_BYTES_MAX 256
-#define HTTP1_VALUE_BYTES_MAX 8192
+#define HTTP1_VALUE_BYTES_MAX 32768 // browsers send all cookies of a site in one
 #define HTTP1_METHOD_BYTES_MAX 32
 #define HTTP1_NOMINATED_MAX 32 // names in Connection
 #define HTTP1_CHUNK_EXTENSION_BYTES_MAX 256

@@ -16,7 +16,7 @@
 #include "base/status.h"
 
 enum {
-    IO_BUF_BYTES = 20480,        // payload of one buffer: a whole 16 KiB head and what the proxy adds to it
+    IO_BUF_BYTES = 36864,        // payload of one buffer: a whole 32 KiB head and what the proxy adds to it
     IO_BUFS_MAX_DEFAULT = 16384, // per loop; beyond it recv waits and send answers STATUS_FULL
     IO_ADDR_TEXT_BYTES = 128,    // longest text io_addr_format writes, the NUL included
     IO_LISTEN_BACKLOG = 4096,
