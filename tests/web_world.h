@@ -237,7 +237,9 @@ static inline void world_up(struct world *world, const struct io_sim_config *sim
     assert_int_equal(io_sim_loop_create(world->sim, &world->server_loop), STATUS_OK);
     assert_int_equal(io_sim_loop_create(world->sim, &world->client_loop), STATUS_OK);
     assert_int_equal(io_addr_parse("127.0.0.1:0", &any), STATUS_OK);
-    assert_int_equal(web_create(world->server_loop, &any, false, &handler, limits, &world->web), STATUS_OK);
+    assert_int_equal(
+        web_create(world->server_loop, &(struct web_place){.addr = &any}, &handler, limits, &world->web),
+        STATUS_OK);
     web_addr(world->web, &world->addr);
 }
 

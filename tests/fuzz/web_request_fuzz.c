@@ -106,7 +106,7 @@ static size_t converse(const uint8_t *data, size_t size, unsigned pieces, char *
     CHECK(io_addr_parse("127.0.0.1:0", &addr) == STATUS_OK);
     CHECK(io_sim_create(&CONFIG, &sim) == STATUS_OK);
     CHECK(io_sim_loop_create(sim, &server) == STATUS_OK && io_sim_loop_create(sim, &client) == STATUS_OK);
-    CHECK(web_create(server, &addr, false, &HANDLER, &LIMITS, &web) == STATUS_OK);
+    CHECK(web_create(server, &(struct web_place){.addr = &addr}, &HANDLER, &LIMITS, &web) == STATUS_OK);
     web_addr(web, &addr);
     io_stream_connect(client, &talk.stream, &addr, &OPS);
     for (unsigned i = 0; i < pieces; i++) {

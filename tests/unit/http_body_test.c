@@ -182,6 +182,47 @@ TEST(refusals)
     }
 }
 
+static enum http1_reject with_blanks(const char *text, uint64_t *total)
+{
+    struct http1_body body;
+    size_t at = 0, len = strlen(text);
+    http1_body_init(&body, HTTP_FRAMING_CHUNKED, 0, NULL, NULL, 0);
+    body.blanks = true;
+    while (at < len && !body.done) {
+        size_t used;
+        struct slice payload;
+        enum status status = http1_body_next(&body, text + at, 1, &used, &payload);
+        if (status != STATUS_OK && status != STATUS_AGAIN)
+            break;
+        at += used;
+    }
+    *total = body.total;
+    return (enum http1_reject)body.reject;
+}
+
+// From an origin (RFC 9112 7.1.1); what is read there is framed anew.
+TEST(blanks_in_chunk_lines)
+{
+    static const char *const fine[] = {
+        "2 ; a = b\r\nhi\r\n0\r\n\r\n",
+        "2  \r\nhi\r\n0\t\r\n\r\n",
+        "2;a =\t\"b c\" ; d\r\nhi\r\n0\r\n\r\n",
+        "2;a \r\nhi\r\n0 ;x=1 \r\n\r\n",
+    };
+    static const char *const bad[] = {" 2\r\n",      "2 2\r\n", "2;a b\r\n",
+                                      "2;a=b c\r\n", "2; \r\n", "2;a= \r\n"};
+    uint64_t total;
+    for (size_t i = 0; i < ARRAY_LEN(fine); i++) {
+        assert_int_equal(with_blanks(fine[i], &total), HTTP1_REJECT_NONE);
+        assert_int_equal(total, 2);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_int_not_equal(with_blanks(bad[i], &total), HTTP1_REJECT_NONE);
+    char long_line[600] = "2";
+    memset(long_line + 1, ' ', sizeof long_line - 2);
+    assert_int_equal(with_blanks(long_line, &total), HTTP1_REJECT_CHUNK_EXTENSION_LONG);
+}
+
 static enum http1_reject feed_repeated(struct http1_body *body, const char *piece, size_t times)
 {
     for (size_t i = 0; i < times; i++) {

@@ -175,6 +175,36 @@ TEST(client_address)
     assert_slice(http_client_address(&fields, 7, peer), "6.6.6.6");
 }
 
+// One client is one, however a proxy or the kernel writes its address.
+TEST(client_address_forms)
+{
+    static const char *const forms[][2] = {{"203.0.113.7:40001", "203.0.113.7"},
+                                           {"203.0.113.7", "203.0.113.7"},
+                                           {"::ffff:203.0.113.7", "203.0.113.7"},
+                                           {"[::FFFF:203.0.113.7]:4", "203.0.113.7"},
+                                           {"[2001:db8::1]:443", "2001:db8::1"},
+                                           {"[2001:db8::1]", "2001:db8::1"},
+                                           {"2001:db8::1", "2001:db8::1"},
+                                           {"fe80::1%eth0", "fe80::1"},
+                                           {"[fe80::1%25eth0]:80", "fe80::1"},
+                                           {"::ffff:1", "::ffff:1"},
+                                           {"unix:", "unix:"},
+                                           {"unix:/run/a.sock", "unix:/run/a.sock"},
+                                           {"unknown", "unknown"},
+                                           {"_hidden:x", "_hidden:x"},
+                                           {":", ":"},
+                                           {"[", ""}};
+    static struct http_fields fields;
+    for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
+        assert_slice(http_client_address(&fields, 0, slice_of(forms[i][0])), forms[i][1]);
+        fields.count = 0;
+        fields.present = 0;
+        assert_int_equal(http_fields_add(&fields, SLICE("X-Forwarded-For"), slice_of(forms[i][0])),
+                         STATUS_OK);
+        assert_slice(http_client_address(&fields, 1, SLICE("9.9.9.9")), forms[i][1]);
+    }
+}
+
 #if HTTP_HAVE_SSE2
 // Random text made mostly of what matters, in buffers of exact size: both scans must agree in everything.
 TEST(scans_agree)

@@ -32,3 +32,28 @@ TEST(a_copy_outlives_its_bytes)
     assert_true(slice_equal(copy->query, SLICE("c=d")));
     assert_int_equal(http_fields_find(&copy->fields, HTTP_FIELD_COOKIE)->value.len, 3);
 }
+
+static void expect_normal(const char *path, const char *wanted)
+{
+    char storage[64];
+    struct slice normal = http_path_normal(slice_of(path), storage);
+    if (!slice_equal(normal, slice_of(wanted)))
+        fail_msg("%s became %.*s", path, (int)normal.len, normal.data);
+}
+
+TEST(paths_have_one_form)
+{
+    expect_normal("/a/b", "/a/b");
+    expect_normal("/%7euser/%41%2D%5f", "/~user/A-_");
+    expect_normal("/a%2fb%3f%c3%BC", "/a%2Fb%3F%C3%BC");
+    expect_normal("/%zz/%4", "/%zz/%4");
+    expect_normal("/a/./b/../../mid/6/", "/mid/6/");
+    expect_normal("/a/b/..", "/a/");
+    expect_normal("/a/b/.", "/a/b/");
+    expect_normal("/..", "/");
+    expect_normal("/../../a", "/a");
+    expect_normal("/a//../b", "/a/b");
+    expect_normal("//a/.../..b/.c", "//a/.../..b/.c");
+    expect_normal("/%2e%2e/%252e", "/%252e");
+    expect_normal("*", "*");
+}

@@ -329,6 +329,56 @@ IO_TEST(backpressure_both_ways)
     pair_end();
 }
 
+static void read_for(struct peer *peer, uint64_t duration_us)
+{
+    io_stream_resume(&peer->stream);
+    run_for(pair.loop, duration_us);
+    io_stream_pause(&peer->stream);
+}
+
+// Long before the queue is empty it shows that the peer takes, and that it does so no more.
+static void check_taking(const char *address)
+{
+    uint64_t mark = 0;
+    pair_begin_at(address, 0);
+    pair_connect();
+    run_until(pair.loop, &pair.server.accepted, 1);
+    run_until(pair.loop, &pair.client.opened, 1);
+    struct peer *reader = &pair.server.peers[0];
+    const struct io_stream *writer = &pair.client.stream;
+    assert_false(io_stream_taking(writer, &mark));
+    io_stream_pause(&reader->stream);
+    pair.client.to_send = 30000000;
+    peer_pump(&pair.client);
+    run_for(pair.loop, 100000);
+    uint64_t stuck = io_stream_pending(writer);
+    assert_true(stuck > 0);
+    io_stream_taking(writer, &mark);
+    run_for(pair.loop, 10000);
+    assert_false(io_stream_taking(writer, &mark));
+    uint64_t drained = pair.client.drained;
+    while (reader->received < 300000)
+        read_for(reader, 100);
+    run_for(pair.loop, 10000);
+    assert_true(io_stream_taking(writer, &mark) || pair.client.drained > drained);
+    assert_false(io_stream_taking(writer, &mark));
+    pair_end();
+}
+
+IO_TEST(slow_peers_are_taking)
+{
+    check_taking("127.0.0.1:0");
+}
+
+IO_TEST(slow_peers_are_taking_unix)
+{
+    char address[64];
+    snprintf(address, sizeof address, "unix:/tmp/sluice-io-take-%ld.sock", (long)getpid());
+    unlink(address + 5);
+    check_taking(address);
+    unlink(address + 5);
+}
+
 IO_TEST(pause_and_resume)
 {
     pair_begin();
@@ -673,6 +723,38 @@ IO_TEST(listener_in_use)
     struct server second = {.listener = {.on_accept = server_on_accept}};
     assert_int_equal(io_listener_open(pair.loop, &second.listener, &pair.server.addr, false), STATUS_IN_USE);
     pair_end();
+}
+
+// Two loops at one address, each with its own listener.
+static void check_join(const char *address)
+{
+    pair_begin_at(address, 0);
+    struct io_addr addr;
+    struct io_listener other = {.on_accept = server_on_accept};
+    io_listener_close(&pair.server.listener);
+    assert_int_equal(io_addr_parse(address, &addr), STATUS_OK);
+    assert_int_equal(io_listener_open(pair.loop, &pair.server.listener, &addr, true), STATUS_OK);
+    assert_int_equal(io_listener_join(pair.loop, &other, &pair.server.listener), STATUS_OK);
+    io_listener_addr(&other, &pair.server.addr);
+    // Who leaves takes neither the address nor the other one's clients with it.
+    io_listener_close(&other);
+    pair_connect();
+    run_until(pair.loop, &pair.server.accepted, 1);
+    pair_end();
+}
+
+IO_TEST(joined_listeners)
+{
+    check_join("127.0.0.1:0");
+}
+
+IO_TEST(joined_listeners_unix)
+{
+    char address[64];
+    snprintf(address, sizeof address, "unix:/tmp/sluice-io-join-%ld.sock", (long)getpid());
+    unlink(address + 5);
+    check_join(address);
+    unlink(address + 5);
 }
 
 IO_TEST(unix_in_use)

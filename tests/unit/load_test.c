@@ -191,7 +191,7 @@ TEST(bad_configs)
     assert_int_equal(load_create(loop, &k, &load), STATUS_RANGE);
     k.rate = 1e300;
     assert_int_equal(load_create(loop, &k, &load), STATUS_RANGE);
-    static char long_value[20000];
+    static char long_value[40000];
     memset(long_value, 'x', sizeof long_value - 1);
     struct load_header header = {"x", long_value};
     k.rate = 1;

@@ -256,6 +256,74 @@ TEST(upgrade_becomes_tunnel)
     world_destroy(w);
 }
 
+// Origins refuse an empty Host.
+TEST(a_request_without_host_gets_one)
+{
+    struct world *w = world_create();
+    world_ask(w, "GET /health HTTP/1.0\r\n\r\n");
+    assert_true(peer_has(w->origins[0].peers[0], "GET /health HTTP/1.1\r\nHost: 10.0.0.1:80\r\n"));
+    w->plan.route_count = 2;
+    w->routes[1] = (struct proxy_route_plan){.host = "shop.example"};
+    world_publish(w);
+    world_ask(w, "GET /health HTTP/1.0\r\n\r\n");
+    assert_true(peer_has(w->origins[0].peers[0], "Host: shop.example\r\n"));
+    assert_false(peer_has(w->origins[0].peers[0], "X-Forwarded-Host"));
+    world_destroy(w);
+}
+
+static void serve_odd_tunnel(struct peer *peer)
+{
+    if (peer->used == 0)
+        peer_send(peer, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nContent-Length: 0\r\n\r\n");
+    else
+        peer_send_bytes(peer, peer->got + peer->used, peer->len - peer->used);
+    peer->used = peer->len;
+}
+
+// A client that says that its handshake has no body, an origin that does not name Upgrade in Connection.
+TEST(odd_handshakes)
+{
+    struct world *w = world_create();
+    w->origins[0].serve = serve_odd_tunnel;
+    struct peer *c = world_ask(
+        w,
+        "GET /ws HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\nContent-Length: 0\r\n\r\n");
+    assert_true(peer_has(c, "101 Switching") && peer_has(c, "Connection: upgrade\r\nUpgrade: echo"));
+    peer_send(c, "ping");
+    world_run(w, 100);
+    assert_true(peer_has(c, "\r\n\r\nping"));
+    peer_close(c);
+    world_destroy(w);
+}
+
+TEST(odd_answers)
+{
+    static const struct {
+        const char *reply, *wanted;
+    } cases[] = {
+        {"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n",
+         "Connection: upgrade\r\nUpgrade: websocket\r\n"},
+        {"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "204 No Content\r\nVia"},
+        {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2 ; a = b\r\nhi\r\n0 \r\n\r\n",
+         "2\r\nhi\r\n0\r\n\r\n"},
+        {"HTTP/1.1 700 Odd\r\nContent-Length: 2\r\n\r\nhi", "HTTP/1.1 700 Odd"},
+    };
+    struct world *w = world_create();
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        w->origins[0].reply = cases[i].reply;
+        struct peer *c = world_ask(w, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        if (!peer_has(c, cases[i].wanted))
+            fail_msg("case %zu: %s", i, c->got);
+        w->origins[0].reply = HELLO;
+        peer_send(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+        world_run(w, 100);
+        assert_int_equal(peer_count_of(c, "hello"), 1);
+    }
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_STATUS_5XX), 1);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERRORS), 1);
+    world_destroy(w);
+}
+
 TEST(upgrade_declined)
 {
     struct world *w = world_create();

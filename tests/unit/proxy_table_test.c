@@ -36,7 +36,7 @@ TEST(most_specific_wins)
         {"*.shop.example", "/", 2},
         {"www.shop.example", "/cart", 3},
         {NULL, "/api/", 1},
-        {NULL, "/api/v2", 2},
+        {NULL, "/./%61pi/v2", 2},
     };
     static const struct {
         const char *host, *path;
@@ -57,6 +57,18 @@ TEST(most_specific_wins)
         {"other", "/api/v2/x", 2},
         {"other", "/api/v22", 1},
         {"other", "*", 0},
+        {"www.shop.example.", "/cart", 3},
+        {"a.example.", "/", 1},
+        {"other", "/%61pi", 1},
+        {"other", "/x/../api/%76%32", 2},
+        {"other", "/api/../apis", 0},
+        {"other", "/api/v2/..", 1},
+        {"other", "/api/v2/%2e%2E/", 1},
+        {"other", "/./api/./v2/.", 2},
+        {"other", "/../../api", 1},
+        {"other", "/api%2Fv2", 0}, // an escaped slash is no slash
+        {"other", "/%", 0},
+        {"other", "/.../api", 0},
     };
     plan_reset();
     plan.routes = ROUTES;

@@ -19,6 +19,7 @@ struct peer {
     size_t len, cap;
     size_t used; // origin: bytes of requests answered already
     bool open, ended, reset, closed;
+    bool slow; // pauses after each read
     uint32_t requests;
 };
 
@@ -140,6 +141,8 @@ static void peer_on_data(struct io_stream *stream, struct io_buf *buf)
     peer->len += io_buf_len(buf);
     peer->got[peer->len] = '\0';
     io_buf_put(buf);
+    if (peer->slow)
+        io_stream_pause(stream);
     if (peer->origin == NULL)
         return;
     if (peer->origin->serve != NULL)
@@ -313,15 +316,22 @@ static inline void world_check_identities(const struct world *world)
                          worker_counter(world, PROXY_WORKER_ABORTED));
     assert_int_equal(worker_counter(world, PROXY_WORKER_TUNNELS_OPENED),
                      worker_counter(world, PROXY_WORKER_TUNNELS_CLOSED));
+    uint64_t statuses = worker_counter(world, PROXY_WORKER_LOCAL), local = 0;
     for (uint16_t i = 0; i < ORIGINS_MAX; i++) {
         uint64_t c[PROXY_VERSION_COUNTERS];
         proxy_version_counts(world->proxy, i, c);
+        for (int k = PROXY_VERSION_STATUS_2XX; k <= PROXY_VERSION_STATUS_5XX; k++)
+            statuses += c[k];
+        statuses += c[PROXY_VERSION_UPGRADES];
+        local += c[PROXY_VERSION_LOCAL_4XX] + c[PROXY_VERSION_LOCAL_5XX];
         assert_int_equal(c[PROXY_VERSION_REQUESTS], c[PROXY_VERSION_COMPLETED]);
         assert_int_equal(c[PROXY_VERSION_ERRORS],
                          c[PROXY_VERSION_ERROR_5XX] + c[PROXY_VERSION_ERROR_CONNECT] +
                              c[PROXY_VERSION_ERROR_TIMEOUT] + c[PROXY_VERSION_ERROR_RESET] +
                              c[PROXY_VERSION_ERROR_BROKEN] + c[PROXY_VERSION_ERROR_UNAVAILABLE]);
     }
+    assert_int_equal(worker_counter(world, PROXY_WORKER_ANSWERED), statuses);
+    assert_true(local <= worker_counter(world, PROXY_WORKER_LOCAL));
 }
 
 static inline void world_stop(struct world *world)

@@ -23,7 +23,7 @@ static struct {
     struct server_stream *stream; // of the last request
     struct talker talker;
     uint64_t body_bytes, taken_bufs;
-    uint32_t notes[SERVER_NOTE_IDLE + 1];
+    uint32_t notes[SERVER_NOTES];
     char trace_bytes[TRACE_BYTES];
     struct text trace;
     struct http_response response;
@@ -477,6 +477,30 @@ TEST(a_stream_has_no_time_but_its_own)
     run_ms(20);
     expect_trace("due ");
     expect_got("late");
+}
+
+// Never before the limit, and not all at once.
+TEST(idle_times_are_spread)
+{
+    world.server.limits.idle_spread_us = 4000000;
+    struct io_addr addr;
+    server_addr(&world.server, 0, &addr);
+    say("GET /at-once HTTP/1.1\r\nHost: a\r\n\r\n");
+    static struct io_stream other;
+    static const struct io_stream_ops quiet = {.on_open = talker_on_open};
+    io_stream_connect(world.client_loop, &other, &addr, &quiet);
+    run_ms(10);
+    // The talker is the first: it idles no longer than the limit, the second six tenths of the spread.
+    run_ms(4970);
+    assert_int_equal(world.notes[SERVER_NOTE_IDLE], 0);
+    run_ms(100);
+    assert_int_equal(world.notes[SERVER_NOTE_IDLE], 1);
+    run_ms(2300);
+    assert_int_equal(world.notes[SERVER_NOTE_IDLE], 1);
+    run_ms(200);
+    assert_int_equal(world.notes[SERVER_NOTE_IDLE], 2);
+    io_stream_close(&other);
+    run_ms(100);
 }
 
 TEST(a_slow_head_is_refused)

@@ -227,8 +227,8 @@ TEST(metrics_are_valid)
     assert_non_null(
         strstr(storage, "sluice_rollout_state{rollout=\"ship\",service=\"shop\",state=\"Shifting\"} 1\n"));
     assert_non_null(strstr(storage, "sluice_rollout_weight_ratio{rollout=\"ship\",service=\"shop\"} 0.1\n"));
-    assert_non_null(
-        strstr(storage, "sluice_requests_total{service=\"shop\",version=\"v2\",class=\"5xx\"} 0\n"));
+    assert_non_null(strstr(
+        storage, "sluice_requests_total{service=\"shop\",version=\"v2\",class=\"5xx\",by=\"origin\"} 0\n"));
     assert_int_equal(engine_metrics_write(bench.engine, storage, 100, &text), STATUS_FULL);
     bench_down(&bench);
     bench_forget(&bench);

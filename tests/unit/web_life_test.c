@@ -176,8 +176,12 @@ TEST(crowd)
     world_up(&world, &WORLD_CALM, &limits);
     for (int i = 0; i < CROWD; i++) {
         client_begin(&world, &clients[i]);
-        client_say(&clients[i], "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        client_say(&clients[i], "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n");
+        run_ms(&world, 1);
     }
+    run_ms(&world, 100);
+    for (int i = 0; i < LIMIT; i++)
+        client_say(&clients[i], "x");
     run_ms(&world, 100);
     for (int i = 0; i < CROWD; i++) {
         served += answer_begins(&clients[i], "HTTP/1.1 200");
@@ -198,6 +202,32 @@ TEST(crowd)
     run_ms(&world, 10);
     assert_true(answer_begins(&clients[0], "HTTP/1.1 200"));
     client_end(&world, &clients[0]);
+    world_down(&world);
+}
+
+// Who only holds a connection, or drips a head, gives way to who asks something.
+TEST(a_waiting_crowd_gives_way)
+{
+    enum { LIMIT = 10 };
+    static const struct web_limits limits = {.connections = LIMIT};
+    static struct client clients[3 * LIMIT], asking;
+    world_up(&world, &WORLD_CALM, &limits);
+    for (int i = 0; i < 3 * LIMIT; i++) {
+        client_begin(&world, &clients[i]);
+        if (i % 2 == 0)
+            client_say(&clients[i], "GET / HTTP/1.1\r\n");
+        run_ms(&world, 1100);
+    }
+    client_begin(&world, &asking);
+    client_say(&asking, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    run_ms(&world, 10);
+    assert_true(answer_begins(&asking, "HTTP/1.1 200"));
+    assert_int_equal(stats_now().connections, LIMIT);
+    assert_false(clients[3 * LIMIT - 1].ended);
+    assert_true(clients[0].ended);
+    for (int i = 0; i < 3 * LIMIT; i++)
+        client_end(&world, &clients[i]);
+    client_end(&world, &asking);
     world_down(&world);
 }
 

@@ -189,7 +189,8 @@ static void send_large(struct client *client, size_t len, bool chunked)
 
 TEST(large_bodies)
 {
-    static const size_t sizes[] = {1, 1000, 20000, 20400, 20479, 20480, 20481, 100000, 1 << 20};
+    static const size_t sizes[] = {
+        1, 1000, 20000, IO_BUF_BYTES - 80, IO_BUF_BYTES - 1, IO_BUF_BYTES, IO_BUF_BYTES + 1, 100000, 1 << 20};
     static const struct web_limits limits = {.body_bytes = 1 << 20};
     struct io_sim_config shaky = WORLD_CALM;
     shaky.fragment_ppm = 500000;

@@ -44,7 +44,9 @@ static void server_up(enum io_kind kind, const char *addr)
     memset(&server, 0, sizeof server);
     assert_int_equal(io_loop_create(&config, &server.loop), STATUS_OK);
     assert_int_equal(io_addr_parse(addr, &any), STATUS_OK);
-    assert_int_equal(web_create(server.loop, &any, false, &handler, &limits, &server.web), STATUS_OK);
+    assert_int_equal(
+        web_create(server.loop, &(struct web_place){.addr = &any}, &handler, &limits, &server.web),
+        STATUS_OK);
     web_addr(server.web, &server.addr);
 }
 

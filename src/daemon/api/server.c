@@ -193,7 +193,8 @@ enum status api_create(struct engine *engine, const struct io_addr *addr, struct
     api->engine = engine;
     api->loop = engine_loop(engine);
     list_init(&api->subscribers);
-    enum status status = web_create(api->loop, addr, false, &handler, &LIMITS, &api->web);
+    enum status status =
+        web_create(api->loop, &(struct web_place){.addr = addr}, &handler, &LIMITS, &api->web);
     if (status != STATUS_OK) {
         heap_free(api);
         return status;

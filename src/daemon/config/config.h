@@ -109,13 +109,17 @@ struct config_trust {
 struct config_limits {
     uint64_t request_body_bytes;   // 0: unlimited (bodies are streamed, never held)
     uint32_t connections;          // clients at once, all workers together
+    uint64_t head_bytes;           // of a request's head, or an answer's
+    uint32_t head_fields;          // in it
+    uint32_t address_connections;  // clients at once of one address; 0: a quarter of all
+    uint64_t request_rate_bytes;   // per second, which a client must reach that sends a body
     uint32_t endpoint_connections; // to one endpoint, per worker
 };
 
 // All in milliseconds. A service's copy starts as the file's own.
 struct config_timeouts {
     uint64_t client_head_ms; // a whole request head must have come
-    uint64_t client_idle_ms; // a kept-alive client connection without a request
+    uint64_t client_idle_ms; // a kept-alive client connection without a request, at least
     uint64_t connect_ms;     // to an endpoint
     uint64_t first_byte_ms;  // from the request sent to the response's first byte
     uint64_t idle_ms;        // without a byte in either direction while a request runs

@@ -2,6 +2,7 @@
 // Sections of the daemon itself: where it listens, whom it trusts, what it holds and what it tells.
 #include "base/check.h"
 #include "daemon/config/config_private.h"
+#include "net/http/http1.h"
 
 static const struct config_word address_words[] = {
     {.word = "address",
@@ -79,6 +80,24 @@ static const struct config_word limit_words[] = {
      .zero = "unlimited",
      .fallback = "unlimited",
      .help = "larger request bodies are answered 413; bodies are streamed, so this is about your service"},
+    {.word = "head",
+     .kind = CONFIG_KIND_SIZE,
+     CONFIG_AT(struct config_limits, head_bytes),
+     .min = 1024,
+     .max = HTTP1_HEAD_BYTES_MAX,
+     .fallback = "32KiB",
+     .restart = CONFIG_RESTART_CHANGED,
+     .help =
+         "of a request's start line and fields, cookies included; larger ones are answered 431 (414 where the "
+         "start line alone is over 16KiB), and 502 where an endpoint's answer has a larger one"},
+    {.word = "head_fields",
+     .kind = CONFIG_KIND_COUNT,
+     CONFIG_AT(struct config_limits, head_fields),
+     .min = 16,
+     .max = HTTP_FIELDS_MAX,
+     .fallback = "200",
+     .restart = CONFIG_RESTART_CHANGED,
+     .help = "header fields in it; more are answered in the same way"},
     {.word = "connections",
      .kind = CONFIG_KIND_COUNT,
      CONFIG_AT(struct config_limits, connections),
@@ -86,7 +105,28 @@ static const struct config_word limit_words[] = {
      .max = 4000000,
      .fallback = "16384",
      .restart = CONFIG_RESTART_CHANGED,
-     .help = "client connections at once, all workers together; beyond it 503"},
+     .help =
+         "client connections at once, all workers together; beyond it the one that waits the longest without a "
+         "request gives way, and if there is none new ones get 503"},
+    {.word = "address_connections",
+     .kind = CONFIG_KIND_COUNT,
+     CONFIG_AT(struct config_limits, address_connections),
+     .min = 1,
+     .max = 4000000,
+     .zero = "auto",
+     .fallback = "auto",
+     .help =
+         "client connections at once from one IPv4 address or IPv6 /64; more get 503. `auto`: a quarter of "
+         "`connections`, or no limit where `trust.forwarded_hops` says that they come from proxies of your own"},
+    {.word = "request_rate",
+     .kind = CONFIG_KIND_SIZE,
+     CONFIG_AT(struct config_limits, request_rate_bytes),
+     .min = 1,
+     .max = 1ULL << 30,
+     .fallback = "500B",
+     .help =
+         "bytes a second that a client must reach, over `timeouts.idle`, while it sends a body; slower ones get "
+         "408"},
     {.word = "endpoint_connections",
      .kind = CONFIG_KIND_COUNT,
      CONFIG_AT(struct config_limits, endpoint_connections),

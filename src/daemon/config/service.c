@@ -77,12 +77,16 @@ static const struct config_word route_words[] = {
     {.word = "host",
      .kind = CONFIG_KIND_HOST,
      CONFIG_AT(struct config_route, host),
-     .help = "a host without port; `*.shop.example` is every name below it; without it any host"},
+     .help =
+         "a host without port; `*.shop.example` is every name below it; a final dot does not matter; without "
+         "it any host"},
     {.word = "path",
      .kind = CONFIG_KIND_PATH,
      CONFIG_AT(struct config_route, path),
      .fallback = "/",
-     .help = "a prefix on a segment boundary: /a holds /a and /a/b, not /ab"},
+     .help =
+         "a prefix on a segment boundary: /a holds /a and /a/b, not /ab. Compared in the one form of RFC 3986 "
+         "6.2.2 (`/%61` and `/x/../a` are `/a`, `%2F` is no slash); your service gets what the client sent"},
 };
 static const struct config_section route_section = {
     .title = "route",

@@ -38,8 +38,10 @@ const struct config_section config_service_timeouts_section = {
 static const struct config_word timeout_words[] = {
     TIMEOUT("client_head", client_head_ms, 1, CONFIG_MINUTES(60), "10s",
             "for a client to send a whole request head"),
-    TIMEOUT("client_idle", client_idle_ms, 1, CONFIG_DAY, "60s",
-            "a client's kept-alive connection without a request"),
+    TIMEOUT(
+        "client_idle", client_idle_ms, 1, CONFIG_DAY, "75s",
+        "a client's kept-alive connection without a request, and by the connection up to an eighth longer; "
+        "must be longer than what a balancer before you keeps its own, which is often 60s"),
     SERVICE_TIMEOUTS,
     TIMEOUT("drain", drain_ms, 0, CONFIG_DAY, "30s",
             "for connections in flight when an endpoint or the process leaves"),

@@ -61,7 +61,11 @@ static enum serve_outcome proxy_open(struct serve *serve)
 {
     const struct config *config = serve->options.config;
     struct io_addr listen[PROXY_LISTEN_MAX];
+    struct http1_limits limits = http1_limits_default;
+    limits.head_bytes_max = (uint32_t)config->limits.head_bytes;
+    limits.fields_max = config->limits.head_fields;
     struct proxy_config proxy = {
+        .limits = &limits,
         .io = serve->options.io != IO_KIND_AUTO ? serve->options.io : config->io,
         .workers = serve->options.workers != 0 ? serve->options.workers : config->workers,
         .listen = listen,

@@ -226,6 +226,9 @@ static enum status thread_init(struct ofrep *ofrep, struct ofrep_thread *thread,
         .request_ms = REQUEST_MS,
         .idle_ms = IDLE_MS,
     };
+    const struct web_place place = {.addr = &config->addr,
+                                    .reuse_port = config->threads > 1,
+                                    .beside = index > 0 ? ofrep->threads[0].web : NULL};
     thread->ofrep = ofrep;
     thread->reader = config->first_reader + index;
     thread->take.run = on_take;
@@ -240,8 +243,7 @@ static enum status thread_init(struct ofrep *ofrep, struct ofrep_thread *thread,
     thread->core.tokens = thread->tokens != NULL ? thread->tokens->tokens : NULL;
     status = io_loop_create(&loop, &thread->loop);
     if (status == STATUS_OK)
-        status = web_create(thread->loop, index == 0 ? &config->addr : &ofrep->addr, config->threads > 1,
-                            &handler, &limits, &thread->web);
+        status = web_create(thread->loop, &place, &handler, &limits, &thread->web);
     if (status == STATUS_OK && index == 0)
         web_addr(thread->web, &ofrep->addr);
     return status;

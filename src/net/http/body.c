@@ -7,8 +7,10 @@
 enum body_state {
     BODY_SIZE_FIRST = 0, // the first digit of a chunk size
     BODY_SIZE,
+    BODY_SIZE_BLANK, // blanks behind it
     BODY_EXTENSION_NAME_FIRST,
     BODY_EXTENSION_NAME,
+    BODY_EXTENSION_NAME_BLANK,
     BODY_EXTENSION_VALUE_FIRST,
     BODY_EXTENSION_VALUE,
     BODY_EXTENSION_QUOTED,
@@ -46,9 +48,9 @@ void http1_body_init(struct http1_body *body, enum http_framing framing, uint64_
         body->trailer_bytes_max = HTTP1_TRAILER_BYTES_MAX;
 }
 
-static unsigned hex_value(char c)
+static bool is_blank(char c)
 {
-    return c <= '9' ? (unsigned)(c - '0') : (unsigned)((c | 0x20) - 'a' + 10);
+    return c == ' ' || c == '\t';
 }
 
 // A byte that does not fit where it stands.
@@ -61,7 +63,7 @@ static enum http1_reject size_digit(struct http1_body *body, char c)
 {
     if (++body->digits > HTTP1_CHUNK_SIZE_DIGITS_MAX || body->remaining > (HTTP1_BODY_BYTES_MAX >> 4))
         return HTTP1_REJECT_CHUNK_SIZE;
-    body->remaining = body->remaining << 4 | hex_value(c);
+    body->remaining = body->remaining << 4 | http_hex_value(c);
     body->state = BODY_SIZE;
     return HTTP1_REJECT_NONE;
 }
@@ -80,16 +82,35 @@ static enum http1_reject size_byte(struct http1_body *body, char c)
         body->state = BODY_EXTENSION_NAME_FIRST;
         return HTTP1_REJECT_NONE;
     }
+    if (body->blanks && is_blank(c)) {
+        body->state = BODY_SIZE_BLANK;
+        return HTTP1_REJECT_NONE;
+    }
     return misfit(c, HTTP1_REJECT_CHUNK_SIZE);
 }
 
-// Extensions (RFC 9112 7.1.1) are checked and dropped; blanks in them, which senders must not write, are
-// refused.
+// Blanks stand before and behind ';' and '=', and at the line's end.
+static bool extension_blank(struct http1_body *body, char c)
+{
+    if (!body->blanks || !is_blank(c) || body->state == BODY_EXTENSION_QUOTED ||
+        body->state == BODY_EXTENSION_ESCAPED)
+        return false;
+    if (body->state == BODY_EXTENSION_NAME)
+        body->state = BODY_EXTENSION_NAME_BLANK;
+    else if (body->state == BODY_EXTENSION_VALUE)
+        body->state = BODY_EXTENSION_QUOTE_END;
+    return true;
+}
+
+// Extensions (RFC 9112 7.1.1) are checked and dropped.
 static enum http1_reject extension_move(struct http1_body *body, char c)
 {
     bool token = http_is(c, HTTP_CLASS_TOKEN);
-    bool ends = body->state == BODY_EXTENSION_NAME || body->state == BODY_EXTENSION_VALUE ||
-                body->state == BODY_EXTENSION_QUOTE_END;
+    bool named = body->state == BODY_EXTENSION_NAME || body->state == BODY_EXTENSION_NAME_BLANK;
+    bool ends = named || body->state == BODY_EXTENSION_VALUE || body->state == BODY_EXTENSION_QUOTE_END ||
+                body->state == BODY_SIZE_BLANK;
+    if (extension_blank(body, c))
+        return HTTP1_REJECT_NONE;
     if (body->state == BODY_EXTENSION_ESCAPED && http_is(c, HTTP_CLASS_VALUE)) {
         body->state = BODY_EXTENSION_QUOTED;
     } else if (body->state == BODY_EXTENSION_QUOTED && http_is(c, HTTP_CLASS_VALUE)) {
@@ -101,7 +122,7 @@ static enum http1_reject extension_move(struct http1_body *body, char c)
         body->state = BODY_SIZE_LF;
     } else if (ends && c == ';') {
         body->state = BODY_EXTENSION_NAME_FIRST;
-    } else if (body->state == BODY_EXTENSION_NAME && c == '=') {
+    } else if (named && c == '=') {
         body->state = BODY_EXTENSION_VALUE_FIRST;
     } else if (body->state == BODY_EXTENSION_VALUE_FIRST && c == '"') {
         body->state = BODY_EXTENSION_QUOTED;
@@ -141,7 +162,7 @@ static enum http1_reject trailer_first(struct http1_body *body, char c)
         body->state = BODY_LAST_LF;
         return HTTP1_REJECT_NONE;
     }
-    if (c == ' ' || c == '\t')
+    if (is_blank(c))
         return HTTP1_REJECT_FOLD;
     if (!http_is(c, HTTP_CLASS_TOKEN))
         return misfit(c, HTTP1_REJECT_NAME);
@@ -158,7 +179,7 @@ static enum http1_reject trailer_move(struct http1_body *body, char c)
     if (body->state == BODY_TRAILER_NAME) {
         if (c == ':')
             body->state = BODY_TRAILER_VALUE;
-        else if (c == ' ' || c == '\t')
+        else if (is_blank(c))
             return HTTP1_REJECT_SPACE_BEFORE_COLON;
         else if (!http_is(c, HTTP_CLASS_TOKEN))
             return misfit(c, HTTP1_REJECT_NAME);

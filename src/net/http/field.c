@@ -264,7 +264,32 @@ enum status http_query_find(struct slice query, struct slice name, struct slice 
     return STATUS_NOT_FOUND;
 }
 
-struct slice http_client_address(const struct http_fields *fields, unsigned trusted_hops, struct slice peer)
+static struct slice until(struct slice text, char end)
+{
+    const char *at = memchr(text.data, end, text.len);
+    return at == NULL ? text : (struct slice){text.data, (size_t)(at - text.data)};
+}
+
+// "203.0.113.7:40001", "[2001:db8::1]:443", "fe80::1%eth0", "::ffff:203.0.113.7": what names the host.
+static struct slice address_alone(struct slice entry)
+{
+    const struct slice mapped = SLICE("::ffff:");
+    if (entry.len > 0 && entry.data[0] == '[')
+        entry = until((struct slice){entry.data + 1, entry.len - 1}, ']');
+    struct slice host = until(entry, ':');
+    // One colon stands before a port, several make an IPv6 address.
+    if (entry.len > host.len && memchr(host.data + host.len + 1, ':', entry.len - host.len - 1) == NULL &&
+        entry.data[entry.len - 1] >= '0' && entry.data[entry.len - 1] <= '9')
+        return host;
+    entry = until(entry, '%');
+    if (entry.len > mapped.len && memchr(entry.data, '.', entry.len) != NULL &&
+        slice_equal_nocase((struct slice){entry.data, mapped.len}, mapped))
+        entry = (struct slice){entry.data + mapped.len, entry.len - mapped.len};
+    return entry;
+}
+
+static struct slice forwarded_address(const struct http_fields *fields, unsigned trusted_hops,
+                                      struct slice peer)
 {
     if (trusted_hops == 0 || !http_fields_have(fields, HTTP_FIELD_X_FORWARDED_FOR))
         return peer;
@@ -288,4 +313,9 @@ struct slice http_client_address(const struct http_fields *fields, unsigned trus
         }
     }
     return found;
+}
+
+struct slice http_client_address(const struct http_fields *fields, unsigned trusted_hops, struct slice peer)
+{
+    return address_alone(forwarded_address(fields, trusted_hops, peer));
 }

@@ -10,7 +10,7 @@
 #include "base/slice.h"
 #include "base/status.h"
 
-#define HTTP_FIELDS_MAX 128
+#define HTTP_FIELDS_MAX 200 // fits the indices of http_fields.first
 
 // Known names. At most 64, so that a list can say in one word which of them it holds.
 enum http_field_id {
@@ -130,5 +130,6 @@ MUST_USE enum status http_query_find(struct slice query, struct slice name, stru
 
 // The client's address as far as it can be believed: with no trusted hop the peer itself, else the n-th entry
 // of X-Forwarded-For counted from the right (all fields of that name are one list), or the leftmost when
-// there are fewer. Not checked to be an address. Borrows from the fields or from peer.
+// there are fewer. The address alone: without port, brackets and zone, an IPv4 address without the prefix
+// that makes it an IPv6 one. Not checked to be one. Borrows from the fields or from peer.
 struct slice http_client_address(const struct http_fields *fields, unsigned trusted_hops, struct slice peer);

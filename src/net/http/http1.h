@@ -7,10 +7,10 @@
 
 #include "net/http/message.h"
 
-#define HTTP1_HEAD_BYTES_MAX 16384
-#define HTTP1_START_LINE_BYTES_MAX 8192
+#define HTTP1_HEAD_BYTES_MAX 32768
+#define HTTP1_START_LINE_BYTES_MAX 16384
 #define HTTP1_NAME_BYTES_MAX 256
-#define HTTP1_VALUE_BYTES_MAX 8192
+#define HTTP1_VALUE_BYTES_MAX 32768 // browsers send all cookies of a site in one
 #define HTTP1_METHOD_BYTES_MAX 32
 #define HTTP1_NOMINATED_MAX 32 // names in Connection
 #define HTTP1_CHUNK_EXTENSION_BYTES_MAX 256
@@ -47,7 +47,7 @@ enum http1_reject {
     HTTP1_REJECT_START_LINE_LONG, // 414
     HTTP1_REJECT_VERSION,         // "HTTP/d.d" malformed: 400
     HTTP1_REJECT_VERSION_UNKNOWN, // neither 1.0 nor 1.1: 505 (HTTP/2 preface included)
-    HTTP1_REJECT_STATUS_CODE,     // response: not three digits 100..599
+    HTTP1_REJECT_STATUS_CODE,     // response: not three digits from 100 on
     HTTP1_REJECT_HEAD_LONG,       // 431
     HTTP1_REJECT_FIELDS_MANY,     // 431
     HTTP1_REJECT_NAME_LONG,       // 431
@@ -118,8 +118,9 @@ struct http1_body {
     uint8_t state;   // internal
     uint8_t digits;
     bool trailers_cut; // the trailer storage was too small
-    uint8_t reject;    // enum http1_reject, after STATUS_INVALID or STATUS_FULL
-    bool done;         // the message is complete; bytes after it were not consumed
+    bool blanks;    // set by the caller: chunk lines may have them, as recipients must take (RFC 9112 7.1.1)
+    uint8_t reject; // enum http1_reject, after STATUS_INVALID or STATUS_FULL
+    bool done;      // the message is complete; bytes after it were not consumed
 };
 
 // Starts a body. trailers: storage of trailers_cap bytes that outlives the body (HTTP1_TRAILER_BYTES_MAX

@@ -40,7 +40,7 @@ struct http1_forward {
     unsigned trusted_hops;
     bool forwarded;   // also write Forwarded (RFC 7239)
     bool keep_sluice; // keep received x-sluice-* fields (trusted operator); otherwise they are dropped
-    bool upgrade;     // pass the message's Upgrade on (request that has one; 101 response)
+    bool upgrade;     // pass the message's Upgrade on (request that has one; 101 or 426 response)
     // Both directions.
     uint8_t connection;      // enum http1_connection
     uint8_t framing;         // enum http_framing; AS_RECEIVED keeps the message's

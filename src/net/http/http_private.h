@@ -28,6 +28,12 @@ static inline bool http_is(char c, unsigned class_bits)
     return (http_class[(unsigned char)c] & class_bits) != 0;
 }
 
+// Of a hexadecimal digit.
+static inline unsigned http_hex_value(char c)
+{
+    return c <= '9' ? (unsigned)(c - '0') : (unsigned)((c | 0x20) - 'a' + 10);
+}
+
 bool http_all(struct slice text, unsigned class_bits);
 struct slice http_trim(struct slice text);
 
@@ -175,7 +181,8 @@ enum http1_reject http_fields_cut(const char *data, size_t len, const struct htt
 enum http1_reject http_field_cut(const char *line, size_t line_len, size_t readable,
                                  struct http_field *field);
 
-// Content-Length and Transfer-Encoding into a framing, NONE when neither is there.
+// Content-Length and Transfer-Encoding into a framing, NONE when neither is there. repeated: bit id, fields
+// that were there more than once.
 enum http1_reject http_framing_decide(const struct http_fields *fields, uint64_t repeated,
                                       uint8_t version_minor, uint8_t *framing, uint64_t *content_length);
 

@@ -64,9 +64,9 @@ struct http_request {
 // reason from http_reason_phrase, and set status, framing and length).
 struct http_response {
     struct slice reason;     // may be empty
-    struct slice upgrade;    // value of Upgrade in a 101, else empty
+    struct slice upgrade;    // value of Upgrade in a 101 or 426, else empty
     uint64_t content_length; // valid when has_content_length
-    uint16_t status;         // 100..599
+    uint16_t status;         // 100..999: what is above 599 is an error as 5xx are (RFC 9110 15)
     uint8_t version_minor;
     uint8_t framing;         // enum http_framing: NONE, LENGTH, CHUNKED or UNTIL_CLOSE
     bool has_content_length; // also for answers to HEAD and 304, which have no body
@@ -85,6 +85,11 @@ struct http_answer {
     bool close;     // the connection ends with it
     bool head_only; // answer to HEAD: Content-Length is that of body, body is not written
 };
+
+// The path that all its spellings stand for (RFC 3986 6.2.2): escapes of letters, digits and "-._~" become
+// these, other escapes are written in capitals, "." and ".." segments are resolved. Empty segments stay, and
+// so does "%2F". storage: path.len bytes; not used for a path that is in that form already.
+struct slice http_path_normal(struct slice path, char *storage);
 
 // "Not Found" for 404; "Unknown" for codes without a registered phrase.
 struct slice http_reason_phrase(unsigned status);

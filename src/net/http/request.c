@@ -259,7 +259,7 @@ static enum http1_reject facts_read(struct http_request *out, const struct http_
         te_read(out);
     const uint64_t upgrade_bit = http_field_bit(HTTP_FIELD_UPGRADE);
     if (facts->upgrade && (fields->present & upgrade_bit) != 0 && (facts->repeated & upgrade_bit) == 0 &&
-        out->version_minor > 0 && out->framing == HTTP_FRAMING_NONE) {
+        out->version_minor > 0 && out->framing != HTTP_FRAMING_CHUNKED && out->content_length == 0) {
         struct slice value = http_fields_find(fields, HTTP_FIELD_UPGRADE)->value;
         if (upgrade_tunnels(value))
             out->upgrade = value;

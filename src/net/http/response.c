@@ -19,7 +19,7 @@ static enum http1_reject status_line_read(const char *line, size_t len, struct h
     for (unsigned i = 0; i < 3; i++)
         if (digits[i] < '0' || digits[i] > '9')
             return HTTP1_REJECT_STATUS_CODE;
-    if (digits[0] < '1' || digits[0] > '5' || (len > STATUS_LINE_BYTES_MIN && digits[3] != ' '))
+    if (digits[0] < '1' || (len > STATUS_LINE_BYTES_MIN && digits[3] != ' '))
         return HTTP1_REJECT_STATUS_CODE;
     out->version_minor = (uint8_t)(line[7] - '0');
     out->status = (uint16_t)((digits[0] - '0') * 100 + (digits[1] - '0') * 10 + (digits[2] - '0'));
@@ -29,21 +29,37 @@ static enum http1_reject status_line_read(const char *line, size_t len, struct h
     return HTTP1_REJECT_NONE;
 }
 
+// A length said twice is one where both say the same (RFC 9110 8.6). Only from origins: what is behind us
+// reads what we write.
+static bool lengths_agree(const struct http_fields *fields)
+{
+    struct slice first = http_fields_find(fields, HTTP_FIELD_CONTENT_LENGTH)->value;
+    for (uint32_t i = 0; i < fields->count; i++)
+        if (fields->items[i].id == HTTP_FIELD_CONTENT_LENGTH && !slice_equal(fields->items[i].value, first))
+            return false;
+    return true;
+}
+
 static enum http1_reject response_facts_read(struct http_response *out, const struct http_head_facts *facts,
                                              enum http_method request_method)
 {
     struct http_fields *fields = &out->fields;
+    const uint64_t length_bit = http_field_bit(HTTP_FIELD_CONTENT_LENGTH);
+    uint64_t repeated = facts->repeated;
+    if (UNLIKELY((repeated & length_bit) != 0) && lengths_agree(fields))
+        repeated &= ~length_bit;
     enum http1_reject why =
-        http_framing_decide(fields, facts->repeated, out->version_minor, &out->framing, &out->content_length);
+        http_framing_decide(fields, repeated, out->version_minor, &out->framing, &out->content_length);
     if (why != HTTP1_REJECT_NONE)
         return why;
     bool never = out->status < 200 || out->status == 204;
     bool none = never || out->status == 304 || request_method == HTTP_METHOD_HEAD;
     bool persists = out->version_minor > 0 || facts->keep_alive;
-    if (never && out->framing == HTTP_FRAMING_CHUNKED)
+    // Behind 1xx comes another head: what would then be a chunk could be taken for it.
+    if (out->status < 200 && out->framing == HTTP_FRAMING_CHUNKED)
         return HTTP1_REJECT_CODING_MISPLACED;
-    // A length on an answer that can have none is dropped; if it was meant, its bytes are still to come.
-    if (never && out->content_length > 0)
+    // A body on an answer that can have none is dropped; if it was meant, its bytes are still to come.
+    if (never && (out->content_length > 0 || out->framing == HTTP_FRAMING_CHUNKED))
         persists = false;
     out->has_content_length = out->framing == HTTP_FRAMING_LENGTH && !never;
     if (none)
@@ -54,7 +70,8 @@ static enum http1_reject response_facts_read(struct http_response *out, const st
     out->keep_alive =
         persists && !facts->close && out->framing != HTTP_FRAMING_UNTIL_CLOSE && out->status != 101;
     out->upgrade = (struct slice){NULL, 0};
-    if (out->status == 101 && facts->upgrade && http_fields_have(fields, HTTP_FIELD_UPGRADE))
+    // Connection should name it, but nothing else can be meant.
+    if ((out->status == 101 || out->status == 426) && http_fields_have(fields, HTTP_FIELD_UPGRADE))
         out->upgrade = http_fields_find(fields, HTTP_FIELD_UPGRADE)->value;
     return HTTP1_REJECT_NONE;
 }

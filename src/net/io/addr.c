@@ -198,3 +198,22 @@ bool io_addr_reaches(const struct io_addr *wanted, const struct io_addr *listeni
         return same;
     return same || (io_addr_port(listening) == io_addr_port(wanted) && addr_is_any(listening));
 }
+
+bool io_addr_site(const struct io_addr *addr, uint8_t site[8])
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    memset(site, 0, 8);
+    if (addr->any.sa_family == AF_INET) {
+        memcpy(&in, addr->bytes, sizeof in);
+        memcpy(site, &in.sin_addr, 4);
+    } else if (addr->any.sa_family == AF_INET6) {
+        memcpy(&in6, addr->bytes, sizeof in6);
+        bool is_mapped = memcmp(&in6.sin6_addr, mapped, sizeof mapped) == 0;
+        memcpy(site, in6.sin6_addr.s6_addr + (is_mapped ? 12 : 0), is_mapped ? 4 : 8);
+    } else {
+        return false;
+    }
+    return true;
+}

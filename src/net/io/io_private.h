@@ -74,6 +74,9 @@ struct io_face {
     void (*resume)(struct io_stream *stream);
     void (*close)(struct io_stream *stream); // the queue is already dropped; must lead to io_stream_retire
     enum status (*peer)(const struct io_stream *stream, struct io_addr *addr);
+    // *waiting: bytes given to the kernel that the peer has not acknowledged; *mark changes whenever it has.
+    void (*taken)(const struct io_stream *stream, uint64_t *waiting, uint64_t *mark);
+    // listener->handle: -1, or what another listener of that address is open on, to be shared.
     enum status (*listen)(struct io_listener *listener, const struct io_addr *addr, bool reuse_port);
     void (*listener_addr)(const struct io_listener *listener, struct io_addr *addr);
     void (*listener_resume)(struct io_listener *listener);
@@ -165,9 +168,12 @@ bool io_addr_reaches(const struct io_addr *wanted, const struct io_addr *listeni
 // ---- socket.c: socket calls of both real faces ----
 
 uint64_t io_socket_clock_us(void);
-MUST_USE enum status io_socket_listen(const struct io_addr *addr, bool reuse_port, int *fd);
+// The socket for a listener; see io_face.listen.
+MUST_USE enum status io_socket_listen(const struct io_listener *listener, const struct io_addr *addr,
+                                      bool reuse_port, int *fd);
 MUST_USE enum status io_socket_open(const struct io_addr *addr, int *fd);
 enum status io_socket_peer(const struct io_stream *stream, struct io_addr *addr);
+void io_socket_taken(const struct io_stream *stream, uint64_t *waiting, uint64_t *mark);
 void io_socket_listener_addr(const struct io_listener *listener, struct io_addr *addr);
 void io_socket_handle_close(struct io_loop *loop, int handle);
 // Closes with a reset when asked.

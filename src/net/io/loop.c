@@ -462,17 +462,31 @@ void io_loop_destroy(struct io_loop *loop)
 
 // ---- listeners ----
 
-enum status io_listener_open(struct io_loop *loop, struct io_listener *listener, const struct io_addr *addr,
-                             bool reuse_port)
+static enum status listener_open(struct io_loop *loop, struct io_listener *listener,
+                                 const struct io_addr *addr, bool reuse_port, int shared)
 {
     listener->loop = loop;
-    listener->handle = -1;
+    listener->handle = shared;
     listener->flags = 0;
     list_init(&listener->link);
     enum status status = loop->face->listen(listener, addr, reuse_port);
     if (status == STATUS_OK)
         loop->listeners_open++;
     return status;
+}
+
+enum status io_listener_open(struct io_loop *loop, struct io_listener *listener, const struct io_addr *addr,
+                             bool reuse_port)
+{
+    return listener_open(loop, listener, addr, reuse_port, -1);
+}
+
+enum status io_listener_join(struct io_loop *loop, struct io_listener *listener,
+                             const struct io_listener *first)
+{
+    struct io_addr addr;
+    io_listener_addr(first, &addr);
+    return listener_open(loop, listener, &addr, true, addr.any.sa_family == AF_UNIX ? first->handle : -1);
 }
 
 void io_listener_addr(const struct io_listener *listener, struct io_addr *addr)
@@ -648,6 +662,17 @@ enum status io_stream_peer(const struct io_stream *stream, struct io_addr *addr)
     if (stream->flags & IO_STREAM_CLOSED)
         return STATUS_CLOSED;
     return stream->loop->face->peer(stream, addr);
+}
+
+bool io_stream_taking(const struct io_stream *stream, uint64_t *mark)
+{
+    uint64_t waiting = 0, now = *mark;
+    if (io_stream_dead(stream) || (stream->flags & IO_STREAM_CONNECTING))
+        return false;
+    stream->loop->face->taken(stream, &waiting, &now);
+    bool taking = now != *mark && waiting + stream->send_pending > 0;
+    *mark = now;
+    return taking;
 }
 
 // ---- telling the owner ----

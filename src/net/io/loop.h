@@ -17,7 +17,7 @@
 #include "base/status.h"
 
 enum {
-    IO_BUF_BYTES = 20480,        // payload of one buffer: a whole 16 KiB head and what the proxy adds to it
+    IO_BUF_BYTES = 36864,        // payload of one buffer: a whole 32 KiB head and what the proxy adds to it
     IO_BUFS_MAX_DEFAULT = 16384, // per loop; beyond it recv waits and send answers STATUS_FULL
     IO_ADDR_TEXT_BYTES = 128,    // longest text io_addr_format writes, the NUL included
     IO_LISTEN_BACKLOG = 4096,
@@ -49,6 +49,10 @@ MUST_USE enum status io_addr_resolve(const char *text, struct io_addr *addr);
 void io_addr_format(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTES]);
 // The address without its port ("10.0.0.1", "::1", "unix:"), for X-Forwarded-For.
 void io_addr_format_host(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTES]);
+
+// What one subscriber of the network holds of an address: that of IPv4, the first 64 bits of IPv6. False for
+// unix sockets.
+bool io_addr_site(const struct io_addr *addr, uint8_t site[8]);
 
 // ---- buffers ----
 
@@ -165,6 +169,10 @@ struct io_listener {
 // listeners. STATUS_IN_USE, DENIED, INVALID, NO_FD. Set on_accept before.
 MUST_USE enum status io_listener_open(struct io_loop *loop, struct io_listener *listener,
                                       const struct io_addr *addr, bool reuse_port);
+// Accepts beside `first`, an open listener of another loop that was opened with reuse_port, at its address. A
+// unix socket has no such option: there both share one queue. Statuses as io_listener_open.
+MUST_USE enum status io_listener_join(struct io_loop *loop, struct io_listener *listener,
+                                      const struct io_listener *first);
 // The address it is bound to (the port chosen when 0 was asked).
 void io_listener_addr(const struct io_listener *listener, struct io_addr *addr);
 void io_listener_close(struct io_listener *listener);
@@ -220,6 +228,10 @@ static inline uint32_t io_stream_pending(const struct io_stream *stream)
 {
     return stream->send_pending;
 }
+// Whether the peer still takes what was given: not all of it is acknowledged yet, and some was since *mark
+// was last set by this call (0: never), or on_drain came. The kernel may hold megabytes, so a slow peer makes
+// progress long before on_drain. Costs system calls: for timers.
+bool io_stream_taking(const struct io_stream *stream, uint64_t *mark);
 // Stops or restarts on_data (backpressure). While paused, an orderly end is not reported either.
 void io_stream_pause(struct io_stream *stream);
 void io_stream_resume(struct io_stream *stream);

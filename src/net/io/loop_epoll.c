@@ -326,7 +326,7 @@ static void epoll_close(struct io_stream *stream)
 static enum status epoll_listen(struct io_listener *listener, const struct io_addr *addr, bool reuse_port)
 {
     int fd;
-    enum status status = io_socket_listen(addr, reuse_port, &fd);
+    enum status status = io_socket_listen(listener, addr, reuse_port, &fd);
     if (status != STATUS_OK)
         return status;
     status = epoll_register(listener->loop, EPOLL_CTL_ADD, fd, EPOLLIN, listener_reference(listener));
@@ -347,6 +347,8 @@ static void epoll_listener_resume(struct io_listener *listener)
 static void epoll_listener_close(struct io_listener *listener)
 {
     struct io_epoll *epoll = epoll_of(listener->loop);
+    // Closing alone would not end the registration of a socket that others share.
+    (void)epoll_ctl(epoll->fd, EPOLL_CTL_DEL, listener->handle, NULL);
     close(listener->handle);
     for (int i = 0; i < epoll->events_count; i++)
         if (epoll->events[i].data.u64 == listener_reference(listener)) {
@@ -398,6 +400,7 @@ static const struct io_face EPOLL_FACE = {
     .resume = epoll_resume,
     .close = epoll_close,
     .peer = io_socket_peer,
+    .taken = io_socket_taken,
     .listen = epoll_listen,
     .listener_addr = io_socket_listener_addr,
     .listener_resume = epoll_listener_resume,

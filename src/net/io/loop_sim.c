@@ -36,7 +36,8 @@ struct sim_end {
     struct io_addr peer_addr;
     struct segment *inbox_head;
     struct segment *inbox_tail;
-    uint32_t unread_by_peer;  // bytes this end has sent and the peer has not read
+    uint32_t unread_by_peer; // bytes this end has sent and the peer has not read
+    uint64_t read_by_peer;
     uint64_t last_arrival_us; // of the last segment this end sent
     int handle;
     bool fin_arrived;
@@ -413,6 +414,7 @@ static void on_window(struct sim_end *end, uint32_t bytes)
 {
     CHECK(bytes <= end->unread_by_peer);
     end->unread_by_peer -= bytes;
+    end->read_by_peer += bytes;
     if (end->stream != NULL && end->stream->send_head != NULL)
         io_stream_mark_dirty(end->stream);
 }
@@ -699,6 +701,14 @@ static enum status sim_peer(const struct io_stream *stream, struct io_addr *addr
     return STATUS_OK;
 }
 
+static void sim_taken(const struct io_stream *stream, uint64_t *waiting, uint64_t *mark)
+{
+    if (sim_loop_of(stream->loop)->crashed)
+        return;
+    *waiting = end_of(stream)->unread_by_peer;
+    *mark = end_of(stream)->read_by_peer;
+}
+
 static enum status sim_listen(struct io_listener *listener, const struct io_addr *addr, bool reuse_port)
 {
     struct sim_loop *loop = sim_loop_of(listener->loop);
@@ -852,6 +862,7 @@ static const struct io_face SIM_FACE = {
     .resume = sim_resume,
     .close = sim_close,
     .peer = sim_peer,
+    .taken = sim_taken,
     .listen = sim_listen,
     .listener_addr = sim_listener_addr,
     .listener_resume = sim_listener_resume,

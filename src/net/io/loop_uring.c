@@ -311,7 +311,8 @@ static void complete_receive(struct uring *uring, struct io_stream *stream, int 
 
 static void stream_prepare_send(struct uring *uring, struct io_stream *stream)
 {
-    const int flags = MSG_NOSIGNAL | MSG_WAITALL; // the kernel goes on by itself after a short send
+    // Without MSG_WAITALL: a short send must be seen, for it is progress (io_stream_taking).
+    const int flags = MSG_NOSIGNAL;
     struct io_buf *buf = stream->send_head;
     if (LIKELY(buf->next == NULL)) {
         struct io_uring_sqe *entry = uring_entry(uring);
@@ -551,7 +552,7 @@ static enum status uring_listen(struct io_listener *listener, const struct io_ad
     int fd;
     if (acceptor == NULL)
         return STATUS_NO_MEMORY;
-    enum status status = io_socket_listen(addr, reuse_port, &fd);
+    enum status status = io_socket_listen(listener, addr, reuse_port, &fd);
     if (status != STATUS_OK) {
         heap_free(acceptor);
         return status;
@@ -741,6 +742,7 @@ static const struct io_face URING_FACE = {
     .resume = uring_resume,
     .close = uring_close,
     .peer = io_socket_peer,
+    .taken = io_socket_taken,
     .listen = uring_listen,
     .listener_addr = io_socket_listener_addr,
     .listener_resume = uring_listener_resume,

@@ -2,9 +2,11 @@
 // Socket calls of both real faces: opening, listening, closing, shedding.
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -66,8 +68,20 @@ static int bind_socket(int fd, const struct io_addr *addr)
     return bind(fd, &addr->any, addr->len) == 0 ? 0 : errno;
 }
 
-enum status io_socket_listen(const struct io_addr *addr, bool reuse_port, int *fd)
+static enum status share_socket(int shared, int *fd)
 {
+    int opened = fcntl(shared, F_DUPFD_CLOEXEC, 0);
+    if (opened < 0)
+        return status_of_errno(errno);
+    *fd = opened;
+    return STATUS_OK;
+}
+
+enum status io_socket_listen(const struct io_listener *listener, const struct io_addr *addr, bool reuse_port,
+                             int *fd)
+{
+    if (listener->handle >= 0)
+        return share_socket(listener->handle, fd);
     int opened = -1;
     enum status status = io_socket_open(addr, &opened);
     if (status != STATUS_OK)
@@ -95,6 +109,20 @@ enum status io_socket_peer(const struct io_stream *stream, struct io_addr *addr)
         return STATUS_CLOSED;
     *addr = found;
     return STATUS_OK;
+}
+
+void io_socket_taken(const struct io_stream *stream, uint64_t *waiting, uint64_t *mark)
+{
+    int unacknowledged = 0;
+    if (ioctl(stream->handle, SIOCOUTQ, &unacknowledged) == 0)
+        *waiting = (uint64_t)unacknowledged;
+    struct tcp_info info = {0};
+    socklen_t len = sizeof info;
+    // A unix socket only tells what its peer has left unread. When that is filled up again, less is queued.
+    if (getsockopt(stream->handle, IPPROTO_TCP, TCP_INFO, &info, &len) == 0)
+        *mark = info.tcpi_bytes_acked;
+    else
+        *mark = *waiting + ((uint64_t)stream->send_pending << 32);
 }
 
 void io_socket_listener_addr(const struct io_listener *listener, struct io_addr *addr)

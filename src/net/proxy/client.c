@@ -21,21 +21,24 @@ static enum status put_local(struct server_stream *stream, unsigned status, cons
     return server_answer(stream, &answer);
 }
 
-void client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only, bool close)
+bool client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only, bool close)
 {
     struct worker *worker = worker_of(stream);
     if (UNLIKELY(put_local(stream, status, why, head_only, close) != STATUS_OK)) {
         worker_count(worker, PROXY_WORKER_ABORTED);
-        return;
+        return false;
     }
     worker_count(worker, PROXY_WORKER_ANSWERED);
     worker_count(worker, PROXY_WORKER_LOCAL);
+    if (status >= 500)
+        worker_count(worker, PROXY_WORKER_LOCAL_5XX);
     if (status == 502)
         worker_count(worker, PROXY_WORKER_BAD_GATEWAY);
     if (status == 503)
         worker_count(worker, PROXY_WORKER_UNAVAILABLE);
     if (status == 504)
         worker_count(worker, PROXY_WORKER_GATEWAY_TIMEOUT);
+    return true;
 }
 
 static const struct event_where NOWHERE = {PROXY_SLOT_NONE, PROXY_SLOT_NONE, PROXY_SLOT_NONE};
@@ -158,6 +161,7 @@ static void on_note(struct server *server, enum server_note note)
         [SERVER_NOTE_CLOSED] = PROXY_WORKER_CLIENTS_CLOSED,
         [SERVER_NOTE_ACCEPT_FAILED] = PROXY_WORKER_ACCEPT_FAILURES,
         [SERVER_NOTE_IDLE] = PROXY_WORKER_IDLE_CLOSED,
+        [SERVER_NOTE_GAVE_WAY] = PROXY_WORKER_GAVE_WAY,
     };
     worker_count(CONTAINER_OF(server, struct worker, server), counters[note]);
 }

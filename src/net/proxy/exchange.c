@@ -313,9 +313,11 @@ static void exchange_answer(struct exchange *exchange, unsigned status, const ch
     bool close = exchange->close;
     worker_event(worker_of(exchange), PROXY_EVENT_LOCAL, (uint16_t)status, why, exchange->from,
                  exchange_where(exchange));
+    struct version_sheet *counts = exchange->counts;
     exchange_drop_upstream(exchange, false);
     exchange_free(exchange);
-    client_answer(stream, status, why, head_only, close);
+    if (client_answer(stream, status, why, head_only, close))
+        version_count(counts, status < 500 ? PROXY_VERSION_LOCAL_4XX : PROXY_VERSION_LOCAL_5XX, 1);
 }
 
 void exchange_starved(struct exchange *exchange)
@@ -417,6 +419,22 @@ void exchange_upstream_ended(struct exchange *exchange, enum status status)
 
 // ---- sending the request ----
 
+// A client of HTTP/1.0 need not say for whom its request is; origins want to know. It is for the service: its
+// name in the routes, or where it answers.
+static struct slice default_host(const struct exchange *exchange, const struct proxy_service *service,
+                                 char text[IO_ADDR_TEXT_BYTES])
+{
+    const struct proxy_table *table = worker_of(exchange)->table;
+    const struct proxy_version *version = proxy_service_version(service, exchange->version);
+    for (uint32_t i = 0; i < table->route_count; i++)
+        if (table->routes[i].service == service && table->routes[i].kind == PROXY_HOST_EXACT)
+            return table->routes[i].host;
+    if (version->endpoint_count == 0 || version->endpoints[0].addr.any.sa_family == AF_UNIX)
+        return SLICE("localhost");
+    io_addr_format(&version->endpoints[0].addr, text);
+    return slice_of(text);
+}
+
 static enum status write_head(struct exchange *exchange, const struct proxy_service *service)
 {
     struct worker *worker = worker_of(exchange);
@@ -427,6 +445,9 @@ static enum status write_head(struct exchange *exchange, const struct proxy_serv
                                     .trusted_hops = worker->table->trusted_hops,
                                     .keep_sluice = exchange->operator_sent,
                                     .upgrade = exchange->upgrade};
+    char host[IO_ADDR_TEXT_BYTES];
+    if (UNLIKELY(request->authority.len == 0))
+        forward.host_replace = default_host(exchange, service, host);
     struct io_buf *buf = io_buf_get(worker->loop);
     if (buf == NULL)
         return STATUS_NO_MEMORY;
@@ -523,6 +544,15 @@ void exchange_request_ended(struct exchange *exchange, struct http_fields *trail
         request_sent(exchange);
 }
 
+static void let_client_on(struct exchange *exchange)
+{
+    if (exchange->request_done || !server_paused(exchange->stream))
+        return;
+    exchange->rate_from_us = worker_now_us(worker_of(exchange));
+    exchange->rate_from_bytes = exchange->request_bytes;
+    server_resume(exchange->stream);
+}
+
 void exchange_client_drained(struct exchange *exchange)
 {
     exchange->activity_us = worker_now_us(worker_of(exchange));
@@ -535,8 +565,8 @@ void exchange_upstream_drained(struct exchange *exchange)
     exchange->activity_us = worker_now_us(worker_of(exchange));
     if (exchange->tunnel)
         tunnel_upstream_drained(exchange);
-    else if (!exchange->request_done)
-        server_resume(exchange->stream);
+    else
+        let_client_on(exchange);
 }
 
 // ---- attempts ----
@@ -554,6 +584,18 @@ static enum status write_again(struct exchange *exchange)
     return STATUS_OK;
 }
 
+// A version without endpoints fails. One whose endpoints have all the connections that we allow does not:
+// that is a limit of ours, and says nothing about it.
+static void no_endpoint(struct exchange *exchange, const struct proxy_version *version)
+{
+    if (version == NULL || version->endpoint_count == 0) {
+        exchange_attempt_failed(exchange, ATTEMPT_UNAVAILABLE, "no endpoint is available");
+        return;
+    }
+    exchange_complete(exchange, FATE_ABORTED);
+    exchange_answer(exchange, 503, "all endpoints have as many connections as allowed");
+}
+
 // Takes up a connection to one of the version's endpoints and sends what is pending.
 static void exchange_attempt(struct exchange *exchange)
 {
@@ -563,7 +605,7 @@ static void exchange_attempt(struct exchange *exchange)
         service == NULL ? NULL : proxy_service_version(service, exchange->version);
     const struct proxy_endpoint *endpoint = version == NULL ? NULL : pool_choose(exchange, version);
     if (UNLIKELY(endpoint == NULL)) {
-        exchange_attempt_failed(exchange, ATTEMPT_UNAVAILABLE, "no endpoint is available");
+        no_endpoint(exchange, version);
         return;
     }
     if (exchange->pending.head == NULL && exchange->attempts > 0 && write_again(exchange) != STATUS_OK) {
@@ -594,13 +636,24 @@ void exchange_upstream_opened(struct exchange *exchange, enum status status)
     if (exchange->request_done)
         exchange->sent_us = now_us;
     send_pending(exchange);
-    if (!exchange->request_done)
-        server_resume(exchange->stream);
+    let_client_on(exchange);
     server_due(exchange->stream, exchange_due(exchange));
+}
+
+// Who sends a short body slowly takes no endpoint's connection for it, as long as there are buffers.
+static bool gathers(const struct exchange *exchange)
+{
+    const struct worker *worker = worker_of(exchange);
+    return exchange->gathers && !exchange->request_done && exchange->attempts == 0 &&
+           io_loop_stats(worker->loop)->bufs_in_use <= worker->proxy->bufs_max / 2;
 }
 
 void exchange_request_flush(struct exchange *exchange)
 {
+    if (UNLIKELY(gathers(exchange))) {
+        server_due(exchange->stream, exchange_due(exchange));
+        return;
+    }
     // The first attempt is made here: it may fail at once, and the connection can only go on if the request
     // was read to the end.
     if (exchange->attempts == 0)
@@ -626,12 +679,15 @@ static struct exchange *exchange_create(struct server_stream *stream, const stru
     exchange->from = server_from_host(stream);
     exchange->started_us = worker_now_us(worker);
     exchange->activity_us = exchange->started_us;
+    exchange->rate_from_us = exchange->started_us;
     exchange->deadline_us = service->yardstick.deadline_us;
     exchange->timeouts = service->timeouts;
     exchange->service = service->slot;
     exchange->method = request->method_id;
     exchange->upgrade = request->upgrade.len > 0;
     exchange->request_chunked = request->framing == HTTP_FRAMING_CHUNKED;
+    exchange->gathers = request->framing == HTTP_FRAMING_LENGTH &&
+                        request->content_length <= GATHER_BYTES_MAX && !request->expect_continue;
     exchange->repeatable = request->framing == HTTP_FRAMING_NONE && request->upgrade.len == 0 &&
                            http_method_idempotent((enum http_method)request->method_id);
     stream->subject = exchange;
@@ -689,12 +745,16 @@ static uint64_t after_ms(uint64_t since_us, uint32_t ms)
     return since_us + (uint64_t)ms * 1000;
 }
 
-// A body must not pause longer than the idle time, and must keep up the least rate once that time is over.
+// A body must not pause longer than the idle time, and must keep up the least rate once that time is over,
+// unless we hold it back.
 static uint64_t body_due(const struct exchange *exchange)
 {
     uint64_t idle_us = after_ms(exchange->activity_us, exchange->timeouts.idle_ms);
-    uint64_t earned_us = exchange->request_bytes * 1000000 / worker_of(exchange)->proxy->body_rate_min;
-    uint64_t rate_us = after_ms(exchange->started_us, exchange->timeouts.idle_ms) + earned_us;
+    if (server_paused(exchange->stream))
+        return idle_us;
+    uint64_t bytes = exchange->request_bytes - exchange->rate_from_bytes;
+    uint64_t earned_us = bytes * 1000000 / worker_of(exchange)->table->body_rate_min;
+    uint64_t rate_us = after_ms(exchange->rate_from_us, exchange->timeouts.idle_ms) + earned_us;
     return rate_us < idle_us ? rate_us : idle_us;
 }
 
@@ -724,8 +784,22 @@ static bool client_stalls(const struct exchange *exchange)
     return !exchange->request_done && !server_paused(exchange->stream);
 }
 
+// Who still takes what the kernel was given is slow, not gone.
+static void note_progress(struct exchange *exchange)
+{
+    uint64_t now_us = worker_now_us(worker_of(exchange));
+    const struct upstream *upstream = exchange->upstream;
+    bool client = server_taking(exchange->stream, &exchange->client_mark);
+    bool origin = upstream != NULL && io_stream_taking(&upstream->stream, &exchange->upstream_mark);
+    if (client || origin)
+        exchange->activity_us = now_us;
+    if (origin && exchange->request_done)
+        exchange->sent_us = now_us;
+}
+
 void exchange_on_due(struct exchange *exchange)
 {
+    note_progress(exchange);
     uint64_t due_us = exchange_due(exchange);
     if (worker_now_us(worker_of(exchange)) < due_us) {
         server_due(exchange->stream, due_us);

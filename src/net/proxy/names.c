@@ -4,10 +4,12 @@
 #include "net/proxy/proxy.h"
 
 static const char *const VERSION_NAMES[] = {
-    "requests",     "completed",     "forced",        "flagged",     "attempts",     "retries",
-    "status_1xx",   "status_2xx",    "status_3xx",    "status_4xx",  "status_5xx",   "errors",
-    "error_5xx",    "error_connect", "error_timeout", "error_reset", "error_broken", "error_unavailable",
-    "error_events", "aborted",       "good",          "upgrades",    "bytes_in",     "bytes_out",
+    "requests",      "completed",     "forced",      "flagged",      "attempts",
+    "retries",       "status_1xx",    "status_2xx",  "status_3xx",   "status_4xx",
+    "status_5xx",    "local_4xx",     "local_5xx",   "errors",       "error_5xx",
+    "error_connect", "error_timeout", "error_reset", "error_broken", "error_unavailable",
+    "error_events",  "aborted",       "good",        "upgrades",     "bytes_in",
+    "bytes_out",
 };
 _Static_assert(ARRAY_LEN(VERSION_NAMES) == PROXY_VERSION_COUNTERS, "a name for each");
 
@@ -21,6 +23,7 @@ static const char *const WORKER_NAMES[] = {
     "aborted",
     "cut",
     "local",
+    "local_5xx",
     "rejected",
     "unrouted",
     "unavailable",
@@ -28,6 +31,7 @@ static const char *const WORKER_NAMES[] = {
     "gateway_timeout",
     "head_timeouts",
     "idle_closed",
+    "gave_way",
     "upstream_opened",
     "upstream_closed",
     "upstream_reused",

@@ -16,11 +16,12 @@ static struct worker *worker_create(struct proxy *proxy, uint32_t index, uint64_
     worker->proxy = proxy;
     worker->index = index;
     const struct server_limits limits = {
-        .connections = proxy->clients_max, .head_us = 10000000, .idle_us = 60000000};
+        .connections = proxy->clients_max, .head_us = 10000000, .idle_us = 75000000};
     server_init(&worker->server, &CLIENT_HANDLER, &limits, &proxy->limits);
     list_init(&worker->upstreams);
     list_init(&worker->pools_idle);
     rng_init(&worker->rng, seed);
+    worker->server.site_key = (struct siphash_key){seed, ~seed};
     return worker;
 }
 
@@ -29,7 +30,6 @@ static void proxy_config_take(struct proxy *proxy, const struct proxy_config *co
     proxy->io = config->io;
     proxy->clients_max = config->clients_max != 0 ? config->clients_max : PROXY_CLIENTS_DEFAULT;
     proxy->bufs_max = config->bufs_max != 0 ? config->bufs_max : IO_BUFS_MAX_DEFAULT;
-    proxy->body_rate_min = config->body_rate_min != 0 ? config->body_rate_min : 1;
     proxy->limits = config->limits != NULL ? *config->limits : http1_limits_default;
     proxy->listen_count = config->listen_count;
     for (uint32_t i = 0; i < config->listen_count; i++)

@@ -25,10 +25,9 @@ struct proxy_config {
     uint32_t workers;             // 1..PROXY_WORKERS_MAX
     const struct io_addr *listen; // borrowed for the call
     uint32_t listen_count;
-    uint32_t clients_max;              // per worker; 0: PROXY_CLIENTS_DEFAULT. Beyond it: 503 and close
+    uint32_t clients_max;              // per worker; 0: PROXY_CLIENTS_DEFAULT. Beyond it idle ones give way
     uint32_t bufs_max;                 // per worker; 0: the loop's default
     const struct http1_limits *limits; // NULL: the parser's defaults
-    uint32_t body_rate_min;            // bytes per second a sending client must reach over idle_ms; 0: 1
     uint64_t seed;                     // of per-request assignment; each worker draws its own stream
 };
 
@@ -85,7 +84,8 @@ void proxy_gather_losses(const struct proxy *proxy, uint16_t service, struct pro
 
 // ---- counters ----
 
-// Of one version, since the process began. Monotone. Identity at rest: requests = completed.
+// Of one version, since the process began. Monotone. Identities at rest: requests = completed = 2xx to 5xx of
+// the origin + both local + upgrades + those that got no status at all.
 enum proxy_version_counter {
     PROXY_VERSION_REQUESTS,   // routed to it
     PROXY_VERSION_COMPLETED,  // of those, over: answered, failed or aborted
@@ -97,8 +97,10 @@ enum proxy_version_counter {
     PROXY_VERSION_STATUS_2XX,
     PROXY_VERSION_STATUS_3XX,
     PROXY_VERSION_STATUS_4XX,
-    PROXY_VERSION_STATUS_5XX, // said by the origin
-    PROXY_VERSION_ERRORS,     // failed attempts: the sum of the six kinds below
+    PROXY_VERSION_STATUS_5XX, // said by the origin, as the four above; all of them but 1XX end a request
+    PROXY_VERSION_LOCAL_4XX,  // said by us in its place
+    PROXY_VERSION_LOCAL_5XX,
+    PROXY_VERSION_ERRORS, // failed attempts: the sum of the six kinds below
     PROXY_VERSION_ERROR_5XX,
     PROXY_VERSION_ERROR_CONNECT,
     PROXY_VERSION_ERROR_TIMEOUT,
@@ -120,17 +122,19 @@ void proxy_version_counts(const struct proxy *proxy, uint16_t version, uint64_t 
 // an answer of the origin (errors included, aborts and tunnels not). *out is overwritten.
 void proxy_version_latency(const struct proxy *proxy, uint16_t version, struct stats_histogram *out);
 
-// Of one worker. Identity at rest: received = answered + aborted.
+// Of one worker. Identities at rest: received = answered + aborted; over all workers and versions, answered =
+// 2xx to 5xx of the origins + upgrades + local.
 enum proxy_worker_counter {
     PROXY_WORKER_ACCEPTED,       // client connections
-    PROXY_WORKER_REFUSED,        // of those, turned away because clients_max was reached
+    PROXY_WORKER_REFUSED,        // of those, turned away: too many clients, or too many of one address
     PROXY_WORKER_CLIENTS_CLOSED, // accepted - refused - this = open now
     PROXY_WORKER_ACCEPT_FAILURES,
-    PROXY_WORKER_RECEIVED,        // requests whose head, or whose fault, was seen
-    PROXY_WORKER_ANSWERED,        // of those, with a final status, ours or the origin's
-    PROXY_WORKER_ABORTED,         // of those, ended without a final status
-    PROXY_WORKER_CUT,             // of the answered, cut off within the body
-    PROXY_WORKER_LOCAL,           // of the answered, by an answer of our own
+    PROXY_WORKER_RECEIVED, // requests whose head, or whose fault, was seen
+    PROXY_WORKER_ANSWERED, // of those, with a final status, ours or the origin's
+    PROXY_WORKER_ABORTED,  // of those, ended without a final status
+    PROXY_WORKER_CUT,      // of the answered, cut off within the body
+    PROXY_WORKER_LOCAL,    // of the answered, by an answer of our own: with 4xx, or
+    PROXY_WORKER_LOCAL_5XX,
     PROXY_WORKER_REJECTED,        // of the local, because the request was malformed or too large
     PROXY_WORKER_UNROUTED,        // of the local, 404: no route
     PROXY_WORKER_UNAVAILABLE,     // of the local, 503
@@ -138,6 +142,7 @@ enum proxy_worker_counter {
     PROXY_WORKER_GATEWAY_TIMEOUT, // of the local, 504
     PROXY_WORKER_HEAD_TIMEOUTS,   // clients too slow with a head or a body (408)
     PROXY_WORKER_IDLE_CLOSED,     // keep-alive connections closed for idleness
+    PROXY_WORKER_GAVE_WAY,        // connections that waited, closed for a new one at the limit
     PROXY_WORKER_UPSTREAM_OPENED, // connects begun
     PROXY_WORKER_UPSTREAM_CLOSED,
     PROXY_WORKER_UPSTREAM_REUSED, // attempts on a pooled connection

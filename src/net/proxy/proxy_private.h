@@ -27,7 +27,8 @@
 
 enum {
     SEND_HIGH_BYTES = 2 * IO_BUF_BYTES, // the source of a stream with more than that queued is paused
-    HEAD_COPY_BYTES = 1280,             // longer heads are kept in a buffer for a second attempt
+    GATHER_BYTES_MAX = 16384,
+    HEAD_COPY_BYTES = 1280, // longer heads are kept in a buffer for a second attempt
     TRIED_MAX = 4,
     SKIP_US_MIN = 100000, // an endpoint that refused is passed over so long, doubling
     SKIP_DOUBLINGS_MAX = 6,
@@ -42,8 +43,8 @@ struct pool;
 
 extern const struct server_handler CLIENT_HANDLER;
 
-// Answers by ourselves and counts it. why is constant text. Ends the stream.
-void client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only,
+// Answers by ourselves and counts it. why is constant text. Ends the stream. False: no answer could be made.
+bool client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only,
                    bool close);
 
 // ---- flags of a request ----
@@ -105,14 +106,16 @@ struct exchange {
     uint64_t started_us;  // routed
     uint64_t attempt_us;  // this attempt began
     uint64_t sent_us;     // the request's last byte was handed on
-    uint64_t activity_us; // the last byte or drain either way
-    uint64_t deadline_us; // good only within it, counted from started_us
+    uint64_t activity_us; // the last byte or drain either way, or progress that a look at due time found
+    uint64_t client_mark, upstream_mark; // of io_stream_taking
+    uint64_t deadline_us;                // good only within it, counted from started_us
     struct proxy_timeouts timeouts;
-    uint64_t request_bytes;           // of its body, so far
-    struct io_buf *response_trailers; // storage while a chunked answer runs
-    struct io_chain pending;          // request bytes that wait for the connect
-    struct io_buf *head_buf;          // the kept head when it is too long for `head`
-    uint32_t head_len;                // repeatable: bytes of the head as written
+    uint64_t request_bytes;                 // of its body, so far
+    uint64_t rate_from_us, rate_from_bytes; // the client's rate counts from there: it was held back before
+    struct io_buf *response_trailers;       // storage while a chunked answer runs
+    struct io_chain pending;                // request bytes that wait for the connect
+    struct io_buf *head_buf;                // the kept head when it is too long for `head`
+    uint32_t head_len;                      // repeatable: bytes of the head as written
     uint16_t service;
     uint16_t version;
     uint16_t status; // the origin's, once known
@@ -132,6 +135,7 @@ struct exchange {
     bool upgrade;
     bool request_chunked;
     bool request_done;
+    bool gathers;       // a short body is awaited before an endpoint is asked
     bool upstream_keep; // the origin lets its connection live
     bool answering;     // the final head went to the client
     bool completed;     // counted
@@ -311,7 +315,6 @@ struct proxy {
     uint32_t worker_count;
     uint32_t clients_max;
     uint32_t bufs_max;
-    uint32_t body_rate_min;
     enum io_kind io;
     struct http1_limits limits;
     uint32_t listen_count;

@@ -186,7 +186,8 @@ static void response_switch(struct exchange *exchange, struct io_buf *rest)
 
 static enum proxy_version_counter status_counter(unsigned status)
 {
-    return (enum proxy_version_counter)(PROXY_VERSION_STATUS_1XX + (status / 100 - 1));
+    unsigned class = status < 600 ? status / 100 : 5;
+    return (enum proxy_version_counter)(PROXY_VERSION_STATUS_1XX + (class - 1));
 }
 
 // rest: what came behind the head (taken).
@@ -204,6 +205,7 @@ static void response_final(struct exchange *exchange, struct io_buf *rest)
         head_refused(exchange, status);
         return;
     }
+    exchange->response.blanks = true; // it is framed anew, so no one behind us can read it otherwise
     exchange->status = response->status;
     exchange->upstream_keep = response->keep_alive;
     exchange->answering = true;

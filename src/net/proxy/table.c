@@ -3,7 +3,7 @@
 // first, so that the first match is the answer.
 #include "base/check.h"
 #include "base/heap.h"
-#include "net/http/field.h"
+#include "net/http/http1.h"
 #include "net/proxy/table_private.h"
 
 #include <arpa/inet.h>
@@ -227,14 +227,32 @@ static void compile_service(struct table_carve *from, const struct proxy_service
     service->flags = table_flags_compile(from, plan);
 }
 
+static struct slice carve_path(struct table_carve *from, const char *text)
+{
+    struct slice path = text == NULL ? SLICE("") : slice_of(text);
+    char *copy = table_carve(from, path.len, 1);
+    struct slice normal = http_path_normal(path, copy);
+    if (normal.data != copy)
+        memcpy(copy, normal.data, normal.len);
+    return (struct slice){copy, normal.len};
+}
+
+// A final dot only says that the name is whole (RFC 3986 3.2.2).
+static struct slice without_dot(struct slice host)
+{
+    if (host.len > 1 && host.data[host.len - 1] == '.')
+        host.len--;
+    return host;
+}
+
 static void compile_route(struct table_carve *from, const struct proxy_table *table,
                           const struct proxy_route_plan *plan, struct proxy_route *route)
 {
     route->service = &table->services[plan->service];
-    route->path = table_carve_text(from, plan->path, false);
+    route->path = carve_path(from, plan->path);
     if (route->path.len > 0 && route->path.data[route->path.len - 1] == '/')
         route->path.len--;
-    route->host = table_carve_text(from, plan->host, true);
+    route->host = without_dot(table_carve_text(from, plan->host, true));
     route->kind = PROXY_HOST_EXACT;
     if (route->host.len == 0 || slice_equal(route->host, SLICE("*"))) {
         route->kind = PROXY_HOST_ANY;
@@ -283,8 +301,10 @@ static struct proxy_table *compile(const struct proxy_table_plan *plan, char *bl
     struct proxy_table *table = table_carve(&from, 1, sizeof *table);
     table->version = plan->version;
     table->trusted_hops = plan->trusted_hops;
+    table->clients_per_site = plan->clients_per_site;
+    table->body_rate_min = or_default(plan->body_rate_min, 500);
     table->client_head_us = (uint64_t)or_default(plan->client_head_ms, 10000) * 1000;
-    table->client_idle_us = (uint64_t)or_default(plan->client_idle_ms, 60000) * 1000;
+    table->client_idle_us = (uint64_t)or_default(plan->client_idle_ms, 75000) * 1000;
     table->via = plan->via != NULL ? table_carve_text(&from, plan->via, false) : SLICE("sluice");
     if (plan->flags != NULL)
         table->flags = *plan->flags;
@@ -302,6 +322,8 @@ static struct proxy_table *compile(const struct proxy_table_plan *plan, char *bl
     table->routes = table_carve(&from, plan->route_count, sizeof *table->routes);
     for (uint32_t i = 0; i < plan->route_count; i++)
         compile_route(&from, table, &plan->routes[i], &table->routes[i]);
+    for (uint32_t i = 0; i < plan->route_count; i++)
+        table->by_path |= table->routes[i].path.len > 0;
     qsort(table->routes, table->route_count, sizeof *table->routes, compare_routes);
     return table;
 }
@@ -364,8 +386,7 @@ static bool path_matches(struct slice prefix, struct slice path)
     return path.len == prefix.len || path.data[prefix.len] == '/';
 }
 
-const struct proxy_service *proxy_table_find(const struct proxy_table *table, struct slice host,
-                                             struct slice path)
+static const struct proxy_service *find(const struct proxy_table *table, struct slice host, struct slice path)
 {
     for (uint32_t i = 0; i < table->route_count; i++) {
         const struct proxy_route *route = &table->routes[i];
@@ -373,6 +394,22 @@ const struct proxy_service *proxy_table_find(const struct proxy_table *table, st
             return route->service;
     }
     return NULL;
+}
+
+// Not inlined: its storage is large, and few tables ask for paths.
+__attribute__((noinline)) static const struct proxy_service *
+find_by_path(const struct proxy_table *table, struct slice host, struct slice path)
+{
+    char storage[HTTP1_START_LINE_BYTES_MAX];
+    CHECK(path.len <= sizeof storage);
+    return find(table, host, http_path_normal(path, storage));
+}
+
+const struct proxy_service *proxy_table_find(const struct proxy_table *table, struct slice host,
+                                             struct slice path)
+{
+    host = without_dot(host);
+    return table->by_path ? find_by_path(table, host, path) : find(table, host, path);
 }
 
 uint16_t proxy_table_route(const struct proxy_table *table, struct slice host, struct slice path)

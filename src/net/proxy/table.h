@@ -187,10 +187,12 @@ struct proxy_table_plan {
     uint32_t route_count;
     const struct proxy_network *operators; // X-Sluice-Version is honoured from these peers only
     uint32_t operator_count;
-    uint32_t trusted_hops;   // proxies before us whose X-Forwarded-For entries are believed
-    uint32_t client_head_ms; // from the first byte of a head to its end; 0: 10 s
-    uint32_t client_idle_ms; // keep-alive without a request; 0: 60 s
-    const char *via;         // our pseudonym in Via; NULL: "sluice", "": none
+    uint32_t trusted_hops;     // proxies before us whose X-Forwarded-For entries are believed
+    uint32_t client_head_ms;   // from the first byte of a head to its end; 0: 10 s
+    uint32_t client_idle_ms;   // keep-alive without a request, and up to an eighth longer; 0: 75 s
+    uint32_t clients_per_site; // connections of one IPv4 address or IPv6 /64, per worker; 0: no limit
+    uint32_t body_rate_min;    // bytes per second that a sending client must reach beyond idle_ms; 0: 500
+    const char *via;           // our pseudonym in Via; NULL: "sluice", "": none
     // The flags that services evaluate; schedules and $flagd.timestamp follow the workers' wall clock. NULL:
     // none; then flag fields stay away (forged ones too), and version and arm flags say nothing.
     const struct flags_image *flags; // the view is copied, the image is not: it must live until the release
@@ -219,5 +221,5 @@ void proxy_table_destroy(struct proxy_table *table);
 
 // The service slot a request for host (lower or upper case, no port) and path goes to, or PROXY_SLOT_NONE.
 // The most specific host that has a matching path wins (exact, longest suffix, any); within it the longest
-// path.
+// path. Hosts are compared without a final dot, paths in their one form (http_path_normal).
 uint16_t proxy_table_route(const struct proxy_table *table, struct slice host, struct slice path);

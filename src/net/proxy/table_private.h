@@ -87,6 +87,9 @@ struct proxy_table {
     uint32_t route_count;
     uint32_t operator_count;
     uint32_t trusted_hops;
+    bool by_path; // a route asks for one
+    uint32_t clients_per_site;
+    uint32_t body_rate_min;
     uint64_t client_head_us;
     uint64_t client_idle_us;
     struct slice via;

@@ -58,7 +58,9 @@ static void worker_adopt(struct worker *worker, const struct proxy_table *table)
 {
     worker->table = table;
     worker->server.limits.head_us = table->client_head_us;
+    worker->server.limits.connections_per_site = table->clients_per_site;
     worker->server.limits.idle_us = table->client_idle_us;
+    worker->server.limits.idle_spread_us = table->client_idle_us / 8;
     mark_endpoints(worker, table);
     close_strangers(worker, table->version);
     atomic_store_explicit(&worker->acknowledged, table->version, memory_order_release);
@@ -108,16 +110,18 @@ static void worker_on_wake(struct io_task *task)
 enum status worker_listen(struct worker *worker)
 {
     struct proxy *proxy = worker->proxy;
-    for (uint32_t i = 0; i < proxy->listen_count; i++) {
-        enum status status = server_listen(&worker->server, worker->loop, &proxy->listen[i], true);
-        if (status != STATUS_OK) {
-            server_unlisten(&worker->server);
-            return status;
-        }
-        // Port 0 is chosen once; the other workers join it.
-        server_addr(&worker->server, i, &proxy->listen[i]);
+    const struct server *first = &proxy->workers[0]->server;
+    enum status status = STATUS_OK;
+    if (first->listener_count > 0)
+        status = server_join(&worker->server, worker->loop, first);
+    for (uint32_t i = 0; i < proxy->listen_count && first == &worker->server && status == STATUS_OK; i++) {
+        status = server_listen(&worker->server, worker->loop, &proxy->listen[i], true);
+        if (status == STATUS_OK)
+            server_addr(&worker->server, i, &proxy->listen[i]); // port 0 is chosen
     }
-    return STATUS_OK;
+    if (status != STATUS_OK)
+        server_unlisten(&worker->server);
+    return status;
 }
 
 void worker_begin(struct worker *worker)

@@ -24,7 +24,6 @@ void connection_flush(struct connection *c, bool always)
         struct io_buf *next = buf->next;
         if (next == NULL && !always && io_buf_room(buf) >= TAIL_ROOM_BYTES)
             break;
-        c->given += io_buf_len(buf);
         io_stream_send(&c->io, buf);
         c->out.head = next;
     }
@@ -109,6 +108,7 @@ enum status server_head(struct server_stream *stream, const struct http_response
     if (UNLIKELY(response->status < 200))
         return c->http10 ? STATUS_OK : write_head(c, &what);
     bool keep = settle_framing(c, response, added != NULL && added->close, &forward);
+    forward.upgrade = response->status == 426;
     enum status status = write_head(c, &what);
     if (UNLIKELY(status != STATUS_OK))
         return status;

@@ -74,6 +74,13 @@ void connection_linger(struct connection *c)
     connection_due(c, connection_now_us(c) + (waits ? c->stream.server->limits.idle_us : LINGER_US));
 }
 
+static void wait_for_request(struct connection *c)
+{
+    const struct server_limits *limits = &c->stream.server->limits;
+    uint64_t longer_us = limits->idle_spread_us * c->spread >> 16;
+    connection_due(c, connection_now_us(c) + limits->idle_us + longer_us);
+}
+
 void connection_over(struct connection *c)
 {
     const struct server *server = c->stream.server;
@@ -83,7 +90,7 @@ void connection_over(struct connection *c)
     if (!c->keep || !c->request_done || server->draining)
         connection_linger(c);
     else
-        connection_due(c, connection_now_us(c) + server->limits.idle_us);
+        wait_for_request(c);
     if (c->busy)
         return;
     c->busy = true;
@@ -127,6 +134,8 @@ void connection_free(struct connection *c)
         server->turned_away--;
     } else {
         server->open--;
+        if (c->site != SITE_NONE)
+            server->sites[c->site]--;
         note(server, SERVER_NOTE_CLOSED);
     }
     free_list_put(&server->free_connections, c);
@@ -137,10 +146,7 @@ void connection_free(struct connection *c)
 // A peer that still takes what we send is slow, not gone.
 static bool takes_answers(struct connection *c)
 {
-    uint64_t taken = c->given - io_stream_pending(&c->io);
-    bool takes = connection_unsent(c) > 0 && taken > c->taken_seen;
-    c->taken_seen = taken;
-    return takes;
+    return io_stream_taking(&c->io, &c->taken_mark);
 }
 
 static void wait_is_over(struct connection *c)
@@ -190,19 +196,58 @@ static void set_from(struct connection *c, const struct io_addr *peer)
     c->host_len = (uint8_t)(brackets ? host - 2 : host);
 }
 
+static uint16_t site_of(const struct server *server, const struct io_addr *peer)
+{
+    uint8_t site[8];
+    if (server->limits.connections_per_site == 0 || !io_addr_site(peer, site))
+        return SITE_NONE;
+    return (uint16_t)(siphash(server->site_key, site, sizeof site) % SERVER_SITES);
+}
+
+// Nothing of it is under way: it waits for a request, or drips a head.
+static bool may_give_way(const struct connection *c)
+{
+    if (c->state != CONNECTION_OPEN || c->active || c->crowded || connection_unsent(c) > 0)
+        return false;
+    return c->held == NULL || (c->head_started && connection_now_us(c) - c->begun_us >= GIVE_WAY_HEAD_US);
+}
+
+// Closes the one that waits the longest of those that were not looked at for the longest time.
+static bool give_way(struct server *server)
+{
+    struct connection *oldest = NULL;
+    for (int i = 0; i < GIVE_WAY_LOOKS && !list_empty(&server->connections); i++) {
+        struct connection *c = CONTAINER_OF(server->connections.next, struct connection, link);
+        list_remove(&c->link);
+        list_push_back(&server->connections, &c->link);
+        if (may_give_way(c) && (oldest == NULL || c->due_us < oldest->due_us))
+            oldest = c;
+    }
+    if (oldest == NULL)
+        return false;
+    note(server, SERVER_NOTE_GAVE_WAY);
+    connection_close(oldest, false);
+    return true;
+}
+
 static void connection_begin(struct connection *c, struct server *server, int handle,
                              const struct io_addr *peer, bool crowded)
 {
     memset(c, 0, sizeof *c);
     c->stream.server = server;
     c->crowded = crowded;
+    c->site = SITE_NONE;
+    c->spread = (uint16_t)(server->met++ * 40503u); // by the golden ratio: even, however many there are
     io_timer_init(&c->timer, on_timer);
     list_push_back(&server->connections, &c->link);
     set_from(c, peer);
     io_stream_adopt(server->loop, &c->io, handle, &CONNECTION_OPS);
     if (!crowded) {
         server->open++;
-        connection_due(c, connection_now_us(c) + server->limits.idle_us);
+        c->site = site_of(server, peer);
+        if (c->site != SITE_NONE)
+            server->sites[c->site]++;
+        wait_for_request(c);
         return;
     }
     server->turned_away++;
@@ -211,10 +256,18 @@ static void connection_begin(struct connection *c, struct server *server, int ha
     connection_leave(c);
 }
 
+static bool is_crowded(struct server *server, const struct io_addr *peer)
+{
+    uint16_t site = site_of(server, peer);
+    if (site != SITE_NONE && server->sites[site] >= server->limits.connections_per_site)
+        return true;
+    return server->open >= server->limits.connections && !give_way(server);
+}
+
 static void on_accept(struct io_listener *listener, int handle, const struct io_addr *peer)
 {
     struct server *server = CONTAINER_OF(listener, struct server_listener, io)->server;
-    bool crowded = server->open >= server->limits.connections;
+    bool crowded = is_crowded(server, peer);
     bool silent = crowded && server->turned_away >= REFUSE_MAX;
     struct connection *c =
         silent ? NULL : free_list_get(&server->free_connections, sizeof(struct connection));
@@ -244,8 +297,7 @@ void server_init(struct server *server, const struct server_handler *handler,
     list_init(&server->connections);
 }
 
-enum status server_listen(struct server *server, struct io_loop *loop, const struct io_addr *addr,
-                          bool reuse_port)
+static struct io_listener *next_listener(struct server *server, struct io_loop *loop)
 {
     CHECK(server->listener_count < SERVER_LISTENERS_MAX);
     struct server_listener *listener = &server->listeners[server->listener_count];
@@ -253,9 +305,26 @@ enum status server_listen(struct server *server, struct io_loop *loop, const str
     *listener = (struct server_listener){.server = server};
     listener->io.on_accept = on_accept;
     listener->io.on_failure = on_accept_failure;
-    enum status status = io_listener_open(loop, &listener->io, addr, reuse_port);
+    return &listener->io;
+}
+
+enum status server_listen(struct server *server, struct io_loop *loop, const struct io_addr *addr,
+                          bool reuse_port)
+{
+    enum status status = io_listener_open(loop, next_listener(server, loop), addr, reuse_port);
     server->listener_count += status == STATUS_OK;
     return status;
+}
+
+enum status server_join(struct server *server, struct io_loop *loop, const struct server *first)
+{
+    for (uint32_t i = 0; i < first->listener_count; i++) {
+        enum status status = io_listener_join(loop, next_listener(server, loop), &first->listeners[i].io);
+        if (status != STATUS_OK)
+            return status;
+        server->listener_count++;
+    }
+    return STATUS_OK;
 }
 
 void server_addr(const struct server *server, uint32_t n, struct io_addr *addr)
@@ -313,6 +382,11 @@ uint32_t server_at_hand(const struct server_stream *stream)
 uint32_t server_unsent(const struct server_stream *stream)
 {
     return connection_unsent(connection_seen(stream));
+}
+
+bool server_taking(const struct server_stream *stream, uint64_t *mark)
+{
+    return io_stream_taking(&connection_seen(stream)->io, mark);
 }
 
 bool server_is_half_closed(const struct server_stream *stream)

@@ -19,11 +19,13 @@
 #include "base/free_list.h"
 #include "base/list.h"
 #include "base/rng.h"
+#include "base/siphash.h"
 #include "net/http/http1.h"
 #include "net/io/chain.h"
 
 enum {
     SERVER_LISTENERS_MAX = 16,
+    SERVER_SITES = 16384,                  // addresses are told apart by a hash into so many
     SERVER_UNSENT_HIGH = 2 * IO_BUF_BYTES, // a stream with more unsent than that should be given no more;
                                            // no further request of its connection is read either
 };
@@ -49,7 +51,9 @@ enum server_note {
     SERVER_NOTE_CROWDED, // of the accepted, beyond the limit, told so or not
     SERVER_NOTE_CLOSED,  // of the accepted and not crowded, closed
     SERVER_NOTE_ACCEPT_FAILED,
-    SERVER_NOTE_IDLE, // closed without a request under way
+    SERVER_NOTE_IDLE,     // closed without a request under way
+    SERVER_NOTE_GAVE_WAY, // the same, for a new one when there were as many as may be
+    SERVER_NOTES,
 };
 
 struct server_handler {
@@ -86,9 +90,13 @@ struct server_handler {
 
 // May be changed at any time.
 struct server_limits {
-    uint32_t connections; // further ones are refused, or closed unread when too many are being refused
-    uint64_t head_us;     // from a head's first byte to its last
-    uint64_t idle_us;     // between requests; and without the client taking anything of what is unsent
+    // Beyond it one that waits for its client gives way; if there is none, further ones are refused, or
+    // closed unread when too many are being refused.
+    uint32_t connections;
+    uint32_t connections_per_site; // of one IPv4 address or IPv6 /64; further ones are refused; 0: no limit
+    uint64_t head_us;              // from a head's first byte to its last
+    uint64_t idle_us;        // between requests; and without the client taking anything of what is unsent
+    uint64_t idle_spread_us; // between requests up to so much longer, by the connection: not all end at once
 };
 
 // Embedded in its owner's object, zeroed before server_init. All but limits is private.
@@ -98,9 +106,12 @@ struct server {
     struct http1_limits http1;
     struct io_loop *loop;
     struct list connections;
-    uint32_t open;        // connections, without the crowded
-    uint32_t turned_away; // connections that are being refused
-    uint64_t unsent;      // bytes queued on all of them
+    uint32_t open;                // connections, without the crowded
+    uint32_t turned_away;         // connections that are being refused
+    uint64_t unsent;              // bytes queued on all of them
+    uint32_t met;                 // connections, for the spread
+    struct siphash_key site_key;  // the owner may set it
+    uint16_t sites[SERVER_SITES]; // connections of each, without the crowded
     bool draining;
     uint32_t listener_count;
     struct server_listener {
@@ -119,6 +130,8 @@ void server_init(struct server *server, const struct server_handler *handler,
 // Listens on one more address of that loop, the same one each time. Statuses as io_listener_open.
 MUST_USE enum status server_listen(struct server *server, struct io_loop *loop, const struct io_addr *addr,
                                    bool reuse_port);
+// Listens on loop wherever `first`, a server of another loop opened with reuse_port, does.
+MUST_USE enum status server_join(struct server *server, struct io_loop *loop, const struct server *first);
 // The address that the n-th is bound to.
 void server_addr(const struct server *server, uint32_t n, struct io_addr *addr);
 void server_unlisten(struct server *server);
@@ -176,6 +189,8 @@ void server_half_close(struct server_stream *stream);
 uint32_t server_at_hand(const struct server_stream *stream);
 // Bytes queued of this and earlier answers of its connection.
 uint32_t server_unsent(const struct server_stream *stream);
+// As io_stream_taking: whether the client still takes what was sent.
+bool server_taking(const struct server_stream *stream, uint64_t *mark);
 // Whether the client has ended its side.
 bool server_is_half_closed(const struct server_stream *stream);
 // When the request's first byte was seen waiting.

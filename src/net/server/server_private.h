@@ -17,6 +17,9 @@ enum {
     LINGER_US = 2000000,
     REFUSE_MAX = 64, // told "503" at one time beyond the limit; further ones are just closed
     DRAIN_SPREAD_US = 1000000,
+    GIVE_WAY_LOOKS = 64,        // connections looked at for one that may go
+    GIVE_WAY_HEAD_US = 1000000, // a head that takes longer is no request under way
+    SITE_NONE = SERVER_SITES,
     FROM_BYTES = 64, // "[v6 address]:port" at most; a longer path of a socket is cut
 };
 
@@ -37,8 +40,7 @@ struct connection {
     struct io_buf *trailers; // storage while a chunked body runs
     struct http1_body body;
     uint64_t begun_us;   // the first byte of a head was seen
-    uint64_t given;      // bytes given to io so far
-    uint64_t taken_seen; // of them taken, when the timer last looked
+    uint64_t taken_mark; // of io_stream_taking, when the timer last looked
     uint32_t counted;    // of server->unsent
     uint32_t at_hand;
     uint32_t linger_bytes;
@@ -55,6 +57,8 @@ struct connection {
     bool http10;
     bool chunked; // the answer's body goes in chunks
     bool tunnel;
+    uint16_t site;                // in server->sites, or SITE_NONE
+    uint16_t spread;              // where it stands in the spread of idle times
     uint8_t host_start, host_len; // in from
     char from[FROM_BYTES];
 };

@@ -127,8 +127,8 @@ static void limits_fill(struct web_limits *limits)
     limits->memory_bytes = limits->memory_bytes > 0 ? limits->memory_bytes : DEFAULTS.memory_bytes;
 }
 
-enum status web_create(struct io_loop *loop, const struct io_addr *addr, bool reuse_port,
-                       const struct web_handler *handler, const struct web_limits *limits, struct web **out)
+enum status web_create(struct io_loop *loop, const struct web_place *place, const struct web_handler *handler,
+                       const struct web_limits *limits, struct web **out)
 {
     struct web *web = heap_alloc(1, sizeof *web);
     if (web == NULL)
@@ -143,7 +143,9 @@ enum status web_create(struct io_loop *loop, const struct io_addr *addr, bool re
                                                 .head_us = (uint64_t)web->limits.request_ms * 1000,
                                                 .idle_us = (uint64_t)web->limits.idle_ms * 1000};
     server_init(&web->server, &WEB_HANDLER, &server_limits, NULL);
-    enum status status = server_listen(&web->server, loop, addr, reuse_port);
+    enum status status = place->beside != NULL
+                             ? server_join(&web->server, loop, &place->beside->server)
+                             : server_listen(&web->server, loop, place->addr, place->reuse_port);
     if (status != STATUS_OK) {
         heap_free(web);
         return status;

@@ -64,9 +64,15 @@ struct web_limits {         // zero: the default
     uint64_t memory_bytes;  // of request bodies and untaken answers held at once; 64 MiB; beyond it 503
 };
 
-// Listens on addr and answers from now on. reuse_port: several threads share the address. Statuses as
-// io_listener_open, and NO_MEMORY.
-MUST_USE enum status web_create(struct io_loop *loop, const struct io_addr *addr, bool reuse_port,
+// Where it listens.
+struct web_place {
+    const struct io_addr *addr;
+    bool reuse_port;          // others will be created beside it
+    const struct web *beside; // instead of both: where that one, of another loop, listens
+};
+
+// Listens and answers from now on. Statuses as io_listener_open, and NO_MEMORY.
+MUST_USE enum status web_create(struct io_loop *loop, const struct web_place *place,
                                 const struct web_handler *handler, const struct web_limits *limits,
                                 struct web **web);
 void web_addr(const struct web *web, struct io_addr *addr); // the address it is bound to

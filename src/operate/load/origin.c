@@ -101,7 +101,7 @@ static void answer(struct server_stream *stream)
         server_due(stream, UINT64_MAX);
         return;
     case LOAD_ORIGIN_GARBAGE:
-        send_part(stream, 999, "what did you expect");
+        send_part(stream, 1000, "what did you expect"); // no status has four digits
         break;
     case LOAD_ORIGIN_REFUSES:
         server_reset(stream);

@@ -10,7 +10,8 @@
 #include "stats/histogram.h"
 
 METRICS_FAMILY(requests, COUNTER, "requests_total",
-               "Answers of the origin by version and class of their status.");
+               "Answers by version, class of their status, and who gave them: the origin, or sluice in its "
+               "place. Without a version: requests that were routed nowhere.");
 METRICS_FAMILY(routed, COUNTER, "routed_total", "Requests routed to a version.");
 METRICS_FAMILY(completed, COUNTER, "completed_total",
                "Routed requests that are over: answered, failed or aborted.");
@@ -45,7 +46,7 @@ METRICS_FAMILY(table_build, GAUGE, "table_build_seconds",
 // ---- versions ----
 
 struct version_reading {
-    struct metrics_label labels[3]; // service, version, and one free
+    struct metrics_label labels[4]; // service, version, and two free
     uint64_t counts[PROXY_VERSION_COUNTERS];
 };
 
@@ -88,6 +89,51 @@ static void version_labelled(const struct routing *routing, struct metrics_write
     }
 }
 
+// What the workers answered by themselves, without what stands with a version.
+static void write_unrouted(struct metrics_writer *w, const struct routing *routing, uint64_t routed_4xx,
+                           uint64_t routed_5xx)
+{
+    uint64_t local = 0, local_5xx = 0;
+    for (uint32_t worker = 0; worker < proxy_worker_count(routing->proxy); worker++) {
+        uint64_t counts[PROXY_WORKER_COUNTERS];
+        proxy_worker_counts(routing->proxy, worker, counts);
+        local += counts[PROXY_WORKER_LOCAL];
+        local_5xx += counts[PROXY_WORKER_LOCAL_5XX];
+    }
+    struct metrics_label labels[] = {metrics_label_of("service", ""), metrics_label_of("version", ""),
+                                     metrics_label_of("class", "4xx"), metrics_label_of("by", "sluice")};
+    // The counts are read a moment apart: below zero means none.
+    uint64_t all_4xx = local > local_5xx ? local - local_5xx : 0;
+    metrics_count(w, labels, 4, all_4xx > routed_4xx ? all_4xx - routed_4xx : 0);
+    labels[2] = metrics_label_of("class", "5xx");
+    metrics_count(w, labels, 4, local_5xx > routed_5xx ? local_5xx - routed_5xx : 0);
+}
+
+static void write_requests(const struct routing *routing, struct metrics_writer *w)
+{
+    static const struct {
+        struct labelled_counter class;
+        const char *by;
+    } rows[] = {{{"1xx", PROXY_VERSION_STATUS_1XX}, "origin"}, {{"2xx", PROXY_VERSION_STATUS_2XX}, "origin"},
+                {{"3xx", PROXY_VERSION_STATUS_3XX}, "origin"}, {{"4xx", PROXY_VERSION_STATUS_4XX}, "origin"},
+                {{"5xx", PROXY_VERSION_STATUS_5XX}, "origin"}, {{"4xx", PROXY_VERSION_LOCAL_4XX}, "sluice"},
+                {{"5xx", PROXY_VERSION_LOCAL_5XX}, "sluice"}};
+    uint64_t local_4xx = 0, local_5xx = 0;
+    metrics_open(w, &requests);
+    for (uint32_t slot = 0; slot < routing->version_slot_count; slot++) {
+        struct version_reading reading;
+        read_version(routing, slot, &reading);
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+            reading.labels[2] = metrics_label_of("class", rows[i].class.value);
+            reading.labels[3] = metrics_label_of("by", rows[i].by);
+            metrics_count(w, reading.labels, 4, reading.counts[rows[i].class.counter]);
+        }
+        local_4xx += reading.counts[PROXY_VERSION_LOCAL_4XX];
+        local_5xx += reading.counts[PROXY_VERSION_LOCAL_5XX];
+    }
+    write_unrouted(w, routing, local_4xx, local_5xx);
+}
+
 static void write_durations(const struct routing *routing, struct metrics_writer *w)
 {
     static const double bounds[] = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
@@ -114,18 +160,13 @@ static void write_durations(const struct routing *routing, struct metrics_writer
 
 static void write_versions(const struct routing *routing, struct metrics_writer *w)
 {
-    static const struct labelled_counter classes[] = {{"1xx", PROXY_VERSION_STATUS_1XX},
-                                                      {"2xx", PROXY_VERSION_STATUS_2XX},
-                                                      {"3xx", PROXY_VERSION_STATUS_3XX},
-                                                      {"4xx", PROXY_VERSION_STATUS_4XX},
-                                                      {"5xx", PROXY_VERSION_STATUS_5XX}};
     static const struct labelled_counter reasons[] = {
         {"5xx", PROXY_VERSION_ERROR_5XX},         {"connect", PROXY_VERSION_ERROR_CONNECT},
         {"timeout", PROXY_VERSION_ERROR_TIMEOUT}, {"reset", PROXY_VERSION_ERROR_RESET},
         {"broken", PROXY_VERSION_ERROR_BROKEN},   {"unavailable", PROXY_VERSION_ERROR_UNAVAILABLE}};
     static const struct labelled_counter directions[] = {{"in", PROXY_VERSION_BYTES_IN},
                                                          {"out", PROXY_VERSION_BYTES_OUT}};
-    version_labelled(routing, w, &requests, "class", classes, ARRAY_LEN(classes));
+    write_requests(routing, w);
     version_family(routing, w, &routed, PROXY_VERSION_REQUESTS);
     version_family(routing, w, &completed, PROXY_VERSION_COMPLETED);
     metrics_open(w, &in_flight);

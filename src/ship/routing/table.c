@@ -215,6 +215,17 @@ static uint32_t plan_networks(const struct config *config, struct proxy_network 
     return count;
 }
 
+// Per worker. Where proxies of our own stand before us, all clients come from their addresses.
+static uint32_t clients_per_site(const struct config *config, uint32_t workers)
+{
+    uint32_t all = config->limits.address_connections;
+    if (all == 0 && config->trust.forwarded_hops > 0)
+        return 0;
+    if (all == 0)
+        all = config->limits.connections / 4;
+    return (all + workers - 1) / workers;
+}
+
 static void scratch_free(struct table_scratch *scratch)
 {
     heap_free(scratch->services);
@@ -274,6 +285,8 @@ static enum status build(struct routing *routing, struct table_scratch *scratch,
         .operators = scratch->networks,
         .operator_count = plan_networks(config, scratch->networks),
         .trusted_hops = config->trust.forwarded_hops,
+        .clients_per_site = clients_per_site(config, proxy_worker_count(routing->proxy)),
+        .body_rate_min = (uint32_t)config->limits.request_rate_bytes,
         .client_head_ms = clamp_ms(config->timeouts.client_head_ms),
         .client_idle_ms = clamp_ms(config->timeouts.client_idle_ms),
     };

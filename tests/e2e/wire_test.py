@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The wire as real clients and origins use it: slow readers, old clients, origins with habits of their own, many workers
+on one unix socket, crowds. Each on both event loops where they differ."""
+import os
+import socket
+import threading
+import time
+
+import harness
+
+CONFIG = """
+workers: {workers}
+journal: @FOLDER@/{name}.db
+listen: [{{address: "{listen}"}}]
+admin: {{address: "@ADMIN@"}}
+{more}
+services:
+  shop:
+    routes: [{{path: /}}]
+    versions: {{v1: {{endpoints: ["{origin}"]}}}}
+    stable: v1
+"""
+LOOPS = ("epoll", "uring")
+BIG = 24 << 20
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Origin:
+    """Answers every head by answer(head) -> bytes, and keeps the heads."""
+
+    def __init__(self, answer):
+        self.answer, self.heads = answer, []
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        data = b""
+        try:
+            while more := connection.recv(65536):
+                data += more
+                while b"\r\n\r\n" in data:
+                    head, data = data.split(b"\r\n\r\n", 1)
+                    self.heads.append(head)
+                    connection.sendall(self.answer(head))
+        except OSError:
+            pass
+        finally:
+            connection.close()
+
+    def stop(self):
+        self.listener.close()
+
+
+def start(args, folder, stack, answer, name="sluice", listen=None, workers=1, more="", io="epoll", **kwargs):
+    origin = Origin(answer)
+    stack.callback(origin.stop)
+    port = harness.free_port()
+    config = CONFIG.format(name=name, workers=workers, listen=listen or f"127.0.0.1:{port}", more=f"io: {io}\n{more}",
+                           origin=f"127.0.0.1:{origin.port}")
+    sluice = harness.Sluice(folder, args.binary, config, name=name, **kwargs)
+    stack.callback(sluice.stop)
+    return sluice, port, origin
+
+
+def ask(port, request, seconds=5):
+    """All that comes until the end."""
+    with socket.create_connection(("127.0.0.1", port), seconds) as s:
+        s.sendall(request)
+        data = b""
+        while more := s.recv(65536):
+            data += more
+    return data
+
+
+def slow_reader(args, folder, stack):
+    """a client that reads steadily gets all, however long the kernel's buffers keep the proxy from seeing it"""
+    def answer(_):
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % BIG + b"x" * BIG
+
+    clients = []
+    for io in LOOPS:
+        _, port, _ = start(args, folder, stack, answer, name="sluice-" + io, io=io, more="timeouts: {idle: 4s}")
+        clients.append(socket.create_connection(("127.0.0.1", port), 10))
+        stack.callback(clients[-1].close)
+        clients[-1].sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    got, end = [0] * len(clients), time.monotonic() + 20
+    while time.monotonic() < end:
+        for i, s in enumerate(clients):
+            got[i] += len(s.recv(2000))
+        time.sleep(0.1)
+    for i, s in enumerate(clients):
+        while more := s.recv(1 << 20):
+            got[i] += len(more)
+    assert min(got) > BIG, f"{got} of {BIG} bytes"
+
+
+def unix_socket(args, folder, stack):
+    """several workers answer on one unix socket"""
+    for io in LOOPS:
+        path = os.path.join(folder, io + ".sock")
+        sluice, _, _ = start(args, folder, stack, lambda _: OK, name="sluice-" + io, io=io, listen="unix:" + path, workers=2)
+        for _ in range(50):
+            with socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(5)
+                s.connect(path)
+                s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert b"200 OK" in s.recv(4096)
+        assert sluice.stop() == 0, sluice.output()
+
+
+CASES = [slow_reader, unix_socket]
+
+if __name__ == "__main__":
+    os.chdir(os.path.dirname(os.path.abspath(__file__)))
+    arguments = harness.options(only="")
+    harness.run(CASES, arguments, arguments.only.split(",") if arguments.only else None)
