@@ -42,11 +42,11 @@ def write(path, text):
     os.rename(path + ".new", path)
 
 
-def start(args, folder, stack, wait_ready=True):
+def start(args, folder, stack, wait_ready=True, config=CONFIG):
     path = os.path.join(folder, "flags.json")
     if not os.path.exists(path):
         write(path, FLAGS)
-    config = CONFIG.replace("@PORT@", str(harness.free_port()))
+    config = config.replace("@PORT@", str(harness.free_port()))
     sluice = harness.Sluice(folder, args.binary, config, wait_ready=wait_ready)
     stack.callback(sluice.stop)
     return sluice
@@ -116,7 +116,10 @@ def switching(args, folder, stack):
     beta = ("eval", "fresh", "-k", "u", "-c", '{"plan": "beta"}')
     for turn in range(5):
         flag(sluice, "off", "fresh", "--who", f"ann{turn}", out="in force")
-        flag(sluice, *beta, out=["the default in the caller's code", "DISABLED", "kill"])
+        flag(sluice, *beta, out=["fresh = false", "DISABLED", "kill"])
+        flag(sluice, "off", "banner", out="everybody gets the default in the caller's own code")
+        flag(sluice, "eval", "banner", out=["the default in the caller's code", "DISABLED", "kill"])
+        flag(sluice, "unset", "banner")
         flag(sluice, "off", "fresh", "--variant", "off", out='everybody gets "off"')
         flag(sluice, *beta, out=["fresh = false", "kill"])
         flag(sluice, "on", "fresh", out="in force")
@@ -131,6 +134,27 @@ def switching(args, folder, stack):
     flag(sluice, "list", "--changed", out=["banner", "KILLED"])
     flag(sluice, "unset", "banner", out=["in force", "flags.json says"])
     flag(sluice, "eval", "banner", out="#f00")
+
+
+def two_sets(args, folder, stack):
+    """off is off in every set, also where the variant named does not exist, and the command says who gets what"""
+    names = {"yes": True, "no": False}
+    for name, variants in (("a", {"on": True, "off": False}), ("b", names)):
+        write(os.path.join(folder, f"set-{name}.json"), {"metadata": {"flagSetId": name}, "flags": {
+            "x": {"state": "ENABLED", "variants": variants, "defaultVariant": next(iter(variants))}}})
+    write(os.path.join(folder, "flags.json"), FLAGS)
+    sluice = start(args, folder, stack, config=CONFIG.replace("sources: [", "sources: [@FOLDER@/set-b.json, @FOLDER@/set-a.json, "))
+    flag(sluice, "off", "x", "--variant", "off", out=['x: off; everybody gets "off"  (in force)', 'but who asks with flagSetId=b gets "no"'])
+    answer = json.loads(flag(sluice, "off", "x", "--json").out)
+    assert answer["in_force"] and answer["kill_variant"] == "off", answer
+    assert {"selector": "flagSetId=b", "kill_variant": "no"} in answer["elsewhere"], answer
+    # A file that renames the variant does not lift the kill.
+    flag(sluice, "off", "x", "--variant", "off")
+    write(os.path.join(folder, "set-a.json"), {"metadata": {"flagSetId": "a"}, "flags": {
+        "x": {"state": "ENABLED", "variants": names, "defaultVariant": "yes"}}})
+    harness.wait_for("the new names", lambda: '(variant "no")' in flag(sluice, "eval", "x").out, 5)
+    flag(sluice, "eval", "x", out=["x = false", "kill"])
+    flag(sluice, "list", "x", out=["KILLED", '("no" for everybody)'], err="names no variant of the flag: 'off'")
 
 
 def defining(args, folder, stack):
@@ -253,5 +277,5 @@ def together(args, folder, stack):
 
 
 if __name__ == "__main__":
-    harness.run([looking, wrong_words, switching, defining, sources, moving, many, together],
+    harness.run([looking, wrong_words, switching, two_sets, defining, sources, moving, many, together],
                 harness.options())

@@ -85,7 +85,8 @@ json_t *convert_chain_end(struct convert_chain *chain, json_t *otherwise);
 json_t *convert_extension(json_t *flag); // its "x-sluice", borrowed, made when missing
 void convert_metadata_text(json_t *flag, const char *name, const char *value);
 void convert_metadata(json_t *flag, const char *name, json_t *value);
-// Makes the flag answer `variant` (NULL: the caller's default) until somebody lifts the kill.
+// Makes the flag answer `variant` (NULL: the caller's default) until somebody switches it on. Disabled, so
+// that it is off for programs that know no kill; its rules stay.
 void convert_kill(json_t *flag, const char *variant);
 void convert_require(struct convert_run *run, json_t *flag, const char *key, const char *variant);
 // Chooses run->name among the environments. False: it reported INVALID.

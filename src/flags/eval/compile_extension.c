@@ -156,7 +156,7 @@ static void compile_kill(struct flags_compiler *c, const struct flags_json *tree
     if (tree == NULL || tree->kind == FLAGS_JSON_FALSE)
         return;
     flag->bits |= FLAGS_BIT_KILLED;
-    flag->kill_variant = FLAGS_NO_VARIANT;
+    flag->kill_variant = flags_off_variant(c->out, flag);
     if (tree->kind == FLAGS_JSON_TRUE)
         return;
     if (tree->kind != FLAGS_JSON_STRING) {

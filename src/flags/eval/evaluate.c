@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a key and a context to a value. These decide in order: state, kill, prerequisites, schedule,
+// From a key and a context to a value. These decide in order: kill, state, prerequisites, schedule,
 // individual targets, targeting, default variant. The split of a rollout may then change the variant that the
 // last two gave.
 #include <math.h>
@@ -268,10 +268,10 @@ static struct decision decide(struct flags_run *run, const struct flags_image_fl
 {
     struct decision decision;
     size_t path_begin = run->path != NULL ? run->path->len : 0;
-    if ((flag->bits & FLAGS_BIT_DISABLED) != 0)
-        return (struct decision){.variant = FLAGS_NO_VARIANT, .reason = FLAGS_REASON_DISABLED};
     if ((flag->bits & FLAGS_BIT_KILLED) != 0)
         return killed(run, flag);
+    if ((flag->bits & FLAGS_BIT_DISABLED) != 0)
+        return (struct decision){.variant = FLAGS_NO_VARIANT, .reason = FLAGS_REASON_DISABLED};
     bool decided = flag->extension != 0 && decide_by_extension(run, flag, &decision);
     if (decided)
         return decision;

@@ -55,7 +55,8 @@ struct flags_compile_options {
 // counts all problems, stored or not.
 //
 // Under "x-sluice" a set may hold {"fractional": generation}, a flag:
-//   "kill": true | "variant"            answers at once: the caller's default, or that variant; DISABLED
+//   "kill": true | "variant"            answers that variant at once, as DISABLED, whatever the state; with
+//                                       true the variant that is false, and without one the caller's default
 //   "schedule": {"from": t, "until": t} targeting and targets apply only in [from, until); Unix seconds or
 //                                       RFC 3339; outside, the default variant
 //   "targets": {"variant": ["key"...]}  these targeting keys get that variant, before any rule
@@ -80,13 +81,14 @@ struct flags_bundle_document {
 
 enum flags_patch_state { FLAGS_PATCH_AS_IS, FLAGS_PATCH_ENABLED, FLAGS_PATCH_DISABLED };
 
-// A change that an operator or a rollout makes to a flag, whichever document the flag came from. A patch that
-// names a flag, variant or segment that does not exist changes nothing at all and is a warning.
+// A change that an operator or a rollout makes to a flag, whichever document the flag came from. Its parts
+// stand alone: what names a flag, variant or segment that does not exist is a warning, and the rest counts. A
+// kill always counts: without the variant it names it answers as "kill": true.
 struct flags_patch {
     struct slice key;
     enum flags_patch_state state; // ENABLED also lifts a kill from the file
-    bool kill;                    // as "kill" in the file
-    struct slice kill_variant;    // empty: the caller's default
+    bool kill;                    // as "kill" in the file, and before the state
+    struct slice kill_variant;    // empty: as "kill": true
     // The split of a rollout, of those who get `split_from` by targeting or default: members of a ring get
     // `split_to`, and so do `split_share` of FLAGS_SHARE_TOTAL of all others. The targeting key decides
     // (flags_bucket_of_split), so nobody moves while the share stays, and a growing share moves nobody back.
@@ -170,6 +172,7 @@ struct flags_info {
     uint32_t variant_count;
     uint32_t prerequisite_count;
     struct slice default_variant; // empty: the caller's default
+    struct slice kill_variant;    // when killed; empty: the caller's default
     struct slice fault;           // why it answers PARSE_ERROR, or empty
     struct slice metadata;        // of set and flag merged, a JSON object, or empty
     int64_t from_s;               // of its schedule, Unix time; INT64_MIN: open

@@ -101,6 +101,9 @@ void flagset_snapshot_unref(const struct flagset_snapshot *snapshot); // NULL is
 // matches.
 bool flagset_snapshot_view(const struct flagset_snapshot *snapshot, struct slice selector,
                            struct flagset_view *view);
+// The selectors there are, and their views: false when there are not so many.
+bool flagset_snapshot_selector(const struct flagset_snapshot *snapshot, uint32_t i, const char **selector,
+                               struct flagset_view *view);
 // The definition of a flag as its document has it (before patches), and that document's name. False: no such
 // flag.
 bool flagset_snapshot_definition(const struct flagset_snapshot *snapshot, struct slice key,
