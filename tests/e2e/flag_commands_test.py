@@ -172,6 +172,12 @@ def defining(args, folder, stack):
     write(bad, '{\n  "state": "ENABLED",\n  "variants": {"a": 1, "b": "x"},\n  "defaultVariant": "a"\n}')
     ran = flag(sluice, "set", "new/flag", bad, code=1, err=["bad.json:3:", "one type", "| ", "^"])
     assert "}}" not in ran.err, f"what we wrapped around it is shown: {ran}"
+    # What only the daemon knows is asked of it: a flag of a file is a prerequisite, an operator that nobody knows is refused.
+    needs = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off", "x-sluice": {"prerequisites": [{"flag": "fresh", "variant": "on"}]}}
+    flag(sluice, "set", "needs", "-", stdin=json.dumps(needs), out="in force")
+    flag(sluice, "unset", "needs")
+    for rule, why in (({"nosuch": [1]}, "unknown operator"), ({"$ref": "nobody"}, "$ref names no evaluator")):
+        flag(sluice, "set", "broken", "-", stdin=json.dumps({**needs, "x-sluice": {}, "targeting": rule}), code=1, err=why)
     flag(sluice, "set", "x", "-", stdin='{"state": ', code=1, err="(standard input):1:")
     flag(sluice, "set", "x", os.path.join(folder, "nope.json"), code=4, err="cannot be read")
     flag(sluice, "unset", "new/flag", out="it is gone")
@@ -194,6 +200,14 @@ def sources(args, folder, stack):
     # The kill switch works while a source is broken.
     flag(sluice, "off", "banner", "-v", "red", out="in force")
     flag(sluice, "eval", "banner", out="#f00")
+    # A rule that was good is not broken by new content: what lint calls an error is refused.
+    write(path, FLAGS)
+    harness.wait_for("the file is good again", lambda: "REFUSED" not in flag(sluice, "list").err, 5)
+    changed["flags"]["fresh"]["targeting"] = {"$ref": "nobody"}
+    write(path, changed)
+    flag(sluice, "lint", path, code=1, out="$ref names no evaluator")
+    harness.wait_for("the refusal", lambda: "$ref names no evaluator" in flag(sluice, "list").err, 5)
+    assert "BROKEN" not in flag(sluice, "list").out
     write(path, FLAGS)
     harness.wait_for("the file is good again", lambda: "REFUSED" not in flag(sluice, "list").err, 5)
 

@@ -126,6 +126,44 @@ TEST(one_source_is_the_whole)
     assert_true(view.set.image == flagset_current(world->set)->all.set.image);
 }
 
+#define RULED(name, ref)                                                                                     \
+    "\"" name "\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":"       \
+    "\"off\",\"targeting\":{\"if\":[{\"$ref\":\"" ref "\"},\"on\",null]}}"
+
+#define NEEDS(name, key, variant)                                                                            \
+    "\"" name                                                                                                \
+    "\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":\"on\","          \
+    "\"x-sluice\":{\"targets\":{\"on\":[\"u\"]},\"prerequisites\":[{\"flag\":\"" key                         \
+    "\",\"variant\":\"" variant "\"}]}}"
+
+// A flag that needs what a selector does not select answers an error there, and no other flag does.
+TEST(a_view_lacks_what_a_flag_needs)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        text_source(
+            "a.json",
+            "{\"$evaluators\":{\"who\":{\"==\":[1,1]}},\"metadata\":{\"flagSetId\":\"a\"},\"flags\":{" FLAG(
+                "p", "on") "," FLAG("shared", "on") "}}"),
+        text_source("b.json",
+                    IN_SET("b", NEEDS("q", "p", "on") "," NEEDS("r", "q", "on") "," FLAG(
+                                    "plain", "on") "," NEEDS("s", "shared", "on") "," RULED("t", "who"))),
+        text_source("c.json", IN_SET("b", FLAG("shared", "off"))),
+    };
+    const struct fault *problems;
+    assert_int_equal(world_create(world, sources, 3), STATUS_OK);
+    assert_string_equal(variant_by(world, "", "q"), "on");
+    assert_string_equal(variant_by(world, "", "t"), "on");
+    assert_string_equal(variant_by(world, "flagSetId=b", "q"), "!PARSE_ERROR");
+    assert_string_equal(variant_by(world, "flagSetId=b", "r"),
+                        "on"); // by default: its prerequisite is not met
+    assert_string_equal(variant_by(world, "flagSetId=b", "t"), "!PARSE_ERROR");
+    assert_string_equal(variant_by(world, "flagSetId=b", "plain"), "on");
+    assert_string_equal(variant_by(world, "flagSetId=b", "s"), "on");
+    assert_int_equal(flagset_problems(world->set, &problems), 1);
+    assert_non_null(strstr(problems[0].text, "flagSetId=b: flag"));
+}
+
 // What is set at runtime stands in the views it belongs to and in no other; a kill reaches all.
 TEST(the_overlay_in_views)
 {
@@ -242,10 +280,6 @@ TEST(definitions)
 }
 
 // ---- export ----
-
-#define RULED(name, ref)                                                                                     \
-    "\"" name "\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":"       \
-    "\"off\",\"targeting\":{\"if\":[{\"$ref\":\"" ref "\"},\"on\",null]}}"
 
 TEST(export_says_the_same)
 {

@@ -175,7 +175,7 @@ static int check_definition(const struct cli_call *call, const struct flag_file 
     memcpy(whole.text, HEAD, sizeof HEAD - 1);
     memcpy(whole.text + sizeof HEAD - 1, file->text, file->len);
     memcpy(whole.text + sizeof HEAD - 1 + file->len, TAIL, sizeof TAIL - 1);
-    enum status status = flag_compile(&whole, (struct slice){"", 0}, false, &compiled);
+    enum status status = flag_compile(&whole, (struct slice){"", 0}, FLAG_CHECK_PART, &compiled);
     int code = CLI_EXIT_OK;
     whole.len -= sizeof TAIL - 1; // what is not the user's is not shown
     if (status == STATUS_OK && !compiled.valid) {

@@ -7,6 +7,9 @@
 #include "base/check.h"
 #include "flags/eval/flags_private.h"
 
+#define EXACT_MAX 9007199254740992.0      // 2^53
+#define INTEGER_MAX 9223372036854775808.0 // 2^63
+
 const char *flags_reason_name(enum flags_reason reason)
 {
     static const char *const NAMES[] = {"STATIC", "TARGETING_MATCH", "DEFAULT", "SPLIT", "DISABLED", "ERROR"};
@@ -391,5 +394,34 @@ bool flags_segment_matches(const struct flags_image *set, struct slice name,
     struct flags_run run = {.image = set->image, .context = context, .scratch = scratch};
     bool object = context->tree == NULL || context->tree->kind == FLAGS_JSON_OBJECT;
     *matches = object && in_segment(&run, segment);
+    return true;
+}
+
+// The digits as written, for whole numbers that a double does not hold exactly.
+static bool parse_integer(struct slice json, int64_t *out)
+{
+    bool negative = json.len > 0 && json.data[0] == '-';
+    int64_t value = 0;
+    for (size_t i = negative; i < json.len; i++) {
+        int digit = json.data[i] - '0';
+        if (digit < 0 || digit > 9 || __builtin_mul_overflow(value, 10, &value) ||
+            __builtin_sub_overflow(value, digit, &value))
+            return false;
+    }
+    if (!negative && value == INT64_MIN)
+        return false;
+    *out = negative ? value : -value;
+    return true;
+}
+
+bool flags_result_integer(const struct flags_result *result, int64_t *out)
+{
+    double number = result->number;
+    bool large = number >= EXACT_MAX || number <= -EXACT_MAX;
+    if (large && parse_integer(result->json, out))
+        return true;
+    if (number >= INTEGER_MAX || number < -INTEGER_MAX)
+        return false;
+    *out = (int64_t)number;
     return true;
 }

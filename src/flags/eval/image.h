@@ -23,7 +23,11 @@ enum {
 // How the fractional operator maps a bucketing value to a share. See bucket.h.
 enum flags_generation { FLAGS_GENERATION_1 = 1, FLAGS_GENERATION_2 = 2, FLAGS_GENERATION_3 = 3 };
 
-enum flags_severity { FLAGS_WARNING, FLAGS_ERROR };
+enum flags_severity {
+    FLAGS_WARNING,
+    FLAGS_FAULT, // its flag answers PARSE_ERROR
+    FLAGS_ERROR, // the set is refused
+};
 
 // Something wrong in the source. line and column count from 1, columns in bytes.
 struct flags_finding {
@@ -46,8 +50,8 @@ struct flags_compile_options {
     bool strict;
 };
 
-// Compiles the map or array form. Structural faults refuse the whole set: STATUS_INVALID. Targeting faults
-// are warnings: the flag then answers PARSE_ERROR or, where flagd says so, the operator yields null.
+// Compiles the map or array form. Structural faults refuse the whole set: STATUS_INVALID. With a targeting
+// fault the flag alone answers PARSE_ERROR or, where flagd says so, the operator yields null, with a warning.
 // STATUS_FULL: cap is too small (about three times the source suffices), or the image would pass 4 GiB.
 // STATUS_NO_MEMORY: scratch is too small for the largest flag or for "$evaluators" (64 Ki nodes are enough
 // for nearly all sets; scratch->chars needs the unescaped length of the strings that hold escapes). out must
@@ -110,6 +114,8 @@ struct flags_bundle {
     struct slice segments;
     const struct flags_patch *patches;
     uint32_t patch_count; // one per key; a second one is a warning and changes nothing
+    // Of a larger set: prerequisites that cannot be met for want of the rest are faults of their flags alone.
+    bool part;
 };
 
 // As flags_compile, for many documents at once; problems say in which document they are. Prerequisites are
