@@ -185,7 +185,7 @@ static void find_names(struct convert_run *run, const char *what, const json_t *
     json_t *unused;
     json_object_foreach((json_t *)(uintptr_t)environments, name, unused)
         text_addf(&names, "%s%s", names.len > 0 ? ", " : "", name);
-    convert_find(run, true, "%s: %s", what, storage);
+    convert_find(run, CONVERT_LOST, "%s: %s", what, storage);
 }
 
 bool convert_choose(struct convert_run *run, const json_t *environments)
