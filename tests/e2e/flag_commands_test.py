@@ -42,11 +42,11 @@ def write(path, text):
     os.rename(path + ".new", path)
 
 
-def start(args, folder, stack, wait_ready=True):
+def start(args, folder, stack, wait_ready=True, config=CONFIG):
     path = os.path.join(folder, "flags.json")
     if not os.path.exists(path):
         write(path, FLAGS)
-    config = CONFIG.replace("@PORT@", str(harness.free_port()))
+    config = config.replace("@PORT@", str(harness.free_port()))
     sluice = harness.Sluice(folder, args.binary, config, wait_ready=wait_ready)
     stack.callback(sluice.stop)
     return sluice
@@ -116,7 +116,10 @@ def switching(args, folder, stack):
     beta = ("eval", "fresh", "-k", "u", "-c", '{"plan": "beta"}')
     for turn in range(5):
         flag(sluice, "off", "fresh", "--who", f"ann{turn}", out="in force")
-        flag(sluice, *beta, out=["the default in the caller's code", "DISABLED", "kill"])
+        flag(sluice, *beta, out=["fresh = false", "DISABLED", "kill"])
+        flag(sluice, "off", "banner", out="everybody gets the default in the caller's own code")
+        flag(sluice, "eval", "banner", out=["the default in the caller's code", "DISABLED", "kill"])
+        flag(sluice, "unset", "banner")
         flag(sluice, "off", "fresh", "--variant", "off", out='everybody gets "off"')
         flag(sluice, *beta, out=["fresh = false", "kill"])
         flag(sluice, "on", "fresh", out="in force")
@@ -131,6 +134,27 @@ def switching(args, folder, stack):
     flag(sluice, "list", "--changed", out=["banner", "KILLED"])
     flag(sluice, "unset", "banner", out=["in force", "flags.json says"])
     flag(sluice, "eval", "banner", out="#f00")
+
+
+def two_sets(args, folder, stack):
+    """off is off in every set, also where the variant named does not exist, and the command says who gets what"""
+    names = {"yes": True, "no": False}
+    for name, variants in (("a", {"on": True, "off": False}), ("b", names)):
+        write(os.path.join(folder, f"set-{name}.json"), {"metadata": {"flagSetId": name}, "flags": {
+            "x": {"state": "ENABLED", "variants": variants, "defaultVariant": next(iter(variants))}}})
+    write(os.path.join(folder, "flags.json"), FLAGS)
+    sluice = start(args, folder, stack, config=CONFIG.replace("sources: [", "sources: [@FOLDER@/set-b.json, @FOLDER@/set-a.json, "))
+    flag(sluice, "off", "x", "--variant", "off", out=['x: off; everybody gets "off"  (in force)', 'but who asks with flagSetId=b gets "no"'])
+    answer = json.loads(flag(sluice, "off", "x", "--json").out)
+    assert answer["in_force"] and answer["kill_variant"] == "off", answer
+    assert {"selector": "flagSetId=b", "kill_variant": "no"} in answer["elsewhere"], answer
+    # A file that renames the variant does not lift the kill.
+    flag(sluice, "off", "x", "--variant", "off")
+    write(os.path.join(folder, "set-a.json"), {"metadata": {"flagSetId": "a"}, "flags": {
+        "x": {"state": "ENABLED", "variants": names, "defaultVariant": "yes"}}})
+    harness.wait_for("the new names", lambda: '(variant "no")' in flag(sluice, "eval", "x").out, 5)
+    flag(sluice, "eval", "x", out=["x = false", "kill"])
+    flag(sluice, "list", "x", out=["KILLED", '("no" for everybody)'], err="names no variant of the flag: 'off'")
 
 
 def defining(args, folder, stack):
@@ -148,6 +172,12 @@ def defining(args, folder, stack):
     write(bad, '{\n  "state": "ENABLED",\n  "variants": {"a": 1, "b": "x"},\n  "defaultVariant": "a"\n}')
     ran = flag(sluice, "set", "new/flag", bad, code=1, err=["bad.json:3:", "one type", "| ", "^"])
     assert "}}" not in ran.err, f"what we wrapped around it is shown: {ran}"
+    # What only the daemon knows is asked of it: a flag of a file is a prerequisite, an operator that nobody knows is refused.
+    needs = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off", "x-sluice": {"prerequisites": [{"flag": "fresh", "variant": "on"}]}}
+    flag(sluice, "set", "needs", "-", stdin=json.dumps(needs), out="in force")
+    flag(sluice, "unset", "needs")
+    for rule, why in (({"nosuch": [1]}, "unknown operator"), ({"$ref": "nobody"}, "$ref names no evaluator")):
+        flag(sluice, "set", "broken", "-", stdin=json.dumps({**needs, "x-sluice": {}, "targeting": rule}), code=1, err=why)
     flag(sluice, "set", "x", "-", stdin='{"state": ', code=1, err="(standard input):1:")
     flag(sluice, "set", "x", os.path.join(folder, "nope.json"), code=4, err="cannot be read")
     flag(sluice, "unset", "new/flag", out="it is gone")
@@ -170,6 +200,14 @@ def sources(args, folder, stack):
     # The kill switch works while a source is broken.
     flag(sluice, "off", "banner", "-v", "red", out="in force")
     flag(sluice, "eval", "banner", out="#f00")
+    # A rule that was good is not broken by new content: what lint calls an error is refused.
+    write(path, FLAGS)
+    harness.wait_for("the file is good again", lambda: "REFUSED" not in flag(sluice, "list").err, 5)
+    changed["flags"]["fresh"]["targeting"] = {"$ref": "nobody"}
+    write(path, changed)
+    flag(sluice, "lint", path, code=1, out="$ref names no evaluator")
+    harness.wait_for("the refusal", lambda: "$ref names no evaluator" in flag(sluice, "list").err, 5)
+    assert "BROKEN" not in flag(sluice, "list").out
     write(path, FLAGS)
     harness.wait_for("the file is good again", lambda: "REFUSED" not in flag(sluice, "list").err, 5)
 
@@ -253,5 +291,5 @@ def together(args, folder, stack):
 
 
 if __name__ == "__main__":
-    harness.run([looking, wrong_words, switching, defining, sources, moving, many, together],
+    harness.run([looking, wrong_words, switching, two_sets, defining, sources, moving, many, together],
                 harness.options())

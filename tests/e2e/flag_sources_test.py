@@ -633,10 +633,10 @@ services:
         assert len(found) <= 1, found
         return dict(part.strip().split("=", 1) for part in found[0].split(",")) if found and found[0] else {}
 
-    assert send("ann") == {"banner": "on", "theme": "light"}, send("ann")
-    assert send("bob", plan="gold") == {"banner": "off", "theme": "dark"}
+    assert send("ann") == {"banner": "on", "theme": "light", "killed": "off"}, send("ann")
+    assert send("bob", plan="gold") == {"banner": "off", "theme": "dark", "killed": "off"}
     forged = send("bob", extra=("X-Flags: banner=on", "x-flags: theme=dark, admin=yes"))
-    assert forged == {"banner": "off", "theme": "light"}, f"a client's own header came through: {forged}"
+    assert forged == {"banner": "off", "theme": "light", "killed": "off"}, f"a client's own header came through: {forged}"
     for path, which in (("/", 0), ("/new", 1), ("/odd", 0)):
         before = [o.count() for o in origins]
         send("ann", path)

@@ -130,7 +130,8 @@ TEST(clauses)
         {"empty", "{'email':'x'}", "false"},
         {"not-empty", "{'email':'x'}", "true"},
         {"not-empty", "{}", "false"},
-        {"anonymous", "{}", "true"},
+        {"anonymous", "{}", "false"}, // no user at all
+        {"anonymous", "{'targetingKey':'u'}", "true"},
         {"anonymous", "{'anonymous':true}", "false"},
         {"path", "{'address':{'city':'Ulm'}}", "true"},
         {"path", "{'address':{'city':'Bonn'}}", "false"},
@@ -463,5 +464,141 @@ TEST(refused_flags_are_left_out)
     world_convert(&world, source);
     assert_true(world.result.flag_count >= 1 || world_lost(&world) > 0);
     assert_true(world_lost(&world) > 0);
+    world_free(&world);
+}
+
+#define OF_KIND(attribute, op, values, more)                                                                 \
+    "{'contextKind': 'user', 'attribute': '" attribute "', 'op': '" op "', 'values': [" values "]" more "}"
+
+// Attributes are references where a clause names a kind; versions are text.
+TEST(references_and_versions)
+{
+    static const char SOURCE[] =
+        "{'flags': {" ONE_RULE("key", OF_KIND("/key", "in", "'u'", "")) "," ONE_RULE("index", OF_KIND("/roles/0", "in", "'a'", "")) "," ONE_RULE(
+            "broken",
+            OF_KIND(
+                "/a~b", "in",
+                "'x'",
+                "")) "," ONE_RULE("escaped",
+                                  OF_KIND(
+                                      "/a~1b", "in",
+                                      "'x'",
+                                      "")) "," ONE_RULE("nobody",
+                                                        OF_KIND(
+                                                            "anonymous", "in",
+                                                            "true",
+                                                            ", 'negate': true")) "," ONE_RULE("version",
+                                                                                              OF_KIND(
+                                                                                                  "v",
+                                                                                                  "semVerEqual",
+                                                                                                  "2",
+                                                                                                  "")) "," ONE_RULE("text",
+                                                                                                                    OF_KIND(
+                                                                                                                        "v",
+                                                                                                                        "semVerEqual",
+                                                                                                                        "'2'",
+                                                                                                                        "")) "," ONE_RULE("short",
+                                                                                                                                          OF_KIND(
+                                                                                                                                              "v",
+                                                                                                                                              "semVerEqual",
+                                                                                                                                              "'2-rc'",
+                                                                                                                                              "")) "," ONE_RULE("not",
+                                                                                                                                                                OF_KIND(
+                                                                                                                                                                    "v",
+                                                                                                                                                                    "semVerEqual",
+                                                                                                                                                                    "'2.0.0-rc'",
+                                                                                                                                                                    ", 'negate': true")) "}}";
+    static const struct expectation ROWS[] = {
+        {"key", "{'targetingKey': 'u', 'key': 'x'}", "true"},
+        {"key", "{'targetingKey': 'x', 'key': 'u'}", "false"},
+        {"index", "{'targetingKey': 'u', 'roles': ['a']}", "false"},
+        {"broken", "{'targetingKey': 'u', 'a~b': 'x'}", "false"},
+        {"escaped", "{'targetingKey': 'u', 'a/b': 'x'}", "true"},
+        {"nobody", "{'org': {'key': 'o'}}", "false"},
+        {"nobody", "{'targetingKey': 'u'}", "true"},
+        {"version", "{'targetingKey': 'u', 'v': 2}", "false"},
+        {"text", "{'targetingKey': 'u', 'v': 2}", "false"},
+        {"text", "{'targetingKey': 'u', 'v': '2.0.0'}", "true"},
+        {"short", "{'targetingKey': 'u', 'v': '2.0.0-rc'}", "true"},
+        {"not", "{'targetingKey': 'u', 'v': '2.0-rc'}",
+         "false"}, // cannot be read here, so it is not turned on
+        {"not", "{'targetingKey': 'u', 'v': '2.0.1'}", "true"},
+    };
+    struct world world;
+    world_convert(&world, SOURCE);
+    world_expect(&world, ROWS, ARRAY_LEN(ROWS));
+    assert_true(world_found(&world, "index", "/roles/0", true));
+    assert_true(world_found(&world, "broken", "/a~b", true));
+    assert_true(world_found(&world, "short", "fewer than three parts", false));
+    world_free(&world);
+}
+
+// What cannot be drawn by is in the first share: fractions, booleans, lists.
+TEST(bucket_by_what_cannot_be_drawn_by)
+{
+    static const char SOURCE[] =
+        "{'flags': {'f': {'on': true, 'variations': [true, false], 'offVariation': 1, 'fallthrough': {'rollout': "
+        "{'bucketBy': 'x', 'variations': [{'variation': 0, 'weight': 1}, {'variation': 1, 'weight': 99999}]}}}}}";
+    static const char *const FIRST[] = {"1.5", "true", "['a']", "null"};
+    static const char *const DRAWN[] = {"7", "'a'"};
+    char context[64];
+    char answer[32];
+    struct world world;
+    world_convert(&world, SOURCE);
+    for (size_t i = 0; i < ARRAY_LEN(FIRST) + ARRAY_LEN(DRAWN); i++) {
+        bool first = i < ARRAY_LEN(FIRST);
+        snprintf(context, sizeof context, "{'targetingKey': 'u', 'x': %s}",
+                 first ? FIRST[i] : DRAWN[i - ARRAY_LEN(FIRST)]);
+        assert_string_equal(world_answer(&world, "f", context, 0, answer, sizeof answer),
+                            first ? "true" : "false");
+    }
+    world_free(&world);
+}
+
+// Whoever asks for a flag that lost a rule is not turned on by it, over any number of steps.
+TEST(dependents_of_a_loss)
+{
+    static const char SOURCE[] = "{'flags': {" ONE_RULE(
+        "lost",
+        CLAUSE(
+            "x", "nobodyKnows",
+            "1")) ","
+                  "'asks': {'on': true, 'variations': [true, false], 'offVariation': 1, 'fallthrough': {'variation': 0},"
+                  "         'prerequisites': [{'key': 'lost', 'variation': 1}]},"
+                  "'later': {'on': true, 'variations': [true, false], 'offVariation': 1, 'fallthrough': {'variation': 0},"
+                  "          'prerequisites': [{'key': 'asks', 'variation': 1}]}}}";
+    static const struct expectation ROWS[] = {{"asks", "{'targetingKey': 'u'}", "false"},
+                                              {"later", "{'targetingKey': 'u'}", "false"}};
+    struct world world;
+    world_convert(&world, SOURCE);
+    world_expect(&world, ROWS, ARRAY_LEN(ROWS));
+    assert_true(world_found(&world, "asks", "has lost a part", true));
+    assert_true(world_found(&world, "later", "has lost a part", true));
+    world_free(&world);
+}
+
+// A rule that has to take everybody says which others it leaves nobody. Segments keep their names apart.
+TEST(rules_behind_a_loss)
+{
+    static const char SOURCE[] =
+        "{'flags': {'f': {'on': true, 'variations': [true, false], 'offVariation': 1, 'fallthrough': {'variation': 0}, 'rules': ["
+        "{'variation': 1, 'clauses': [{'op': 'segmentMatch', 'values': ['gone']}]},"
+        "{'variation': 0, 'clauses': [{'attribute': 'key', 'op': 'in', 'values': ['u']}]}]}," ONE_RULE(
+            "wide",
+            "{'op': 'segmentMatch', 'negate': true, 'values': ['s']}, {'op': 'segmentMatch', 'values': ['s (wide)']}") "},"
+                                                                                                                       "'segments': {'s': {'key': 's', 'rules': [{'clauses': [{'attribute': 'x', 'op': 'nobodyKnows', 'values': [1]}]}]},"
+                                                                                                                       "'s (wide)': {'key': 's (wide)', 'included': ['w']}}}";
+    static const struct expectation ROWS[] = {
+        {"f", "{'targetingKey': 'u'}", "false"},
+        {"wide", "{'targetingKey': 'w'}", "true"},
+        {"wide", "{'targetingKey': 'w', 'x': 5}", "false"}, // may be in the segment
+        {"wide", "{'targetingKey': 'v'}", "false"},
+    };
+    struct world world;
+    world_convert(&world, SOURCE);
+    world_expect(&world, ROWS, ARRAY_LEN(ROWS));
+    assert_true(world_found(&world, "f", "rule 2 and what follows are never asked", true));
+    assert_non_null(strstr(world.result.json, "\"segment s (wide)\""));
+    assert_non_null(strstr(world.result.json, "\"wide segment s\""));
     world_free(&world);
 }

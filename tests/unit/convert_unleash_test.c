@@ -135,55 +135,54 @@ TEST(constraints)
 // Long because it is a table.
 TEST(strategies)
 {
-    static const char SOURCE[] =
-        "{'version': 2, 'features': [" FEATURE("none", "") "," FEATURE("default", "{'name': 'default'}") "," FEATURE("users", "{'name': 'userWithId', 'parameters': {'userIds': ' u1 ,u2,'}}") "," FEATURE("no-users", "{'name': 'userWithId', 'parameters': {}}") "," FEATURE("address", "{'name': 'remoteAddress', 'parameters': {'IPs': '10.1.2.3, 10.2.0.0/16'}}") "," FEATURE("zero", "{'name': 'flexibleRollout', 'parameters': {'rollout': '0', 'stickiness': 'default'}}") "," FEATURE(
-            "full",
-            "{'name': 'flexibleRollout', 'parameters': {'rollout': '100', 'stickiness': "
-            "'default'}}") "," FEATURE("full-user",
-                                       "{'name': 'flexibleRollout', 'parameters': {'rollout': 100, "
-                                       "'stickiness': "
-                                       "'userId'}}") "," FEATURE("off-all",
-                                                                 "{'name': 'default', 'disabled': "
-                                                                 "true}") "," FEATURE("segment",
-                                                                                      "{'name': "
-                                                                                      "'default', "
-                                                                                      "'segments': "
-                                                                                      "[1]}") "," FEATURE("no"
-                                                                                                          "-s"
-                                                                                                          "eg"
-                                                                                                          "me"
-                                                                                                          "n"
-                                                                                                          "t",
-                                                                                                          "{'"
-                                                                                                          "na"
-                                                                                                          "me"
-                                                                                                          "':"
-                                                                                                          " '"
-                                                                                                          "de"
-                                                                                                          "fa"
-                                                                                                          "ul"
-                                                                                                          "t'"
-                                                                                                          ", "
-                                                                                                          "'s"
-                                                                                                          "eg"
-                                                                                                          "me"
-                                                                                                          "nt"
-                                                                                                          "s'"
-                                                                                                          ": "
-                                                                                                          "[9"
-                                                                                                          "]"
-                                                                                                          "}") ","
-                                                                                                               "{'name': 'dark', 'enabled': false, 'strategies': [{'name': 'default'}]}], 'segments': [{'id': 1, "
-                                                                                                               "'name': 's', 'constraints': [" VALUES(
-                                                                                                                   "city",
-                                                                                                                   "IN",
-                                                                                                                   "'a'") "]}]}";
+    static const char
+        SOURCE[] =
+            "{'version': 2, 'features': [" FEATURE(
+                "none", "") "," FEATURE("default",
+                                        "{'name': 'default'}") "," FEATURE("users", "{'name': 'userWithId', 'parameters': {'userIds': 'u1 ,u2,'}}") "," FEATURE("no-users",
+                                                                                                                                                                "{'name': 'userWithId', 'parameters': {}}") "," FEATURE("address", "{'name': 'remoteAddress', 'parameters': {'IPs': '10.1.2.3, 10.2.0.0/16'}}") "," FEATURE("zero", "{'name': 'flexibleRollout', 'parameters': {'rollout': '0', 'stickiness': 'default'}}") "," FEATURE("full", "{'name': 'flexibleRollout', 'parameters': {'rollout': '100', 'stickiness': "
+                                                                                                                                                                                                                                                                                                                                                                                                                                                "'default'}}") "," FEATURE("full-user", "{'name': 'flexibleRollout', 'parameters': {'rollout': 100, "
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                        "'stickiness': "
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                        "'userId'}}") "," FEATURE("off-all",
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                  "{'name': 'default', 'disabled': "
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                  "true}") "," FEATURE("segment",
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                       "{'name': "
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                       "'default', "
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                       "'segments': "
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                       "[1]}") "," FEATURE("no"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "-s"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "eg"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "me"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "n"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "t",
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "{'"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "na"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "me"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "':"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           " '"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "de"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "fa"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "ul"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "t'"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           ", "
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "'s"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "eg"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "me"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "nt"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "s'"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           ": "
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "[9"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "]"
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                           "}") ","
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                "{'name': 'dark', 'enabled': false, 'strategies': [{'name': 'default'}]}], 'segments': [{'id': 1, "
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                "'name': 's', 'constraints': [" VALUES(
+                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                    "city", "IN", "'a'") "]}]}";
     static const struct expectation ROWS[] = {
         {"none", "{}", "true"},
         {"default", "{}", "true"},
         {"users", "{'targetingKey':'u1'}", "true"},
         {"users", "{'targetingKey':'u3'}", "false"},
-        {"users", "{'targetingKey':''}", "false"},
+        {"users", "{'targetingKey':''}", "true"}, // the list ends with an empty name
         {"no-users", "{'targetingKey':'u1'}", "false"},
         {"address", "{'remoteAddress':'10.1.2.3'}", "true"},
         {"address", "{'remoteAddress':'10.2.9.9'}", "true"},
@@ -231,7 +230,7 @@ TEST(unknown_stays_off)
         {"regex-plain", "{'email':'abc'}", "false"},
         {"any-case", "{'city':'ab'}", "false"},
         {"any-case-not", "{'city':'x'}", "false"},
-        {"any-case-in", "{'city':'x'}", "false"},
+        {"any-case-in", "{'city':'AB'}", "true"}, // IN and NOT_IN know of no case
         {"date", "{'born':'2021-01-01T00:00:00Z'}", "false"},
         {"operator", "{'city':'y'}", "false"},
         {"dotted", "{}", "false"},
@@ -241,9 +240,8 @@ TEST(unknown_stays_off)
         {"custom-or", "{'targetingKey':'u'}", "true"},
         {"custom-or", "{'targetingKey':'w'}", "false"},
     };
-    static const char *const LOST[] = {"regex", "any-case", "any-case-not", "any-case-in",
-                                       "date",  "operator", "dotted",       "custom",
-                                       "host",  "network",  "custom-or"};
+    static const char *const LOST[] = {"regex",  "any-case", "any-case-not", "date",    "operator",
+                                       "dotted", "custom",   "host",         "network", "custom-or"};
     struct world world;
     world_convert(&world, SOURCE);
     world_expect(&world, ROWS, ARRAY_LEN(ROWS));
@@ -513,4 +511,91 @@ TEST(flagd_refused)
     assert_int_equal(result.finding_count, 1);
     assert_non_null(strstr(result.findings[0].text, "a prerequisite names no flag: gone"));
     convert_result_free(&result);
+}
+
+#define STRATEGY(name, constraint)                                                                           \
+    "{'name': '" name "', 'enabled': true, 'strategies': [{'name': 'default', 'constraints': [" constraint   \
+    "]}]"
+
+// A feature that depends on one that depends on others is off there. One that depends on what lost a rule is
+// not turned on by the loss.
+TEST(dependencies_of_dependencies)
+{
+    static const char SOURCE[] =
+        "{'version': 2, 'features': [" STRATEGY("base", "") "}," STRATEGY("middle", "") ", 'dependencies': [{'feature': 'base'}]}," STRATEGY("top", "") ", 'dependencies': [{'feature': 'middle'}]}," STRATEGY(
+            "lost",
+            "{'contextName': 'x', 'operator': 'IN_CIDR', 'values': ['10.0.0.0/8']}") "}," STRATEGY("unless",
+                                                                                                   "") ", 'dependencies': [{'feature': 'lost', 'enabled': false}]}," STRATEGY("with",
+                                                                                                                                                                              "") ", 'dependencies': [{'feature': 'lost'}]}]}";
+    static const struct expectation ROWS[] = {
+        {"middle", "{}", "true"},  {"top", "{}", "false"},  {"lost", "{'x': '10.0.0.1'}", "false"},
+        {"unless", "{}", "false"}, {"with", "{}", "false"},
+    };
+    struct world world;
+    world_convert(&world, SOURCE);
+    world_expect(&world, ROWS, ARRAY_LEN(ROWS));
+    assert_true(world_found(&world, "top", "depends on others", false));
+    assert_true(world_found(&world, "unless", "has lost a part: the flag is killed", true));
+    assert_true(world_found(&world, "with", "has lost a part: it is off", true));
+    // What is killed is off for programs too that know no kill.
+    assert_non_null(strstr(world.result.json, "\"state\": \"DISABLED\""));
+    world_free(&world);
+}
+
+// Missing, empty and odd values, as the vendor's SDK has them.
+TEST(odd_values)
+{
+    static const char SOURCE[] =
+        "{'version': 2, 'features': [" STRATEGY("empty", "{'contextName': 'p', 'operator': 'REGEX', 'value': '^$'}") "}," STRATEGY("version", "{'contextName': 'v', 'operator': 'SEMVER_GTE', 'value': 'v1.2.0'}") "}," STRATEGY(
+            "number",
+            "{'contextName': 'n', 'operator': 'NUM_LTE', 'value': ' 7 '}") "},"
+                                                                           "{'name': 'sticky', 'enabled': true, 'strategies': [{'name': 'flexibleRollout', 'parameters': {'rollout': '100', 'stickiness': 'userId'}}]},"
+                                                                           "{'name': 'half', 'enabled': true, 'strategies': [{'name': 'flexibleRollout', 'parameters': {'rollout': '50', 'groupId': 'g'}}]},"
+                                                                           "{'name': 'tiny', 'enabled': true, 'strategies': [{'name': 'flexibleRollout', 'parameters': {'rollout': '0.9', 'stickiness': 'default'}}]},"
+                                                                           "{'name': 'pay', 'enabled': true, 'strategies': [{'name': 'default'}], 'variants': [{'name': 'v', 'weight': 1000,"
+                                                                           "  'payload': {'type': 'number', 'value': '9007199254740993'}}]}]}";
+    static const struct expectation ROWS[] = {
+        {"empty", "{}", "false"},
+        {"empty", "{'p': ''}", "true"},
+        {"version", "{'v': '1.2.0'}", "true"},
+        {"version", "{'v': '1.3'}", "false"},
+        {"number", "{'n': 7}", "true"},
+        {"number", "{'n': true}", "false"},
+        {"sticky", "{'targetingKey': ''}", "false"},
+        {"sticky", "{'targetingKey': 'u'}", "true"},
+        {"tiny", "{'targetingKey': 'u'}", "false"},
+        {"pay.variant", "{}", "9007199254740993"},
+    };
+    char of_session[32];
+    char of_both[32];
+    struct world world;
+    world_convert(&world, SOURCE);
+    world_expect(&world, ROWS, ARRAY_LEN(ROWS));
+    // An empty user is none: the session decides.
+    for (int i = 0; i < 20; i++) {
+        char alone[64];
+        char both[96];
+        snprintf(alone, sizeof alone, "{'sessionId': 's%d'}", i);
+        snprintf(both, sizeof both, "{'targetingKey': '', 'sessionId': 's%d'}", i);
+        world_answer(&world, "half", alone, 0, of_session, sizeof of_session);
+        assert_string_equal(world_answer(&world, "half", both, 0, of_both, sizeof of_both), of_session);
+    }
+    world_free(&world);
+}
+
+// A feature that holds its environments itself, with strategies or, as lists show it, without.
+TEST(nested_environments)
+{
+    static const char SOURCE[] =
+        "{'features': [{'name': 'a', 'environments': [{'name': 'dev', 'enabled': false},"
+        "{'name': 'prod', 'enabled': true, 'strategies': [{'name': 'userWithId', 'parameters': {'userIds': 'u'}}]}]},"
+        "{'name': 'b', 'environments': [{'name': 'prod', 'enabled': true}]}]}";
+    static const struct expectation ROWS[] = {
+        {"a", "{'targetingKey': 'u'}", "true"}, {"a", "{}", "false"}, {"b", "{}", "false"}};
+    struct world world;
+    world_convert_for(&world, SOURCE, CONVERT_UNLEASH, "prod");
+    world_expect(&world, ROWS, ARRAY_LEN(ROWS));
+    assert_true(world_found(&world, "b", "does not hold its strategies", true));
+    assert_int_equal(world_lost(&world), 1);
+    world_free(&world);
 }

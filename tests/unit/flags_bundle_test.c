@@ -159,7 +159,7 @@ TEST(evaluators_are_scoped)
     assert_variant("c", "{\"x\":1}", "on");
     // Nowhere at all.
     assert_int_equal(compile_all(&texts[2], 1, ""), STATUS_OK);
-    assert_true(reported(FLAGS_WARNING, 0, "names no evaluator"));
+    assert_true(reported(FLAGS_FAULT, 0, "names no evaluator"));
     assert_int_equal(ask("c", "{}", NULL).error, FLAGS_ERROR_PARSE_ERROR);
 }
 
@@ -283,7 +283,7 @@ TEST(problems_name_documents)
     };
     assert_int_equal(compile_all(texts, 4, ""), STATUS_INVALID);
     assert_true(reported(FLAGS_ERROR, 1, "defaultVariant"));
-    assert_true(reported(FLAGS_WARNING, 2, "unknown operator"));
+    assert_true(reported(FLAGS_FAULT, 2, "unknown operator"));
     assert_true(reported(FLAGS_ERROR, 3, "double quotes"));
     assert_int_equal(fixture.problem_count, 3);
     // What could not be read at all comes first: the flags of others are compiled when all were read.

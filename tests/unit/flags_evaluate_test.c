@@ -288,7 +288,15 @@ TEST(kill)
         STATUS_OK);
     struct flags_result r = at_time("u", 0);
     assert_reason(r, "DISABLED");
-    assert_false(r.has_value);
+    assert_true(r.has_value && !r.boolean && slice_equal(r.variant, SLICE("off")));
+    assert_int_equal(fixture_compile(&fixture,
+                                     "{\"flags\":{\"f\":{\"state\":\"ENABLED\",\"variants\":{\"on\":1,"
+                                     "\"off\":0},\"defaultVariant\":\"on\",\"x-sluice\":{\"kill\":"
+                                     "true}}}}"),
+                     STATUS_OK);
+    r = at_time("u", 0);
+    assert_reason(r, "DISABLED");
+    assert_false(r.has_value); // no variant is false: the caller's default
     assert_int_equal(
         fixture_compile_flag(&fixture, "\"targeting\":{\"nope\":1},\"x-sluice\":{\"kill\":\"off\"}"),
         STATUS_OK);

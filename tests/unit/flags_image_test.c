@@ -66,10 +66,31 @@ TEST(extension_faults)
     assert_refused(EXTENDED("\"schedule\":{\"from\":20,\"until\":10}"), "ends before");
     assert_refused(EXTENDED("\"schedule\":{\"from\":\"2026-02-29T00:00:00Z\"}"), "a time is");
     assert_refused(EXTENDED("\"schedule\":{\"from\":\"2026-02-28 00:00\"}"), "a time is");
+    assert_refused(EXTENDED("\"schedule\":{\"from\":1795251600000}"), "counts milliseconds");
+    assert_refused(EXTENDED("\"schedule\":{\"until\":-100000000000}"), "counts milliseconds");
     assert_refused(EXTENDED("\"prerequisites\":[{\"flag\":\"g\",\"variant\":\"on\"}]"), "names no flag");
     assert_refused(EXTENDED("\"prerequisites\":[{\"flag\":\"f\",\"variant\":\"no\"}]"), "names no variant");
     assert_refused(EXTENDED("\"prerequisites\":[{\"flag\":\"f\"}]"), "a flag and a variant");
     assert_refused(EXTENDED("\"prerequisites\":[{\"flag\":\"f\",\"variant\":\"on\"}]"), "lead back");
+}
+
+// No operator that takes a list has a limit to it.
+TEST(many_arguments)
+{
+    static const char *const NAMES[] = {"or", "and", "if", "missing", "cat", "max", "merge", "+"};
+    static char storage[1 << 14];
+    for (size_t i = 0; i < ARRAY_LEN(NAMES); i++) {
+        struct text json = text_over(storage, sizeof storage);
+        text_addf(&json,
+                  "{\"flags\":{\"f\":{" ENABLED BOOLEANS
+                  ",\"defaultVariant\":\"on\",\"targeting\":{\"%s\":[\"\"",
+                  NAMES[i]);
+        for (int k = 0; k < 999; k++)
+            text_addf(&json, ",\"1\"");
+        text_addf(&json, "]}}}}");
+        assert_int_equal(fixture_compile_with(&fixture, slice_of(storage), true, 0), STATUS_OK);
+        assert_int_equal(fixture.problem_count, 0);
+    }
 }
 
 static void add_chained(struct text *json, int i, int needs)
@@ -121,8 +142,8 @@ TEST(targeting_faults)
                  "{\"loop\":{\"!\":{\"$ref\":\"pool\"}},\"pool\":{\"!\":{\"$ref\":\"loop\"}}}}",
                  FAULTS[i][0]);
         assert_int_equal(fixture_compile(&fixture, json), STATUS_OK);
-        assert_true(reported(FLAGS_WARNING, FAULTS[i][1]));
-        assert_true(reported(FLAGS_WARNING, "leads back"));
+        assert_true(reported(FLAGS_FAULT, FAULTS[i][1]));
+        assert_true(reported(FLAGS_FAULT, "leads back"));
         struct flags_info info;
         assert_true(flags_image_find(&fixture.set, SLICE("f"), &info));
         assert_true(info.fault.len > 0 && info.has_targeting);
@@ -178,7 +199,7 @@ TEST(too_deep)
     text_addf(&json, "\"e1500\":{}}}");
     assert_false(json.cut);
     assert_int_equal(fixture_compile(&fixture, storage), STATUS_OK);
-    assert_true(reported(FLAGS_WARNING, "too deeply"));
+    assert_true(reported(FLAGS_FAULT, "too deeply"));
 }
 
 TEST(position)

@@ -113,45 +113,75 @@ TEST(state_and_kill)
     assert_int_equal(patch(FLAGS, patches, 3), 0);
     for (int i = 0; i < 3; i++) {
         result = ask(i == 0 ? "f" : i == 1 ? "d" : "g", "u");
-        assert_true(!result.has_value && result.reason == FLAGS_REASON_DISABLED);
+        assert_true(result.reason == FLAGS_REASON_DISABLED);
+        // A plain kill answers "false" where there is such a variant.
+        assert_true(i == 2 ? is_variant(&result, "off") && !result.boolean : !result.has_value);
     }
     assert_true(flags_image_find(&set, SLICE("f"), &info) && !info.enabled && !info.killed);
+    assert_true(flags_image_find(&set, SLICE("g"), &info) && info.killed);
+    assert_true(slice_equal(info.kill_variant, SLICE("off")));
 }
 
-static void assert_ignored(struct flags_patch wrong, const char *message)
+// Off is off, whatever else of the patch does not fit, and also for a flag that was disabled.
+TEST(a_kill_comes_first)
 {
+    static const char DISABLED[] = "\"f\":{\"state\":\"DISABLED\",\"variants\":{\"on\":true,\"off\":false},"
+                                   "\"defaultVariant\":\"on\"}";
+    struct flags_patch wrong = split_of(1000, 0);
     struct flags_result result;
-    wrong.state = FLAGS_PATCH_DISABLED;
-    assert_int_equal(patch(PLAIN, &wrong, 1), 1);
+    wrong.kill = true;
+    wrong.split_to = SLICE("renamed");
+    for (int i = 0; i < 3; i++) {
+        wrong.kill_variant = i == 0 ? SLICE("") : i == 1 ? SLICE("off") : SLICE("renamed");
+        assert_int_equal(patch(PLAIN, &wrong, 1), i == 2 ? 2 : 1);
+        assert_int_equal(fixture.problems[0].severity, FLAGS_WARNING);
+        result = ask("f", "u");
+        assert_true(is_variant(&result, "off") && result.reason == FLAGS_REASON_DISABLED);
+    }
+    wrong = (struct flags_patch){.key = SLICE("f"), .kill = true, .kill_variant = SLICE("off")};
+    assert_int_equal(patch(DISABLED, &wrong, 1), 0);
+    result = ask("f", "u");
+    assert_true(is_variant(&result, "off") && result.has_value && !result.boolean);
+}
+
+static void assert_warning(const char *message)
+{
     assert_int_equal(fixture.problems[0].severity, FLAGS_WARNING);
     assert_int_equal(fixture.problems[0].document, FLAGS_DOCUMENTS_MAX);
     assert_int_equal(fixture.problems[0].line, 0);
     assert_non_null(strstr(fixture.problems[0].message, message));
-    result = ask("f", "u");
-    assert_true(is_variant(&result, "off") && result.reason == FLAGS_REASON_STATIC);
 }
 
-// A patch with one wrong name changes nothing, whatever else it says.
+static void assert_no_split(struct flags_patch wrong, const char *message)
+{
+    struct flags_info info;
+    wrong.state = FLAGS_PATCH_DISABLED;
+    assert_int_equal(patch(PLAIN, &wrong, 1), 1);
+    assert_warning(message);
+    assert_true(flags_image_find(&set, SLICE("f"), &info) && !info.split);
+    assert_int_equal(ask("f", "u").reason, FLAGS_REASON_DISABLED); // the rest of the patch counts
+}
+
+// A wrong name makes its own part of a patch void, and no other.
 TEST(wrong_patches)
 {
-    struct flags_patch wrong = split_of(1000, 0);
-    wrong.key = SLICE("nope");
-    assert_ignored(wrong, "names no flag");
+    struct flags_patch wrong = {.key = SLICE("nope"), .kill = true};
+    assert_int_equal(patch(PLAIN, &wrong, 1), 1);
+    assert_warning("names no flag");
+    assert_int_equal(ask("f", "u").reason, FLAGS_REASON_STATIC);
     wrong = split_of(1000, 0);
     wrong.split_from = SLICE("nope");
-    assert_ignored(wrong, "names no variant");
+    assert_no_split(wrong, "names no variant");
     wrong = split_of(1000, 0);
     wrong.split_to = SLICE("nope");
-    assert_ignored(wrong, "names no variant");
+    assert_no_split(wrong, "names no variant");
     wrong = split_of(1000, 0);
     wrong.split_to = wrong.split_from;
-    assert_ignored(wrong, "between two variants");
-    assert_ignored(split_of(FLAGS_SHARE_TOTAL + 1, 0), "above the whole");
+    assert_no_split(wrong, "between two variants");
+    assert_no_split(split_of(FLAGS_SHARE_TOTAL + 1, 0), "above the whole");
     wrong = split_of(1000, 2);
     wrong.rings[1] = SLICE("nope");
-    assert_ignored(wrong, "names no segment");
-    wrong = (struct flags_patch){.key = SLICE("f"), .kill = true, .kill_variant = SLICE("nope")};
-    assert_ignored(wrong, "names no variant");
+    assert_no_split(wrong, "names no segment");
     const struct flags_patch twice[] = {{.key = SLICE("f"), .kill = true, .kill_variant = SLICE("on")},
                                         {.key = SLICE("f"), .state = FLAGS_PATCH_DISABLED}};
     assert_int_equal(patch(PLAIN, twice, 2), 1);

@@ -645,6 +645,43 @@ TEST(warnings_are_told)
     assert_false(flagset_refused(world->set));
 }
 
+#define RULED(rule) SET("\"one\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true},\"targeting\":" rule "}")
+#define WITHOUT_EVALUATORS "{\"$evaluators\":{},\"flags\":{}}"
+
+static struct flagset_source inline_source(const char *name, const char *json)
+{
+    return (struct flagset_source){.kind = FLAGSET_INLINE, .name = name, .json = slice_of(json)};
+}
+
+// A rule in force is not broken by new content, whichever document it is that breaks it: what lint calls an
+// error is refused. Where it was broken before, the rest can still be changed.
+TEST(new_content_breaks_no_rule)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        inline_source("x.json", RULED("{\"if\":[{\"$ref\":\"all\"},\"on\"]}")),
+        inline_source("y.json", "{\"$evaluators\":{\"all\":{\"!\":[false]}},\"flags\":{}}"),
+    };
+    static const char *const BROKEN[][2] = {{RULED("{\"nonsense\":[1]}"), NULL},
+                                            {RULED("{\"$ref\":\"none\"}"), NULL},
+                                            {NULL, WITHOUT_EVALUATORS}};
+    assert_int_equal(world_create(world, sources, 2), STATUS_OK);
+    assert_string_equal(variant_now(world, "one"), "on");
+    for (size_t i = 0; i < ARRAY_LEN(BROKEN); i++) {
+        struct flagset_source next[] = {sources[0], sources[1]};
+        if (BROKEN[i][0] != NULL)
+            next[0].json = slice_of(BROKEN[i][0]);
+        if (BROKEN[i][1] != NULL)
+            next[1].json = slice_of(BROKEN[i][1]);
+        flagset_reconfigure(world->set, next, 2, SLICE(""));
+        UNTIL(world, flagset_refused(world->set));
+        assert_non_null(strstr(first_problem(world), "flag 'one': "));
+        assert_string_equal(variant_now(world, "one"), "on");
+        flagset_reconfigure(world->set, sources, 2, SLICE(""));
+        UNTIL(world, !flagset_refused(world->set));
+    }
+}
+
 // ---- sharing ----
 
 TEST(shared_with_other_processes)

@@ -126,6 +126,44 @@ TEST(one_source_is_the_whole)
     assert_true(view.set.image == flagset_current(world->set)->all.set.image);
 }
 
+#define RULED(name, ref)                                                                                     \
+    "\"" name "\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":"       \
+    "\"off\",\"targeting\":{\"if\":[{\"$ref\":\"" ref "\"},\"on\",null]}}"
+
+#define NEEDS(name, key, variant)                                                                            \
+    "\"" name                                                                                                \
+    "\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":\"on\","          \
+    "\"x-sluice\":{\"targets\":{\"on\":[\"u\"]},\"prerequisites\":[{\"flag\":\"" key                         \
+    "\",\"variant\":\"" variant "\"}]}}"
+
+// A flag that needs what a selector does not select answers an error there, and no other flag does.
+TEST(a_view_lacks_what_a_flag_needs)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        text_source(
+            "a.json",
+            "{\"$evaluators\":{\"who\":{\"==\":[1,1]}},\"metadata\":{\"flagSetId\":\"a\"},\"flags\":{" FLAG(
+                "p", "on") "," FLAG("shared", "on") "}}"),
+        text_source("b.json",
+                    IN_SET("b", NEEDS("q", "p", "on") "," NEEDS("r", "q", "on") "," FLAG(
+                                    "plain", "on") "," NEEDS("s", "shared", "on") "," RULED("t", "who"))),
+        text_source("c.json", IN_SET("b", FLAG("shared", "off"))),
+    };
+    const struct fault *problems;
+    assert_int_equal(world_create(world, sources, 3), STATUS_OK);
+    assert_string_equal(variant_by(world, "", "q"), "on");
+    assert_string_equal(variant_by(world, "", "t"), "on");
+    assert_string_equal(variant_by(world, "flagSetId=b", "q"), "!PARSE_ERROR");
+    assert_string_equal(variant_by(world, "flagSetId=b", "r"),
+                        "on"); // by default: its prerequisite is not met
+    assert_string_equal(variant_by(world, "flagSetId=b", "t"), "!PARSE_ERROR");
+    assert_string_equal(variant_by(world, "flagSetId=b", "plain"), "on");
+    assert_string_equal(variant_by(world, "flagSetId=b", "s"), "on");
+    assert_int_equal(flagset_problems(world->set, &problems), 1);
+    assert_non_null(strstr(problems[0].text, "flagSetId=b: flag"));
+}
+
 // What is set at runtime stands in the views it belongs to and in no other; a kill reaches all.
 TEST(the_overlay_in_views)
 {
@@ -159,6 +197,36 @@ TEST(the_overlay_in_views)
     UNTIL(world, flagset_current(world->set)->change == 3);
     assert_string_equal(variant_by(world, "flagSetId=desk", "b"), "off");
     assert_string_equal(variant_by(world, "flagSetId=shop", "a"), "off");
+}
+
+#define OTHER_NAMES(name)                                                                                    \
+    "\"" name "\":{\"state\":\"ENABLED\",\"variants\":{\"yes\":true,\"no\":false},\"defaultVariant\":\"yes\"}"
+
+// A flag of one key in two sets with different variants: off in both, and whoever asks is told where the
+// variant named is not the answer.
+TEST(a_kill_reaches_sets_without_its_variant)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        text_source("a.json", IN_SET("shop", OTHER_NAMES("x"))),
+        text_source("b.json", IN_SET("desk", FLAG("x", "on"))),
+    };
+    struct flags_patch patch = {.key = SLICE("x"), .kill = true, .kill_variant = SLICE("off")};
+    assert_int_equal(world_create(world, sources, 2), STATUS_OK);
+    assert_int_equal(flagset_overlay(world->set, SLICE(""), &patch, 1, 1), STATUS_OK);
+    UNTIL(world, flagset_current(world->set)->change == 1);
+    assert_string_equal(variant_by(world, "", "x"), "off");
+    assert_string_equal(variant_by(world, "flagSetId=desk", "x"), "off");
+    assert_string_equal(variant_by(world, "flagSetId=shop", "x"), "no");
+    // The file renames the variant: still off, and said.
+    sources[1] = text_source("b.json", IN_SET("desk", OTHER_NAMES("x")));
+    uint64_t version = flagset_current(world->set)->version;
+    flagset_reconfigure(world->set, sources, 2, SLICE(""));
+    UNTIL(world, flagset_current(world->set)->version > version);
+    assert_string_equal(variant_by(world, "", "x"), "no");
+    const struct fault *problems;
+    assert_int_equal(flagset_problems(world->set, &problems), 1);
+    assert_non_null(strstr(problems[0].text, "names no variant of the flag: 'off'"));
 }
 
 TEST(tags_change_with_content_only)
@@ -213,10 +281,6 @@ TEST(definitions)
 
 // ---- export ----
 
-#define RULED(name, ref)                                                                                     \
-    "\"" name "\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false},\"defaultVariant\":"       \
-    "\"off\",\"targeting\":{\"if\":[{\"$ref\":\"" ref "\"},\"on\",null]}}"
-
 TEST(export_says_the_same)
 {
     struct flagset_world *world = *state;
@@ -263,6 +327,54 @@ TEST(export_says_the_same)
     assert_int_equal(info.metadata.len, 0);
     heap_free(json);
     world_close(&other);
+}
+
+// What other programs know of a flag, which have never heard of x-sluice: its state and default variant.
+#define OTHERS(name, more)                                                                                   \
+    "\"" name "\":{\"variants\":{\"on\":true,\"off\":false},\"targeting\":{\"if\":[true,\"on\"]}" more "}"
+#define ON_BY_DEFAULT ",\"state\":\"ENABLED\",\"defaultVariant\":\"on\""
+
+// A flag that is off is off for every reader of an export, also for one that does not know our kill.
+TEST(export_is_off_for_others)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = text_source(
+        "a.json",
+        "{\"flags\":{" OTHERS("plain", ON_BY_DEFAULT) "," OTHERS(
+            "named", ON_BY_DEFAULT
+            ",\"x-sluice\":{\"targets\":{\"on\":[\"u\"]}}") "," OTHERS("file", ON_BY_DEFAULT
+                                                                       ",\"x-sluice\":{\"kill\":true}") ","
+                                                                                                        "\"text\":{\"state\":\"ENABLED\",\"variants\":{\"on\":\"x\"},\"defaultVariant\":"
+                                                                                                        "\"on\"}}}");
+    const struct flags_patch patches[] = {
+        {.key = SLICE("plain"), .kill = true},
+        {.key = SLICE("named"), .kill = true, .kill_variant = SLICE("off")},
+        {.key = SLICE("text"), .kill = true},
+    };
+    static const char *const KEYS[] = {"plain", "named", "file"};
+    char *json;
+    size_t len;
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    assert_int_equal(flagset_overlay(world->set, SLICE(""), patches, 3, 1), STATUS_OK);
+    UNTIL(world, flagset_current(world->set)->change == 1);
+    assert_int_equal(flagset_snapshot_export(flagset_current(world->set), &json, &len), STATUS_OK);
+    // Our own word must not be what does it.
+    for (char *at = json; (at = strstr(at, "x-sluice")) != NULL;)
+        *at = 'y';
+    struct flagset_world other;
+    struct flagset_source exported = text_source("exported.json", json);
+    struct flags_info info;
+    world_open(&other);
+    assert_int_equal(world_create(&other, &exported, 1), STATUS_OK);
+    for (size_t i = 0; i < ARRAY_LEN(KEYS); i++) {
+        assert_string_equal(variant_now(&other, KEYS[i]), "off");
+        assert_true(flags_image_find(&flagset_current(other.set)->all.set, slice_of(KEYS[i]), &info));
+        assert_true(info.enabled && !info.killed && !info.has_targeting);
+    }
+    assert_true(flags_image_find(&flagset_current(other.set)->all.set, SLICE("text"), &info));
+    assert_false(info.enabled);
+    world_close(&other);
+    heap_free(json);
 }
 
 static char *view_text(struct flagset_world *world, const char *selector)

@@ -10,100 +10,102 @@
 #define SYNC "/flagd.sync.v1.FlagSyncService/"
 #define FLAG(rest) "{\"state\":\"ENABLED\",\"variants\":{\"on\":true,\"off\":false}," rest "}"
 
-#define REST                                                                                                 \
-    "\"rule\":" FLAG(                                                                                        \
-        "\"defaultVariant\":\"off\",\"targeting\":{\"if\":[{\"==\":[{\"var\":\"plan\"},"                     \
-        "\"gold\"]},\"on\"]}") ",\n"                                                                         \
-                               "\"open\":" FLAG(                                                             \
-                                   "\"defaultVariant\":null") ",\n"                                          \
-                                                              "\"off\":{\"state\":\"DISABLED\","             \
-                                                              "\"variants\":{\"on\":true},"                  \
-                                                              "\"defaultVariant\":\"on\"},\n"                \
-                                                              "\"split\":" FLAG(                             \
-                                                                  "\"defaultVariant\":\"off\","              \
-                                                                  "\"targeting\":{\"fractional\":[[\"on\","  \
-                                                                  "100]]}") ",\n"                            \
-                                                                            "\"bad\":" FLAG(                 \
-                                                                                "\"defaultVaria"             \
-                                                                                "nt\":\"off\","              \
-                                                                                "\"targeting\":"             \
-                                                                                "{\"no such "                \
-                                                                                "operator\":[1]"             \
-                                                                                "}") ",\n"                   \
-                                                                                     "\"wild\""              \
-                                                                                     ":" FLAG(               \
-                                                                                         "\"def"             \
-                                                                                         "aultV"             \
-                                                                                         "arian"             \
-                                                                                         "t\":"              \
-                                                                                         "\"off"             \
-                                                                                         "\","               \
-                                                                                         "\"tar"             \
-                                                                                         "getin"             \
-                                                                                         "g\":{"             \
-                                                                                         "\"cat"             \
-                                                                                         "\":["              \
-                                                                                         "\"sid"             \
-                                                                                         "e\","              \
-                                                                                         "\"way"             \
-                                                                                         "s\"]"              \
-                                                                                         "}") ",\n"          \
-                                                                                              "\"int\":{"    \
-                                                                                              "\"state\":"   \
-                                                                                              "\"ENABLED\"," \
-                                                                                              "\"variants\"" \
-                                                                                              ":{\"x\":10}," \
-                                                                                              "\"defaultVar" \
-                                                                                              "iant\":"      \
-                                                                                              "\"x\"},\n"    \
-                                                                                              "\"zero\":{"   \
-                                                                                              "\"state\":"   \
-                                                                                              "\"ENABLED\"," \
-                                                                                              "\"variants\"" \
-                                                                                              ":{\"x\":0},"  \
-                                                                                              "\"defaultVar" \
-                                                                                              "iant\":"      \
-                                                                                              "\"x\"},\n"    \
-                                                                                              "\"huge\":{"   \
-                                                                                              "\"state\":"   \
-                                                                                              "\"ENABLED\"," \
-                                                                                              "\"variants\"" \
-                                                                                              ":{\"x\":"     \
-                                                                                              "1e300},"      \
-                                                                                              "\"defaultVar" \
-                                                                                              "iant\":"      \
-                                                                                              "\"x\"},\n"    \
-                                                                                              "\"float\":{"  \
-                                                                                              "\"state\":"   \
-                                                                                              "\"ENABLED\"," \
-                                                                                              "\"variants\"" \
-                                                                                              ":{\"x\":0.5}" \
-                                                                                              ",\"defaultVa" \
-                                                                                              "riant\":"     \
-                                                                                              "\"x\"},\n"    \
-                                                                                              "\"text\":{"   \
-                                                                                              "\"state\":"   \
-                                                                                              "\"ENABLED\"," \
-                                                                                              "\"variants\"" \
-                                                                                              ":{\"x\":"     \
-                                                                                              "\"hi\"},"     \
-                                                                                              "\"defaultVar" \
-                                                                                              "iant\":"      \
-                                                                                              "\"x\"},\n"    \
-                                                                                              "\"object\":{" \
-                                                                                              "\"state\":"   \
-                                                                                              "\"ENABLED\"," \
-                                                                                              "\"variants\"" \
-                                                                                              ":{\"x\":{"    \
-                                                                                              "\"a\":1}},"   \
-                                                                                              "\"defaultVar" \
-                                                                                              "iant\":"      \
-                                                                                              "\"x\"}\n"     \
-                                                                                              "},"           \
-                                                                                              "\"metadata\"" \
-                                                                                              ":{"           \
-                                                                                              "\"flagSetId"  \
-                                                                                              "\":\"shop\"}" \
+#define REST                                                                                                                                                                                            \
+    "\"rule\":" FLAG(                                                                                                                                                                                   \
+        "\"defaultVariant\":\"off\",\"targeting\":{\"if\":[{\"==\":[{\"var\":\"plan\"},"                                                                                                                \
+        "\"gold\"]},\"on\"]}") ",\n"                                                                                                                                                                    \
+                               "\"open\":" FLAG(                                                                                                                                                        \
+                                   "\"defaultVariant\":null") ",\n"                                                                                                                                     \
+                                                              "\"off\":{\"state\":\"DISABLED\","                                                                                                        \
+                                                              "\"variants\":{\"on\":true},"                                                                                                             \
+                                                              "\"defaultVariant\":\"on\"},\n"                                                                                                           \
+                                                              "\"split\":" FLAG(                                                                                                                        \
+                                                                  "\"defaultVariant\":\"off\","                                                                                                         \
+                                                                  "\"targeting\":{\"fractional\":[[\"on\","                                                                                             \
+                                                                  "100]]}") ",\n"                                                                                                                       \
+                                                                            "\"bad\":" FLAG(                                                                                                            \
+                                                                                "\"defaultVaria"                                                                                                        \
+                                                                                "nt\":\"off\","                                                                                                         \
+                                                                                "\"targeting\":"                                                                                                        \
+                                                                                "{\"no such "                                                                                                           \
+                                                                                "operator\":[1]"                                                                                                        \
+                                                                                "}") ",\n"                                                                                                              \
+                                                                                     "\"wild\""                                                                                                         \
+                                                                                     ":" FLAG(                                                                                                          \
+                                                                                         "\"def"                                                                                                        \
+                                                                                         "aultV"                                                                                                        \
+                                                                                         "arian"                                                                                                        \
+                                                                                         "t\":"                                                                                                         \
+                                                                                         "\"off"                                                                                                        \
+                                                                                         "\","                                                                                                          \
+                                                                                         "\"tar"                                                                                                        \
+                                                                                         "getin"                                                                                                        \
+                                                                                         "g\":{"                                                                                                        \
+                                                                                         "\"cat"                                                                                                        \
+                                                                                         "\":["                                                                                                         \
+                                                                                         "\"sid"                                                                                                        \
+                                                                                         "e\","                                                                                                         \
+                                                                                         "\"way"                                                                                                        \
+                                                                                         "s\"]"                                                                                                         \
+                                                                                         "}") ",\n"                                                                                                     \
+                                                                                              "\"int\":{"                                                                                               \
+                                                                                              "\"state\":"                                                                                              \
+                                                                                              "\"ENABLED\","                                                                                            \
+                                                                                              "\"variants\""                                                                                            \
+                                                                                              ":{\"x\":10},"                                                                                            \
+                                                                                              "\"defaultVar"                                                                                            \
+                                                                                              "iant\":"                                                                                                 \
+                                                                                              "\"x\"},\n"                                                                                               \
+                                                                                              "\"zero\":{"                                                                                              \
+                                                                                              "\"state\":"                                                                                              \
+                                                                                              "\"ENABLED\","                                                                                            \
+                                                                                              "\"variants\""                                                                                            \
+                                                                                              ":{\"x\":0},"                                                                                             \
+                                                                                              "\"defaultVar"                                                                                            \
+                                                                                              "iant\":"                                                                                                 \
+                                                                                              "\"x\"},\n"                                                                                               \
+                                                                                              "\"wide\":{\"state\":\"ENABLED\",\"variants\":{\"x\":9007199254740993},\"defaultVariant\":\"x\"},\n"      \
+                                                                                              "\"widest\":{\"state\":\"ENABLED\",\"variants\":{\"x\":9223372036854775807},\"defaultVariant\":\"x\"},\n" \
+                                                                                              "\"huge\":{"                                                                                              \
+                                                                                              "\"state\":"                                                                                              \
+                                                                                              "\"ENABLED\","                                                                                            \
+                                                                                              "\"variants\""                                                                                            \
+                                                                                              ":{\"x\":"                                                                                                \
+                                                                                              "1e300},"                                                                                                 \
+                                                                                              "\"defaultVar"                                                                                            \
+                                                                                              "iant\":"                                                                                                 \
+                                                                                              "\"x\"},\n"                                                                                               \
+                                                                                              "\"float\":{"                                                                                             \
+                                                                                              "\"state\":"                                                                                              \
+                                                                                              "\"ENABLED\","                                                                                            \
+                                                                                              "\"variants\""                                                                                            \
+                                                                                              ":{\"x\":0.5}"                                                                                            \
+                                                                                              ",\"defaultVa"                                                                                            \
+                                                                                              "riant\":"                                                                                                \
+                                                                                              "\"x\"},\n"                                                                                               \
+                                                                                              "\"text\":{"                                                                                              \
+                                                                                              "\"state\":"                                                                                              \
+                                                                                              "\"ENABLED\","                                                                                            \
+                                                                                              "\"variants\""                                                                                            \
+                                                                                              ":{\"x\":"                                                                                                \
+                                                                                              "\"hi\"},"                                                                                                \
+                                                                                              "\"defaultVar"                                                                                            \
+                                                                                              "iant\":"                                                                                                 \
+                                                                                              "\"x\"},\n"                                                                                               \
+                                                                                              "\"object\":{"                                                                                            \
+                                                                                              "\"state\":"                                                                                              \
+                                                                                              "\"ENABLED\","                                                                                            \
+                                                                                              "\"variants\""                                                                                            \
+                                                                                              ":{\"x\":{"                                                                                               \
+                                                                                              "\"a\":1}},"                                                                                              \
+                                                                                              "\"defaultVar"                                                                                            \
+                                                                                              "iant\":"                                                                                                 \
+                                                                                              "\"x\"}\n"                                                                                                \
+                                                                                              "},"                                                                                                      \
+                                                                                              "\"metadata\""                                                                                            \
+                                                                                              ":{"                                                                                                      \
+                                                                                              "\"flagSetId"                                                                                             \
+                                                                                              "\":\"shop\"}"                                                                                            \
                                                                                               "}"
 
 static const char SET[] = "{\"flags\":{\n\"gone\":" FLAG(
@@ -170,6 +172,9 @@ TEST(resolve)
     // An int64 is a string in JSON.
     assert_non_null(strstr(world_answer.body, "\"value\":\"10\""));
     assert_call(V1 "ResolveInt", "{\"flagKey\":\"zero\"}", 200, "value", "0");
+    // Exactly as written, as OFREP answers.
+    assert_call(V1 "ResolveInt", "{\"flagKey\":\"wide\"}", 200, "value", "9007199254740993");
+    assert_call(V1 "ResolveInt", "{\"flagKey\":\"widest\"}", 200, "value", "9223372036854775807");
     assert_call(V1 "ResolveFloat", "{\"flagKey\":\"float\"}", 200, "value", "0.5");
     assert_call(V1 "ResolveFloat", "{\"flagKey\":\"int\"}", 200, "value", "10");
     assert_call(V1 "ResolveObject", "{\"flagKey\":\"object\"}", 200, "value", "{\"a\":1}");

@@ -95,6 +95,7 @@ static void write_summary(struct json_out *out, struct engine *engine,
     json_out_text(out, "type", type_name(info->type));
     json_out_bool(out, "enabled", info->enabled);
     json_out_bool(out, "killed", info->killed);
+    api_write_slice(out, "kill_variant", info->kill_variant);
     api_write_slice(out, "default_variant", info->default_variant);
     json_out_bool(out, "targeting", info->has_targeting || info->has_targets);
     json_out_text(out, "source", document);
@@ -443,6 +444,26 @@ static void write_usage_whole(struct json_out *out, const struct usage_flag *usa
     json_out_close(out, '}');
 }
 
+// Selectors by which a killed flag gives something else than to everybody: their sources define it otherwise.
+static void write_elsewhere(struct json_out *out, const struct flagset_snapshot *snapshot,
+                            const struct flags_info *whole)
+{
+    const char *selector;
+    struct flagset_view view;
+    struct flags_info info;
+    json_out_open(out, "elsewhere", '[');
+    for (uint32_t i = 0; whole->killed && flagset_snapshot_selector(snapshot, i, &selector, &view); i++) {
+        if (!flags_image_find(&view.set, whole->key, &info) ||
+            slice_equal(info.kill_variant, whole->kill_variant))
+            continue;
+        json_out_open(out, NULL, '{');
+        json_out_text(out, "selector", selector);
+        api_write_slice(out, "kill_variant", info.kill_variant);
+        json_out_close(out, '}');
+    }
+    json_out_close(out, ']');
+}
+
 void api_flags_show(struct api_call *call)
 {
     struct flagset *set = runtime_flagset(targets_of(call->engine)->runtime);
@@ -461,6 +482,7 @@ void api_flags_show(struct api_call *call)
     bool defined = flagset_snapshot_definition(snapshot, key, &definition, &document);
     json_out_open(out, NULL, '{');
     write_summary(out, call->engine, snapshot, &info, used ? &usage : NULL);
+    write_elsewhere(out, snapshot, &info);
     write_variants(out, &snapshot->all.set, &info, used ? &usage : NULL);
     json_out_count(out, "prerequisites", info.prerequisite_count);
     json_out_bool(out, "schedule", info.has_schedule);

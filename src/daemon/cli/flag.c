@@ -105,7 +105,7 @@ static void notes_of(const json_t *flag, struct text *out)
 {
     const json_t *overlay = json_object_get(flag, "overlay");
     const char *switched = json_string_value(json_object_get(overlay, "switched"));
-    const char *variant = json_string_value(json_object_get(overlay, "variant"));
+    const char *variant = json_string_value(json_object_get(flag, "kill_variant"));
     const char *stale = json_string_value(json_object_get(flag, "stale"));
     const char *start = "";
     if (json_is_true(json_object_get(overlay, "defined"))) {

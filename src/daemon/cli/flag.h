@@ -49,8 +49,10 @@ struct flag_compiled {
     struct flags_json *nodes;
     char *chars;
 };
+// As a daemon reads a whole file; as one flag of a set that is elsewhere; with all that the schema demands.
+enum flag_check { FLAG_CHECK_WHOLE, FLAG_CHECK_PART, FLAG_CHECK_LINT };
 // segments: JSON object, or empty. STATUS_OK also when the file is refused: `valid` says; NO_MEMORY, FULL.
-MUST_USE enum status flag_compile(const struct flag_file *file, struct slice segments, bool strict,
+MUST_USE enum status flag_compile(const struct flag_file *file, struct slice segments, enum flag_check check,
                                   struct flag_compiled *compiled);
 void flag_compiled_free(struct flag_compiled *compiled);
 // "file:line:column: error: ..." with the source line and a caret. skip: bytes of the first line that are not

@@ -45,21 +45,30 @@ void flag_print_force(const struct cli_call *call, int64_t took_ms)
                 FLAG_WAIT_MS_MAX / 1000);
 }
 
+// Sends a change and waits until it is in force. On CLI_EXIT_OK *answer is the caller's.
+static int send_change(const struct cli_call *call, struct cli_client *client, const char *method,
+                       const char *tail, struct slice body, json_t **answer, int64_t *took_ms)
+{
+    char path[FLAG_PATH_BYTES];
+    flag_path(call->args[0], tail, path);
+    *answer = NULL;
+    *took_ms = -1;
+    int code = cli_send(call, client, method, path, body, answer);
+    if (code == CLI_EXIT_OK)
+        code = flag_wait(call, client, json_integer_value(json_object_get(*answer, "change")), took_ms);
+    if (code == CLI_EXIT_OK)
+        json_object_set_new(*answer, "in_force", json_boolean(*took_ms >= 0));
+    return code;
+}
+
 // Sends a change, waits until it is in force, and says so after the sentence given.
 static int change_flag(const struct cli_call *call, struct cli_client *client, const char *method,
                        const char *tail, struct slice body, const char *sentence)
 {
-    char path[FLAG_PATH_BYTES];
-    json_t *answer = NULL;
-    int64_t took_ms = -1;
-    flag_path(call->args[0], tail, path);
-    int code = cli_send(call, client, method, path, body, &answer);
-    if (code != CLI_EXIT_OK)
-        return code;
-    json_int_t change = json_integer_value(json_object_get(answer, "change"));
-    code = flag_wait(call, client, change, &took_ms);
+    json_t *answer;
+    int64_t took_ms;
+    int code = send_change(call, client, method, tail, body, &answer, &took_ms);
     if (code == CLI_EXIT_OK && cli_given(call, "json")) {
-        json_object_set_new(answer, "in_force", json_boolean(took_ms >= 0));
         cli_print_json(call->out, answer);
     } else if (code == CLI_EXIT_OK) {
         fprintf(call->out, "%s: %s", cli_shown(call->args[0]), sentence);
@@ -71,21 +80,71 @@ static int change_flag(const struct cli_call *call, struct cli_client *client, c
 
 // ---- on, off ----
 
-int cli_run_flag_switch(const struct cli_call *call)
+int cli_run_flag_on(const struct cli_call *call)
 {
-    bool on = strcmp(call->command->verb, "on") == 0;
-    const char *variant = on ? NULL : cli_value(call, "variant");
     struct cli_client *client = NULL;
-    char sentence[400];
+    int code = flag_open_client(call, &client);
+    if (code == CLI_EXIT_OK)
+        code = change_flag(call, client, "POST", "/on", SLICE("{}"), "on; its own rules decide");
+    cli_client_close(client);
+    return code;
+}
+
+static void print_gets(const struct cli_call *call, const char *who, const json_t *what)
+{
+    const char *variant = json_string_value(json_object_get(what, "kill_variant"));
+    if (variant != NULL)
+        fprintf(call->out, "%s gets \"%s\"", who, cli_shown(variant));
+    else
+        fprintf(call->out, "%s gets the default in the caller's own code", who);
+}
+
+// What the flag gives now that it is off, and to whom: each set of flags may define it otherwise.
+static void print_off(const struct cli_call *call, const json_t *flag, int64_t took_ms)
+{
+    size_t i;
+    json_t *other;
+    fprintf(call->out, "%s: off", cli_shown(call->args[0]));
+    if (took_ms >= 0)
+        print_gets(call, "; everybody", flag);
+    flag_print_force(call, took_ms);
+    json_array_foreach(json_object_get(flag, "elsewhere"), i, other)
+    {
+        char who[FLAG_PATH_BYTES];
+        snprintf(who, sizeof who, "  but who asks with %s", cli_word(other, "selector"));
+        print_gets(call, who, other);
+        fputc('\n', call->out);
+    }
+}
+
+static int switch_off(const struct cli_call *call, struct cli_client *client, struct slice body)
+{
+    char path[FLAG_PATH_BYTES];
+    json_t *answer, *flag = NULL;
+    int64_t took_ms;
+    int code = send_change(call, client, "POST", "/off", body, &answer, &took_ms);
+    flag_path(call->args[0], "", path);
+    if (code == CLI_EXIT_OK)
+        code = cli_get(call, client, path, &flag);
+    if (code == CLI_EXIT_OK && cli_given(call, "json")) {
+        json_object_set(answer, "kill_variant", json_object_get(flag, "kill_variant"));
+        json_object_set(answer, "elsewhere", json_object_get(flag, "elsewhere"));
+        cli_print_json(call->out, answer);
+    } else if (code == CLI_EXIT_OK) {
+        print_off(call, flag, took_ms);
+    }
+    json_decref(flag);
+    json_decref(answer);
+    return code == CLI_EXIT_OK && took_ms < 0 ? CLI_EXIT_NO : code;
+}
+
+int cli_run_flag_off(const struct cli_call *call)
+{
+    const char *variant = cli_value(call, "variant");
+    struct cli_client *client = NULL;
     int code = flag_open_client(call, &client);
     if (code != CLI_EXIT_OK)
         return code;
-    if (on)
-        snprintf(sentence, sizeof sentence, "on; its own rules decide");
-    else if (variant == NULL)
-        snprintf(sentence, sizeof sentence, "off; every caller gets the default in its own code");
-    else
-        snprintf(sentence, sizeof sentence, "off; everybody gets \"%s\"", cli_shown(variant));
     json_t *body = variant != NULL ? json_pack("{s:s}", "variant", variant) : json_object();
     char *text = cli_json_dump(body, JSON_COMPACT);
     json_decref(body);
@@ -93,7 +152,7 @@ int cli_run_flag_switch(const struct cli_call *call)
         fprintf(call->err, "sluice: \"%s\" cannot be the name of a variant\n", cli_shown(variant));
         code = CLI_EXIT_USAGE;
     } else {
-        code = change_flag(call, client, "POST", on ? "/on" : "/off", slice_of(text), sentence);
+        code = switch_off(call, client, slice_of(text));
     }
     heap_free(text);
     cli_client_close(client);
@@ -116,7 +175,7 @@ static int check_definition(const struct cli_call *call, const struct flag_file 
     memcpy(whole.text, HEAD, sizeof HEAD - 1);
     memcpy(whole.text + sizeof HEAD - 1, file->text, file->len);
     memcpy(whole.text + sizeof HEAD - 1 + file->len, TAIL, sizeof TAIL - 1);
-    enum status status = flag_compile(&whole, (struct slice){"", 0}, false, &compiled);
+    enum status status = flag_compile(&whole, (struct slice){"", 0}, FLAG_CHECK_PART, &compiled);
     int code = CLI_EXIT_OK;
     whole.len -= sizeof TAIL - 1; // what is not the user's is not shown
     if (status == STATUS_OK && !compiled.valid) {

@@ -194,7 +194,7 @@ static int eval_file(const struct cli_call *call, const json_t *context, json_t 
     }
     struct slice rules = segments != NULL ? slice_of(segments) : (struct slice){"", 0};
     struct flags_info info;
-    if (flag_compile(&file, rules, false, &compiled) != STATUS_OK) {
+    if (flag_compile(&file, rules, FLAG_CHECK_WHOLE, &compiled) != STATUS_OK) {
         fprintf(call->err, "sluice: %s is too large\n", file.name);
         code = CLI_EXIT_UNREADABLE;
     } else if (!compiled.valid) {

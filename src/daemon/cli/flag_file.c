@@ -121,12 +121,13 @@ static bool compiled_alloc(struct flag_compiled *compiled, const struct sizes *s
            compiled->chars != NULL;
 }
 
-static enum status compile_with(const struct flag_file *file, struct slice segments, bool strict,
+static enum status compile_with(const struct flag_file *file, struct slice segments, enum flag_check check,
                                 const struct sizes *sizes, struct flag_compiled *compiled)
 {
     struct flags_bundle_document document = {.json = {file->text, file->len}, .name = file->name};
-    struct flags_bundle bundle = {.documents = &document, .document_count = 1, .segments = segments};
-    struct flags_compile_options options = {.strict = strict};
+    struct flags_bundle bundle = {
+        .documents = &document, .document_count = 1, .segments = segments, .part = check == FLAG_CHECK_PART};
+    struct flags_compile_options options = {.strict = check == FLAG_CHECK_LINT};
     struct flags_json_space space = {.nodes = compiled->nodes,
                                      .node_cap = sizes->node_cap,
                                      .chars = compiled->chars,
@@ -142,14 +143,14 @@ static enum status compile_with(const struct flag_file *file, struct slice segme
 }
 
 // Begins with storage that suffices nearly always.
-enum status flag_compile(const struct flag_file *file, struct slice segments, bool strict,
+enum status flag_compile(const struct flag_file *file, struct slice segments, enum flag_check check,
                          struct flag_compiled *compiled)
 {
     size_t text = file->len + segments.len;
     struct sizes sizes = {text * 3 + 256 * 1024, text + 1, 64 * 1024};
     for (int tries = 0;; tries++) {
         bool room = compiled_alloc(compiled, &sizes);
-        enum status status = room ? compile_with(file, segments, strict, &sizes, compiled) : STATUS_NO_MEMORY;
+        enum status status = room ? compile_with(file, segments, check, &sizes, compiled) : STATUS_NO_MEMORY;
         if (status == STATUS_OK)
             return status;
         flag_compiled_free(compiled);

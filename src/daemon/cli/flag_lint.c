@@ -71,7 +71,7 @@ static int lint_file(struct lint *lint, const char *name)
     int code = flag_file_read(lint->call, name, &file);
     if (code != CLI_EXIT_OK)
         return code;
-    enum status status = flag_compile(&file, lint->segments, true, &compiled);
+    enum status status = flag_compile(&file, lint->segments, FLAG_CHECK_LINT, &compiled);
     if (status != STATUS_OK) {
         fprintf(lint->call->err, "sluice: %s cannot be checked: %s\n", name,
                 status == STATUS_FULL ? "it is too large" : "no memory is left");

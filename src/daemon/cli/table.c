@@ -180,14 +180,15 @@ static const struct cli_option flag_on_options[] = {OPTION_WHO, OPTION_ADMIN, OP
 static const struct cli_example flag_on_examples[] = {
     {"sluice flag on new-checkout", "after \"off\", or where the file says DISABLED"}, END_PAIR};
 static const struct cli_option flag_off_options[] = {
-    {"variant", 'v', "NAME", "everybody gets this variant (default: the default in the caller's code)"},
+    {"variant", 'v', "NAME",
+     "everybody gets this variant (default: the one that is false; without one, the default in the caller's code)"},
     OPTION_WHO,
     OPTION_ADMIN,
     OPTION_JSON,
     END_OPTION};
 static const struct cli_example flag_off_examples[] = {
-    {"sluice flag off new-checkout", "callers get the default in their own code, now"},
-    {"sluice flag off new-checkout --variant off", "everybody gets the variant \"off\", now"},
+    {"sluice flag off new-checkout", "everybody gets false, now"},
+    {"sluice flag off banner --variant plain", "everybody gets the variant \"plain\", now"},
     END_PAIR};
 static const struct cli_option flag_unset_options[] = {
     {"yes", 'y', NULL, "do not ask"}, OPTION_WHO, OPTION_ADMIN, OPTION_JSON, END_OPTION};
@@ -310,13 +311,14 @@ const struct cli_command cli_commands[] = {
      flag_list_options, flag_list_examples, command_exits, cli_run_flag_list},
     {"flag", "show", "NAME", "one flag: variants, use, what stands over it, definition", "", read_options,
      flag_show_examples, command_exits, cli_run_flag_show},
-    {"flag", "off", "NAME", "kill it: everybody gets one variant, or the caller's default, at once",
-     "Does not ask: in an emergency it is the one word to type. Counts over whatever the files say, also "
-     "after a "
-     "restart, until \"on\" or \"unset\".",
-     flag_off_options, flag_off_examples, command_exits, cli_run_flag_switch},
+    {"flag", "off", "NAME", "kill it: everybody gets its false variant, or the one named, at once",
+     "Does not ask: in an emergency it is the one word to type. Without --variant a flag of true and false "
+     "gives false. A flag of other values gives none, so that callers get the default in their own code: name "
+     "a variant where that default may be on. Counts over whatever the files say, also after a restart, and "
+     "when a file renames the variant, until \"on\" or \"unset\".",
+     flag_off_options, flag_off_examples, command_exits, cli_run_flag_off},
     {"flag", "on", "NAME", "enabled and not killed, whatever the file says; its rules decide", "",
-     flag_on_options, flag_on_examples, command_exits, cli_run_flag_switch},
+     flag_on_options, flag_on_examples, command_exits, cli_run_flag_on},
     {"flag", "set", "NAME DEFINITION?", "a definition over whatever the sources say, kept over restarts",
      "DEFINITION is a file with one flag's JSON object, or \"-\" for standard input. It is checked whole "
      "before anything is kept.",

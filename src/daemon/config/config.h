@@ -36,8 +36,8 @@ enum {
     CONFIG_NODES_MAX = 65536,                // values, aliases counted as often as they are used
     CONFIG_CHILDREN_MAX = 1024,              // words in one mapping, items in one list
     CONFIG_DEPTH_MAX = 32,
-    CONFIG_FLAG_BYTES = 256, // of a flag's key
-    CONFIG_FLAG_SOURCES_MAX = 64,
+    CONFIG_FLAG_BYTES = 256,      // of a flag's key
+    CONFIG_FLAG_SOURCES_MAX = 63, // with what `define` holds 64, as many as a set has
     CONFIG_FLAG_HEADERS_MAX = 8,  // per service
     CONFIG_HEADER_FLAGS_MAX = 64, // per header
     CONFIG_ATTRIBUTES_MAX = 32,   // per service

@@ -63,7 +63,7 @@ static enum convert_format recognise(const json_t *source)
 
 static enum status refuse(struct convert_run *run, const char *text)
 {
-    convert_find(run, true, "%s", text);
+    convert_find(run, CONVERT_LOST, "%s", text);
     return STATUS_INVALID;
 }
 
@@ -89,7 +89,7 @@ static enum status pass(struct convert_run *run, struct slice source)
     if (status == STATUS_INVALID) {
         const char *key = json_string_value(culprit);
         run->flag = key != NULL ? key : "";
-        convert_find(run, true, "%s", problem);
+        convert_find(run, CONVERT_LOST, "%s", problem);
         run->flag = "";
     }
     json_decref(culprit);
@@ -121,7 +121,7 @@ static enum status convert(struct convert_run *run, struct slice source, const j
     if (format == CONVERT_FLAGD)
         return pass(run, source);
     if (run->source == NULL) {
-        convert_find(run, true, "%d:%d: %s", error->line, error->column, error->text);
+        convert_find(run, CONVERT_LOST, "%d:%d: %s", error->line, error->column, error->text);
         return STATUS_INVALID;
     }
     if (format == CONVERT_AUTO)
@@ -136,7 +136,7 @@ enum status convert_flags(struct slice source, const struct convert_options *opt
     *result = (struct convert_result){0};
     struct convert_run run = {.options = options, .result = result, .flag = ""};
     if (source.len > CONVERT_SOURCE_BYTES_MAX) {
-        convert_find(&run, true, "the export is larger than 64 MiB");
+        convert_find(&run, CONVERT_LOST, "the export is larger than 64 MiB");
         return STATUS_RANGE;
     }
     run.source = json_loadb(source.data, source.len, JSON_REJECT_DUPLICATES, &error);
@@ -144,9 +144,10 @@ enum status convert_flags(struct slice source, const struct convert_options *opt
     run.evaluators = json_object();
     run.inexact = json_object();
     run.index = json_object();
+    run.unsure = json_object();
     enum status status = convert(&run, source, &error);
     if (run.no_memory || run.flags == NULL || run.evaluators == NULL || run.inexact == NULL ||
-        run.index == NULL)
+        run.index == NULL || run.unsure == NULL)
         status = STATUS_NO_MEMORY;
     count_left_out(&run);
     if (status != STATUS_OK) {
@@ -160,6 +161,7 @@ enum status convert_flags(struct slice source, const struct convert_options *opt
     json_decref(run.evaluators);
     json_decref(run.inexact);
     json_decref(run.index);
+    json_decref(run.unsure);
     return status;
 }
 

@@ -35,12 +35,19 @@ struct convert_run {
     uint32_t finding_count; // all, also those left out
     uint32_t depth;         // nesting of segments, now
     json_t *inexact;        // names of segments with an unknown condition
+    json_t *unsure;         // keys of flags with something lost
     json_t *index;          // lists of the source by key: {"list": {key: row or [rows]}}
+    bool falls_to_off;      // a flag with something lost is off where it would not be
     bool no_memory;
 };
 
 // ---- findings (finding.c) ----
-__attribute__((format(printf, 3, 4))) void convert_find(struct convert_run *run, bool lost,
+enum convert_loss {
+    CONVERT_DIFFERS,
+    CONVERT_LOST,    // somebody may get another variant: flags that ask for this one are not sure of it
+    CONVERT_CHANGED, // everybody gets the same variant, but its value has another form
+};
+__attribute__((format(printf, 3, 4))) void convert_find(struct convert_run *run, enum convert_loss loss,
                                                         const char *format, ...);
 
 // ---- reading (tree.c) ----
@@ -85,7 +92,8 @@ json_t *convert_chain_end(struct convert_chain *chain, json_t *otherwise);
 json_t *convert_extension(json_t *flag); // its "x-sluice", borrowed, made when missing
 void convert_metadata_text(json_t *flag, const char *name, const char *value);
 void convert_metadata(json_t *flag, const char *name, json_t *value);
-// Makes the flag answer `variant` (NULL: the caller's default) until somebody lifts the kill.
+// Makes the flag answer `variant` (NULL: the caller's default) until somebody switches it on. Disabled, so
+// that it is off for programs that know no kill; its rules stay.
 void convert_kill(json_t *flag, const char *variant);
 void convert_require(struct convert_run *run, json_t *flag, const char *key, const char *variant);
 // Chooses run->name among the environments. False: it reported INVALID.
@@ -102,6 +110,7 @@ json_t *ld_keys(const json_t *value,
 // The place in the context of an attribute of a kind; NULL when it cannot be named there.
 json_t *ld_attribute(const char *kind, const char *attribute);
 bool ld_is_user(const char *kind);
+json_t *ld_drawable(const json_t *value); // whether a share can be drawn by it: text or a whole number
 // Walks the members or items of the container: *key is the member's name or the item's own "key". False at
 // the end.
 bool ld_each(const json_t *container, size_t *at, const char **key, const json_t **value);
@@ -112,7 +121,8 @@ void ld_segments(struct convert_run *run);
 // The condition of one strategy (unleash_strategy.c); an unknown part is false.
 json_t *unleash_strategy(struct convert_run *run, const json_t *strategy, const char *feature);
 json_t *unleash_sticky(const char *stickiness); // the value to draw by
-json_t *unleash_in(const char *field, const json_t *values, bool *known);
+// exact: values count as they are written, with spaces.
+json_t *unleash_in(const char *field, const json_t *values, bool exact, bool *known);
 
 // ---- the end (finish.c) ----
 // Removes prerequisites that lead nowhere, in a circle or too far. Then compiles the output strictly, and

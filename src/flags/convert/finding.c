@@ -44,9 +44,9 @@ static bool make_room(struct convert_run *run)
     return true;
 }
 
-void convert_find(struct convert_run *run, bool lost, const char *format, ...)
+void convert_find(struct convert_run *run, enum convert_loss loss, const char *format, ...)
 {
-    struct convert_finding finding = {.lost = lost};
+    struct convert_finding finding = {.lost = loss != CONVERT_DIFFERS};
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(finding.text, sizeof finding.text, format, arguments);
@@ -54,6 +54,8 @@ void convert_find(struct convert_run *run, bool lost, const char *format, ...)
     snprintf(finding.flag, sizeof finding.flag, "%s", run->flag);
     trim(finding.text);
     trim(finding.flag);
+    if (loss == CONVERT_LOST && run->flag[0] != '\0')
+        json_object_set_new(run->unsure, run->flag, json_true());
     if (repeats(run, &finding))
         return;
     run->finding_count++;

@@ -28,7 +28,7 @@ static void cut(struct convert_run *run, const char *key, json_t *flag, const ch
 {
     const char *off = convert_text(flag, "defaultVariant");
     run->flag = key;
-    convert_find(run, true, "%s: the flag is killed and answers %.80s", why,
+    convert_find(run, CONVERT_LOST, "%s: the flag is killed and answers %.80s", why,
                  off != NULL ? off : "the caller's default");
     run->flag = "";
     json_object_del(json_object_get(flag, "x-sluice"), "prerequisites");
@@ -46,6 +46,43 @@ static bool all_lead_somewhere(const struct convert_run *run, const json_t *list
             return false;
     }
     return json_array_size(list) <= CONVERT_PREREQUISITES_MAX;
+}
+
+// A flag that asks for one whose answer is not sure could be turned on by what that one lost. Only where the
+// other is off whenever it is not sure, and is asked to be on, it cannot.
+static bool ask_the_unsure(struct convert_run *run, const char *key, json_t *flag)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(prerequisites(flag), i, item)
+    {
+        const char *needed = convert_text(item, "flag");
+        const char *variant = convert_text(item, "variant");
+        bool on = run->falls_to_off && strcmp(variant, "off") != 0;
+        if (json_object_get(run->unsure, needed) == NULL || json_object_get(run->unsure, key) != NULL)
+            continue;
+        if (!on) {
+            cut(run, key, flag, "what it depends on has lost a part");
+            return true;
+        }
+        run->flag = key;
+        convert_find(run, CONVERT_LOST,
+                     "%.100s, on which it depends, has lost a part: it is off where that one is", needed);
+        run->flag = "";
+        return true;
+    }
+    return false;
+}
+
+static void settle_unsure(struct convert_run *run)
+{
+    const char *key;
+    json_t *flag;
+    // Whoever becomes unsure may make others so. Each round that goes on makes one more flag so.
+    for (bool more = true; more;) {
+        more = false;
+        json_object_foreach(run->flags, key, flag) more = ask_the_unsure(run, key, flag) || more;
+    }
 }
 
 // How many flags the longest chain from this one has. lengths: key -> length, 0 while it is being measured.
@@ -86,6 +123,7 @@ static void settle(struct convert_run *run)
     }
     json_object_foreach(run->flags, key, flag) measure(run, lengths, key, 0);
     json_decref(lengths);
+    settle_unsure(run);
 }
 
 // ---- compiling ----
@@ -191,7 +229,7 @@ static void take_back(struct convert_run *run, const char *key, const char *prob
     const char *off = convert_text(flag, "defaultVariant");
     run->flag = key;
     if (json_object_get(flag, "targeting") != NULL || json_object_get(flag, "x-sluice") != NULL) {
-        convert_find(run, true, "refused (%.100s): its rules are left out, it answers %.40s", problem,
+        convert_find(run, CONVERT_LOST, "refused (%.100s): its rules are left out, it answers %.40s", problem,
                      off != NULL ? off : "the caller's default");
         json_object_del(flag, "targeting");
         json_object_del(flag, "x-sluice");
@@ -200,7 +238,7 @@ static void take_back(struct convert_run *run, const char *key, const char *prob
         run->flag = "";
         return;
     }
-    convert_find(run, true, "refused (%.100s): left out", problem);
+    convert_find(run, CONVERT_LOST, "refused (%.100s): left out", problem);
     run->flag = "";
     json_object_del(run->flags, key);
 }

@@ -219,11 +219,11 @@ static json_t *draw(struct convert_run *run, const struct ld_flag *flag, const s
     json_t *value = ld_attribute(kind, by);
     int64_t safe = served->some_off ? served->off : served->heaviest;
     if (value == NULL) {
-        convert_find(run, true, "a percentage by attribute %.60s cannot be drawn here: all get %.60s", by,
-                     name_at(flag, safe) != NULL ? name_at(flag, safe) : "the caller's default");
+        convert_find(run, CONVERT_LOST, "a percentage by attribute %.60s cannot be drawn here: all get %.60s",
+                     by, name_at(flag, safe) != NULL ? name_at(flag, safe) : "the caller's default");
         return answer(flag, safe);
     }
-    convert_find(run, false,
+    convert_find(run, CONVERT_DIFFERS,
                  experiment ? "an experiment keeps its shares, not its members nor its measuring"
                             : "percentages keep their shares, not their members");
     if (ld_is_user(kind) && strcmp(by, "key") == 0) {
@@ -231,22 +231,25 @@ static json_t *draw(struct convert_run *run, const struct ld_flag *flag, const s
         return json_pack("{s:O}", "fractional", served->buckets);
     }
     if (!ld_is_user(kind))
-        convert_find(run, false, "attributes of kind %.60s are read from the context's member of that name",
-                     kind);
+        convert_find(run, CONVERT_DIFFERS,
+                     "attributes of kind %.60s are read from the context's member of that name", kind);
     snprintf(prefix, sizeof prefix, "%.250s:", flag->key);
     json_t *present = convert_present(value);
+    json_t *drawable = ld_drawable(value);
     json_t *drawn = convert_fractional(prefix, value, served->buckets);
-    // Somebody without the attribute is in the first share there. For other kinds Sluice itself chooses the
-    // place in the context, so it does not trust a missing attribute there.
-    json_t *absent = ld_is_user(kind) ? json_incref(json_array_get(json_array_get(served->buckets, 0), 0))
-                                      : answer(flag, safe);
-    return json_pack("{s:[o,o,o]}", "if", present, drawn, absent);
+    json_t *first = json_array_get(json_array_get(served->buckets, 0), 0);
+    // Somebody without the attribute, or with one that is neither text nor a whole number, is in the first
+    // share there. For other kinds Sluice itself chooses the place in the context, so it does not trust a
+    // missing attribute there.
+    json_t *absent = ld_is_user(kind) ? json_incref(first) : answer(flag, safe);
+    return json_pack("{s:[o,o,o,O,o]}", "if", drawable, drawn, present, first, absent);
 }
 
 static json_t *serve(struct convert_run *run, const struct ld_flag *flag, const struct served *served)
 {
     if (!served->well) {
-        convert_find(run, true, "a rule names a variation that does not exist: who matches it gets %.60s",
+        convert_find(run, CONVERT_LOST,
+                     "a rule names a variation that does not exist: who matches it gets %.60s",
                      flag->off >= 0 ? name_at(flag, flag->off) : "the caller's default");
         return answer(flag, flag->off);
     }
@@ -286,19 +289,6 @@ static const json_t *user_keys(const struct ld_flag *flag, const json_t *variati
     return NULL;
 }
 
-static bool only_users(const struct ld_flag *flag)
-{
-    size_t i;
-    json_t *target;
-    json_array_foreach((json_t *)(uintptr_t)convert_list(flag->settings, "contextTargets"), i, target)
-    {
-        if (!ld_is_user(convert_text(target, "contextKind")) &&
-            json_array_size(convert_list(target, "values")) > 0)
-            return false;
-    }
-    return true;
-}
-
 static void add_targets(struct convert_run *run, const struct ld_flag *flag, json_t *out)
 {
     json_t *targets = json_object();
@@ -312,7 +302,7 @@ static void add_targets(struct convert_run *run, const struct ld_flag *flag, jso
                              name_at(flag, json_integer_value(json_object_get(target, "variation"))),
                              convert_list(target, "values"));
         else
-            convert_find(run, true, "targets of a variation that does not exist are left out");
+            convert_find(run, CONVERT_LOST, "targets of a variation that does not exist are left out");
     }
     if (json_object_size(targets) > 0)
         json_object_set(convert_extension(out), "targets", targets);
@@ -320,7 +310,8 @@ static void add_targets(struct convert_run *run, const struct ld_flag *flag, jso
     json_decref(seen);
 }
 
-// With targets of other kinds the order of the newer list matters, so all of them become rules.
+// With a newer list of targets its order matters, and the older one only holds its users: so all become
+// rules.
 static void chain_targets(struct convert_run *run, const struct ld_flag *flag, struct convert_chain *chain)
 {
     size_t i;
@@ -331,15 +322,15 @@ static void chain_targets(struct convert_run *run, const struct ld_flag *flag, s
         const json_t *variation = json_object_get(target, "variation");
         const json_t *keys = convert_list(target, "values");
         json_t *value = ld_attribute(kind, "key");
-        if (ld_is_user(kind) && json_array_size(keys) == 0)
+        if (ld_is_user(kind))
             keys = user_keys(flag, variation);
         if (value == NULL || !in_range(flag, variation))
-            convert_find(run, true, "targets of kind %.60s cannot be named here, they are left out",
+            convert_find(run, CONVERT_LOST, "targets of kind %.60s cannot be named here, they are left out",
                          kind != NULL ? kind : "");
         else
             convert_chain_add(chain, ld_keys(value, keys), answer(flag, json_integer_value(variation)));
         if (value != NULL && !ld_is_user(kind))
-            convert_find(run, false,
+            convert_find(run, CONVERT_DIFFERS,
                          "attributes of kind %.60s are read from the context's member of that name", kind);
         json_decref(value);
     }
@@ -348,6 +339,11 @@ static void chain_targets(struct convert_run *run, const struct ld_flag *flag, s
 static void add_rule(struct convert_run *run, const struct ld_flag *flag, size_t i, const json_t *rule,
                      struct convert_chain *chain)
 {
+    if (chain->closed) {
+        convert_find(run, CONVERT_LOST,
+                     "rule %zu and what follows are never asked: one before takes everybody", i + 1);
+        return;
+    }
     struct served served = read_served(flag, rule);
     bool exact = true;
     bool assume = served.some_off;
@@ -355,11 +351,11 @@ static void add_rule(struct convert_run *run, const struct ld_flag *flag, size_t
     if (exact) {
         convert_chain_add(chain, condition, serve(run, flag, &served));
     } else if (assume) {
-        convert_find(run, true, "rule %zu: all whom the rest of it matches get %.60s", i + 1,
+        convert_find(run, CONVERT_LOST, "rule %zu: all whom the rest of it matches get %.60s", i + 1,
                      served.off >= 0 ? name_at(flag, served.off) : "the caller's default");
         convert_chain_add(chain, condition, answer(flag, served.off));
     } else {
-        convert_find(run, true, "rule %zu: what has no equivalent does not match", i + 1);
+        convert_find(run, CONVERT_LOST, "rule %zu: what has no equivalent does not match", i + 1);
         convert_chain_add(chain, condition, serve(run, flag, &served));
     }
     json_decref(served.buckets);
@@ -370,7 +366,7 @@ static void add_targeting(struct convert_run *run, const struct ld_flag *flag, j
     struct convert_chain chain = {0};
     size_t i;
     json_t *rule;
-    if (only_users(flag))
+    if (json_array_size(convert_list(flag->settings, "contextTargets")) == 0)
         add_targets(run, flag, out);
     else
         chain_targets(run, flag, &chain);
@@ -423,12 +419,13 @@ static void add_prerequisite(struct convert_run *run, const struct ld_flag *flag
                            ? json_string_value(json_array_get(names, (size_t)json_integer_value(index)))
                            : NULL;
     if (name == NULL) {
-        convert_find(run, true, "prerequisite %.60s is not in the export: the flag stays off until unkilled",
+        convert_find(run, CONVERT_LOST,
+                     "prerequisite %.60s is not in the export: the flag stays off until unkilled",
                      key != NULL ? key : "");
         convert_kill(out, name_at(flag, flag->off));
     } else if (!convert_flagged(settings, "on")) {
         // A flag that is off does not meet a prerequisite there, whatever it answers.
-        convert_find(run, true,
+        convert_find(run, CONVERT_LOST,
                      "prerequisite %.60s is off: the flag is killed, and stays so when that one is on", key);
         convert_kill(out, name_at(flag, flag->off));
     } else {
@@ -474,9 +471,9 @@ static void add_state(struct convert_run *run, const struct ld_flag *flag, json_
         add_prerequisite(run, flag, needed, out);
     add_targeting(run, flag, out);
     if (flag->settings == NULL)
-        convert_find(run, true, "it is not in this environment: it is off");
+        convert_find(run, CONVERT_LOST, "it is not in this environment: it is off");
     if (convert_flagged(flag->definition, "archived")) {
-        convert_find(run, false, "it is archived: killed, the caller's default answers");
+        convert_find(run, CONVERT_DIFFERS, "it is archived: killed, the caller's default answers");
         convert_kill(out, NULL);
     } else if (!convert_flagged(flag->settings, "on")) {
         convert_kill(out, name_at(flag, flag->off));
@@ -493,11 +490,12 @@ static void add_flag(struct convert_run *run, const char *key, const json_t *def
     if (in_range(&flag, off))
         flag.off = json_integer_value(off);
     else if (off != NULL && !json_is_null(off))
-        convert_find(run, true, "its off variation does not exist: off answers the caller's default");
+        convert_find(run, CONVERT_LOST, "its off variation does not exist: off answers the caller's default");
     json_t *out = json_pack("{s:s,s:o,s:o}", "state", "ENABLED", "variants", make_variants(&flag),
                             "defaultVariant", answer(&flag, flag.off));
     if (json_array_size(flag.names) == 0) {
-        convert_find(run, true, "it has no variations, or more than %d: left out", FLAGS_VARIANTS_MAX);
+        convert_find(run, CONVERT_LOST, "it has no variations, or more than %d: left out",
+                     FLAGS_VARIANTS_MAX);
     } else if (out != NULL) {
         add_metadata(definition, out);
         add_state(run, &flag, out);
@@ -512,7 +510,7 @@ static void add_flag(struct convert_run *run, const char *key, const json_t *def
 static void add_value(struct convert_run *run, const char *key, const json_t *value)
 {
     if (json_is_array(value) || json_is_null(value)) {
-        convert_find(run, true, "its value is a list or null: left out");
+        convert_find(run, CONVERT_LOST, "its value is a list or null: left out");
         return;
     }
     json_object_set_new(run->flags, key,
@@ -528,9 +526,9 @@ static void add_all(struct convert_run *run, const json_t *all, bool values)
     while (ld_each(all, &at, &key, &flag)) {
         run->flag = key != NULL ? key : "";
         if (key == NULL || key[0] == '\0' || (!values && !json_is_object(flag)))
-            convert_find(run, true, "a flag without a key or a definition is left out");
+            convert_find(run, CONVERT_LOST, "a flag without a key or a definition is left out");
         else if (json_object_get(run->flags, key) != NULL)
-            convert_find(run, true, "the export holds it twice: the first is taken");
+            convert_find(run, CONVERT_LOST, "the export holds it twice: the first is taken");
         else if (values)
             add_value(run, key, flag);
         else if (!convert_flagged(flag, "deleted"))
@@ -561,7 +559,7 @@ bool convert_launchdarkly(struct convert_run *run)
         add_all(run, json_object_get(run->source, "flagValues"), true);
         run->flag = "";
         if (json_object_size(run->flags) > 0)
-            convert_find(run, false,
+            convert_find(run, CONVERT_DIFFERS,
                          "the user's key is the targeting key; other attributes keep their names");
     }
     json_decref(environments);

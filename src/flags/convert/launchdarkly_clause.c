@@ -44,44 +44,82 @@ void ld_index(struct convert_run *run, const char *name, const json_t *container
     json_object_set_new(run->index, name, index);
 }
 
-// One segment of a path. A dot in it would make it two segments for the evaluator.
+// One segment of a path. A dot in it would make it two segments for the evaluator, and a number behind
+// another segment would point into a list, which it does not there.
 static bool add_step(struct text *path, const char *step, size_t len)
 {
     if (len == 0 || memchr(step, '.', len) != NULL || (path->len == 0 && step[0] == '$'))
         return false;
+    if (path->len > 0 && strspn(step, "0123456789") >= len)
+        return false;
     if (path->len > 0)
         text_add_char(path, '.');
-    for (size_t i = 0; i < len; i++) {
-        bool escape = step[i] == '~' && i + 1 < len && (step[i + 1] == '0' || step[i + 1] == '1');
-        text_add_char(path, escape ? (step[++i] == '1' ? '/' : '~') : step[i]);
-    }
+    text_add(path, (struct slice){step, len});
     return !path->cut;
+}
+
+// The next step of an attribute, unescaped; *rest moves behind it. False when it is malformed or too long.
+static bool take_step(const char **rest, char *step, size_t cap)
+{
+    size_t len = 0;
+    while (**rest != '\0' && **rest != '/' && len + 1 < cap) {
+        char c = *(*rest)++;
+        if (c == '~' && **rest != '0' && **rest != '1')
+            return false;
+        if (c == '~')
+            c = *(*rest)++ == '1' ? '/' : '~';
+        step[len++] = c;
+    }
+    step[len] = '\0';
+    return len > 0 && len + 1 < cap;
+}
+
+// False where it is not given; but nobody is not anonymous, and somebody is who has a key.
+static json_t *anonymous(const char *kind)
+{
+    char key[PATH_BYTES];
+    char path[PATH_BYTES];
+    bool user = ld_is_user(kind);
+    snprintf(key, sizeof key, "%s%s", user ? "targetingKey" : kind, user ? "" : ".key");
+    snprintf(path, sizeof path, "%s%sanonymous", user ? "" : kind, user ? "" : ".");
+    return json_pack("{s:[{s:[{s:s},n]},{s:[s,b]},n]}", "if", "!=", "var", key, "var", path, 0);
 }
 
 json_t *ld_attribute(const char *kind, const char *attribute)
 {
     char storage[PATH_BYTES];
+    char step[PATH_BYTES];
     struct text path = text_over(storage, sizeof storage);
-    if (attribute == NULL || strcmp(attribute, "kind") == 0)
-        return NULL;
-    if (ld_is_user(kind) && strcmp(attribute, "anonymous") == 0)
-        return json_pack("{s:[s,b]}", "var", attribute, 0);
-    if (ld_is_user(kind) && strcmp(attribute, "key") == 0)
-        return convert_var("targetingKey");
-    if (!ld_is_user(kind) && !add_step(&path, kind, strlen(kind)))
-        return NULL;
     // Only clauses that name a kind use paths; in older clauses a slash is part of the name.
-    bool is_path = kind != NULL && kind[0] != '\0' && attribute[0] == '/';
-    const char *step = attribute + is_path;
-    while (is_path && strchr(step, '/') != NULL) {
-        size_t len = strcspn(step, "/");
-        if (!add_step(&path, step, len))
-            return NULL;
-        step += len + 1;
-    }
-    if (!is_path && strchr(step, '~') != NULL)
+    bool is_path = kind != NULL && kind[0] != '\0' && attribute != NULL && attribute[0] == '/';
+    const char *rest = attribute + is_path;
+    if (attribute == NULL || (!ld_is_user(kind) && !add_step(&path, kind, strlen(kind))))
         return NULL;
-    return add_step(&path, step, strlen(step)) ? convert_var(storage) : NULL;
+    if (is_path && !take_step(&rest, step, sizeof step))
+        return NULL;
+    const char *name = is_path ? step : attribute;
+    bool whole = !is_path || *rest == '\0';
+    if (whole && strcmp(name, "kind") == 0)
+        return NULL;
+    if (whole && strcmp(name, "anonymous") == 0)
+        return anonymous(kind);
+    if (whole && ld_is_user(kind) && strcmp(name, "key") == 0)
+        return convert_var("targetingKey");
+    if (!add_step(&path, name, strlen(name)))
+        return NULL;
+    while (!whole && *rest == '/') {
+        rest++;
+        if (!take_step(&rest, step, sizeof step) || !add_step(&path, step, strlen(step)))
+            return NULL;
+    }
+    return convert_var(storage);
+}
+
+json_t *ld_drawable(const json_t *value)
+{
+    json_t *rest = convert_op2("%", json_deep_copy(value), json_integer(1));
+    json_t *whole = convert_and(convert_is_number(value), convert_op2("===", rest, json_integer(0)));
+    return convert_or(convert_is_text(value), whole);
 }
 
 json_t *ld_keys(const json_t *value, const json_t *keys)
@@ -94,7 +132,7 @@ json_t *ld_keys(const json_t *value, const json_t *keys)
 static json_t *unknown(struct convert_run *run, bool assume, bool *exact, const char *what, const char *name)
 {
     *exact = false;
-    convert_find(run, true, "%s (%s) has no equivalent here", what, name != NULL ? name : "");
+    convert_find(run, CONVERT_LOST, "%s (%s) has no equivalent here", what, name != NULL ? name : "");
     return json_boolean(assume);
 }
 
@@ -118,14 +156,25 @@ static json_t *test_time(struct convert_run *run, const char *op, const json_t *
     return convert_or(test, convert_and(text, convert_is_text(x)));
 }
 
-static json_t *test_version(const char *op, const json_t *x, const json_t *value)
+// Only text is a version there, without a leading v. Fewer parts with a tail (2-rc) are one there and none
+// here: such a context counts as an unknown one.
+static json_t *test_version(struct convert_run *run, const char *op, const json_t *x, const json_t *value,
+                            bool assume)
 {
     char version[256];
     if (!json_is_string(value) || !convert_version(json_string_value(value), true, version, sizeof version))
         return json_false();
+    convert_find(run, CONVERT_DIFFERS,
+                 "a version of fewer than three parts with a tail (2-rc) matches nothing here");
     json_t *first = json_pack("{s:[O,i,i]}", "substr", x, 0, 1);
     json_t *plain = convert_not(convert_op2("in", first, json_pack("[s,s]", "v", "V")));
-    return convert_and(plain, json_pack("{s:[O,s,s]}", "sem_ver", x, op, version));
+    json_t *test = json_pack("{s:[O,s,s]}", "sem_ver", x, op, version);
+    if (assume) {
+        json_t *known = json_pack("{s:[O,s,O]}", "sem_ver", x, "=", x);
+        json_t *tail = convert_op2("in", json_string("-"), json_deep_copy(x));
+        test = convert_or(test, convert_and(convert_not(known), tail));
+    }
+    return convert_and(convert_is_text(x), convert_and(plain, test));
 }
 
 static json_t *test_text(const char *op, const json_t *x, const json_t *value)
@@ -168,10 +217,12 @@ static const struct operation OPERATIONS[] = {
     {"lessThanOrEqual", test_number, "<="},
     {"greaterThan", test_number, ">"},
     {"greaterThanOrEqual", test_number, ">="},
-    {"semVerEqual", test_version, "="},
-    {"semVerLessThan", test_version, "<"},
-    {"semVerGreaterThan", test_version, ">"},
 };
+
+static const struct {
+    const char *name;
+    const char *op;
+} VERSIONS[] = {{"semVerEqual", "="}, {"semVerLessThan", "<"}, {"semVerGreaterThan", ">"}};
 
 static json_t *test(struct convert_run *run, const char *op, const json_t *x, const json_t *value,
                     bool assume, bool *exact)
@@ -185,6 +236,9 @@ static json_t *test(struct convert_run *run, const char *op, const json_t *x, co
     for (size_t i = 0; op != NULL && i < sizeof OPERATIONS / sizeof OPERATIONS[0]; i++)
         if (strcmp(op, OPERATIONS[i].name) == 0)
             return OPERATIONS[i].test(OPERATIONS[i].op, x, value);
+    for (size_t i = 0; op != NULL && i < sizeof VERSIONS / sizeof VERSIONS[0]; i++)
+        if (strcmp(op, VERSIONS[i].name) == 0)
+            return test_version(run, VERSIONS[i].op, x, value, assume);
     return unknown(run, assume, exact, "an operator", op);
 }
 
@@ -254,9 +308,11 @@ static json_t *clause(struct convert_run *run, const json_t *clause, bool assume
     if (value == NULL)
         return unknown(run, assume, exact, "an attribute", attribute);
     if (!ld_is_user(kind))
-        convert_find(run, false, "attributes of kind %.60s are read from the context's member of that name",
-                     kind);
-    bool single = attribute != NULL && strcmp(attribute, "key") == 0;
+        convert_find(run, CONVERT_DIFFERS,
+                     "attributes of kind %.60s are read from the context's member of that name", kind);
+    // The key is one text.
+    bool single =
+        convert_text(value, "var") != NULL && strcmp(convert_text(value, "var"), "targetingKey") == 0;
     json_t *item = single ? json_incref(value) : convert_var("");
     json_t *any = test_all(run, op, item, values, inner, exact);
     json_decref(item);
@@ -311,14 +367,20 @@ static json_t *segment_rule(struct convert_run *run, const char *segment, const 
     json_t *value = ld_attribute(kind, by != NULL && by[0] != '\0' ? by : "key");
     if (value == NULL)
         return convert_and(all, unknown(run, assume, exact, "a share of a segment, by attribute", by));
-    convert_find(run, false, "a share of segment %.60s has other members, as many", segment);
+    convert_find(run, CONVERT_DIFFERS, "a share of segment %.60s has other members, as many", segment);
     snprintf(prefix, sizeof prefix, "%.400s:", segment);
     double number = json_number_value(weight);
     int64_t share = number > 0 ? (int64_t)(number < CONVERT_SHARE_TOTAL ? number : CONVERT_SHARE_TOTAL) : 0;
-    json_t *drawn = convert_and(convert_present(value), convert_share(prefix, json_incref(value), share));
-    // Sluice cannot tell who lacks the attribute; there, such users are in the segment.
-    if (share > 0 && ld_is_user(kind))
-        drawn = convert_or(convert_op2("==", json_deep_copy(value), json_null()), drawn);
+    json_t *drawable = ld_drawable(value);
+    json_t *drawn = convert_and(json_deep_copy(drawable), convert_share(prefix, json_incref(value), share));
+    // Who has no attribute that a share can be drawn by is in the segment there.
+    drawable = convert_not(drawable);
+    if (!ld_is_user(kind))
+        drawable = convert_and(convert_present(value), drawable);
+    if (share > 0)
+        drawn = convert_or(drawable, drawn);
+    else
+        json_decref(drawable);
     json_decref(value);
     return convert_and(all, drawn);
 }
@@ -352,7 +414,7 @@ static const json_t *find_segment(const struct convert_run *run, const char *key
 // The evaluator's name. A segment has one for what is known, and one that takes unknown parts as a match.
 static void evaluator_name(const char *key, bool wide, char *out, size_t cap)
 {
-    snprintf(out, cap, "segment %s%s", key, wide ? " (wide)" : "");
+    snprintf(out, cap, "%ssegment %s", wide ? "wide " : "", key);
 }
 
 // False: the segment leads back to itself, or is nested too deeply.
@@ -390,7 +452,7 @@ static json_t *segment_reference(struct convert_run *run, const char *key, bool 
         return unknown(run, assume, exact, "a segment within itself, or too deep", key);
     if (json_object_get(run->inexact, key) != NULL) {
         *exact = false;
-        convert_find(run, true, "segment %.80s holds something that has no equivalent here", key);
+        convert_find(run, CONVERT_LOST, "segment %.80s holds something that has no equivalent here", key);
         evaluator_name(key, assume, name, sizeof name);
         if (!make_segment(run, key, segment, assume, name))
             return json_boolean(assume);

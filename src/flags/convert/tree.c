@@ -163,8 +163,11 @@ void convert_metadata_text(json_t *flag, const char *name, const char *value)
 
 void convert_kill(json_t *flag, const char *variant)
 {
-    json_object_set_new(convert_extension(flag), "kill",
-                        variant != NULL ? json_string(variant) : json_true());
+    json_object_set_new(flag, "state", json_string("DISABLED"));
+    if (variant != NULL)
+        json_object_set_new(convert_extension(flag), "kill", json_string(variant));
+    else
+        json_object_del(json_object_get(flag, "x-sluice"), "kill");
 }
 
 void convert_require(struct convert_run *run, json_t *flag, const char *key, const char *variant)
@@ -182,7 +185,7 @@ static void find_names(struct convert_run *run, const char *what, const json_t *
     json_t *unused;
     json_object_foreach((json_t *)(uintptr_t)environments, name, unused)
         text_addf(&names, "%s%s", names.len > 0 ? ", " : "", name);
-    convert_find(run, true, "%s: %s", what, storage);
+    convert_find(run, CONVERT_LOST, "%s: %s", what, storage);
 }
 
 bool convert_choose(struct convert_run *run, const json_t *environments)

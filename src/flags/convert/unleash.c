@@ -2,6 +2,7 @@
 // Unleash: features as its client API shows them (strategies in the feature) and as its export has them
 // (featureStrategies and featureEnvironments beside them). A feature becomes a boolean flag; one that has
 // variants also a second flag, "<name>.variant", whose values are the payloads.
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,9 +22,11 @@ struct feature {
     bool enabled;
 };
 
+// Rows within a feature are named, those beside features say it otherwise.
 static const char *environment_of(const json_t *row)
 {
-    return convert_text(row, "environment");
+    const char *name = convert_text(row, "environment");
+    return name != NULL ? name : convert_text(row, "name");
 }
 
 static bool of_environment(const struct convert_run *run, const json_t *row)
@@ -76,7 +79,15 @@ static json_t *parse_payload(const json_t *variant, enum payload kind)
         return json_string(value != NULL ? value : convert_text(variant, "name"));
     if (kind == PAYLOAD_NUMBER) {
         double number = convert_number(json_object_get(payload, "value"), &is);
-        return is && is_of(payload, "type", "number") ? json_real(number) : NULL;
+        if (!is || !is_of(payload, "type", "number"))
+            return NULL;
+        // Whole numbers stay as they are written, and those that do not fit stay text.
+        if (value == NULL || strpbrk(value, ".eE") != NULL)
+            return json_real(number);
+        char *end;
+        errno = 0;
+        long long whole = strtoll(value, &end, 10);
+        return errno == 0 && *end == '\0' ? json_integer(whole) : NULL;
     }
     json_t *tree = value != NULL && is_of(payload, "type", "json")
                        ? json_loads(value, JSON_REJECT_DUPLICATES, NULL)
@@ -115,7 +126,7 @@ static json_t *payloads(struct convert_run *run, const json_t *variants)
         json_t *value = parse_payload(variant, kind);
         const json_t *before = json_object_get(out, name);
         if (before != NULL && !json_equal(before, value))
-            convert_find(run, true, "two variants are named %.60s: the first payload is taken", name);
+            convert_find(run, CONVERT_LOST, "two variants are named %.60s: the first payload is taken", name);
         if (before == NULL)
             json_object_set_new(out, name, value);
         else
@@ -149,9 +160,9 @@ static void add_overrides(struct convert_run *run, const json_t *variant, struct
     {
         bool known;
         json_t *in =
-            unleash_in(convert_text(override, "contextName"), convert_list(override, "values"), &known);
+            unleash_in(convert_text(override, "contextName"), convert_list(override, "values"), true, &known);
         if (!known)
-            convert_find(run, true,
+            convert_find(run, CONVERT_LOST,
                          "an override of variant %.60s by a field that cannot be named is left out",
                          convert_text(variant, "name"));
         convert_chain_add(chain, convert_and(json_deep_copy(condition), in),
@@ -186,12 +197,23 @@ static json_t *draw(struct convert_run *run, const json_t *variants, const char 
         drawn = json_incref(json_array_get(json_array_get(buckets, 0), 0));
         json_decref(value);
     } else {
-        convert_find(run, false, "variants keep their shares, not their members");
+        convert_find(run, CONVERT_DIFFERS, "variants keep their shares, not their members");
         snprintf(prefix, sizeof prefix, "variant:%.250s:", group);
         drawn = convert_fractional(prefix, value, buckets);
     }
     json_decref(buckets);
     return drawn;
+}
+
+static double weight_of(const json_t *variants)
+{
+    double total = 0;
+    bool is;
+    size_t i;
+    json_t *variant;
+    json_array_foreach((json_t *)(uintptr_t)variants, i, variant) total +=
+        convert_number(json_object_get(variant, "weight"), &is);
+    return total;
 }
 
 static void add_variants(struct convert_run *run, const struct feature *feature, const json_t *strategy,
@@ -200,7 +222,7 @@ static void add_variants(struct convert_run *run, const struct feature *feature,
     json_t *own = named_variants(convert_list(strategy, "variants"));
     const json_t *parameters = json_object_get(strategy, "parameters");
     const char *group = convert_text(parameters, "groupId");
-    bool has_own = json_array_size(own) > 0;
+    bool has_own = weight_of(own) > 0; // else those of the feature count
     const json_t *variants = has_own ? own : shared;
     const char *stickiness = convert_text(json_array_get(variants, 0), "stickiness");
     if (has_own && stickiness == NULL)
@@ -210,7 +232,10 @@ static void add_variants(struct convert_run *run, const struct feature *feature,
     size_t i;
     json_t *variant;
     json_array_foreach((json_t *)(uintptr_t)variants, i, variant)
-        add_overrides(run, variant, chain, condition);
+    {
+        if (weight_of(variants) > 0)
+            add_overrides(run, variant, chain, condition);
+    }
     convert_chain_add(chain, json_incref(condition), draw(run, variants, group, stickiness));
     json_decref(own);
 }
@@ -252,13 +277,28 @@ static json_t *any_condition(const struct feature *feature)
     return any;
 }
 
+static bool has_dependencies(const struct convert_run *run, const char *name)
+{
+    size_t i;
+    json_t *row;
+    bool has = json_array_size(convert_list(json_object_get(json_object_get(run->index, "features"), name),
+                                            "dependencies")) > 0;
+    json_array_foreach((json_t *)(uintptr_t)rows_of(run, "dependencies", name), i, row) has =
+        has || json_array_size(convert_list(row, "dependencies")) > 0;
+    return has;
+}
+
 static void add_dependency(struct convert_run *run, const json_t *dependency, json_t *flag, const char *off)
 {
     const char *key = convert_text(dependency, "feature");
     const json_t *variants = convert_list(dependency, "variants");
     const json_t *enabled = json_object_get(dependency, "enabled");
     char name[NAME_BYTES];
-    if (key != NULL && json_is_false(enabled)) {
+    if (key != NULL && has_dependencies(run, key)) {
+        convert_find(run, CONVERT_DIFFERS,
+                     "%.100s, on which it depends, depends on others: it is off there, and killed here", key);
+        convert_kill(flag, off);
+    } else if (key != NULL && json_is_false(enabled)) {
         convert_require(run, flag, key, "off");
     } else if (key != NULL && json_array_size(variants) == 0) {
         convert_require(run, flag, key, "on");
@@ -267,7 +307,8 @@ static void add_dependency(struct convert_run *run, const json_t *dependency, js
         snprintf(name, sizeof name, "%.480s.variant", key);
         convert_require(run, flag, name, json_string_value(json_array_get(variants, 0)));
     } else {
-        convert_find(run, true, "it depends on one of several variants of %.60s: it stays off until unkilled",
+        convert_find(run, CONVERT_LOST,
+                     "it depends on one of several variants of %.60s: it stays off until unkilled",
                      key != NULL ? key : "");
         convert_kill(flag, off);
     }
@@ -340,10 +381,10 @@ static void add_second(struct convert_run *run, const struct feature *feature, c
     json_t *strategy;
     snprintf(key, sizeof key, "%.480s.variant", feature->name);
     if (strlen(feature->name) > 480 || json_object_get(run->flags, key) != NULL) {
-        convert_find(run, true, "there is no room for its variants: the flag %.80s exists", key);
+        convert_find(run, CONVERT_LOST, "there is no room for its variants: the flag %.80s exists", key);
         return;
     }
-    convert_find(run, false, "its variants are the flag %.160s", key);
+    convert_find(run, CONVERT_DIFFERS, "its variants are the flag %.160s", key);
     json_t *flag =
         json_pack("{s:s,s:o,s:n}", "state", "ENABLED", "variants", payloads(run, all), "defaultVariant");
     add_tags(run, feature, flag);
@@ -375,9 +416,12 @@ static const json_t *state_of(const struct convert_run *run, const json_t *defin
 {
     size_t i;
     json_t *row;
-    if (convert_list(run->source, "featureEnvironments") == NULL)
+    const json_t *rows = convert_list(definition, "environments");
+    if (rows == NULL && convert_list(run->source, "featureEnvironments") == NULL)
         return definition;
-    json_array_foreach((json_t *)(uintptr_t)rows_of(run, "featureEnvironments", name), i, row)
+    if (rows == NULL)
+        rows = rows_of(run, "featureEnvironments", name);
+    json_array_foreach((json_t *)(uintptr_t)rows, i, row)
     {
         if (of_environment(run, row))
             return row;
@@ -385,12 +429,12 @@ static const json_t *state_of(const struct convert_run *run, const json_t *defin
     return NULL;
 }
 
-static json_t *strategies_of(const struct convert_run *run, const json_t *definition, const char *name,
-                             bool *any_disabled)
+static json_t *strategies_of(const struct convert_run *run, const struct feature *feature, bool *any_disabled)
 {
-    bool beside = convert_list(run->source, "featureStrategies") != NULL;
-    const json_t *rows =
-        beside ? rows_of(run, "featureStrategies", name) : convert_list(definition, "strategies");
+    bool nested = convert_list(feature->definition, "environments") != NULL;
+    bool beside = !nested && convert_list(run->source, "featureStrategies") != NULL;
+    const json_t *rows = beside ? rows_of(run, "featureStrategies", feature->name)
+                                : convert_list(nested ? feature->state : feature->definition, "strategies");
     json_t *out = json_array();
     size_t i;
     json_t *row;
@@ -413,15 +457,20 @@ static void add_feature(struct convert_run *run, const json_t *definition, const
     json_t *strategy;
     feature.state = state_of(run, definition, name);
     feature.enabled = convert_flagged(feature.state, "enabled") && !convert_flagged(definition, "archived");
-    feature.strategies = strategies_of(run, definition, name, &any_disabled);
+    feature.strategies = strategies_of(run, &feature, &any_disabled);
+    if (feature.enabled && feature.state != definition && convert_list(definition, "environments") != NULL &&
+        convert_list(feature.state, "strategies") == NULL) {
+        convert_find(run, CONVERT_LOST, "the export does not hold its strategies: it is off");
+        any_disabled = true;
+    }
     feature.conditions = json_array();
     // Without any strategy a feature is on for all.
     if (json_array_size(feature.strategies) == 0 && !any_disabled)
         json_array_append_new(feature.strategies, json_pack("{s:s}", "name", "default"));
     if (json_array_size(feature.strategies) == 0)
-        convert_find(run, false, "all its strategies are disabled: it is off");
+        convert_find(run, CONVERT_DIFFERS, "all its strategies are disabled: it is off");
     if (feature.state == NULL)
-        convert_find(run, true, "it is not in this environment: it is off");
+        convert_find(run, CONVERT_LOST, "it is not in this environment: it is off");
     json_array_foreach(feature.strategies, i, strategy)
     {
         json_t *condition = unleash_strategy(run, strategy, name);
@@ -451,9 +500,9 @@ static void add_features(struct convert_run *run, const json_t *features)
         const char *name = convert_text(definition, "name");
         run->flag = name != NULL ? name : "";
         if (name == NULL || name[0] == '\0')
-            convert_find(run, true, "a feature without a name is left out");
+            convert_find(run, CONVERT_LOST, "a feature without a name is left out");
         else if (!json_is_null(json_object_get(run->flags, name)))
-            convert_find(run, true, "the export holds it twice: the first is taken");
+            convert_find(run, CONVERT_LOST, "the export holds it twice: the first is taken");
         else
             add_feature(run, definition, name);
     }
@@ -471,9 +520,32 @@ static void gather_environments(json_t *environments, const json_t *rows)
     }
 }
 
+static const json_t *features_of(const struct convert_run *run)
+{
+    return json_is_array(run->source) ? run->source : convert_list(run->source, "features");
+}
+
+static void index_features(struct convert_run *run, const json_t *features)
+{
+    json_t *index = json_object();
+    size_t i;
+    json_t *feature;
+    json_array_foreach((json_t *)(uintptr_t)features, i, feature)
+    {
+        const char *name = convert_text(feature, "name");
+        if (name != NULL && json_object_get(index, name) == NULL)
+            json_object_set(index, name, feature);
+    }
+    json_object_set_new(run->index, "features", index);
+}
+
 bool convert_unleash(struct convert_run *run)
 {
     json_t *environments = json_object();
+    size_t i;
+    json_t *feature;
+    json_array_foreach((json_t *)(uintptr_t)features_of(run), i, feature)
+        gather_environments(environments, convert_list(feature, "environments"));
     gather_environments(environments, convert_list(run->source, "featureEnvironments"));
     gather_environments(environments, convert_list(run->source, "featureStrategies"));
     bool chosen = convert_choose(run, environments);
@@ -482,11 +554,12 @@ bool convert_unleash(struct convert_run *run)
         index_rows(run, "featureStrategies", "featureName", "featureName");
         index_rows(run, "featureTags", "featureName", "featureName");
         index_rows(run, "dependencies", "feature", "feature");
-        const json_t *features =
-            json_is_array(run->source) ? run->source : convert_list(run->source, "features");
+        const json_t *features = features_of(run);
+        index_features(run, features);
+        run->falls_to_off = true;
         add_features(run, features);
         if (json_object_size(run->flags) > 0)
-            convert_find(run, false,
+            convert_find(run, CONVERT_DIFFERS,
                          "userId is the targeting key; properties stand in the context by their names");
     }
     json_decref(environments);

@@ -10,6 +10,7 @@
 #include "flags/convert/convert_private.h"
 
 enum { PREFIX_BYTES = 300 };
+static const char SPACES[] = " \t\r\n\v\f";
 
 // NULL when the context cannot name the field.
 static json_t *field_value(const char *name)
@@ -32,14 +33,25 @@ static json_t *field_text(const char *name)
 
 static json_t *unknown(struct convert_run *run, bool assume, const char *what, const char *name)
 {
-    convert_find(run, true, "%s (%s) has no equivalent here: it does not turn the flag on", what,
+    convert_find(run, CONVERT_LOST, "%s (%s) has no equivalent here: it does not turn the flag on", what,
                  name != NULL ? name : "");
     return json_boolean(assume);
 }
 
 // ---- constraints ----
 
-// Values without empty ones and without surrounding spaces.
+// A text without surrounding spaces; other values as they are. NULL for none.
+static json_t *trim(const json_t *value)
+{
+    const char *text = json_string_value(value);
+    size_t begin = text != NULL ? strspn(text, SPACES) : 0;
+    size_t end = text != NULL ? strlen(text) : 0;
+    while (end > begin && strchr(SPACES, text[end - 1]) != NULL)
+        end--;
+    return text != NULL ? json_stringn(text + begin, end - begin) : json_deep_copy(value);
+}
+
+// Values without surrounding spaces; those that are empty as they stand are left out.
 static json_t *clean(const json_t *values)
 {
     json_t *list = json_array();
@@ -47,13 +59,8 @@ static json_t *clean(const json_t *values)
     json_t *value;
     json_array_foreach((json_t *)(uintptr_t)values, i, value)
     {
-        const char *text = json_string_value(value);
-        size_t begin = text != NULL ? strspn(text, " \t\r\n") : 0;
-        size_t end = text != NULL ? strlen(text) : 0;
-        while (end > begin && strchr(" \t\r\n", text[end - 1]) != NULL)
-            end--;
-        if (end > begin)
-            json_array_append_new(list, json_stringn(text + begin, end - begin));
+        if (json_string_length(value) > 0)
+            json_array_append_new(list, trim(value));
     }
     return list;
 }
@@ -67,11 +74,24 @@ static json_t *is_in(json_t *value, json_t *values)
     return json_false();
 }
 
-json_t *unleash_in(const char *field, const json_t *values, bool *known)
+// A test of a field that holds for nobody who lacks it.
+static json_t *if_present(const char *field, json_t *test)
+{
+    json_t *value = field_value(field);
+    json_t *present = convert_present(value);
+    json_decref(value);
+    return json_is_false(test) ? (json_decref(present), test) : convert_and(present, test);
+}
+
+json_t *unleash_in(const char *field, const json_t *values, bool exact, bool *known)
 {
     json_t *value = field_text(field);
     *known = value != NULL;
-    return *known ? is_in(value, clean(values)) : json_false();
+    json_t *list = exact ? json_deep_copy(values) : clean(values);
+    if (*known)
+        return if_present(field, is_in(value, list != NULL ? list : json_array()));
+    json_decref(list);
+    return json_false();
 }
 
 static bool has_case(const char *text)
@@ -104,15 +124,29 @@ static json_t *any_text(struct convert_run *run, const char *op, json_t *value, 
     return any;
 }
 
-static json_t *compare_number(const char *op, const char *field, const json_t *constraint)
+// JavaScript's other forms of a number.
+static bool odd_number(const char *text)
 {
-    bool is;
-    double number = convert_number(json_object_get(constraint, "value"), &is);
-    if (!is)
-        return json_false();
-    json_t *value = field_value(field);
-    json_t *present = convert_present(value);
-    return convert_and(present, convert_op2(op, convert_op1("+", value), json_real(number)));
+    const char *digits = text + strspn(text, "+-");
+    bool based = text[0] == '0' && text[1] != '\0' && strchr("xXoObB", text[1]) != NULL;
+    return based || strncmp(digits, "Infinity", 8) == 0;
+}
+
+// Both sides are numbers as JavaScript reads them from text, as comparing a text with a number does here too.
+static json_t *compare_number(struct convert_run *run, const char *op, const char *field,
+                              const json_t *constraint, bool assume)
+{
+    json_t *trimmed = trim(json_object_get(constraint, "value"));
+    const char *text = json_string_value(trimmed);
+    bool is = false;
+    double number = convert_number(trimmed, &is);
+    json_t *test = json_false();
+    if (text != NULL && odd_number(text))
+        test = unknown(run, assume, "a number in this form", text);
+    else if (is || (text != NULL && text[0] == '\0'))
+        test = if_present(field, convert_op2(op, field_text(field), json_real(number)));
+    json_decref(trimmed);
+    return test;
 }
 
 static json_t *compare_time(struct convert_run *run, const char *op, const char *field,
@@ -123,22 +157,38 @@ static json_t *compare_time(struct convert_run *run, const char *op, const char 
         return unknown(run, assume, "a time in the context", field);
     if (!convert_time(json_object_get(constraint, "value"), &time_ms))
         return json_false();
-    convert_find(run, false, "the current time is that of the clock here, in whole seconds");
+    convert_find(run, CONVERT_DIFFERS, "the current time is that of the clock here, in whole seconds");
     return convert_op2(op, convert_var("$flagd.timestamp"), json_integer((json_int_t)floor(time_ms / 1000)));
 }
 
+// Fewer parts than three are no version there, but here. They can be read as a number, and a version cannot.
+static json_t *is_whole(const json_t *value)
+{
+    return convert_not(convert_op2(">=", convert_op1("cat", json_deep_copy(value)), json_integer(0)));
+}
+
 static json_t *compare_version(struct convert_run *run, const char *op, const char *field,
-                               const json_t *constraint)
+                               const json_t *constraint, bool assume)
 {
     char version[256];
-    const char *text = convert_text(constraint, "value");
-    if (text == NULL || !convert_version(text, false, version, sizeof version))
+    json_t *trimmed = trim(json_object_get(constraint, "value"));
+    const char *text = json_string_value(trimmed);
+    text = text != NULL && text[0] == 'v' ? text + 1 : text;
+    bool is = text != NULL && convert_version(text, false, version, sizeof version);
+    json_decref(trimmed);
+    if (!is)
         return json_false();
-    convert_find(run, false, "a version without all its parts (1.2) counts as one with zeros here");
+    convert_find(run, CONVERT_DIFFERS, "a version with spaces around it matches nothing here");
     json_t *value = field_value(field);
     json_t *first = json_pack("{s:[O,i,i]}", "substr", value, 0, 1);
     json_t *plain = convert_not(convert_op2("in", first, json_pack("[s,s]", "v", "V")));
-    return convert_and(plain, json_pack("{s:[o,s,s]}", "sem_ver", value, op, version));
+    json_t *test = convert_and(convert_and(plain, is_whole(value)),
+                               json_pack("{s:[O,s,s]}", "sem_ver", value, op, version));
+    if (assume)
+        test =
+            convert_or(test, convert_op2("in", json_string(" "), convert_op1("cat", json_deep_copy(value))));
+    json_decref(value);
+    return test;
 }
 
 static json_t *match_pattern(struct convert_run *run, const char *field, const json_t *constraint,
@@ -149,7 +199,7 @@ static json_t *match_pattern(struct convert_run *run, const char *field, const j
     bool plain = pattern != NULL && !(convert_flagged(constraint, "caseInsensitive") && has_case(pattern));
     json_t *test = plain ? convert_pattern(pattern, value) : NULL;
     json_decref(value);
-    return test != NULL ? test : unknown(run, assume, "a regular expression", pattern);
+    return if_present(field, test != NULL ? test : unknown(run, assume, "a regular expression", pattern));
 }
 
 enum family { TEXT, NUMBER, TIME, VERSION };
@@ -172,6 +222,8 @@ static const struct operation {
     {"SEMVER_EQ", "=", VERSION},
     {"SEMVER_GT", ">", VERSION},
     {"SEMVER_LT", "<", VERSION},
+    {"SEMVER_GTE", ">=", VERSION},
+    {"SEMVER_LTE", "<=", VERSION},
 };
 
 static json_t *operate(struct convert_run *run, const struct operation *operation, const char *field,
@@ -179,34 +231,14 @@ static json_t *operate(struct convert_run *run, const struct operation *operatio
 {
     switch (operation->family) {
     case TEXT:
-        return any_text(run, operation->op, field_text(field), constraint, assume);
+        return if_present(field, any_text(run, operation->op, field_text(field), constraint, assume));
     case NUMBER:
-        return compare_number(operation->op, field, constraint);
+        return compare_number(run, operation->op, field, constraint, assume);
     case TIME:
         return compare_time(run, operation->op, field, constraint, assume);
     default:
-        return compare_version(run, operation->op, field, constraint);
+        return compare_version(run, operation->op, field, constraint, assume);
     }
-}
-
-// IN and NOT_IN are one test and its opposite.
-static json_t *match_in(struct convert_run *run, const char *field, const json_t *constraint, bool negate,
-                        bool assume)
-{
-    bool known;
-    json_t *test;
-    if (convert_flagged(constraint, "caseInsensitive")) {
-        json_t *values = clean(convert_list(constraint, "values"));
-        bool cased = false;
-        size_t i;
-        json_t *value;
-        json_array_foreach(values, i, value) cased = cased || has_case(json_string_value(value));
-        json_decref(values);
-        if (cased)
-            return unknown(run, assume, "comparing without regard to case", field);
-    }
-    test = unleash_in(field, convert_list(constraint, "values"), &known);
-    return negate ? convert_not(test) : test;
 }
 
 static json_t *constraint(struct convert_run *run, const json_t *constraint, bool assume)
@@ -221,8 +253,9 @@ static json_t *constraint(struct convert_run *run, const json_t *constraint, boo
     json_decref(probe);
     if (!known)
         return unknown(run, assume, "a constraint", field);
+    // IN and NOT_IN are one test and its opposite.
     if (strcmp(name, "IN") == 0 || strcmp(name, "NOT_IN") == 0)
-        test = match_in(run, field, constraint, name[0] == 'N', inner);
+        test = unleash_in(field, convert_list(constraint, "values"), false, &known);
     else if (strcmp(name, "REGEX") == 0)
         test = match_pattern(run, field, constraint, inner);
     for (size_t i = 0; test == NULL && i < sizeof OPERATIONS / sizeof OPERATIONS[0]; i++)
@@ -230,7 +263,7 @@ static json_t *constraint(struct convert_run *run, const json_t *constraint, boo
             test = operate(run, &OPERATIONS[i], field, constraint, inner);
     if (test == NULL)
         return unknown(run, assume, "an operator", name);
-    return inverted ? convert_not(test) : test;
+    return inverted != (strcmp(name, "NOT_IN") == 0) ? convert_not(test) : test;
 }
 
 static json_t *constraints(struct convert_run *run, const json_t *list)
@@ -263,16 +296,17 @@ static int64_t share_of(const json_t *parameters, const char *name)
 {
     bool is;
     double percent = convert_number(json_object_get(parameters, name), &is);
-    if (!is || percent <= 0)
+    // There a value falls on one of a hundred whole numbers.
+    if (!is || percent < 1)
         return 0;
-    return percent >= 100 ? CONVERT_SHARE_TOTAL : (int64_t)llround(percent * CONVERT_SHARE_TOTAL / 100);
+    return percent >= 100 ? CONVERT_SHARE_TOTAL : (int64_t)percent * (CONVERT_SHARE_TOTAL / 100);
 }
 
 json_t *unleash_sticky(const char *stickiness)
 {
     if (stickiness == NULL || stickiness[0] == '\0' || strcmp(stickiness, "default") == 0 ||
         strcmp(stickiness, "random") == 0)
-        return json_pack("{s:[s,{s:s}]}", "var", "targetingKey", "var", "sessionId");
+        return json_pack("{s:[{s:s},{s:s}]}", "or", "var", "targetingKey", "var", "sessionId");
     return field_value(stickiness);
 }
 
@@ -291,26 +325,34 @@ static json_t *rollout(struct convert_run *run, const char *group, const char *s
     if (value == NULL)
         return unknown(run, false, "a percentage by a field", stickiness);
     if (stickiness != NULL && strcmp(stickiness, "random") == 0)
-        convert_find(run, false,
+        convert_find(run, CONVERT_DIFFERS,
                      "a percentage drawn at random each time is drawn once per targeting key here");
     else if (share < CONVERT_SHARE_TOTAL)
-        convert_find(run, false, "percentages keep their shares, not their members");
+        convert_find(run, CONVERT_DIFFERS, "percentages keep their shares, not their members");
     snprintf(prefix, sizeof prefix, "%.250s:", group);
-    json_t *present = convert_present(value);
+    // Empty is as good as missing.
+    json_t *present =
+        convert_and(convert_present(value),
+                    convert_op2("!=", convert_op1("cat", json_deep_copy(value)), json_string("")));
     return convert_and(present, convert_share(prefix, value, share));
 }
 
+// The parts between commas, without the spaces around the commas. Those at both ends of the list count.
 static json_t *split(const char *list)
 {
     json_t *values = json_array();
-    while (list != NULL && *list != '\0') {
+    bool more = list != NULL && *list != '\0';
+    while (more) {
         size_t len = strcspn(list, ",");
-        json_array_append_new(values, json_stringn(list, len));
-        list += len + (list[len] == ',');
+        size_t end = len;
+        more = list[len] == ',';
+        while (more && end > 0 && strchr(SPACES, list[end - 1]) != NULL)
+            end--;
+        json_array_append_new(values, json_stringn(list, end));
+        list += len + more;
+        list += more ? strspn(list, SPACES) : 0;
     }
-    json_t *cleaned = clean(values);
-    json_decref(values);
-    return cleaned;
+    return values;
 }
 
 // When the mask of a network ends between two numbers of a dotted address, the network is a prefix of its

@@ -16,7 +16,7 @@ struct flags_finding *flags_findings_add(struct flags_findings *findings, enum f
     if (i < findings->cap)
         return &findings->problems[i];
     for (i = findings->cap; severity == FLAGS_ERROR && i-- > 0;)
-        if (findings->problems[i].severity == FLAGS_WARNING)
+        if (findings->problems[i].severity != FLAGS_ERROR)
             return &findings->problems[i];
     return NULL;
 }
@@ -244,10 +244,15 @@ static void compile_targeting(struct flags_compiler *c, const struct flags_json 
     if (targeting == NULL || (targeting->kind == FLAGS_JSON_OBJECT && targeting->count == 0))
         return;
     if (targeting->kind != FLAGS_JSON_OBJECT) {
-        remark(c, "targeting is a rule", targeting);
-        if (targeting->kind == FLAGS_JSON_NULL)
-            return;
+        bool null = targeting->kind == FLAGS_JSON_NULL;
         fault = "targeting is a rule";
+        flags_compile_problem(c,
+                              c->options.strict ? FLAGS_ERROR
+                              : null            ? FLAGS_WARNING
+                                                : FLAGS_FAULT,
+                              fault, targeting, SLICE(""));
+        if (null)
+            return;
     } else {
         root = flags_compile_rule(c, targeting);
         fault = c->rule_fault;

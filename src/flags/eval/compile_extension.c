@@ -2,6 +2,8 @@
 // What Sluice adds to a flagd file under "x-sluice": the hash generation of a set; kill switch, schedule,
 // individual targets and prerequisites of a flag. Only Sluice defines these words, so an unknown one is a
 // structural fault.
+#include <math.h>
+
 #include "base/check.h"
 #include "flags/eval/flags_private.h"
 
@@ -127,11 +129,14 @@ static bool parse_time(struct slice text, int64_t *time_s)
 
 static void compile_time(struct flags_compiler *c, const struct flags_json *value, int64_t *time_s)
 {
-    enum { DIGITS_MAX = 15 };
+    static const double SECONDS_MAX = 1e11; // in the year 5138; such a number counts milliseconds
+    bool number = value != NULL && value->kind == FLAGS_JSON_NUMBER && value->integral;
     if (value == NULL)
         return;
-    if (value->kind == FLAGS_JSON_NUMBER && value->integral && value->text.len <= DIGITS_MAX)
+    if (number && fabs(value->number) < SECONDS_MAX)
         *time_s = (int64_t)value->number;
+    else if (number)
+        error(c, "a time is in Unix seconds, and this counts milliseconds", value, value->key);
     else if (value->kind != FLAGS_JSON_STRING || !parse_time(value->text, time_s))
         error(c, "a time is in Unix seconds or as in \"2026-11-21T09:00:00Z\"", value, value->key);
 }
@@ -156,7 +161,7 @@ static void compile_kill(struct flags_compiler *c, const struct flags_json *tree
     if (tree == NULL || tree->kind == FLAGS_JSON_FALSE)
         return;
     flag->bits |= FLAGS_BIT_KILLED;
-    flag->kill_variant = FLAGS_NO_VARIANT;
+    flag->kill_variant = flags_off_variant(c->out, flag);
     if (tree->kind == FLAGS_JSON_TRUE)
         return;
     if (tree->kind != FLAGS_JSON_STRING) {
@@ -284,16 +289,22 @@ void flags_compile_extension(struct flags_compiler *c, const struct flags_json *
         flag->bits |= FLAGS_BIT_USES_KEY;
 }
 
-// Problems of a flag that are only found when all flags are known.
-static void say(struct flags_compiler *c, const struct flags_image_flag *flag, const char *message,
+// Problems of a flag that are only found when all flags are known. In a part of a set they are the flag's
+// own: without its prerequisites nothing else of it may answer.
+static void say(struct flags_compiler *c, struct flags_image_flag *flag, const char *message,
                 struct slice subject)
 {
+    bool part = c->bundle->part;
     c->flag_key = flags_image_slice(c->out, flag->key);
-    flags_compile_problem_at(c, FLAGS_ERROR, message, flag->source_at, subject);
+    flags_compile_problem_at(c, part ? FLAGS_FAULT : FLAGS_ERROR, message, flag->source_at, subject);
     c->flag_key = (struct slice){"", 0};
+    if (!part)
+        return;
+    flag->fault = flags_write_bytes(c, slice_of(message));
+    flag->extension = 0;
 }
 
-static void resolve(struct flags_compiler *c, const struct flags_image_flag *flag,
+static void resolve(struct flags_compiler *c, struct flags_image_flag *flag,
                     struct flags_image_prerequisite *p)
 {
     struct slice key = flags_image_slice(c->out, p->key);
@@ -323,7 +334,7 @@ static bool measure_chain(struct flags_compiler *c, uint32_t flag_at, uint32_t a
     if (fault != NULL) {
         flags_compile_enter(c, flag->document);
         say(c, flag, fault, (struct slice){"", 0});
-        return false;
+        return c->bundle->part;
     }
     if (flag->mark != 0 && flag->mark != OPEN)
         return true;
@@ -336,7 +347,7 @@ static bool measure_chain(struct flags_compiler *c, uint32_t flag_at, uint32_t a
         if (!measure_chain(c, list[i].flag, above + 1))
             return false;
         const struct flags_image_flag *needed = flags_write_at(c, list[i].flag);
-        longest = needed->mark > longest ? needed->mark : longest;
+        longest = needed->mark > longest && needed->mark != OPEN ? needed->mark : longest;
     }
     flag->mark = (uint8_t)(longest + 1);
     return true;
@@ -344,7 +355,7 @@ static bool measure_chain(struct flags_compiler *c, uint32_t flag_at, uint32_t a
 
 void flags_compile_prerequisites(struct flags_compiler *c)
 {
-    const struct flags_image_flag *flag;
+    struct flags_image_flag *flag;
     for (uint32_t at = c->first_flag; at != 0; at = flag->next) {
         flag = flags_write_at(c, at);
         if (flag->extension == 0)

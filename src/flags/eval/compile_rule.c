@@ -72,7 +72,7 @@ static void rule_fault(struct flags_compiler *c, const char *message, const stru
     if (c->rule_fault == NULL)
         c->rule_fault = message;
     bool refuse = c->options.strict || c->document == FLAGS_DOCUMENTS_MAX;
-    flags_compile_problem(c, refuse ? FLAGS_ERROR : FLAGS_WARNING, message, where, subject);
+    flags_compile_problem(c, refuse ? FLAGS_ERROR : FLAGS_FAULT, message, where, subject);
 }
 
 // Notes a departure from the schema that evaluation tolerates: the operator yields null or ignores the
@@ -412,7 +412,7 @@ static void check_arguments(struct flags_compiler *c, const struct operation *op
     struct slice name = slice_of(operation->name);
     bool list = value->kind == FLAGS_JSON_ARRAY;
     uint32_t count = list ? value->count : 1;
-    if (count < operation->least || count > operation->most)
+    if (count < operation->least || (count > operation->most && operation->most != ANY))
         rule_remark(c, "wrong number of arguments", value, name);
     if (c->options.strict && operation->shape == SHAPE_LIST && !list)
         rule_remark(c, "the operator takes a list of arguments", value, name);

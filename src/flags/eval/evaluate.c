@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a key and a context to a value. These decide in order: state, kill, prerequisites, schedule,
+// From a key and a context to a value. These decide in order: kill, state, prerequisites, schedule,
 // individual targets, targeting, default variant. The split of a rollout may then change the variant that the
 // last two gave.
 #include <math.h>
 
 #include "base/check.h"
 #include "flags/eval/flags_private.h"
+
+#define EXACT_MAX 9007199254740992.0      // 2^53
+#define INTEGER_MAX 9223372036854775808.0 // 2^63
 
 const char *flags_reason_name(enum flags_reason reason)
 {
@@ -268,10 +271,10 @@ static struct decision decide(struct flags_run *run, const struct flags_image_fl
 {
     struct decision decision;
     size_t path_begin = run->path != NULL ? run->path->len : 0;
-    if ((flag->bits & FLAGS_BIT_DISABLED) != 0)
-        return (struct decision){.variant = FLAGS_NO_VARIANT, .reason = FLAGS_REASON_DISABLED};
     if ((flag->bits & FLAGS_BIT_KILLED) != 0)
         return killed(run, flag);
+    if ((flag->bits & FLAGS_BIT_DISABLED) != 0)
+        return (struct decision){.variant = FLAGS_NO_VARIANT, .reason = FLAGS_REASON_DISABLED};
     bool decided = flag->extension != 0 && decide_by_extension(run, flag, &decision);
     if (decided)
         return decision;
@@ -411,4 +414,33 @@ enum status flags_type_read(struct slice word, enum flags_type *type)
         return STATUS_OK;
     }
     return STATUS_NOT_FOUND;
+}
+
+// The digits as written, for whole numbers that a double does not hold exactly.
+static bool parse_integer(struct slice json, int64_t *out)
+{
+    bool negative = json.len > 0 && json.data[0] == '-';
+    int64_t value = 0;
+    for (size_t i = negative; i < json.len; i++) {
+        int digit = json.data[i] - '0';
+        if (digit < 0 || digit > 9 || __builtin_mul_overflow(value, 10, &value) ||
+            __builtin_sub_overflow(value, digit, &value))
+            return false;
+    }
+    if (!negative && value == INT64_MIN)
+        return false;
+    *out = negative ? value : -value;
+    return true;
+}
+
+bool flags_result_integer(const struct flags_result *result, int64_t *out)
+{
+    double number = result->number;
+    bool large = number >= EXACT_MAX || number <= -EXACT_MAX;
+    if (large && parse_integer(result->json, out))
+        return true;
+    if (number >= INTEGER_MAX || number < -INTEGER_MAX)
+        return false;
+    *out = (int64_t)number;
+    return true;
 }

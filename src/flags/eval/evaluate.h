@@ -86,6 +86,9 @@ void flags_evaluate(const struct flags_image *set, struct slice key, enum flags_
 // STATUS_NOT_FOUND for another word.
 MUST_USE enum status flags_type_read(struct slice word, enum flags_type *type);
 
+// The number of a result as an integer, exactly as it was written. False when it does not fit.
+bool flags_result_integer(const struct flags_result *result, int64_t *out);
+
 // As flags_evaluate. Also adds to `path` which part of the flag decided, such as
 // "targeting.if[2].fractional[1]" (the argument taken of each rule, counted from 0), "targets", "schedule",
 // "prerequisites[0]", "kill", "rollout.ring[0]" or "rollout.split".

@@ -213,6 +213,9 @@ const struct flags_image_flag *flags_find_key(const uint8_t *image, struct slice
 uint32_t flags_find_name(const uint8_t *image, struct flags_names names, struct slice name);
 uint32_t flags_find_variant(const uint8_t *image, const struct flags_image_flag *flag,
                             struct slice name); // FLAGS_NO_VARIANT: none
+// What a kill without a variant answers: the variant that is false, or FLAGS_NO_VARIANT, the caller's
+// default.
+uint32_t flags_off_variant(const uint8_t *image, const struct flags_image_flag *flag);
 
 static inline const void *flags_image_at(const uint8_t *image, uint32_t at)
 {

@@ -108,6 +108,15 @@ uint32_t flags_find_variant(const uint8_t *image, const struct flags_image_flag 
     return FLAGS_NO_VARIANT;
 }
 
+uint32_t flags_off_variant(const uint8_t *image, const struct flags_image_flag *flag)
+{
+    const struct flags_image_variant *variants = flags_image_at(image, flag->variants);
+    for (uint32_t i = 0; flag->type == FLAGS_BOOLEAN && i < flag->variant_count; i++)
+        if (!variants[i].boolean)
+            return i;
+    return FLAGS_NO_VARIANT;
+}
+
 static void describe(const struct flags_image *set, const struct flags_image_flag *flag,
                      struct flags_info *info)
 {
@@ -132,6 +141,8 @@ static void describe(const struct flags_image *set, const struct flags_image_fla
     };
     if (flag->default_variant != FLAGS_NO_VARIANT)
         info->default_variant = flags_image_slice(image, variants[flag->default_variant].name);
+    if (info->killed && flag->kill_variant != FLAGS_NO_VARIANT)
+        info->kill_variant = flags_image_slice(image, variants[flag->kill_variant].name);
     if (flag->extension != 0) {
         const struct flags_image_extension *extension = flags_image_at(image, flag->extension);
         info->has_targets = extension->target_count > 0;

@@ -23,7 +23,11 @@ enum {
 // How the fractional operator maps a bucketing value to a share. See bucket.h.
 enum flags_generation { FLAGS_GENERATION_1 = 1, FLAGS_GENERATION_2 = 2, FLAGS_GENERATION_3 = 3 };
 
-enum flags_severity { FLAGS_WARNING, FLAGS_ERROR };
+enum flags_severity {
+    FLAGS_WARNING,
+    FLAGS_FAULT, // its flag answers PARSE_ERROR
+    FLAGS_ERROR, // the set is refused
+};
 
 // Something wrong in the source. line and column count from 1, columns in bytes.
 struct flags_finding {
@@ -46,8 +50,8 @@ struct flags_compile_options {
     bool strict;
 };
 
-// Compiles the map or array form. Structural faults refuse the whole set: STATUS_INVALID. Targeting faults
-// are warnings: the flag then answers PARSE_ERROR or, where flagd says so, the operator yields null.
+// Compiles the map or array form. Structural faults refuse the whole set: STATUS_INVALID. With a targeting
+// fault the flag alone answers PARSE_ERROR or, where flagd says so, the operator yields null, with a warning.
 // STATUS_FULL: cap is too small (about three times the source suffices), or the image would pass 4 GiB.
 // STATUS_NO_MEMORY: scratch is too small for the largest flag or for "$evaluators" (64 Ki nodes are enough
 // for nearly all sets; scratch->chars needs the unescaped length of the strings that hold escapes). out must
@@ -55,7 +59,8 @@ struct flags_compile_options {
 // counts all problems, stored or not.
 //
 // Under "x-sluice" a set may hold {"fractional": generation}, a flag:
-//   "kill": true | "variant"            answers at once: the caller's default, or that variant; DISABLED
+//   "kill": true | "variant"            answers that variant at once, as DISABLED, whatever the state; with
+//                                       true the variant that is false, and without one the caller's default
 //   "schedule": {"from": t, "until": t} targeting and targets apply only in [from, until); Unix seconds or
 //                                       RFC 3339; outside, the default variant
 //   "targets": {"variant": ["key"...]}  these targeting keys get that variant, before any rule
@@ -80,13 +85,14 @@ struct flags_bundle_document {
 
 enum flags_patch_state { FLAGS_PATCH_AS_IS, FLAGS_PATCH_ENABLED, FLAGS_PATCH_DISABLED };
 
-// A change that an operator or a rollout makes to a flag, whichever document the flag came from. A patch that
-// names a flag, variant or segment that does not exist changes nothing at all and is a warning.
+// A change that an operator or a rollout makes to a flag, whichever document the flag came from. Its parts
+// stand alone: what names a flag, variant or segment that does not exist is a warning, and the rest counts. A
+// kill always counts: without the variant it names it answers as "kill": true.
 struct flags_patch {
     struct slice key;
     enum flags_patch_state state; // ENABLED also lifts a kill from the file
-    bool kill;                    // as "kill" in the file
-    struct slice kill_variant;    // empty: the caller's default
+    bool kill;                    // as "kill" in the file, and before the state
+    struct slice kill_variant;    // empty: as "kill": true
     // The split of a rollout, of those who get `split_from` by targeting or default: members of a ring get
     // `split_to`, and so do `split_share` of FLAGS_SHARE_TOTAL of all others. The targeting key decides
     // (flags_bucket_of_split), so nobody moves while the share stays, and a growing share moves nobody back.
@@ -108,6 +114,8 @@ struct flags_bundle {
     struct slice segments;
     const struct flags_patch *patches;
     uint32_t patch_count; // one per key; a second one is a warning and changes nothing
+    // Of a larger set: prerequisites that cannot be met for want of the rest are faults of their flags alone.
+    bool part;
 };
 
 // As flags_compile, for many documents at once; problems say in which document they are. Prerequisites are
@@ -170,6 +178,7 @@ struct flags_info {
     uint32_t variant_count;
     uint32_t prerequisite_count;
     struct slice default_variant; // empty: the caller's default
+    struct slice kill_variant;    // when killed; empty: the caller's default
     struct slice fault;           // why it answers PARSE_ERROR, or empty
     struct slice metadata;        // of set and flag merged, a JSON object, or empty
     int64_t from_s;               // of its schedule, Unix time; INT64_MIN: open

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Patches a compiled image: bits of a flag are changed in place, splits are appended. A patch is applied as a
-// whole or not at all. Compiling ends with this code too, so both ways give the same bytes.
+// Patches a compiled image: bits of a flag are changed in place, splits are appended. Each part of a patch
+// stands alone, so that a kill is in force whatever else does not fit. Compiling ends with this code too, so
+// both ways give the same bytes.
 #include "base/check.h"
 #include "flags/eval/flags_private.h"
 
-// A patch with its names resolved.
+// A split with its names resolved.
 struct changes {
-    uint32_t kill_variant;
     struct flags_image_split split;
     uint32_t rings[FLAGS_RINGS_MAX];
 };
@@ -54,18 +54,6 @@ static bool find_split(struct flags_patcher *p, const struct flags_patch *patch,
     return true;
 }
 
-static bool find_changes(struct flags_patcher *p, const struct flags_patch *patch,
-                         const struct flags_image_flag *flag, struct changes *changes)
-{
-    if ((flag->bits & FLAGS_BIT_PATCHED) != 0)
-        return warn(p, patch, "the flag has a patch already", patch->key);
-    changes->kill_variant = FLAGS_NO_VARIANT;
-    if (patch->kill && patch->kill_variant.len > 0 &&
-        !find_variant(p, patch, flag, patch->kill_variant, &changes->kill_variant))
-        return false;
-    return !patch->split || find_split(p, patch, flag, changes);
-}
-
 // The offset of the split, 0 when the image is full.
 static uint32_t append_split(struct flags_patcher *p, const struct changes *changes)
 {
@@ -82,6 +70,16 @@ static uint32_t append_split(struct flags_patcher *p, const struct changes *chan
     return (uint32_t)at;
 }
 
+static void apply_kill(struct flags_patcher *p, const struct flags_patch *patch,
+                       struct flags_image_flag *flag)
+{
+    uint32_t named;
+    if (patch->kill_variant.len == 0 || !find_variant(p, patch, flag, patch->kill_variant, &named))
+        named = flags_off_variant(p->image, flag);
+    flag->bits |= FLAGS_BIT_KILLED;
+    flag->kill_variant = named;
+}
+
 static enum status apply_one(struct flags_patcher *p, const struct flags_patch *patch)
 {
     struct changes changes = {0};
@@ -90,23 +88,22 @@ static enum status apply_one(struct flags_patcher *p, const struct flags_patch *
         (void)warn(p, patch, "a patch names no flag", patch->key);
         return STATUS_OK;
     }
-    bool whole = find_changes(p, patch, found, &changes);
-    if (!whole)
+    if ((found->bits & FLAGS_BIT_PATCHED) != 0) {
+        (void)warn(p, patch, "the flag has a patch already", patch->key);
         return STATUS_OK;
-    (void)whole;
+    }
     // Found through the writable pointer of the image, since `found` is const.
     struct flags_image_flag *flag = (void *)(p->image + ((const uint8_t *)found - p->image));
-    if (patch->split && (flag->split = append_split(p, &changes)) == 0)
-        return STATUS_FULL;
     flag->bits |= FLAGS_BIT_PATCHED;
     if (patch->state == FLAGS_PATCH_ENABLED)
         flag->bits &= (uint8_t) ~(FLAGS_BIT_DISABLED | FLAGS_BIT_KILLED);
     else if (patch->state == FLAGS_PATCH_DISABLED)
         flag->bits |= FLAGS_BIT_DISABLED;
-    if (patch->kill) {
-        flag->bits |= FLAGS_BIT_KILLED;
-        flag->kill_variant = changes.kill_variant;
-    }
+    if (patch->kill)
+        apply_kill(p, patch, flag);
+    bool splits = patch->split && find_split(p, patch, flag, &changes);
+    if (splits && (flag->split = append_split(p, &changes)) == 0)
+        return STATUS_FULL;
     return STATUS_OK;
 }
 

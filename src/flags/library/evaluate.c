@@ -6,9 +6,6 @@
 #include "base/check.h"
 #include "flags/library/library_private.h"
 
-#define EXACT_MAX 9007199254740992.0      // 2^53
-#define INTEGER_MAX 9223372036854775808.0 // 2^63
-
 const char *sluice_flags_version(void)
 {
     return SLUICE_VERSION;
@@ -85,35 +82,6 @@ static bool copy(char *out, size_t cap, struct slice text)
 
 // ---- one answer ----
 
-// The digits as written, for whole numbers that a double does not hold exactly.
-static bool parse_integer(struct slice json, int64_t *out)
-{
-    bool negative = json.len > 0 && json.data[0] == '-';
-    int64_t value = 0;
-    for (size_t i = negative; i < json.len; i++) {
-        int digit = json.data[i] - '0';
-        if (digit < 0 || digit > 9 || __builtin_mul_overflow(value, 10, &value) ||
-            __builtin_sub_overflow(value, digit, &value))
-            return false;
-    }
-    if (!negative && value == INT64_MIN)
-        return false;
-    *out = negative ? value : -value;
-    return true;
-}
-
-static bool integer_of(const struct flags_result *result, int64_t *out)
-{
-    double number = result->number;
-    bool large = number >= EXACT_MAX || number <= -EXACT_MAX;
-    if (large && parse_integer(result->json, out))
-        return true;
-    if (number >= INTEGER_MAX || number < -INTEGER_MAX)
-        return false;
-    *out = (int64_t)number;
-    return true;
-}
-
 static void refuse(struct flags_result *result, enum flags_error error, struct slice why)
 {
     *result = (struct flags_result){.reason = FLAGS_REASON_ERROR, .error = error, .error_text = why};
@@ -126,7 +94,7 @@ static void set_value(struct flags_result *result, struct sluice_flags_value *va
         value->boolean = result->boolean;
         break;
     case SLUICE_FLAGS_INTEGER:
-        if (!integer_of(result, &value->integer)) {
+        if (!flags_result_integer(result, &value->integer)) {
             result->has_value = false;
             result->reason = FLAGS_REASON_ERROR;
             result->error = FLAGS_ERROR_TYPE_MISMATCH;

@@ -4,6 +4,7 @@
 // one of another type invalid_argument, a rule that cannot be read data_loss, any other failure unknown; a
 // disabled flag, and one without a default variant, is a success without value. As in flagd a rule that needs
 // a targeting key and finds none yields the default variant.
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "base/check.h"
@@ -225,12 +226,13 @@ static void put_details(struct json_out *body, const struct flags_result *result
 }
 
 // An int64 is a string in the JSON form of protocol buffers.
-static bool put_int(struct json_out *body, double number)
+static bool put_int(struct json_out *body, const struct flags_result *result)
 {
-    if (!(number >= -9223372036854775808.0 && number < 9223372036854775808.0))
-        return false;
     char text[24];
-    int len = snprintf(text, sizeof text, "\"%lld\"", (long long)number);
+    int64_t number;
+    if (!flags_result_integer(result, &number))
+        return false;
+    int len = snprintf(text, sizeof text, "\"%" PRId64 "\"", number);
     json_out_bytes(body, (struct slice){text, (size_t)len});
     return true;
 }
@@ -261,7 +263,7 @@ static void answer_resolve(struct ofrep_call *call, const struct procedure *proc
         JSON_OUT(body, "\"value\":");
         if (procedure->type != FLAGS_INTEGER)
             json_out_bytes(body, result.json);
-        else if (!put_int(body, result.number)) {
+        else if (!put_int(body, &result)) {
             fail_flag(call, procedure, FLAGS_ERROR_TYPE_MISMATCH, SLICE("the number is no 64-bit integer"));
             return;
         }

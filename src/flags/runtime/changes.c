@@ -57,7 +57,7 @@ static enum status refuse_switch(struct runtime *runtime, const struct runtime_c
     const struct runtime_overlay_entry *entry = runtime_overlay_find(&runtime->overlay, key);
     bool laid_over = entry != NULL;
     // Defined a moment ago and not in force yet: what its variants are is seen when it is. A kill that names
-    // none of them changes nothing and is a warning.
+    // none of them kills without it, with a warning.
     bool fresh =
         laid_over && entry->definition != NULL && flagset_current(runtime->set)->change < runtime->change;
     if (!flags_image_find(set, key, &info) && !laid_over)

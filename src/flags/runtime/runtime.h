@@ -81,7 +81,7 @@ MUST_USE enum status runtime_movable(const struct runtime *runtime, const char *
 enum runtime_op {
     RUNTIME_SET,   // a definition, over whatever the sources say
     RUNTIME_ON,    // enabled, not killed, whatever the definition says
-    RUNTIME_OFF,   // killed: everybody gets `variant`, or the caller's default when it is empty
+    RUNTIME_OFF,   // killed: everybody gets `variant`; when it is empty, the flag answers as "kill": true
     RUNTIME_UNSET, // all of the above is taken away: the sources speak again
 };
 const char *runtime_op_name(enum runtime_op op); // "set", "on", "off", "unset"
@@ -90,7 +90,7 @@ struct runtime_change {
     enum runtime_op op;
     const char *key;
     struct slice definition; // SET: the flag's JSON object
-    const char *variant;     // OFF; NULL or "": the caller's default
+    const char *variant;     // OFF; NULL or "": none named
     const char *who;
     const char *from;
     bool checked; // SET: by flagset_check_flags, with others that are changed in the same breath

@@ -49,6 +49,9 @@ bool runtime_split_find(const struct runtime *runtime, struct slice key, struct 
 
 // ---- sources.c
 
+_Static_assert(CONFIG_FLAG_SOURCES_MAX + 1 <= FLAGSET_SOURCES_MAX,
+               "a set has room for all sources and `define`");
+
 struct runtime_sources {
     struct flagset_source items[CONFIG_FLAG_SOURCES_MAX + 1];
     uint32_t count;

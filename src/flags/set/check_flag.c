@@ -13,6 +13,7 @@ enum {
     STUB_BYTES_MAX = 1 << 24,
     OTHERS = 0,  // the document of those
     CHECKED = 1, // the flag's own
+    SHARED = 2,  // the first of those with evaluators that rules may refer to
 };
 
 struct check {
@@ -244,7 +245,8 @@ static void say_unreadable(struct fault *problem, struct slice json, const struc
     (void)say(problem, line, column, fault->what);
 }
 
-// The worst of what was found. `before`: bytes of the first line that are not the caller's.
+// The worst of what was found; a warning is none that refuses. `before`: bytes of the first line that are not
+// the caller's.
 static void say_fault(const struct check *check, const struct flagset_builder *builder, uint32_t before,
                       bool named, struct fault *problem)
 {
@@ -252,7 +254,7 @@ static void say_fault(const struct check *check, const struct flagset_builder *b
     for (size_t i = 0; i < builder->finding_count; i++) {
         const struct flags_finding *fault = &builder->findings[i];
         bool counts = fault->severity == FLAGS_ERROR || fault->document == CHECKED;
-        if (counts && (worst == NULL || (fault->severity == FLAGS_ERROR && worst->severity != FLAGS_ERROR)))
+        if (counts && (worst == NULL || fault->severity > worst->severity))
             worst = fault;
     }
     if (worst == NULL)
@@ -269,29 +271,58 @@ static void say_fault(const struct check *check, const struct flagset_builder *b
         fault.line = 1;
         fault.column = 1;
     }
-    problem->status = fault.severity == FLAGS_ERROR ? STATUS_INVALID : STATUS_OK;
+    problem->status = fault.severity != FLAGS_WARNING ? STATUS_INVALID : STATUS_OK;
     flagset_finding_text(&fault, NULL, problem->text);
+}
+
+// The evaluators of all documents, each in one of its own; *text holds them. The number of the next document.
+static uint32_t add_evaluators(const struct check *check, struct flags_bundle_document *documents,
+                               struct json_out *text)
+{
+    const struct flagset_contents *contents = check->snapshot->contents;
+    uint32_t count = SHARED;
+    for (uint32_t i = 0; i + 1 < contents->document_count && count < FLAGS_DOCUMENTS_MAX; i++) {
+        const struct flagset_document *document = contents->documents[i];
+        size_t begin = text->len;
+        if (document->evaluators.len == 0)
+            continue;
+        JSON_OUT(text, "{\"flags\":{},\"$evaluators\":");
+        json_out_bytes(text, document->evaluators);
+        JSON_OUT(text, "}");
+        documents[count++] = (struct flags_bundle_document){{NULL, text->len - begin}, document->name};
+    }
+    size_t at = 0;
+    for (uint32_t i = SHARED; i < count; at += documents[i++].json.len)
+        documents[i].json.data = text->data + at;
+    return count;
 }
 
 static enum status compile_beside(const struct check *check, uint32_t before, bool named,
                                   struct fault *problem)
 {
-    const struct flags_bundle_document documents[] = {
+    struct flags_bundle_document documents[FLAGS_DOCUMENTS_MAX] = {
         [OTHERS] = {json_out_slice(&check->others), "others"},
         [CHECKED] = {{check->own->json, check->own->len}, "checked"},
     };
     const struct flagset_document *segments = check->snapshot->contents->segments;
-    struct flags_bundle bundle = {.documents = documents, .document_count = ARRAY_LEN(documents)};
+    struct json_out evaluators = {0};
+    struct flags_bundle bundle = {.documents = documents};
     struct flagset_builder *builder = heap_alloc(1, sizeof *builder);
     struct flagset_built *image = NULL;
     if (builder == NULL)
         return STATUS_NO_MEMORY;
     if (segments != NULL)
         bundle.segments = (struct slice){segments->json, segments->len};
-    enum status status = flagset_build(builder, &bundle, &image);
+    bundle.document_count = add_evaluators(check, documents, &evaluators);
+    enum status status = evaluators.status;
+    if (status == STATUS_OK)
+        status = flagset_build(builder, &bundle, &image);
     say_fault(check, builder, before, named, problem);
+    if (status == STATUS_OK)
+        status = problem->status;
     flagset_builder_deinit(builder);
     flagset_built_unref(image);
+    json_out_free(&evaluators);
     heap_free(builder);
     return status;
 }

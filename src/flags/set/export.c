@@ -220,74 +220,62 @@ static void add_evaluators(struct output *out)
 
 // ---- flags ----
 
-static bool has_variant(const struct flags_image *set, struct slice key, struct slice variant)
+// A kill as others read it: they know the state and the default variant, not our kill.
+static bool kill_variant(const struct flags_info *info)
 {
-    struct slice name;
-    struct slice json;
-    for (uint32_t i = 0; flags_image_variant_get(set, key, i, &name, &json); i++)
-        if (slice_equal(name, variant))
-            return true;
-    return false;
+    return info->killed && info->kill_variant.len > 0;
 }
 
-// NULL when the patch of this key changes nothing that a file can say: the builder has passed it over.
-static const struct flags_patch *patch_in_force(const struct output *out, const struct flags_info *info)
-{
-    const struct flags_image *set = out->set;
-    const struct flags_patch *patch = flagset_patches_find(out->snapshot->contents->patches, info->key);
-    if (patch == NULL ||
-        (patch->kill && patch->kill_variant.len > 0 && !has_variant(set, info->key, patch->kill_variant)))
-        return NULL;
-    // A split that is not there although it was asked for: the whole patch is passed over.
-    if (patch->split && !info->split)
-        return NULL;
-    return patch;
-}
-
-static void add_kill(struct output *out, const struct flags_patch *patch, bool *first)
+static void add_kill(struct output *out, const struct flags_info *info, bool *first)
 {
     add_name(out, SLICE("kill"), first);
-    if (patch->kill_variant.len > 0)
-        json_out_quote(&out->json, patch->kill_variant);
+    if (kill_variant(info))
+        json_out_quote(&out->json, info->kill_variant);
     else
         JSON_OUT(&out->json, "true");
 }
 
-static void add_extension(struct output *out, struct slice value, const struct flags_patch *patch)
+static void add_extension(struct output *out, struct slice value, const struct flags_info *info)
 {
     struct flags_json_walk walk;
     struct flags_json_error fault;
     struct slice name;
     struct slice member;
     bool first = true;
-    bool lifts = patch != NULL && (patch->kill || patch->state == FLAGS_PATCH_ENABLED);
     JSON_OUT(&out->json, "{");
     if (value.len > 0 && flags_json_walk_begin(value, &walk, &fault) == STATUS_OK) {
         while (flags_json_walk_next(&walk, &name, &member, &fault) == STATUS_OK) {
-            if (lifts && slice_equal(name, SLICE("kill")))
+            if (slice_equal(name, SLICE("kill")))
                 continue;
             add_name(out, name, &first);
             json_out_bytes(&out->json, member);
         }
     }
-    if (patch != NULL && patch->kill)
-        add_kill(out, patch, &first);
+    if (info->killed)
+        add_kill(out, info, &first);
     JSON_OUT(&out->json, "}");
 }
 
-static void add_member(struct output *out, const struct flags_info *info, const struct flags_patch *patch,
-                       struct slice name, struct slice value)
+static void add_member(struct output *out, const struct flags_info *info, struct slice name,
+                       struct slice value)
 {
-    bool state = patch != NULL && patch->state != FLAGS_PATCH_AS_IS;
-    if (state && slice_equal(name, SLICE("state")))
-        json_out_bytes(&out->json,
-                       patch->state == FLAGS_PATCH_ENABLED ? SLICE("\"ENABLED\"") : SLICE("\"DISABLED\""));
-    else if (slice_equal(name, SLICE("targeting")))
+    if (slice_equal(name, SLICE("targeting")))
         add_rule(out, value, info->document);
     else if (slice_equal(name, SLICE("x-sluice")))
-        add_extension(out, value, patch);
+        add_extension(out, value, info);
     else
         json_out_bytes(&out->json, value);
+}
+
+// What is said anew below, or of a flag that is off must not be said to others.
+static bool is_replaced(const struct output *out, const struct flags_info *info, bool list, struct slice name)
+{
+    if (slice_equal(name, SLICE("state")) || (list && slice_equal(name, SLICE("key"))))
+        return true;
+    if (slice_equal(name, SLICE("metadata")))
+        return !out->one_metadata;
+    return kill_variant(info) &&
+           (slice_equal(name, SLICE("defaultVariant")) || slice_equal(name, SLICE("targeting")));
 }
 
 static void add_flag(struct output *out, const struct flags_info *info)
@@ -297,32 +285,34 @@ static void add_flag(struct output *out, const struct flags_info *info)
     struct slice json;
     struct slice name;
     struct slice value;
-    const struct flags_patch *patch = patch_in_force(out, info);
     const struct flagset_document *document = out->documents[info->document];
     const struct flagset_entry *entry = flagset_document_find(document, info->key);
-    bool list = document->list;
+    bool on = info->enabled && (!info->killed || kill_variant(info));
     bool extended = false;
-    bool first = true;
+    bool first = false;
     CHECK(entry != NULL);
     json = flagset_document_value(document, entry);
     if (flags_json_walk_begin(json, &walk, &fault) != STATUS_OK)
         return;
-    JSON_OUT(&out->json, "{");
+    json_out_bytes(&out->json, on ? SLICE("{\"state\":\"ENABLED\"") : SLICE("{\"state\":\"DISABLED\""));
+    if (kill_variant(info)) {
+        add_name(out, SLICE("defaultVariant"), &first);
+        json_out_quote(&out->json, info->kill_variant);
+    }
     while (flags_json_walk_next(&walk, &name, &value, &fault) == STATUS_OK) {
-        bool own_metadata = slice_equal(name, SLICE("metadata")) && !out->one_metadata;
-        if (own_metadata || (list && slice_equal(name, SLICE("key"))))
+        if (is_replaced(out, info, document->list, name))
             continue;
         extended |= slice_equal(name, SLICE("x-sluice"));
         add_name(out, name, &first);
-        add_member(out, info, patch, name, value);
+        add_member(out, info, name, value);
     }
     if (!out->one_metadata && info->metadata.len > 0) {
         add_name(out, SLICE("metadata"), &first);
         json_out_bytes(&out->json, info->metadata);
     }
-    if (patch != NULL && patch->kill && !extended) {
+    if (info->killed && !extended) {
         add_name(out, SLICE("x-sluice"), &first);
-        add_extension(out, (struct slice){"", 0}, patch);
+        add_extension(out, (struct slice){"", 0}, info);
     }
     JSON_OUT(&out->json, "}");
 }

@@ -101,6 +101,9 @@ void flagset_snapshot_unref(const struct flagset_snapshot *snapshot); // NULL is
 // matches.
 bool flagset_snapshot_view(const struct flagset_snapshot *snapshot, struct slice selector,
                            struct flagset_view *view);
+// The selectors there are, and their views: false when there are not so many.
+bool flagset_snapshot_selector(const struct flagset_snapshot *snapshot, uint32_t i, const char **selector,
+                               struct flagset_view *view);
 // The definition of a flag as its document has it (before patches), and that document's name. False: no such
 // flag.
 bool flagset_snapshot_definition(const struct flagset_snapshot *snapshot, struct slice key,
@@ -186,9 +189,9 @@ uint64_t flagset_build_us(const struct flagset *set); // how long the newest com
 
 // Compiles one flag (a key and its definition) as if it stood in the overlay, beside the set in force, and
 // reports errors: STATUS_INVALID with problem "line:column: ...". The API asks this before it keeps a change.
-// STATUS_OK with a problem that is not an error: a warning (a rule that cannot be evaluated); else
-// problem->text is empty. Also checks the flags that have this one as a prerequisite, in force or in an
-// overlay that is not in force yet.
+// A rule that cannot be evaluated is an error here. STATUS_OK with a problem: a warning; else problem->text
+// is empty. Also checks the flags that have this one as a prerequisite, in force or in an overlay that is not
+// in force yet.
 MUST_USE enum status flagset_check_flag(const struct flagset *set, struct slice key, struct slice definition,
                                         struct fault *problem);
 // The same for several flags at once, which may be each other's prerequisites. `flags` is the text of an

@@ -138,8 +138,8 @@ struct flagset_contents {
     uint32_t view_count; // the first view is the whole set
     struct flagset_selector selectors[FLAGSET_SELECTORS_MAX];
     uint32_t selector_count;
-    bool selectors_cut; // there were more
-    bool views_faulty;  // one could not be compiled on its own and is empty
+    bool selectors_cut;                       // there were more
+    char view_problem[FLAGSET_PROBLEM_BYTES]; // a flag that only a selector breaks, or empty
     struct flagset_built *empty;
 };
 // Takes contents (heap) when STATUS_OK.
@@ -178,6 +178,7 @@ struct flagset_item {
     bool unsettled; // read so soon after a change that a further one might not show
     struct flagset_document *newest;
     struct flagset_document *good;       // in force
+    bool faulty;                         // that one has rules that cannot be evaluated
     bool seen_here;                      // seen while the directory is listed
     char problem[FLAGSET_PROBLEM_BYTES]; // why it could not be read
 };

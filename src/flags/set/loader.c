@@ -288,9 +288,8 @@ struct flagset_report *flagset_loader_report(struct flagset_loader *loader)
         report->snapshot = flagset_snapshot_ref(loader->snapshot);
         if (loader->snapshot->contents->selectors_cut)
             add_problem(report, "more sources and flagSetIds than can be selected", false);
-        if (loader->snapshot->contents->views_faulty)
-            add_problem(report, "a selector gives no flags: a prerequisite lies outside of what it selects",
-                        false);
+        if (loader->snapshot->contents->view_problem[0] != '\0')
+            add_problem(report, loader->snapshot->contents->view_problem, false);
     }
     uint64_t hash = words_hash(report);
     report->silent = hash == loader->told && loader->version == loader->told_version;

@@ -203,8 +203,24 @@ static struct flagset_built *base_before(const struct flagset_contents *contents
     return NULL;
 }
 
-static enum status compile_view(struct flagset_loader *loader, const struct flagset_contents *contents,
-                                struct flagset_stored_view *view)
+// Keeps the first fault of a view that the whole set has not: what the flag needs is not selected.
+static void note_view_fault(const struct flagset_builder *builder, struct flagset_contents *contents,
+                            const char *selector)
+{
+    struct flags_info info;
+    for (size_t i = 0; i < builder->finding_count && contents->view_problem[0] == '\0'; i++) {
+        const struct flags_finding *fault = &builder->findings[i];
+        if (fault->severity != FLAGS_FAULT ||
+            !flags_image_find(&contents->views[0].base->set, fault->key, &info) || info.fault.len > 0)
+            continue;
+        struct flags_finding shown = *fault;
+        shown.line = 0;
+        flagset_finding_text(&shown, selector, contents->view_problem);
+    }
+}
+
+static enum status compile_view(struct flagset_loader *loader, struct flagset_contents *contents,
+                                const char *selector, struct flagset_stored_view *view)
 {
     struct flags_bundle_document documents[FLAGS_DOCUMENTS_MAX];
     struct flags_bundle bundle = flagset_contents_bundle(contents, documents);
@@ -215,7 +231,12 @@ static enum status compile_view(struct flagset_loader *loader, const struct flag
     documents[kept++] =
         (struct flags_bundle_document){{view->overlay->json, view->overlay->len}, view->overlay->name};
     bundle.document_count = kept;
-    return flagset_loader_build_bundle(loader, &bundle, &view->base);
+    bundle.part = true;
+    enum status status = flagset_loader_build_bundle(loader, &bundle, &view->base);
+    if (status == STATUS_OK)
+        note_view_fault(&loader->builder, contents, selector);
+    flagset_builder_release(&loader->builder);
+    return status;
 }
 
 static enum status build_view(struct flagset_loader *loader, struct flagset_contents *contents,
@@ -240,14 +261,7 @@ static enum status build_view(struct flagset_loader *loader, struct flagset_cont
     if (loader->snapshot != NULL)
         view->base = base_before(contents, view, loader->snapshot->contents);
     if (view->base == NULL)
-        status = compile_view(loader, contents, view);
-    // A flag whose prerequisite is not in the view cannot be compiled in it. The whole set stays in force and
-    // the selector gives no flags, because its user must not see any others.
-    if (status == STATUS_INVALID) {
-        view->base = flagset_built_ref(contents->empty);
-        contents->views_faulty = true;
-        status = STATUS_OK;
-    }
+        status = compile_view(loader, contents, selector->name, view);
     if (status == STATUS_OK)
         selector->view = contents->view_count++;
     return status;

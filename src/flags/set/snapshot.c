@@ -166,6 +166,17 @@ bool flagset_snapshot_view(const struct flagset_snapshot *snapshot, struct slice
     return true;
 }
 
+bool flagset_snapshot_selector(const struct flagset_snapshot *snapshot, uint32_t i, const char **selector,
+                               struct flagset_view *view)
+{
+    const struct flagset_contents *contents = snapshot->contents;
+    if (i >= contents->selector_count)
+        return false;
+    *selector = contents->selectors[i].name;
+    *view = view_of(contents, contents->selectors[i].view);
+    return true;
+}
+
 bool flagset_snapshot_definition(const struct flagset_snapshot *snapshot, struct slice key,
                                  struct slice *json, const char **name)
 {

@@ -19,7 +19,8 @@ struct trial {
     struct flagset_document *reduced; // the newest overlay without the flags that have errors, or NULL
     bool old_overlay;                 // take the previous overlay; a newer one may come while this goes on
     struct flagset_document *segments;
-    bool fallen_back; // everything is back to its previous version
+    bool fallen_back;                 // everything is back to its previous version
+    bool faulty[FLAGS_DOCUMENTS_MAX]; // items with a rule that cannot be evaluated, in the last compilation
 };
 
 static void add_message(struct flagset_messages *words, const char *line)
@@ -40,13 +41,14 @@ static const char *name_of(const struct flagset_contents *contents, const struct
     return fault->line > 0 ? "segments" : "runtime";
 }
 
+// Notes errors, or all that is none.
 static void note_faults(const struct flagset_builder *builder, const struct flagset_contents *contents,
-                        enum flags_severity severity, struct flagset_messages *words)
+                        bool errors, struct flagset_messages *words)
 {
     for (size_t i = 0; i < builder->finding_count; i++) {
         char line[FLAGSET_PROBLEM_BYTES];
         const struct flags_finding *fault = &builder->findings[i];
-        if (fault->severity != severity)
+        if ((fault->severity == FLAGS_ERROR) != errors)
             continue;
         flagset_finding_text(fault, name_of(contents, fault), line);
         add_message(words, line);
@@ -244,15 +246,40 @@ static enum status patch_views(struct flagset_loader *loader, struct flagset_bui
         if (status != STATUS_OK)
             return status;
         if (v == 0)
-            note_faults(builder, contents, FLAGS_WARNING, &loader->patch_warnings);
+            note_faults(builder, contents, false, &loader->patch_warnings);
         flagset_builder_release(builder);
     }
     return STATUS_OK;
 }
 
+// Notes which items have rules that cannot be evaluated. A source that comes with such a rule is taken, as by
+// flagd, and its flag answers PARSE_ERROR; a source that is in force without any must not lose a rule to a
+// new content, as lint says too: then it is an error, and STATUS_INVALID.
+static enum status weigh_faults(struct trial *trial, const struct flagset_contents *contents)
+{
+    struct flagset_builder *builder = &trial->loader->builder;
+    enum status status = STATUS_OK;
+    memset(trial->faulty, 0, sizeof trial->faulty);
+    for (size_t i = 0; i < builder->finding_count; i++) {
+        struct flags_finding *fault = &builder->findings[i];
+        if (fault->severity != FLAGS_FAULT || fault->document + 1 >= contents->document_count)
+            continue;
+        uint32_t at = trial->item_of[fault->document];
+        const struct flagset_item *item = trial->items[at];
+        trial->faulty[at] = true;
+        if (trial->fallen_back || item->good == NULL || item->faulty)
+            continue;
+        fault->severity = FLAGS_ERROR;
+        status = STATUS_INVALID;
+    }
+    return status;
+}
+
 // Compiles contents whose documents and segments are set. The patches are taken from the loader after the
-// compilation, because they may change meanwhile. STATUS_INVALID: the loader's builder holds the findings.
-static enum status compile_contents(struct flagset_loader *loader, struct flagset_contents *contents)
+// compilation, because they may change meanwhile. trial: NULL when the sources are those in force.
+// STATUS_INVALID: the loader's builder holds the findings.
+static enum status compile_contents(struct flagset_loader *loader, struct flagset_contents *contents,
+                                    struct trial *trial)
 {
     struct flags_bundle_document documents[FLAGS_DOCUMENTS_MAX];
     struct flags_bundle bundle = flagset_contents_bundle(contents, documents);
@@ -262,8 +289,11 @@ static enum status compile_contents(struct flagset_loader *loader, struct flagse
     if (status != STATUS_OK)
         return status;
     contents->view_count = 1;
+    status = trial != NULL ? weigh_faults(trial, contents) : STATUS_OK;
+    if (status != STATUS_OK)
+        return status;
     loader->warnings.count = 0;
-    note_faults(&loader->builder, contents, FLAGS_WARNING, &loader->warnings);
+    note_faults(&loader->builder, contents, false, &loader->warnings);
     flagset_builder_release(&loader->builder);
     status = flagset_views_build(loader, contents);
     contents->patches = flagset_patches_ref(loader->patches);
@@ -342,6 +372,7 @@ static void keep_chosen(struct trial *trial)
     for (uint32_t i = 0; i < trial->item_count; i++) {
         loader->refused |= trial->chosen[i] != trial->items[i]->newest;
         replace(&trial->items[i]->good, trial->chosen[i]);
+        trial->items[i]->faulty = trial->faulty[i];
     }
     replace(&loader->overlay_good, overlay);
     replace(&loader->segments_good, trial->segments);
@@ -365,7 +396,7 @@ static enum status try_once(struct trial *trial)
     struct flagset_contents *contents = trial_contents(trial);
     if (contents == NULL)
         return STATUS_NO_MEMORY;
-    enum status status = compile_contents(loader, contents);
+    enum status status = compile_contents(loader, contents, trial);
     uint64_t change = loader->change;
     const struct flagset_document *overlay = trial_overlay(trial);
     if ((overlay == loader->overlay || overlay == trial->reduced) && loader->overlay_change > change)
@@ -377,7 +408,7 @@ static enum status try_once(struct trial *trial)
         return STATUS_OK;
     }
     if (status == STATUS_INVALID) {
-        note_faults(&loader->builder, contents, FLAGS_ERROR, &loader->errors);
+        note_faults(&loader->builder, contents, true, &loader->errors);
         if (blame(trial, contents) || fall_back(trial))
             status = STATUS_AGAIN;
     }
@@ -441,7 +472,7 @@ static enum status copy_views(const struct flagset_contents *before, struct flag
             return STATUS_NO_MEMORY;
     }
     contents->selectors_cut = before->selectors_cut;
-    contents->views_faulty = before->views_faulty;
+    memcpy(contents->view_problem, before->view_problem, sizeof contents->view_problem);
     return STATUS_OK;
 }
 
@@ -474,13 +505,13 @@ static enum status lay_over_once(struct flagset_loader *loader, struct flagset_d
     struct flagset_contents *contents = contents_again(loader, overlay);
     if (contents == NULL)
         return STATUS_NO_MEMORY;
-    enum status status = compile_contents(loader, contents);
+    enum status status = compile_contents(loader, contents, NULL);
     if (status == STATUS_OK)
         status = finish_snapshot(loader, contents, change);
     if (status == STATUS_OK)
         return STATUS_OK;
     if (status == STATUS_INVALID) {
-        note_faults(&loader->builder, contents, FLAGS_ERROR, &loader->overlay_errors);
+        note_faults(&loader->builder, contents, true, &loader->overlay_errors);
         *reduced = without_faults(loader, contents);
         status = *reduced != NULL ? STATUS_AGAIN : status;
     }

@@ -55,7 +55,8 @@ static void foreign_begin(struct engine_record *record, const struct rollout_spe
     record->foreign.stood = (struct rollout_takeover){.state = ROLLOUT_PENDING};
 }
 
-void engine_record_follow(struct engine_record *record, const struct rollout_effects *effects, int64_t time_ms)
+void engine_record_follow(struct engine_record *record, const struct rollout_effects *effects,
+                          int64_t time_ms)
 {
     struct rollout_takeover *stood = &record->foreign.stood;
     if (effects->has_verdict) {

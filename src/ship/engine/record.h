@@ -56,7 +56,8 @@ void engine_record_destroy(struct engine_record *record);
 bool engine_record_step(struct engine_record *record, const struct rollout_input *input, uint32_t run,
                         uint64_t seq, struct rollout_effects *effects);
 // Takes a recorded decision of a foreign run; time_ms: of its entry.
-void engine_record_follow(struct engine_record *record, const struct rollout_effects *effects, int64_t time_ms);
+void engine_record_follow(struct engine_record *record, const struct rollout_effects *effects,
+                          int64_t time_ms);
 // The input that lets a foreign run go on under the present rule.
 struct rollout_input engine_record_takeover(const struct engine_record *record, int64_t time_ms);
 // Keeps a decision for people.
