@@ -11,6 +11,7 @@
 #include "base/siphash.h"
 #include "daemon/config/config.h"
 #include "daemon/serve/serve_private.h"
+#include "net/http/http1.h"
 #include "net/io/loop.h"
 #include "net/proxy/proxy.h"
 #include "ship/engine/engine.h"
