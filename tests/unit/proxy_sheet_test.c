@@ -14,6 +14,8 @@ static struct proxy_service service = {
                   .margin_us = {1250, 2500, 3750, 5000}},
 };
 
+static const struct sheet_sighting own = {.first = true, .judged = true}, known = {.judged = true};
+
 static struct sheet *sheet_create(void)
 {
     struct sheet *sheet = heap_alloc_aligned((sizeof *sheet + 63) & ~(size_t)63);
@@ -32,9 +34,9 @@ TEST(completion_goes_to_the_routing_tick)
     struct sheet *sheet = sheet_create();
     struct rollout_span_delta out[64];
     struct sheet_outcome slow = {.elapsed_us = 2600, .ok = true, .measured = true};
-    uint64_t first = sheet_route(sheet, 5, 1, &service, ROLLOUT_ARM_CANARY, true);
-    uint64_t second = sheet_route(sheet, 6, 1, &service, ROLLOUT_ARM_STABLE, false);
-    uint64_t third = sheet_route(sheet, 6, 2, &service, ROLLOUT_ARM_STABLE, false);
+    uint64_t first = sheet_route(sheet, 5, 1, &service, ROLLOUT_ARM_CANARY, &own);
+    uint64_t second = sheet_route(sheet, 6, 1, &service, ROLLOUT_ARM_STABLE, &known);
+    uint64_t third = sheet_route(sheet, 6, 2, &service, ROLLOUT_ARM_STABLE, &known);
     assert_true(first != second && second != third);
     // Nothing of a tick that is not over.
     assert_int_equal(gather(sheet, 5, out), 0);
@@ -70,8 +72,8 @@ TEST(the_canary_has_its_room)
     memcpy(slacked.yardstick.worse_us, (uint64_t[]){1500, 2500, 3500, 4500},
            sizeof slacked.yardstick.worse_us);
     struct sheet_outcome near = {.elapsed_us = 2400, .ok = true, .measured = true};
-    uint64_t canary = sheet_route(sheet, 1, 1, &slacked, ROLLOUT_ARM_CANARY, true);
-    uint64_t stable = sheet_route(sheet, 1, 1, &slacked, ROLLOUT_ARM_STABLE, true);
+    uint64_t canary = sheet_route(sheet, 1, 1, &slacked, ROLLOUT_ARM_CANARY, &own);
+    uint64_t stable = sheet_route(sheet, 1, 1, &slacked, ROLLOUT_ARM_STABLE, &own);
     assert_true(sheet_complete(sheet, canary, ROLLOUT_ARM_CANARY, &near));
     assert_true(sheet_complete(sheet, stable, ROLLOUT_ARM_STABLE, &near));
     assert_int_equal(gather(sheet, 2, out), 1);
@@ -88,9 +90,9 @@ TEST(good_only_within_the_deadline)
     struct sheet_outcome late = {.elapsed_us = 1000001, .ok = true, .measured = true};
     struct sheet_outcome failed = {.elapsed_us = 10, .status = 503, .measured = true, .failed = true};
     struct sheet_outcome aborted = {.elapsed_us = 900, .measured = true, .aborted = true};
-    uint64_t span = sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, true);
+    uint64_t span = sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, &own);
     for (int i = 0; i < 2; i++)
-        assert_true(sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, true) == span);
+        assert_true(sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, &own) == span);
     assert_false(sheet_complete(sheet, span, ROLLOUT_ARM_STABLE, &late));
     sheet_error(sheet, span, ROLLOUT_ARM_STABLE, true);
     sheet_error(sheet, span, ROLLOUT_ARM_STABLE, false);
@@ -116,8 +118,8 @@ TEST(who_leaves_late_counts_as_slow)
     struct rollout_span_delta out[64];
     struct sheet_outcome left = {.elapsed_us = 900000, .measured = true, .aborted = true};
     struct sheet_outcome uploading = {.elapsed_us = 900000, .aborted = true};
-    uint64_t span = sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, true);
-    (void)sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, true);
+    uint64_t span = sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, &own);
+    (void)sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, &own);
     assert_false(sheet_complete(sheet, span, ROLLOUT_ARM_STABLE, &left));
     assert_false(sheet_complete(sheet, span, ROLLOUT_ARM_STABLE, &uploading));
     assert_int_equal(gather(sheet, 2, out), 1);
@@ -135,7 +137,7 @@ TEST(classes_of_statuses_are_counted)
     static const uint16_t statuses[] = {200, 302, 304, 401, 404, 499, 503};
     for (size_t i = 0; i < ARRAY_LEN(statuses); i++) {
         struct sheet_outcome outcome = {.elapsed_us = 1, .status = statuses[i], .ok = true, .measured = true};
-        uint64_t span = sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_CANARY, true);
+        uint64_t span = sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_CANARY, &own);
         (void)sheet_complete(sheet, span, ROLLOUT_ARM_CANARY, &outcome);
     }
     assert_int_equal(gather(sheet, 2, out), 1);
@@ -149,7 +151,7 @@ TEST(spans_are_let_go)
     struct sheet *sheet = sheet_create();
     struct rollout_span_delta out[64];
     struct sheet_outcome ok = {.elapsed_us = 10, .ok = true, .measured = true};
-    uint64_t hanging = sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, true);
+    uint64_t hanging = sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_STABLE, &own);
     assert_int_equal(gather(sheet, 2, out), 1);
     assert_int_equal(gather(sheet, 1 + 10 + SHEET_SLACK_TICKS - 1, out), 0);
     assert_int_equal(atomic_load(&sheet->tail), 0);
@@ -160,8 +162,8 @@ TEST(spans_are_let_go)
     assert_int_equal(atomic_load(&sheet->late), 1);
     // Nobody gathers: the ring fills, and what does not fit is counted.
     for (uint64_t tick = 100; tick < 100 + SHEET_SPANS; tick++)
-        assert_true(sheet_route(sheet, tick, 1, &service, ROLLOUT_ARM_STABLE, true) != SHEET_SPAN_NONE);
-    assert_true(sheet_route(sheet, 5000, 1, &service, ROLLOUT_ARM_STABLE, true) == SHEET_SPAN_NONE);
+        assert_true(sheet_route(sheet, tick, 1, &service, ROLLOUT_ARM_STABLE, &own) != SHEET_SPAN_NONE);
+    assert_true(sheet_route(sheet, 5000, 1, &service, ROLLOUT_ARM_STABLE, &own) == SHEET_SPAN_NONE);
     assert_int_equal(atomic_load(&sheet->unspanned), 1);
     assert_false(sheet_complete(sheet, SHEET_SPAN_NONE, ROLLOUT_ARM_STABLE, &ok));
     heap_free(sheet);
@@ -186,7 +188,7 @@ TEST(deltas_add_up)
         for (uint64_t i = rng_below(&rng, 6); i > 0 && n < 512; i--) {
             uint32_t worker = (uint32_t)rng_below(&rng, 2);
             enum rollout_arm arm = (enum rollout_arm)rng_below(&rng, ROLLOUT_ARMS);
-            pending[n].span = sheet_route(sheets[worker], tick, 1 + tick / 7, &service, arm, true);
+            pending[n].span = sheet_route(sheets[worker], tick, 1 + tick / 7, &service, arm, &own);
             pending[n].worker = worker;
             pending[n++].arm = arm;
             want[arm].routed++;
@@ -246,28 +248,88 @@ TEST(deltas_add_up)
     heap_free(sheets[1]);
 }
 
-TEST(first_error_of_a_unit)
+TEST(a_units_part_is_bounded)
 {
-    struct sheet_errors *errors = heap_alloc_aligned(sizeof *errors);
-    assert_non_null(errors);
-    uint64_t unit = 0x1234567890abcdef, other = 0x1234567890abcdef ^ (UINT64_C(1) << 60);
-    assert_true(sheet_error_first(errors, unit, 100, 50));
-    assert_false(sheet_error_first(errors, unit, 101, 50));
-    assert_true(sheet_error_first(errors, other, 101, 50));
-    assert_false(sheet_error_first(errors, unit, 149, 50));
-    assert_true(sheet_error_first(errors, unit, 150, 50));
-    assert_false(sheet_error_first(errors, unit, 100000, 0));
-    // A full set forgets the oldest.
-    for (uint64_t i = 1; i <= SHEET_ERROR_WAYS; i++)
-        assert_true(sheet_error_first(errors, i << 25 | 9, 200 + i, 0));
-    assert_true(sheet_error_first(errors, UINT64_C(98) << 25 | 9, 300, 0));
-    assert_false(sheet_error_first(errors, UINT64_C(3) << 25 | 9, 301, 0));
-    heap_free(errors);
-    struct sheet_seen *seen = heap_alloc_aligned(sizeof *seen);
-    assert_non_null(seen);
-    assert_true(sheet_unit_first(seen, unit));
-    assert_false(sheet_unit_first(seen, unit));
-    sheet_seen_clear(seen);
-    assert_true(sheet_unit_first(seen, unit));
-    heap_free(seen);
+    struct sheet_units *units = heap_alloc_aligned(sizeof *units);
+    assert_non_null(units);
+    uint64_t unit = 0x1234567890abcdef, other = unit ^ (UINT64_C(1) << 60);
+    struct sheet_sighting seen = sheet_unit_see(units, unit, 100);
+    assert_true(seen.first && seen.judged);
+    assert_int_equal(seen.squares, 1);
+    // The same second, however often; then the next, by its growing square.
+    for (int i = 0; i < 3; i++) {
+        seen = sheet_unit_see(units, unit, 101 + (uint64_t)i);
+        assert_false(seen.first || seen.judged);
+        assert_int_equal(seen.squares, 0);
+    }
+    seen = sheet_unit_see(units, unit, 110);
+    assert_true(seen.judged && !seen.first);
+    assert_int_equal(seen.squares, 3);
+    assert_int_equal(sheet_unit_see(units, unit, 125).squares, 5);
+    assert_true(sheet_unit_see(units, other, 125).first);
+    // Its first error counts, and after a window one again.
+    assert_true(sheet_unit_erred(units, unit, 100, 50));
+    assert_false(sheet_unit_erred(units, unit, 101, 50));
+    assert_true(sheet_unit_erred(units, other, 101, 50));
+    assert_false(sheet_unit_erred(units, unit, 149, 50));
+    assert_true(sheet_unit_erred(units, unit, 150, 50));
+    assert_false(sheet_unit_erred(units, unit, 100000, 0));
+    sheet_units_clear(units);
+    assert_true(sheet_unit_see(units, unit, 126).first);
+    heap_free(units);
+}
+
+// More units than there is room for: those without are judged in nothing, and none of the others is
+// forgotten.
+TEST(a_full_table_forgets_nobody)
+{
+    struct sheet_units *units = heap_alloc_aligned(sizeof *units);
+    assert_non_null(units);
+    struct rng rng;
+    uint64_t hash[3];
+    rng_init(&rng, 3);
+    for (int i = 0; i < 3; i++) {
+        hash[i] = rng_next(&rng);
+        assert_true(sheet_unit_erred(units, hash[i], 1, 0));
+    }
+    uint32_t without = 0;
+    for (uint32_t i = 0; i < 2 * SHEET_UNITS; i++) {
+        struct sheet_sighting seen = sheet_unit_see(units, rng_next(&rng), 1);
+        assert_true(seen.first == seen.judged);
+        without += !seen.first;
+    }
+    assert_true(without > SHEET_UNITS / 2);
+    for (int i = 0; i < 3; i++)
+        assert_false(sheet_unit_erred(units, hash[i], 1000, 0));
+    heap_free(units);
+}
+
+TEST(who_is_not_judged_is_excused)
+{
+    struct sheet *sheet = sheet_create();
+    struct rollout_span_delta out[64];
+    static const struct sheet_sighting crowd = {.first = false, .judged = false};
+    assert_true(sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_CANARY, &crowd) == SHEET_SPAN_NONE);
+    assert_int_equal(gather(sheet, 2, out), 1);
+    assert_int_equal(out[0].arms[ROLLOUT_ARM_CANARY].routed, 1);
+    assert_int_equal(out[0].arms[ROLLOUT_ARM_CANARY].excused, 1);
+    heap_free(sheet);
+}
+
+// An answer that begins and then breaks off is answered, and failed.
+TEST(an_answer_that_breaks_off)
+{
+    struct sheet *sheet = sheet_create();
+    struct rollout_span_delta out[64];
+    struct sheet_outcome fine = {.elapsed_us = 1, .status = 200, .ok = true, .measured = true};
+    uint64_t span = sheet_route(sheet, 1, 1, &service, ROLLOUT_ARM_CANARY, &own);
+    assert_true(sheet_complete(sheet, span, ROLLOUT_ARM_CANARY, &fine));
+    sheet_error(sheet, span, ROLLOUT_ARM_CANARY, true);
+    sheet_broke_off(sheet, span, ROLLOUT_ARM_CANARY);
+    assert_int_equal(gather(sheet, 2, out), 1);
+    const struct rollout_counts *canary = &out[0].arms[ROLLOUT_ARM_CANARY];
+    assert_int_equal(canary->completed, 1);
+    assert_int_equal(canary->error_events, 1);
+    assert_int_equal(canary->failed, 1);
+    heap_free(sheet);
 }

@@ -5,10 +5,10 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <string.h>
-#include <time.h>
+#include <sys/random.h>
 #include <unistd.h>
 
-#include "base/siphash.h"
+#include "base/check.h"
 #include "daemon/config/config.h"
 #include "daemon/serve/serve_private.h"
 #include "net/http/http1.h"
@@ -50,12 +50,12 @@ static uint32_t cores(void)
     return count < 1 ? 1 : count > PROXY_WORKERS_MAX ? PROXY_WORKERS_MAX : (uint32_t)count;
 }
 
-static uint64_t seed_now(const struct io_loop *loop)
+// Nobody can guess it: arms are drawn from it.
+static uint64_t secret_draw(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    const struct siphash_key key = {(uint64_t)now.tv_nsec, io_loop_clock_us(loop)};
-    return siphash(key, &now, sizeof now);
+    uint64_t secret;
+    CHECK(getrandom(&secret, sizeof secret, 0) == (ssize_t)sizeof secret);
+    return secret;
 }
 
 static enum serve_outcome proxy_open(struct serve *serve)
@@ -71,7 +71,7 @@ static enum serve_outcome proxy_open(struct serve *serve)
         .workers = serve->options.workers != 0 ? serve->options.workers : config->workers,
         .listen = listen,
         .listen_count = config->listen_count,
-        .seed = seed_now(serve->loop),
+        .seed = secret_draw(),
     };
     for (uint32_t i = 0; i < config->listen_count; i++)
         listen[i] = config->listen[i].addr;
@@ -129,6 +129,7 @@ static enum serve_outcome engine_open(struct serve *serve)
                                   .proxy = serve->proxy,
                                   .journal = serve->journal,
                                   .log = serve->options.log,
+                                  .secret = {secret_draw(), secret_draw()},
                                   .workers = serve->workers,
                                   .flag_readers = serve->options.config->flags.threads};
     struct fault fault;

@@ -122,23 +122,20 @@ static enum rollout_arm assign(struct exchange *exchange, const struct proxy_ser
     return assign_arm(bucket, service->weight, service->weight_control);
 }
 
-// Makes the request evidence of that arm, or counts it in the ring.
-static inline void enter_arm(struct exchange *exchange, const struct proxy_service *service, uint32_t place)
+// Makes the request evidence of that arm, or of the ring, from when the client has sent it all: the time
+// before is nobody's.
+static inline void enter_arm(struct exchange *exchange, uint32_t place)
 {
-    struct worker *worker = worker_of(exchange);
     exchange->place = (uint8_t)place;
-    bool first = true;
-    if (exchange->keyed)
-        first = sheet_unit_first(worker->proxy->seen[service->slot], exchange->unit_hash);
-    exchange->span =
-        sheet_route(exchange->sheet, worker->tick, worker->table->version, service, place, first);
+    exchange->in_arm = true;
+    exchange->table = worker_of(exchange)->table->version;
 }
 
 static const struct proxy_version *route_by_lot(struct exchange *exchange,
                                                 const struct proxy_service *service)
 {
     enum rollout_arm arm = assign(exchange, service);
-    enter_arm(exchange, service, arm);
+    enter_arm(exchange, arm);
     return service->arms[arm];
 }
 
@@ -155,7 +152,7 @@ static void enter_split_arm(struct exchange *exchange, const struct proxy_servic
     static const uint8_t places[] = {[FLAGS_ARM_FROM] = ROLLOUT_ARM_STABLE,
                                      [FLAGS_ARM_TO] = ROLLOUT_ARM_CANARY,
                                      [FLAGS_ARM_RING] = SHEET_RING};
-    enter_arm(exchange, service, places[arm]);
+    enter_arm(exchange, places[arm]);
 }
 
 // Not inlined: it is off the path of services without flags.
@@ -200,17 +197,70 @@ static const struct proxy_version *exchange_route(struct exchange *exchange,
 
 // ---- accounting ----
 
+// Counts the request in its arm. A body that came in while the table changed was split by weights that are no
+// more: it is evidence of nothing.
+static inline void evidence_begin(struct exchange *exchange)
+{
+    struct worker *worker = worker_of(exchange);
+    if (exchange->entered || !exchange->in_arm)
+        return;
+    exchange->entered = true;
+    if (UNLIKELY(exchange->table != worker->table->version))
+        return;
+    struct sheet_sighting sighting = {.first = true, .judged = true};
+    if (exchange->keyed)
+        sighting = sheet_unit_see(worker->proxy->units[exchange->service], exchange->unit_hash, worker->tick);
+    exchange->span = sheet_route(exchange->sheet, worker->tick, exchange->table, exchange_service(exchange),
+                                 exchange->place, &sighting);
+}
+
+// From the request's last byte to the answer's first. An answer that came before the request was sent has
+// waited for nobody.
+static uint64_t waited_us(const struct exchange *exchange)
+{
+    return exchange->request_done ? worker_now_us(worker_of(exchange)) - exchange->sent_us : 0;
+}
+
+static inline void evidence_tell(struct exchange *exchange, enum exchange_fate fate)
+{
+    if (exchange->told)
+        return;
+    evidence_begin(exchange);
+    exchange->told = true;
+    if (exchange->span == SHEET_SPAN_NONE)
+        return;
+    struct sheet_outcome outcome = {.elapsed_us = waited_us(exchange),
+                                    .status = exchange->status,
+                                    .ok = fate == FATE_OK && exchange->status < 500,
+                                    .failed = exchange->erred,
+                                    .measured = exchange->request_done,
+                                    .aborted = fate == FATE_ABORTED};
+    (void)sheet_complete(exchange->sheet, exchange->span, exchange->place, &outcome);
+}
+
+void exchange_answered(struct exchange *exchange)
+{
+    if (!exchange->tunnel)
+        version_latency_record(exchange->counts, waited_us(exchange));
+    evidence_tell(exchange, FATE_OK);
+}
+
 void exchange_count_error(struct exchange *exchange, enum attempt_error error, const char *why)
 {
     struct worker *worker = worker_of(exchange);
     const struct proxy_service *service = exchange_service(exchange);
     bool event = !exchange->event_counted;
+    evidence_begin(exchange);
     if (event && exchange->keyed) {
         uint64_t window_us = service == NULL ? 0 : service->yardstick.error_window_us;
         uint64_t tick_us = ROLLOUT_TICK_MS * 1000;
-        event = sheet_error_first(worker->proxy->errors, exchange->unit_hash, worker->tick,
-                                  (window_us + tick_us - 1) / tick_us);
+        struct sheet_units *units = worker->proxy->units[exchange->service];
+        event =
+            exchange->span != SHEET_SPAN_NONE &&
+            sheet_unit_erred(units, exchange->unit_hash, worker->tick, (window_us + tick_us - 1) / tick_us);
     }
+    if (exchange->told && !exchange->erred)
+        sheet_broke_off(exchange->sheet, exchange->span, exchange->place);
     exchange->event_counted = true;
     exchange->erred = true;
     version_count(exchange->counts, PROXY_VERSION_ERRORS, 1);
@@ -227,23 +277,13 @@ void exchange_complete(struct exchange *exchange, enum exchange_fate fate)
     if (exchange->completed)
         return;
     exchange->completed = true;
+    evidence_tell(exchange, fate);
     uint64_t elapsed_us = worker_now_us(worker_of(exchange)) - exchange->started_us;
-    // A client that left early was at least kept waiting so long, unless it was itself what was waited for.
-    struct sheet_outcome outcome = {.elapsed_us = elapsed_us,
-                                    .status = exchange->status,
-                                    .ok = fate == FATE_OK && exchange->status < 500,
-                                    .failed = exchange->erred,
-                                    .measured = fate != FATE_ABORTED || exchange->request_done,
-                                    .aborted = fate == FATE_ABORTED};
-    bool good = outcome.ok && elapsed_us <= exchange->deadline_us;
-    if (exchange->span != SHEET_SPAN_NONE)
-        (void)sheet_complete(exchange->sheet, exchange->span, exchange->place, &outcome);
+    bool good = fate == FATE_OK && exchange->status < 500 && elapsed_us <= exchange->deadline_us;
     if (good)
         version_count(exchange->counts, PROXY_VERSION_GOOD, 1);
     if (fate == FATE_ABORTED)
         version_count(exchange->counts, PROXY_VERSION_ABORTED, 1);
-    else if (exchange->answering && !exchange->tunnel)
-        version_latency_record(exchange->counts, elapsed_us);
     version_count(exchange->counts, PROXY_VERSION_COMPLETED, 1);
 }
 
@@ -472,6 +512,7 @@ static void request_sent(struct exchange *exchange)
 {
     exchange->request_done = true;
     exchange->sent_us = worker_now_us(worker_of(exchange));
+    evidence_begin(exchange);
 }
 
 // What is ready goes to the upstream, or waits until it is connected: until then no byte has left.

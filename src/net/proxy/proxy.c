@@ -45,9 +45,8 @@ enum status proxy_create(const struct proxy_config *config, struct proxy **proxy
     if (made == NULL)
         return STATUS_NO_MEMORY;
     proxy_config_take(made, config);
-    made->errors = heap_alloc_aligned(sizeof *made->errors);
     uint64_t seed = config->seed;
-    bool whole = made->errors != NULL;
+    bool whole = true;
     for (uint32_t i = 0; i < config->workers && whole; i++) {
         made->workers[i] = worker_create(made, i, rng_splitmix(&seed));
         whole = made->workers[i] != NULL;
@@ -217,15 +216,14 @@ void proxy_destroy(struct proxy *proxy)
         worker_deinit(worker);
         heap_free(worker);
     }
-    for (size_t i = 0; i < ARRAY_LEN(proxy->seen); i++)
-        heap_free(proxy->seen[i]);
+    for (size_t i = 0; i < ARRAY_LEN(proxy->units); i++)
+        heap_free(proxy->units[i]);
     while (proxy->retired != NULL) {
         struct proxy_table *table = proxy->retired;
         proxy->retired = table->retired_next;
         proxy_table_destroy(table);
     }
     proxy_table_destroy(proxy->newest);
-    heap_free(proxy->errors);
     heap_free(proxy);
 }
 
@@ -253,9 +251,16 @@ static bool make_version(struct worker *worker, const struct proxy_version *vers
     return true;
 }
 
+// Requests of other services stand for themselves.
+static bool service_has_units(const struct proxy_service *service)
+{
+    return service->unit != PROXY_UNIT_REQUEST || service->flags != NULL;
+}
+
 static bool make_service(struct proxy *proxy, const struct proxy_service *service)
 {
-    if (!make_room((void **)&proxy->seen[service->slot], sizeof(struct sheet_seen)))
+    if (service_has_units(service) &&
+        !make_room((void **)&proxy->units[service->slot], sizeof(struct sheet_units)))
         return false;
     for (uint32_t i = 0; i < proxy->worker_count; i++) {
         struct worker *worker = proxy->workers[i];
@@ -270,13 +275,13 @@ static bool make_service(struct proxy *proxy, const struct proxy_service *servic
 
 // A new epoch sees every unit anew. Workers may still mark a few units of the old one: they then go
 // uncounted.
-static void clear_seen(struct proxy *proxy, const struct proxy_table *table)
+static void forget_units(struct proxy *proxy, const struct proxy_table *table)
 {
     for (uint32_t i = 0; i < table->service_count; i++) {
         const struct proxy_service *now = &table->services[i];
         const struct proxy_service *before = proxy->newest == NULL ? NULL : proxy->newest->by_slot[now->slot];
-        if (before != NULL && before->epoch != now->epoch)
-            sheet_seen_clear(proxy->seen[now->slot]);
+        if (before != NULL && before->epoch != now->epoch && proxy->units[now->slot] != NULL)
+            sheet_units_clear(proxy->units[now->slot]);
     }
 }
 
@@ -286,7 +291,7 @@ enum status proxy_publish(struct proxy *proxy, struct proxy_table *table)
     for (uint32_t i = 0; i < table->service_count; i++)
         if (!make_service(proxy, &table->services[i]))
             return STATUS_NO_MEMORY;
-    clear_seen(proxy, table);
+    forget_units(proxy, table);
     if (proxy->newest != NULL) {
         proxy->newest->retired_next = proxy->retired;
         proxy->retired = proxy->newest;

@@ -100,6 +100,7 @@ struct exchange {
     struct slice from;         // the client's address, the connection's text
     struct version_sheet *counts;
     struct sheet *sheet;
+    uint64_t table; // that it was routed by
     uint64_t span;
     uint64_t unit_hash;
     uint64_t unit_cookie; // set_cookie: the unit to tell the client
@@ -124,6 +125,9 @@ struct exchange {
     uint8_t place;  // where it counts: an arm, or SHEET_RING
     uint8_t method; // enum http_method
     bool keyed;     // the unit is more than this request
+    bool in_arm;    // it is evidence of `place`, once the client has sent it all
+    bool entered;   // it is counted there
+    bool told;      // so is its outcome
     bool event_counted;
     bool erred; // an attempt of it failed
     bool retrying;
@@ -168,6 +172,9 @@ void exchange_attempt_failed(struct exchange *exchange, enum attempt_error error
 // Counts an attempt's failure without ending it.
 void exchange_count_error(struct exchange *exchange, enum attempt_error error, const char *why);
 enum exchange_fate { FATE_OK, FATE_ERROR, FATE_ABORTED };
+// The answer begins: tells the evidence how long it took and what it is. Whatever the body does later, the
+// version has answered; that a body breaks off is counted as an error then.
+void exchange_answered(struct exchange *exchange);
 // Completes the accounting, once; later calls do nothing.
 void exchange_complete(struct exchange *exchange, enum exchange_fate fate);
 // Gives up the upstream (into its pool or closed), frees the exchange, ends the stream.
@@ -322,8 +329,7 @@ struct proxy {
     bool running; // threads, or attached
     bool threads;
     struct proxy_table *newest;
-    struct proxy_table *retired; // newest first
-    struct sheet_seen *seen[PROXY_SERVICES_MAX];
-    struct sheet_errors *errors;
+    struct proxy_table *retired;                   // newest first
+    struct sheet_units *units[PROXY_SERVICES_MAX]; // NULL: never needed
     struct worker *workers[PROXY_WORKERS_MAX];
 };

@@ -213,6 +213,7 @@ static void response_final(struct exchange *exchange, struct io_buf *rest)
     version_count(exchange->counts, status_counter(response->status), 1);
     if (response->status >= 500)
         exchange_count_error(exchange, ATTEMPT_5XX, "the origin answered 5xx");
+    exchange_answered(exchange);
     if (!exchange->response.done) {
         response_body(exchange, rest);
         return;

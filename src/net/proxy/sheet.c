@@ -47,8 +47,14 @@ static uint64_t span_for(struct sheet *sheet, uint64_t tick, uint64_t table,
     return head;
 }
 
+static void add_release(_Atomic uint32_t *counter)
+{
+    uint32_t value = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, value + 1, memory_order_release);
+}
+
 uint64_t sheet_route(struct sheet *sheet, uint64_t tick, uint64_t table, const struct proxy_service *service,
-                     uint32_t place, bool unit_first)
+                     uint32_t place, const struct sheet_sighting *sighting)
 {
     uint64_t number = span_for(sheet, tick, table, service);
     if (UNLIKELY(number == SHEET_SPAN_NONE)) {
@@ -57,9 +63,14 @@ uint64_t sheet_route(struct sheet *sheet, uint64_t tick, uint64_t table, const s
     }
     struct sheet_counts *counts = &span_at(sheet, number)->places[place];
     sheet_add32(&counts->routed, 1);
-    if (unit_first)
+    if (sighting->first)
         sheet_add32(&counts->units, 1);
-    return number;
+    if (sighting->squares > 0)
+        sheet_add32(&counts->unit_squares, sighting->squares);
+    if (LIKELY(sighting->judged))
+        return number;
+    add_release(&counts->excused);
+    return SHEET_SPAN_NONE;
 }
 
 // The span a completion goes to, NULL when it has none or was let go.
@@ -80,6 +91,13 @@ void sheet_error(struct sheet *sheet, uint64_t number, uint32_t place, bool even
         sheet_add32(&span->places[place].error_events, 1);
 }
 
+void sheet_broke_off(struct sheet *sheet, uint64_t number, uint32_t place)
+{
+    struct sheet_span *span = span_alive(sheet, number);
+    if (span != NULL)
+        sheet_add32(&span->places[place].failed, 1);
+}
+
 // Against the edges of the baseline the canary has room: a difference that nobody minds is no regression.
 static const uint64_t *limits_of(const struct rollout_yardstick *by, uint32_t place)
 {
@@ -96,12 +114,6 @@ static void count_slow(const struct rollout_yardstick *by, struct sheet_counts *
         if (elapsed_us > by->margin_us[k])
             sheet_add32(&counts->slow_margin[k], 1);
     }
-}
-
-static void add_release(_Atomic uint32_t *counter)
-{
-    uint32_t value = atomic_load_explicit(counter, memory_order_relaxed);
-    atomic_store_explicit(counter, value + 1, memory_order_release);
 }
 
 // Whoever leaves early hides how slow the version is; whoever left after every limit has shown it.
@@ -304,61 +316,109 @@ uint32_t sheet_gather(struct sheet *const *sheets, uint32_t count, uint64_t wate
 
 // ---- shared ----
 
-bool sheet_unit_first(struct sheet_seen *seen, uint64_t unit_hash)
+// The state of a unit: the second of its latest judged request plus one (22 bits, round after 48 days), how
+// many were judged (16 bits, at most), the tick of the error that counts plus one (26 bits, round after 77
+// days).
+enum { UNIT_SECOND_BITS = 22, UNIT_JUDGED_BITS = 16, UNIT_ERROR_BITS = 26 };
+_Static_assert(UNIT_SECOND_BITS + UNIT_JUDGED_BITS + UNIT_ERROR_BITS == 64, "one word");
+
+struct unit_state {
+    uint64_t second, judged, error;
+};
+
+static uint64_t low_bits(uint64_t value, int bits)
 {
-    uint64_t bit = unit_hash & (SHEET_SEEN_BITS - 1);
-    uint64_t mask = UINT64_C(1) << (bit % 64);
-    _Atomic uint64_t *word = &seen->words[bit / 64];
-    if (atomic_load_explicit(word, memory_order_relaxed) & mask)
-        return false;
-    return (atomic_fetch_or_explicit(word, mask, memory_order_relaxed) & mask) == 0;
+    return value & ((UINT64_C(1) << bits) - 1);
 }
 
-void sheet_seen_clear(struct sheet_seen *seen)
+static struct unit_state unit_unpack(uint64_t word)
 {
-    for (size_t i = 0; i < ARRAY_LEN(seen->words); i++)
-        atomic_store_explicit(&seen->words[i], 0, memory_order_relaxed);
+    return (struct unit_state){.second = low_bits(word, UNIT_SECOND_BITS),
+                               .judged = low_bits(word >> UNIT_SECOND_BITS, UNIT_JUDGED_BITS),
+                               .error = word >> (UNIT_SECOND_BITS + UNIT_JUDGED_BITS)};
 }
 
-enum { ERROR_TICK_BITS = 24 };
-#define ERROR_TICK_MASK ((UINT64_C(1) << ERROR_TICK_BITS) - 1)
-
-// The slot that holds the tag, else an empty one, else the one with the oldest error.
-static _Atomic uint64_t *error_slot(_Atomic uint64_t *set, uint64_t tag, uint64_t tick, uint64_t *held)
+static uint64_t unit_pack(const struct unit_state *state)
 {
-    _Atomic uint64_t *best = NULL;
-    uint64_t best_age = 0;
-    for (int i = 0; i < SHEET_ERROR_WAYS; i++) {
-        uint64_t value = atomic_load_explicit(&set[i], memory_order_relaxed);
-        uint64_t age = value == 0 ? UINT64_MAX : (tick - value) & ERROR_TICK_MASK;
-        if (value != 0 && value >> ERROR_TICK_BITS == tag) {
-            *held = value;
-            return &set[i];
+    return state->second | state->judged << UNIT_SECOND_BITS |
+           state->error << (UNIT_SECOND_BITS + UNIT_JUDGED_BITS);
+}
+
+// Never 0, which is "nothing".
+static uint64_t stamp(uint64_t value, int bits)
+{
+    uint64_t low = low_bits(value + 1, bits);
+    return low > 0 ? low : 1;
+}
+
+// The unit's slot, made when there is none. NULL: no room.
+static struct sheet_unit *unit_find(struct sheet_units *units, uint64_t unit_hash, bool *made)
+{
+    uint64_t key = unit_hash | 1;
+    *made = false;
+    for (uint64_t i = 0; i < SHEET_UNIT_PROBES; i++) {
+        struct sheet_unit *slot = &units->slots[((unit_hash >> 1) + i) % SHEET_UNITS];
+        uint64_t held = atomic_load_explicit(&slot->key, memory_order_relaxed);
+        if (held == 0 && atomic_compare_exchange_strong_explicit(&slot->key, &held, key, memory_order_relaxed,
+                                                                 memory_order_relaxed)) {
+            *made = true;
+            return slot;
         }
-        if (best == NULL || age > best_age) {
-            best = &set[i];
-            best_age = age;
-            *held = value;
-        }
+        if (held == key)
+            return slot;
     }
-    return best;
+    return NULL;
 }
 
-bool sheet_error_first(struct sheet_errors *errors, uint64_t unit_hash, uint64_t tick, uint64_t window_ticks)
+struct sheet_sighting sheet_unit_see(struct sheet_units *units, uint64_t unit_hash, uint64_t tick)
 {
-    _Atomic uint64_t *set = errors->slots[unit_hash % SHEET_ERROR_SETS];
-    uint64_t tag = (unit_hash >> ERROR_TICK_BITS) | 1; // never 0
-    uint64_t fresh = tag << ERROR_TICK_BITS | (tick & ERROR_TICK_MASK);
+    struct sheet_sighting sighting = {.first = false};
+    struct sheet_unit *slot = unit_find(units, unit_hash, &sighting.first);
+    if (slot == NULL)
+        return sighting;
+    uint64_t second = stamp(tick / (1000 / ROLLOUT_TICK_MS), UNIT_SECOND_BITS);
+    uint64_t word = atomic_load_explicit(&slot->state, memory_order_relaxed);
     for (;;) {
-        uint64_t held = 0;
-        _Atomic uint64_t *slot = error_slot(set, tag, tick, &held);
-        bool same = held != 0 && held >> ERROR_TICK_BITS == tag;
-        if (same && (window_ticks == 0 || ((tick - held) & ERROR_TICK_MASK) < window_ticks))
+        struct unit_state state = unit_unpack(word);
+        if (state.second == second)
+            return sighting;
+        uint64_t judged_max = (UINT64_C(1) << UNIT_JUDGED_BITS) - 1;
+        sighting.squares = (uint32_t)(2 * state.judged + 1);
+        state.second = second;
+        state.judged += state.judged < judged_max ? 1 : 0;
+        sighting.judged = atomic_compare_exchange_weak_explicit(&slot->state, &word, unit_pack(&state),
+                                                                memory_order_relaxed, memory_order_relaxed);
+        if (sighting.judged)
+            return sighting;
+        sighting.squares = 0;
+    }
+}
+
+bool sheet_unit_erred(struct sheet_units *units, uint64_t unit_hash, uint64_t tick, uint64_t window_ticks)
+{
+    bool made;
+    struct sheet_unit *slot = unit_find(units, unit_hash, &made);
+    if (slot == NULL)
+        return false;
+    uint64_t now = stamp(tick, UNIT_ERROR_BITS);
+    uint64_t word = atomic_load_explicit(&slot->state, memory_order_relaxed);
+    for (;;) {
+        struct unit_state state = unit_unpack(word);
+        bool within = window_ticks == 0 || low_bits(now - state.error, UNIT_ERROR_BITS) < window_ticks;
+        if (state.error != 0 && within)
             return false;
-        // Two workers that meet here for one unit take the same slot, and one of them comes round again.
-        if (atomic_compare_exchange_weak_explicit(slot, &held, fresh, memory_order_relaxed,
-                                                  memory_order_relaxed))
+        state.error = now;
+        if (atomic_compare_exchange_weak_explicit(&slot->state, &word, unit_pack(&state),
+                                                  memory_order_relaxed, memory_order_relaxed))
             return true;
+    }
+}
+
+void sheet_units_clear(struct sheet_units *units)
+{
+    for (size_t i = 0; i < SHEET_UNITS; i++) {
+        atomic_store_explicit(&units->slots[i].key, 0, memory_order_relaxed);
+        atomic_store_explicit(&units->slots[i].state, 0, memory_order_relaxed);
     }
 }
 

@@ -16,12 +16,9 @@
 enum {
     SHEET_SPANS = ROLLOUT_SPANS_OPEN_MAX, // a power of two
     SHEET_SLACK_TICKS = 20,               // a span is kept so long after its deadline
-    SHEET_SEEN_BITS = 1 << 20,            // of first sightings, per service
     // Where a request counts: in its arm, or in the ring, which is none.
     SHEET_RING = ROLLOUT_ARMS,
     SHEET_PLACES,
-    SHEET_ERROR_WAYS = 4,
-    SHEET_ERROR_SETS = 4096,
 };
 #define SHEET_SPAN_NONE UINT64_MAX
 
@@ -78,10 +75,18 @@ static inline void sheet_add64(_Atomic uint64_t *counter, uint64_t n)
 
 // ---- the writer ----
 
+// What a request is to its unit. Without a unit each request is one for itself: first and judged.
+struct sheet_sighting {
+    bool first;       // of the unit
+    bool judged;      // the unit's first request of its second, so it counts
+    uint32_t squares; // growth of the square of the unit's judged requests
+};
+
 // Counts a routed request in the span of (tick, table->version) and returns that span's number,
 // SHEET_SPAN_NONE when the ring is full. Ticks and table versions never go back.
 uint64_t sheet_route(struct sheet *sheet, uint64_t tick, uint64_t table, const struct proxy_service *service,
-                     uint32_t place, bool unit_first);
+                     uint32_t place, const struct sheet_sighting *sighting);
+// A request of which no one is judged has no outcome to tell: the number is not to be completed.
 // An attempt failed. event: it is the first of its unit in its window.
 void sheet_error(struct sheet *sheet, uint64_t span, uint32_t place, bool event);
 
@@ -93,6 +98,8 @@ struct sheet_outcome {
     bool measured;   // elapsed_us is the origin's doing and may be called slow
     bool aborted;    // the client left: how long the answer would have taken is not known
 };
+// An answer that had begun broke off: the request's first failure.
+void sheet_broke_off(struct sheet *sheet, uint64_t span, uint32_t place);
 // The request's fate is known: exactly once for each sheet_route. Returns whether it was good. An
 // aborted one is excused, unless it had waited longer than any limit when the client left.
 bool sheet_complete(struct sheet *sheet, uint64_t span, uint32_t place, const struct sheet_outcome *outcome);
@@ -106,22 +113,23 @@ uint32_t sheet_gather(struct sheet *const *sheets, uint32_t count, uint64_t wate
 
 // ---- shared between workers ----
 
-// The exceptions to "nothing shared": first sightings of units (written once per unit) and first errors
-// (touched on errors only). Both are lock-free and approximate by design: a bitmap without room errs by not
-// counting a unit, equally in every arm; a full set forgets its oldest unit, whose next error then counts
-// again.
-struct sheet_seen {
-    _Atomic uint64_t words[SHEET_SEEN_BITS / 64];
+// The exception to "nothing shared": what is known of each unit of a service in the present epoch, so that
+// one unit's part in the evidence is bounded, whoever serves it. Lock-free; nothing is pushed out: a unit
+// that finds no room is judged in nothing, equally in every arm.
+enum { SHEET_UNITS = 1 << 16, SHEET_UNIT_PROBES = 32 };
+struct sheet_unit {
+    _Atomic uint64_t key;   // 0: empty
+    _Atomic uint64_t state; // see sheet.c
 };
-bool sheet_unit_first(struct sheet_seen *seen, uint64_t unit_hash);
-void sheet_seen_clear(struct sheet_seen *seen);
+struct sheet_units {
+    struct sheet_unit slots[SHEET_UNITS];
+};
 
-struct sheet_errors {
-    _Atomic uint64_t
-        slots[SHEET_ERROR_SETS][SHEET_ERROR_WAYS]; // 40 bits of the hash, 24 of the tick; 0: empty
-};
-// Whether this is the unit's first error in window_ticks (0: ever). Remembers it if so.
-bool sheet_error_first(struct sheet_errors *errors, uint64_t unit_hash, uint64_t tick, uint64_t window_ticks);
+// A request of the unit at that tick.
+struct sheet_sighting sheet_unit_see(struct sheet_units *units, uint64_t unit_hash, uint64_t tick);
+// Whether this is the unit's first error in window_ticks (0: ever). Remembers it if so. False without room.
+bool sheet_unit_erred(struct sheet_units *units, uint64_t unit_hash, uint64_t tick, uint64_t window_ticks);
+void sheet_units_clear(struct sheet_units *units);
 
 // ---- cumulative, per version ----
 

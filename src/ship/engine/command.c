@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/siphash.h"
 #include "ship/engine/engine_private.h"
 
 static enum status journal_fault(const struct engine *engine, enum status status, struct fault *fault)
@@ -12,6 +13,19 @@ static enum status journal_fault(const struct engine *engine, enum status status
 }
 
 // A new run: what the file says now becomes its specification.
+// The same through all of one run, restarts included, because the journal holds it.
+static void draw_salt(const struct engine *engine, const struct engine_rollout *rollout,
+                      struct rollout_spec *spec)
+{
+    char seed[ROLLOUT_NAME_BYTES + 64];
+    int len = snprintf(seed, sizeof seed, "%s/%u/%lld", rollout->name, rollout->record->run + 1,
+                       (long long)engine_wall_ms(engine));
+    for (uint64_t i = 0; i < 2; i++) {
+        const struct siphash_key key = {engine->secret[0] ^ i, engine->secret[1]};
+        spec->salt[i] = siphash(key, seed, (size_t)len);
+    }
+}
+
 static enum status begin_run(struct engine *engine, struct engine_rollout *rollout,
                              const struct config_rollout *entry, struct fault *fault)
 {
@@ -20,8 +34,10 @@ static enum status begin_run(struct engine *engine, struct engine_rollout *rollo
         return status;
     if (rollout->record == NULL && engine_record_create(rollout->name, &rollout->record) != STATUS_OK)
         return fault_set(fault, STATUS_NO_MEMORY, "no memory left for another rollout");
+    struct rollout_spec spec = entry->spec;
+    draw_salt(engine, rollout, &spec);
     struct rollout_input input = {
-        .kind = ROLLOUT_INPUT_SPEC, .time_ms = engine_wall_ms(engine), .spec = &entry->spec};
+        .kind = ROLLOUT_INPUT_SPEC, .time_ms = engine_wall_ms(engine), .spec = &spec};
     struct rollout_effects effects;
     status = engine_journal_input(engine, rollout, &input, rollout->record->run + 1, &effects);
     if (status != STATUS_OK)

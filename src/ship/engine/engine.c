@@ -252,6 +252,7 @@ enum status engine_create(const struct engine_parts *parts, struct engine **engi
     made->targets = parts->targets;
     made->sources = parts->sources;
     made->world = parts->world;
+    memcpy(made->secret, parts->secret, sizeof made->secret);
     list_init(&made->watchers);
     list_init(&made->metric_sources);
     io_timer_init(&made->tick_timer, on_tick);

@@ -31,6 +31,7 @@ struct engine_parts {
     struct io_loop *loop;    // borrowed: the engine's own loop
     struct journal *journal; // borrowed: open for writing
     struct log *log;         // borrowed
+    uint64_t secret[2];      // nobody else can know it: runs draw their salts from it
     const struct engine_host *host;
     const struct engine_target *const *targets; // [ROLLOUT_TARGETS]
     const struct engine_source *const *sources; // [ROLLOUT_SOURCES]

@@ -20,6 +20,7 @@ struct engine {
     const struct engine_target *const *targets; // [ROLLOUT_TARGETS]
     const struct engine_source *const *sources; // [ROLLOUT_SOURCES]
     void *world;
+    uint64_t secret[2];
     struct engine_rollout *rollouts; // [ENGINE_ROLLOUTS_MAX]
     uint32_t rollout_count;
     struct engine_health health;

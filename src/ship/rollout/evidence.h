@@ -17,8 +17,9 @@ enum {
 
 enum rollout_arm { ROLLOUT_ARM_STABLE, ROLLOUT_ARM_CANARY, ROLLOUT_ARM_CONTROL, ROLLOUT_ARMS };
 
-// All are counts of requests of one arm routed in one span, but errors and error_events, which count
-// attempts: a failed attempt that a retry hid is an error too. Judged are the routed that are not excused.
+// All are counts of requests of one arm that a client had sent in full within one span, but errors and
+// error_events, which count attempts: a failed attempt that a retry hid is an error too. Judged are the
+// routed that are not excused; all further counts are of the judged.
 struct rollout_counts {
     uint32_t routed;
     uint32_t completed;                  // of the judged, those whose answer began, or that ended without one

@@ -299,6 +299,8 @@ void rollout_spec_encode(const struct rollout_spec *spec, struct wire_writer *wr
     CHECK(spec->stage_count <= ROLLOUT_STAGES_MAX);
     wire_put_u64(writer, SPEC_WIRE_VERSION);
     wire_put_u64(writer, spec->rule);
+    wire_put_u64(writer, spec->salt[0]);
+    wire_put_u64(writer, spec->salt[1]);
     put_name(writer, spec->name);
     put_name(writer, spec->flag);
     put_name(writer, spec->service);
@@ -392,6 +394,8 @@ enum status rollout_spec_decode(struct wire_reader *reader, struct rollout_spec 
     if (version < 1)
         reader->bad = true;
     out.rule = version < 3 ? ROLLOUT_RULE_REQUESTS : (uint32_t)get_at_most(reader, UINT32_MAX);
+    for (int i = 0; i < 2 && version >= 3; i++)
+        out.salt[i] = wire_get_u64(reader);
     wire_get_string(reader, out.name, sizeof out.name);
     if (version >= 2)
         wire_get_string(reader, out.flag, sizeof out.flag);

@@ -109,6 +109,8 @@ struct rollout_spec {
     char from[ROLLOUT_NAME_BYTES];    // the stable version, or the variant given today
     char to[ROLLOUT_NAME_BYTES];      // the canary version, or the variant to come
     uint32_t rule;                    // of decision, see above
+    uint64_t
+        salt[2]; // of the run, drawn as it starts: nobody can reckon beforehand who gets what. Zeros: none
     uint32_t stage_count;
     struct rollout_stage stages[ROLLOUT_STAGES_MAX];
     struct rollout_check_errors errors;

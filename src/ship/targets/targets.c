@@ -24,9 +24,13 @@ static const struct engine_source *const all_sources[ROLLOUT_SOURCES] = {
 
 // ---- what a service's run wants of the routing table ----
 
-// Assignment is drawn anew for every run, and is the same through all of one run, restarts included.
-static struct siphash_key salt_of(const char *service, const char *rollout, uint32_t run)
+// Assignment is drawn anew for every run, and is the same through all of one run, restarts included. Runs of
+// an older rule have no salt of their own: theirs follows from their names.
+static struct siphash_key salt_of(const char *service, const char *rollout, const struct engine_route *route)
 {
+    if (route != NULL && (route->spec.salt[0] | route->spec.salt[1]) != 0)
+        return (struct siphash_key){route->spec.salt[0], route->spec.salt[1]};
+    uint32_t run = route != NULL ? route->run : 0;
     char seed[2 * ROLLOUT_NAME_BYTES + 32];
     int len = snprintf(seed, sizeof seed, "%s/%s/%u", service, rollout, run);
     const struct siphash_key key0 = {0x736c75696365206bULL, 0x30};
@@ -46,7 +50,7 @@ static void govern(void *world, const struct config_service *service, struct pro
     const struct engine_route *route = &rollout->route;
     bool applies =
         entry != NULL && route->run != 0 && all_targets[route->spec.target]->applies(config, name, route);
-    plan->salt = salt_of(service->name, applies ? name : "", applies ? route->run : 0);
+    plan->salt = salt_of(service->name, applies ? name : "", applies ? route : NULL);
     if (entry != NULL)
         all_targets[entry->spec.target]->plan(rollout, entry, applies, service, plan);
     if (!applies)
@@ -191,6 +195,7 @@ static enum status put_together(const struct targets_parts *parts, struct target
         runtime_create(&runtime, &made->runtime) != STATUS_OK)
         return fault_set(fault, STATUS_NO_MEMORY, "no memory left");
     const struct engine_parts engine = {.config = parts->config,
+                                        .secret = {parts->secret[0], parts->secret[1]},
                                         .loop = parts->loop,
                                         .journal = parts->journal,
                                         .log = parts->log,

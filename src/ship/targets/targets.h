@@ -26,6 +26,7 @@ struct targets_parts {
     struct proxy *proxy;     // created, not started yet
     struct journal *journal; // open for writing
     struct log *log;
+    uint64_t secret[2];    // see struct engine_parts
     uint32_t workers;      // of the proxy: each counts evaluations of flags of its own
     uint32_t flag_readers; // other threads that do (FLAGSET_READERS_MAX together)
 };
