@@ -11,6 +11,7 @@
 #include "base/siphash.h"
 #include "daemon/config/config.h"
 #include "daemon/serve/serve_private.h"
+#include "net/http/http1.h"
 #include "net/io/loop.h"
 #include "net/proxy/proxy.h"
 #include "ship/engine/engine.h"
@@ -64,6 +65,7 @@ static enum serve_outcome proxy_open(struct serve *serve)
     struct http1_limits limits = http1_limits_default;
     limits.head_bytes_max = (uint32_t)config->limits.head_bytes;
     limits.fields_max = config->limits.head_fields;
+    limits.query_raw = config->limits.query_raw;
     struct proxy_config proxy = {
         .limits = &limits,
         .io = serve->options.io != IO_KIND_AUTO ? serve->options.io : config->io,
