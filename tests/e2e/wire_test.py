@@ -3,6 +3,7 @@
 """The wire as real clients and origins use it: slow readers, old clients, origins with habits of their own, many workers
 on one unix socket, crowds. Each on both event loops where they differ."""
 import os
+import resource
 import socket
 import threading
 import time
@@ -118,7 +119,29 @@ def unix_socket(args, folder, stack):
         assert sluice.stop() == 0, sluice.output()
 
 
-CASES = [slow_reader, unix_socket]
+def crowds(args, folder, stack):
+    """few descriptors and many clients that only hold connections, at both addresses: requests and operators get through"""
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+
+    for io in LOOPS:
+        sluice, port, _ = start(args, folder, stack, lambda _: OK, name="sluice-" + io, io=io, preexec_fn=few)
+        assert "limits.connections is lowered" in sluice.output(), sluice.output()
+        for target in (port, sluice.admin):
+            for i in range(400):
+                s = socket.create_connection(("127.0.0.1", target), 5)
+                stack.callback(s.close)
+                if i % 2:
+                    s.sendall(b"GET / HT")
+            time.sleep(1.2)  # a head that takes longer is no request under way
+        for _ in range(5):
+            began = time.monotonic()
+            assert b"200 OK" in ask(port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), io
+            status, body = sluice.request("GET", "/readyz")
+            assert status == 200 and time.monotonic() - began < 1, f"{io}: {status} {body}"
+
+
+CASES = [slow_reader, unix_socket, crowds]
 
 if __name__ == "__main__":
     os.chdir(os.path.dirname(os.path.abspath(__file__)))

@@ -119,7 +119,8 @@ static const struct config_word limit_words[] = {
      .restart = CONFIG_RESTART_CHANGED,
      .help =
          "client connections at once, all workers together; beyond it the one that waits the longest without a "
-         "request gives way, and if there is none new ones get 503"},
+         "request gives way, and if there is none new ones get 503. Lowered at the start, and said so, where the "
+         "limit of descriptors is too low for it"},
     {.word = "address_connections",
      .kind = CONFIG_KIND_COUNT,
      CONFIG_AT(struct config_limits, address_connections),
