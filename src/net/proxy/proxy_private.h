@@ -108,6 +108,7 @@ struct exchange {
     uint64_t sent_us;     // the request's last byte was handed on
     uint64_t activity_us; // the last byte or drain either way, or progress that a look at due time found
     uint64_t client_mark, upstream_mark; // of io_stream_taking
+    uint64_t leave_us;                   // it ends then: what serves it has left; 0: not so
     uint64_t deadline_us;                // good only within it, counted from started_us
     struct proxy_timeouts timeouts;
     uint64_t request_bytes;                 // of its body, so far

@@ -54,6 +54,27 @@ static void close_strangers(struct worker *worker, uint64_t table)
     }
 }
 
+// Long streams and tunnels do not keep a version that was taken back, or an endpoint that is gone, for ever.
+static void see_off(struct worker *worker, const struct proxy_table *table)
+{
+    for (struct list *link = worker->upstreams.next; link != &worker->upstreams; link = link->next) {
+        const struct upstream *upstream = CONTAINER_OF(link, struct upstream, link);
+        struct exchange *exchange = upstream->exchange;
+        if (exchange == NULL)
+            continue;
+        const struct proxy_service *service = table->by_slot[exchange->service];
+        bool gone = upstream->pool->table != table->version;
+        bool back = !gone && service != NULL && service->canary_leaves &&
+                    service->arms[ROLLOUT_ARM_CANARY]->slot == exchange->version;
+        if (!gone && !back) {
+            exchange->leave_us = 0;
+        } else if (exchange->leave_us == 0) {
+            exchange->leave_us = worker_now_us(worker) + (gone ? table->drain_us : service->canary_leave_us);
+            server_due(exchange->stream, exchange_due(exchange));
+        }
+    }
+}
+
 static void worker_adopt(struct worker *worker, const struct proxy_table *table)
 {
     worker->table = table;
@@ -63,6 +84,7 @@ static void worker_adopt(struct worker *worker, const struct proxy_table *table)
     worker->server.limits.idle_spread_us = table->client_idle_us / 8;
     mark_endpoints(worker, table);
     close_strangers(worker, table->version);
+    see_off(worker, table);
     atomic_store_explicit(&worker->acknowledged, table->version, memory_order_release);
 }
 
