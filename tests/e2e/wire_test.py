@@ -4,6 +4,7 @@
 on one unix socket, crowds. Each on both event loops where they differ."""
 import os
 import resource
+import signal
 import socket
 import threading
 import time
@@ -141,7 +142,28 @@ def crowds(args, folder, stack):
             assert status == 200 and time.monotonic() - began < 1, f"{io}: {status} {body}"
 
 
-CASES = [slow_reader, unix_socket, crowds]
+def many_reloads(args, folder, stack):
+    """fresh endpoints with each reload, more in all than there are slots"""
+    sluice, port, origin = start(args, folder, stack, lambda _: OK, workers=2)
+    with open(sluice.config_path, encoding="utf-8") as f:
+        first = f.read()
+
+    def tables():
+        return next(int(float(line.split()[-1])) for line in sluice.request("GET", "/metrics")[1].splitlines()
+                    if line.startswith("sluice_table_acknowledged_version "))
+
+    for i in range(20):
+        seen = tables()
+        fresh = ", ".join(f'"127.{i}.{j}.1:9"' for j in range(250))
+        text = first if i == 19 else first.replace(f'["127.0.0.1:{origin.port}"]', f"[{fresh}]")
+        with open(sluice.config_path, "w", encoding="utf-8") as f:
+            f.write(text)
+        sluice.signal(signal.SIGHUP)
+        harness.wait_for(f"table of reload {i}", lambda: tables() > seen)
+    assert b"200 OK" in ask(port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+
+CASES = [slow_reader, unix_socket, crowds, many_reloads]
 
 if __name__ == "__main__":
     os.chdir(os.path.dirname(os.path.abspath(__file__)))

@@ -223,6 +223,29 @@ TEST(endpoint_goes_away)
     world_destroy(w);
 }
 
+// A slot that comes back may mean another address: a connection to the old one must not serve it.
+TEST(slots_come_back_clean)
+{
+    struct world *w = world_create();
+    w->origins[0].reply = "";
+    struct peer *c = world_ask(w, GET);
+    struct proxy_endpoint_plan mine = w->endpoints[0], other = w->endpoints[3];
+    other.slot = 20;
+    w->versions[0].endpoints = &other;
+    world_publish(w);
+    mine.addr = w->origins[2].addr;
+    w->versions[0].endpoints = &mine;
+    world_publish(w);
+    peer_send(w->origins[0].peers[0], HELLO);
+    world_run(w, 100);
+    assert_true(peer_has(c, "hello"));
+    peer_send(c, GET);
+    world_run(w, 100);
+    assert_int_equal(peer_count_of(c, "hello"), 2);
+    assert_int_equal(w->origins[2].accepted, 1);
+    world_destroy(w);
+}
+
 static void serve_without_end(struct peer *peer)
 {
     if (strstr(peer->got, "Upgrade: echo") != NULL)

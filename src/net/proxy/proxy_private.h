@@ -205,6 +205,7 @@ struct upstream {
     struct io_buf *held;       // part of an answer's head
     uint64_t idle_since_us;
     uint32_t uses;
+    uint32_t generation; // of its pool, when it was begun
     bool connecting;
     bool closed;
     bool paused;
@@ -218,7 +219,8 @@ struct pool {
     struct list link; // of the worker's pools with idle connections
     uint64_t idle_max_us;
     uint64_t skip_until_us;
-    uint64_t table; // the newest table that has this endpoint
+    uint64_t table;      // the newest table that has this endpoint
+    uint32_t generation; // grows when the slot comes back: it may then mean another address
     uint32_t failures;
     uint32_t active; // exchanges on it
     uint32_t open;   // connections

@@ -4,8 +4,9 @@
 // hold on to it across two turns of their loop, so that it can be freed once every worker has acknowledged a
 // newer one.
 //
-// Slots are small numbers that routing gives out and keeps for the life of the process: counters, histograms
-// and connection pools hang on them, so that a weight change or a reload moves nothing else.
+// Slots are small numbers that routing gives out: counters, histograms and connection pools hang on them, so
+// that a weight change or a reload moves nothing else. Those of services and versions are kept for the life
+// of the process; an endpoint's may mean another one once every worker has taken up a table without it.
 #pragma once
 
 #include <stdbool.h>

@@ -46,7 +46,7 @@ static enum status plan_endpoints(struct routing *routing, struct table_scratch 
             .addr = addresses[i].addr, .connections_max = routing->config->limits.endpoint_connections};
         endpoint->slot = routing_endpoint_slot_give(routing, version->slot, addresses[i].text);
         if (endpoint->slot == PROXY_SLOT_NONE)
-            return fault_set(fault, STATUS_FULL, "more than %d endpoints since the start; restart to go on",
+            return fault_set(fault, STATUS_FULL, "more than %d endpoints in this file and the one before",
                              PROXY_ENDPOINTS_MAX);
         if (!addresses[i].literal && !name_resolve(routing, endpoint))
             return fault_set(fault, STATUS_UNREACHABLE, "the name in \"%s\" cannot be resolved",
