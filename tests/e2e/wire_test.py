@@ -163,7 +163,21 @@ def many_reloads(args, folder, stack):
     assert b"200 OK" in ask(port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 
 
-CASES = [slow_reader, unix_socket, crowds, many_reloads]
+def unknown_name(args, folder, stack):
+    """a name that nobody knows disables its endpoint, loudly, and nothing else"""
+    origin = Origin(lambda _: OK)
+    stack.callback(origin.stop)
+    port = harness.free_port()
+    config = CONFIG.format(name="sluice", workers=1, listen=f"127.0.0.1:{port}", more="",
+                           origin=f'127.0.0.1:{origin.port}", "nobody.invalid:80')
+    sluice = harness.Sluice(folder, args.binary, config)
+    stack.callback(sluice.stop)
+    for _ in range(10):
+        assert b"200 OK" in ask(port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert "a name cannot be resolved" in sluice.output() and "nobody.invalid:80" in sluice.output(), sluice.output()
+
+
+CASES = [slow_reader, unix_socket, crowds, many_reloads, unknown_name]
 
 if __name__ == "__main__":
     os.chdir(os.path.dirname(os.path.abspath(__file__)))
