@@ -3,6 +3,8 @@
 """The wire as real clients and origins use it: slow readers, old clients, origins with habits of their own, many workers
 on one unix socket, crowds. Each on both event loops where they differ."""
 import os
+import resource
+import signal
 import socket
 import threading
 import time
@@ -118,7 +120,64 @@ def unix_socket(args, folder, stack):
         assert sluice.stop() == 0, sluice.output()
 
 
-CASES = [slow_reader, unix_socket]
+def crowds(args, folder, stack):
+    """few descriptors and many clients that only hold connections, at both addresses: requests and operators get through"""
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+
+    for io in LOOPS:
+        sluice, port, _ = start(args, folder, stack, lambda _: OK, name="sluice-" + io, io=io, preexec_fn=few)
+        assert "limits.connections is lowered" in sluice.output(), sluice.output()
+        for target in (port, sluice.admin):
+            for i in range(400):
+                s = socket.create_connection(("127.0.0.1", target), 5)
+                stack.callback(s.close)
+                if i % 2:
+                    s.sendall(b"GET / HT")
+            time.sleep(1.2)  # a head that takes longer is no request under way
+        for _ in range(5):
+            began = time.monotonic()
+            assert b"200 OK" in ask(port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), io
+            status, body = sluice.request("GET", "/readyz")
+            assert status == 200 and time.monotonic() - began < 1, f"{io}: {status} {body}"
+
+
+def many_reloads(args, folder, stack):
+    """fresh endpoints with each reload, more in all than there are slots"""
+    sluice, port, origin = start(args, folder, stack, lambda _: OK, workers=2)
+    with open(sluice.config_path, encoding="utf-8") as f:
+        first = f.read()
+
+    def tables():
+        return next(int(float(line.split()[-1])) for line in sluice.request("GET", "/metrics")[1].splitlines()
+                    if line.startswith("sluice_table_acknowledged_version "))
+
+    for i in range(20):
+        seen = tables()
+        fresh = ", ".join(f'"127.{i}.{j}.1:9"' for j in range(250))
+        text = first if i == 19 else first.replace(f'["127.0.0.1:{origin.port}"]', f"[{fresh}]")
+        with open(sluice.config_path, "w", encoding="utf-8") as f:
+            f.write(text)
+        sluice.signal(signal.SIGHUP)
+        harness.wait_for(f"table of reload {i}", lambda: tables() > seen)
+    assert b"200 OK" in ask(port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+
+def unknown_name(args, folder, stack):
+    """a name that nobody knows disables its endpoint, loudly, and nothing else"""
+    origin = Origin(lambda _: OK)
+    stack.callback(origin.stop)
+    port = harness.free_port()
+    config = CONFIG.format(name="sluice", workers=1, listen=f"127.0.0.1:{port}", more="",
+                           origin=f'127.0.0.1:{origin.port}", "nobody.invalid:80')
+    sluice = harness.Sluice(folder, args.binary, config)
+    stack.callback(sluice.stop)
+    for _ in range(10):
+        assert b"200 OK" in ask(port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert "a name cannot be resolved" in sluice.output() and "nobody.invalid:80" in sluice.output(), sluice.output()
+
+
+CASES = [slow_reader, unix_socket, crowds, many_reloads, unknown_name]
 
 if __name__ == "__main__":
     os.chdir(os.path.dirname(os.path.abspath(__file__)))

@@ -361,6 +361,26 @@ TEST(limits)
     assert_int_equal(parse_big(line, 'a', HTTP1_HEAD_BYTES_MAX - 28, ""), STATUS_FULL);
 }
 
+// What programs send that do not escape; never what two readers could cut differently.
+TEST(raw_queries)
+{
+    static const char *const fine[] = {"?filter={\"id\":1}", "?a=<b>&c=|^`\\"}, *const bad[] = {"?a#b",
+                                                                                                "?a=\"\x80",
+                                                                                                "/\"", "/<"};
+    struct http1_limits limits = http1_limits_default;
+    limits.query_raw = true;
+    char text[128];
+    for (size_t i = 0; i < 6; i++) {
+        const char *target = i < 2 ? fine[i] : bad[i - 2];
+        snprintf(text, sizeof text, "GET /%s HTTP/1.1\r\n" H "\r\n", target);
+        enum status status = http1_request_parse(text, strlen(text), &limits, &request, &head_len, &why);
+        assert_int_equal(status, i < 2 ? STATUS_OK : STATUS_INVALID);
+        if (i < 2)
+            assert_true(slice_equal(request.query, slice_of(target + 1)));
+        assert_int_equal(parse(slice_of(text)), STATUS_INVALID);
+    }
+}
+
 TEST(field_count)
 {
     for (unsigned extra = 0; extra < 2; extra++) {

@@ -223,6 +223,85 @@ TEST(endpoint_goes_away)
     world_destroy(w);
 }
 
+// A slot that comes back may mean another address: a connection to the old one must not serve it.
+TEST(slots_come_back_clean)
+{
+    struct world *w = world_create();
+    w->origins[0].reply = "";
+    struct peer *c = world_ask(w, GET);
+    struct proxy_endpoint_plan mine = w->endpoints[0], other = w->endpoints[3];
+    other.slot = 20;
+    w->versions[0].endpoints = &other;
+    world_publish(w);
+    mine.addr = w->origins[2].addr;
+    w->versions[0].endpoints = &mine;
+    world_publish(w);
+    peer_send(w->origins[0].peers[0], HELLO);
+    world_run(w, 100);
+    assert_true(peer_has(c, "hello"));
+    peer_send(c, GET);
+    world_run(w, 100);
+    assert_int_equal(peer_count_of(c, "hello"), 2);
+    assert_int_equal(w->origins[2].accepted, 1);
+    world_destroy(w);
+}
+
+static void serve_without_end(struct peer *peer)
+{
+    if (strstr(peer->got, "Upgrade: echo") != NULL)
+        peer_send(peer, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+    else if (strstr(peer->got, "/events") != NULL)
+        peer_send(peer, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
+}
+
+// A version that was taken back serves nobody beyond the time it is given, whatever was under way.
+TEST(long_streams_leave_with_their_version)
+{
+    struct world *w = world_create();
+    w->origins[1].serve = serve_without_end;
+    w->service.weight = ROLLOUT_WEIGHT_FULL;
+    world_publish(w);
+    struct peer *socket =
+        world_ask(w, "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+    struct peer *events = world_ask(w, "GET /events HTTP/1.1\r\nHost: h\r\n\r\n");
+    struct peer *silent = world_ask(w, "GET /silent HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_true(peer_has(socket, "101 Switching") && peer_has(events, "data: 1"));
+    w->service.weight = 0;
+    w->service.canary_leaves = true;
+    w->service.canary_leave_ms = 2000;
+    world_publish(w);
+    world_run(w, 1900);
+    assert_false(socket->ended || events->ended || silent->len > 0);
+    world_run(w, 200);
+    assert_true(socket->ended && !socket->reset);
+    assert_true(events->reset); // it must not look complete
+    assert_true(peer_has(silent, "HTTP/1.1 503"));
+    assert_int_equal(worker_counter(w, PROXY_WORKER_DRAINED), 3);
+    assert_int_equal(version_counter(w, 1, PROXY_VERSION_ERRORS), 0);
+    world_destroy(w);
+}
+
+TEST(long_streams_leave_with_their_endpoint)
+{
+    struct world *w = world_create();
+    w->origins[0].serve = serve_without_end;
+    w->plan.drain_ms = 3000;
+    struct peer *socket =
+        world_ask(w, "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+    world_publish(w);
+    world_run(w, 10000);
+    assert_false(socket->ended);
+    struct proxy_endpoint_plan other = w->endpoints[3];
+    other.slot = 20;
+    w->versions[0].endpoints = &other;
+    world_publish(w);
+    world_run(w, 2900);
+    assert_false(socket->ended);
+    world_run(w, 200);
+    assert_true(socket->ended && !socket->reset);
+    world_destroy(w);
+}
+
 // A thousand changes of weight under load: every answer comes, none is wrong.
 TEST(thousand_tables)
 {

@@ -292,6 +292,27 @@ TEST(answers_within_the_event)
     assert_false(world.talker.ended);
 }
 
+// However many requests came at once, the loop turns between them, and none is lost.
+TEST(rests_leave_turns_to_others)
+{
+    world.server.limits.rests = true;
+    char burst[50 * 40] = "";
+    for (int i = 0; i < 50; i++)
+        strcat(burst, "GET /at-once HTTP/1.1\r\nHost: a\r\n\r\n");
+    uint64_t turns = io_loop_stats(world.server_loop)->turns;
+    say(burst);
+    run_ms(200);
+    uint32_t answers = 0;
+    for (const char *at = world.talker.got; (at = strstr(at, "\r\n\r\nat once")) != NULL; at++)
+        answers++;
+    assert_int_equal(answers, 50);
+    assert_true(io_loop_stats(world.server_loop)->turns - turns >= 50);
+    say("GET /at-once HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_int_equal(world.notes[SERVER_NOTE_IDLE], 0);
+    run_ms(6000);
+    assert_int_equal(world.notes[SERVER_NOTE_IDLE], 1);
+}
+
 // ---- bodies ----
 
 TEST(bodies_come_whole_however_they_are_cut)

@@ -176,7 +176,8 @@ static uint32_t body_bytes_max(void *context, const struct web_request *request)
 
 enum status api_create(struct engine *engine, const struct io_addr *addr, struct api **out)
 {
-    static const struct web_limits LIMITS = {.connections = API_CONNECTIONS_MAX,
+    static const struct web_limits LIMITS = {.rests = true, // the engine's loop decides first
+                                             .connections = API_CONNECTIONS_MAX,
                                              .streams = API_SUBSCRIBERS_MAX,
                                              .body_bytes = API_FLAGS_BODY_BYTES_MAX,
                                              .pending_bytes = API_PENDING_BYTES_MAX,

@@ -111,6 +111,7 @@ struct config_limits {
     uint32_t connections;          // clients at once, all workers together
     uint64_t head_bytes;           // of a request's head, or an answer's
     uint32_t head_fields;          // in it
+    bool query_raw;                // pass '"', '<', '>' in a query
     uint32_t address_connections;  // clients at once of one address; 0: a quarter of all
     uint64_t request_rate_bytes;   // per second, which a client must reach that sends a body
     uint32_t endpoint_connections; // to one endpoint, per worker

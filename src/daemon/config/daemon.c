@@ -71,6 +71,8 @@ static const struct config_word trust_words[] = {
 const struct config_section config_trust_section = {
     .title = "trust", .help = "Whom to believe. By default nobody.", CONFIG_WORDS(trust_words)};
 
+static const struct config_choice raw_query_choices[] = {{"refuse", false}, {"pass", true}, {NULL, 0}};
+
 static const struct config_word limit_words[] = {
     {.word = "request_body",
      .kind = CONFIG_KIND_SIZE,
@@ -98,6 +100,16 @@ static const struct config_word limit_words[] = {
      .fallback = "200",
      .restart = CONFIG_RESTART_CHANGED,
      .help = "header fields in it; more are answered in the same way"},
+    {.word = "raw_query",
+     .kind = CONFIG_KIND_CHOICE,
+     CONFIG_AT(struct config_limits, query_raw),
+     .choices = raw_query_choices,
+     .fallback = "refuse",
+     .restart = CONFIG_RESTART_CHANGED,
+     .help =
+         "what becomes of a query with `\"`, `<` or `>` not escaped, such as `?filter={\"id\":1}`: RFC 3986 has "
+         "none there and browsers escape them, some programs do not. Refused with 400, or passed as sent; blanks, "
+         "`#`, control characters and bytes beyond ASCII are refused always"},
     {.word = "connections",
      .kind = CONFIG_KIND_COUNT,
      CONFIG_AT(struct config_limits, connections),
@@ -107,7 +119,8 @@ static const struct config_word limit_words[] = {
      .restart = CONFIG_RESTART_CHANGED,
      .help =
          "client connections at once, all workers together; beyond it the one that waits the longest without a "
-         "request gives way, and if there is none new ones get 503"},
+         "request gives way, and if there is none new ones get 503. Lowered at the start, and said so, where the "
+         "limit of descriptors is too low for it"},
     {.word = "address_connections",
      .kind = CONFIG_KIND_COUNT,
      CONFIG_AT(struct config_limits, address_connections),

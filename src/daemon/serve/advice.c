@@ -30,3 +30,25 @@ const char *serve_advice(enum status status)
         return status_name(status);
     }
 }
+
+uint32_t serve_clients_max(const struct serve *serve, uint32_t wanted)
+{
+    enum { EACH_WORKER = 16, OTHERS = 64 };
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return wanted;
+    uint64_t all = limit.rlim_cur;
+    uint64_t reserved = OTHERS + API_CONNECTIONS_MAX + (uint64_t)EACH_WORKER * serve->workers;
+    if (reserved > all / 2)
+        reserved = all / 2;
+    uint64_t most = (all - reserved) / 2;
+    if (wanted <= most)
+        return wanted;
+    log_write(
+        serve->options.log, LOG_WARN,
+        "limits.connections is lowered to what the limit of descriptors allows; raise it (ulimit -n, or "
+        "LimitNOFILE= of the unit)",
+        LOG_FIELDS(LOG_NUMBER("wanted", wanted), LOG_NUMBER("connections", most),
+                   LOG_NUMBER("descriptors", all)));
+    return most > 0 ? (uint32_t)most : 1;
+}

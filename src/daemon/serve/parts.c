@@ -65,6 +65,7 @@ static enum serve_outcome proxy_open(struct serve *serve)
     struct http1_limits limits = http1_limits_default;
     limits.head_bytes_max = (uint32_t)config->limits.head_bytes;
     limits.fields_max = config->limits.head_fields;
+    limits.query_raw = config->limits.query_raw;
     struct proxy_config proxy = {
         .limits = &limits,
         .io = serve->options.io != IO_KIND_AUTO ? serve->options.io : config->io,
@@ -80,8 +81,8 @@ static enum serve_outcome proxy_open(struct serve *serve)
     if (proxy.workers > PROXY_WORKERS_MAX)
         proxy.workers = PROXY_WORKERS_MAX;
     serve->workers = proxy.workers;
-    if (config->limits.connections > 0)
-        proxy.clients_max = (uint32_t)((config->limits.connections + proxy.workers - 1) / proxy.workers);
+    uint32_t clients = serve_clients_max(serve, config->limits.connections);
+    proxy.clients_max = (clients + proxy.workers - 1) / proxy.workers;
     enum status status = proxy_create(&proxy, &serve->proxy);
     if (status == STATUS_OK)
         return SERVE_OK;

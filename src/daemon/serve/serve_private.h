@@ -19,6 +19,10 @@ extern const struct serve_part serve_evaluation_part;
 // ---- advice.c
 // What to do about a status that something could not be started with.
 const char *serve_advice(enum status status);
+// How many clients may be connected at once: as many as the file says, if there are descriptors for them and
+// for their upstreams besides those that the journal, operators and the workers themselves need. Tells when
+// not.
+uint32_t serve_clients_max(const struct serve *serve, uint32_t wanted);
 // ---- evaluation.c
 // False: it was not started.
 bool serve_evaluation_addr(const struct serve *serve, struct io_addr *addr);

@@ -29,6 +29,7 @@ struct http1_limits {
     uint32_t value_bytes_max;
     uint32_t chunk_extension_bytes_max; // per chunk
     uint32_t trailer_bytes_max;         // whole trailer section
+    bool query_raw; // also take '"', '<' and '>' unescaped in a query, as some programs send them
 };
 extern const struct http1_limits http1_limits_default;
 

@@ -85,8 +85,17 @@ static inline size_t path_prefix(struct slice text)
 }
 #endif
 
+// Visible characters: a blank would end the target, '#' begins what is never sent.
+static bool query_is_raw(struct slice query)
+{
+    for (size_t i = 0; i < query.len; i++)
+        if (query.data[i] <= ' ' || query.data[i] > '~' || query.data[i] == '#')
+            return false;
+    return true;
+}
+
 // Path and optional query, every byte judged.
-static enum http1_reject path_read(struct slice text, struct http_request *out)
+static enum http1_reject path_read(struct slice text, bool query_raw, struct http_request *out)
 {
     size_t i = path_prefix(text);
     while (i < text.len && text.data[i] != '?' && http_is(text.data[i], HTTP_CLASS_TARGET))
@@ -98,10 +107,12 @@ static enum http1_reject path_read(struct slice text, struct http_request *out)
     if (text.data[i] != '?')
         return HTTP1_REJECT_TARGET;
     out->query = (struct slice){text.data + i + 1, text.len - i - 1};
-    return http_all(out->query, HTTP_CLASS_QUERY) ? HTTP1_REJECT_NONE : HTTP1_REJECT_TARGET;
+    if (http_all(out->query, HTTP_CLASS_QUERY) || (query_raw && query_is_raw(out->query)))
+        return HTTP1_REJECT_NONE;
+    return HTTP1_REJECT_TARGET;
 }
 
-static enum http1_reject absolute_read(struct slice target, struct http_request *out)
+static enum http1_reject absolute_read(struct slice target, bool query_raw, struct http_request *out)
 {
     size_t scheme = 0;
     if (target.len > 7 && slice_equal_nocase((struct slice){target.data, 7}, SLICE("http://")))
@@ -117,29 +128,30 @@ static enum http1_reject absolute_read(struct slice target, struct http_request 
     out->authority = (struct slice){target.data + scheme, end - scheme};
     if (!http_host_read(out->authority, &out->host, &out->port))
         return HTTP1_REJECT_TARGET;
-    enum http1_reject why = path_read((struct slice){target.data + end, target.len - end}, out);
+    enum http1_reject why = path_read((struct slice){target.data + end, target.len - end}, query_raw, out);
     if (out->path.len == 0)
         out->path = SLICE("/");
     return why;
 }
 
-static enum http1_reject target_read(struct slice target, struct http_request *out)
+static enum http1_reject target_read(struct slice target, bool query_raw, struct http_request *out)
 {
     out->authority = (struct slice){NULL, 0};
     out->form = HTTP1_TARGET_ORIGIN;
     if (LIKELY(target.data[0] == '/'))
-        return path_read(target, out);
+        return path_read(target, query_raw, out);
     if (target.len == 1 && target.data[0] == '*') {
         out->form = HTTP1_TARGET_ASTERISK;
         out->path = target;
         out->query = (struct slice){NULL, 0};
         return out->method_id == HTTP_METHOD_OPTIONS ? HTTP1_REJECT_NONE : HTTP1_REJECT_TARGET;
     }
-    return absolute_read(target, out);
+    return absolute_read(target, query_raw, out);
 }
 
 // The version is judged before the target, so that "PRI * HTTP/2.0" is told apart from a bad request.
-static enum http1_reject start_line_read(const char *line, size_t len, struct http_request *out)
+static enum http1_reject start_line_read(const char *line, size_t len, bool query_raw,
+                                         struct http_request *out)
 {
     size_t method_len = len > 4 && memcmp(line, "GET ", 4) == 0 ? 3 : 0;
     while (method_len < len && http_is(line[method_len], HTTP_CLASS_TOKEN))
@@ -163,7 +175,7 @@ static enum http1_reject start_line_read(const char *line, size_t len, struct ht
     if (out->method_id == HTTP_METHOD_CONNECT)
         return HTTP1_REJECT_CONNECT;
     out->target = target;
-    return target_read(target, out);
+    return target_read(target, query_raw, out);
 }
 
 static enum http1_reject host_read(struct http_request *out, uint64_t repeated)
@@ -285,7 +297,7 @@ enum status http1_request_parse(const char *data, size_t len, const struct http1
     if (status != STATUS_OK)
         return status;
     size_t start_len = lines.end[0] - lines.start;
-    enum http1_reject reason = start_line_read(data + lines.start, start_len, out);
+    enum http1_reject reason = start_line_read(data + lines.start, start_len, limits->query_raw, out);
     if (reason == HTTP1_REJECT_NONE)
         reason = http_fields_cut(data, len, &lines, limits, &out->fields, &facts);
     if (reason == HTTP1_REJECT_NONE)

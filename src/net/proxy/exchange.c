@@ -799,7 +799,7 @@ static uint64_t body_due(const struct exchange *exchange)
     return rate_us < idle_us ? rate_us : idle_us;
 }
 
-uint64_t exchange_due(const struct exchange *exchange)
+static uint64_t due_without_leaving(const struct exchange *exchange)
 {
     const struct proxy_timeouts *timeouts = &exchange->timeouts;
     uint64_t due_us;
@@ -815,6 +815,27 @@ uint64_t exchange_due(const struct exchange *exchange)
         due_us = after_ms(exchange->sent_us, timeouts->first_byte_ms);
     uint64_t total_us = after_ms(exchange->started_us, timeouts->total_ms);
     return timeouts->total_ms != 0 && total_us < due_us ? total_us : due_us;
+}
+
+uint64_t exchange_due(const struct exchange *exchange)
+{
+    uint64_t due_us = due_without_leaving(exchange);
+    return UNLIKELY(exchange->leave_us != 0) && exchange->leave_us < due_us ? exchange->leave_us : due_us;
+}
+
+// What serves it has left, and its time to end by itself is over.
+static void leave(struct exchange *exchange)
+{
+    worker_count(worker_of(exchange), PROXY_WORKER_DRAINED);
+    if (exchange->tunnel) {
+        tunnel_close(exchange, false);
+        return;
+    }
+    exchange_complete(exchange, FATE_ABORTED);
+    if (exchange->answering)
+        exchange_cut(exchange);
+    else
+        exchange_answer(exchange, 503, "its version was taken back");
 }
 
 // The client is what is waited for: it does not send its body, or does not take the answer.
@@ -844,6 +865,10 @@ void exchange_on_due(struct exchange *exchange)
     uint64_t due_us = exchange_due(exchange);
     if (worker_now_us(worker_of(exchange)) < due_us) {
         server_due(exchange->stream, due_us);
+        return;
+    }
+    if (exchange->leave_us != 0 && exchange->leave_us <= due_us) {
+        leave(exchange);
         return;
     }
     if (exchange->tunnel) {

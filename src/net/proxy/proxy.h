@@ -149,6 +149,7 @@ enum proxy_worker_counter {
     PROXY_WORKER_RETRIES_DENIED,  // by the retry budget
     PROXY_WORKER_TUNNELS_OPENED,
     PROXY_WORKER_TUNNELS_CLOSED,
+    PROXY_WORKER_DRAINED, // tunnels and answers ended because their version or endpoint had left
     PROXY_WORKER_EVENTS_DROPPED,
     PROXY_WORKER_FLAGS_LEFT_OUT,        // flags with a variant for which a request had no room
     PROXY_WORKER_FLAG_VERSIONS_UNKNOWN, // requests whose version flag named no version, or was in error

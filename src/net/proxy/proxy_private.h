@@ -109,6 +109,7 @@ struct exchange {
     uint64_t sent_us;     // the request's last byte was handed on
     uint64_t activity_us; // the last byte or drain either way, or progress that a look at due time found
     uint64_t client_mark, upstream_mark; // of io_stream_taking
+    uint64_t leave_us;                   // it ends then: what serves it has left; 0: not so
     uint64_t deadline_us;                // good only within it, counted from started_us
     struct proxy_timeouts timeouts;
     uint64_t request_bytes;                 // of its body, so far
@@ -211,6 +212,7 @@ struct upstream {
     struct io_buf *held;       // part of an answer's head
     uint64_t idle_since_us;
     uint32_t uses;
+    uint32_t generation; // of its pool, when it was begun
     bool connecting;
     bool closed;
     bool paused;
@@ -224,7 +226,8 @@ struct pool {
     struct list link; // of the worker's pools with idle connections
     uint64_t idle_max_us;
     uint64_t skip_until_us;
-    uint64_t table; // the newest table that has this endpoint
+    uint64_t table;      // the newest table that has this endpoint
+    uint32_t generation; // grows when the slot comes back: it may then mean another address
     uint32_t failures;
     uint32_t active; // exchanges on it
     uint32_t open;   // connections

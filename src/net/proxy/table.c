@@ -70,7 +70,8 @@ static const char *check_service(const struct proxy_service_plan *service, struc
         return "an arm names no version of its service";
     if (service->weight > ROLLOUT_WEIGHT_FULL ||
         (service->weight > 0 && service->canary == PROXY_VERSION_NONE && service->arm_flag == NULL) ||
-        (service->weight_control > 0 && service->control == PROXY_VERSION_NONE))
+        (service->weight_control > 0 && service->control == PROXY_VERSION_NONE) ||
+        (service->canary_leaves && service->canary == PROXY_VERSION_NONE))
         return "a weight is above 100 % or has no arm";
     if ((service->unit == PROXY_UNIT_HEADER || service->unit == PROXY_UNIT_COOKIE) &&
         service->unit_name == NULL)
@@ -183,6 +184,8 @@ static void compile_split(const struct proxy_service_plan *plan, struct proxy_se
     service->arms[ROLLOUT_ARM_STABLE] = arm_of(service, plan->stable);
     service->arms[ROLLOUT_ARM_CANARY] = arm_of(service, plan->canary);
     service->arms[ROLLOUT_ARM_CONTROL] = arm_of(service, plan->control);
+    service->canary_leaves = plan->canary_leaves;
+    service->canary_leave_us = (uint64_t)plan->canary_leave_ms * 1000;
     service->weight = plan->weight;
     uint32_t left = ROLLOUT_WEIGHT_FULL - plan->weight;
     service->weight_control = plan->weight_control < left ? plan->weight_control : left;
@@ -301,6 +304,7 @@ static struct proxy_table *compile(const struct proxy_table_plan *plan, char *bl
     struct proxy_table *table = table_carve(&from, 1, sizeof *table);
     table->version = plan->version;
     table->trusted_hops = plan->trusted_hops;
+    table->drain_us = (uint64_t)or_default(plan->drain_ms, 30000) * 1000;
     table->clients_per_site = plan->clients_per_site;
     table->body_rate_min = or_default(plan->body_rate_min, 500);
     table->client_head_us = (uint64_t)or_default(plan->client_head_ms, 10000) * 1000;

@@ -4,8 +4,9 @@
 // hold on to it across two turns of their loop, so that it can be freed once every worker has acknowledged a
 // newer one.
 //
-// Slots are small numbers that routing gives out and keeps for the life of the process: counters, histograms
-// and connection pools hang on them, so that a weight change or a reload moves nothing else.
+// Slots are small numbers that routing gives out: counters, histograms and connection pools hang on them, so
+// that a weight change or a reload moves nothing else. Those of services and versions are kept for the life
+// of the process; an endpoint's may mean another one once every worker has taken up a table without it.
 #pragma once
 
 #include <stdbool.h>
@@ -133,6 +134,8 @@ struct proxy_service_plan {
     int32_t stable;
     int32_t canary;
     int32_t control;
+    bool canary_leaves; // it was taken back: what is under way on it ends after that time
+    uint32_t canary_leave_ms;
     uint32_t weight; // the canary's share, 0..ROLLOUT_WEIGHT_FULL
     uint32_t
         weight_control; // 0 without a control arm; clipped to what the canary and the stable version leave
@@ -190,6 +193,7 @@ struct proxy_table_plan {
     uint32_t trusted_hops;     // proxies before us whose X-Forwarded-For entries are believed
     uint32_t client_head_ms;   // from the first byte of a head to its end; 0: 10 s
     uint32_t client_idle_ms;   // keep-alive without a request, and up to an eighth longer; 0: 75 s
+    uint32_t drain_ms;         // exchanges with endpoints that the table has no more end after it; 0: 30 s
     uint32_t clients_per_site; // connections of one IPv4 address or IPv6 /64, per worker; 0: no limit
     uint32_t body_rate_min;    // bytes per second that a sending client must reach beyond idle_ms; 0: 500
     const char *via;           // our pseudonym in Via; NULL: "sluice", "": none

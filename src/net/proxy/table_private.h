@@ -57,8 +57,10 @@ struct proxy_service {
     const struct proxy_version *versions;
     uint32_t version_count;
     const struct proxy_version *arms[ROLLOUT_ARMS]; // NULL where there is none
+    bool canary_leaves;
     uint32_t weight;
     uint32_t weight_control; // clipped
+    uint64_t canary_leave_us;
     uint64_t epoch;
     struct siphash_key salt;
     enum proxy_unit_kind unit;
@@ -88,6 +90,7 @@ struct proxy_table {
     uint32_t operator_count;
     uint32_t trusted_hops;
     bool by_path; // a route asks for one
+    uint64_t drain_us;
     uint32_t clients_per_site;
     uint32_t body_rate_min;
     uint64_t client_head_us;

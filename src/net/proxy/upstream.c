@@ -122,6 +122,7 @@ static struct upstream *upstream_connect(struct pool *pool, const struct proxy_e
         return NULL;
     memset(upstream, 0, sizeof *upstream);
     upstream->pool = pool;
+    upstream->generation = pool->generation;
     upstream->connecting = true;
     list_init(&upstream->link);
     pool->open++;
@@ -174,7 +175,8 @@ void upstream_give_back(struct upstream *upstream)
 {
     struct pool *pool = upstream->pool;
     struct worker *worker = pool->worker;
-    bool endpoint_gone = worker->table == NULL || pool->table != worker->table->version;
+    bool endpoint_gone = worker->table == NULL || pool->table != worker->table->version ||
+                         upstream->generation != pool->generation;
     if (UNLIKELY(endpoint_gone || worker->phase != PHASE_SERVE || upstream->held != NULL)) {
         upstream_close(upstream);
         return;

@@ -30,13 +30,17 @@ void worker_event(struct worker *worker, enum proxy_event_kind kind, unsigned st
 
 // ---- the quiet point ----
 
-static void mark_endpoints(struct worker *worker, const struct proxy_table *table)
+// before: the table that was in force until now; 0: none.
+static void mark_endpoints(struct worker *worker, const struct proxy_table *table, uint64_t before)
 {
     for (uint32_t i = 0; i < table->service_count; i++) {
         const struct proxy_service *service = &table->services[i];
         for (uint32_t j = 0; j < service->version_count; j++)
-            for (uint32_t k = 0; k < service->versions[j].endpoint_count; k++)
-                worker->pools[service->versions[j].endpoints[k].slot]->table = table->version;
+            for (uint32_t k = 0; k < service->versions[j].endpoint_count; k++) {
+                struct pool *pool = worker->pools[service->versions[j].endpoints[k].slot];
+                pool->generation += pool->table != before;
+                pool->table = table->version;
+            }
     }
 }
 
@@ -54,15 +58,39 @@ static void close_strangers(struct worker *worker, uint64_t table)
     }
 }
 
+// Long streams and tunnels do not keep a version that was taken back, or an endpoint that is gone, for ever.
+static void see_off(struct worker *worker, const struct proxy_table *table)
+{
+    for (struct list *link = worker->upstreams.next; link != &worker->upstreams; link = link->next) {
+        const struct upstream *upstream = CONTAINER_OF(link, struct upstream, link);
+        struct exchange *exchange = upstream->exchange;
+        if (exchange == NULL)
+            continue;
+        const struct proxy_service *service = table->by_slot[exchange->service];
+        bool gone =
+            upstream->pool->table != table->version || upstream->pool->generation != upstream->generation;
+        bool back = !gone && service != NULL && service->canary_leaves &&
+                    service->arms[ROLLOUT_ARM_CANARY]->slot == exchange->version;
+        if (!gone && !back) {
+            exchange->leave_us = 0;
+        } else if (exchange->leave_us == 0) {
+            exchange->leave_us = worker_now_us(worker) + (gone ? table->drain_us : service->canary_leave_us);
+            server_due(exchange->stream, exchange_due(exchange));
+        }
+    }
+}
+
 static void worker_adopt(struct worker *worker, const struct proxy_table *table)
 {
+    uint64_t before = worker->table != NULL ? worker->table->version : 0;
     worker->table = table;
     worker->server.limits.head_us = table->client_head_us;
     worker->server.limits.connections_per_site = table->clients_per_site;
     worker->server.limits.idle_us = table->client_idle_us;
     worker->server.limits.idle_spread_us = table->client_idle_us / 8;
-    mark_endpoints(worker, table);
+    mark_endpoints(worker, table, before);
     close_strangers(worker, table->version);
+    see_off(worker, table);
     atomic_store_explicit(&worker->acknowledged, table->version, memory_order_release);
 }
 

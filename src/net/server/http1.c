@@ -137,11 +137,29 @@ static bool step(struct connection *c)
     return false;
 }
 
+// The same, and then a rest.
+static bool step_and_rest(struct connection *c)
+{
+    struct server *server = c->stream.server;
+    uint64_t began_us = io_loop_clock_us(c->io.loop);
+    bool more = step(c);
+    uint64_t now_us = io_loop_clock_us(c->io.loop);
+    if (!more || c->state != CONNECTION_OPEN || c->active || c->held == NULL)
+        return more;
+    if (server->rested_us < now_us)
+        server->rested_us = now_us;
+    server->rested_us += now_us - began_us;
+    c->rests = true;
+    connection_due(c, server->rested_us);
+    return false;
+}
+
 static void go_on(struct connection *c)
 {
-    while (c->state == CONNECTION_OPEN && !c->active && c->held != NULL &&
+    bool rests = c->stream.server->limits.rests;
+    while (c->state == CONNECTION_OPEN && !c->active && c->held != NULL && !c->rests &&
            connection_unsent(c) <= SERVER_UNSENT_HIGH)
-        if (!step(c))
+        if (!(rests ? step_and_rest(c) : step(c)))
             break;
     if (c->state != CONNECTION_OPEN || c->active)
         return;

@@ -152,6 +152,11 @@ static bool takes_answers(struct connection *c)
 static void wait_is_over(struct connection *c)
 {
     struct server *server = c->stream.server;
+    if (c->rests) {
+        c->rests = false;
+        connection_due(c, connection_now_us(c) + server->limits.idle_us);
+        return;
+    }
     if (takes_answers(c)) {
         connection_due(c, connection_now_us(c) + server->limits.idle_us);
         return;

@@ -50,6 +50,7 @@ struct connection {
     bool head_started; // a part of a head is held, its deadline runs
     bool paused;
     bool ended; // the client sent its FIN
+    bool rests; // until the timer
     bool crowded;
     // Of the present stream.
     bool request_done;

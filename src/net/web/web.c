@@ -139,7 +139,8 @@ enum status web_create(struct io_loop *loop, const struct web_place *place, cons
         web->limits = *limits;
     limits_fill(&web->limits);
     list_init(&web->streams);
-    const struct server_limits server_limits = {.connections = web->limits.connections,
+    const struct server_limits server_limits = {.rests = web->limits.rests,
+                                                .connections = web->limits.connections,
                                                 .head_us = (uint64_t)web->limits.request_ms * 1000,
                                                 .idle_us = (uint64_t)web->limits.idle_ms * 1000};
     server_init(&web->server, &WEB_HANDLER, &server_limits, NULL);

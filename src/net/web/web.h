@@ -61,6 +61,7 @@ struct web_limits {         // zero: the default
     uint32_t pending_bytes; // 256 KiB; a stream that lags further behind is let go
     uint32_t request_ms;    // 10 s from a request's first byte to its last
     uint32_t idle_ms;       // 60 s
+    bool rests;             // as server_limits.rests: for a loop with other duties
     uint64_t memory_bytes;  // of request bodies and untaken answers held at once; 64 MiB; beyond it 503
 };
 

@@ -28,6 +28,9 @@ static void on_tick(struct io_timer *timer)
     struct engine *engine = CONTAINER_OF(timer, struct engine, tick_timer);
     struct engine_health *health = &engine->health;
     uint64_t began_us = io_loop_clock_us(engine->loop);
+    health->delay_us = began_us > engine->tick_due_us ? began_us - engine->tick_due_us : 0;
+    if (health->delay_us > health->delay_us_max)
+        health->delay_us_max = health->delay_us;
     if (began_us > engine->tick_due_us + ENGINE_TICK_US) {
         health->ticks_late++;
         engine->tick_due_us = began_us;

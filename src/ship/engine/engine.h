@@ -104,8 +104,9 @@ struct engine_health {
     uint64_t journal_entries;
     uint64_t journal_bytes;
     uint64_t ticks;
-    uint64_t ticks_late;           // ticks that began more than a tick after their time
-    uint64_t tick_us, tick_us_max; // time a tick took
+    uint64_t ticks_late;             // ticks that began more than a tick after their time
+    uint64_t tick_us, tick_us_max;   // time a tick took
+    uint64_t delay_us, delay_us_max; // and how long after its time it began: decisions are late by that
     bool draining;
     int64_t started_ms;
 };

@@ -14,6 +14,9 @@ METRICS_FAMILY(ticks, COUNTER, "ticks_total", "Ticks of the engine thread.");
 METRICS_FAMILY(ticks_late, COUNTER, "ticks_late_total", "Ticks that began more than a tick late.");
 METRICS_FAMILY(tick_time, GAUGE, "tick_seconds", "Time the last tick took.");
 METRICS_FAMILY(tick_time_max, GAUGE, "tick_max_seconds", "The longest tick since the start.");
+METRICS_FAMILY(delay, GAUGE, "decision_delay_seconds",
+               "How late the last tick began: decisions are late by that.");
+METRICS_FAMILY(delay_max, GAUGE, "decision_delay_max_seconds", "The longest such delay since the start.");
 METRICS_FAMILY(journal_entries, GAUGE, "journal_entries", "Entries in the journal.");
 METRICS_FAMILY(journal_size, GAUGE, "journal_bytes", "Size of the journal on disk.");
 METRICS_FAMILY(journal_failures, COUNTER, "journal_failures_total", "Writes to the journal that failed.");
@@ -56,6 +59,8 @@ static void write_health(const struct engine *engine, struct metrics_writer *w)
     metrics_one_count(w, &ticks_late, health.ticks_late);
     metrics_one_value(w, &tick_time, metrics_seconds(health.tick_us));
     metrics_one_value(w, &tick_time_max, metrics_seconds(health.tick_us_max));
+    metrics_one_value(w, &delay, metrics_seconds(health.delay_us));
+    metrics_one_value(w, &delay_max, metrics_seconds(health.delay_us_max));
     metrics_one_value(w, &journal_entries, (double)health.journal_entries);
     metrics_one_value(w, &journal_size, (double)health.journal_bytes);
     metrics_one_count(w, &journal_failures, health.journal_failures);

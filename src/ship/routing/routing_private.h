@@ -21,6 +21,8 @@ struct routing_version_slot {
 
 struct routing_endpoint_slot {
     uint16_t version;
+    uint64_t table; // the newest one that was made with it
+    bool asked;
     bool resolved; // addr is what the name meant when the file was read
     char address[IO_ADDR_TEXT_BYTES];
     struct io_addr addr;

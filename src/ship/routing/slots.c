@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Slots are given out once per name and never again, so that counters and pools outlive every change.
+// Slots are given out once per name, so that counters and pools outlive every change. Only those of endpoints
+// are given again, when no worker can have a table with the old one any more.
 #include <stdio.h>
 #include <string.h>
 
@@ -49,17 +50,33 @@ uint16_t routing_version_slot_give(struct routing *routing, uint16_t service, co
     return (uint16_t)routing->version_slot_count++;
 }
 
+// A fresh one, or one that every worker has left behind.
+static uint16_t endpoint_slot_free(struct routing *routing)
+{
+    if (routing->endpoint_slot_count < PROXY_ENDPOINTS_MAX)
+        return (uint16_t)routing->endpoint_slot_count++;
+    uint64_t acknowledged = proxy_acknowledged(routing->proxy);
+    for (uint32_t i = 0; i < routing->endpoint_slot_count; i++)
+        if (routing->endpoint_slots[i].table < acknowledged)
+            return (uint16_t)i;
+    return PROXY_SLOT_NONE;
+}
+
 uint16_t routing_endpoint_slot_give(struct routing *routing, uint16_t version, const char *address)
 {
+    uint64_t table = routing->health.table_version + 1;
     for (uint32_t i = 0; i < routing->endpoint_slot_count; i++) {
-        const struct routing_endpoint_slot *slot = &routing->endpoint_slots[i];
-        if (slot->version == version && strcmp(slot->address, address) == 0)
-            return (uint16_t)i;
+        struct routing_endpoint_slot *slot = &routing->endpoint_slots[i];
+        if (slot->version != version || strcmp(slot->address, address) != 0)
+            continue;
+        slot->table = table;
+        return (uint16_t)i;
     }
-    if (routing->endpoint_slot_count == PROXY_ENDPOINTS_MAX)
-        return PROXY_SLOT_NONE;
-    struct routing_endpoint_slot *fresh = &routing->endpoint_slots[routing->endpoint_slot_count];
-    fresh->version = version;
+    uint16_t place = endpoint_slot_free(routing);
+    if (place == PROXY_SLOT_NONE)
+        return place;
+    struct routing_endpoint_slot *fresh = &routing->endpoint_slots[place];
+    *fresh = (struct routing_endpoint_slot){.version = version, .table = table};
     snprintf(fresh->address, sizeof fresh->address, "%s", address);
-    return (uint16_t)routing->endpoint_slot_count++;
+    return place;
 }

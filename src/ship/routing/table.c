@@ -22,17 +22,27 @@ struct table_scratch {
 // ---- plan ----
 
 // What a name means is asked when the file is read, never when a decision takes effect: a rollback must not
-// wait for a name server, nor fail with it.
+// wait for a name server, nor fail with it. A name that is known no more means what it meant before; one that
+// never was known leaves its endpoint out.
 static bool name_resolve(struct routing *routing, struct proxy_endpoint_plan *endpoint)
 {
     struct routing_endpoint_slot *slot = &routing->endpoint_slots[endpoint->slot];
-    if (!slot->resolved || routing->names_fresh) {
-        if (io_addr_resolve(slot->address, &slot->addr) != STATUS_OK)
-            return false;
-        slot->resolved = true;
+    if (!slot->asked || routing->names_fresh) {
+        struct io_addr addr;
+        bool known = io_addr_resolve(slot->address, &addr) == STATUS_OK;
+        slot->asked = true;
+        slot->resolved = slot->resolved || known;
+        if (known)
+            slot->addr = addr;
+        if (!known)
+            log_write(routing->parts.log, LOG_ERROR,
+                      slot->resolved
+                          ? "a name cannot be resolved; its last address stays"
+                          : "a name cannot be resolved; its endpoint gets no requests until a reload",
+                      LOG_FIELDS(LOG_TEXT("endpoint", slot->address)));
     }
     endpoint->addr = slot->addr;
-    return true;
+    return slot->resolved;
 }
 
 static enum status plan_endpoints(struct routing *routing, struct table_scratch *scratch,
@@ -46,15 +56,13 @@ static enum status plan_endpoints(struct routing *routing, struct table_scratch 
             .addr = addresses[i].addr, .connections_max = routing->config->limits.endpoint_connections};
         endpoint->slot = routing_endpoint_slot_give(routing, version->slot, addresses[i].text);
         if (endpoint->slot == PROXY_SLOT_NONE)
-            return fault_set(fault, STATUS_FULL, "more than %d endpoints since the start; restart to go on",
+            return fault_set(fault, STATUS_FULL, "more than %d endpoints in this file and the one before",
                              PROXY_ENDPOINTS_MAX);
-        if (!addresses[i].literal && !name_resolve(routing, endpoint))
-            return fault_set(fault, STATUS_UNREACHABLE, "the name in \"%s\" cannot be resolved",
-                             addresses[i].text);
-        scratch->endpoint_count++;
+        if (addresses[i].literal || name_resolve(routing, endpoint))
+            scratch->endpoint_count++;
     }
     version->endpoints = first;
-    version->endpoint_count = count;
+    version->endpoint_count = (uint32_t)(&scratch->endpoints[scratch->endpoint_count] - first);
     return STATUS_OK;
 }
 
@@ -286,6 +294,7 @@ static enum status build(struct routing *routing, struct table_scratch *scratch,
         .operator_count = plan_networks(config, scratch->networks),
         .trusted_hops = config->trust.forwarded_hops,
         .clients_per_site = clients_per_site(config, proxy_worker_count(routing->proxy)),
+        .drain_ms = clamp_ms(config->timeouts.drain_ms > 0 ? config->timeouts.drain_ms : 1),
         .body_rate_min = (uint32_t)config->limits.request_rate_bytes,
         .client_head_ms = clamp_ms(config->timeouts.client_head_ms),
         .client_idle_ms = clamp_ms(config->timeouts.client_idle_ms),

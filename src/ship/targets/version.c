@@ -62,6 +62,9 @@ static void plan(const struct engine_rollout *rollout, const struct config_rollo
     if (!governs)
         return;
     planned->weight = route->weight;
+    planned->canary_leaves = route->back && planned->canary != PROXY_VERSION_NONE;
+    planned->canary_leave_ms =
+        (uint32_t)(route->spec.drain_ms < UINT32_MAX ? route->spec.drain_ms : UINT32_MAX);
     planned->weight_control = route->spec.control && route->weight < ROLLOUT_WEIGHT_FULL ? route->weight : 0;
 }
 
