@@ -522,13 +522,14 @@ TEST(flagd_refused)
 TEST(dependencies_of_dependencies)
 {
     static const char SOURCE[] =
-        "{'version': 2, 'features': [" STRATEGY("base", "") "}," STRATEGY("middle", "") ", 'dependencies': [{'feature': 'base'}]}," STRATEGY("top", "") ", 'dependencies': [{'feature': 'middle'}]}," STRATEGY(
-            "lost",
-            "{'contextName': 'x', 'operator': 'IN_CIDR', 'values': ['10.0.0.0/8']}") "}," STRATEGY("unless",
-                                                                                                   "") ", 'dependencies': [{'feature': 'lost', 'enabled': false}]}," STRATEGY("with",
-                                                                                                                                                                              "") ", 'dependencies': [{'feature': 'lost'}]}]}";
+        "{'version': 2, 'features': [" STRATEGY("base", "") "}," STRATEGY("middle", "") ", 'dependencies': [{'feature': 'base'}]}," STRATEGY("top", "") ", 'dependencies': [{'feature': 'middle'}]}," STRATEGY("lost", "{'contextName': 'x', 'operator': 'IN_CIDR', 'values': ['10.0.0.0/8']}") "}," STRATEGY(
+            "unless",
+            "") ", 'dependencies': [{'feature': 'lost', 'enabled': false}]}," STRATEGY("with",
+                                                                                       "") ", 'dependencies': [{'feature': 'lost'}]}," STRATEGY("both",
+                                                                                                                                                "{'contextName': 'x', 'operator': 'NOBODY_KNOWS'}") ", 'dependencies': [{'feature': 'lost', 'enabled': false}]}]}";
     static const struct expectation ROWS[] = {
-        {"middle", "{}", "true"},  {"top", "{}", "false"},  {"lost", "{'x': '10.0.0.1'}", "false"},
+        {"both", "{}", "false"},   {"middle", "{}", "true"},
+        {"top", "{}", "false"},    {"lost", "{'x': '10.0.0.1'}", "false"},
         {"unless", "{}", "false"}, {"with", "{}", "false"},
     };
     struct world world;
@@ -536,6 +537,7 @@ TEST(dependencies_of_dependencies)
     world_expect(&world, ROWS, ARRAY_LEN(ROWS));
     assert_true(world_found(&world, "top", "depends on others", false));
     assert_true(world_found(&world, "unless", "has lost a part: the flag is killed", true));
+    assert_true(world_found(&world, "both", "has lost a part: the flag is killed", true));
     assert_true(world_found(&world, "with", "has lost a part: it is off", true));
     // What is killed is off for programs too that know no kill.
     assert_non_null(strstr(world.result.json, "\"state\": \"DISABLED\""));
@@ -546,17 +548,20 @@ TEST(dependencies_of_dependencies)
 TEST(odd_values)
 {
     static const char SOURCE[] =
-        "{'version': 2, 'features': [" STRATEGY("empty", "{'contextName': 'p', 'operator': 'REGEX', 'value': '^$'}") "}," STRATEGY("version", "{'contextName': 'v', 'operator': 'SEMVER_GTE', 'value': 'v1.2.0'}") "}," STRATEGY(
-            "number",
-            "{'contextName': 'n', 'operator': 'NUM_LTE', 'value': ' 7 '}") "},"
-                                                                           "{'name': 'sticky', 'enabled': true, 'strategies': [{'name': 'flexibleRollout', 'parameters': {'rollout': '100', 'stickiness': 'userId'}}]},"
-                                                                           "{'name': 'half', 'enabled': true, 'strategies': [{'name': 'flexibleRollout', 'parameters': {'rollout': '50', 'groupId': 'g'}}]},"
-                                                                           "{'name': 'tiny', 'enabled': true, 'strategies': [{'name': 'flexibleRollout', 'parameters': {'rollout': '0.9', 'stickiness': 'default'}}]},"
-                                                                           "{'name': 'pay', 'enabled': true, 'strategies': [{'name': 'default'}], 'variants': [{'name': 'v', 'weight': 1000,"
-                                                                           "  'payload': {'type': 'number', 'value': '9007199254740993'}}]}]}";
+        "{'version': 2, 'features': [" STRATEGY("within", "{'contextName': 'p', 'operator': 'STR_CONTAINS', 'values': [' ']}") "}," STRATEGY("empty", "{'contextName': 'p', 'operator': 'REGEX', 'value': '^$'}") "}," STRATEGY(
+            "version",
+            "{'contextName': 'v', 'operator': 'SEMVER_GTE', 'value': 'v1.2.0'}") "}," STRATEGY("number",
+                                                                                               "{'contextName': 'n', 'operator': 'NUM_LTE', 'value': ' 7 '}") "},"
+                                                                                                                                                              "{'name': 'sticky', 'enabled': true, 'strategies': [{'name': 'flexibleRollout', 'parameters': {'rollout': '100', 'stickiness': 'userId'}}]},"
+                                                                                                                                                              "{'name': 'half', 'enabled': true, 'strategies': [{'name': 'flexibleRollout', 'parameters': {'rollout': '50', 'groupId': 'g'}}]},"
+                                                                                                                                                              "{'name': 'tiny', 'enabled': true, 'strategies': [{'name': 'flexibleRollout', 'parameters': {'rollout': '0.9', 'stickiness': 'default'}}]},"
+                                                                                                                                                              "{'name': 'pay', 'enabled': true, 'strategies': [{'name': 'default'}], 'variants': [{'name': 'v', 'weight': 1000,"
+                                                                                                                                                              "  'payload': {'type': 'number', 'value': '9007199254740993'}}]}]}";
     static const struct expectation ROWS[] = {
         {"empty", "{}", "false"},
         {"empty", "{'p': ''}", "true"},
+        {"within", "{}", "false"},
+        {"within", "{'p': ''}", "true"},
         {"version", "{'v': '1.2.0'}", "true"},
         {"version", "{'v': '1.3'}", "false"},
         {"number", "{'n': 7}", "true"},

@@ -645,6 +645,33 @@ TEST(warnings_are_told)
     assert_false(flagset_refused(world->set));
 }
 
+static bool is_told(const struct flagset_world *world, const char *part)
+{
+    const struct fault *problems;
+    uint32_t count = flagset_problems(world->set, &problems);
+    for (uint32_t i = 0; i < count; i++)
+        if (strstr(problems[i].text, part) != NULL)
+            return true;
+    return false;
+}
+
+// Of a file that was refused and then became unreadable, only the newest fault is told.
+TEST(old_errors_are_not_told)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source source = {.kind = FLAGSET_FILE, .name = world_path(world, "a.json")};
+    write_at(source.name, SET(FLAG("one", "on")));
+    assert_int_equal(world_create(world, &source, 1), STATUS_OK);
+    write_at(source.name, "{\"flags\":{\"one\":{\"state\":\"SOMETIMES\"}}}");
+    UNTIL(world, is_told(world, "state is"));
+    write_at(source.name, "{\"flags\":{");
+    UNTIL(world, is_told(world, "a.json:1:") && !is_told(world, "state is"));
+    assert_string_equal(variant_now(world, "one"), "on");
+    write_at(source.name, SET(FLAG("one", "off")));
+    UNTIL(world, flagset_problems(world->set, &(const struct fault *){NULL}) == 0);
+    assert_string_equal(variant_now(world, "one"), "off");
+}
+
 #define RULED(rule) SET("\"one\":{\"state\":\"ENABLED\",\"variants\":{\"on\":true},\"targeting\":" rule "}")
 #define WITHOUT_EVALUATORS "{\"$evaluators\":{},\"flags\":{}}"
 

@@ -329,6 +329,34 @@ TEST(export_says_the_same)
     world_close(&other);
 }
 
+// Evaluators keep apart whatever their names, and go along wherever they lie.
+TEST(export_of_evaluators)
+{
+    struct flagset_world *world = *state;
+    struct flagset_source sources[] = {
+        text_source("a.json", "{\"$evaluators\":{\"who\":{\"==\":[1,1]}},\"flags\":{" RULED(
+                                  "a", "who") "," RULED("lent", "only") "}}"),
+        text_source("b.json", "{\"$evaluators\":{\"who\":{\"==\":[1,2]}},\"flags\":{" RULED("b", "who") "}}"),
+        text_source("c.json",
+                    "{\"$evaluators\":{\"who-2\":{\"==\":[2,2]}},\"flags\":{" RULED("c", "who-2") "}}"),
+        text_source("d.json", "{\"$evaluators\":{\"only\":{\"==\":[3,3]}},\"flags\":{}}"),
+    };
+    static const char *const KEYS[] = {"a", "b", "c", "lent"};
+    char *json;
+    size_t len;
+    assert_int_equal(world_create(world, sources, 4), STATUS_OK);
+    assert_int_equal(flagset_snapshot_export(flagset_current(world->set), &json, &len), STATUS_OK);
+    struct flagset_world other;
+    struct flagset_source exported = text_source("exported.json", json);
+    world_open(&other);
+    if (world_create(&other, &exported, 1) != STATUS_OK || other.problem_count > 0)
+        fail_msg("%s\n%s", other.problem_count > 0 ? other.problems[0].text : "", json);
+    for (size_t i = 0; i < ARRAY_LEN(KEYS); i++)
+        assert_string_equal(variant_now(&other, KEYS[i]), i == 1 ? "off" : "on");
+    world_close(&other);
+    heap_free(json);
+}
+
 // What other programs know of a flag, which have never heard of x-sluice: its state and default variant.
 #define OTHERS(name, more)                                                                                   \
     "\"" name "\":{\"variants\":{\"on\":true,\"off\":false},\"targeting\":{\"if\":[true,\"on\"]}" more "}"

@@ -35,7 +35,7 @@ struct convert_run {
     uint32_t finding_count; // all, also those left out
     uint32_t depth;         // nesting of segments, now
     json_t *inexact;        // names of segments with an unknown condition
-    json_t *unsure;         // keys of flags with something lost
+    json_t *unsure;         // keys of flags with something lost (true), or that fall to off (false)
     json_t *index;          // lists of the source by key: {"list": {key: row or [rows]}}
     bool falls_to_off;      // a flag with something lost is off where it would not be
     bool no_memory;
@@ -44,6 +44,7 @@ struct convert_run {
 // ---- findings (finding.c) ----
 enum convert_loss {
     CONVERT_DIFFERS,
+    CONVERT_FALLS,   // differs, for odd values: off where it would be on
     CONVERT_LOST,    // somebody may get another variant: flags that ask for this one are not sure of it
     CONVERT_CHANGED, // everybody gets the same variant, but its value has another form
 };

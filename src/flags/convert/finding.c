@@ -46,7 +46,7 @@ static bool make_room(struct convert_run *run)
 
 void convert_find(struct convert_run *run, enum convert_loss loss, const char *format, ...)
 {
-    struct convert_finding finding = {.lost = loss != CONVERT_DIFFERS};
+    struct convert_finding finding = {.lost = loss == CONVERT_LOST || loss == CONVERT_CHANGED};
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(finding.text, sizeof finding.text, format, arguments);
@@ -56,6 +56,8 @@ void convert_find(struct convert_run *run, enum convert_loss loss, const char *f
     trim(finding.flag);
     if (loss == CONVERT_LOST && run->flag[0] != '\0')
         json_object_set_new(run->unsure, run->flag, json_true());
+    if (loss == CONVERT_FALLS && json_object_get(run->unsure, run->flag) == NULL)
+        json_object_set_new(run->unsure, run->flag, json_false());
     if (repeats(run, &finding))
         return;
     run->finding_count++;

@@ -59,12 +59,16 @@ static bool ask_the_unsure(struct convert_run *run, const char *key, json_t *fla
         const char *needed = convert_text(item, "flag");
         const char *variant = convert_text(item, "variant");
         bool on = run->falls_to_off && strcmp(variant, "off") != 0;
-        if (json_object_get(run->unsure, needed) == NULL || json_object_get(run->unsure, key) != NULL)
+        const json_t *unsure = json_object_get(run->unsure, needed);
+        bool asks = json_is_true(unsure) || (unsure != NULL && run->falls_to_off && !on);
+        if (!asks)
             continue;
         if (!on) {
             cut(run, key, flag, "what it depends on has lost a part");
             return true;
         }
+        if (json_is_true(json_object_get(run->unsure, key)))
+            continue; // and named already
         run->flag = key;
         convert_find(run, CONVERT_LOST,
                      "%.100s, on which it depends, has lost a part: it is off where that one is", needed);

@@ -110,7 +110,7 @@ static json_t *values_of(struct convert_run *run, const json_t *flag)
     }
     if (wrap)
         convert_find(
-            run, true,
+            run, CONVERT_CHANGED,
             "its values are lists or of several types: each is now an object with the member \"value\"");
     return values;
 }

@@ -156,22 +156,24 @@ static json_t *test_time(struct convert_run *run, const char *op, const json_t *
     return convert_or(test, convert_and(text, convert_is_text(x)));
 }
 
-// Only text is a version there, without a leading v. Fewer parts with a tail (2-rc) are one there and none
-// here: such a context counts as an unknown one.
+// Only text is a version there, without a leading v. Fewer parts with a tail (2-rc), or spaces around
+// it, make one there and none here: such a context counts as an unknown one.
 static json_t *test_version(struct convert_run *run, const char *op, const json_t *x, const json_t *value,
                             bool assume)
 {
     char version[256];
     if (!json_is_string(value) || !convert_version(json_string_value(value), true, version, sizeof version))
         return json_false();
-    convert_find(run, CONVERT_DIFFERS,
-                 "a version of fewer than three parts with a tail (2-rc) matches nothing here");
+    convert_find(
+        run, CONVERT_DIFFERS,
+        "a version of fewer than three parts with a tail (2-rc), or with spaces around it, matches nothing here");
     json_t *first = json_pack("{s:[O,i,i]}", "substr", x, 0, 1);
     json_t *plain = convert_not(convert_op2("in", first, json_pack("[s,s]", "v", "V")));
     json_t *test = json_pack("{s:[O,s,s]}", "sem_ver", x, op, version);
     if (assume) {
         json_t *known = json_pack("{s:[O,s,O]}", "sem_ver", x, "=", x);
-        json_t *tail = convert_op2("in", json_string("-"), json_deep_copy(x));
+        json_t *tail = convert_or(convert_op2("in", json_string("-"), json_deep_copy(x)),
+                                  convert_op2("in", json_string(" "), json_deep_copy(x)));
         test = convert_or(test, convert_and(convert_not(known), tail));
     }
     return convert_and(convert_is_text(x), convert_and(plain, test));

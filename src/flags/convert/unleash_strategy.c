@@ -80,7 +80,7 @@ static json_t *if_present(const char *field, json_t *test)
     json_t *value = field_value(field);
     json_t *present = convert_present(value);
     json_decref(value);
-    return json_is_false(test) ? (json_decref(present), test) : convert_and(present, test);
+    return convert_and(present, test);
 }
 
 json_t *unleash_in(const char *field, const json_t *values, bool exact, bool *known)
@@ -112,7 +112,9 @@ static json_t *any_text(struct convert_run *run, const char *op, json_t *value, 
     json_t *item;
     json_array_foreach(values, i, item)
     {
-        if (either_case && has_case(json_string_value(item)))
+        if (json_string_length(item) == 0)
+            any = convert_or(any, json_true()); // in every text, also in an empty one
+        else if (either_case && has_case(json_string_value(item)))
             any = convert_or(any, unknown(run, assume, "comparing without regard to case", op));
         else if (strcmp(op, "in") == 0)
             any = convert_or(any, convert_op2(op, json_incref(item), json_deep_copy(value)));
@@ -178,7 +180,7 @@ static json_t *compare_version(struct convert_run *run, const char *op, const ch
     json_decref(trimmed);
     if (!is)
         return json_false();
-    convert_find(run, CONVERT_DIFFERS, "a version with spaces around it matches nothing here");
+    convert_find(run, CONVERT_FALLS, "a version with spaces around it matches nothing here");
     json_t *value = field_value(field);
     json_t *first = json_pack("{s:[O,i,i]}", "substr", value, 0, 1);
     json_t *plain = convert_not(convert_op2("in", first, json_pack("[s,s]", "v", "V")));

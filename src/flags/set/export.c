@@ -82,31 +82,41 @@ static char *new_name(const struct output *out, struct slice name, uint32_t orig
 
 static void add_evaluator(struct output *out, struct slice name, struct slice rule, uint32_t origin)
 {
-    struct evaluator added = {.name = name, .rule = rule, .origin = origin};
-    bool taken = false;
-    for (uint32_t i = 0; i < out->evaluator_count; i++) {
-        const struct evaluator *e = &out->evaluators[i];
-        if (!slice_equal(e->name, name))
-            continue;
-        taken = true;
-        // References in it may mean something else in the other document.
-        if (e->renamed == NULL && slice_equal(e->rule, rule) && !mentions(rule, SLICE("$ref")))
-            added.twin = true;
-    }
-    if (taken && !added.twin && (added.renamed = new_name(out, name, origin)) == NULL)
-        out->json.status = STATUS_NO_MEMORY;
     if (out->evaluator_count == out->evaluator_cap) {
         uint32_t cap = 2 * out->evaluator_cap + 16;
         void *grown = heap_resize(out->evaluators, cap * sizeof *out->evaluators);
         if (grown == NULL) {
             out->json.status = STATUS_NO_MEMORY;
-            heap_free(added.renamed);
             return;
         }
         out->evaluators = grown;
         out->evaluator_cap = cap;
     }
-    out->evaluators[out->evaluator_count++] = added;
+    out->evaluators[out->evaluator_count++] =
+        (struct evaluator){.name = name, .rule = rule, .origin = origin};
+}
+
+// When all are known, so that no new name is one that another has.
+static void settle_names(struct output *out)
+{
+    for (uint32_t i = 0; i < out->evaluator_count; i++) {
+        struct evaluator *added = &out->evaluators[i];
+        bool taken = false;
+        for (uint32_t k = 0; k < i; k++) {
+            const struct evaluator *e = &out->evaluators[k];
+            if (!slice_equal(e->name, added->name))
+                continue;
+            taken = true;
+            // References in it may mean something else in the other document.
+            added->twin |= e->renamed == NULL && slice_equal(e->rule, added->rule) &&
+                           !mentions(added->rule, SLICE("$ref"));
+        }
+        if (!taken || added->twin)
+            continue;
+        added->renamed = new_name(out, added->name, added->origin);
+        if (added->renamed == NULL)
+            out->json.status = STATUS_NO_MEMORY;
+    }
 }
 
 static void gather_evaluators(struct output *out, struct slice object, uint32_t origin)
@@ -121,10 +131,12 @@ static void gather_evaluators(struct output *out, struct slice object, uint32_t 
         add_evaluator(out, name, rule, origin);
 }
 
-// What a reference within `origin` means: the document's own evaluator first, then the segment.
+// What a reference within `origin` means: the document's own evaluator first, then the segment, then that of
+// the last document that has one.
 static struct evaluator *resolve(struct output *out, struct slice name, uint32_t origin)
 {
     struct evaluator *segment = NULL;
+    struct evaluator *other = NULL;
     for (uint32_t i = 0; i < out->evaluator_count; i++) {
         struct evaluator *e = &out->evaluators[i];
         if (!slice_equal(e->name, name))
@@ -133,8 +145,10 @@ static struct evaluator *resolve(struct output *out, struct slice name, uint32_t
             return e;
         if (e->origin == SEGMENTS)
             segment = e;
+        else
+            other = e;
     }
-    return segment;
+    return segment != NULL ? segment : other;
 }
 
 // A twin is written as the one it is the same as.
@@ -389,9 +403,10 @@ static void write_all(struct output *out, uint32_t generation, struct slice meta
     const struct flagset_contents *contents = out->snapshot->contents;
     if (contents->segments != NULL)
         gather_evaluators(out, (struct slice){contents->segments->json, contents->segments->len}, SEGMENTS);
+    // Of all documents: rules may refer to those of others.
     for (uint32_t i = 0; i < out->document_count; i++)
-        if (out->used[i])
-            gather_evaluators(out, out->documents[i]->evaluators, i);
+        gather_evaluators(out, out->documents[i]->evaluators, i);
+    settle_names(out);
     add_flags(out);
     add_evaluators(out);
     if (out->one_metadata && metadata.len > 0) {

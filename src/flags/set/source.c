@@ -117,6 +117,17 @@ static unsigned set_problem(char *problem, const char *words)
     return FLAGSET_NEW_MESSAGES;
 }
 
+// What cannot be read takes the place of what was refused, and what was wrong with that is told no more.
+static unsigned take_unreadable(struct flagset_item *item, const char *problem)
+{
+    unsigned changed = set_problem(item->problem, problem);
+    if (item->newest == item->good)
+        return changed;
+    flagset_document_unref(item->newest);
+    item->newest = flagset_document_ref(item->good);
+    return changed | FLAGSET_NEW_CONTENT;
+}
+
 static unsigned take_content(struct flagset_item *item, const char *source, char *json, size_t len)
 {
     char problem[FLAGSET_PROBLEM_BYTES] = "";
@@ -126,7 +137,7 @@ static unsigned take_content(struct flagset_item *item, const char *source, char
         return set_problem(item->problem, "");
     }
     if (flagset_document_create(item->path, source, json, len, &document, problem) != STATUS_OK)
-        return set_problem(item->problem, problem[0] != '\0' ? problem : "no memory to read it");
+        return take_unreadable(item, problem[0] != '\0' ? problem : "no memory to read it");
     flagset_document_unref(item->newest);
     item->newest = document;
     (void)set_problem(item->problem, "");
@@ -152,7 +163,7 @@ static unsigned look_at_item(struct flagset_item *item, const char *source, int6
     if (status != STATUS_OK) {
         item->seen = (struct flagset_signature){0};
         item->unsettled = false;
-        return set_problem(item->problem, problem);
+        return take_unreadable(item, problem);
     }
     CHECK(json != NULL);
     int64_t wall_ms = flagset_wall_ms();

@@ -23,7 +23,7 @@ static const struct {
     [HTTP1_REJECT_START_LINE_LONG] = {414, "start_line_long", "The start line is longer than allowed."},
     [HTTP1_REJECT_VERSION] = {400, "version", "The protocol version is malformed."},
     [HTTP1_REJECT_VERSION_UNKNOWN] = {505, "version_unknown", "The protocol version is neither 1.0 nor 1.1."},
-    [HTTP1_REJECT_STATUS_CODE] = {400, "status_code", "The status code is not a number from 100 to 599."},
+    [HTTP1_REJECT_STATUS_CODE] = {400, "status_code", "The status code is not a number from 100 to 999."},
     [HTTP1_REJECT_HEAD_LONG] = {431, "head_long", "The head is longer than allowed."},
     [HTTP1_REJECT_FIELDS_MANY] = {431, "fields_many", "The head has more fields than allowed."},
     [HTTP1_REJECT_NAME_LONG] = {431, "name_long", "A field name is longer than allowed."},
