@@ -501,7 +501,7 @@ TEST(references_and_versions)
                                                                                                                                           OF_KIND(
                                                                                                                                               "v",
                                                                                                                                               "semVerEqual",
-                                                                                                                                              "'2-rc'",
+                                                                                                                                              "'2-rc', ' 3.0.0 '",
                                                                                                                                               "")) "," ONE_RULE("not",
                                                                                                                                                                 OF_KIND(
                                                                                                                                                                     "v",
@@ -520,6 +520,7 @@ TEST(references_and_versions)
         {"text", "{'targetingKey': 'u', 'v': 2}", "false"},
         {"text", "{'targetingKey': 'u', 'v': '2.0.0'}", "true"},
         {"short", "{'targetingKey': 'u', 'v': '2.0.0-rc'}", "true"},
+        {"short", "{'targetingKey': 'u', 'v': '3.0.0'}", "true"},
         {"not", "{'targetingKey': 'u', 'v': '2.0-rc'}",
          "false"}, // cannot be read here, so it is not turned on
         {"not", "{'targetingKey': 'u', 'v': '2.0.1'}", "true"},

@@ -162,7 +162,18 @@ static json_t *test_version(struct convert_run *run, const char *op, const json_
                             bool assume)
 {
     char version[256];
-    if (!json_is_string(value) || !convert_version(json_string_value(value), true, version, sizeof version))
+    char text[256];
+    const char *written = json_string_value(value);
+    // Spaces around a version do not count there, but only a whole one may begin with them.
+    size_t spaces = written != NULL ? strspn(written, " ") : 0;
+    size_t len = written != NULL ? strlen(written + spaces) : sizeof text;
+    while (len > 0 && len < sizeof text && written[spaces + len - 1] == ' ')
+        len--;
+    if (len >= sizeof text)
+        return json_false();
+    memcpy(text, written + spaces, len);
+    text[len] = '\0';
+    if (!convert_version(text, spaces == 0, version, sizeof version))
         return json_false();
     convert_find(
         run, CONVERT_DIFFERS,
