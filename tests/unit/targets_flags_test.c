@@ -114,23 +114,36 @@ TEST(refusals)
     bench_forget(&bench);
 }
 
-// The disk fails: nothing changes, and nothing is remembered that a restart would not know.
-TEST(journal_first)
+// The disk fails: nothing new is put in force, and nothing is remembered that a restart would not know. Switching
+// off does not wait for it: it acts, and is in the journal once that can be written.
+TEST(journal_first_but_for_off)
 {
     assert_int_equal(fault_vfs_install(), STATUS_OK);
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
+    engine_start(bench.engine);
     fault_vfs_set(&(struct fault_vfs_plan){.write_fails_from = 1, .write_fails_count = UINT64_MAX / 2});
-    assert_int_not_equal(apply(&bench, RUNTIME_OFF, "banner", "on"), STATUS_OK);
+    assert_int_not_equal(apply(&bench, RUNTIME_SET, "fresh", WIDE), STATUS_OK);
     for (int i = 0; i < 50; i++)
         assert_int_equal(io_loop_turn(bench.loop, 1000), STATUS_OK);
     assert_variant(&bench, "banner", "u", "", "off");
     assert_int_equal(runtime_history_count(bench.targets->runtime), 0);
-    fault_vfs_set(&(struct fault_vfs_plan){0});
     assert_int_equal(apply(&bench, RUNTIME_OFF, "banner", "on"), STATUS_OK);
+    assert_variant(&bench, "banner", "u", "", "on");
+    fault_vfs_set(&(struct fault_vfs_plan){0});
+    struct engine_health health;
+    engine_health_get(bench.engine, &health);
+    for (int i = 0; i < 8000 && health.journal_waiting > 0; i++) {
+        assert_int_equal(io_loop_turn(bench.loop, 1000), STATUS_OK);
+        engine_health_get(bench.engine, &health);
+    }
+    assert_int_equal(health.journal_waiting, 0);
+    bench_down(&bench);
+    assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
     assert_variant(&bench, "banner", "u", "", "on");
     bench_down(&bench);
     bench_forget(&bench);
+    fault_vfs_remove();
 }
 
 static bool ring_has_it(struct bench *bench)

@@ -85,3 +85,84 @@ TEST(goes_on_by_itself)
     bench_forget(&bench);
     fault_vfs_remove();
 }
+
+static void disk_full(void)
+{
+    fault_vfs_set(&(struct fault_vfs_plan){.write_fails_from = 1, .write_fails_count = UINT64_MAX / 2});
+}
+
+static void until_journal_works(struct bench *bench)
+{
+    struct engine_health health;
+    engine_health_get(bench->engine, &health);
+    uint64_t until_us = io_loop_clock_us(bench->loop) + 8000000;
+    while (health.journal_failing && io_loop_clock_us(bench->loop) < until_us) {
+        assert_int_equal(io_loop_turn(bench->loop, 50000), STATUS_OK);
+        engine_health_get(bench->engine, &health);
+    }
+    assert_false(health.journal_failing);
+    assert_int_equal(health.journal_waiting, 0);
+}
+
+// With a full disk a person's words in the safe direction act at once; others do not. Once there is room all
+// of it is in the journal, in its order, and a restart derives the same.
+TEST(the_way_back_does_not_wait_for_the_journal)
+{
+    assert_int_equal(fault_vfs_install(), STATUS_OK);
+    struct bench bench = {.path = ""};
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    engine_start(bench.engine);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+    assert_int_equal(weight_in_force(&bench), 10000);
+    disk_full();
+    assert_int_not_equal(bench_command(&bench, ROLLOUT_COMMAND_PROMOTE), STATUS_OK);
+    assert_int_equal(bench_rollout(&bench).view.state, ROLLOUT_SHIFTING);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_PAUSE), STATUS_OK);
+    assert_int_equal(bench_rollout(&bench).view.state, ROLLOUT_PAUSED);
+    assert_int_equal(weight_in_force(&bench), 10000);
+    assert_int_not_equal(bench_command(&bench, ROLLOUT_COMMAND_RESUME), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_ABORT), STATUS_OK);
+    assert_int_equal(weight_in_force(&bench), 0);
+    struct engine_health health;
+    engine_health_get(bench.engine, &health);
+    assert_true(health.journal_failing);
+    assert_true(health.journal_waiting >= 4); // two words, two decisions
+    fault_vfs_set(&(struct fault_vfs_plan){0});
+    until_journal_works(&bench);
+    bench_down(&bench);
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    enum rollout_state stands = bench_rollout(&bench).view.state;
+    assert_true(stands == ROLLOUT_ROLLING_BACK || stands == ROLLOUT_ROLLED_BACK);
+    assert_int_equal(weight_in_force(&bench), 0);
+    bench_down(&bench);
+    bench_forget(&bench);
+    fault_vfs_remove();
+}
+
+// A step forward that was decided and not written has no effect, and a word back overtakes it.
+TEST(a_word_back_overtakes_what_is_owed)
+{
+    assert_int_equal(fault_vfs_install(), STATUS_OK);
+    bool overtaken = false;
+    for (uint64_t n = 1; n < 60 && !overtaken; n++) {
+        struct bench bench = {.path = ""};
+        assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+        assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+        // The input is written, the decision is not.
+        fault_vfs_set(&(struct fault_vfs_plan){.write_fails_from = n, .write_fails_count = UINT64_MAX / 2});
+        (void)!bench_command(&bench, ROLLOUT_COMMAND_PROMOTE);
+        overtaken = bench_rollout(&bench).view.weight > weight_in_force(&bench);
+        assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_ABORT), STATUS_OK);
+        assert_int_equal(weight_in_force(&bench), 0);
+        fault_vfs_set(&(struct fault_vfs_plan){0});
+        engine_start(bench.engine);
+        until_journal_works(&bench);
+        bench_down(&bench);
+        assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+        assert_int_equal(weight_in_force(&bench), 0);
+        bench_down(&bench);
+        bench_forget(&bench);
+    }
+    assert_true(overtaken);
+    fault_vfs_remove();
+}

@@ -17,6 +17,7 @@ static void write_journal(struct json_out *out, const struct engine_health *h)
     json_out_time(out, "failing_since_ms", h->journal_failing ? h->journal_failing_since_ms : 0);
     json_out_text(out, "problem", h->journal_failing ? h->journal_problem : "");
     json_out_count(out, "failures", h->journal_failures);
+    json_out_count(out, "waiting", h->journal_waiting);
     json_out_count(out, "entries", h->journal_entries);
     json_out_count(out, "bytes", h->journal_bytes);
     json_out_close(out, '}');

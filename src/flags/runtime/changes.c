@@ -92,9 +92,9 @@ static enum status journal_change(struct runtime *runtime, const struct runtime_
     runtime_overlay_encode(change, &writer);
     CHECK(!writer.full);
     struct fault journal;
-    enum status status =
-        runtime->parts.append(runtime->parts.context, change->key,
-                              (struct slice){(const char *)writer.data, writer.len}, seq, &journal);
+    enum status status = runtime->parts.append(runtime->parts.context, change->key,
+                                               (struct slice){(const char *)writer.data, writer.len},
+                                               change->op == RUNTIME_OFF, seq, &journal);
     heap_free(writer.data);
     if (status != STATUS_OK)
         return fault_set(fault, status, "the journal cannot be written, so nothing is changed: %s",

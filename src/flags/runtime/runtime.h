@@ -39,8 +39,9 @@ struct runtime_parts {
     struct log *log;
     const char *journal_path; // what is known of the use of flags is kept beside it
     uint32_t readers;         // threads that evaluate
-    // Appends a change to the journal; durable before it returns OK.
-    enum status (*append)(void *context, const char *key, struct slice payload, uint64_t *seq,
+    // Appends a change to the journal; durable before it returns OK. safe: it does not wait for a journal
+    // that fails, and *seq is 0 then.
+    enum status (*append)(void *context, const char *key, struct slice payload, bool safe, uint64_t *seq,
                           struct fault *fault);
     // The next split in force, *at is from 0 and the callee's to move. False: no more. Slices live until the
     // next turn of the loop.

@@ -12,7 +12,6 @@ static enum status journal_fault(const struct engine *engine, enum status status
                      engine->health.journal_problem);
 }
 
-// A new run: what the file says now becomes its specification.
 // The same through all of one run, restarts included, because the journal holds it.
 static void draw_salt(const struct engine *engine, const struct engine_rollout *rollout,
                       struct rollout_spec *spec)
@@ -26,6 +25,7 @@ static void draw_salt(const struct engine *engine, const struct engine_rollout *
     }
 }
 
+// A new run: what the file says now becomes its specification.
 static enum status begin_run(struct engine *engine, struct engine_rollout *rollout,
                              const struct config_rollout *entry, struct fault *fault)
 {
@@ -74,6 +74,8 @@ enum status engine_command(struct engine *engine, const char *name, enum rollout
     if (engine->health.draining)
         return fault_set(fault, STATUS_CONFLICT, "the daemon is shutting down");
     enum status status = engine_journal_owed(engine);
+    if (status != STATUS_OK && engine_command_is_safe(command))
+        status = engine_journal_overtake(engine, rollout);
     if (status != STATUS_OK)
         return journal_fault(engine, status, fault);
     if (command == ROLLOUT_COMMAND_START && entry == NULL)

@@ -236,6 +236,11 @@ void engine_destroy(struct engine *engine)
     heap_free(engine->spans);
     heap_free(engine->wire);
     heap_free(engine->histogram);
+    if (engine->backlog.count > 0)
+        log_write(engine->log, LOG_ERROR,
+                  "the journal could not be written to the end: what took effect without it is not in it",
+                  LOG_FIELDS(LOG_NUMBER("entries", engine->backlog.count)));
+    engine_backlog_deinit(&engine->backlog);
     config_destroy(engine->config);
     heap_free(engine);
 }
@@ -256,6 +261,7 @@ enum status engine_create(const struct engine_parts *parts, struct engine **engi
     made->sources = parts->sources;
     made->world = parts->world;
     memcpy(made->secret, parts->secret, sizeof made->secret);
+    engine_backlog_init(&made->backlog);
     list_init(&made->watchers);
     list_init(&made->metric_sources);
     io_timer_init(&made->tick_timer, on_tick);

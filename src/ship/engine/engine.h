@@ -101,6 +101,7 @@ struct engine_health {
     int64_t journal_failing_since_ms;
     char journal_problem[FAULT_TEXT_BYTES];
     uint64_t journal_failures;
+    uint64_t journal_waiting; // entries that took effect and are not written yet
     uint64_t journal_entries;
     uint64_t journal_bytes;
     uint64_t ticks;
@@ -119,9 +120,11 @@ void *engine_world(const struct engine *engine);
 // NULL: none of that name.
 struct engine_rollout *engine_rollout_find(const struct engine *engine, const char *name);
 struct engine_rollout *engine_rollout_at(const struct engine *engine, uint32_t index); // index < count
-// An entry that is no rollout's; durable before it returns OK. A subject that is too long is cut.
+// An entry that is no rollout's; durable before it returns OK. A subject that is too long is cut. safe: what
+// it says does not wait for a journal that fails; then it is kept to be written behind it, and *seq is 0.
 MUST_USE enum status engine_journal_append(struct engine *engine, enum journal_kind kind, const char *subject,
-                                           struct slice payload, uint64_t *seq, struct fault *fault);
+                                           struct slice payload, bool safe, uint64_t *seq,
+                                           struct fault *fault);
 
 // Prometheus text of everything, into storage[cap]. STATUS_FULL when it did not fit.
 MUST_USE enum status engine_metrics_write(struct engine *engine, char *storage, size_t cap,

@@ -11,6 +11,12 @@ enum {
     ENGINE_SLEEP_TICKS = 20, // a longer gap between two ticks is no late tick: the process did not run
 };
 
+// What took effect before the journal could hold it.
+struct engine_backlog {
+    struct list entries;
+    uint64_t bytes, count;
+};
+
 struct engine {
     struct config *config;
     struct io_loop *loop;
@@ -29,6 +35,7 @@ struct engine {
     struct io_timer tick_timer;
     uint64_t tick_due_us;
     uint64_t journal_retry_us;
+    struct engine_backlog backlog;
     uint32_t rate_at; // ring position, one per tick
     uint64_t ticked;  // the latest tick
     uint64_t slept_ticks;
@@ -44,15 +51,31 @@ struct engine {
     void *drained_context;
 };
 
+// ---- backlog.c
+void engine_backlog_init(struct engine_backlog *backlog);
+void engine_backlog_deinit(struct engine_backlog *backlog);
+bool engine_backlog_has_room(const struct engine_backlog *backlog); // for what is not urgent
+// Copies the entry. STATUS_FULL, NO_MEMORY.
+MUST_USE enum status engine_backlog_push(struct engine_backlog *backlog, const struct journal_entry *entry,
+                                         bool urgent);
+// Writes all of it in order, durable; what could not be written stays.
+MUST_USE enum status engine_backlog_write(struct engine_backlog *backlog, struct journal *journal,
+                                          struct fault *fault);
+
 // ---- order.c: the only way into a core and out of it
 // Journals the input, steps, journals the decision, lets it take effect. On failure nothing has taken effect:
 // the input was not journalled (the core is untouched), or the decision is owed and engine_journal_owed will
-// finish it.
+// finish it. What goes back or stops does not wait for a journal that fails: it takes effect, and is
+// journalled behind it when that can be.
 MUST_USE enum status engine_journal_input(struct engine *engine, struct engine_rollout *rollout,
                                           const struct rollout_input *input, uint32_t run,
                                           struct rollout_effects *effects);
 // Journals what is owed and acts on it; STATUS_OK when nothing is owed any more.
 MUST_USE enum status engine_journal_owed(struct engine *engine);
+// Lets the decision that the rollout is owed stand without effect, so that a word in the safe direction can
+// follow.
+MUST_USE enum status engine_journal_overtake(struct engine *engine, struct engine_rollout *rollout);
+bool engine_command_is_safe(enum rollout_command command);
 MUST_USE enum status engine_journal_note(struct engine *engine, enum journal_kind kind, const char *text);
 
 // ---- effects.c

@@ -37,7 +37,7 @@ static void act(struct engine *engine, struct engine_rollout *rollout, uint64_t 
 
 static bool can_abort(const struct engine_rollout *rollout)
 {
-    if (rollout->owed || !engine_rollout_active(rollout))
+    if (!engine_rollout_active(rollout))
         return false;
     struct rollout_view view;
     rollout_view_get(rollout->record->core, &view);

@@ -19,6 +19,8 @@ METRICS_FAMILY(delay, GAUGE, "decision_delay_seconds",
 METRICS_FAMILY(delay_max, GAUGE, "decision_delay_max_seconds", "The longest such delay since the start.");
 METRICS_FAMILY(journal_entries, GAUGE, "journal_entries", "Entries in the journal.");
 METRICS_FAMILY(journal_size, GAUGE, "journal_bytes", "Size of the journal on disk.");
+METRICS_FAMILY(journal_waiting, GAUGE, "journal_waiting_entries",
+               "Entries that took effect before the journal could hold them.");
 METRICS_FAMILY(journal_failures, COUNTER, "journal_failures_total", "Writes to the journal that failed.");
 METRICS_FAMILY(journal_failing, GAUGE, "journal_failing",
                "1 while the journal cannot be written and decisions stand.");
@@ -63,6 +65,7 @@ static void write_health(const struct engine *engine, struct metrics_writer *w)
     metrics_one_value(w, &delay_max, metrics_seconds(health.delay_us_max));
     metrics_one_value(w, &journal_entries, (double)health.journal_entries);
     metrics_one_value(w, &journal_size, (double)health.journal_bytes);
+    metrics_one_value(w, &journal_waiting, (double)health.journal_waiting);
     metrics_one_count(w, &journal_failures, health.journal_failures);
     metrics_one_value(w, &journal_failing, health.journal_failing ? 1 : 0);
     metrics_one_count(w, &log_lines, engine->log->lines);

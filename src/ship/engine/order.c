@@ -19,10 +19,11 @@ static void journal_failed(struct engine *engine, const struct fault *fault)
         return;
     health->journal_failing = true;
     health->journal_failing_since_ms = engine_wall_ms(engine);
-    log_write(engine->log, LOG_ERROR,
-              "the journal cannot be written: no decision is taken until it can; traffic goes on as it "
-              "is; tried again every second",
-              LOG_FIELDS(LOG_TEXT("problem", fault->text)));
+    log_write(
+        engine->log, LOG_ERROR,
+        "the journal cannot be written: nothing moves forward until it can; what goes back or is switched "
+        "off takes effect at once; tried again every second",
+        LOG_FIELDS(LOG_TEXT("problem", fault->text)));
 }
 
 static void journal_works(struct engine *engine)
@@ -36,11 +37,23 @@ static void journal_works(struct engine *engine)
               LOG_FIELDS(LOG_NUMBER("failed_ms", (uint64_t)(failed_ms > 0 ? failed_ms : 0))));
 }
 
+// Behind what waits for the journal already; while that fails, it is tried once a second.
+static enum status write_behind(struct engine *engine, struct fault *fault)
+{
+    if (engine->backlog.count == 0)
+        return STATUS_OK;
+    if (engine->health.journal_failing && io_loop_now_us(engine->loop) < engine->journal_retry_us)
+        return fault_set(fault, STATUS_IO, "%s", engine->health.journal_problem);
+    return engine_backlog_write(&engine->backlog, engine->journal, fault);
+}
+
 static enum status append_one(struct engine *engine, const struct journal_entry *entry,
                               enum journal_sync sync, uint64_t *seq, struct fault *fault)
 {
     fault->status = STATUS_OK;
-    enum status status = journal_begin(engine->journal, sync, fault);
+    enum status status = write_behind(engine, fault);
+    if (status == STATUS_OK)
+        status = journal_begin(engine->journal, sync, fault);
     if (status == STATUS_OK)
         status = journal_append(engine->journal, entry, seq, fault);
     if (status == STATUS_OK)
@@ -52,6 +65,19 @@ static enum status append_one(struct engine *engine, const struct journal_entry 
     return status;
 }
 
+// As append_one, but what may not wait for the journal waits behind it: STATUS_OK with *seq 0.
+static enum status append_or_hold(struct engine *engine, const struct journal_entry *entry,
+                                  enum journal_sync sync, bool hold, bool urgent, uint64_t *seq,
+                                  struct fault *fault)
+{
+    enum status status = append_one(engine, entry, sync, seq, fault);
+    if (status == STATUS_OK || !hold)
+        return status;
+    *seq = 0;
+    enum status held = engine_backlog_push(&engine->backlog, entry, urgent);
+    return held == STATUS_OK ? STATUS_OK : status;
+}
+
 enum status engine_journal_note(struct engine *engine, enum journal_kind kind, const char *text)
 {
     struct fault fault;
@@ -60,11 +86,11 @@ enum status engine_journal_note(struct engine *engine, enum journal_kind kind, c
 }
 
 enum status engine_journal_append(struct engine *engine, enum journal_kind kind, const char *subject,
-                                  struct slice payload, uint64_t *seq, struct fault *fault)
+                                  struct slice payload, bool safe, uint64_t *seq, struct fault *fault)
 {
     struct journal_entry entry = {.time_ms = engine_wall_ms(engine), .kind = kind, .payload = payload};
     utf8_copy(entry.subject, sizeof entry.subject, slice_of(subject));
-    return append_one(engine, &entry, JOURNAL_SYNC_FULL, seq, fault);
+    return append_or_hold(engine, &entry, JOURNAL_SYNC_FULL, safe, safe, seq, fault);
 }
 
 static struct journal_entry entry_for(const struct engine_rollout *rollout, uint32_t run, int64_t time_ms,
@@ -77,6 +103,21 @@ static struct journal_entry entry_for(const struct engine_rollout *rollout, uint
     return entry;
 }
 
+bool engine_command_is_safe(enum rollout_command command)
+{
+    return command == ROLLOUT_COMMAND_ABORT || command == ROLLOUT_COMMAND_UNDO ||
+           command == ROLLOUT_COMMAND_PAUSE;
+}
+
+// A tick that is told to hold forward moves, and words that lead back, may be taken before they are
+// journalled.
+static bool may_run_ahead(const struct rollout_input *input)
+{
+    if (input->kind == ROLLOUT_INPUT_COMMAND)
+        return engine_command_is_safe(input->command.command);
+    return input->kind == ROLLOUT_INPUT_TICK && input->tick.hold;
+}
+
 static enum status append_input(struct engine *engine, const struct engine_rollout *rollout,
                                 const struct rollout_input *input, uint32_t run, uint64_t *seq)
 {
@@ -84,17 +125,40 @@ static enum status append_input(struct engine *engine, const struct engine_rollo
     rollout_input_encode(input, &writer);
     struct fault fault;
     struct journal_entry entry = entry_for(rollout, run, input->time_ms, JOURNAL_INPUT, &writer);
-    return append_one(engine, &entry, JOURNAL_SYNC_NORMAL, seq, &fault);
+    return append_or_hold(engine, &entry, JOURNAL_SYNC_NORMAL, may_run_ahead(input),
+                          input->kind == ROLLOUT_INPUT_COMMAND, seq, &fault);
+}
+
+static bool leads_back(const struct rollout_effects *effects)
+{
+    return effects->to == ROLLOUT_ROLLING_BACK || effects->to == ROLLOUT_ROLLED_BACK;
+}
+
+// A pause leaves the weight that is in force; one that was decided and never took effect waits with it.
+static bool is_safe(const struct engine_rollout *rollout, const struct rollout_effects *effects)
+{
+    return leads_back(effects) || (effects->to == ROLLOUT_PAUSED && effects->weight <= rollout->route.weight);
+}
+
+static struct journal_entry decision_entry(struct engine *engine, const struct engine_rollout *rollout)
+{
+    struct wire_writer writer = {.data = engine->wire, .cap = ROLLOUT_INPUT_WIRE_BYTES_MAX};
+    rollout_effects_encode(&rollout->owed_effects, &writer);
+    return entry_for(rollout, rollout->record->run, engine_wall_ms(engine), JOURNAL_DECISION, &writer);
 }
 
 static enum status append_decision(struct engine *engine, const struct engine_rollout *rollout, uint64_t *seq)
 {
-    struct wire_writer writer = {.data = engine->wire, .cap = ROLLOUT_INPUT_WIRE_BYTES_MAX};
-    rollout_effects_encode(&rollout->owed_effects, &writer);
-    struct journal_entry entry =
-        entry_for(rollout, rollout->record->run, engine_wall_ms(engine), JOURNAL_DECISION, &writer);
+    struct journal_entry entry = decision_entry(engine, rollout);
     struct fault fault;
-    return append_one(engine, &entry, JOURNAL_SYNC_FULL, seq, &fault);
+    bool safe = is_safe(rollout, &rollout->owed_effects);
+    enum status status = append_or_hold(engine, &entry, JOURNAL_SYNC_FULL, safe, safe, seq, &fault);
+    if (status == STATUS_OK && engine->backlog.count > 0)
+        log_write(
+            engine->log, LOG_WARN,
+            "a decision took effect before it could be journalled: a restart before it is would not know it",
+            LOG_FIELDS(LOG_TEXT("rollout", rollout->name), LOG_NUMBER("waiting", engine->backlog.count)));
+    return status;
 }
 
 // Takes the owed decision into the journal and lets it take effect.
@@ -131,12 +195,34 @@ enum status engine_journal_input(struct engine *engine, struct engine_rollout *r
     return settle(engine, rollout);
 }
 
+enum status engine_journal_overtake(struct engine *engine, struct engine_rollout *rollout)
+{
+    if (!rollout->owed)
+        return STATUS_OK;
+    if (rollout->owed_effects.changed || rollout->owed_effects.has_verdict) {
+        struct journal_entry entry = decision_entry(engine, rollout);
+        enum status status = engine_backlog_push(&engine->backlog, &entry, true);
+        if (status != STATUS_OK)
+            return status;
+        engine_record_remember(rollout->record, 0, &rollout->owed_effects);
+    }
+    rollout->owed = false;
+    return STATUS_OK;
+}
+
 enum status engine_journal_owed(struct engine *engine)
 {
+    struct fault fault;
+    enum status status = write_behind(engine, &fault);
+    if (status != STATUS_OK) {
+        if (io_loop_now_us(engine->loop) >= engine->journal_retry_us)
+            journal_failed(engine, &fault);
+        return status;
+    }
     for (uint32_t i = 0; i < engine->rollout_count; i++) {
         if (!engine->rollouts[i].owed)
             continue;
-        enum status status = settle(engine, &engine->rollouts[i]);
+        status = settle(engine, &engine->rollouts[i]);
         if (status != STATUS_OK)
             return status;
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// One tick: what was counted goes to the cores, what they decide takes effect. While the journal fails
-// nothing is gathered: where it was counted it is kept as long as its deadline, and what had to go is told.
+// One tick: what was counted goes to the cores, what they decide takes effect. While the journal fails the
+// cores are told to move nothing forward, and what they take back takes effect; once too much waits for the
+// journal, nothing is gathered: where it was counted it is kept as long as its deadline, and what had to go
+// is told.
 #include <string.h>
 
 #include "ship/engine/engine_private.h"
@@ -63,6 +65,7 @@ static void tick_step(struct engine *engine, struct engine_rollout *rollout, uin
     input.tick.slept_ticks = engine->slept_ticks - rollout->slept_told;
     rollout->slept_told = engine->slept_ticks;
     input.tick.spans_lost = lost;
+    input.tick.hold = engine->health.journal_failing;
     input.tick.spans = engine->spans;
     input.tick.span_count = count;
     if (view.state == ROLLOUT_BASELINE) {
@@ -78,7 +81,8 @@ static void tick_step(struct engine *engine, struct engine_rollout *rollout, uin
 
 static bool can_step(const struct engine *engine, const struct engine_rollout *rollout)
 {
-    return !engine->health.journal_failing && !rollout->owed && engine_rollout_active(rollout);
+    bool room = !engine->health.journal_failing || engine_backlog_has_room(&engine->backlog);
+    return room && !rollout->owed && engine_rollout_active(rollout);
 }
 
 static void tick_rollout(struct engine *engine, struct engine_rollout *rollout)
@@ -99,7 +103,7 @@ static void tick_rollout(struct engine *engine, struct engine_rollout *rollout)
         return;
     struct rollout_view view;
     rollout_view_get(rollout->record->core, &view);
-    if (view.state == ROLLOUT_BASELINE)
+    if (view.state == ROLLOUT_BASELINE && !engine->health.journal_failing)
         freeze_edges(engine, rollout);
 }
 
@@ -159,7 +163,7 @@ void engine_tick(struct engine *engine)
     rates_advance(engine);
     engine->host->tick_began(engine->world);
     tick_rollouts(engine);
-    for (uint32_t i = 0; i < engine->rollout_count && !engine->health.journal_failing; i++)
+    for (uint32_t i = 0; i < engine->rollout_count; i++)
         engine_kill_tick(engine, &engine->rollouts[i]);
     engine->host->tick_over(engine->world);
 }

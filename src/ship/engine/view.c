@@ -114,5 +114,6 @@ void engine_health_get(const struct engine *engine, struct engine_health *health
 {
     *health = engine->health;
     health->journal_entries = journal_count(engine->journal);
+    health->journal_waiting = engine->backlog.count;
     health->journal_bytes = journal_bytes(engine->journal);
 }

@@ -180,7 +180,7 @@ static bool notice_block(struct rollout *rollout, struct rollout_effects *effect
     return true;
 }
 
-static void decide(struct rollout *rollout, struct rollout_effects *effects)
+static void decide(struct rollout *rollout, bool hold, struct rollout_effects *effects)
 {
     if (rollout->state == ROLLOUT_ROLLING_BACK) {
         uint64_t waited = rollout->state_awake_ms;
@@ -192,7 +192,7 @@ static void decide(struct rollout *rollout, struct rollout_effects *effects)
     judge_evaluate(rollout);
     // A broken assignment withholds promotion only: a version that fails goes back, however it came by its
     // requests.
-    if (decide_back(rollout, effects) || notice_block(rollout, effects))
+    if (decide_back(rollout, effects) || hold || notice_block(rollout, effects))
         return;
     for (int check = 0; check < CHECKS; check++)
         if (rollout->judgement.log_good[check] >= judge_good_needed(rollout, (enum rollout_check_kind)check))
@@ -283,7 +283,7 @@ static void step_tick(struct rollout *rollout, const struct rollout_input *input
     rollout->spans_lost += input->tick.spans_lost;
     rollout->baseline_count = input->tick.baseline_count;
     spans_take(rollout, input);
-    decide(rollout, effects);
+    decide(rollout, input->tick.hold, effects);
     rollout->tick_before_ms = rollout->now_ms;
 }
 

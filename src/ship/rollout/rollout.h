@@ -112,6 +112,7 @@ struct rollout_input {
         struct {
             uint64_t tick;        // the present tick; one below an earlier one means a restart (as RESUMED)
             uint64_t slept_ticks; // of the ticks since the last TICK, those in which this process did not run
+            bool hold;            // the journal cannot be written: nothing moves forward
             uint64_t spans_lost;  // spans overwritten before they could be gathered, since the last TICK
             uint32_t
                 baseline_count; // requests in control's baseline histogram, for the text (BASELINE state)

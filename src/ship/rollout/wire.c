@@ -91,6 +91,7 @@ static void put_tick(struct wire_writer *writer, const struct rollout_input *inp
 {
     wire_put_u64(writer, input->tick.tick);
     wire_put_u64(writer, input->tick.slept_ticks);
+    wire_put_u64(writer, input->tick.hold);
     wire_put_u64(writer, input->tick.spans_lost);
     wire_put_u64(writer, input->tick.baseline_count);
     wire_put_u64(writer, input->tick.span_count);
@@ -107,8 +108,10 @@ static void get_tick(struct wire_reader *reader, uint64_t version, struct rollou
                      struct rollout_input *input)
 {
     input->tick.tick = wire_get_u64(reader);
-    if (version >= 2)
+    if (version >= 2) {
         input->tick.slept_ticks = wire_get_u64(reader);
+        input->tick.hold = get_at_most(reader, 1) != 0;
+    }
     input->tick.spans_lost = wire_get_u64(reader);
     input->tick.baseline_count = (uint32_t)get_at_most(reader, UINT32_MAX);
     input->tick.span_count = (uint32_t)get_at_most(reader, ROLLOUT_TICK_SPANS_MAX);

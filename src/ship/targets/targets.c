@@ -66,10 +66,11 @@ static enum status fold(void *world, const struct journal_entry *entry)
     return runtime_fold(((struct targets *)world)->runtime, entry->seq, entry->time_ms, entry->payload);
 }
 
-static enum status append_change(void *world, const char *key, struct slice payload, uint64_t *seq,
+static enum status append_change(void *world, const char *key, struct slice payload, bool safe, uint64_t *seq,
                                  struct fault *fault)
 {
-    return engine_journal_append(((struct targets *)world)->engine, JOURNAL_FLAG, key, payload, seq, fault);
+    return engine_journal_append(((struct targets *)world)->engine, JOURNAL_FLAG, key, payload, safe, seq,
+                                 fault);
 }
 
 // ---- what stands around the engine ----
