@@ -151,7 +151,7 @@ static void note_weight(struct world *world, uint32_t index, uint32_t weight)
     service->weight = weight;
 }
 
-// A weight shows in a table only after the journal has it.
+// A weight shows in a table only after the journal has it; one that is lower may be ahead of a journal that fails.
 static void observe_table(struct world *world)
 {
     struct world_daemon *daemon = &world->daemon;
@@ -166,8 +166,10 @@ static void observe_table(struct world *world)
         return; // nothing can be asked of a disk without power
     if (!journal_weights(world, recorded))
         world_fail(world, "the journal cannot be read while the daemon writes it");
+    struct engine_health health;
+    engine_health_get(daemon->engine, &health);
     for (uint32_t i = 0; i < world->plan.services; i++)
-        if (weights[i] != recorded[i])
+        if (weights[i] != recorded[i] && !(health.journal_waiting > 0 && weights[i] < recorded[i]))
             world_fail(world, "the table's weight of %s is %u, the journal's newest decision says %u",
                        plan_rollout_name(i), weights[i], recorded[i]);
 }
@@ -179,13 +181,16 @@ void world_decided(struct engine_watcher *watcher, const char *name, const struc
     uint64_t version = 0;
     uint32_t weight_wanted = decision->effects.weight;
     world_count_up(world, WORLD_DECISIONS, 1);
-    if (decision->seq == 0 || decision->seq > journal_count(world->daemon.journal))
+    enum rollout_state to = decision->effects.to;
+    bool back = to == ROLLOUT_ROLLING_BACK || to == ROLLOUT_ROLLED_BACK || to == ROLLOUT_PAUSED;
+    if (decision->seq == 0 ? !back : decision->seq > journal_count(world->daemon.journal))
         world_fail(world, "decision %" PRIu64 " took effect and the journal ends at %" PRIu64, decision->seq,
                    journal_count(world->daemon.journal));
     if (!world_table(world, weights, &version) || weights[service_of_rollout(name)] != weight_wanted)
         world_fail(world, "%s: decided weight %u, and the table in force has %u", name, weight_wanted,
                    weights[service_of_rollout(name)]);
-    world->daemon.acted_seq = decision->seq;
+    if (decision->seq > 0)
+        world->daemon.acted_seq = decision->seq;
     note_weight(world, service_of_rollout(name), weights[service_of_rollout(name)]);
     if (decision->effects.from != decision->effects.to) {
         world_count_up(world, WORLD_COMPLETED, decision->effects.to == ROLLOUT_COMPLETED);
