@@ -124,18 +124,20 @@ static enum rollout_arm assign(struct exchange *exchange, const struct proxy_ser
 
 // Makes the request evidence of that arm, or of the ring, from when the client has sent it all: the time
 // before is nobody's.
-static inline void enter_arm(struct exchange *exchange, uint32_t place)
+static inline void enter_arm(struct exchange *exchange, const struct proxy_service *service, uint32_t place)
 {
     exchange->place = (uint8_t)place;
     exchange->in_arm = true;
-    exchange->table = worker_of(exchange)->table->version;
+    exchange->epoch = service->epoch;
+    exchange->weight = service->weight;
+    exchange->weight_control = service->weight_control;
 }
 
 static const struct proxy_version *route_by_lot(struct exchange *exchange,
                                                 const struct proxy_service *service)
 {
     enum rollout_arm arm = assign(exchange, service);
-    enter_arm(exchange, arm);
+    enter_arm(exchange, service, arm);
     return service->arms[arm];
 }
 
@@ -152,7 +154,7 @@ static void enter_split_arm(struct exchange *exchange, const struct proxy_servic
     static const uint8_t places[] = {[FLAGS_ARM_FROM] = ROLLOUT_ARM_STABLE,
                                      [FLAGS_ARM_TO] = ROLLOUT_ARM_CANARY,
                                      [FLAGS_ARM_RING] = SHEET_RING};
-    enter_arm(exchange, places[arm]);
+    enter_arm(exchange, service, places[arm]);
 }
 
 // Not inlined: it is off the path of services without flags.
@@ -197,20 +199,27 @@ static const struct proxy_version *exchange_route(struct exchange *exchange,
 
 // ---- accounting ----
 
-// Counts the request in its arm. A body that came in while the table changed was split by weights that are no
-// more: it is evidence of nothing.
+// What happens now may be counted now, as long as the split is the one that the request was drawn by.
+static inline bool same_split(const struct exchange *exchange, const struct proxy_service *service)
+{
+    return service != NULL && service->epoch == exchange->epoch && service->weight == exchange->weight &&
+           service->weight_control == exchange->weight_control;
+}
+
+// Counts the request in its arm. One whose body came in while the weights changed is evidence of nothing.
 static inline void evidence_begin(struct exchange *exchange)
 {
     struct worker *worker = worker_of(exchange);
     if (exchange->entered || !exchange->in_arm)
         return;
     exchange->entered = true;
-    if (UNLIKELY(exchange->table != worker->table->version))
+    const struct proxy_service *service = exchange_service(exchange);
+    if (UNLIKELY(!same_split(exchange, service)))
         return;
     struct sheet_sighting sighting = {.first = true, .judged = true};
     if (exchange->keyed)
         sighting = sheet_unit_see(worker->proxy->units[exchange->service], exchange->unit_hash, worker->tick);
-    exchange->span = sheet_route(exchange->sheet, worker->tick, exchange->table, exchange_service(exchange),
+    exchange->span = sheet_route(exchange->sheet, worker->tick, worker->table->version, service,
                                  exchange->place, &sighting);
 }
 
@@ -259,15 +268,16 @@ void exchange_count_error(struct exchange *exchange, enum attempt_error error, c
             exchange->span != SHEET_SPAN_NONE &&
             sheet_unit_erred(units, exchange->unit_hash, worker->tick, (window_us + tick_us - 1) / tick_us);
     }
-    if (exchange->told && !exchange->erred)
-        sheet_broke_off(exchange->sheet, exchange->span, exchange->place);
     exchange->event_counted = true;
     exchange->erred = true;
     version_count(exchange->counts, PROXY_VERSION_ERRORS, 1);
     version_count(exchange->counts, (enum proxy_version_counter)error, 1);
     if (event)
         version_count(exchange->counts, PROXY_VERSION_ERROR_EVENTS, 1);
-    sheet_error(exchange->sheet, exchange->span, exchange->place, event);
+    if (LIKELY(!exchange->told))
+        sheet_error(exchange->sheet, exchange->span, exchange->place, event);
+    else if (exchange->span != SHEET_SPAN_NONE && same_split(exchange, service))
+        sheet_broke_off(exchange->sheet, worker->tick, worker->table->version, service, exchange->place, event);
     if (error != ATTEMPT_5XX)
         worker_event(worker, PROXY_EVENT_UPSTREAM, 0, why, exchange->from, exchange_where(exchange));
 }

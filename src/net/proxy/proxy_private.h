@@ -100,7 +100,8 @@ struct exchange {
     struct slice from;         // the client's address, the connection's text
     struct version_sheet *counts;
     struct sheet *sheet;
-    uint64_t table; // that it was routed by
+    uint64_t epoch; // that it was routed in, and by which weights
+    uint32_t weight, weight_control;
     uint64_t span;
     uint64_t unit_hash;
     uint64_t unit_cookie; // set_cookie: the unit to tell the client

@@ -91,11 +91,16 @@ void sheet_error(struct sheet *sheet, uint64_t number, uint32_t place, bool even
         sheet_add32(&span->places[place].error_events, 1);
 }
 
-void sheet_broke_off(struct sheet *sheet, uint64_t number, uint32_t place)
+void sheet_broke_off(struct sheet *sheet, uint64_t tick, uint64_t table, const struct proxy_service *service,
+                     uint32_t place, bool event)
 {
-    struct sheet_span *span = span_alive(sheet, number);
-    if (span != NULL)
-        sheet_add32(&span->places[place].failed, 1);
+    uint64_t number = span_for(sheet, tick, table, service);
+    if (number == SHEET_SPAN_NONE) {
+        sheet_add64(&sheet->unspanned, 1);
+        return;
+    }
+    sheet_error(sheet, number, place, event);
+    sheet_add32(&span_at(sheet, number)->places[place].failed, 1);
 }
 
 // Against the edges of the baseline the canary has room: a difference that nobody minds is no regression.

@@ -98,8 +98,9 @@ struct sheet_outcome {
     bool measured;   // elapsed_us is the origin's doing and may be called slow
     bool aborted;    // the client left: how long the answer would have taken is not known
 };
-// An answer that had begun broke off: the request's first failure.
-void sheet_broke_off(struct sheet *sheet, uint64_t span, uint32_t place);
+// An answer that had begun broke off: that counts in the span of the moment, because its own may be let go.
+void sheet_broke_off(struct sheet *sheet, uint64_t tick, uint64_t table, const struct proxy_service *service,
+                     uint32_t place, bool event);
 // The request's fate is known: exactly once for each sheet_route. Returns whether it was good. An
 // aborted one is excused, unless it had waited longer than any limit when the client left.
 bool sheet_complete(struct sheet *sheet, uint64_t span, uint32_t place, const struct sheet_outcome *outcome);

@@ -73,6 +73,7 @@ enum status engine_command(struct engine *engine, const char *name, enum rollout
         return fault_set(fault, STATUS_NOT_FOUND, "there is no rollout \"%s\"", name);
     if (engine->health.draining)
         return fault_set(fault, STATUS_CONFLICT, "the daemon is shutting down");
+    engine->journal_retry_us = 0; // a person's word is worth a try
     enum status status = engine_journal_owed(engine);
     if (status != STATUS_OK && engine_command_is_safe(command))
         status = engine_journal_overtake(engine, rollout);

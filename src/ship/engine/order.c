@@ -37,19 +37,24 @@ static void journal_works(struct engine *engine)
               LOG_FIELDS(LOG_NUMBER("failed_ms", (uint64_t)(failed_ms > 0 ? failed_ms : 0))));
 }
 
-// Behind what waits for the journal already; while that fails, it is tried once a second.
+// Whatever comes stands behind what waits for the journal already. While that fails it is tried once a second.
+static bool must_wait(const struct engine *engine)
+{
+    return engine->backlog.count > 0 && engine->health.journal_failing &&
+           io_loop_now_us(engine->loop) < engine->journal_retry_us;
+}
+
 static enum status write_behind(struct engine *engine, struct fault *fault)
 {
-    if (engine->backlog.count == 0)
-        return STATUS_OK;
-    if (engine->health.journal_failing && io_loop_now_us(engine->loop) < engine->journal_retry_us)
-        return fault_set(fault, STATUS_IO, "%s", engine->health.journal_problem);
-    return engine_backlog_write(&engine->backlog, engine->journal, fault);
+    return engine->backlog.count == 0 ? STATUS_OK
+                                      : engine_backlog_write(&engine->backlog, engine->journal, fault);
 }
 
 static enum status append_one(struct engine *engine, const struct journal_entry *entry,
                               enum journal_sync sync, uint64_t *seq, struct fault *fault)
 {
+    if (must_wait(engine))
+        return fault_set(fault, STATUS_IO, "%s", engine->health.journal_problem);
     fault->status = STATUS_OK;
     enum status status = write_behind(engine, fault);
     if (status == STATUS_OK)
@@ -212,11 +217,12 @@ enum status engine_journal_overtake(struct engine *engine, struct engine_rollout
 
 enum status engine_journal_owed(struct engine *engine)
 {
+    if (must_wait(engine))
+        return STATUS_IO;
     struct fault fault;
     enum status status = write_behind(engine, &fault);
     if (status != STATUS_OK) {
-        if (io_loop_now_us(engine->loop) >= engine->journal_retry_us)
-            journal_failed(engine, &fault);
+        journal_failed(engine, &fault);
         return status;
     }
     for (uint32_t i = 0; i < engine->rollout_count; i++) {
