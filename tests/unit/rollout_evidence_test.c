@@ -551,6 +551,34 @@ TEST(unwatched_time_completes_nothing)
     hand_end(&hand);
 }
 
+// What passed since the run before is not this run's time.
+TEST(a_new_run_has_a_clock_of_its_own)
+{
+    struct rollout_spec spec;
+    spec_of_errors(&spec);
+    spec.stages[0].min_ms = 1000;
+    spec.stages[0].horizon_ms = 20000;
+    struct hand hand;
+    hand_begin(&hand, &spec);
+    hand_tick(&hand, NULL, 0);
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_COMMAND, .time_ms = hand.time_ms};
+    input.command.command = ROLLOUT_COMMAND_ABORT;
+    rollout_step(hand.rollout, &input, &hand.effects);
+    for (int i = 0; i < 10; i++)
+        hand_tick(&hand, NULL, 0);
+    assert_int_equal(hand.effects.to, ROLLOUT_ROLLED_BACK);
+    hand.tick += 600;
+    input.command.command = ROLLOUT_COMMAND_START;
+    rollout_step(hand.rollout, &input, &hand.effects);
+    assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
+    hand_tick(&hand, NULL, 0);
+    assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING); // a minute went by, but not under it
+    struct rollout_view view;
+    rollout_view_get(hand.rollout, &view);
+    assert_int_equal(view.stage_watched_ms, 0);
+    hand_end(&hand);
+}
+
 // A run of another rule goes on where it stands, and what it was seen to do before counts no more.
 TEST(a_run_is_taken_over)
 {

@@ -38,6 +38,7 @@ static void run_reset(struct rollout *rollout)
     rollout->stage_since_ms = 0;
     rollout->stage_awake_ms = rollout->stage_watched_ms = 0;
     rollout->quiet_ms = 0;
+    rollout->clock_runs = false;
     rollout->terms_next = 0;
     memset(rollout->terms, 0, sizeof rollout->terms);
     evidence_reset(rollout);
@@ -244,6 +245,7 @@ static void step_resumed(struct rollout *rollout)
         complete = evidence_complete(span);
         span_close(rollout, span, IMPUTE_OPEN);
     }
+    rollout->clock_runs = false;
     evidence_forget_open(rollout);
 }
 
@@ -253,7 +255,8 @@ static void step_resumed(struct rollout *rollout)
 // what had canary requests, or had some a short while ago.
 static void time_passes(struct rollout *rollout, const struct rollout_input *input)
 {
-    uint64_t ticks = rollout->tick > 0 ? input->tick.tick - rollout->tick : 0;
+    uint64_t ticks = rollout->clock_runs ? input->tick.tick - rollout->tick : 0;
+    rollout->clock_runs = true;
     uint64_t slept = input->tick.slept_ticks;
     uint64_t awake_ms = (ticks > slept ? ticks - slept : 0) * ROLLOUT_TICK_MS;
     bool canary = false;
@@ -626,7 +629,7 @@ static uint64_t state_wait_ms(const struct rollout *rollout)
 
 uint64_t rollout_wait_ms(const struct rollout *rollout)
 {
-    if (rollout->tick == 0 && state_runs(rollout->state))
+    if (!rollout->clock_runs && state_runs(rollout->state))
         return 0; // time is counted from tick to tick
     uint64_t wait_ms = state_wait_ms(rollout);
     // Open spans settle with time alone: their prefixes grow older, and so does what is pending.

@@ -198,6 +198,7 @@ struct rollout {
     int64_t started_ms;
     int64_t stage_since_ms;
     int64_t state_since_ms;
+    bool clock_runs;           // time is counted from the last tick on; not before a run's first one
     uint64_t stage_awake_ms;   // of the stage, while the process ran and nothing was paused
     uint64_t stage_watched_ms; // of that, with canary traffic
     uint64_t state_awake_ms;
