@@ -2,7 +2,8 @@
 // Verdicts under noise: whole rollouts of identical versions under many kinds of it (taken back: at most
 // alpha), how soon bad versions leave, how seldom they arrive, users with habits. Exits 1 when a bound is
 // missed.
-//   noise_bench [ROLLOUTS]   per model, 2000 by default; fewer are a smoke test of the same checks
+//   noise_bench [ROLLOUTS [PART]]   per model, 2000 by default; fewer are a smoke test of the same checks
+//   PART: bad, promotion, alike, users; all by default
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -477,11 +478,16 @@ int main(int argc, char **argv)
 {
     int rollouts = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 2000;
     rollouts = rollouts > 0 ? rollouts : 1;
+    const char *only = argc > 2 ? argv[2] : NULL;
     static struct run run;
-    delays(&run, rollouts);
-    false_promotions(&run, rollouts);
-    false_rollbacks(&run, rollouts);
-    by_user(&run, rollouts);
+    static const struct {
+        const char *name;
+        void (*measure)(struct run *run, int rollouts);
+    } parts[] = {
+        {"bad", delays}, {"promotion", false_promotions}, {"alike", false_rollbacks}, {"users", by_user}};
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+        if (only == NULL || strcmp(only, parts[i].name) == 0)
+            parts[i].measure(&run, rollouts);
     free(run.rollout);
     if (failures > 0)
         printf("%d bound%s missed\n", failures, failures == 1 ? "" : "s");

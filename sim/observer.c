@@ -151,7 +151,8 @@ static void note_weight(struct world *world, uint32_t index, uint32_t weight)
     service->weight = weight;
 }
 
-// A weight shows in a table only after the journal has it; one that is lower may be ahead of a journal that fails.
+// A weight shows in a table only after the journal has it; one that is lower may be ahead of a journal that
+// fails.
 static void observe_table(struct world *world)
 {
     struct world_daemon *daemon = &world->daemon;

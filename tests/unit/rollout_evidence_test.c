@@ -284,6 +284,13 @@ static struct rollout_span_delta hand_span(const struct hand *hand, uint32_t wei
     return delta;
 }
 
+static struct rollout_view view_of_hand(const struct hand *hand)
+{
+    static struct rollout_view view;
+    rollout_view_get(hand->rollout, &view);
+    return view;
+}
+
 static void hand_end(struct hand *hand)
 {
     free(hand->rollout);
@@ -411,6 +418,28 @@ TEST(a_stall_is_one_event)
         assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
     }
     hand_end(&hand);
+}
+
+// A burst of 300 ms across the end of a second is one vote, not two.
+TEST(a_burst_across_two_seconds_is_one_vote)
+{
+    double log_e[2];
+    for (int across = 0; across < 2; across++) {
+        struct rollout_spec spec;
+        spec_of_errors(&spec);
+        struct hand hand;
+        hand_begin(&hand, &spec);
+        for (int i = 0; i < 400; i++) {
+            int at = i % 100;
+            bool burst = i >= 100 && (across != 0 ? at >= 59 && at < 62 : at >= 54 && at < 57);
+            struct rollout_span_delta delta = hand_span(&hand, 50000, 50, 0, 50, burst ? 50 : 0);
+            hand_tick(&hand, &delta, 1);
+        }
+        log_e[across] = view_of_hand(&hand).log_e_bad;
+        hand_end(&hand);
+    }
+    if (fabs(log_e[0] - log_e[1]) > 0.2)
+        fail_msg("ln E is %.3f when each lies in a second, %.3f across two", log_e[0], log_e[1]);
 }
 
 // A second in which the weight changed says nothing: its requests were split by two weights.

@@ -114,8 +114,8 @@ TEST(refusals)
     bench_forget(&bench);
 }
 
-// The disk fails: nothing new is put in force, and nothing is remembered that a restart would not know. Switching
-// off does not wait for it: it acts, and is in the journal once that can be written.
+// The disk fails: nothing new is put in force, and nothing is remembered that a restart would not know.
+// Switching off does not wait for it: it acts, and is in the journal once that can be written.
 TEST(journal_first_but_for_off)
 {
     assert_int_equal(fault_vfs_install(), STATUS_OK);

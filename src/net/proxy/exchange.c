@@ -277,7 +277,8 @@ void exchange_count_error(struct exchange *exchange, enum attempt_error error, c
     if (LIKELY(!exchange->told))
         sheet_error(exchange->sheet, exchange->span, exchange->place, event);
     else if (exchange->span != SHEET_SPAN_NONE && same_split(exchange, service))
-        sheet_broke_off(exchange->sheet, worker->tick, worker->table->version, service, exchange->place, event);
+        sheet_broke_off(exchange->sheet, worker->tick, worker->table->version, service, exchange->place,
+                        event);
     if (error != ATTEMPT_5XX)
         worker_event(worker, PROXY_EVENT_UPSTREAM, 0, why, exchange->from, exchange_where(exchange));
 }

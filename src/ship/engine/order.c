@@ -37,7 +37,8 @@ static void journal_works(struct engine *engine)
               LOG_FIELDS(LOG_NUMBER("failed_ms", (uint64_t)(failed_ms > 0 ? failed_ms : 0))));
 }
 
-// Whatever comes stands behind what waits for the journal already. While that fails it is tried once a second.
+// Whatever comes stands behind what waits for the journal already. While that fails it is tried once a
+// second.
 static bool must_wait(const struct engine *engine)
 {
     return engine->backlog.count > 0 && engine->health.journal_failing &&

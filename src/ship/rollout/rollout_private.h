@@ -115,9 +115,17 @@ struct rollout_outage {
     struct stats_ratio_state errors; // of what was routed in outages, each one's first second left out
 };
 
+// Whether most requests of an arm were bad events in the newest tick.
+struct rollout_burst {
+    bool canary, baseline;
+    bool left_out; // the tick is, of its second
+};
+
 // Evidence so far.
 struct rollout_bank {
     struct rollout_second second;
+    uint64_t burst_tick; // that the bursts tell of
+    struct rollout_burst bursts[KERNELS];
     struct stats_vote_state votes[KERNELS];
     struct rollout_pairs seen; // in the seconds that voted, for people
     uint32_t seconds[KERNELS]; // that voted

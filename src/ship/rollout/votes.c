@@ -11,6 +11,10 @@ static const double LOT_GUARD = 4.0;
 // A second of the baseline is a burst when its events exceed what is usual by so many standard deviations.
 static const double BURST_GUARD = 4.0;
 static const double BURST_LEAST = 3.0;
+// A burst that ends within so many ticks of the second after it began is one vote.
+enum { BURST_TICKS = 3 };
+// What is usual so often (the p50 edge) comes in no bursts that could be told.
+static const float BURST_RATE_MAX = 0.2f;
 
 enum rollout_check_kind votes_check_of(int kernel)
 {
@@ -142,9 +146,12 @@ void votes_second_end(const struct rollout *rollout, struct rollout_bank *bank)
 
 // ---- spans ----
 
-static void pairs_add(struct rollout_pairs *into, const struct rollout_pairs *from)
+static void pairs_add(struct rollout_pairs *into, const struct rollout_pairs *from,
+                      const bool left_out[KERNELS])
 {
     for (int kernel = 0; kernel < KERNELS; kernel++) {
+        if (left_out[kernel])
+            continue;
         into->canary_judged[kernel] += from->canary_judged[kernel];
         into->baseline_judged[kernel] += from->baseline_judged[kernel];
         into->canary[kernel] += from->canary[kernel];
@@ -188,9 +195,31 @@ static void outage_add(const struct rollout *rollout, const struct rollout_span 
                               facts->bad.canary[KERNEL_ERRORS], facts->bad.baseline[KERNEL_ERRORS]);
 }
 
-static void second_fill(const struct rollout_span *span, const struct rollout_facts *facts,
-                        struct rollout_second *second)
+// A short burst that lies across the end of a second would be two votes. What goes on of it in the first
+// ticks of the next second is left out of that, for both arms.
+static void bursts_follow(const struct rollout_span *span, const struct rollout_pairs *bad,
+                          struct rollout_bank *bank, bool left_out[KERNELS])
 {
+    bool close = span->tick <= bank->burst_tick + 1;
+    uint64_t at = span->tick % ROLLOUT_SECOND_TICKS;
+    bank->burst_tick = span->tick;
+    for (int kernel = 0; kernel < KERNELS; kernel++) {
+        struct rollout_burst *burst = &bank->bursts[kernel], before = *burst;
+        bool rare = span->rates[kernel] < BURST_RATE_MAX;
+        burst->canary = rare && 2 * bad->canary[kernel] > bad->canary_judged[kernel];
+        burst->baseline = rare && 2 * bad->baseline[kernel] > bad->baseline_judged[kernel];
+        bool goes_on = (before.canary && burst->canary) || (before.baseline && burst->baseline);
+        burst->left_out = close && goes_on && (at == 0 || (at < BURST_TICKS && before.left_out));
+        left_out[kernel] = burst->left_out;
+    }
+}
+
+static void second_fill(const struct rollout_span *span, const struct rollout_facts *facts,
+                        struct rollout_bank *bank)
+{
+    struct rollout_second *second = &bank->second;
+    bool left_out[KERNELS];
+    bursts_follow(span, &facts->bad, bank, left_out);
     if (!second->filled) {
         *second = (struct rollout_second){
             .filled = true,
@@ -202,8 +231,9 @@ static void second_fill(const struct rollout_span *span, const struct rollout_fa
         memcpy(second->rates, span->rates, sizeof second->rates);
     }
     second->mixed |= second->weight != span->weight || second->weight_control != span->weight_control;
-    pairs_add(&second->facts.bad, &facts->bad);
-    pairs_add(&second->facts.good, &facts->good);
+    pairs_add(&second->facts.bad, &facts->bad, left_out);
+    static const bool none[KERNELS];
+    pairs_add(&second->facts.good, &facts->good, none);
 }
 
 void votes_add(struct rollout *rollout, const struct rollout_span *span, const struct rollout_facts *facts,
@@ -211,7 +241,7 @@ void votes_add(struct rollout *rollout, const struct rollout_span *span, const s
 {
     if (bank->second.filled && bank->second.second != span->tick / ROLLOUT_SECOND_TICKS)
         votes_second_end(rollout, bank);
-    second_fill(span, facts, &bank->second);
+    second_fill(span, facts, bank);
     if (!rollout->spec.errors.on)
         return;
     const struct rollout_terms *terms = terms_of(rollout, span);
