@@ -5,7 +5,7 @@ DEV := build/dev
 SEED ?= 1
 FUZZ_SECONDS ?= 60
 
-.PHONY: all demo test check check-all tidy lint format sim torture crash fuzz bench bench-flags bench-proxy bench-stats clang tsan planted coverage install clean help setup-build setup-test setup-check generated
+.PHONY: all demo test check check-all tidy lint format sim torture crash fuzz bench bench-flags bench-noise bench-proxy bench-stats clang tsan planted coverage install clean help setup-build setup-test setup-check generated
 
 all: setup-build ## build the release binary: build/release/sluice
 	@cmake --preset release --log-level=WARNING >/dev/null
@@ -52,13 +52,18 @@ crash: all ## kill -9 at random moments of a rollout under load, a hundred times
 fuzz: setup-check ## every fuzzer for FUZZ_SECONDS
 	@scripts/fuzz $(FUZZ_SECONDS)
 
-bench: bench-stats bench-flags bench-proxy ## all measurements; results under bench/results
+bench: bench-stats bench-noise bench-flags bench-proxy ## all measurements; results under bench/results
 
 bench-stats: setup-build ## Monte-Carlo of the statistics against the reference table
 	@cmake --preset release --log-level=WARNING >/dev/null
 	@ninja -C $(RELEASE) -j $(JOBS) --quiet stats_montecarlo_bench rollout_montecarlo_bench
 	@$(RELEASE)/bench/stats_montecarlo_bench
 	@$(RELEASE)/bench/rollout_montecarlo_bench
+
+bench-noise: setup-build ## verdicts under noise: identical versions stay, bad ones leave (half an hour)
+	@cmake --preset release --log-level=WARNING >/dev/null
+	@ninja -C $(RELEASE) -j $(JOBS) --quiet noise_bench
+	@$(RELEASE)/bench/noise_bench
 
 bench-proxy: setup-check all ## CPU per request against nginx, HAProxy and a bare relay, alternating
 	@ninja -C $(RELEASE) -j $(JOBS) --quiet sluice io_relay_bench

@@ -214,7 +214,6 @@ static struct estimate latency_to_stop(double weight, double slowdown, double al
         squares += (double)requests * requests;
     }
     struct estimate estimate = summarise(sum, squares, replications);
-    estimate.planned = stats_plan_latency_requests(weight, slowdown, 1.0, alpha);
     return estimate;
 }
 
