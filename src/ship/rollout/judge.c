@@ -198,7 +198,7 @@ static void look_bad(const struct rollout *rollout, const struct rollout_bank *b
     double shares[CHECKS];
     for (int kernel = 0; kernel < KERNELS; kernel++)
         if (judge_check_on(rollout, votes_check_of(kernel)))
-            kernel_log[kernel] = stats_vote_log_e(&bank->votes[kernel]);
+            kernel_log[kernel] = bank->log_e[kernel];
     check_log[CHECK_ERRORS] = kernel_log[KERNEL_ERRORS];
     check_log[CHECK_LATENCY] = stats_log_mean_exp(kernel_log + KERNEL_LATENCY, ROLLOUT_EDGES);
     check_log[CHECK_THROUGHPUT] = kernel_log[KERNEL_THROUGHPUT];
@@ -209,7 +209,7 @@ static void look_bad(const struct rollout *rollout, const struct rollout_bank *b
     bool compared = bank->seen.baseline_judged[KERNEL_ERRORS] > 0;
     double parts[2] = {
         stats_log_weighted_mean_exp(check_log, shares, CHECKS),
-        rollout->spec.errors.on && compared ? stats_ratio_log_e(&bank->outage.errors) : 0.0,
+        rollout->spec.errors.on && compared ? bank->outage.log_e : 0.0,
     };
     double mixture = stats_log_mean_exp(parts, 2);
     if (!(mixture > judgement->log_bad))
@@ -287,15 +287,15 @@ static void look_good(const struct rollout *rollout, const struct rollout_bank *
 // One pass over the open spans.
 struct judge_pass {
     struct rollout_bank bank;
-    bool changed; // the bank changed since the last look
-    bool good;    // promotion is looked at, too: once a second is often enough
+    uint64_t looked_at; // the bank's changes at the last look
+    bool good;          // promotion is looked at, too: once a second is often enough
 };
 
 static void pass_look(struct rollout *rollout, struct judge_pass *pass)
 {
-    if (!pass->changed)
+    if (pass->bank.changes == pass->looked_at)
         return;
-    pass->changed = false;
+    pass->looked_at = pass->bank.changes;
     look_bad(rollout, &pass->bank, &rollout->judgement);
     if (pass->good)
         look_good(rollout, &pass->bank, &rollout->judgement);
@@ -319,7 +319,8 @@ static void judgement_reset(struct rollout *rollout, bool good)
 void judge_evaluate(struct rollout *rollout)
 {
     uint64_t second = rollout->tick / ROLLOUT_SECOND_TICKS;
-    struct judge_pass pass = {.bank = rollout->bank, .changed = true, .good = second != rollout->good_second};
+    struct judge_pass pass = {
+        .bank = rollout->bank, .looked_at = UINT64_MAX, .good = second != rollout->good_second};
     rollout->good_second = second;
     judgement_reset(rollout, pass.good);
     uint64_t lags[ROLLOUT_PREFIXES_MAX];
@@ -334,12 +335,10 @@ void judge_evaluate(struct rollout *rollout)
         struct rollout_facts facts;
         evidence_facts(rollout, span, IMPUTE_OPEN, &facts);
         votes_add(rollout, span, &facts, &pass.bank);
-        pass.changed = true;
     }
     // The newest second votes once the clock has ended it.
     if ((pass.bank.second.second + 1) * ROLLOUT_SECOND_TICKS <= rollout->tick)
         votes_second_end(rollout, &pass.bank);
-    pass.changed = true;
     pass_look(rollout, &pass);
 }
 

@@ -113,6 +113,7 @@ struct rollout_outage {
     bool out;
     uint64_t since_tick;
     struct stats_ratio_state errors; // of what was routed in outages, each one's first second left out
+    double log_e;
 };
 
 // Whether most requests of an arm were bad events in the newest tick.
@@ -127,6 +128,8 @@ struct rollout_bank {
     uint64_t burst_tick; // that the bursts tell of
     struct rollout_burst bursts[KERNELS];
     struct stats_vote_state votes[KERNELS];
+    double log_e[KERNELS];     // of the votes
+    uint64_t changes;          // so often something was added that E rests on
     struct rollout_pairs seen; // in the seconds that voted, for people
     uint32_t seconds[KERNELS]; // that voted
     uint32_t seconds_worse[KERNELS];

@@ -97,6 +97,7 @@ static void vote(const struct rollout *rollout, const struct rollout_second *sec
     struct stats_vote_rule rule = rule_of(rollout, kernel, counts.rate);
     double z = stats_vote_z(&rule, &counts);
     stats_vote_add(&bank->votes[kernel], z);
+    bank->log_e[kernel] = stats_vote_log_e(&bank->votes[kernel]);
     bank->seconds[kernel]++;
     bank->seconds_worse[kernel] += z > 0.0;
     bank->seen.canary_judged[kernel] += counts.canary_routed;
@@ -134,6 +135,7 @@ void votes_second_end(const struct rollout *rollout, struct rollout_bank *bank)
 {
     const struct rollout_second *second = &bank->second;
     bool stage = for_good(rollout, second->stage);
+    bank->changes++;
     for (int kernel = 0; kernel < KERNELS && second->filled && !second->mixed; kernel++) {
         if (!judge_check_on(rollout, votes_check_of(kernel)))
             continue;
@@ -181,8 +183,9 @@ static const struct rollout_terms *terms_of(struct rollout *rollout, const struc
 // one by one. The product runs on from outage to outage: a fresh start at each would not keep its bound.
 static void outage_add(const struct rollout *rollout, const struct rollout_span *span,
                        const struct rollout_terms *terms, const struct rollout_facts *facts,
-                       struct rollout_outage *outage)
+                       struct rollout_bank *bank)
 {
+    struct rollout_outage *outage = &bank->outage;
     const struct rollout_sums *canary = &span->arms[ROLLOUT_ARM_CANARY];
     if (canary->good > 0) {
         outage->out = false;
@@ -190,9 +193,12 @@ static void outage_add(const struct rollout *rollout, const struct rollout_span 
         outage->out = true;
         outage->since_tick = span->tick;
     }
-    if (outage->out && span->tick >= outage->since_tick + ROLLOUT_SECOND_TICKS)
-        stats_ratio_add_terms(&rollout->grid_bad, &terms->bad, &outage->errors,
-                              facts->bad.canary[KERNEL_ERRORS], facts->bad.baseline[KERNEL_ERRORS]);
+    if (!outage->out || span->tick < outage->since_tick + ROLLOUT_SECOND_TICKS)
+        return;
+    stats_ratio_add_terms(&rollout->grid_bad, &terms->bad, &outage->errors, facts->bad.canary[KERNEL_ERRORS],
+                          facts->bad.baseline[KERNEL_ERRORS]);
+    outage->log_e = stats_ratio_log_e(&outage->errors);
+    bank->changes++;
 }
 
 // A short burst that lies across the end of a second would be two votes. What goes on of it in the first
@@ -245,9 +251,10 @@ void votes_add(struct rollout *rollout, const struct rollout_span *span, const s
     if (!rollout->spec.errors.on)
         return;
     const struct rollout_terms *terms = terms_of(rollout, span);
-    outage_add(rollout, span, terms, facts, &bank->outage);
+    outage_add(rollout, span, terms, facts, bank);
     if (rollout->spec.errors.prove != ROLLOUT_PROVE_RATIO || !for_good(rollout, span->stage))
         return;
+    bank->changes++;
     stats_ratio_add_terms(&rollout->grid_good, &terms->good, &bank->good_errors, facts->error_events,
                           facts->good.baseline[KERNEL_ERRORS]);
     if (rollout->spec.errors.negligible > 0.0)
