@@ -8,8 +8,9 @@
 #include "net/proxy/proxy_private.h"
 
 #define VERSIONS "{v1: [10.0.0.1:80], v2: [10.0.0.2:80], v3: [10.0.0.3:80]}"
-#define FILE_(versions, stable)                                                                              \
-    "listen: [127.0.0.1:1]\nservices:\n  shop: {versions: " versions ", stable: " stable "}\n"
+#define FILE_WITH(versions, stable, more)                                                                    \
+    "listen: [127.0.0.1:1]\nservices:\n  shop: {versions: " versions ", stable: " stable more "}\n"
+#define FILE_(versions, stable) FILE_WITH(versions, stable, "")
 #define SHOP(stable) FILE_(VERSIONS, stable)
 #define ENTRY(name, to, full)                                                                                \
     "rollouts:\n  " name ": {service: shop, to: " to ", stages: [{weight: 10%}, {weight: " full "}],"        \
@@ -225,6 +226,17 @@ TEST(every_file_starts_in_mid_rollout)
         assert_int_equal(view_of(&bench, "next").view.state, ROLLOUT_ROLLING_BACK);
         again(&bench, files[i].yaml, files[i].version);
     }
+}
+
+// The control endpoints would run another version than the one that the new one is to be compared with.
+TEST(control_endpoints_follow_the_file)
+{
+#define CONTROLLED(stable) FILE_WITH(VERSIONS, stable, ", control: {endpoints: [10.0.0.8:80]}") NEXT
+    put(&bench, CONTROLLED("v1"), "v2");
+    command(&bench, "next", ROLLOUT_COMMAND_START, STATUS_CONFLICT);
+    assert_non_null(strstr(bench.fault.text, "belong to `stable: v1`, and its stable version is v2"));
+    put(&bench, CONTROLLED("v2"), "v2");
+    command(&bench, "next", ROLLOUT_COMMAND_START, STATUS_OK);
 }
 
 // A share that stands below 100 % is no promotion: it lives with its entry.
