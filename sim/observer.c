@@ -104,6 +104,13 @@ void world_seen(void *context, const struct http_request *request)
 
 // ---- the table in force ----
 
+// Of all traffic, by the table: once a rollout is complete its version is the stable one.
+static uint32_t new_share(const struct proxy_service *service)
+{
+    bool promoted = strcmp(service->arms[ROLLOUT_ARM_STABLE]->name, "v2") == 0;
+    return promoted ? ROLLOUT_WEIGHT_FULL : service->weight;
+}
+
 bool world_table(const struct world *world, uint32_t weights[PLAN_SERVICES_MAX], uint64_t *version)
 {
     const struct proxy_table *table = world->daemon.proxy->newest;
@@ -111,7 +118,7 @@ bool world_table(const struct world *world, uint32_t weights[PLAN_SERVICES_MAX],
         return false;
     CHECK(table->service_count == world->plan.services);
     for (uint32_t i = 0; i < table->service_count; i++)
-        weights[i] = table->services[i].weight;
+        weights[i] = new_share(&table->services[i]);
     *version = table->version;
     return true;
 }

@@ -76,6 +76,15 @@ static inline enum status bench_up(struct bench *bench, const char *yaml)
     return status;
 }
 
+static inline enum status bench_reload(struct bench *bench, const char *yaml)
+{
+    struct config *config = bench_config(yaml);
+    enum status status = engine_reload(bench->engine, config, &bench->fault);
+    if (status != STATUS_OK)
+        config_destroy(config);
+    return status;
+}
+
 static inline void bench_down(struct bench *bench)
 {
     targets_destroy(bench->targets);

@@ -10,7 +10,7 @@ complete -c sluice -n __fish_use_subcommand -f -a check -d 'validate a file and 
 complete -c sluice -n '__fish_seen_subcommand_from check' -l rate -r -d 'requests per second to plan with (default: today\'s, from the running daemon)'
 complete -c sluice -n '__fish_seen_subcommand_from check' -l error-rate -r -d 'share of errors of the stable version, such as 0.2% (default: measured, else 0.1%)'
 complete -c sluice -n '__fish_seen_subcommand_from check' -l admin -r -d 'admin address of the daemon (default: SLUICE_ADMIN, else 127.0.0.1:9440)'
-complete -c sluice -n '__fish_seen_subcommand_from check' -l no-ask -d 'do not ask a running daemon for today\'s rates'
+complete -c sluice -n '__fish_seen_subcommand_from check' -l no-ask -d 'do not ask a running daemon for today\'s rates and stable versions'
 complete -c sluice -n __fish_use_subcommand -f -a status -d 'everything rolling, one line each; exit code for scripts'
 complete -c sluice -n '__fish_seen_subcommand_from status' -l watch -d 'show it again every second until Ctrl-C'
 complete -c sluice -n '__fish_seen_subcommand_from status' -l json -d 'the daemon\'s answer as JSON'

@@ -57,6 +57,12 @@ def answers(args, name, folder, stack):
     stack.callback(sluice.stop)
     for rollout in sluice.request("GET", "/v1/rollouts")[1]["rollouts"]:
         told[rollout["name"]] = [sluice.rollout(rollout["name"]), sluice.request("GET", f"/v1/rollouts/{rollout['name']}/history")]
+    # What a completed rollout promoted is stable, whichever rule completed it; what was taken back is not.
+    stable = {service["name"]: service["stable"] for service in sluice.request("GET", "/v1/status")[1]["services"]}
+    for rollout in sluice.request("GET", "/v1/rollouts")[1]["rollouts"]:
+        if "flag" not in rollout and rollout["service"] in stable:
+            wanted = rollout["to"] if rollout["state"] == "Completed" and rollout["weight"]["wanted"] == 1 else rollout["from"]
+            assert stable[rollout["service"]] == wanted, (rollout["name"], rollout["state"], stable)
     for where in PATHS:
         told[where] = sluice.request("GET", where)
     for flag in ("fresh", "plain", "other", "theme", "banner", "ring"):

@@ -65,6 +65,28 @@ static void expect(const char *method, const char *path, unsigned status, const 
         fail_msg("%s %s: %u, Allow: %s, %s", method, path, call.status, call.allow, text);
 }
 
+TEST(stable_version)
+{
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    call.who = (struct slice){"", 0};
+    static const char word[] = "\"stable\":\"v1\",\"stable_in_file\":\"v1\",\"stable_by\":null,";
+    expect("GET", "/v1/status", 200, word, "");
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+    expect("GET", "/v1/table", 200, "\"canary\":\"v2\",\"weight\":0.1", "");
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_PROMOTE), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_APPROVE), STATUS_OK);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_PROMOTE), STATUS_OK);
+    static const char fact[] =
+        "\"stable\":\"v2\",\"stable_in_file\":\"v1\",\"stable_by\":{\"rollout\":\"ship\",\"undone\":false,";
+    expect("GET", "/v1/status", 200, fact, "");
+    expect("GET", "/v1/table", 200, fact, "");
+    expect("GET", "/v1/table", 200, "\"canary\":null,\"weight\":0.0,", "");
+    json_out_free(&call.out);
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
 TEST(addresses)
 {
     assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);

@@ -37,6 +37,37 @@ static void read_view(struct cli_view *view)
     json_decref(json);
 }
 
+static bool stable_line(const char *service, char *line, size_t cap)
+{
+    json_error_t error;
+    json_t *json = json_loads(service, 0, &error);
+    struct text text = text_over(line, cap);
+    bool told = cli_view_stable(json, &text);
+    json_decref(json);
+    return told;
+}
+
+TEST(stable_version)
+{
+    char line[300];
+    assert_int_equal(setenv("TZ", "UTC", 1), 0);
+    assert_false(
+        stable_line("{\"name\":\"shop\",\"stable\":\"v1\",\"stable_in_file\":\"v1\",\"stable_by\":null}",
+                    line, sizeof line));
+    assert_true(stable_line("{\"name\":\"shop\",\"stable\":\"v2\",\"stable_in_file\":\"v1\",\"stable_by\":"
+                            "{\"rollout\":\"shop-v2\",\"undone\":false,\"since_ms\":86400000}}",
+                            line, sizeof line));
+    assert_string_equal(line,
+                        "service shop: stable: v1 in the file; v2 since 1970-01-02 00:00:00, promoted by "
+                        "rollout shop-v2");
+    assert_true(stable_line("{\"name\":\"shop\",\"stable\":\"v1\",\"stable_in_file\":\"v2\",\"stable_by\":"
+                            "{\"rollout\":\"shop-v2\",\"undone\":true,\"since_ms\":86400000}}",
+                            line, sizeof line));
+    assert_string_equal(line,
+                        "service shop: stable: v2 in the file; v1 since 1970-01-02 00:00:00, by the undo of "
+                        "rollout shop-v2");
+}
+
 TEST(read)
 {
     struct cli_view view;

@@ -249,15 +249,6 @@ TEST(files_may_need_what_was_defined)
     bench_forget(&bench);
 }
 
-static enum status reload(struct bench *bench, const char *yaml)
-{
-    struct config *config = bench_config(yaml);
-    enum status status = engine_reload(bench->engine, config, &bench->fault);
-    if (status != STATUS_OK)
-        config_destroy(config);
-    return status;
-}
-
 static void turn_some(struct bench *bench, int turns)
 {
     for (int i = 0; i < turns; i++)
@@ -293,7 +284,7 @@ TEST(nothing_is_rolled_out_that_is_not_there)
     assert_non_null(strstr(bench.fault.text, "no flag \"banner\""));
     bench_down(&bench);
     assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
-    assert_int_equal(reload(&bench, STAFF FLAG(ON_OFF) SHIP(STAGES)), STATUS_OK);
+    assert_int_equal(bench_reload(&bench, STAFF FLAG(ON_OFF) SHIP(STAGES)), STATUS_OK);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_CONFLICT);
     assert_non_null(strstr(bench.fault.text, "started again"));
     bench_down(&bench);
@@ -318,6 +309,27 @@ TEST(a_definition_stays_while_it_is_rolled_out)
     bench_forget(&bench);
 }
 
+// A start with a file that a reload would refuse: everybody keeps the old variant, and the run ends.
+TEST(starts_that_take_away)
+{
+    static const char *const files[] = {
+        FLAG(ON_OFF) SHIP("    stages: [{weight: 30%, for: 1h, horizon: 3h}, {weight: 100%}]\n"),
+        STAFF FLAG(ON_OFF), BENCH_YAML};
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        struct bench bench = {.path = ""};
+        assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
+        assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+        turn_until(&bench, ring_has_it);
+        bench_down(&bench);
+        assert_int_equal(bench_up(&bench, files[i]), STATUS_OK);
+        assert_int_equal(bench_rollout(&bench).view.state, ROLLOUT_ROLLING_BACK);
+        if (i < 2)
+            turn_until(&bench, nobody_has_it);
+        bench_down(&bench);
+        bench_forget(&bench);
+    }
+}
+
 TEST(reloads_that_take_away)
 {
     struct bench bench = {.path = ""};
@@ -325,17 +337,17 @@ TEST(reloads_that_take_away)
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
     turn_until(&bench, ring_has_it);
     // The ring's segment.
-    assert_int_equal(reload(&bench,
-                            FLAG(ON_OFF)
-                                SHIP("    stages: [{weight: 30%, for: 1h, horizon: 3h}, {weight: 100%}]\n")),
-                     STATUS_CONFLICT);
+    assert_int_equal(
+        bench_reload(&bench, FLAG(ON_OFF)
+                                 SHIP("    stages: [{weight: 30%, for: 1h, horizon: 3h}, {weight: 100%}]\n")),
+        STATUS_CONFLICT);
     assert_non_null(strstr(bench.fault.text, "segment staff"));
     // The rollout.
-    assert_int_equal(reload(&bench, STAFF FLAG(ON_OFF)), STATUS_CONFLICT);
+    assert_int_equal(bench_reload(&bench, STAFF FLAG(ON_OFF)), STATUS_CONFLICT);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_ABORT), STATUS_OK);
     turn_until(&bench, nobody_has_it);
     // All of it: until the next start everything is as it was.
-    assert_int_equal(reload(&bench, BENCH_YAML), STATUS_OK);
+    assert_int_equal(bench_reload(&bench, BENCH_YAML), STATUS_OK);
     turn_some(&bench, 200);
     assert_variant(&bench, "banner", "u", "", "off");
     bench_down(&bench);
@@ -372,7 +384,8 @@ TEST(the_weight_is_that_of_the_set)
     bench_down(&bench);
     assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
     assert_int_equal(ship_of(&bench)->split_weight, 30000);
-    assert_int_equal(reload(&bench, STAFF FLAG("{\"yes\": true, \"off\": false}") SHIP(STAGES)), STATUS_OK);
+    assert_int_equal(bench_reload(&bench, STAFF FLAG("{\"yes\": true, \"off\": false}") SHIP(STAGES)),
+                     STATUS_OK);
     turn_until(&bench, splits_nobody);
     assert_variant(&bench, "banner", "u", "staff", "off");
     bench_down(&bench);
@@ -398,7 +411,7 @@ TEST(an_orphan_ends)
     engine_start(bench.engine);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_ABORT), STATUS_OK);
-    assert_int_equal(reload(&bench, BENCH_FLAGS), STATUS_OK);
+    assert_int_equal(bench_reload(&bench, BENCH_FLAGS), STATUS_OK);
     turn_until(&bench, is_over);
     bench_down(&bench);
     bench_forget(&bench);
@@ -417,9 +430,9 @@ TEST(the_kill_window_moves_without_a_bound)
     uint64_t until_us = io_loop_clock_us(bench.loop) + 1500000;
     while (io_loop_clock_us(bench.loop) < until_us)
         assert_int_equal(io_loop_turn(bench.loop, 100000), STATUS_OK);
-    assert_int_equal(
-        reload(&bench, STAFF FLAG(ON_OFF) SHIP("    kill: {errors: 50%, requests: 10, within: 1s}\n" STAGES)),
-        STATUS_OK);
+    assert_int_equal(bench_reload(&bench, STAFF FLAG(ON_OFF) SHIP(
+                                              "    kill: {errors: 50%, requests: 10, within: 1s}\n" STAGES)),
+                     STATUS_OK);
     turn_some(&bench, 300);
     assert_true(ring_has_it(&bench));
     for (int i = 0; i < 10; i++)
@@ -483,7 +496,7 @@ TEST(one_definition_takes_no_other_with_it)
     assert_variant(&bench, "wide", "u", "", "b");
     assert_true(flagset_refused(runtime_flagset(bench.targets->runtime)));
     // It is there again as soon as it fits.
-    assert_int_equal(reload(&bench, FLAG(ON_OFF)), STATUS_OK);
+    assert_int_equal(bench_reload(&bench, FLAG(ON_OFF)), STATUS_OK);
     turn_until(&bench, needed_again);
     assert_variant(&bench, "wide", "u", "", "b");
     assert_false(flagset_refused(runtime_flagset(bench.targets->runtime)));
@@ -521,9 +534,9 @@ TEST(reloads_that_cannot_be_read)
 {
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, YAML), STATUS_OK);
-    assert_int_not_equal(reload(&bench, "flags: {sources: [/nowhere/none.json]}\n"), STATUS_OK);
+    assert_int_not_equal(bench_reload(&bench, "flags: {sources: [/nowhere/none.json]}\n"), STATUS_OK);
     assert_non_null(strstr(bench.fault.text, "/nowhere/none.json"));
-    assert_int_not_equal(reload(&bench, FLAG("{\"on\": true, \"blue\": false}")), STATUS_OK);
+    assert_int_not_equal(bench_reload(&bench, FLAG("{\"on\": true, \"blue\": false}")), STATUS_OK);
     assert_non_null(strstr(bench.fault.text, "banner"));
     turn_some(&bench, 50);
     assert_variant(&bench, "banner", "u", "", "off");

@@ -23,13 +23,31 @@ static void write_journal(struct json_out *out, const struct engine_health *h)
     json_out_close(out, '}');
 }
 
+// The stable version, and what it stands over when the file says another.
+static void write_stable(struct json_out *out, struct engine *engine, const struct config_service *service)
+{
+    const struct engine_stables *stables = engine_stables_of(engine);
+    const struct engine_stable *over = engine_stable_over(stables, service);
+    json_out_text(out, "stable", engine_stable_version(stables, service));
+    json_out_text(out, "stable_in_file", service->stable);
+    if (over == NULL) {
+        json_out_null(out, "stable_by");
+        return;
+    }
+    json_out_open(out, "stable_by", '{');
+    json_out_text(out, "rollout", over->rollout);
+    json_out_bool(out, "undone", over->undone);
+    json_out_time(out, "since_ms", over->since_ms);
+    json_out_close(out, '}');
+}
+
 static void write_traffic(struct json_out *out, struct engine *engine, const struct config_service *service)
 {
     struct routing_traffic t;
     routing_traffic_get(targets_of(engine)->routing, service->name, &t);
     json_out_open(out, NULL, '{');
     json_out_text(out, "name", service->name);
-    json_out_text(out, "stable", service->stable);
+    write_stable(out, engine, service);
     json_out_count(out, "requests", t.requests);
     json_out_real(out, "requests_per_second", t.requests_per_second);
     json_out_real(out, "error_rate", t.error_rate);
@@ -100,10 +118,12 @@ static bool rollout_of(struct engine *engine, const struct config_service *servi
 static void write_service(struct json_out *out, struct engine *engine, const struct config_service *s)
 {
     struct engine_view r;
-    bool moving = rollout_of(engine, s, &r);
+    const char *stable = engine_stable_version(engine_stables_of(engine), s);
+    bool of_service = rollout_of(engine, s, &r);
+    bool moving = of_service && strcmp(r.spec->to, stable) != 0;
     json_out_open(out, NULL, '{');
     json_out_text(out, "name", s->name);
-    json_out_text(out, "stable", s->stable);
+    write_stable(out, engine, s);
     json_out_text(out, "canary", moving ? r.spec->to : NULL);
     json_out_real(out, "weight", moving ? (double)r.view.weight / ROLLOUT_WEIGHT_FULL : 0);
     json_out_open(out, "versions", '[');
@@ -123,7 +143,7 @@ static void write_service(struct json_out *out, struct engine *engine, const str
     }
     json_out_close(out, ']');
     write_endpoints(out, "control_endpoints", s->control_endpoints, s->control_endpoint_count);
-    if (moving)
+    if (of_service)
         json_out_text(out, "rollout", r.name);
     json_out_close(out, '}');
 }

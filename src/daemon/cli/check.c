@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/heap.h"
+#include "base/utf8.h"
 #include "daemon/cli/client.h"
 #include "daemon/cli/shown.h"
 #include "daemon/cli/view.h"
@@ -96,6 +97,11 @@ static void print_rule(FILE *out, const struct rollout_spec *spec, double error_
 
 static void print_plan(FILE *out, const struct rollout_spec *spec, const struct check_traffic *traffic)
 {
+    if (strcmp(spec->from, spec->to) == 0) {
+        fprintf(out, "\nrollout %s: version %s of service %s is stable already; there is nothing to ship\n",
+                spec->name, cli_shown(spec->to), cli_shown(spec->service));
+        return;
+    }
     struct rollout_plan_traffic input = {.requests_per_second = traffic->rate,
                                          .error_rate = traffic->error_rate,
                                          .slowdown = 1.5,
@@ -120,6 +126,13 @@ static void print_plan(FILE *out, const struct rollout_spec *spec, const struct 
     fprintf(out, "        weight    requests           time    1%% more errors     50%% slower\n");
     for (uint32_t i = 0; i < plan.stage_count; i++)
         print_stage(out, &plan.stages[i], i + 1);
+    uint32_t last = spec->stages[spec->stage_count - 1].weight;
+    if (spec->stages[spec->stage_count - 1].kind == ROLLOUT_STAGE_WEIGHT && last < ROLLOUT_WEIGHT_FULL)
+        fprintf(
+            out,
+            "  WARNING: it ends at %g%%: that share stays on %s, which nobody watches any more and which does "
+            "not become stable\n",
+            last / 1000.0, cli_shown(spec->to));
     if (!isfinite(plan.rate_least))
         fprintf(out, "  WARNING: a stage cannot pass at any traffic; see the table\n");
     else if (plan.promote_ms <= 0 || plan.rate_least > traffic->rate)
@@ -134,8 +147,8 @@ static void print_plan(FILE *out, const struct rollout_spec *spec, const struct 
             spec->latency.on ? ", after the baseline has been measured" : "");
 }
 
-// Asks the daemon of the file's own admin address; silence is no failure.
-static void ask_traffic(const struct cli_call *call, const struct config *config, json_t **status)
+// Asks the daemon of the file's own admin address how it stands; silence is no failure.
+static void ask_status(const struct cli_call *call, const struct config *config, json_t **status)
 {
     *status = NULL;
     if (cli_given(call, "no-ask"))
@@ -150,19 +163,50 @@ static void ask_traffic(const struct cli_call *call, const struct config *config
     cli_client_close(client);
 }
 
-static void measured_of(const json_t *status, const char *service, struct check_traffic *traffic)
+// Of the running daemon; NULL: it has none of that name, or did not answer.
+static const json_t *service_of(const json_t *status, const char *service)
 {
     const json_t *services = json_object_get(status, "services");
-    for (size_t i = 0; i < json_array_size(services); i++) {
-        const json_t *entry = json_array_get(services, i);
-        const char *name = json_string_value(json_object_get(entry, "name"));
-        double rate = json_number_value(json_object_get(entry, "requests_per_second"));
-        if (name == NULL || strcmp(name, service) != 0 || !(rate > 0))
-            continue;
-        *traffic =
-            (struct check_traffic){.rate = rate,
-                                   .error_rate = json_number_value(json_object_get(entry, "error_rate")),
-                                   .measured = true};
+    for (size_t i = 0; i < json_array_size(services); i++)
+        if (strcmp(cli_word(json_array_get(services, i), "name"), service) == 0)
+            return json_array_get(services, i);
+    return NULL;
+}
+
+static void measured_of(const json_t *status, const char *service, struct check_traffic *traffic)
+{
+    const json_t *entry = service_of(status, service);
+    double rate = json_number_value(json_object_get(entry, "requests_per_second"));
+    if (!(rate > 0))
+        return;
+    *traffic = (struct check_traffic){.rate = rate,
+                                      .error_rate = json_number_value(json_object_get(entry, "error_rate")),
+                                      .measured = true};
+}
+
+// Which version this file would leave stable, where a rollout of the running daemon moved it, or where the
+// file would move it; and what its rollout comes from then.
+static void print_stable(FILE *out, const json_t *status, struct config *config, uint32_t index)
+{
+    const struct config_service *service = &config->services[index];
+    const json_t *running = service_of(status, service->name);
+    if (running == NULL)
+        return;
+    char stable[CONFIG_NAME_BYTES], storage[512];
+    utf8_copy(stable, sizeof stable, slice_of(cli_word(running, "stable")));
+    struct text text = text_over(storage, sizeof storage);
+    bool same_word = strcmp(cli_word(running, "stable_in_file"), service->stable) == 0;
+    if (same_word && config_version_find(service, stable) != NULL) {
+        if (cli_view_stable(running, &text))
+            fprintf(out, "%s\n", storage);
+        for (uint32_t i = 0; i < config->rollout_count; i++) {
+            struct rollout_spec *spec = &config->rollouts[i].spec;
+            if (spec->target == ROLLOUT_TARGET_VERSION && strcmp(spec->service, service->name) == 0)
+                memcpy(spec->from, stable, sizeof spec->from);
+        }
+    } else if (strcmp(stable, service->stable) != 0) {
+        fprintf(out, "WARNING: service %s: this file moves its traffic from %s to %s\n", service->name,
+                stable, service->stable);
     }
 }
 
@@ -193,7 +237,7 @@ static bool check_flags(const struct cli_call *call, const struct config *config
     return status == STATUS_OK;
 }
 
-static int print_all(const struct cli_call *call, const struct config *config)
+static int print_all(const struct cli_call *call, struct config *config)
 {
     struct check_traffic given = {.error_rate = 0.001};
     if (cli_value_number(call, "rate", 0, &given.rate) != STATUS_OK ||
@@ -214,11 +258,13 @@ static int print_all(const struct cli_call *call, const struct config *config)
     fputc('\n', call->out);
     heap_free(flags);
     json_t *status = NULL;
-    if (config->rollout_count > 0 && given.rate <= 0)
-        ask_traffic(call, config, &status);
+    if (config->service_count > 0)
+        ask_status(call, config, &status);
+    for (uint32_t i = 0; i < config->service_count; i++)
+        print_stable(call->out, status, config, i);
     for (uint32_t i = 0; i < config->rollout_count; i++) {
         struct check_traffic traffic = given;
-        if (status != NULL)
+        if (given.rate <= 0)
             measured_of(status, config->rollouts[i].spec.service, &traffic);
         if (cli_given(call, "error-rate"))
             traffic.error_rate = given.error_rate;

@@ -74,6 +74,16 @@ static int ask_view(const struct cli_call *call, struct cli_client *client, stru
 
 // ---- status ----
 
+static void print_stables(const struct cli_call *call, const json_t *services)
+{
+    for (size_t i = 0; i < json_array_size(services); i++) {
+        char storage[512];
+        struct text text = text_over(storage, sizeof storage);
+        if (cli_view_stable(json_array_get(services, i), &text))
+            fprintf(call->out, "%s\n", storage);
+    }
+}
+
 static int print_status(const struct cli_call *call, const json_t *answer)
 {
     int code = CLI_EXIT_OK;
@@ -96,6 +106,7 @@ static int print_status(const struct cli_call *call, const json_t *answer)
     }
     if (json_array_size(rollouts) == 0)
         fprintf(call->out, "No rollout is in the file.\n");
+    print_stables(call, json_object_get(answer, "services"));
     if (!json_is_true(json_object_get(journal, "failing")))
         return code;
     fprintf(call->out, "JOURNAL FAILS: no decision is taken, traffic goes on as it is: %s\n",

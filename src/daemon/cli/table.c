@@ -49,7 +49,7 @@ static const struct cli_option check_options[] = {
     {"error-rate", 'e', "PERCENT",
      "share of errors of the stable version, such as 0.2% (default: measured, else 0.1%)"},
     OPTION_ADMIN,
-    {"no-ask", 0, NULL, "do not ask a running daemon for today's rates"},
+    {"no-ask", 0, NULL, "do not ask a running daemon for today's rates and stable versions"},
     END_OPTION};
 static const struct cli_example check_examples[] = {
     {"sluice check sluice.yaml", "validate, and print the plan of every rollout"},

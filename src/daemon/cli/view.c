@@ -162,6 +162,23 @@ void cli_clock_write(int64_t wall_ms, struct text *out)
     text_addf(out, "%02d:%02d:%02d", parts.tm_hour, parts.tm_min, parts.tm_sec);
 }
 
+bool cli_view_stable(const json_t *service, struct text *out)
+{
+    const json_t *by = json_object_get(service, "stable_by");
+    if (!json_is_object(by))
+        return false;
+    time_t seconds = (time_t)(read_count(by, "since_ms") / 1000);
+    struct tm parts;
+    char since[32] = "?";
+    localtime_r(&seconds, &parts);
+    (void)strftime(since, sizeof since, "%Y-%m-%d %H:%M:%S", &parts);
+    text_addf(out, "service %s: stable: %s in the file; %s since %s, %s rollout %s",
+              cli_word(service, "name"), cli_word(service, "stable_in_file"), cli_word(service, "stable"),
+              since, json_is_true(json_object_get(by, "undone")) ? "by the undo of" : "promoted by",
+              cli_word(by, "rollout"));
+    return true;
+}
+
 void cli_span_write(int64_t ms, struct text *out)
 {
     int64_t s = ms > 0 ? ms / 1000 : 0;

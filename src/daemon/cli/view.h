@@ -73,6 +73,9 @@ void cli_view_draw(const struct cli_view *view, int64_t now_ms, const struct cli
                    struct text *out);
 // One line, without its end.
 void cli_view_line(const struct cli_view *view, int64_t now_ms, struct text *out);
+// A service of the API's status whose stable version is not the one that its file names: one line that says
+// so, without its end. False: file and fact agree.
+bool cli_view_stable(const json_t *service, struct text *out);
 // "HH:MM:SS" in local time.
 void cli_clock_write(int64_t wall_ms, struct text *out);
 // "42 s", "3 min 10 s", "2 h 5 min"

@@ -221,7 +221,9 @@ static const struct config_word service_words[] = {
     {.word = "stable",
      .kind = CONFIG_KIND_NAME,
      CONFIG_AT(struct config_service, stable),
-     .help = "the version that gets all traffic outside of rollouts; may be left out when there is only one"},
+     .help =
+         "the version that gets all traffic outside of rollouts, until a completed rollout promotes another or "
+         "this word is edited; may be left out when there is only one version"},
     {.word = "unit",
      .kind = CONFIG_KIND_SECTION,
      CONFIG_AT(struct config_service, unit),

@@ -89,6 +89,10 @@ enum status engine_command(struct engine *engine, const char *name, enum rollout
         return fault_set(fault, STATUS_CONFLICT,
                          "cannot %s: the rollout has not been started; \"sluice rollout start %s\" does",
                          rollout_command_name(command), name);
+    if (command == ROLLOUT_COMMAND_UNDO)
+        status = engine_undo_fits(engine, rollout, fault);
+    if (status != STATUS_OK)
+        return status;
     struct rollout_input input = {.kind = ROLLOUT_INPUT_COMMAND, .time_ms = engine_wall_ms(engine)};
     input.command.command = command;
     snprintf(input.command.who, sizeof input.command.who, "%s", who);

@@ -32,7 +32,10 @@ static void log_effects(struct engine *engine, const struct engine_rollout *roll
 void engine_effects_act(struct engine *engine, struct engine_rollout *rollout, uint64_t seq,
                         const struct rollout_effects *effects)
 {
-    if (effects->publish)
+    bool moved = engine_stable_fold(&engine->stables, rollout->record, effects);
+    if (moved)
+        engine_stable_fill(&engine->stables, engine->config);
+    if (effects->publish || moved)
         engine->targets[rollout->route.spec.target]->apply(engine->world);
     if (!effects->changed && !effects->has_verdict)
         return;

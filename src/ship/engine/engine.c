@@ -111,6 +111,7 @@ static enum status take_records(struct engine *engine, struct engine_replay *rep
         }
     }
     replay->record_count = 0; // they are the engine's now
+    engine->stables = replay->stables;
     return STATUS_OK;
 }
 
@@ -193,12 +194,13 @@ static enum status recover(struct engine *engine, struct fault *fault)
     heap_free(replay);
     if (status == STATUS_OK)
         status = add_from_file(engine, engine->config, fault);
-    if (status == STATUS_OK)
-        status = engine_config_fits(engine, engine->config, fault);
+    engine_stable_fill(&engine->stables, engine->config);
     if (status == STATUS_OK)
         status = engine->host->open(engine->world, engine, fault);
     if (status == STATUS_OK)
         status = resume_all(engine, fault);
+    if (status == STATUS_OK)
+        status = engine_take_back_misfits(engine, fault);
     if (status == STATUS_OK)
         status = engine->host->publish(engine->world, false, fault);
     if (status != STATUS_OK)
@@ -209,6 +211,7 @@ static enum status recover(struct engine *engine, struct fault *fault)
                              LOG_NUMBER("entries", entries), LOG_NUMBER("decisions", decisions),
                              LOG_NUMBER("of_older_rules", foreign)));
     warn_differences(engine);
+    engine_config_adopted(engine, NULL);
     return STATUS_OK;
 }
 
@@ -332,6 +335,7 @@ static void say_restart(void *context, const char *word)
 
 enum status engine_reload(struct engine *engine, struct config *config, struct fault *fault)
 {
+    engine_stable_fill(&engine->stables, config);
     enum status status = engine_config_fits(engine, config, fault);
     if (status == STATUS_OK)
         status = engine->host->accept(engine->world, config, fault);
@@ -347,6 +351,7 @@ enum status engine_reload(struct engine *engine, struct config *config, struct f
         return status;
     }
     config_restarts(before, config, say_restart, engine);
+    engine_config_adopted(engine, before);
     config_destroy(before);
     engine->host->reloaded(engine->world);
     warn_differences(engine);

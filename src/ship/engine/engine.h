@@ -15,6 +15,7 @@
 #include "net/io/loop.h"
 #include "operate/log/log.h"
 #include "ship/engine/record.h"
+#include "ship/engine/stable.h"
 #include "ship/engine/target.h"
 #include "ship/rollout/rollout.h"
 #include "ship/store/journal.h"
@@ -39,10 +40,9 @@ struct engine_parts {
 };
 
 // Replays the journal, verifies every recorded decision, tells the cores that the process resumed, and
-// publishes what they want in force. Open the listeners only after it. On failure nothing is
-// kept.
+// publishes what they want in force. A run under way that does not fit the file is taken back. Open the
+// listeners only after it. On failure nothing is kept.
 //   STATUS_MISMATCH   the journal's decisions cannot be derived again; fault names the first difference
-//   STATUS_CONFLICT   a rollout under way does not fit the file
 //   and what the journal, the host or the heap say
 MUST_USE enum status engine_create(const struct engine_parts *parts, struct engine **engine,
                                    struct fault *fault);
@@ -113,6 +113,8 @@ struct engine_health {
 };
 void engine_health_get(const struct engine *engine, struct engine_health *health);
 const struct config *engine_config(const struct engine *engine);
+// Which versions are stable, see stable.h.
+const struct engine_stables *engine_stables_of(const struct engine *engine);
 struct io_loop *engine_loop(const struct engine *engine);
 struct log *engine_log_of(const struct engine *engine);
 int64_t engine_wall_ms(const struct engine *engine);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The engine's own storage, shared by its parts. Calls go down this list: engine.c, tick.c, kill.c,
-// command.c, journal.c, effects.c, rollouts.c; views and metrics read beside it.
+// adopt.c, command.c, order.c, effects.c, rollouts.c, stable.c; views and metrics read beside it.
 #pragma once
 
 #include "ship/engine/engine.h"
@@ -29,6 +29,7 @@ struct engine {
     uint64_t secret[2];
     struct engine_rollout *rollouts; // [ENGINE_ROLLOUTS_MAX]
     uint32_t rollout_count;
+    struct engine_stables stables; // of the services that rollouts have moved
     struct engine_health health;
     struct list watchers;
     struct list metric_sources;
@@ -99,9 +100,19 @@ bool engine_run_applies(const struct engine *engine, const struct config *config
                         const struct engine_record *record);
 // The name of an arm's version or variant; NULL: the run has no such arm.
 const char *engine_arm_name(const struct rollout_spec *spec, int arm);
+
+// ---- adopt.c: what another file does to rollouts and services
 // STATUS_CONFLICT with a sentence when a rollout under way does not fit the config.
 MUST_USE enum status engine_config_fits(const struct engine *engine, const struct config *config,
                                         struct fault *fault);
+// Aborts the rollouts under way that do not fit the engine's file: a daemon starts with every valid file.
+MUST_USE enum status engine_take_back_misfits(struct engine *engine, struct fault *fault);
+// The engine's file is in force; before: the one until now, NULL at a start. Tells whose traffic it moved and
+// where its word is not what is served, and journals the edits.
+void engine_config_adopted(struct engine *engine, const struct config *before);
+// CONFLICT with a sentence when an undo of the completed rollout would not move its service back.
+MUST_USE enum status engine_undo_fits(const struct engine *engine, const struct engine_rollout *rollout,
+                                      struct fault *fault);
 
 // ---- kill.c
 // Counts what the new version or variant did in this tick, rings included.

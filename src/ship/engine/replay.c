@@ -143,6 +143,7 @@ static enum status replay_decision(struct engine_replay *replay, const struct jo
     if (record->foreign.on) {
         engine_record_follow(record, &recorded, entry->time_ms);
         engine_record_remember(record, entry->seq, &recorded);
+        engine_stable_fold(&replay->stables, record, &recorded);
         replay->foreign++;
         return STATUS_OK;
     }
@@ -153,6 +154,7 @@ static enum status replay_decision(struct engine_replay *replay, const struct jo
     }
     *owed = replay->owed[--replay->owed_count];
     engine_record_remember(record, entry->seq, &recorded);
+    engine_stable_fold(&replay->stables, record, &recorded);
     replay->decisions++;
     return STATUS_OK;
 }
@@ -169,6 +171,13 @@ static enum status replay_foreign(struct engine_replay *replay, const struct jou
         fault->entry = entry->seq;
     }
     return status;
+}
+
+static enum status replay_edit(struct engine_replay *replay, const struct journal_entry *entry,
+                               struct fault *fault)
+{
+    enum status status = engine_stable_fold_edit(&replay->stables, entry);
+    return status == STATUS_OK ? STATUS_OK : bad_payload(entry, status, fault);
 }
 
 static enum status replay_entry(struct engine_replay *replay, const struct journal_entry *entry,
@@ -189,6 +198,8 @@ static enum status replay_entry(struct engine_replay *replay, const struct journ
         return STATUS_OK;
     case JOURNAL_FLAG:
         return replay_foreign(replay, entry, fault);
+    case JOURNAL_STABLE:
+        return replay_edit(replay, entry, fault);
     }
     return bad_payload(entry, STATUS_UNSUPPORTED, fault);
 }

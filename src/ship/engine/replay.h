@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "ship/engine/record.h"
+#include "ship/engine/stable.h"
 #include "ship/store/journal.h"
 
 enum { ENGINE_DIFFERENCE_BYTES = 1024 };
@@ -30,6 +31,7 @@ struct engine_replay {
     int64_t first_ms, last_ms;
     struct engine_owed owed[ENGINE_ROLLOUTS_MAX];
     uint32_t owed_count;
+    struct engine_stables stables;
     // The first difference.
     bool differs;
     uint64_t difference_seq;

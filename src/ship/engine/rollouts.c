@@ -123,18 +123,3 @@ bool engine_rollout_file_differs(const struct engine *engine, const struct engin
     return entry != NULL && engine_rollout_active(rollout) &&
            !spec_equal(&entry->spec, rollout_spec_of(rollout->record->core));
 }
-
-enum status engine_config_fits(const struct engine *engine, const struct config *config, struct fault *fault)
-{
-    for (uint32_t i = 0; i < engine->rollout_count; i++) {
-        const struct engine_rollout *rollout = &engine->rollouts[i];
-        if (!engine_rollout_active(rollout))
-            continue;
-        struct engine_route route;
-        engine_route_take(rollout->record, &route);
-        enum status status = engine->targets[route.spec.target]->fits(config, rollout->name, &route, fault);
-        if (status != STATUS_OK)
-            return status;
-    }
-    return STATUS_OK;
-}

@@ -15,6 +15,11 @@ const struct config *engine_config(const struct engine *engine)
     return engine->config;
 }
 
+const struct engine_stables *engine_stables_of(const struct engine *engine)
+{
+    return &engine->stables;
+}
+
 struct io_loop *engine_loop(const struct engine *engine)
 {
     return engine->loop;

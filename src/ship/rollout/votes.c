@@ -92,7 +92,7 @@ static void vote(const struct rollout *rollout, const struct rollout_second *sec
         .baseline_events = bad->baseline[kernel],
         // Whom the lot gave an error is counted once, whatever he sends: the weights say what chance does.
         .q = kernel == KERNEL_ERRORS && rollout->spec.keyed ? nominal_q(rollout, second) : 0.0,
-        .rate = second->rates[kernel],
+        .rate = (double)second->rates[kernel],
     };
     struct stats_vote_rule rule = rule_of(rollout, kernel, counts.rate);
     double z = stats_vote_z(&rule, &counts);
@@ -123,7 +123,7 @@ static bool is_burst(uint64_t judged, uint64_t events, double rate)
 static void harm_add(const struct rollout_second *second, int kernel, struct stats_harm_counts *harm)
 {
     const struct rollout_pairs *good = &second->facts.good;
-    if (is_burst(good->baseline_judged[kernel], good->baseline[kernel], second->rates[kernel]))
+    if (is_burst(good->baseline_judged[kernel], good->baseline[kernel], (double)second->rates[kernel]))
         return;
     harm->canary_requests += good->canary_judged[kernel];
     harm->canary_events += good->canary[kernel];

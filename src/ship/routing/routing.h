@@ -48,12 +48,17 @@ const struct config *routing_config(const struct routing *routing); // being put
 // The slot that a service's version counts under; PROXY_SLOT_NONE when there is none.
 uint16_t routing_version_slot(const struct routing *routing, const char *service, const char *version);
 
+// Its place among the service's versions in a plan; PROXY_VERSION_NONE.
+int32_t routing_version_index(const struct config_service *service, const char *version);
+
 // What one service's requests are measured by, for metrics and plans.
 struct routing_traffic {
     double requests_per_second; // last 5 s, all versions
     double error_rate;          // of the stable version, since the process began
     uint64_t requests;
 };
+// The slot of the version that is stable; PROXY_SLOT_NONE when there is no such service.
+uint16_t routing_stable_slot(const struct routing *routing, const char *service);
 void routing_traffic_get(const struct routing *routing, const char *service, struct routing_traffic *traffic);
 
 struct routing_health {

@@ -33,7 +33,8 @@ struct routing_service {
     uint64_t sum;
     uint64_t requests_before;
     uint64_t losses_told;
-    bool gathered; // in this tick
+    bool gathered;   // in this tick
+    uint16_t stable; // slot of the version that is stable by the newest table
 };
 
 struct routing {

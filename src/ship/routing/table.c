@@ -79,7 +79,7 @@ static enum status plan_version(struct routing *routing, struct table_scratch *s
     return plan_endpoints(routing, scratch, addresses, count, version, fault);
 }
 
-static int32_t version_index(const struct config_service *service, const char *name)
+int32_t routing_version_index(const struct config_service *service, const char *name)
 {
     for (uint32_t i = 0; i < service->version_count; i++)
         if (strcmp(service->versions[i].name, name) == 0)
@@ -169,7 +169,7 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
         .slot = routing_service_slot_give(routing, service->name),
         .versions = &scratch->versions[scratch->version_count],
         .version_count = service->version_count,
-        .stable = version_index(service, service->stable),
+        .stable = routing_version_index(service, service->stable),
         .canary = PROXY_VERSION_NONE,
         .control = PROXY_VERSION_NONE,
         .unit = unit_of(service->unit.kind),
@@ -199,6 +199,7 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
             .service = index};
     plan_flags(scratch, service, plan);
     routing->parts.govern(routing->parts.context, service, plan);
+    routing->services[plan->slot].stable = plan->versions[plan->stable].slot;
     if (service->control_endpoint_count == 0)
         return STATUS_OK;
     plan->control = (int32_t)plan->version_count++;

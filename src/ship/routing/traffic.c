@@ -61,21 +61,25 @@ static void rates_advance(struct routing *routing)
     }
 }
 
+uint16_t routing_stable_slot(const struct routing *routing, const char *service)
+{
+    uint16_t slot = routing_service_slot(routing, service);
+    bool known = slot != PROXY_SLOT_NONE && config_service_find(routing->config, service) != NULL;
+    return known ? routing->services[slot].stable : PROXY_SLOT_NONE;
+}
+
 void routing_traffic_get(const struct routing *routing, const char *service, struct routing_traffic *traffic)
 {
     *traffic = (struct routing_traffic){.requests = 0};
     uint16_t slot = routing_service_slot(routing, service);
-    const struct config_service *entry = config_service_find(routing->config, service);
-    if (slot == PROXY_SLOT_NONE || entry == NULL)
+    uint16_t stable = routing_stable_slot(routing, service);
+    if (stable == PROXY_SLOT_NONE)
         return;
     // The present tick is still being filled.
     uint64_t ticks = routing->ticks < ROUTING_RATE_TICKS ? routing->ticks : ROUTING_RATE_TICKS;
     double window_s = (double)(ticks < 2 ? 1 : ticks - 1) * ROLLOUT_TICK_MS / 1000.0;
     traffic->requests = routing->services[slot].requests_before;
     traffic->requests_per_second = (double)routing->services[slot].sum / window_s;
-    uint16_t stable = routing_version_slot(routing, service, entry->stable);
-    if (stable == PROXY_SLOT_NONE)
-        return;
     uint64_t counts[PROXY_VERSION_COUNTERS];
     proxy_version_counts(routing->proxy, stable, counts);
     if (counts[PROXY_VERSION_REQUESTS] > 0)

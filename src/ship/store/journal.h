@@ -26,6 +26,7 @@ enum journal_kind {
     JOURNAL_DECISION = 3, // payload: rollout_effects_encode
     JOURNAL_NOTE = 4,     // for people only; payload: text
     JOURNAL_FLAG = 5,     // a flag was changed; subject: its key (cut), payload: runtime_overlay_encode
+    JOURNAL_STABLE = 6,   // the file's `stable` was edited; subject: the service, payload: engine_stable_edit
 };
 
 enum journal_mode {
@@ -47,7 +48,7 @@ struct journal_entry {
     int64_t time_ms; // wall clock
     enum journal_kind kind;
     uint32_t run;                        // of the subject, from 1; 0 where there is none
-    char subject[JOURNAL_SUBJECT_BYTES]; // rollout name, or empty
+    char subject[JOURNAL_SUBJECT_BYTES]; // rollout name, what the kind says, or empty
     struct slice payload;                // borrowed
 };
 

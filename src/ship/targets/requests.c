@@ -25,10 +25,7 @@ static uint32_t gather(void *world, struct engine_rollout *rollout,
 static void baseline(void *world, const struct engine_rollout *rollout, struct stats_histogram *seen)
 {
     struct targets *targets = world;
-    const struct config_service *service =
-        config_service_find(engine_config(targets->engine), rollout->route.spec.service);
-    uint16_t slot = service == NULL ? PROXY_SLOT_NONE
-                                    : routing_version_slot(targets->routing, service->name, service->stable);
+    uint16_t slot = routing_stable_slot(targets->routing, rollout->route.spec.service);
     if (slot != PROXY_SLOT_NONE)
         proxy_version_latency(targets->proxy, slot, seen);
 }

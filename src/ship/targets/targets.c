@@ -50,6 +50,8 @@ static void govern(void *world, const struct config_service *service, struct pro
     const struct engine_route *route = &rollout->route;
     bool applies =
         entry != NULL && route->run != 0 && all_targets[route->spec.target]->applies(config, name, route);
+    plan->stable =
+        routing_version_index(service, engine_stable_version(engine_stables_of(targets->engine), service));
     plan->salt = salt_of(service->name, applies ? name : "", applies ? route : NULL);
     if (entry != NULL)
         all_targets[entry->spec.target]->plan(rollout, entry, applies, service, plan);

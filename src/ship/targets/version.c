@@ -11,12 +11,21 @@
 
 static enum status ready(void *world, const struct rollout_spec *spec, struct fault *fault)
 {
-    (void)world;
-    (void)spec;
-    (void)fault;
-    return STATUS_OK; // the file itself is refused when it lacks a version
+    const struct engine *engine = ((struct targets *)world)->engine;
+    const struct config_service *service = config_service_find(engine_config(engine), spec->service);
+    if (strcmp(spec->from, spec->to) == 0)
+        return fault_set(fault, STATUS_CONFLICT,
+                         "cannot start: version %s is the stable one of service %s already", spec->to,
+                         spec->service);
+    if (spec->control && service != NULL && strcmp(spec->from, service->stable) != 0)
+        return fault_set(fault, STATUS_CONFLICT,
+                         "cannot start: the control endpoints of service %s belong to `stable: %s`, and its "
+                         "stable version is %s; let the file say so",
+                         spec->service, service->stable, spec->from);
+    return STATUS_OK;
 }
 
+// The entry comes from the version that is stable under that file (engine_stable_fill).
 static bool applies(const struct config *config, const char *name, const struct engine_route *route)
 {
     const struct rollout_spec *run = &route->spec;
@@ -24,7 +33,7 @@ static bool applies(const struct config *config, const char *name, const struct 
     const struct config_rollout *entry = config_rollout_find(config, name);
     if (service == NULL || entry == NULL || strcmp(entry->spec.service, run->service) != 0)
         return false;
-    return strcmp(service->stable, run->from) == 0 && config_version_find(service, run->to) != NULL &&
+    return strcmp(entry->spec.from, run->from) == 0 && config_version_find(service, run->to) != NULL &&
            (route->active || strcmp(entry->spec.to, run->to) == 0);
 }
 
@@ -32,13 +41,15 @@ static enum status fits(const struct config *config, const char *name, const str
                         struct fault *fault)
 {
     const struct rollout_spec *run = &route->spec;
-    if (applies(config, name, route))
+    // It is over but for the requests under way; the tick sees it to its end.
+    if (route->back || applies(config, name, route))
         return STATUS_OK;
-    return fault_set(fault, STATUS_CONFLICT,
-                     "rollout %s is under way from %s to %s of service %s, and the file does not fit: it "
-                     "must keep that rollout, both versions, and `stable: %s` until it is over (or abort "
-                     "it first)",
-                     name, run->from, run->to, run->service, run->from);
+    return fault_set(
+        fault, STATUS_CONFLICT,
+        "rollout %s is under way from %s to %s of service %s, and the file does not fit: it "
+        "must keep that rollout, both versions, and its word `stable` until it is over (or abort "
+        "it first)",
+        name, run->from, run->to, run->service);
 }
 
 static void apply(void *world)
@@ -46,19 +57,13 @@ static void apply(void *world)
     routing_publish_or_retry(((struct targets *)world)->routing);
 }
 
-static int32_t version_index(const struct config_service *service, const char *name)
-{
-    for (uint32_t i = 0; i < service->version_count; i++)
-        if (strcmp(service->versions[i].name, name) == 0)
-            return (int32_t)i;
-    return PROXY_VERSION_NONE;
-}
-
 static void plan(const struct engine_rollout *rollout, const struct config_rollout *entry, bool governs,
                  const struct config_service *service, struct proxy_service_plan *planned)
 {
     const struct engine_route *route = &rollout->route;
-    planned->canary = version_index(service, governs ? route->spec.to : entry->spec.to);
+    planned->canary = routing_version_index(service, governs ? route->spec.to : entry->spec.to);
+    if (planned->canary == planned->stable)
+        planned->canary = PROXY_VERSION_NONE; // it is complete
     if (!governs)
         return;
     planned->weight = route->weight;
