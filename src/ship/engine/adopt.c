@@ -124,7 +124,7 @@ static void journal_edit(struct engine *engine, const struct config_service *ser
                                   .payload = {(const char *)bytes, writer.len}};
     memcpy(entry.subject, service->name, sizeof service->name);
     struct fault fault;
-    if (engine_journal_append(engine, JOURNAL_STABLE, service->name, entry.payload, NULL, &fault) ==
+    if (engine_journal_append(engine, JOURNAL_STABLE, service->name, entry.payload, false, NULL, &fault) ==
         STATUS_OK)
         (void)!engine_stable_fold_edit(&engine->stables, &entry);
 }

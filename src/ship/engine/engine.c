@@ -286,6 +286,8 @@ static void finish(struct engine *engine)
 {
     io_timer_clear(engine->loop, &engine->tick_timer);
     engine->host->stop(engine->world);
+    struct fault fault;
+    (void)!engine_backlog_write(&engine->backlog, engine->journal, &fault); // destroy tells what is left
     log_flush(engine->log, true);
     engine->drained(engine->drained_context);
 }

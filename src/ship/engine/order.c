@@ -180,6 +180,11 @@ static enum status settle(struct engine *engine, struct engine_rollout *rollout)
         engine_record_remember(rollout->record, seq, &effects);
     }
     rollout->owed = false;
+    // A word that was refused puts nothing in force that was overtaken and stands in no journal yet.
+    if (rollout->publish_owed && !journalled)
+        return STATUS_OK;
+    effects.publish |= rollout->publish_owed;
+    rollout->publish_owed = false;
     engine_route_take(rollout->record, &rollout->route);
     engine_effects_act(engine, rollout, seq, &effects);
     return STATUS_OK;
@@ -212,6 +217,7 @@ enum status engine_journal_overtake(struct engine *engine, struct engine_rollout
             return status;
         engine_record_remember(rollout->record, 0, &rollout->owed_effects);
     }
+    rollout->publish_owed |= rollout->owed_effects.publish;
     rollout->owed = false;
     return STATUS_OK;
 }
@@ -232,6 +238,14 @@ enum status engine_journal_owed(struct engine *engine)
         status = settle(engine, &engine->rollouts[i]);
         if (status != STATUS_OK)
             return status;
+    }
+    for (uint32_t i = 0; i < engine->rollout_count; i++) {
+        struct engine_rollout *rollout = &engine->rollouts[i];
+        if (!rollout->publish_owed)
+            continue;
+        rollout->publish_owed = false;
+        engine_route_take(rollout->record, &rollout->route);
+        engine->targets[rollout->route.spec.target]->apply(engine->world);
     }
     return STATUS_OK;
 }

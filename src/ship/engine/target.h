@@ -47,6 +47,7 @@ struct engine_rollout {
     struct engine_route route;
     // A decision the core has taken and the journal not yet.
     bool owed;
+    bool publish_owed; // what was overtaken must be put in force once it is journalled
     struct rollout_effects owed_effects;
     uint64_t stepped_tick;    // of the latest input
     uint64_t slept_told;      // of engine->slept_ticks, to the core

@@ -62,8 +62,8 @@ static void tick_step(struct engine *engine, struct engine_rollout *rollout, uin
     uint64_t passed = input.tick.tick - rollout->stepped_tick;
     if (count == 0 && lost == 0 && !time_matters(&view, rollout->record->core, passed))
         return;
-    input.tick.slept_ticks = engine->slept_ticks - rollout->slept_told;
-    rollout->slept_told = engine->slept_ticks;
+    uint64_t slept = engine->slept_ticks;
+    input.tick.slept_ticks = slept - rollout->slept_told;
     input.tick.spans_lost = lost;
     input.tick.hold = engine->health.journal_failing;
     input.tick.spans = engine->spans;
@@ -75,7 +75,9 @@ static void tick_step(struct engine *engine, struct engine_rollout *rollout, uin
     struct rollout_effects effects;
     enum status status = engine_journal_input(engine, rollout, &input, rollout->record->run, &effects);
     // A failure is told by order.c. What the core has not seen is gone where it was counted: it is lost.
-    if (status != STATUS_OK && !rollout->owed)
+    if (status == STATUS_OK || rollout->owed)
+        rollout->slept_told = slept;
+    else
         rollout->spans_unwritten += count + lost;
 }
 

@@ -18,6 +18,7 @@ void evidence_reset(struct rollout *rollout)
     rollout->spans_ignored = 0;
     rollout->baseline_count = 0;
     rollout->canary_since_ms = 0;
+    rollout->canary_awake_ms = 0;
     rollout->blocked = false;
     evidence_edges_set(rollout, &(struct rollout_edges){.requests = 0});
     memset(rollout->routed, 0, sizeof rollout->routed);
@@ -242,8 +243,7 @@ static void note_canary(struct rollout *rollout, struct rollout_span *span,
         if (span->stage == rollout->stage && rollout->stage_canary_since_ms == 0)
             rollout->stage_canary_since_ms = rollout->now_ms;
     }
-    int64_t since = rollout->canary_since_ms == 0 ? rollout->now_ms : rollout->canary_since_ms;
-    if (span->weight > 0 && rollout->now_ms - since < (int64_t)rollout->spec.warmup_ms)
+    if (span->weight > 0 && rollout->canary_awake_ms < rollout->spec.warmup_ms)
         span->warm = true;
 }
 

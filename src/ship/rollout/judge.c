@@ -140,9 +140,10 @@ void judge_stage_start(struct rollout *rollout)
     for (int check = 0; check < CHECKS; check++)
         rollout->judgement.log_good[check] = 0.0;
     budgets_choose(rollout);
+    // Harm is of one weight: pooled over several, load and drift would not affect both arms alike.
+    memset(rollout->bank.harm, 0, sizeof rollout->bank.harm);
     if (rollout->errors_margin > 0.0 && rollout->spec.evidence_cumulative)
         return;
-    memset(rollout->bank.harm, 0, sizeof rollout->bank.harm);
     memset(&rollout->bank.good_errors, 0, sizeof rollout->bank.good_errors);
     memset(&rollout->bank.negligible, 0, sizeof rollout->bank.negligible);
     rollout->errors_margin = errors_margin_choose(rollout);
@@ -188,6 +189,14 @@ static void keep_largest(double *kept, double value)
     *kept = value > *kept ? value : *kept;
 }
 
+double judge_shares(const struct rollout *rollout, double shares[CHECKS])
+{
+    double all = 0.0;
+    for (int check = 0; check < CHECKS; check++)
+        all += shares[check] = judge_share(rollout, (enum rollout_check_kind)check);
+    return all;
+}
+
 // Everything at one prefix: all metrics of the mixture are taken at the same instant, because an average of
 // e-processes is one only then. The bound is shared by the votes and the outage in equal parts.
 static void look_bad(const struct rollout *rollout, const struct rollout_bank *bank,
@@ -203,8 +212,10 @@ static void look_bad(const struct rollout *rollout, const struct rollout_bank *b
     check_log[CHECK_LATENCY] = stats_log_mean_exp(kernel_log + KERNEL_LATENCY, ROLLOUT_EDGES);
     check_log[CHECK_THROUGHPUT] = kernel_log[KERNEL_THROUGHPUT];
     check_log[CHECK_STATUSES] = stats_log_mean_exp(kernel_log + KERNEL_REDIRECTS, 2);
-    for (int check = 0; check < CHECKS; check++)
-        shares[check] = judge_share(rollout, (enum rollout_check_kind)check);
+    if (!(judge_shares(rollout, shares) > 0.0)) { // an operator skipped the baseline of the only check
+        judgement->log_bad = 0.0;
+        return;
+    }
     // Of a baseline without requests nothing is known, and a rollback says what it was compared with.
     bool compared = bank->seen.baseline_judged[KERNEL_ERRORS] > 0;
     double parts[2] = {

@@ -95,7 +95,8 @@ static bool all_good(const struct rollout *rollout)
     for (int check = 0; check < CHECKS; check++)
         if (judge_check_on(rollout, (enum rollout_check_kind)check) && !rollout->good[check])
             return false;
-    return true;
+    double shares[CHECKS];
+    return judge_shares(rollout, shares) > 0.0;
 }
 
 static void promote_by_evidence(struct rollout *rollout, struct rollout_effects *effects)
@@ -105,11 +106,20 @@ static void promote_by_evidence(struct rollout *rollout, struct rollout_effects 
     stage_leave(rollout);
 }
 
+// Requests, and users, in either arm of this stage, without which nobody can say anything.
+static bool has_data(const struct rollout *rollout)
+{
+    const struct rollout_sums *arms = rollout->in_stage.all;
+    return evidence_judged(&arms[ROLLOUT_ARM_CANARY]) >= ROLLOUT_JUDGED_MIN &&
+           evidence_judged(&arms[evidence_baseline_arm(rollout)]) >= ROLLOUT_JUDGED_MIN &&
+           judge_units_suffice(rollout);
+}
+
 static void leave_undecided(struct rollout *rollout, struct rollout_effects *effects)
 {
     enum rollout_undecided policy = rollout->spec.undecided;
-    // A broken assignment withholds promotion, so it can only hold.
-    if (policy == ROLLOUT_UNDECIDED_PROCEED && rollout->blocked)
+    // Neither with a broken assignment nor without data does anything go on by itself.
+    if (policy == ROLLOUT_UNDECIDED_PROCEED && (rollout->blocked || !has_data(rollout)))
         policy = ROLLOUT_UNDECIDED_HOLD;
     effects->has_verdict = true;
     if (policy == ROLLOUT_UNDECIDED_ROLLBACK) {
@@ -127,7 +137,7 @@ static void leave_undecided(struct rollout *rollout, struct rollout_effects *eff
 static void decide_forward(struct rollout *rollout, struct rollout_effects *effects)
 {
     const struct rollout_stage *stage = &rollout->spec.stages[rollout->stage];
-    bool good = !rollout->blocked && judge_units_suffice(rollout) && all_good(rollout);
+    bool good = !rollout->blocked && has_data(rollout) && all_good(rollout);
     switch (rollout->state) {
     case ROLLOUT_SHIFTING:
         if (good && rollout->stage_watched_ms >= stage->min_ms)
@@ -136,7 +146,7 @@ static void decide_forward(struct rollout *rollout, struct rollout_effects *effe
             leave_undecided(rollout, effects);
         break;
     case ROLLOUT_UNDECIDED:
-        if (good)
+        if (good && rollout->stage_watched_ms >= stage->min_ms)
             promote_by_evidence(rollout, effects);
         break;
     case ROLLOUT_SEGMENT: // a ring is not drawn at random: only time moves it forward
@@ -245,6 +255,13 @@ static void step_resumed(struct rollout *rollout)
         complete = evidence_complete(span);
         span_close(rollout, span, IMPUTE_OPEN);
     }
+    // Its ticks begin anew: nothing of the old ones may be waited for.
+    rollout->bank.outage.out = false;
+    rollout->bank.second = (struct rollout_second){.filled = false};
+    rollout->bank.burst_tick = 0;
+    memset(rollout->bank.bursts, 0, sizeof rollout->bank.bursts);
+    memset(&rollout->alarm, 0, sizeof rollout->alarm);
+    rollout->good_second = UINT64_MAX;
     rollout->clock_runs = false;
     evidence_forget_open(rollout);
 }
@@ -261,11 +278,12 @@ static void time_passes(struct rollout *rollout, const struct rollout_input *inp
     uint64_t awake_ms = (ticks > slept ? ticks - slept : 0) * ROLLOUT_TICK_MS;
     bool canary = false;
     for (uint32_t i = 0; i < input->tick.span_count; i++)
-        canary |= input->tick.spans[i].arms[ROLLOUT_ARM_CANARY].routed > 0;
+        canary |= rollout_counts_judged(&input->tick.spans[i].arms[ROLLOUT_ARM_CANARY]) > 0;
     uint64_t room = rollout->quiet_ms < ROLLOUT_QUIET_MS ? ROLLOUT_QUIET_MS - rollout->quiet_ms : 0;
     uint64_t watched_ms = awake_ms < room ? awake_ms : room;
     rollout->quiet_ms = canary ? 0 : rollout->quiet_ms + awake_ms;
     rollout->state_awake_ms += awake_ms;
+    rollout->canary_awake_ms += rollout->canary_since_ms > 0 ? awake_ms : 0;
     if (rollout->state == ROLLOUT_PAUSED)
         return;
     rollout->stage_awake_ms += awake_ms;
@@ -496,21 +514,60 @@ static bool step_edges(struct rollout *rollout, const struct rollout_input *inpu
     return true;
 }
 
+// The weight that stands when the stage is entered.
+static uint32_t weight_before(const struct rollout_spec *spec, uint32_t stage)
+{
+    uint32_t weight = 0;
+    for (uint32_t i = 0; i < stage; i++)
+        weight = spec->stages[i].kind == ROLLOUT_STAGE_WEIGHT ? spec->stages[i].weight : weight;
+    return weight;
+}
+
+// Whether a run of that specification can stand so.
+static bool takeover_fits(const struct rollout_takeover *takeover)
+{
+    const struct rollout_spec *spec = takeover->spec;
+    struct fault fault;
+    if (rollout_spec_check(spec, &fault) != STATUS_OK || takeover->stage >= spec->stage_count ||
+        takeover->started_ms < 0 || takeover->started_ms > ROLLOUT_TIME_MS_MAX ||
+        takeover->state_since_ms < 0 || takeover->state_since_ms > ROLLOUT_TIME_MS_MAX)
+        return false;
+    const struct rollout_stage *stage = &spec->stages[takeover->stage];
+    bool paused = takeover->state == ROLLOUT_PAUSED;
+    uint32_t weight = takeover->weight, before = weight_before(spec, takeover->stage);
+    switch (paused ? takeover->paused_from : takeover->state) {
+    case ROLLOUT_SHIFTING:
+    case ROLLOUT_UNDECIDED:
+        return stage->kind == ROLLOUT_STAGE_WEIGHT && weight == stage->weight && weight < ROLLOUT_WEIGHT_FULL;
+    case ROLLOUT_SOAKING:
+        return stage->kind == ROLLOUT_STAGE_WEIGHT && weight == ROLLOUT_WEIGHT_FULL && stage->weight == weight;
+    case ROLLOUT_AWAITING_APPROVAL:
+        return stage->kind == ROLLOUT_STAGE_APPROVE && weight == before;
+    case ROLLOUT_SEGMENT:
+        return stage->kind == ROLLOUT_STAGE_SEGMENT && weight == before;
+    case ROLLOUT_COMPLETED:
+        return !paused && weight <= ROLLOUT_WEIGHT_FULL;
+    case ROLLOUT_BASELINE:
+        return weight == 0;
+    case ROLLOUT_PENDING:
+    case ROLLOUT_ROLLING_BACK:
+    case ROLLOUT_ROLLED_BACK:
+        return !paused && weight == 0;
+    default:
+        return false;
+    }
+}
+
 static void step_takeover(struct rollout *rollout, const struct rollout_input *input,
                           struct rollout_effects *effects)
 {
     const struct rollout_takeover *takeover = &input->takeover;
-    struct fault fault;
-    bool fits = rollout_spec_check(takeover->spec, &fault) == STATUS_OK &&
-                takeover->stage < takeover->spec->stage_count;
-    bool at_zero = takeover->state == ROLLOUT_PENDING || takeover->state == ROLLOUT_BASELINE ||
-                   takeover->state == ROLLOUT_ROLLING_BACK || takeover->state == ROLLOUT_ROLLED_BACK;
-    bool moving = takeover->state == ROLLOUT_SHIFTING || takeover->state == ROLLOUT_SOAKING;
-    if (!fits || (at_zero && takeover->weight != 0) ||
-        (moving && takeover->weight != takeover->spec->stages[takeover->stage].weight)) {
+    if (!takeover_fits(takeover)) {
         refuse(rollout, "take over the run", STATUS_INVALID, "it does not fit its specification", effects);
         return;
     }
+    bool back = takeover->state == ROLLOUT_ROLLING_BACK || takeover->state == ROLLOUT_ROLLED_BACK;
+    bool begun = takeover->state != ROLLOUT_PENDING && takeover->state != ROLLOUT_BASELINE;
     rollout->spec = *takeover->spec;
     rollout->has_spec = true;
     run_reset(rollout);
@@ -520,7 +577,7 @@ static void step_takeover(struct rollout *rollout, const struct rollout_input *i
     rollout->stage = takeover->stage;
     rollout->stage_since_ms = rollout->now_ms;
     rollout->weight = takeover->weight;
-    rollout->ring_stages = at_zero ? 0 : takeover->stage + 1;
+    rollout->ring_stages = back || !begun ? 0 : takeover->stage + 1;
     rollout->paused_from = takeover->paused_from;
     state_set(rollout, takeover->state);
     rollout->state_since_ms = takeover->state_since_ms;

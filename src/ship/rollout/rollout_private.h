@@ -130,6 +130,7 @@ struct rollout_bank {
     struct stats_vote_state votes[KERNELS];
     double log_e[KERNELS];     // of the votes
     uint64_t changes;          // so often something was added that E rests on
+    uint64_t usual_judged[KERNELS], usual_events[KERNELS]; // of the baseline, in every second
     struct rollout_pairs seen; // in the seconds that voted, for people
     uint32_t seconds[KERNELS]; // that voted
     uint32_t seconds_worse[KERNELS];
@@ -214,6 +215,7 @@ struct rollout {
     uint64_t stage_watched_ms; // of that, with canary traffic
     uint64_t state_awake_ms;
     uint64_t quiet_ms;       // since the last tick with a canary request
+    uint64_t canary_awake_ms;
     int64_t canary_since_ms; // first canary request seen; 0: none yet
     int64_t stage_canary_since_ms;
     struct rollout_yardstick yardstick; // with the edges
@@ -322,6 +324,7 @@ double judge_bad_needed(const struct rollout *rollout);
 double judge_good_needed(const struct rollout *rollout, enum rollout_check_kind check);
 bool judge_check_on(const struct rollout *rollout, enum rollout_check_kind check);
 double judge_share(const struct rollout *rollout, enum rollout_check_kind check);
+double judge_shares(const struct rollout *rollout, double shares[CHECKS]); // returns their sum
 // The weight that passing the present stage leads to; the present one after the last.
 uint32_t judge_next_weight(const struct rollout *rollout);
 // Whether each arm has users enough to tell anything of users.

@@ -177,9 +177,9 @@ static struct kernel_rates rates_of(const struct rollout *rollout, const struct 
     const struct rollout_sums *baseline = &arms[evidence_baseline_arm(rollout)];
     return (struct kernel_rates){
         .canary_events = evidence_events(canary, kernel),
-        .canary_total = canary->completed,
+        .canary_total = evidence_judged(canary),
         .baseline_events = evidence_events(baseline, kernel),
-        .baseline_total = baseline->completed,
+        .baseline_total = evidence_judged(baseline),
     };
 }
 

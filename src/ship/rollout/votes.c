@@ -8,7 +8,8 @@
 
 // Two standard deviations and more of what the lot over users may do are never held against a version.
 static const double LOT_GUARD = 4.0;
-// A second of the baseline is a burst when its events exceed what is usual by so many standard deviations.
+// A second of the baseline is a burst when its events exceed so many times what is usual, and chance besides.
+static const double BURST_TIMES = 3.0;
 static const double BURST_GUARD = 4.0;
 static const double BURST_LEAST = 3.0;
 // A burst that ends within so many ticks of the second after it began is one vote.
@@ -56,7 +57,9 @@ static struct stats_vote_rule rule_of(const struct rollout *rollout, int kernel,
     switch (votes_check_of(kernel)) {
     case CHECK_ERRORS:
         rule = (struct stats_vote_rule){.worse = spec->errors.worse, .floor = spec->errors.floor};
-        return rule; // counted by users: the lot is in the test itself
+        if (spec->errors.window_ms == 0)
+            return rule; // a user counts once: the lot is in the test itself
+        break;
     case CHECK_THROUGHPUT:
         rule = (struct stats_vote_rule){.worse = spec->throughput.margin, .floor = spec->errors.floor};
         break;
@@ -113,17 +116,28 @@ static bool for_good(const struct rollout *rollout, uint32_t stage)
     return rollout->spec.evidence_cumulative || stage == rollout->stage;
 }
 
-// A burst of the baseline makes the canary look good beside it, so its second proves nothing good.
-static bool is_burst(uint64_t judged, uint64_t events, double rate)
+// A burst of the baseline makes the canary look good beside it, so its second proves nothing good. A burst is
+// several times what is usual for the baseline in this run, and beyond chance; what half of all requests are comes
+// in none.
+static bool is_burst(const struct rollout_bank *bank, int kernel, uint64_t judged, uint64_t events)
 {
-    double expected = (double)judged * rate;
-    return (double)events > expected + BURST_GUARD * __builtin_sqrt(expected * (1.0 - rate)) + BURST_LEAST;
+    double usual = bank->usual_judged[kernel] > 0
+                       ? (double)bank->usual_events[kernel] / (double)bank->usual_judged[kernel]
+                       : 0.0;
+    if (usual >= (double)BURST_RATE_MAX)
+        return false;
+    double expected = (double)judged * usual;
+    return (double)events > BURST_TIMES * expected + BURST_GUARD * __builtin_sqrt(expected) + BURST_LEAST;
 }
 
-static void harm_add(const struct rollout_second *second, int kernel, struct stats_harm_counts *harm)
+static void harm_add(const struct rollout_second *second, int kernel, bool stage, struct rollout_bank *bank)
 {
     const struct rollout_pairs *good = &second->facts.good;
-    if (is_burst(good->baseline_judged[kernel], good->baseline[kernel], (double)second->rates[kernel]))
+    struct stats_harm_counts *harm = &bank->harm[kernel];
+    bool burst = is_burst(bank, kernel, good->baseline_judged[kernel], good->baseline[kernel]);
+    bank->usual_judged[kernel] += good->baseline_judged[kernel];
+    bank->usual_events[kernel] += good->baseline[kernel];
+    if (burst || !stage)
         return;
     harm->canary_requests += good->canary_judged[kernel];
     harm->canary_events += good->canary[kernel];
@@ -134,14 +148,13 @@ static void harm_add(const struct rollout_second *second, int kernel, struct sta
 void votes_second_end(const struct rollout *rollout, struct rollout_bank *bank)
 {
     const struct rollout_second *second = &bank->second;
-    bool stage = for_good(rollout, second->stage);
+    bool stage = second->stage == rollout->stage;
     bank->changes++;
     for (int kernel = 0; kernel < KERNELS && second->filled && !second->mixed; kernel++) {
         if (!judge_check_on(rollout, votes_check_of(kernel)))
             continue;
         vote(rollout, second, kernel, bank);
-        if (stage)
-            harm_add(second, kernel, &bank->harm[kernel]);
+        harm_add(second, kernel, stage, bank);
     }
     bank->second = (struct rollout_second){.filled = false};
 }
@@ -187,13 +200,14 @@ static void outage_add(const struct rollout *rollout, const struct rollout_span 
 {
     struct rollout_outage *outage = &bank->outage;
     const struct rollout_sums *canary = &span->arms[ROLLOUT_ARM_CANARY];
+    bool counts = outage->out && span->tick >= outage->since_tick + ROLLOUT_SECOND_TICKS;
     if (canary->good > 0) {
         outage->out = false;
     } else if (canary->completed > 0 && !outage->out) {
         outage->out = true;
         outage->since_tick = span->tick;
     }
-    if (!outage->out || span->tick < outage->since_tick + ROLLOUT_SECOND_TICKS)
+    if (!counts) // as it stood before this span: what it holds must not decide whether it counts
         return;
     stats_ratio_add_terms(&rollout->grid_bad, &terms->bad, &outage->errors, facts->bad.canary[KERNEL_ERRORS],
                           facts->bad.baseline[KERNEL_ERRORS]);

@@ -19,6 +19,7 @@ enum { WATCH_BISECTIONS = 50 };
 #define WATCH_SECOND_CHANCE 0.05 // a second is bad when chance explains it less often than this
 #define WATCH_RATE_MIN 1e-6
 #define WATCH_RATE_MAX 0.9
+#define WATCH_RATE_UNKNOWN 0.05 // errors that no service is content with, where nobody saw the old version
 
 // Chernoff: of n trials with rate p, P(rate seen <= q) <= e^(-n·KL(q || p)) for q < p.
 static double rate_upper(uint64_t events, uint64_t trials, double delta)
@@ -60,6 +61,8 @@ static double frozen_rate(const struct rollout *rollout, int kernel, double delt
     const struct rollout_spec *spec = &rollout->spec;
     switch (kernel) {
     case KERNEL_ERRORS:
+        if (judged_all == 0)
+            return WATCH_RATE_UNKNOWN;
         return spec->errors.worse *
                    rate_upper(before->error_events + shared->error_events + pending, judged_all, delta) +
                spec->errors.floor;
@@ -200,8 +203,8 @@ static void watch_look(struct rollout *rollout, const struct rollout_watch_track
     checks[CHECK_LATENCY] = stats_log_mean_exp(log_m + KERNEL_LATENCY, ROLLOUT_EDGES);
     checks[CHECK_THROUGHPUT] = log_m[KERNEL_THROUGHPUT];
     checks[CHECK_STATUSES] = stats_log_mean_exp(log_m + KERNEL_REDIRECTS, 2);
-    for (int check = 0; check < CHECKS; check++)
-        shares[check] = judge_share(rollout, (enum rollout_check_kind)check);
+    if (!(judge_shares(rollout, shares) > 0.0))
+        return;
     double mixture = stats_log_weighted_mean_exp(checks, shares, CHECKS);
     struct rollout_judgement *judgement = &rollout->judgement;
     if (!(mixture > judgement->log_watch))
@@ -237,7 +240,7 @@ bool watch_evaluate(struct rollout *rollout)
 
 // An operator's rule, no test: most of what the new version was asked failed, in every one of the last
 // seconds, while the baseline was well. It is faster than any evidence of which a second is one vote can be.
-enum { ALARM_SECONDS = 3, ALARM_FAILED_MIN = 10 };
+enum { ALARM_SECONDS = 3, ALARM_FAILED_MIN = 10, ALARM_GAP_S = 2 };
 
 static bool alarm_fires(const struct rollout_alarm *alarm)
 {
@@ -263,6 +266,8 @@ static void alarm_add(const struct rollout *rollout, const struct rollout_span *
     uint64_t second = span->tick / ROLLOUT_SECOND_TICKS;
     if (second != alarm->second) {
         alarm_second_end(rollout, alarm);
+        if (second > alarm->second + ALARM_GAP_S && !alarm_fires(alarm))
+            alarm->seconds = 0;
         alarm->second = second;
         alarm->judged = alarm->failed = alarm->others_judged = alarm->others_failed = 0;
     }
@@ -270,9 +275,9 @@ static void alarm_add(const struct rollout *rollout, const struct rollout_span *
     const struct rollout_sums *others = &span->arms[evidence_baseline_arm(rollout)];
     alarm->full = span->weight == ROLLOUT_WEIGHT_FULL;
     alarm->judged += evidence_judged(canary);
-    alarm->failed += canary->error_events;
+    alarm->failed += canary->failed; // a user once a second, not once for all
     alarm->others_judged += evidence_judged(others);
-    alarm->others_failed += others->error_events;
+    alarm->others_failed += others->failed;
 }
 
 void watch_outage_close(struct rollout *rollout, const struct rollout_span *span)
