@@ -608,6 +608,81 @@ TEST(a_new_run_has_a_clock_of_its_own)
     hand_end(&hand);
 }
 
+// An operator who skips the baseline of the only check leaves nothing to judge by: nothing moves, nothing breaks.
+TEST(without_any_check_nothing_moves)
+{
+    struct rollout_spec spec;
+    static const uint32_t percents[] = {50, 100};
+    sim_spec(&spec, percents, 2, 1000, 1000);
+    spec.errors.on = spec.statuses.on = false;
+    struct hand hand;
+    hand_begin(&hand, &spec);
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_COMMAND, .time_ms = hand.time_ms};
+    input.command.command = ROLLOUT_COMMAND_PROMOTE;
+    rollout_step(hand.rollout, &input, &hand.effects);
+    assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
+    for (int i = 0; i < 200; i++) {
+        struct rollout_span_delta delta = hand_span(&hand, 50000, 100, 0, 100, 0);
+        hand_tick(&hand, &delta, 1);
+        assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
+    }
+    hand_end(&hand);
+}
+
+// Users who ask often have each had their first error within a second. That the version fails them all, every
+// time, is seen by the trigger, with a unit as without, and in the soak as well.
+TEST(a_dead_version_with_a_unit_leaves)
+{
+    for (int soak = 0; soak < 2; soak++) {
+        struct rollout_spec spec;
+        spec_of_errors(&spec);
+        spec.keyed = true;
+        if (soak != 0)
+            spec.stages[0] = (struct rollout_stage){
+                .kind = ROLLOUT_STAGE_WEIGHT, .weight = ROLLOUT_WEIGHT_FULL, .soak_ms = 600000};
+        struct hand hand;
+        hand_begin(&hand, &spec);
+        for (uint32_t i = 0; i < 300 && hand.effects.to != ROLLOUT_ROLLING_BACK; i++) {
+            struct rollout_span_delta delta =
+                hand_span(&hand, soak != 0 ? ROLLOUT_WEIGHT_FULL : 50000, soak != 0 ? 0 : 10, 0, 10, 10);
+            delta.arms[ROLLOUT_ARM_CANARY].error_events = i < 10 ? 10 : 0;
+            for (int arm = 0; arm < 2; arm++)
+                delta.arms[arm].unit_squares = 10 * (2 * (i / 10) + 1);
+            delta.arms[ROLLOUT_ARM_CANARY].units = delta.arms[ROLLOUT_ARM_STABLE].units = i == 0 ? 100 : 0;
+            hand_tick(&hand, &delta, 1);
+        }
+        assert_int_equal(hand.effects.to, ROLLOUT_ROLLING_BACK);
+        hand_end(&hand);
+    }
+}
+
+// A baseline that has become a little slower than its frozen edges is no burst for ever, and users who always fail
+// in both versions are none either: a good version passes.
+TEST(what_is_usual_is_no_burst)
+{
+    for (int keyed = 0; keyed < 2; keyed++) {
+        struct rollout_spec spec;
+        spec_of_errors(&spec);
+        spec.keyed = keyed != 0;
+        spec.stages[0].min_ms = 5000;
+        struct hand hand;
+        hand_begin(&hand, &spec);
+        for (uint32_t i = 0; i < 1500 && hand.effects.to == ROLLOUT_SHIFTING; i++) {
+            struct rollout_span_delta delta = hand_span(&hand, 50000, 500, 10, 500, 10);
+            if (keyed != 0)
+                for (int arm = 0; arm < 2; arm++) {
+                    delta.arms[arm].error_events = i == 0 ? 10 : 0;
+                    delta.arms[arm].unit_squares = 500 * (2 * (i / 10) + 1);
+                    delta.arms[arm].units = i < 10 ? 500 : 0;
+                }
+            hand_tick(&hand, &delta, 1);
+        }
+        if (hand.effects.to != ROLLOUT_COMPLETED)
+            fail_msg("stands at %s: %s", rollout_state_name(hand.effects.to), hand.effects.verdict.text);
+        hand_end(&hand);
+    }
+}
+
 // A run of another rule goes on where it stands, and what it was seen to do before counts no more.
 TEST(a_run_is_taken_over)
 {

@@ -251,7 +251,8 @@ TEST(undecided_policies)
                          "resume ann -> Shifting 0 5% operator",
                          "tick 59000 -> Shifting 0 5%",
                          "tick 1000 -> Undecided 0 5% undecided",
-                         "tick 1000 s=0/190000 c=0/10000 -> AwaitingApproval 1 5% promoted",
+                         "run 5 s=0/19000 c=0/1000 -> Undecided 0 5%", // its minimum time is not watched
+                         "run 12 s=0/19000 c=0/1000 -> AwaitingApproval 1 5% promoted",
                          "abort ann -> RollingBack 1 0% operator publish",
                          NULL,
                      });
@@ -264,9 +265,14 @@ TEST(undecided_policies)
     spec.undecided = ROLLOUT_UNDECIDED_PROCEED;
     run_trace(&spec, (const char *const[]){
                          "start ann -> Shifting 0 5% started publish",
-                         "tick 60000 -> AwaitingApproval 1 5% undecided",
+                         "run 61 s=0/50 c=0/3 -> AwaitingApproval 1 5% undecided",
                          "approve sre -> Shifting 2 50% operator publish",
-                         "tick 60000 -> Soaking 3 100% undecided publish",
+                         "run 61 s=0/3 c=0/3 -> Soaking 3 100% undecided publish",
+                         NULL,
+                     });
+    run_trace(&spec, (const char *const[]){
+                         "start ann -> Shifting 0 5% started publish",
+                         "tick 60000 -> Undecided 0 5% undecided", // nothing goes on by itself without data
                          NULL,
                      });
 }
@@ -316,6 +322,7 @@ TEST(evidence_of_a_stage_or_of_all)
 {
     struct rollout_spec spec;
     spec_make(&spec);
+    spec.errors.prove = ROLLOUT_PROVE_RATIO; // harm is of one weight, and never pooled
     static const char *const begin[] = {
         "start ann -> Shifting 0 5% started publish",
         "run 12 s=0/19000 c=0/1000 -> AwaitingApproval 1 5% promoted",
@@ -327,8 +334,8 @@ TEST(evidence_of_a_stage_or_of_all)
                              begin[0],
                              begin[1],
                              begin[2],
-                             cumulative != 0 ? "run 12 s=0/2 c=0/2 -> Soaking 3 100% promoted publish"
-                                             : "run 12 s=0/2 c=0/2 -> Shifting 2 50%",
+                             cumulative != 0 ? "run 50 s=0/12 c=0/12 -> Soaking 3 100% promoted publish"
+                                             : "run 50 s=0/12 c=0/12 -> Shifting 2 50%",
                              NULL,
                          });
     }
