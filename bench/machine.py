@@ -28,7 +28,7 @@ KINDS = {
     "post": "every POST is answered 500",
     "denied": "everything is answered 401",
     "crash": "killed some seconds after its first request, and stays dead",
-    "leak": "keeps 1 MB per request, and dies at 200 MB",
+    "leak": "keeps 32 KiB per request, and dies of it after 1 600 of them",
 }
 BODY = "x" * 500
 # What all servers do alike: a fifth of the requests waits 20 ms, the rest is answered at once.
@@ -37,8 +37,8 @@ const [port, kind] = [Number(process.argv[2]), process.argv[3]], kept = [];
 function answer(request, response) {
   request.resume();
   if (kind === 'leak') {
-    kept.push(Buffer.alloc(1 << 20, 1));
-    if (process.memoryUsage().rss > 200e6) process.exit(1);
+    kept.push(Buffer.alloc(1 << 15, 1));
+    if (kept.length > 1600) process.exit(1);
   }
   const status = kind === 'denied' ? 401 : kind === 'post' && request.method === 'POST' || kind === 'errors' && Math.random() < 0.01 ? 500 : 200;
   const body = JSON.stringify({items: Array.from({length: 20}, (_, i) => ({id: i, name: 'x'.repeat(20)}))});
@@ -57,8 +57,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if kind == "leak":
-            kept.append(bytearray(b"x" * (1 << 20)))
-            if len(kept) > 180:
+            kept.append(b"x" * (1 << 15))
+            if len(kept) > 1600:
                 os._exit(1)
         bad = kind == "post" and self.command == "POST" or kind == "errors" and random.random() < 0.01
         body = json.dumps([{"id": i, "name": "x" * 20} for i in range(20)]).encode()
@@ -199,9 +199,10 @@ class Service:
 
     def follow(self, sluice, kind, process):
         """The rollout as it was when it ended, or when its time was over."""
-        began, first_request = time.monotonic(), None
+        began, first_request, body = time.monotonic(), None, sluice.rollout(self.name + "-v2")
         while True:
-            body = sluice.rollout(self.name + "-v2")
+            status, answer = sluice.request("GET", f"/v1/rollouts/{self.name}-v2")
+            body = answer if status == 200 else body  # on a machine with no time to spare an answer can be late
             now = time.monotonic()
             if body["state"] in ENDED or now - began > self.run.args.seconds_max or self.run.stopping.is_set():
                 return body
