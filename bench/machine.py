@@ -150,6 +150,13 @@ class Run:
                 os.replace(self.args.state + ".new", self.args.state)
 
 
+def end(process):
+    """Ends a process and all it started: its `timeout` leads a group of its own, and may itself be gone before they are."""
+    process.stop()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 class Service:
     """One service: its old version runs throughout, its new one is started afresh for each rollout, on the same port."""
 
@@ -195,7 +202,7 @@ class Service:
             if row["outcome"] != "undecided" or not self.run.stopping.is_set():
                 self.run.record(row)
         finally:
-            process.stop()
+            end(process)
 
     def follow(self, sluice, kind, process):
         """The rollout as it was when it ended, or when its time was over."""
@@ -209,7 +216,7 @@ class Service:
             if body["state"] == "Shifting":
                 first_request = first_request or now
                 if kind == "crash" and now - first_request > self.run.pace.crash_after and process.running():
-                    os.killpg(process.pid, signal.SIGKILL)  # its `timeout` leads a group of its own
+                    os.killpg(process.pid, signal.SIGKILL)
             time.sleep(0.2)
 
     def post(self, port):
@@ -237,19 +244,19 @@ def start_all(run, stack):
             f.write(text)
     services = [Service(run, server, n) for n in range(run.args.each) for server in SERVERS]
     for s in services:
-        stack.callback(s.start("v1", "identical").stop)
+        stack.callback(end, s.start("v1", "identical"))
     port = harness.free_port()
     sluice = harness.Sluice(run.folder, run.args.binary, configuration(run, services, port), prefix=run.limit())
-    stack.callback(sluice.stop)
+    stack.callback(end, sluice)
     duration = int(run.end - time.monotonic()) + run.args.seconds_max + 60
     for s in services:
         load = harness.Process(run.folder, s.name + "-load", [*run.limit(), run.args.binary, "load", f"http://127.0.0.1:{port}/", "--host", s.name + ".test",
                                                               "--rate", str(run.args.rate), "--poisson", "--duration", f"{duration}s", "--json"])
-        stack.callback(load.stop)
+        stack.callback(end, load)
         threading.Thread(target=s.post, args=(port,), daemon=True).start()
     for n in range(2 if run.args.busy else 0):
         spin = harness.Process(run.folder, f"spin{n}", ["nice", "-n", "5", *run.limit(), sys.executable, "-c", "while True: pass"])
-        stack.callback(spin.stop)
+        stack.callback(end, spin)
     return services, sluice
 
 
