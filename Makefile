@@ -5,7 +5,7 @@ DEV := build/dev
 SEED ?= 1
 FUZZ_SECONDS ?= 60
 
-.PHONY: all demo test check check-all tidy lint format sim torture crash fuzz bench bench-flags bench-noise bench-proxy bench-stats clang tsan planted coverage install clean help setup-build setup-test setup-check generated
+.PHONY: all demo test check check-all tidy lint format sim torture crash fuzz bench bench-flags bench-machine bench-noise bench-proxy bench-stats clang tsan planted coverage install clean help setup-build setup-test setup-check generated
 
 all: setup-build ## build the release binary: build/release/sluice
 	@cmake --preset release --log-level=WARNING >/dev/null
@@ -76,6 +76,11 @@ bench-flags: setup-check all ## flags: evaluation, loading and updating a large 
 	@$(RELEASE)/bench/proxy_flags_bench
 	@$(RELEASE)/bench/flagset_load_bench
 	@python3 bench/flags.py --build $(RELEASE)
+
+bench-machine: setup-check all ## rollouts of real servers on this machine: identical versions, then bad ones (some twenty minutes)
+	@python3 bench/machine.py --binary $(RELEASE)/sluice --each 3 --rollouts 24
+	@python3 bench/machine.py --binary $(RELEASE)/sluice --each 3 --rollouts 24 --busy
+	@python3 bench/machine.py --binary $(RELEASE)/sluice --each 3 --rollouts 6 --kind bad
 
 clang: setup-check ## build all with clang, warnings as errors
 	@cmake --preset clang --log-level=WARNING >/dev/null
