@@ -608,7 +608,8 @@ TEST(a_new_run_has_a_clock_of_its_own)
     hand_end(&hand);
 }
 
-// An operator who skips the baseline of the only check leaves nothing to judge by: nothing moves, nothing breaks.
+// An operator who skips the baseline of the only check leaves nothing to judge by: nothing moves, nothing
+// breaks.
 TEST(without_any_check_nothing_moves)
 {
     struct rollout_spec spec;
@@ -656,8 +657,8 @@ TEST(a_dead_version_with_a_unit_leaves)
     }
 }
 
-// A baseline that has become a little slower than its frozen edges is no burst for ever, and users who always fail
-// in both versions are none either: a good version passes.
+// A baseline that has become a little slower than its frozen edges is no burst for ever, and users who always
+// fail in both versions are none either: a good version passes.
 TEST(what_is_usual_is_no_burst)
 {
     for (int keyed = 0; keyed < 2; keyed++) {

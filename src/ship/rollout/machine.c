@@ -540,7 +540,8 @@ static bool takeover_fits(const struct rollout_takeover *takeover)
     case ROLLOUT_UNDECIDED:
         return stage->kind == ROLLOUT_STAGE_WEIGHT && weight == stage->weight && weight < ROLLOUT_WEIGHT_FULL;
     case ROLLOUT_SOAKING:
-        return stage->kind == ROLLOUT_STAGE_WEIGHT && weight == ROLLOUT_WEIGHT_FULL && stage->weight == weight;
+        return stage->kind == ROLLOUT_STAGE_WEIGHT && weight == ROLLOUT_WEIGHT_FULL &&
+               stage->weight == weight;
     case ROLLOUT_AWAITING_APPROVAL:
         return stage->kind == ROLLOUT_STAGE_APPROVE && weight == before;
     case ROLLOUT_SEGMENT:

@@ -128,11 +128,11 @@ struct rollout_bank {
     uint64_t burst_tick; // that the bursts tell of
     struct rollout_burst bursts[KERNELS];
     struct stats_vote_state votes[KERNELS];
-    double log_e[KERNELS];     // of the votes
-    uint64_t changes;          // so often something was added that E rests on
+    double log_e[KERNELS];                                 // of the votes
+    uint64_t changes;                                      // so often something was added that E rests on
     uint64_t usual_judged[KERNELS], usual_events[KERNELS]; // of the baseline, in every second
-    struct rollout_pairs seen; // in the seconds that voted, for people
-    uint32_t seconds[KERNELS]; // that voted
+    struct rollout_pairs seen;                             // in the seconds that voted, for people
+    uint32_t seconds[KERNELS];                             // that voted
     uint32_t seconds_worse[KERNELS];
     struct rollout_outage outage;
     // Of the stage: seconds in which the baseline had no burst.
@@ -214,7 +214,7 @@ struct rollout {
     uint64_t stage_awake_ms;   // of the stage, while the process ran and nothing was paused
     uint64_t stage_watched_ms; // of that, with canary traffic
     uint64_t state_awake_ms;
-    uint64_t quiet_ms;       // since the last tick with a canary request
+    uint64_t quiet_ms; // since the last tick with a canary request
     uint64_t canary_awake_ms;
     int64_t canary_since_ms; // first canary request seen; 0: none yet
     int64_t stage_canary_since_ms;

@@ -117,8 +117,8 @@ static bool for_good(const struct rollout *rollout, uint32_t stage)
 }
 
 // A burst of the baseline makes the canary look good beside it, so its second proves nothing good. A burst is
-// several times what is usual for the baseline in this run, and beyond chance; what half of all requests are comes
-// in none.
+// several times what is usual for the baseline in this run, and beyond chance; what half of all requests are
+// comes in none.
 static bool is_burst(const struct rollout_bank *bank, int kernel, uint64_t judged, uint64_t events)
 {
     double usual = bank->usual_judged[kernel] > 0
