@@ -13,7 +13,7 @@ static const double BURST_TIMES = 3.0;
 static const double BURST_GUARD = 4.0;
 static const double BURST_LEAST = 3.0;
 // A burst that ends within so many ticks of the second after it began is one vote.
-enum { BURST_TICKS = 3 };
+enum { BURST_TICKS = 5 };
 // What is usual so often (the p50 edge) comes in no bursts that could be told.
 static const float BURST_RATE_MAX = 0.2f;
 
@@ -47,6 +47,18 @@ double votes_lot_spread(const struct rollout *rollout, double rate)
     return __builtin_sqrt(rate * (1.0 - rate) * (1.0 / canary + 1.0 / baseline));
 }
 
+// What the lot may do to the difference of the arms, never held against a version: several deviations of it,
+// and the one user of the largest weight that there can be, who is in one arm and slow for ever.
+static double lot_floor(const struct rollout *rollout, double rate)
+{
+    if (!rollout->spec.keyed)
+        return 0.0;
+    double spread = LOT_GUARD * votes_lot_spread(rollout, rate);
+    double users = votes_units(rollout, ROLLOUT_ARM_CANARY);
+    double largest = users >= 1.0 ? __builtin_sqrt(1.0 / users) : 1.0;
+    return spread > largest ? spread : largest;
+}
+
 // ---- a second's vote ----
 
 // Of latency the edge is already later for the canary (struct rollout_yardstick), so its factor is 1.
@@ -70,7 +82,7 @@ static struct stats_vote_rule rule_of(const struct rollout *rollout, int kernel,
     case CHECKS:
         break;
     }
-    rule.floor += LOT_GUARD * votes_lot_spread(rollout, rate);
+    rule.floor += lot_floor(rollout, rate);
     return rule;
 }
 
@@ -80,6 +92,13 @@ static double nominal_q(const struct rollout *rollout, const struct rollout_seco
                           ? (double)second->weight_control
                           : (double)(ROLLOUT_WEIGHT_FULL - second->weight - second->weight_control);
     return baseline > 0.0 ? (double)second->weight / baseline : 0.0;
+}
+
+// The baseline's rate over all of the run's seconds.
+static double usual_rate(const struct rollout_bank *bank, int kernel)
+{
+    uint64_t judged = bank->usual_judged[kernel], events = bank->usual_events[kernel];
+    return judged > 0 ? (double)(events < judged ? events : judged) / (double)judged : 0.0;
 }
 
 static void vote(const struct rollout *rollout, const struct rollout_second *second, int kernel,
@@ -97,7 +116,8 @@ static void vote(const struct rollout *rollout, const struct rollout_second *sec
         .q = kernel == KERNEL_ERRORS && rollout->spec.keyed ? nominal_q(rollout, second) : 0.0,
         .rate = (double)second->rates[kernel],
     };
-    struct stats_vote_rule rule = rule_of(rollout, kernel, counts.rate);
+    double usual = usual_rate(bank, kernel);
+    struct stats_vote_rule rule = rule_of(rollout, kernel, usual > counts.rate ? usual : counts.rate);
     double z = stats_vote_z(&rule, &counts);
     stats_vote_add(&bank->votes[kernel], z);
     bank->log_e[kernel] = stats_vote_log_e(&bank->votes[kernel]);
@@ -121,9 +141,7 @@ static bool for_good(const struct rollout *rollout, uint32_t stage)
 // comes in none.
 static bool is_burst(const struct rollout_bank *bank, int kernel, uint64_t judged, uint64_t events)
 {
-    double usual = bank->usual_judged[kernel] > 0
-                       ? (double)bank->usual_events[kernel] / (double)bank->usual_judged[kernel]
-                       : 0.0;
+    double usual = usual_rate(bank, kernel);
     if (usual >= (double)BURST_RATE_MAX)
         return false;
     double expected = (double)judged * usual;
