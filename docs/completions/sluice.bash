@@ -4,6 +4,7 @@ _sluice() {
     "demo "*) words="--plain --rate --write-example --help" ;;
     "serve "*) words="--log --workers --io --help" ;;
     "check "*) words="--rate --error-rate --admin --no-ask --help" ;;
+    "reload "*) words="--admin --json --who --help" ;;
     "status "*) words="--watch --json --admin --help" ;;
     "rollout start"*) words="--admin --json --who --help" ;;
     "rollout watch"*) words="--admin --once --plain --help" ;;
@@ -34,7 +35,7 @@ _sluice() {
     "man "*) words="--help" ;;
     "help "*) words="--help" ;;
     esac
-    if [ "$COMP_CWORD" -eq 1 ]; then words="demo serve check status rollout flag replay load version completion man help"; fi
+    if [ "$COMP_CWORD" -eq 1 ]; then words="demo serve check reload status rollout flag replay load version completion man help"; fi
     if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = rollout ]; then words="start watch pause resume promote abort undo approve explain history"; fi
     if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = flag ]; then words="list show off on set unset eval history import export lint token"; fi
     COMPREPLY=($(compgen -W "$words" -- "$cur") $(compgen -f -- "$cur"))

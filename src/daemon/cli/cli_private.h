@@ -85,6 +85,7 @@ int cli_run_version(const struct cli_call *call);
 int cli_run_completion(const struct cli_call *call);
 int cli_run_man(const struct cli_call *call);
 int cli_run_serve(const struct cli_call *call);
+int cli_run_reload(const struct cli_call *call);
 int cli_run_check(const struct cli_call *call);
 int cli_run_status(const struct cli_call *call);
 int cli_run_rollout_command(const struct cli_call *call);

@@ -212,6 +212,14 @@ static void who_of(const struct cli_call *call, char *who, size_t cap)
             snprintf(who, cap, "%s", cli_value(call, "who"));
 }
 
+// Whole: a file may have twenty errors.
+static void say_reason(const struct cli_call *call, bool journal, const char *text)
+{
+    fprintf(call->err, "sluice: %s", journal ? "journal: " : "");
+    cli_print_told(call->err, text);
+    fputc('\n', call->err);
+}
+
 static int settle(const struct cli_call *call, struct cli_client *client, enum status status, unsigned http,
                   json_t **answer)
 {
@@ -225,10 +233,10 @@ static int settle(const struct cli_call *call, struct cli_client *client, enum s
     if (http == 404 && text != NULL && strncmp(text, "nothing here", 12) == 0)
         fprintf(call->err, "sluice: the daemon at %s is older than this program and does not know this\n",
                 client->admin);
-    else if (text != NULL)
-        fprintf(call->err, "sluice: %s%s\n", journal ? "journal: " : "", cli_told(text));
-    else
+    else if (text == NULL)
         fprintf(call->err, "sluice: the daemon answered %u without a reason\n", http);
+    else
+        say_reason(call, journal, text);
     json_decref(*answer);
     *answer = NULL;
     return CLI_EXIT_NO;

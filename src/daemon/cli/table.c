@@ -35,7 +35,7 @@ static const struct cli_option serve_options[] = {
     {"io", 0, "KIND", "event loop: auto, epoll or uring (default: as the file says)"},
     END_OPTION};
 static const struct cli_example serve_examples[] = {
-    {"sluice serve sluice.yaml", "serve in the foreground; SIGHUP reads the file again, SIGTERM drains"},
+    {"sluice serve sluice.yaml", "serve in the foreground; SIGTERM drains"},
     {"sluice serve --log json /etc/sluice.d", "a directory of files, logging JSON lines"},
     END_PAIR};
 static const struct cli_exit_note serve_exits[] = {{0, "stopped by a signal, after the drain"},
@@ -58,6 +58,16 @@ static const struct cli_example check_examples[] = {
 static const struct cli_exit_note check_exits[] = {
     {0, "the file is valid"}, {1, "the file is not valid"}, {4, "the file cannot be read"}, END_EXIT};
 
+static const struct cli_option command_options[] = {OPTION_ADMIN, OPTION_JSON, OPTION_WHO, END_OPTION};
+static const struct cli_example reload_examples[] = {
+    {"sluice reload && sluice rollout start checkout-v2", "put an edited file in force, then ship"},
+    END_PAIR};
+static const struct cli_exit_note reload_exits[] = {
+    {0, "the file is in force"},
+    {1, "refused: nothing changed, and the reasons are printed"},
+    {3, "the daemon does not answer"},
+    END_EXIT};
+
 static const struct cli_option status_options[] = {
     {"watch", 'w', NULL, "show it again every second until Ctrl-C"}, OPTION_JSON, OPTION_ADMIN, END_OPTION};
 static const struct cli_example status_examples[] = {{"sluice status", "one line per rollout"},
@@ -71,7 +81,6 @@ static const struct cli_exit_note status_exits[] = {
     {12, "the journal cannot be written: decisions stand still (wins over the others)"},
     END_EXIT};
 
-static const struct cli_option command_options[] = {OPTION_ADMIN, OPTION_JSON, OPTION_WHO, END_OPTION};
 static const struct cli_option undo_options[] = {
     OPTION_ADMIN, OPTION_JSON, OPTION_WHO, {"yes", 'y', NULL, "do not ask"}, END_OPTION};
 static const struct cli_exit_note command_exits[] = {{0, "done, and in the journal"},
@@ -279,10 +288,14 @@ const struct cli_command cli_commands[] = {
      demo_options, demo_examples, demo_exits, cli_run_demo},
     {"serve", NULL, "FILE", "the daemon: splits, measures, decides",
      "Reads the file, replays the journal, opens the listeners, and serves until SIGTERM or SIGINT (a second "
-     "one ends it at once). SIGHUP reads the file again: a bad file changes nothing.",
+     "one ends it at once). \"sluice reload\" or SIGHUP reads the file again: a bad file changes nothing.",
      serve_options, serve_examples, serve_exits, cli_run_serve},
     {"check", NULL, "FILE", "validate a file and print the plan: stages, requests and time each needs", "",
      check_options, check_examples, check_exits, cli_run_check},
+    {"reload", NULL, "", "have the daemon read its file again, and wait for the outcome",
+     "The daemon reads the file that it was started with. A bad file changes nothing. What takes effect only when "
+     "the daemon is started again is named.",
+     command_options, reload_examples, reload_exits, cli_run_reload},
     {"status", NULL, "", "everything rolling, one line each; exit code for scripts", "", status_options,
      status_examples, status_exits, cli_run_status},
     {"rollout", "start", "NAME", "begin a rollout, or begin it anew after it was taken back", "",

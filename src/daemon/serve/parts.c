@@ -154,7 +154,8 @@ static const struct serve_part engine_part = {"engine", engine_open, NULL, engin
 static enum serve_outcome admin_open(struct serve *serve)
 {
     const struct config *config = engine_config(serve->engine);
-    enum status status = api_create(serve->engine, &config->admin.addr, &serve->api);
+    serve->reloader = (struct api_reloader){serve_reload, serve};
+    enum status status = api_create(serve->engine, &config->admin.addr, &serve->reloader, &serve->api);
     if (status == STATUS_OK)
         return SERVE_OK;
     fprintf(serve->options.err, "sluice: cannot listen on the admin address %s: %s\n", config->admin.text,

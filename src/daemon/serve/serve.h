@@ -51,10 +51,11 @@ struct serve {
     struct targets *targets;
     struct engine *engine; // of targets
     struct api *api;
+    struct api_reloader reloader;
     struct serve_evaluation evaluation;
     uint32_t workers;
     // signals
-    const char *path; // of the file, read again at SIGHUP
+    const char *path; // of the file, read again when asked to; NULL: there is none
     sigset_t signals;
     pthread_t thread;
     struct io_task stop_task;
@@ -71,7 +72,8 @@ void serve_run(struct serve *serve);
 void serve_stopped(void *context); // context: the daemon
 // After run.
 void serve_end(struct serve *serve);
-// Start, run and end under signals: SIGTERM and SIGINT end it, SIGHUP reads the file at path again.
+// Start, run and end under signals: SIGTERM and SIGINT end it, SIGHUP reads the file at path again, as
+// POST /v1/reload does.
 enum serve_outcome serve_under_signals(struct serve *serve, const struct serve_options *options,
                                        const char *path);
 // Raises the limit of descriptors to what the system allows.

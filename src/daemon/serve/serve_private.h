@@ -27,4 +27,5 @@ uint32_t serve_clients_max(const struct serve *serve, uint32_t wanted);
 // False: it was not started.
 bool serve_evaluation_addr(const struct serve *serve, struct io_addr *addr);
 // ---- reload.c
-void serve_reload(struct serve *serve);
+// As struct api_reloader has it; context: the daemon. What it did is in the log too.
+enum status serve_reload(void *context, struct text *told);

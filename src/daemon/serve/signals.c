@@ -24,7 +24,9 @@ static void on_reload(struct io_task *task)
 {
     struct serve *serve = CONTAINER_OF(task, struct serve, reload_task);
     atomic_store(&serve->reload_posted, false);
-    serve_reload(serve);
+    char storage[64];
+    struct text told = text_over(storage, sizeof storage);
+    (void)serve_reload(serve, &told); // the log says it whole
 }
 
 // A task's storage is the loop's until it has run, so a signal that comes twice meanwhile counts once.

@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The commands as an operator types them, against the running daemon or none: what they print, what they leave, and their
+exit codes."""
+import os
+import re
+import subprocess
+
+import harness
+from echo_origin import EchoOrigin
+
+CONFIG = """
+workers: 1
+journal: @FOLDER@/sluice.db
+listen: [{{address: 127.0.0.1:{port}}}]
+admin: {{address: "@ADMIN@"}}
+services:
+  echo:
+    versions:
+      v1: {{endpoints: [127.0.0.1:{origin}]}}
+      v2: {{endpoints: [127.0.0.1:{origin}]}}
+    stable: v1
+rollouts:
+  echo-v2: {{service: echo, to: v2, stages: [{{weight: 20%, for: 10m}}, {{weight: 100%}}]}}
+"""
+
+
+def start(args, folder, stack, config=CONFIG):
+    origin = EchoOrigin(harness.free_port())
+    stack.callback(origin.stop)
+    port = harness.free_port()
+    sluice = harness.Sluice(folder, args.binary, config.format(port=port, origin=origin.port))
+    stack.callback(sluice.stop)
+    return sluice, port, origin
+
+
+def run(args, *words, admin=None, **kwargs):
+    """The command's (exit code, standard output, standard error)."""
+    env = {**os.environ, "SLUICE_ADMIN": f"127.0.0.1:{admin or 1}"}
+    done = subprocess.run([args.binary, *words], capture_output=True, text=True, timeout=30, env=env, stdin=subprocess.DEVNULL, **kwargs)
+    return done.returncode, done.stdout, done.stderr
+
+
+def edit(sluice, was, now):
+    with open(sluice.config_path, encoding="utf-8") as f:
+        text = f.read()
+    assert was in text, was
+    with open(sluice.config_path, "w", encoding="utf-8") as f:
+        f.write(text.replace(was, now))
+
+
+def reload_tells(args, folder, stack):
+    """reload waits for the outcome: in force, in force but for a restart, or refused with every reason"""
+    sluice, _, _ = start(args, folder, stack)
+    assert run(args, "reload", admin=sluice.admin) == (0, "The file is in force.\n", "")
+    edit(sluice, "stable: v1", "stable: v1\n  other: {versions: {v1: {endpoints: [127.0.0.1:9]}}, stable: v1, routes: [{path: /other}]}")
+    assert run(args, "reload", admin=sluice.admin)[0] == 0
+    names = [service["name"] for service in sluice.request("GET", "/v1/table")[1]["services"]]
+    assert names == ["echo", "other"], names
+    edit(sluice, "workers: 1", "workers: 2")
+    code, out, _ = run(args, "reload", admin=sluice.admin)
+    assert code == 0 and out == "The file is in force.\nonly when the daemon is started again: workers\n", out
+
+
+def reload_refused(args, folder, stack):
+    """a file with errors is refused with their places, and nothing changes; so is one that cannot be read"""
+    sluice, _, _ = start(args, folder, stack)
+    before = sluice.request("GET", "/v1/table")
+    edit(sluice, "stable: v1", "stabel: v3\n    bogus: 1")
+    code, out, err = run(args, "reload", admin=sluice.admin)
+    assert (code, out) == (1, ""), (code, out)
+    assert "the file is not valid and changes nothing" in err and "sluice.yaml:12:5" in err and "'stable'" in err and "bogus" in err, err
+    assert sluice.request("GET", "/v1/table") == before
+    os.unlink(sluice.config_path)
+    code, _, err = run(args, "reload", admin=sluice.admin)
+    assert code == 1 and "sluice.yaml" in err, err
+    sluice.stop()
+    code, _, err = run(args, "reload", admin=sluice.admin)
+    assert code == 3 and "no daemon answers" in err, err
+
+
+if __name__ == "__main__":
+    harness.run([reload_tells, reload_refused], harness.options())
