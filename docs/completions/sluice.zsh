@@ -1,10 +1,11 @@
 #compdef sluice
 _sluice() {
-    if (( CURRENT == 2 )); then compadd demo serve check reload status rollout flag replay load version completion man help; return; fi
+    if (( CURRENT == 2 )); then compadd demo init serve check reload status rollout flag replay load version completion man help; return; fi
     if (( CURRENT == 3 )) && [[ $words[2] == rollout ]]; then compadd start watch pause resume promote abort undo approve explain history; return; fi
     if (( CURRENT == 3 )) && [[ $words[2] == flag ]]; then compadd list show off on set unset eval history import export lint token; return; fi
     case "$words[2] $words[3]" in
-    "demo "*) compadd -- --plain --rate --write-example --help ;;
+    "demo "*) compadd -- --plain --rate --help ;;
+    "init "*) compadd -- --listen --stable --next --force --help ;;
     "serve "*) compadd -- --log --workers --io --help ;;
     "check "*) compadd -- --rate --error-rate --admin --no-ask --help ;;
     "reload "*) compadd -- --admin --json --who --help ;;

@@ -3,7 +3,6 @@
 """The commands as an operator types them, against the running daemon or none: what they print, what they leave, and their
 exit codes."""
 import os
-import re
 import subprocess
 
 import harness
@@ -79,5 +78,42 @@ def reload_refused(args, folder, stack):
     assert code == 3 and "no daemon answers" in err, err
 
 
+def init_answers(args, folder, stack):
+    """init by options: what it writes is accepted; nothing is overwritten; a wrong address is named"""
+    path = os.path.join(folder, "shop.yaml")
+    words = ["init", "--listen", "8080", "--stable", "app.internal:80", "--next", "[::1]:9002", path]
+    code, out, err = run(args, *words)
+    assert (code, err) == (0, "") and f"sluice serve {path}" in out, (code, out, err)
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    assert 'listen: ["0.0.0.0:8080"]' in text and 'v1: ["app.internal:80"]' in text and 'v2: ["[::1]:9002"]' in text, text
+    assert run(args, "check", "--no-ask", path)[0] == 0
+    code, _, err = run(args, "init", "--listen", "9999", path)
+    assert code == 1 and "exists already" in err, err
+    with open(path, encoding="utf-8") as f:
+        assert f.read() == text
+    assert run(args, "init", "--force", "--listen", "9999", path)[0] == 0
+    with open(path, encoding="utf-8") as f:
+        assert "0.0.0.0:9999" in f.read()
+    for wrong in ("nonsense", "127.0.0.1:0", '1.2.3.4:5"]\nworkers: ["1', "x" * 300):
+        code, _, err = run(args, "init", "--stable", wrong, os.path.join(folder, "other.yaml"))
+        assert code == 2 and ("address" in err or "nobody can connect" in err), (wrong, code, err)
+    assert not os.path.exists(os.path.join(folder, "other.yaml"))
+
+
+def init_asks(args, folder, stack):
+    """init on a terminal: three questions, a wrong answer is asked for again, an empty one is the default"""
+    leader, follower = os.openpty()
+    done = subprocess.Popen([args.binary, "init"], cwd=folder, stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    os.write(leader, b"8081\nnonsense\n10.0.0.5:80\n\n")
+    out, err = done.communicate(timeout=30)
+    os.close(leader)
+    os.close(follower)
+    assert done.returncode == 0 and err.count("?") == 4 and "nonsense" in err, (done.returncode, err)
+    with open(os.path.join(folder, "sluice.yaml"), encoding="utf-8") as f:
+        text = f.read()
+    assert "0.0.0.0:8081" in text and "10.0.0.5:80" in text and "127.0.0.1:9002" in text, text
+
+
 if __name__ == "__main__":
-    harness.run([reload_tells, reload_refused], harness.options())
+    harness.run([reload_tells, reload_refused, init_answers, init_asks], harness.options())

@@ -149,9 +149,9 @@ TEST(files)
     expect("sluice replay /nonexistent/x.db", 4, "", "/nonexistent/x.db");
     char path[64], line[160];
     snprintf(path, sizeof path, "/tmp/cli_parse_%d.yaml", (int)getpid());
-    snprintf(line, sizeof line, "sluice demo --write-example %s", path);
+    snprintf(line, sizeof line, "sluice init --listen 8080 --stable 9001 --next 9002 %s", path);
     expect(line, 0, "Wrote", "");
-    expect(line, 1, "", "exists already");
+    expect(line, 1, "", "exists already and was left as it is");
     snprintf(line, sizeof line, "sluice check --no-ask --rate 200 --error-rate 0.2%% %s", path);
     expect(line, 0, "at 200 requests per second with 0.2 % errors", "");
     snprintf(line, sizeof line, "sluice check --error-rate lots %s", path);

@@ -29,6 +29,22 @@
         0, NULL                                                                                              \
     }
 
+static const struct cli_option init_options[] = {
+    {"listen", 0, "ADDR", "where clients connect (default 0.0.0.0:8080)"},
+    {"stable", 0, "ADDR", "where the version that runs today answers (default 127.0.0.1:9001)"},
+    {"next", 0, "ADDR", "where the new version answers (default 127.0.0.1:9002)"},
+    {"force", 'f', NULL, "write over a file that is there"},
+    END_OPTION};
+static const struct cli_example init_examples[] = {
+    {"sluice init", "asks three questions and writes sluice.yaml"},
+    {"sluice init --listen 8080 --stable 10.0.0.5:80 --next 10.0.0.6:80 shop.yaml", "without asking"},
+    END_PAIR};
+static const struct cli_exit_note init_exits[] = {
+    {0, "written"},
+    {1, "nothing was written: the file is there already, or no answer came"},
+    {4, "the file cannot be written"},
+    END_EXIT};
+
 static const struct cli_option serve_options[] = {
     {"log", 0, "FORMAT", "text or json (default: as the file says)"},
     {"workers", 0, "N", "worker threads (default: as the file says, else one per core)"},
@@ -146,12 +162,9 @@ static const struct cli_exit_note load_exits[] = {{0, "every request was answere
 static const struct cli_option demo_options[] = {
     {"plain", 0, NULL, "lines instead of a screen, even on a terminal"},
     {"rate", 'r', "N", "requests per second of the built-in load (default 800)"},
-    {"write-example", 0, "FILE", "write an example file to begin with, and end"},
     END_OPTION};
 static const struct cli_example demo_examples[] = {
-    {"sluice demo", "a bad version is taken back, a good one goes to 100 %; nothing to configure"},
-    {"sluice demo --write-example sluice.yaml", "an example file of your own to edit"},
-    END_PAIR};
+    {"sluice demo", "a bad version is taken back, a good one goes to 100 %; nothing to configure"}, END_PAIR};
 static const struct cli_exit_note demo_exits[] = {
     {0, "it went as told"},
     {1, "it did not: a request failed that no origin failed, or a verdict was wrong"},
@@ -286,6 +299,10 @@ const struct cli_command cli_commands[] = {
      "one, "
      "which is taken back by itself, and a good one, which goes to 100 %. Every number shown was measured.",
      demo_options, demo_examples, demo_exits, cli_run_demo},
+    {"init", NULL, "FILE?", "write a first file from three addresses",
+     "FILE is sluice.yaml by default. What is not given as an option is asked for on a terminal, and takes its default "
+     "elsewhere. A port alone is enough. The file has comments, and \"sluice check\" accepts it.",
+     init_options, init_examples, init_exits, cli_run_init},
     {"serve", NULL, "FILE", "the daemon: splits, measures, decides",
      "Reads the file, replays the journal, opens the listeners, and serves until SIGTERM or SIGINT (a second "
      "one ends it at once). \"sluice reload\" or SIGHUP reads the file again: a bad file changes nothing.",
