@@ -115,5 +115,41 @@ def init_asks(args, folder, stack):
     assert "0.0.0.0:8081" in text and "10.0.0.5:80" in text and "127.0.0.1:9002" in text, text
 
 
+def paths_beside_the_file(args, folder, stack):
+    """paths are relative to the file; one that only the working directory has keeps its meaning, with a warning"""
+    home, elsewhere = os.path.join(folder, "home"), os.path.join(folder, "elsewhere")
+    os.mkdir(home)
+    os.mkdir(elsewhere)
+    port, admin = harness.free_port(), harness.free_port()
+    with open(os.path.join(home, "sluice.yaml"), "w", encoding="utf-8") as f:
+        f.write(f"workers: 1\njournal: sluice.db\nlisten: ['unix:in.sock', '127.0.0.1:{port}']\nadmin: 127.0.0.1:{admin}\n"
+                "services: {a: {versions: {v1: ['unix:app.sock']}, stable: v1}}\nflags: {sources: [flags.json]}\n")
+    with open(os.path.join(home, "flags.json"), "w", encoding="utf-8") as f:
+        f.write('{"flags": {}}')
+
+    def serve(name):
+        daemon = harness.Process(folder, name, [args.binary, "serve", "../home/sluice.yaml"], cwd=elsewhere)
+        stack.callback(daemon.stop)
+        harness.wait_for("the daemon", lambda: harness.connects(port) or not daemon.running())
+        assert daemon.running(), daemon.output()
+        return daemon
+
+    serve("beside").stop()
+    assert {"sluice.db", "in.sock"} <= set(os.listdir(home)) and os.listdir(elsewhere) == [], (os.listdir(home), os.listdir(elsewhere))
+    code, _, err = run(args, "check", "--no-ask", "../home/sluice.yaml", cwd=elsewhere)
+    assert (code, err) == (0, ""), err
+    # As an earlier version left it: the journal is where the daemon was started.
+    for name in [name for name in os.listdir(home) if name.startswith("sluice.db")]:
+        os.rename(os.path.join(home, name), os.path.join(elsewhere, name))
+    warning = "'sluice.db' is not beside the file that names it, and is taken from the working directory"
+    code, _, err = run(args, "check", "--no-ask", "../home/sluice.yaml", cwd=elsewhere)
+    assert code == 0 and f"warning: {warning}" in err, err
+    daemon = serve("working_directory")
+    code, out, _ = run(args, "reload", admin=admin)
+    assert code == 0 and warning in out, out
+    daemon.stop()
+    assert warning in daemon.output() and "sluice.db" not in os.listdir(home), daemon.output()
+
+
 if __name__ == "__main__":
-    harness.run([reload_tells, reload_refused, init_answers, init_asks], harness.options())
+    harness.run([reload_tells, reload_refused, init_answers, init_asks, paths_beside_the_file], harness.options())

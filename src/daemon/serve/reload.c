@@ -52,6 +52,7 @@ static enum status reload(struct serve *serve, struct scratch *scratch, struct t
     }
     struct text restarts = text_over(scratch->restarts, sizeof scratch->restarts);
     config_restarts(engine_config(serve->engine), config, add_restart, &restarts);
+    serve_say_notes(serve, config);
     status = engine_reload(serve->engine, config, &scratch->fault);
     if (status != STATUS_OK) {
         config_destroy(config);
@@ -63,7 +64,15 @@ static enum status reload(struct serve *serve, struct scratch *scratch, struct t
             serve_parts[i]->reload(serve);
     if (restarts.len > 0)
         text_addf(told, "only when the daemon is started again: %s", scratch->restarts);
+    for (uint32_t i = 0; i < config->note_count; i++)
+        text_addf(told, "%s%s", told->len > 0 ? "\n  " : "", config->notes[i]);
     return STATUS_OK;
+}
+
+void serve_say_notes(struct serve *serve, const struct config *config)
+{
+    for (uint32_t i = 0; i < config->note_count; i++)
+        log_write(serve->options.log, LOG_WARN, config->notes[i], NULL, 0);
 }
 
 enum status serve_reload(void *context, struct text *told)

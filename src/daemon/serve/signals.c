@@ -95,6 +95,7 @@ enum serve_outcome serve_under_signals(struct serve *serve, const struct serve_o
     serve->stop_task.run = on_stop;
     serve->reload_task.run = on_reload;
     CHECK(pthread_create(&serve->thread, NULL, wait_for_signals, serve) == 0);
+    serve_say_notes(serve, engine_config(serve->engine));
     say_started(serve);
     serve_run(serve);
     atomic_store(&serve->over, true);
