@@ -3,6 +3,8 @@
 """The commands as an operator types them, against the running daemon or none: what they print, what they leave, and their
 exit codes."""
 import os
+import re
+import socket
 import subprocess
 
 import harness
@@ -38,6 +40,14 @@ def run(args, *words, admin=None, **kwargs):
     env = {**os.environ, "SLUICE_ADMIN": f"127.0.0.1:{admin or 1}"}
     done = subprocess.run([args.binary, *words], capture_output=True, text=True, timeout=30, env=env, stdin=subprocess.DEVNULL, **kwargs)
     return done.returncode, done.stdout, done.stderr
+
+
+def send(port, text, wanted=b"HTTP/1.1 "):
+    """Sends one request as it stands; the answer's head must hold what is wanted."""
+    with socket.create_connection(("127.0.0.1", port), 5) as s:
+        s.sendall(text.encode())
+        answer = s.recv(65536)
+    assert wanted in answer, answer
 
 
 def edit(sluice, was, now):
@@ -151,5 +161,65 @@ def paths_beside_the_file(args, folder, stack):
     assert warning in daemon.output() and "sluice.db" not in os.listdir(home), daemon.output()
 
 
+LOGGED = CONFIG + "log: {{access: access.log}}\n"
+
+
+def lines_of(path, count):
+    """The file's lines, once there are so many."""
+    def read():
+        with open(path, encoding="utf-8") as f:
+            lines = f.read().splitlines()
+        return lines if len(lines) >= count else None
+
+    return harness.wait_for(f"{count} lines in {path}", read)
+
+
+def access_log(args, folder, stack):
+    """a line for every request in the combined format, whoever answered it; another file once the old one was moved away"""
+    sluice, port, _ = start(args, folder, stack, LOGGED.replace("stable: v1", "stable: v1\n    routes: [{{path: /shop}}]"))
+    path = os.path.join(folder, "access.log")
+    send(port, "GET /shop/cart?id=1 HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: a \"b\"\r\nReferer: http://x/\r\n\r\n")
+    send(port, "POST /nowhere HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n")
+    send(port, "GET /\r\n\r\n")
+    lines = lines_of(path, 3)
+    stamp = r"127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d \+0000\] "
+    assert re.fullmatch(stamp + r'"GET /shop/cart\?id=1 HTTP/1\.1" 200 \d+ "http://x/" "a \\x22b\\x22" "shop\.example" echo v1 \d+\.\d{3}', lines[0]), lines
+    assert re.fullmatch(stamp + r'"POST /nowhere HTTP/1\.1" 404 0 "-" "-" "h" - - 0\.000', lines[1]), lines
+    assert re.fullmatch(stamp + r'"-" 400 0 "-" "-" "-" - - 0\.000', lines[2]), lines
+    os.rename(path, path + ".1")
+    assert run(args, "reload", admin=sluice.admin)[0] == 0
+    harness.wait_for("the new file", lambda: os.path.exists(path))
+    send(port, "GET /shop HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert '"GET /shop HTTP/1.1" 200' in lines_of(path, 1)[0] and len(lines_of(path + ".1", 3)) == 3
+    # What it wrote, load reads.
+    code, out, err = run(args, "load", "--replay", path, "--rate", "20", "--duration", "200ms", f"http://127.0.0.1:{port}")
+    assert code == 0, out + err
+    # What is not read out yet when it stops is written, too.
+    for _ in range(20):
+        send(port, "GET /shop/last HTTP/1.1\r\nHost: h\r\n\r\n")
+    sluice.stop()
+    with open(path, encoding="utf-8") as f:
+        assert f.read().count("/shop/last") == 20
+
+
+def access_log_full(args, folder, stack):
+    """a disk that is full costs lines, which are counted, and no request"""
+    sluice, port, _ = start(args, folder, stack, CONFIG + "log: {{access: /dev/full, format: json}}\n")
+    send(port, "GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+    harness.wait_for("the count", lambda: "sluice_access_log_lost_total 1" in sluice.request("GET", "/metrics")[1])
+    harness.wait_for("the word", lambda: "lines of the access log cannot be written and are lost" in sluice.output())
+
+
+def errors_logged(args, folder, stack):
+    """an origin's 5xx is in the log with what was asked and who answered"""
+    sluice, port, origin = start(args, folder, stack)
+    origin.status = b"503 Service Unavailable"
+    send(port, "GET /cart?id=1 HTTP/1.1\r\nHost: shop.example\r\n\r\n", b" 503 ")
+    harness.wait_for("the line", lambda: "an origin answered with an error" in sluice.output())
+    line = next(line for line in sluice.output().splitlines() if "an origin answered with an error" in line)
+    for part in ("status=503", "method=GET", "host=shop.example", "path=/cart ", "version=v1", "ms="):
+        assert part in line, line
+
+
 if __name__ == "__main__":
-    harness.run([reload_tells, reload_refused, init_answers, init_asks, paths_beside_the_file], harness.options())
+    harness.run([reload_tells, reload_refused, init_answers, init_asks, paths_beside_the_file, access_log, access_log_full, errors_logged], harness.options())

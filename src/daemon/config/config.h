@@ -86,6 +86,7 @@ struct config_log {
     enum config_log_level level;
     enum config_log_format format;
     enum config_log_requests requests;
+    char access[CONFIG_PATH_BYTES]; // file; "-": standard output; empty: none
 };
 
 // An endpoint or a listening address. A listening address is always literal.

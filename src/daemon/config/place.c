@@ -25,7 +25,7 @@ static void note(struct config_reader *reader, const char *path)
 bool config_place_path(struct config_reader *reader, struct slice path, char *out, size_t cap)
 {
     struct text text = text_over(out, cap);
-    bool joined = path.data[0] != '/' && reader->folder.len > 0;
+    bool joined = path.data[0] != '/' && !slice_equal(path, SLICE("-")) && reader->folder.len > 0;
     if (joined)
         text_addf(&text, "%.*s/", (int)reader->folder.len, reader->folder.data);
     text_add(&text, path);

@@ -73,6 +73,7 @@ static enum serve_outcome proxy_open(struct serve *serve)
         .listen = listen,
         .listen_count = config->listen_count,
         .seed = secret_draw(),
+        .accesses = config->log.access[0] != '\0',
     };
     for (uint32_t i = 0; i < config->listen_count; i++)
         listen[i] = config->listen[i].addr;
@@ -233,6 +234,6 @@ static void doors_close(struct serve *serve)
 
 static const struct serve_part doors_part = {"listeners", doors_open, NULL, doors_close};
 
-const struct serve_part *const serve_parts[] = {&loop_part,   &proxy_part, &journal_part,
-                                                &engine_part, &api_part,   &serve_evaluation_part,
-                                                &doors_part,  NULL};
+const struct serve_part *const serve_parts[] = {&loop_part,         &proxy_part, &journal_part,
+                                                &engine_part,       &api_part,   &serve_evaluation_part,
+                                                &serve_access_part, &doors_part, NULL};

@@ -43,6 +43,8 @@ struct serve_evaluation {
     uint64_t lost; // lines that could not be written
 };
 
+struct serve_access;
+
 struct serve {
     struct serve_options options;
     struct io_loop *loop; // the engine's: the caller's thread runs it
@@ -53,6 +55,8 @@ struct serve {
     struct api *api;
     struct api_reloader reloader;
     struct serve_evaluation evaluation;
+    struct serve_access *access; // NULL: the file has no `log.access`
+    char access_path[CONFIG_PATH_BYTES];
     uint32_t workers;
     // signals
     const char *path; // of the file, read again when asked to; NULL: there is none
