@@ -221,5 +221,22 @@ def errors_logged(args, folder, stack):
         assert part in line, line
 
 
+def status_codes(args, folder, stack):
+    """status names what was taken back, and calls somebody only as long as the file has it; history has dates"""
+    sluice, _, _ = start(args, folder, stack)
+    code, out, _ = run(args, "status", admin=sluice.admin)
+    assert code == 0 and out.splitlines()[0].startswith("ROLLOUT ") and re.match(r"echo-v2 +Pending ", out.splitlines()[1]), out
+    sluice.command("echo-v2", "start")
+    sluice.command("echo-v2", "abort")
+    sluice.wait_state("echo-v2", "RolledBack", 40)
+    code, out, _ = run(args, "status", admin=sluice.admin)
+    assert code == 11 and re.match(r"echo-v2 +RolledBack +1/2 +0 % ", out.splitlines()[1]), out
+    code, out, _ = run(args, "rollout", "history", "echo-v2", admin=sluice.admin)
+    assert code == 0 and re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d +\d+  run 1  ", out), out
+    edit(sluice, "rollouts:\n  echo-v2: {service: echo, to: v2, stages: [{weight: 20%, for: 10m}, {weight: 100%}]}\n", "")
+    assert run(args, "reload", admin=sluice.admin)[0] == 0
+    assert run(args, "status", admin=sluice.admin)[0] == 0
+
+
 if __name__ == "__main__":
-    harness.run([reload_tells, reload_refused, init_answers, init_asks, paths_beside_the_file, access_log, access_log_full, errors_logged], harness.options())
+    harness.run([reload_tells, reload_refused, init_answers, init_asks, paths_beside_the_file, access_log, access_log_full, errors_logged, status_codes], harness.options())

@@ -134,7 +134,8 @@ TEST(commands_take_effect)
     json_decref(view);
     expect(&server, "POST /v1/rollouts/ship/promote", "", "", "HTTP/1.1 200", "0.5");
     expect(&server, "POST /v1/rollouts/ship/promote", "", "", "HTTP/1.1 200", "AwaitingApproval");
-    expect(&server, "POST /v1/rollouts/ship/approve", "", "{\"who\": \"bob\"}", "HTTP/1.1 403", "another");
+    expect(&server, "POST /v1/rollouts/ship/approve", "", "{\"who\": \"bob\"}", "HTTP/1.1 403",
+           "is for ann to give, not for bob");
     expect(&server, "POST /v1/rollouts/ship/abort", "", "", "HTTP/1.1 200", "RollingBack");
     expect(&server, "GET /v1/rollouts/ship/history", "", "", "HTTP/1.1 200", "ABORTED");
     server_down(&server);

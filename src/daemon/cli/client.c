@@ -17,6 +17,7 @@
 struct cli_client {
     CURL *curl;
     struct curl_slist *headers;
+    long timeout_ms;
     char admin[256];
     char *body;
     size_t body_len;
@@ -54,6 +55,7 @@ struct cli_client *cli_client_open(const char *admin)
     struct cli_client *client = heap_alloc(1, sizeof *client);
     if (client == NULL)
         return NULL;
+    client->timeout_ms = 10000;
     snprintf(client->admin, sizeof client->admin, "%s", admin);
     client->curl = curl_easy_init();
     if (client->curl == NULL) {
@@ -61,6 +63,11 @@ struct cli_client *cli_client_open(const char *admin)
         return NULL;
     }
     return client;
+}
+
+void cli_client_limit(struct cli_client *client, long ms)
+{
+    client->timeout_ms = ms;
 }
 
 void cli_client_close(struct cli_client *client)
@@ -126,7 +133,7 @@ static enum status ask(struct cli_client *client, const struct request *request,
     curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, 3000L);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, 10000L);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, client->timeout_ms);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_bytes);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, client);
     if (request->body.data != NULL) {

@@ -93,7 +93,7 @@ static const struct cli_exit_note status_exits[] = {
     {0, "nothing waits for a person"},
     {3, "the daemon does not answer"},
     {10, "a rollout waits for a person: undecided, paused, awaiting approval, or blocked"},
-    {11, "a rollout was taken back and has not been started again"},
+    {11, "a rollout of the file was taken back and has not been started again"},
     {12, "the journal cannot be written: decisions stand still (wins over the others)"},
     END_EXIT};
 
