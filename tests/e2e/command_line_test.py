@@ -238,5 +238,15 @@ def status_codes(args, folder, stack):
     assert run(args, "status", admin=sluice.admin)[0] == 0
 
 
+def load_stopped(args, folder, stack):
+    """load that is told to end prints what it has"""
+    origin = EchoOrigin(harness.free_port())
+    stack.callback(origin.stop)
+    load = harness.Process(folder, "load", [args.binary, "load", "--rate", "50", "--duration", "5m", f"http://127.0.0.1:{origin.port}/"])
+    stack.callback(load.stop)
+    harness.wait_for("requests", lambda: origin.count() >= 5, 30)
+    assert load.stop() == 0 and re.search(r"^\d+ requests in ", load.output(), re.M), load.output()
+
+
 if __name__ == "__main__":
-    harness.run([reload_tells, reload_refused, init_answers, init_asks, paths_beside_the_file, access_log, access_log_full, errors_logged, status_codes], harness.options())
+    harness.run([reload_tells, reload_refused, init_answers, init_asks, paths_beside_the_file, access_log, access_log_full, errors_logged, status_codes, load_stopped], harness.options())

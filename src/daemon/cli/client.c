@@ -268,8 +268,29 @@ int cli_send(const struct cli_call *call, struct cli_client *client, const char 
     return settle(call, client, status, http, answer);
 }
 
+// As set_address takes it: a socket, a URL, or host and port.
+static bool is_address(const char *admin)
+{
+    if (strncmp(admin, "unix:", 5) == 0)
+        return admin[5] != '\0';
+    if (strncmp(admin, "http://", 7) == 0)
+        return admin[7] != '\0' && strchr(admin, ' ') == NULL;
+    const char *colon = strrchr(admin, ':');
+    if (colon == NULL || colon == admin || strpbrk(admin, " /@?#\"") != NULL)
+        return false;
+    size_t digits = strspn(colon + 1, "0123456789");
+    long port = digits > 0 && digits <= 5 && colon[1 + digits] == '\0' ? strtol(colon + 1, NULL, 10) : 0;
+    return port > 0 && port <= 65535;
+}
+
 int cli_client_of(const struct cli_call *call, struct cli_client **client)
 {
+    if (!is_address(admin_of(call))) {
+        fprintf(call->err,
+                "sluice: \"%s\" is not an admin address; such as 127.0.0.1:9440, [::1]:9440 or unix:/path\n",
+                cli_shown(admin_of(call)));
+        return CLI_EXIT_USAGE;
+    }
     *client = cli_client_open(admin_of(call));
     if (*client != NULL)
         return CLI_EXIT_OK;
