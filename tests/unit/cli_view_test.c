@@ -144,6 +144,13 @@ TEST(long_names_push_nothing_off)
         assert_has(frame, (const char *const[]){"nnn… ", "Shifting", "2/4", "25 %", "10 s"}, 5);
         assert_in_range(columns_of(frame, strlen(frame) - 1), 50, columns);
     }
+    // Names that fit alone, but not with the state behind them.
+    struct cli_style style = {60, 24, false, true};
+    struct text text = text_over(frame, sizeof frame);
+    read_view(&view);
+    snprintf(view.name, sizeof view.name, "checkout-of-the-european-shop-2026-11");
+    cli_view_draw(&view, 110000, &style, &text);
+    assert_has(frame, (const char *const[]){view.name, "v1 → v2\n Shifting   stage 2 of 4, 10 s"}, 2);
 }
 
 // Heads and rows end in the same columns, however wide.
