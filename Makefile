@@ -2,13 +2,14 @@
 JOBS ?= $(shell nproc)
 RELEASE := build/release
 DEV := build/dev
+PREFIX ?= /usr/local
 SEED ?= 1
 FUZZ_SECONDS ?= 60
 
-.PHONY: all demo test check check-all tidy lint format sim torture crash fuzz bench bench-flags bench-machine bench-noise bench-proxy bench-stats clang tsan planted coverage install clean help setup-build setup-test setup-check generated
+.PHONY: all demo test check check-all tidy lint format sim torture crash fuzz bench bench-flags bench-machine bench-noise bench-proxy bench-stats clang tsan planted coverage install uninstall clean help setup-build setup-test setup-check generated
 
 all: setup-build ## build the release binary: build/release/sluice
-	@cmake --preset release --log-level=WARNING >/dev/null
+	@cmake --preset $(notdir $(RELEASE)) --log-level=WARNING >/dev/null
 	@ninja -C $(RELEASE) -j $(JOBS) --quiet sluice
 	@echo "built $(RELEASE)/sluice"
 
@@ -100,8 +101,14 @@ coverage: setup-test ## lines not covered, per file
 generated: all ## rewrite what is generated from tables: schema, reference, man page, completions
 	@scripts/generated --write
 
-install: all ## into PREFIX (default /usr/local)
-	@cmake --install $(RELEASE) $(if $(PREFIX),--prefix $(PREFIX))
+install: all ## into PREFIX (default /usr/local), below DESTDIR if given: program, library, man pages, completions
+	@ninja -C $(RELEASE) -j $(JOBS) --quiet libsluice_flags libsluice_flags_static
+	@DESTDIR=$(DESTDIR) cmake --install $(RELEASE) --prefix $(abspath $(PREFIX))
+
+uninstall: ## take away what the last `make install` of this tree wrote (the same DESTDIR, if one was given)
+	@test -f $(RELEASE)/install_manifest.txt || { echo "nothing was installed from $(RELEASE)" >&2; exit 1; }
+	@while read -r file || [ -n "$$file" ]; do rm -f "$(DESTDIR)$$file"; done <$(RELEASE)/install_manifest.txt
+	@rm $(RELEASE)/install_manifest.txt
 
 setup-build:
 	@scripts/setup build

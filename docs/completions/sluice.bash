@@ -1,9 +1,11 @@
 _sluice() {
-    local cur=${COMP_WORDS[COMP_CWORD]} words=
+    local cur=${COMP_WORDS[COMP_CWORD]} words= files=
     case "${COMP_WORDS[1]} ${COMP_WORDS[2]}" in
-    "demo "*) words="--plain --rate --write-example --help" ;;
-    "serve "*) words="--log --workers --io --help" ;;
-    "check "*) words="--rate --error-rate --admin --no-ask --help" ;;
+    "demo "*) words="--plain --rate --help" ;;
+    "init "*) files=1 words="--listen --stable --next --force --help" ;;
+    "serve "*) files=1 words="--log --workers --io --help" ;;
+    "check "*) files=1 words="--rate --error-rate --admin --no-ask --help" ;;
+    "reload "*) words="--admin --json --who --help" ;;
     "status "*) words="--watch --json --admin --help" ;;
     "rollout start"*) words="--admin --json --who --help" ;;
     "rollout watch"*) words="--admin --once --plain --help" ;;
@@ -19,24 +21,25 @@ _sluice() {
     "flag show"*) words="--admin --json --help" ;;
     "flag off"*) words="--variant --who --admin --json --help" ;;
     "flag on"*) words="--who --admin --json --help" ;;
-    "flag set"*) words="--default --who --admin --json --help" ;;
+    "flag set"*) files=1 words="--default --who --admin --json --help" ;;
     "flag unset"*) words="--yes --who --admin --json --help" ;;
-    "flag eval"*) words="--context --key --type --file --segments --admin --json --help" ;;
+    "flag eval"*) files=1 words="--context --key --type --file --segments --admin --json --help" ;;
     "flag history"*) words="--admin --json --help" ;;
-    "flag import"*) words="--from --environment --output --strict --apply --yes --who --admin --json --help" ;;
-    "flag export"*) words="--output --admin --help" ;;
-    "flag lint"*) words="--segments --stale --admin --json --help" ;;
+    "flag import"*) files=1 words="--from --environment --output --strict --apply --yes --who --admin --json --help" ;;
+    "flag export"*) files=1 words="--output --admin --help" ;;
+    "flag lint"*) files=1 words="--segments --stale --admin --json --help" ;;
     "flag token"*) words="--name --kind --environment --json --help" ;;
-    "replay "*) words="--json --help" ;;
-    "load "*) words="--rate --rate-end --duration --connections --timeout --poisson --host --header --replay --json --help" ;;
+    "replay "*) files=1 words="--json --help" ;;
+    "load "*) files=1 words="--rate --rate-end --duration --connections --timeout --poisson --host --header --replay --json --help" ;;
     "version "*) words="--help" ;;
     "completion "*) words="--help" ;;
     "man "*) words="--help" ;;
     "help "*) words="--help" ;;
     esac
-    if [ "$COMP_CWORD" -eq 1 ]; then words="demo serve check status rollout flag replay load version completion man help"; fi
+    if [ "$COMP_CWORD" -eq 1 ]; then words="demo init serve check reload status rollout flag replay load version completion man help"; fi
     if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = rollout ]; then words="start watch pause resume promote abort undo approve explain history"; fi
     if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = flag ]; then words="list show off on set unset eval history import export lint token"; fi
-    COMPREPLY=($(compgen -W "$words" -- "$cur") $(compgen -f -- "$cur"))
+    COMPREPLY=($(compgen -W "$words" -- "$cur"))
+    if [ -n "$files" ]; then COMPREPLY+=($(compgen -f -- "$cur")); fi
 }
 complete -F _sluice sluice

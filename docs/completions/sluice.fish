@@ -1,16 +1,28 @@
+complete -c sluice -f
 complete -c sluice -n __fish_use_subcommand -f -a demo -d 'the whole story on this machine, nothing to configure'
 complete -c sluice -n '__fish_seen_subcommand_from demo' -l plain -d 'lines instead of a screen, even on a terminal'
 complete -c sluice -n '__fish_seen_subcommand_from demo' -l rate -r -d 'requests per second of the built-in load (default 800)'
-complete -c sluice -n '__fish_seen_subcommand_from demo' -l write-example -r -d 'write an example file to begin with, and end'
+complete -c sluice -n __fish_use_subcommand -f -a init -d 'write a first file from three addresses'
+complete -c sluice -n '__fish_seen_subcommand_from init' -F
+complete -c sluice -n '__fish_seen_subcommand_from init' -l listen -r -d 'where clients connect (default 0.0.0.0:8080)'
+complete -c sluice -n '__fish_seen_subcommand_from init' -l stable -r -d 'where the version that runs today answers (default 127.0.0.1:9001)'
+complete -c sluice -n '__fish_seen_subcommand_from init' -l next -r -d 'where the new version answers (default 127.0.0.1:9002)'
+complete -c sluice -n '__fish_seen_subcommand_from init' -l force -d 'write over a file that is there'
 complete -c sluice -n __fish_use_subcommand -f -a serve -d 'the daemon: splits, measures, decides'
+complete -c sluice -n '__fish_seen_subcommand_from serve' -F
 complete -c sluice -n '__fish_seen_subcommand_from serve' -l log -r -d 'text or json (default: as the file says)'
 complete -c sluice -n '__fish_seen_subcommand_from serve' -l workers -r -d 'worker threads (default: as the file says, else one per core)'
 complete -c sluice -n '__fish_seen_subcommand_from serve' -l io -r -d 'event loop: auto, epoll or uring (default: as the file says)'
 complete -c sluice -n __fish_use_subcommand -f -a check -d 'validate a file and print the plan: stages, requests and time each needs'
+complete -c sluice -n '__fish_seen_subcommand_from check' -F
 complete -c sluice -n '__fish_seen_subcommand_from check' -l rate -r -d 'requests per second to plan with (default: today\'s, from the running daemon)'
 complete -c sluice -n '__fish_seen_subcommand_from check' -l error-rate -r -d 'share of errors of the stable version, such as 0.2% (default: measured, else 0.1%)'
 complete -c sluice -n '__fish_seen_subcommand_from check' -l admin -r -d 'admin address of the daemon (default: SLUICE_ADMIN, else 127.0.0.1:9440)'
 complete -c sluice -n '__fish_seen_subcommand_from check' -l no-ask -d 'do not ask a running daemon for today\'s rates and stable versions'
+complete -c sluice -n __fish_use_subcommand -f -a reload -d 'have the daemon read its file again, and wait for the outcome'
+complete -c sluice -n '__fish_seen_subcommand_from reload' -l admin -r -d 'admin address of the daemon (default: SLUICE_ADMIN, else 127.0.0.1:9440)'
+complete -c sluice -n '__fish_seen_subcommand_from reload' -l json -d 'the daemon\'s answer as JSON'
+complete -c sluice -n '__fish_seen_subcommand_from reload' -l who -r -d 'who gives the command, for the journal (default: the unix user)'
 complete -c sluice -n __fish_use_subcommand -f -a status -d 'everything rolling, one line each; exit code for scripts'
 complete -c sluice -n '__fish_seen_subcommand_from status' -l watch -d 'show it again every second until Ctrl-C'
 complete -c sluice -n '__fish_seen_subcommand_from status' -l json -d 'the daemon\'s answer as JSON'
@@ -74,6 +86,7 @@ complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcomm
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from on' -l admin -r -d 'admin address of the daemon (default: SLUICE_ADMIN, else 127.0.0.1:9440)'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from on' -l json -d 'the daemon\'s answer as JSON'
 complete -c sluice -n '__fish_seen_subcommand_from flag' -f -a set -d 'a definition over whatever the sources say, kept over restarts'
+complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from set' -F
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from set' -l default -r -d 'instead of a file: only another default variant'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from set' -l who -r -d 'who gives the command, for the journal (default: the unix user)'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from set' -l admin -r -d 'admin address of the daemon (default: SLUICE_ADMIN, else 127.0.0.1:9440)'
@@ -84,6 +97,7 @@ complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcomm
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from unset' -l admin -r -d 'admin address of the daemon (default: SLUICE_ADMIN, else 127.0.0.1:9440)'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from unset' -l json -d 'the daemon\'s answer as JSON'
 complete -c sluice -n '__fish_seen_subcommand_from flag' -f -a eval -d 'what somebody gets, and which rule decided'
+complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from eval' -F
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from eval' -l context -r -d 'the evaluation context, or @FILE'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from eval' -l key -r -d 'the targeting key: who asks'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from eval' -l type -r -d 'what the caller expects: boolean, string, integer, float, object (default: any)'
@@ -95,6 +109,7 @@ complete -c sluice -n '__fish_seen_subcommand_from flag' -f -a history -d 'who c
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from history' -l admin -r -d 'admin address of the daemon (default: SLUICE_ADMIN, else 127.0.0.1:9440)'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from history' -l json -d 'the daemon\'s answer as JSON'
 complete -c sluice -n '__fish_seen_subcommand_from flag' -f -a import -d 'flags of LaunchDarkly, Unleash or flagd as a flagd file, or into the daemon'
+complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from import' -F
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from import' -l from -r -d 'launchdarkly, unleash or flagd (default: as the file looks)'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from import' -l environment -r -d 'of exports that hold several'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from import' -l output -r -d 'write the flagd file here instead of standard output'
@@ -105,9 +120,11 @@ complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcomm
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from import' -l admin -r -d 'admin address of the daemon (default: SLUICE_ADMIN, else 127.0.0.1:9440)'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from import' -l json -d 'the result of applying as JSON'
 complete -c sluice -n '__fish_seen_subcommand_from flag' -f -a export -d 'all flags in force as one flagd file'
+complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from export' -F
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from export' -l output -r -d 'write here instead of standard output'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from export' -l admin -r -d 'admin address of the daemon (default: SLUICE_ADMIN, else 127.0.0.1:9440)'
 complete -c sluice -n '__fish_seen_subcommand_from flag' -f -a lint -d 'every problem of files of flags, with its place'
+complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from lint' -F
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from lint' -l segments -r -d 'the configuration file whose segments the flags refer to'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from lint' -l stale -d 'also say which flags the running daemon calls stale'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from lint' -l admin -r -d 'admin address of the daemon (default: SLUICE_ADMIN, else 127.0.0.1:9440)'
@@ -118,8 +135,10 @@ complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcomm
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from token' -l environment -r -d 'the flagSetId it may see (default: all)'
 complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcommand_from token' -l json -d 'token and line as JSON'
 complete -c sluice -n __fish_use_subcommand -f -a replay -d 'derive every decision again from what was counted; exit 1 at the first difference'
+complete -c sluice -n '__fish_seen_subcommand_from replay' -F
 complete -c sluice -n '__fish_seen_subcommand_from replay' -l json -d 'the result as JSON'
 complete -c sluice -n __fish_use_subcommand -f -a load -d 'open-loop load, with latency that admits stalls'
+complete -c sluice -n '__fish_seen_subcommand_from load' -F
 complete -c sluice -n '__fish_seen_subcommand_from load' -l rate -r -d 'requests per second (default 100)'
 complete -c sluice -n '__fish_seen_subcommand_from load' -l rate-end -r -d 'the rate changes evenly to this over the run'
 complete -c sluice -n '__fish_seen_subcommand_from load' -l duration -r -d 'how long, such as 10s or 2m (default 10s)'

@@ -1,12 +1,14 @@
 #compdef sluice
 _sluice() {
-    if (( CURRENT == 2 )); then compadd demo serve check status rollout flag replay load version completion man help; return; fi
+    if (( CURRENT == 2 )); then compadd demo init serve check reload status rollout flag replay load version completion man help; return; fi
     if (( CURRENT == 3 )) && [[ $words[2] == rollout ]]; then compadd start watch pause resume promote abort undo approve explain history; return; fi
     if (( CURRENT == 3 )) && [[ $words[2] == flag ]]; then compadd list show off on set unset eval history import export lint token; return; fi
     case "$words[2] $words[3]" in
-    "demo "*) compadd -- --plain --rate --write-example --help ;;
-    "serve "*) compadd -- --log --workers --io --help ;;
-    "check "*) compadd -- --rate --error-rate --admin --no-ask --help ;;
+    "demo "*) compadd -- --plain --rate --help ;;
+    "init "*) compadd -- --listen --stable --next --force --help; _files ;;
+    "serve "*) compadd -- --log --workers --io --help; _files ;;
+    "check "*) compadd -- --rate --error-rate --admin --no-ask --help; _files ;;
+    "reload "*) compadd -- --admin --json --who --help ;;
     "status "*) compadd -- --watch --json --admin --help ;;
     "rollout start"*) compadd -- --admin --json --who --help ;;
     "rollout watch"*) compadd -- --admin --once --plain --help ;;
@@ -22,21 +24,20 @@ _sluice() {
     "flag show"*) compadd -- --admin --json --help ;;
     "flag off"*) compadd -- --variant --who --admin --json --help ;;
     "flag on"*) compadd -- --who --admin --json --help ;;
-    "flag set"*) compadd -- --default --who --admin --json --help ;;
+    "flag set"*) compadd -- --default --who --admin --json --help; _files ;;
     "flag unset"*) compadd -- --yes --who --admin --json --help ;;
-    "flag eval"*) compadd -- --context --key --type --file --segments --admin --json --help ;;
+    "flag eval"*) compadd -- --context --key --type --file --segments --admin --json --help; _files ;;
     "flag history"*) compadd -- --admin --json --help ;;
-    "flag import"*) compadd -- --from --environment --output --strict --apply --yes --who --admin --json --help ;;
-    "flag export"*) compadd -- --output --admin --help ;;
-    "flag lint"*) compadd -- --segments --stale --admin --json --help ;;
+    "flag import"*) compadd -- --from --environment --output --strict --apply --yes --who --admin --json --help; _files ;;
+    "flag export"*) compadd -- --output --admin --help; _files ;;
+    "flag lint"*) compadd -- --segments --stale --admin --json --help; _files ;;
     "flag token"*) compadd -- --name --kind --environment --json --help ;;
-    "replay "*) compadd -- --json --help ;;
-    "load "*) compadd -- --rate --rate-end --duration --connections --timeout --poisson --host --header --replay --json --help ;;
+    "replay "*) compadd -- --json --help; _files ;;
+    "load "*) compadd -- --rate --rate-end --duration --connections --timeout --poisson --host --header --replay --json --help; _files ;;
     "version "*) compadd -- --help ;;
     "completion "*) compadd -- --help ;;
     "man "*) compadd -- --help ;;
     "help "*) compadd -- --help ;;
     esac
-    _files
 }
-compdef _sluice sluice
+if [[ $funcstack[1] == _sluice ]]; then _sluice "$@"; else compdef _sluice sluice; fi

@@ -6,8 +6,9 @@ import threading
 
 
 class EchoOrigin:
-    def __init__(self, port):
+    def __init__(self, port, status=b"200 OK"):
         self.port = port
+        self.status = status  # said to whatever is asked
         self.lock = threading.Lock()
         self.requests = []   # raw head bytes, in order of arrival
         self.bodies = []
@@ -95,10 +96,9 @@ class EchoOrigin:
                     raise ValueError("chunk without end")
         return read(int(names.get(b"content-length", b"0"))), data
 
-    @staticmethod
-    def _answer(connection, head, body):
+    def _answer(self, connection, head, body):
         method = head.split(b" ", 1)[0]
-        status = b"200 OK"
+        status = self.status
         extra = b""
         if method == b"OPTIONS":
             extra = b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS\r\n"

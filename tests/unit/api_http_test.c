@@ -25,7 +25,7 @@ static void server_up(struct server *server)
     memset(server, 0, sizeof *server);
     assert_int_equal(bench_up(&server->bench, BENCH_YAML), STATUS_OK);
     assert_int_equal(io_addr_parse("127.0.0.1:0", &any), STATUS_OK);
-    assert_int_equal(api_create(server->bench.engine, &any, &server->api), STATUS_OK);
+    assert_int_equal(api_create(server->bench.engine, &any, NULL, &server->api), STATUS_OK);
     api_addr(server->api, &server->addr);
 }
 
@@ -134,7 +134,8 @@ TEST(commands_take_effect)
     json_decref(view);
     expect(&server, "POST /v1/rollouts/ship/promote", "", "", "HTTP/1.1 200", "0.5");
     expect(&server, "POST /v1/rollouts/ship/promote", "", "", "HTTP/1.1 200", "AwaitingApproval");
-    expect(&server, "POST /v1/rollouts/ship/approve", "", "{\"who\": \"bob\"}", "HTTP/1.1 403", "another");
+    expect(&server, "POST /v1/rollouts/ship/approve", "", "{\"who\": \"bob\"}", "HTTP/1.1 403",
+           "is for ann to give, not for bob");
     expect(&server, "POST /v1/rollouts/ship/abort", "", "", "HTTP/1.1 200", "RollingBack");
     expect(&server, "GET /v1/rollouts/ship/history", "", "", "HTTP/1.1 200", "ABORTED");
     server_down(&server);

@@ -42,11 +42,13 @@ TEST(guide)
 // One call without a socket; its text is NUL-terminated.
 static struct api_call call;
 static struct bench bench;
+static const struct api_reloader *reloader;
 
 static const char *ask(const char *method, const char *path, const char *body)
 {
     json_out_free(&call.out);
     call = (struct api_call){.engine = bench.engine,
+                             .reloader = reloader,
                              .method = slice_of(method),
                              .path = slice_of(path),
                              .body = slice_of(body),
@@ -127,6 +129,27 @@ TEST(addresses)
     json_out_free(&call.out);
     bench_down(&bench);
     bench_forget(&bench);
+}
+
+static enum status reload_fake(void *context, struct text *told)
+{
+    const enum status *outcome = context;
+    text_addf(told, *outcome == STATUS_OK ? "later: workers" : "no good:\n  line 3");
+    return *outcome;
+}
+
+TEST(reload)
+{
+    enum status outcome = STATUS_OK;
+    const struct api_reloader fake = {reload_fake, &outcome};
+    expect("POST", "/v1/reload", 409, "this daemon was not started from a file", "");
+    reloader = &fake;
+    expect("POST", "/v1/reload", 200, "{\"in_force\":true,\"told\":\"later: workers\"}", "");
+    outcome = STATUS_INVALID;
+    expect("POST", "/v1/reload", 409, "no good:\\n  line 3", "");
+    reloader = NULL;
+    expect("GET", "/v1/reload", 405, "this address answers POST", "POST");
+    json_out_free(&call.out);
 }
 
 static void expect_who(struct slice field, const char *body, const char *wanted)

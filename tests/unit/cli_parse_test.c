@@ -142,6 +142,38 @@ TEST(unreachable_daemon)
     expect("sluice rollout abort x -a 127.0.0.1:1", 3, "", "sluice serve FILE");
 }
 
+TEST(malformed_admin_address)
+{
+    static const char *const wrong[] = {
+        "nonsense",      "127.0.0.1",         ":9440", "127.0.0.1:0", "127.0.0.1:99999",
+        "127.0.0.1:94x", "127.0.0.1:9440/v1", "unix:"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char line[96];
+        snprintf(line, sizeof line, "sluice status -a %s", wrong[i]);
+        expect(line, 2, "", "is not an admin address; such as 127.0.0.1:9440");
+    }
+    expect("sluice status -a unix:/nonexistent", 3, "", "no daemon answers at unix:/nonexistent");
+    expect("sluice status -a http://127.0.0.1:1", 3, "", "no daemon answers");
+}
+
+// Where a command wants a name, the files of the directory are no answer.
+TEST(completions_of_files)
+{
+    struct outcome bash = run("sluice completion bash");
+    assert_non_null(strstr(bash.out, "\"serve \"*) files=1 words="));
+    assert_non_null(strstr(bash.out, "\"flag import\"*) files=1 words="));
+    assert_non_null(strstr(bash.out, "\"rollout abort\"*) words="));
+    assert_non_null(strstr(bash.out, "\"flag off\"*) words="));
+    struct outcome fish = run("sluice completion fish");
+    assert_non_null(strstr(fish.out, "complete -c sluice -f\n"));
+    assert_non_null(strstr(fish.out, "'__fish_seen_subcommand_from serve' -F"));
+    assert_null(strstr(fish.out, "__fish_seen_subcommand_from abort' -F"));
+    free(bash.out);
+    free(bash.err);
+    free(fish.out);
+    free(fish.err);
+}
+
 TEST(files)
 {
     expect("sluice serve /nonexistent/x.yaml", 4, "", "/nonexistent/x.yaml");
@@ -149,9 +181,9 @@ TEST(files)
     expect("sluice replay /nonexistent/x.db", 4, "", "/nonexistent/x.db");
     char path[64], line[160];
     snprintf(path, sizeof path, "/tmp/cli_parse_%d.yaml", (int)getpid());
-    snprintf(line, sizeof line, "sluice demo --write-example %s", path);
+    snprintf(line, sizeof line, "sluice init --listen 8080 --stable 9001 --next 9002 %s", path);
     expect(line, 0, "Wrote", "");
-    expect(line, 1, "", "exists already");
+    expect(line, 1, "", "exists already and was left as it is");
     snprintf(line, sizeof line, "sluice check --no-ask --rate 200 --error-rate 0.2%% %s", path);
     expect(line, 0, "at 200 requests per second with 0.2 % errors", "");
     snprintf(line, sizeof line, "sluice check --error-rate lots %s", path);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // cli: the live view is read from JSON and drawn inside any terminal size, with colours only where they are
 // wanted.
+#include "base/check.h"
 #include "daemon/cli/view.h"
 #include "test.h"
 
@@ -138,6 +139,104 @@ TEST(every_size_holds_the_frame)
             }
         }
     }
+}
+
+// Names as long as the file allows.
+static void lengthen(struct cli_view *view)
+{
+    memset(view->name, 'n', sizeof view->name - 1);
+    memset(view->service, 's', sizeof view->service - 1);
+    memset(view->arms[0].version, 'v', sizeof view->arms[0].version - 1);
+}
+
+static void assert_has(const char *frame, const char *const parts[], size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strstr(frame, parts[i]) == NULL)
+            fail_msg("\"%s\" is not in\n%s", parts[i], frame);
+}
+
+TEST(long_names_push_nothing_off)
+{
+    static const char *const shown[] = {"Shifting", "stage 2 of 4, 10 s", "25.000 %", "ms p50", "12.1",
+                                        "0.10%"};
+    static char frame[CLI_VIEW_FRAME_BYTES];
+    struct cli_view view;
+    read_view(&view);
+    lengthen(&view);
+    for (uint32_t columns = 60; columns <= 120; columns += 20) {
+        struct cli_style style = {columns, 24, false, true};
+        struct text text = text_over(frame, sizeof frame);
+        cli_view_draw(&view, 110000, &style, &text);
+        assert_has(frame, shown, ARRAY_LEN(shown));
+        assert_non_null(strstr(frame, "…"));
+        text = text_over(frame, sizeof frame);
+        cli_view_row(&view, 110000, &style, &text);
+        assert_has(frame, (const char *const[]){"nnn… ", "Shifting", "2/4", "25 %", "10 s"}, 5);
+        assert_in_range(columns_of(frame, strlen(frame) - 1), 50, columns);
+    }
+    // Names that fit alone, but not with the state behind them.
+    struct cli_style style = {60, 24, false, true};
+    struct text text = text_over(frame, sizeof frame);
+    read_view(&view);
+    snprintf(view.name, sizeof view.name, "checkout-of-the-european-shop-2026-11");
+    cli_view_draw(&view, 110000, &style, &text);
+    assert_has(frame, (const char *const[]){view.name, "v1 → v2\n Shifting   stage 2 of 4, 10 s"}, 2);
+}
+
+// Heads and rows end in the same columns, however wide.
+TEST(rows_stand_below_their_heads)
+{
+    char heads[512], row[512];
+    struct cli_view view;
+    read_view(&view);
+    view.arms[1].has_latency = true;
+    for (uint32_t columns = 60; columns <= 200; columns += 20) {
+        struct cli_style style = {columns, 1, false, true};
+        struct text text = text_over(heads, sizeof heads);
+        cli_view_row_heads(&style, &text);
+        text = text_over(row, sizeof row);
+        cli_view_row(&view, 110000, &style, &text);
+        assert_int_equal(columns_of(heads, strlen(heads)), columns_of(row, strlen(row)));
+        assert_int_equal(strstr(heads, "STATE") - heads, strstr(row, "Shifting") - row);
+        assert_int_equal(strstr(row, " ms") != NULL, strstr(heads, "P99") != NULL);
+    }
+}
+
+TEST(states_that_need_a_word)
+{
+    static char frame[CLI_VIEW_FRAME_BYTES];
+    struct cli_style style = {80, 24, false, true};
+    struct cli_view view;
+    read_view(&view);
+    snprintf(view.state, sizeof view.state, "Baseline");
+    struct text text = text_over(frame, sizeof frame);
+    cli_view_draw(&view, 110000, &style, &text);
+    assert_has(frame, (const char *const[]){"Baseline: measuring how fast v1 is, before v2 gets"}, 1);
+    // The canary's first time, and not a later stage's.
+    read_view(&view);
+    view.warmup_ms = 30000;
+    text = text_over(frame, sizeof frame);
+    cli_view_draw(&view, 110000, &style, &text);
+    assert_null(strstr(frame, "Warming up"));
+    view.stage = 1;
+    text = text_over(frame, sizeof frame);
+    cli_view_draw(&view, 110000, &style, &text);
+    assert_has(frame, (const char *const[]){"Warming up: v2 is new to its traffic", "only in 20 s"}, 2);
+    // A ring is no share.
+    snprintf(view.state, sizeof view.state, "Segment");
+    snprintf(view.stage_rings[0], sizeof view.stage_rings[0], "staff");
+    text = text_over(frame, sizeof frame);
+    cli_view_draw(&view, 110000, &style, &text);
+    assert_has(frame, (const char *const[]){"[(staff)]", "staff: its members have v2, all others v1"}, 2);
+    assert_null(strstr(frame, "wanted"));
+    // What is old says so, and its time stands still.
+    read_view(&view);
+    view.stale_since_ms = 110000;
+    text = text_over(frame, sizeof frame);
+    cli_view_draw(&view, 170000, &style, &text);
+    assert_has(frame, (const char *const[]){"NO ANSWER from the daemon for 1 min 0 s", "stage 2 of 4, 10 s"},
+               2);
 }
 
 TEST(spans)

@@ -343,6 +343,39 @@ TEST(directory)
     assert_non_null(strstr(errors.items[0].message, "cannot be read"));
 }
 
+// A folder of its own with one file, that names a journal, a unix socket and files of flags.
+TEST(paths)
+{
+    char folder[] = "/tmp/sluice-config-XXXXXX";
+    char file[64], wanted[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(file, sizeof file, "%s/a.yaml", folder);
+    // "README.md" is in the working directory of the tests, and not beside the file.
+    file_put(folder, "a.yaml",
+             "listen: ['unix:in.sock']\nservices: {a: {versions: {v: ['unix:/run/app.sock']}}}\n"
+             "flags: {sources: [README.md, /etc/flags.json, {directory: LICENSE}]}\n");
+    file_put(folder, "LICENSE", "");
+    for (int whole = 0; whole < 2; whole++) {
+        struct config *config = NULL;
+        assert_int_equal(config_load(whole == 0 ? file : folder, &config, &errors), STATUS_OK);
+        snprintf(wanted, sizeof wanted, "%s/sluice.db", folder);
+        assert_string_equal(config->journal, wanted);
+        snprintf(wanted, sizeof wanted, "unix:%s/in.sock", folder);
+        assert_string_equal(config->listen[0].text, wanted);
+        assert_string_equal(config->services[0].versions[0].endpoints[0].text, "unix:/run/app.sock");
+        assert_string_equal(config->flags.sources[0].place, "README.md");
+        assert_string_equal(config->flags.sources[1].place, "/etc/flags.json");
+        snprintf(wanted, sizeof wanted, "%s/LICENSE", folder);
+        assert_string_equal(config->flags.sources[2].place, wanted);
+        assert_int_equal(config->note_count, 1);
+        assert_non_null(strstr(config->notes[0], "'README.md' is not beside the file that names it"));
+        config_destroy(config);
+    }
+    file_remove(folder, "a.yaml");
+    file_remove(folder, "LICENSE");
+    rmdir(folder);
+}
+
 TEST(examples)
 {
     static const char *const files[] = {"examples/minimal.yaml", "examples/full.yaml", "examples/flags.yaml"};

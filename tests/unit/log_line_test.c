@@ -37,7 +37,7 @@ TEST(plain)
     log_write(
         &log, LOG_WARN, "ROLLED BACK\n  by evidence",
         LOG_FIELDS(LOG_TEXT("rollout", "ship"), LOG_TEXT("said", "a \"b\"\033[31m"), LOG_NUMBER("stage", 2)));
-    assert_string_equal(written, "2026-11-21T11:04:11.882Z warn  ROLLED BACK |   by evidence rollout=ship "
+    assert_string_equal(written, "2026-11-21T11:04:11.882Z warn  ROLLED BACK; by evidence rollout=ship "
                                  "said=\"a 'b'?[31m\" stage=2\n");
     log_write(&log, LOG_DEBUG, "below the level", NULL, 0);
     assert_int_equal(log.lines, 1);

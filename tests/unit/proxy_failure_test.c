@@ -49,6 +49,35 @@ TEST(malformed_is_answered_and_closed)
     world_destroy(w);
 }
 
+// What is told of a request: whose it was, what it asked, and how it ended.
+TEST(told_of_requests)
+{
+    struct world *w = world_create();
+    struct proxy_event events[4];
+    w->origins[0].reply = "HTTP/1.1 503 no\r\nContent-Length: 0\r\n\r\n";
+    world_ask(
+        w,
+        "POST /cart?token=secret HTTP/1.1\r\nUser-Agent: x\r\nHost: shop.example\r\nContent-Length: 2\r\n\r\nhi");
+    assert_int_equal(proxy_events_take(w->proxy, events, 4), 1);
+    assert_int_equal(events[0].kind, PROXY_EVENT_STATUS);
+    assert_int_equal(events[0].status, 503);
+    assert_string_equal(events[0].method, "POST");
+    assert_string_equal(events[0].host, "shop.example");
+    assert_string_equal(events[0].path, "/cart"); // what stands in a query is nobody's business here
+    // A head longer than what is kept of it: the beginning is enough.
+    char text[4096] = "POST /long HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nX-Long: ";
+    size_t len = strlen(text);
+    memset(text + len, 'x', 2000);
+    snprintf(text + len + 2000, sizeof text - len - 2000, "\r\n\r\n");
+    world_ask(w, text);
+    assert_int_equal(proxy_events_take(w->proxy, events, 4), 1);
+    assert_string_equal(events[0].path, "/long");
+    // Nobody asked for a line of every request.
+    struct proxy_access access;
+    assert_int_equal(proxy_accesses_take(w->proxy, &access, 1), 0);
+    world_destroy(w);
+}
+
 TEST(smuggling_in_a_body)
 {
     struct world *w = world_create();

@@ -18,12 +18,23 @@ enum {
     API_IDLE_MS_MAX = 60000,
     API_HEARTBEAT_MS = 15000,
     API_PROGRESS_MS = 1000,
+    API_RELOAD_BYTES_MAX = 32768, // of what a reload tells
 };
 
 struct api;
 
-// Listens on addr and answers from now on. Statuses as io_listener_open, and NO_MEMORY.
-MUST_USE enum status api_create(struct engine *engine, const struct io_addr *addr, struct api **api);
+// Who can read the daemon's file again. Called on the engine's loop. STATUS_OK: the file is in force;
+// anything else: nothing changed. told has room for API_RELOAD_BYTES_MAX and takes what people should know:
+// why it was refused, or what waits for a restart (nothing: all of it is in force).
+struct api_reloader {
+    enum status (*reload)(void *context, struct text *told);
+    void *context;
+};
+
+// Listens on addr and answers from now on. reloader is borrowed; NULL: there is no file to read again.
+// Statuses as io_listener_open, and NO_MEMORY.
+MUST_USE enum status api_create(struct engine *engine, const struct io_addr *addr,
+                                const struct api_reloader *reloader, struct api **api);
 // The address it is bound to.
 void api_addr(const struct api *api, struct io_addr *addr);
 // Closes everything; turn the loop until api_closed, then destroy.

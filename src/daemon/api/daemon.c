@@ -211,10 +211,42 @@ static void get_metrics(struct api_call *call)
     heap_free(storage);
 }
 
+// ---- the file, once more ----
+
+static void reload_into(struct api_call *call, char *storage)
+{
+    struct text told = text_over(storage, API_RELOAD_BYTES_MAX);
+    if (call->reloader->reload(call->reloader->context, &told) != STATUS_OK) {
+        api_error(call, 409, "conflict", storage);
+        return;
+    }
+    json_out_open(&call->out, NULL, '{');
+    json_out_bool(&call->out, "in_force", true);
+    json_out_text(&call->out, "told", storage);
+    json_out_close(&call->out, '}');
+}
+
+static void post_reload(struct api_call *call)
+{
+    if (call->reloader == NULL) {
+        api_error(call, 409, "conflict", "this daemon was not started from a file");
+        return;
+    }
+    char *storage = heap_alloc(API_RELOAD_BYTES_MAX, 1);
+    if (storage != NULL)
+        reload_into(call, storage);
+    else
+        api_refuse(call, STATUS_NO_MEMORY, "no memory is left to read the file");
+    heap_free(storage);
+}
+
 static const struct api_route ROUTES[] = {
     {"GET", "/v1/status", API_READ, get_status,
      "the daemon, its journal, its table, all services and rollouts"},
     {"GET", "/v1/table", API_READ, get_table, "the routing table in force"},
+    {"POST", "/v1/reload", API_OPERATE, post_reload,
+     "reads the file again: it is in force, and `told` has what waits for a restart; or 409 with the reasons, and nothing "
+     "changed"},
     {"GET", "/healthz", API_READ, get_healthz, "200 as long as the process runs"},
     {"GET", "/readyz", API_READ, get_readyz,
      "200, or 503 with reasons: listeners not open, draining, journal not writable"},

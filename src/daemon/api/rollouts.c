@@ -177,6 +177,7 @@ void api_write_rollout(struct json_out *out, const char *member, struct engine *
     if (r.spec->target == ROLLOUT_TARGET_FLAG)
         json_out_text(out, "flag", r.spec->flag);
     json_out_time(out, "started_ms", r.view.started_ms);
+    json_out_integer(out, "warmup_ms", (int64_t)r.spec->warmup_ms);
     json_out_time(out, "stage_since_ms", r.view.stage_since_ms);
     json_out_time(out, "state_since_ms", r.view.state_since_ms);
     json_out_open(out, "arms", '{');
@@ -272,6 +273,18 @@ static void get_events(struct api_call *call)
     utf8_copy(call->subject, sizeof call->subject, slice_of(call->words[0]));
 }
 
+// Only an approval is denied; whoever was denied must know whom to ask.
+static void refuse_approval(struct api_call *call, uint32_t index, const char *who)
+{
+    char message[2 * ROLLOUT_NAME_BYTES + ROLLOUT_WHO_BYTES + 96];
+    struct engine_view r;
+    engine_view_get(call->engine, index, &r);
+    snprintf(message, sizeof message,
+             "the approval of %s is for %s to give, not for %s; whoever may, names the role: --who %s",
+             r.name, r.spec->stages[r.view.stage].by, who, r.spec->stages[r.view.stage].by);
+    api_refuse(call, STATUS_DENIED, message);
+}
+
 static void post_command(struct api_call *call)
 {
     static struct fault fault;
@@ -293,6 +306,8 @@ static void post_command(struct api_call *call)
     enum status status = engine_command(call->engine, call->words[0], command, who, call->from, &fault);
     if (status == STATUS_OK)
         api_write_rollout(&call->out, NULL, call->engine, index);
+    else if (status == STATUS_DENIED)
+        refuse_approval(call, index, who);
     else
         api_refuse(call, status, fault.text);
 }

@@ -23,6 +23,7 @@ struct subscriber {
 
 struct api {
     struct engine *engine;
+    const struct api_reloader *reloader;
     struct web *web;
     struct io_loop *loop;
     struct io_timer progress;
@@ -147,6 +148,7 @@ static void on_request(void *context, const struct web_request *request, struct 
     const struct http_field *who = http_fields_find_name(request->fields, SLICE("x-sluice-who"));
     struct api_call call = {
         .engine = api->engine,
+        .reloader = api->reloader,
         .method = request->method,
         .path = request->path,
         .query = request->query,
@@ -174,7 +176,8 @@ static uint32_t body_bytes_max(void *context, const struct web_request *request)
 
 // ---- life ----
 
-enum status api_create(struct engine *engine, const struct io_addr *addr, struct api **out)
+enum status api_create(struct engine *engine, const struct io_addr *addr, const struct api_reloader *reloader,
+                       struct api **out)
 {
     static const struct web_limits LIMITS = {.rests = true, // the engine's loop decides first
                                              .connections = API_CONNECTIONS_MAX,
@@ -192,6 +195,7 @@ enum status api_create(struct engine *engine, const struct io_addr *addr, struct
                                         .opened = on_opened,
                                         .closed = on_closed};
     api->engine = engine;
+    api->reloader = reloader;
     api->loop = engine_loop(engine);
     list_init(&api->subscribers);
     enum status status =

@@ -243,6 +243,8 @@ static int print_all(const struct cli_call *call, struct config *config)
     if (cli_value_number(call, "rate", 0, &given.rate) != STATUS_OK ||
         read_error_rate(call, &given.error_rate) != STATUS_OK)
         return CLI_EXIT_USAGE;
+    for (uint32_t i = 0; i < config->note_count; i++)
+        fprintf(call->err, "warning: %s\n", cli_shown(config->notes[i]));
     struct runtime_report *flags = heap_alloc(1, sizeof *flags);
     if (config->flags.given && (flags == NULL || !check_flags(call, config, flags))) {
         heap_free(flags);

@@ -17,6 +17,7 @@
 struct cli_client {
     CURL *curl;
     struct curl_slist *headers;
+    long timeout_ms;
     char admin[256];
     char *body;
     size_t body_len;
@@ -54,6 +55,7 @@ struct cli_client *cli_client_open(const char *admin)
     struct cli_client *client = heap_alloc(1, sizeof *client);
     if (client == NULL)
         return NULL;
+    client->timeout_ms = 10000;
     snprintf(client->admin, sizeof client->admin, "%s", admin);
     client->curl = curl_easy_init();
     if (client->curl == NULL) {
@@ -61,6 +63,11 @@ struct cli_client *cli_client_open(const char *admin)
         return NULL;
     }
     return client;
+}
+
+void cli_client_limit(struct cli_client *client, long ms)
+{
+    client->timeout_ms = ms;
 }
 
 void cli_client_close(struct cli_client *client)
@@ -126,7 +133,7 @@ static enum status ask(struct cli_client *client, const struct request *request,
     curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, 3000L);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, 10000L);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, client->timeout_ms);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_bytes);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, client);
     if (request->body.data != NULL) {
@@ -212,6 +219,14 @@ static void who_of(const struct cli_call *call, char *who, size_t cap)
             snprintf(who, cap, "%s", cli_value(call, "who"));
 }
 
+// Whole: a file may have twenty errors.
+static void say_reason(const struct cli_call *call, bool journal, const char *text)
+{
+    fprintf(call->err, "sluice: %s", journal ? "journal: " : "");
+    cli_print_told(call->err, text);
+    fputc('\n', call->err);
+}
+
 static int settle(const struct cli_call *call, struct cli_client *client, enum status status, unsigned http,
                   json_t **answer)
 {
@@ -225,10 +240,10 @@ static int settle(const struct cli_call *call, struct cli_client *client, enum s
     if (http == 404 && text != NULL && strncmp(text, "nothing here", 12) == 0)
         fprintf(call->err, "sluice: the daemon at %s is older than this program and does not know this\n",
                 client->admin);
-    else if (text != NULL)
-        fprintf(call->err, "sluice: %s%s\n", journal ? "journal: " : "", cli_told(text));
-    else
+    else if (text == NULL)
         fprintf(call->err, "sluice: the daemon answered %u without a reason\n", http);
+    else
+        say_reason(call, journal, text);
     json_decref(*answer);
     *answer = NULL;
     return CLI_EXIT_NO;
@@ -253,8 +268,29 @@ int cli_send(const struct cli_call *call, struct cli_client *client, const char 
     return settle(call, client, status, http, answer);
 }
 
+// As set_address takes it: a socket, a URL, or host and port.
+static bool is_address(const char *admin)
+{
+    if (strncmp(admin, "unix:", 5) == 0)
+        return admin[5] != '\0';
+    if (strncmp(admin, "http://", 7) == 0)
+        return admin[7] != '\0' && strchr(admin, ' ') == NULL;
+    const char *colon = strrchr(admin, ':');
+    if (colon == NULL || colon == admin || strpbrk(admin, " /@?#\"") != NULL)
+        return false;
+    size_t digits = strspn(colon + 1, "0123456789");
+    long port = digits > 0 && digits <= 5 && colon[1 + digits] == '\0' ? strtol(colon + 1, NULL, 10) : 0;
+    return port > 0 && port <= 65535;
+}
+
 int cli_client_of(const struct cli_call *call, struct cli_client **client)
 {
+    if (!is_address(admin_of(call))) {
+        fprintf(call->err,
+                "sluice: \"%s\" is not an admin address; such as 127.0.0.1:9440, [::1]:9440 or unix:/path\n",
+                cli_shown(admin_of(call)));
+        return CLI_EXIT_USAGE;
+    }
     *client = cli_client_open(admin_of(call));
     if (*client != NULL)
         return CLI_EXIT_OK;

@@ -14,6 +14,8 @@ struct cli_client;
 
 // admin: --admin, else SLUICE_ADMIN, else CLI_ADMIN_DEFAULT. NULL when out of memory.
 struct cli_client *cli_client_open(const char *admin);
+// How long an answer may take from now on; 10 s at first.
+void cli_client_limit(struct cli_client *client, long ms);
 void cli_client_close(struct cli_client *client);
 // STATUS_OK with the parsed answer (the caller's reference) and its HTTP status, whatever that is;
 // UNREACHABLE, TIMEOUT, RESET (closed before the answer was whole), INVALID (no JSON came). The body is sent

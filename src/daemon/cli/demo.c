@@ -55,25 +55,6 @@ static const char *const demo_file =
     "    warmup: 1s\n"
     "    drain: 2s\n";
 
-static const char *const example_file =
-    "# sluice serve FILE, then: sluice rollout start web-v2, and: sluice rollout watch web-v2\n"
-    "journal: sluice.db\n"
-    "listen: [{address: 127.0.0.1:8080}]\n"
-    "admin: {address: 127.0.0.1:9440}\n"
-    "services:\n"
-    "  web:\n"
-    "    versions:\n"
-    "      v1: {endpoints: [127.0.0.1:9001]} # what runs today\n"
-    "      v2: {endpoints: [127.0.0.1:9002]} # what is to be shipped\n"
-    "    stable: v1\n"
-    "    # unit: {cookie: sid}               # who shares this cookie stays on one version\n"
-    "rollouts:\n"
-    "  web-v2:\n"
-    "    service: web\n"
-    "    to: v2\n"
-    "    stages: [{weight: 1%, for: 5m}, {weight: 10%, for: 10m}, {weight: 50%, for: 10m}, {weight: 100%, "
-    "soak: 1h}]\n";
-
 static const struct load_origin_options origin_v1 = {.version = "v1",
                                                      .latency_us = 2000,
                                                      .latency_sigma = 0.4,
@@ -512,8 +493,7 @@ static int sum_up(struct demo *demo, enum status status)
         fprintf(out, "  The machine was too busy: an act did not end within %d s.\n", DEMO_ACT_MS_MAX / 1000);
     else if (status == STATUS_MISMATCH)
         fprintf(out, "  The verdict was not the one expected.\n");
-    fprintf(out, "\nYour own service: sluice demo --write-example sluice.yaml, edit it, then sluice serve "
-                 "sluice.yaml\n");
+    fprintf(out, "\nYour own service: sluice init, then sluice serve sluice.yaml\n");
     return as_told || status == STATUS_CANCELLED ? CLI_EXIT_OK : CLI_EXIT_NO;
 }
 
@@ -579,30 +559,8 @@ static int demo_run(struct demo *demo)
     return code;
 }
 
-static int write_example(const struct cli_call *call)
-{
-    const char *path = cli_value(call, "write-example");
-    FILE *file = fopen(path, "wx");
-    if (file == NULL) {
-        fprintf(call->err, "sluice demo: %s exists already, or cannot be written; it was left as it is\n",
-                path);
-        return CLI_EXIT_NO;
-    }
-    bool written = fputs(example_file, file) >= 0;
-    written = fclose(file) == 0 && written;
-    if (!written) {
-        fprintf(call->err, "sluice demo: %s could not be written whole\n", path);
-        return CLI_EXIT_NO;
-    }
-    fprintf(call->out, "Wrote %s. Edit the endpoints, then:\n  sluice check %s\n  sluice serve %s\n", path,
-            path, path);
-    return CLI_EXIT_OK;
-}
-
 int cli_run_demo(const struct cli_call *call)
 {
-    if (cli_given(call, "write-example"))
-        return write_example(call);
     struct demo *demo = heap_alloc(1, sizeof *demo);
     if (demo == NULL)
         return CLI_EXIT_START;

@@ -2,6 +2,7 @@
 // Help, manual page and completions, all from the table.
 #include <string.h>
 
+#include "base/check.h"
 #include "daemon/cli/cli_private.h"
 #include "daemon/config/config.h"
 
@@ -224,12 +225,26 @@ static void print_verbs(FILE *out, const char *group)
     }
 }
 
+// Whether files may follow: as an argument, or as what an option wants.
+static bool takes_files(const struct cli_command *command)
+{
+    static const char *const words[] = {"FILE", "JOURNAL", "DEFINITION"};
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (strstr(command->args, words[i]) != NULL)
+            return true;
+    for (const struct cli_option *o = command->options; o != NULL && o->name != NULL; o++)
+        if (o->value != NULL && (strcmp(o->value, "FILE") == 0 || strcmp(o->value, "LOG") == 0))
+            return true;
+    return false;
+}
+
 static void bash_completion(FILE *out)
 {
-    fprintf(out, "_sluice() {\n    local cur=${COMP_WORDS[COMP_CWORD]} words=\n"
+    fprintf(out, "_sluice() {\n    local cur=${COMP_WORDS[COMP_CWORD]} words= files=\n"
                  "    case \"${COMP_WORDS[1]} ${COMP_WORDS[2]}\" in\n");
     for (const struct cli_command *c = cli_commands; c->group != NULL; c++) {
-        fprintf(out, "    \"%s %s\"*) words=\"", c->group, c->verb != NULL ? c->verb : "");
+        fprintf(out, "    \"%s %s\"*) %swords=\"", c->group, c->verb != NULL ? c->verb : "",
+                takes_files(c) ? "files=1 " : "");
         for (const struct cli_option *o = c->options; o != NULL && o->name != NULL; o++)
             fprintf(out, "--%s ", o->name);
         fprintf(out, "--help\" ;;\n");
@@ -245,7 +260,8 @@ static void bash_completion(FILE *out)
         print_verbs(out, c->group);
         fprintf(out, "\"; fi\n");
     }
-    fprintf(out, "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\") $(compgen -f -- \"$cur\"))\n}\n"
+    fprintf(out, "    COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
+                 "    if [ -n \"$files\" ]; then COMPREPLY+=($(compgen -f -- \"$cur\")); fi\n}\n"
                  "complete -F _sluice sluice\n");
 }
 
@@ -266,9 +282,12 @@ static void zsh_completion(FILE *out)
         fprintf(out, "    \"%s %s\"*) compadd -- ", c->group, c->verb != NULL ? c->verb : "");
         for (const struct cli_option *o = c->options; o != NULL && o->name != NULL; o++)
             fprintf(out, "--%s ", o->name);
-        fprintf(out, "--help ;;\n");
+        fprintf(out, "--help%s ;;\n", takes_files(c) ? "; _files" : "");
     }
-    fprintf(out, "    esac\n    _files\n}\ncompdef _sluice sluice\n");
+    // Found on the path of functions, it is called by its file; read by hand, it must be made known.
+    fprintf(
+        out,
+        "    esac\n}\nif [[ $funcstack[1] == _sluice ]]; then _sluice \"$@\"; else compdef _sluice sluice; fi\n");
 }
 
 static void fish_quoted(FILE *out, const char *text)
@@ -284,6 +303,7 @@ static void fish_quoted(FILE *out, const char *text)
 
 static void fish_completion(FILE *out)
 {
+    fprintf(out, "complete -c sluice -f\n");
     for (const struct cli_command *c = cli_commands; c->group != NULL; c++) {
         if (first_of_group(c) && c->verb == NULL) {
             fprintf(out, "complete -c sluice -n __fish_use_subcommand -f -a %s -d ", c->group);
@@ -298,6 +318,10 @@ static void fish_completion(FILE *out)
             fish_quoted(out, c->summary);
             fputc('\n', out);
         }
+        if (takes_files(c))
+            fprintf(out, "complete -c sluice -n '__fish_seen_subcommand_from %s%s%s' -F\n", c->group,
+                    c->verb != NULL ? "; and __fish_seen_subcommand_from " : "",
+                    c->verb != NULL ? c->verb : "");
         for (const struct cli_option *o = c->options; o != NULL && o->name != NULL; o++) {
             fprintf(out, "complete -c sluice -n '__fish_seen_subcommand_from %s%s%s' -l %s%s -d ", c->group,
                     c->verb != NULL ? "; and __fish_seen_subcommand_from " : "",

@@ -162,6 +162,7 @@ static int run_load(const struct cli_call *call, const struct load_config *confi
     }
     struct sigaction interrupt = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &interrupt, NULL);
+    sigaction(SIGTERM, &interrupt, NULL);
     uint64_t began_us = io_loop_clock_us(loop);
     bool stopped = false;
     while (!load_done(load)) {

@@ -10,7 +10,13 @@
 #include "daemon/cli/shown.h"
 #include "daemon/cli/view.h"
 
-enum { WATCH_MS = 250, WATCH_PLAIN_MS = 500, WATCH_PLAIN_EVERY_MS = 5000, WATCH_FAILURES_MAX = 20 };
+enum {
+    WATCH_MS = 250,
+    WATCH_PLAIN_MS = 500,
+    WATCH_PLAIN_EVERY_MS = 5000,
+    WATCH_ANSWER_MS = 2000,
+    LIST_COLUMNS = 200
+};
 
 // ---- asking ----
 
@@ -84,6 +90,30 @@ static void print_stables(const struct cli_call *call, const json_t *services)
     }
 }
 
+// Columns as wide as the terminal; elsewhere nothing is cut.
+static struct cli_style list_style(const struct cli_call *call)
+{
+    struct cli_style style = cli_style_of(call->out);
+    if (isatty(fileno(call->out)) != 1)
+        style.columns = LIST_COLUMNS;
+    style.rows = 1;
+    return style;
+}
+
+static void print_row(const struct cli_call *call, const struct cli_view *view)
+{
+    char storage[1024];
+    struct text text = text_over(storage, sizeof storage);
+    struct cli_style style = list_style(call);
+    if (view != NULL)
+        cli_view_row(view, cli_now_ms(), &style, &text);
+    else
+        cli_view_row_heads(&style, &text);
+    fputs(storage, call->out);
+    if (view != NULL && view->file_differs)
+        fprintf(call->out, "  the file says something else now; that counts from the next start\n");
+}
+
 static int print_status(const struct cli_call *call, const json_t *answer)
 {
     int code = CLI_EXIT_OK;
@@ -95,11 +125,11 @@ static int print_status(const struct cli_call *call, const json_t *answer)
         struct cli_view view;
         if (cli_view_read(json_array_get(rollouts, i), &view) != STATUS_OK)
             continue;
-        print_line(call, &view);
-        if (view.file_differs)
-            fprintf(call->out, "%-20s   the file says something else now; that counts from the next start\n",
-                    "");
-        if (strcmp(view.state, rollout_state_name(ROLLOUT_ROLLED_BACK)) == 0)
+        if (i == 0)
+            print_row(call, NULL);
+        print_row(call, &view);
+        // What nobody can start again is no reason to call somebody.
+        if (strcmp(view.state, rollout_state_name(ROLLOUT_ROLLED_BACK)) == 0 && view.in_file)
             code = CLI_EXIT_ROLLED_BACK;
         else if (code == CLI_EXIT_OK && cli_view_waits(&view))
             code = CLI_EXIT_WAITING;
@@ -128,22 +158,54 @@ static int status_once(const struct cli_call *call, struct cli_client *client)
     return code;
 }
 
+static void show_status(const struct cli_call *call, const json_t *answer)
+{
+    if (isatty(fileno(call->out)) == 1)
+        fputs("\033[H\033[2J", call->out);
+    if (cli_given(call, "json"))
+        cli_print_json(call->out, answer);
+    else
+        print_status(call, answer);
+}
+
+// Until somebody ends it. A daemon that answers no more leaves what it said last, with a word about it.
+static int status_watch(const struct cli_call *call, struct cli_client *client)
+{
+    bool shown = false, stale = false;
+    cli_client_limit(client, WATCH_ANSWER_MS);
+    for (;;) {
+        unsigned http = 0;
+        json_t *answer = NULL;
+        enum status status = cli_client_get(client, "/v1/status", &http, &answer);
+        bool answered = status == STATUS_OK && http == 200;
+        if (!answered && !shown) {
+            json_decref(answer);
+            return cli_say_unreachable(call, client, status != STATUS_OK ? status : STATUS_INVALID);
+        }
+        if (answered) {
+            show_status(call, answer);
+        } else if (!stale) {
+            char clock[16];
+            struct text text = text_over(clock, sizeof clock);
+            cli_clock_write(cli_now_ms(), &text);
+            fprintf(call->out, "\nNO ANSWER from the daemon since %s: this is how it was then. Asking on.\n",
+                    clock);
+        }
+        shown = true;
+        stale = !answered;
+        json_decref(answer);
+        fflush(call->out);
+        sleep(1);
+    }
+}
+
 int cli_run_status(const struct cli_call *call)
 {
     struct cli_client *client;
     int code = open_client(call, &client);
     if (code != CLI_EXIT_OK)
         return code;
-    bool watching = cli_given(call, "watch");
-    bool terminal = isatty(fileno(call->out)) == 1;
-    do {
-        if (watching && terminal)
-            fputs("\033[H\033[2J", call->out);
-        code = status_once(call, client);
-        fflush(call->out);
-        if (watching)
-            sleep(1);
-    } while (watching && code != CLI_EXIT_UNREACHABLE);
+    code = cli_given(call, "watch") ? status_watch(call, client) : status_once(call, client);
     cli_client_close(client);
     return code;
 }
@@ -220,24 +282,27 @@ static void draw(const struct cli_call *call, struct cli_screen *screen, const s
 }
 
 static int watch_screen(const struct cli_call *call, struct cli_client *client, struct cli_screen *screen,
-                        char *frame)
+                        const struct cli_view *first, char *frame)
 {
-    struct cli_view view;
+    struct cli_view view = *first;
     char path[160];
     path_of(call, "", path);
-    for (int failures = 0;;) {
+    cli_client_limit(client, WATCH_ANSWER_MS);
+    for (int64_t answered_ms = cli_now_ms();;) {
         unsigned http = 0;
         json_t *answer = NULL;
+        int64_t asked_ms = cli_now_ms();
         enum status status = cli_client_get(client, path, &http, &answer);
-        if (status == STATUS_OK && http == 200 && cli_view_read(answer, &view) == STATUS_OK) {
-            failures = 0;
-            draw(call, screen, &view, frame);
-        } else if (++failures > WATCH_FAILURES_MAX) {
-            json_decref(answer);
-            return CLI_EXIT_UNREACHABLE;
+        struct cli_view now;
+        bool known = status == STATUS_OK && http == 200 && cli_view_read(answer, &now) == STATUS_OK;
+        if (known) {
+            view = now;
+            answered_ms = asked_ms;
         }
+        view.stale_since_ms = known ? 0 : answered_ms;
         json_decref(answer);
-        if (failures == 0 && cli_view_final(&view))
+        draw(call, screen, &view, frame);
+        if (known && cli_view_final(&view))
             return exit_of(&view);
         if (cli_screen_wait(screen, WATCH_MS) == 'q')
             return CLI_EXIT_OK;
@@ -294,11 +359,8 @@ int cli_run_rollout_watch(const struct cli_call *call)
         code = exit_of(&view);
     } else if (code == CLI_EXIT_OK) {
         struct cli_screen *screen = cli_given(call, "plain") ? NULL : cli_screen_open(call->out);
-        bool full = screen != NULL;
-        code = full ? watch_screen(call, client, screen, frame) : watch_plain(call, client);
+        code = screen != NULL ? watch_screen(call, client, screen, &view, frame) : watch_plain(call, client);
         cli_screen_close(screen);
-        if (full && code == CLI_EXIT_UNREACHABLE)
-            code = cli_say_unreachable(call, client, STATUS_UNREACHABLE);
     }
     heap_free(frame);
     cli_client_close(client);
@@ -349,9 +411,15 @@ int cli_run_rollout_explain(const struct cli_call *call)
 
 static void print_decision(const struct cli_call *call, const json_t *decision)
 {
-    const char *text = json_string_value(json_object_get(json_object_get(decision, "verdict"), "text"));
-    fprintf(call->out, "%6" JSON_INTEGER_FORMAT "  run %" JSON_INTEGER_FORMAT "  %s -> %s  %g %%\n",
-            json_integer_value(json_object_get(decision, "seq")),
+    const json_t *verdict = json_object_get(decision, "verdict");
+    const char *text = json_string_value(json_object_get(verdict, "text"));
+    json_int_t time_ms = json_integer_value(json_object_get(verdict, "time_ms"));
+    char date[32] = "";
+    struct text stamp = text_over(date, sizeof date);
+    if (time_ms > 0)
+        cli_date_write(time_ms, &stamp);
+    fprintf(call->out, "%-20s %6" JSON_INTEGER_FORMAT "  run %" JSON_INTEGER_FORMAT "  %s -> %s  %g %%\n",
+            date, json_integer_value(json_object_get(decision, "seq")),
             json_integer_value(json_object_get(decision, "run")), cli_word(decision, "from"),
             cli_word(decision, "to"), json_number_value(json_object_get(decision, "weight")) * 100);
     if (text != NULL)

@@ -51,12 +51,22 @@ const char *cli_word(const json_t *object, const char *name)
     return cli_shown(text != NULL ? text : "");
 }
 
-void cli_print_report(FILE *out, const char *text)
+static void print_clean(FILE *out, const char *text, enum breaks breaks)
 {
     for (struct slice rest = slice_of(text); rest.len > 0;) {
-        struct slice shown = next_shown(&rest, BREAKS_ALL);
+        struct slice shown = next_shown(&rest, breaks);
         fwrite(shown.data, 1, shown.len, out);
     }
+}
+
+void cli_print_report(FILE *out, const char *text)
+{
+    print_clean(out, text, BREAKS_ALL);
+}
+
+void cli_print_told(FILE *out, const char *text)
+{
+    print_clean(out, text, BREAKS_INDENTED);
 }
 
 // ---- JSON ----

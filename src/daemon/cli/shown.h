@@ -16,6 +16,7 @@ const char *cli_told(const char *text);  // sentences: a line may break where th
 const char *cli_word(const json_t *object, const char *name);
 // Lines of our own that quote others.
 void cli_print_report(FILE *out, const char *text);
+void cli_print_told(FILE *out, const char *text); // as cli_told, of any length
 
 // A document as it is, and one indented with a line's end.
 void cli_print_json_text(FILE *out, struct slice json);

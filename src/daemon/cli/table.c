@@ -29,13 +29,29 @@
         0, NULL                                                                                              \
     }
 
+static const struct cli_option init_options[] = {
+    {"listen", 0, "ADDR", "where clients connect (default 0.0.0.0:8080)"},
+    {"stable", 0, "ADDR", "where the version that runs today answers (default 127.0.0.1:9001)"},
+    {"next", 0, "ADDR", "where the new version answers (default 127.0.0.1:9002)"},
+    {"force", 'f', NULL, "write over a file that is there"},
+    END_OPTION};
+static const struct cli_example init_examples[] = {
+    {"sluice init", "asks three questions and writes sluice.yaml"},
+    {"sluice init --listen 8080 --stable 10.0.0.5:80 --next 10.0.0.6:80 shop.yaml", "without asking"},
+    END_PAIR};
+static const struct cli_exit_note init_exits[] = {
+    {0, "written"},
+    {1, "nothing was written: the file is there already, or no answer came"},
+    {4, "the file cannot be written"},
+    END_EXIT};
+
 static const struct cli_option serve_options[] = {
     {"log", 0, "FORMAT", "text or json (default: as the file says)"},
     {"workers", 0, "N", "worker threads (default: as the file says, else one per core)"},
     {"io", 0, "KIND", "event loop: auto, epoll or uring (default: as the file says)"},
     END_OPTION};
 static const struct cli_example serve_examples[] = {
-    {"sluice serve sluice.yaml", "serve in the foreground; SIGHUP reads the file again, SIGTERM drains"},
+    {"sluice serve sluice.yaml", "serve in the foreground; SIGTERM drains"},
     {"sluice serve --log json /etc/sluice.d", "a directory of files, logging JSON lines"},
     END_PAIR};
 static const struct cli_exit_note serve_exits[] = {{0, "stopped by a signal, after the drain"},
@@ -58,6 +74,16 @@ static const struct cli_example check_examples[] = {
 static const struct cli_exit_note check_exits[] = {
     {0, "the file is valid"}, {1, "the file is not valid"}, {4, "the file cannot be read"}, END_EXIT};
 
+static const struct cli_option command_options[] = {OPTION_ADMIN, OPTION_JSON, OPTION_WHO, END_OPTION};
+static const struct cli_example reload_examples[] = {
+    {"sluice reload && sluice rollout start checkout-v2", "put an edited file in force, then ship"},
+    END_PAIR};
+static const struct cli_exit_note reload_exits[] = {
+    {0, "the file is in force"},
+    {1, "refused: nothing changed, and the reasons are printed"},
+    {3, "the daemon does not answer"},
+    END_EXIT};
+
 static const struct cli_option status_options[] = {
     {"watch", 'w', NULL, "show it again every second until Ctrl-C"}, OPTION_JSON, OPTION_ADMIN, END_OPTION};
 static const struct cli_example status_examples[] = {{"sluice status", "one line per rollout"},
@@ -67,11 +93,10 @@ static const struct cli_exit_note status_exits[] = {
     {0, "nothing waits for a person"},
     {3, "the daemon does not answer"},
     {10, "a rollout waits for a person: undecided, paused, awaiting approval, or blocked"},
-    {11, "a rollout was taken back and has not been started again"},
+    {11, "a rollout of the file was taken back and has not been started again"},
     {12, "the journal cannot be written: decisions stand still (wins over the others)"},
     END_EXIT};
 
-static const struct cli_option command_options[] = {OPTION_ADMIN, OPTION_JSON, OPTION_WHO, END_OPTION};
 static const struct cli_option undo_options[] = {
     OPTION_ADMIN, OPTION_JSON, OPTION_WHO, {"yes", 'y', NULL, "do not ask"}, END_OPTION};
 static const struct cli_exit_note command_exits[] = {{0, "done, and in the journal"},
@@ -137,12 +162,9 @@ static const struct cli_exit_note load_exits[] = {{0, "every request was answere
 static const struct cli_option demo_options[] = {
     {"plain", 0, NULL, "lines instead of a screen, even on a terminal"},
     {"rate", 'r', "N", "requests per second of the built-in load (default 800)"},
-    {"write-example", 0, "FILE", "write an example file to begin with, and end"},
     END_OPTION};
 static const struct cli_example demo_examples[] = {
-    {"sluice demo", "a bad version is taken back, a good one goes to 100 %; nothing to configure"},
-    {"sluice demo --write-example sluice.yaml", "an example file of your own to edit"},
-    END_PAIR};
+    {"sluice demo", "a bad version is taken back, a good one goes to 100 %; nothing to configure"}, END_PAIR};
 static const struct cli_exit_note demo_exits[] = {
     {0, "it went as told"},
     {1, "it did not: a request failed that no origin failed, or a verdict was wrong"},
@@ -277,12 +299,20 @@ const struct cli_command cli_commands[] = {
      "one, "
      "which is taken back by itself, and a good one, which goes to 100 %. Every number shown was measured.",
      demo_options, demo_examples, demo_exits, cli_run_demo},
+    {"init", NULL, "FILE?", "write a first file from three addresses",
+     "FILE is sluice.yaml by default. What is not given as an option is asked for on a terminal, and takes its default "
+     "elsewhere. A port alone is enough. The file has comments, and \"sluice check\" accepts it.",
+     init_options, init_examples, init_exits, cli_run_init},
     {"serve", NULL, "FILE", "the daemon: splits, measures, decides",
      "Reads the file, replays the journal, opens the listeners, and serves until SIGTERM or SIGINT (a second "
-     "one ends it at once). SIGHUP reads the file again: a bad file changes nothing.",
+     "one ends it at once). \"sluice reload\" or SIGHUP reads the file again: a bad file changes nothing.",
      serve_options, serve_examples, serve_exits, cli_run_serve},
     {"check", NULL, "FILE", "validate a file and print the plan: stages, requests and time each needs", "",
      check_options, check_examples, check_exits, cli_run_check},
+    {"reload", NULL, "", "have the daemon read its file again, and wait for the outcome",
+     "The daemon reads the file that it was started with. A bad file changes nothing. What takes effect only when "
+     "the daemon is started again is named.",
+     command_options, reload_examples, reload_exits, cli_run_reload},
     {"status", NULL, "", "everything rolling, one line each; exit code for scripts", "", status_options,
      status_examples, status_exits, cli_run_status},
     {"rollout", "start", "NAME", "begin a rollout, or begin it anew after it was taken back", "",

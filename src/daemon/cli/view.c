@@ -59,6 +59,7 @@ static void read_stages(const json_t *json, struct cli_view *view)
         const json_t *stage = json_array_get(list, i);
         const char *kind = json_string_value(json_object_get(stage, "kind"));
         bool approve = kind != NULL && strcmp(kind, "approve") == 0;
+        read_string(stage, "segment", view->stage_rings[i], sizeof view->stage_rings[i]);
         view->stage_weights[i] = approve ? -1.0 : read_number(stage, "weight");
         if (i + 1 == view->stage)
             view->stage_for_ms = read_count(stage, "soak_ms") > read_count(stage, "for_ms")
@@ -125,6 +126,8 @@ enum status cli_view_read(const json_t *json, struct cli_view *view)
     const char *text = json_string_value(json_object_get(verdict, "text"));
     utf8_copy(view->verdict, sizeof view->verdict, slice_of(cli_told(text != NULL ? text : "")));
     view->verdict_ms = (int64_t)read_count(verdict, "time_ms");
+    view->warmup_ms = read_count(json, "warmup_ms");
+    view->in_file = json_is_true(json_object_get(json, "in_file"));
     view->file_differs = json_is_true(json_object_get(json, "file_differs"));
     return STATUS_OK;
 }
@@ -162,19 +165,27 @@ void cli_clock_write(int64_t wall_ms, struct text *out)
     text_addf(out, "%02d:%02d:%02d", parts.tm_hour, parts.tm_min, parts.tm_sec);
 }
 
+void cli_date_write(int64_t wall_ms, struct text *out)
+{
+    char date[16];
+    time_t seconds = (time_t)(wall_ms / 1000);
+    struct tm parts;
+    localtime_r(&seconds, &parts);
+    strftime(date, sizeof date, "%Y-%m-%d ", &parts);
+    text_addf(out, "%s", date);
+    cli_clock_write(wall_ms, out);
+}
+
 bool cli_view_stable(const json_t *service, struct text *out)
 {
     const json_t *by = json_object_get(service, "stable_by");
     if (!json_is_object(by))
         return false;
-    time_t seconds = (time_t)(read_count(by, "since_ms") / 1000);
-    struct tm parts;
-    char since[32] = "?";
-    localtime_r(&seconds, &parts);
-    (void)strftime(since, sizeof since, "%Y-%m-%d %H:%M:%S", &parts);
-    text_addf(out, "service %s: stable: %s in the file; %s since %s, %s rollout %s",
-              cli_word(service, "name"), cli_word(service, "stable_in_file"), cli_word(service, "stable"),
-              since, json_is_true(json_object_get(by, "undone")) ? "by the undo of" : "promoted by",
+    text_addf(out, "service %s: stable: %s in the file; %s since ", cli_word(service, "name"),
+              cli_word(service, "stable_in_file"), cli_word(service, "stable"));
+    cli_date_write((int64_t)read_count(by, "since_ms"), out);
+    text_addf(out, ", %s rollout %s",
+              json_is_true(json_object_get(by, "undone")) ? "by the undo of" : "promoted by",
               cli_word(by, "rollout"));
     return true;
 }
@@ -253,6 +264,32 @@ __attribute__((format(printf, 3, 4))) static void put(struct canvas *canvas, enu
         text_addf(canvas->out, "\033[0m");
 }
 
+static size_t columns_of(const char *text)
+{
+    size_t columns = 0;
+    for (; *text != '\0'; text++)
+        columns += ((unsigned char)*text & 0xc0) != 0x80;
+    return columns;
+}
+
+// The text in so many columns; what is longer ends in an ellipsis.
+static void fit(const char *text, size_t columns, bool utf8, char *out, size_t cap)
+{
+    struct text to = text_over(out, cap);
+    bool whole = columns_of(text) <= columns;
+    size_t at = 0, taken = 0;
+    while (text[at] != '\0' && (whole || taken + 1 < columns)) {
+        size_t len = 1;
+        while (((unsigned char)text[at + len] & 0xc0) == 0x80)
+            len++;
+        text_add(&to, (struct slice){text + at, len});
+        at += len;
+        taken++;
+    }
+    if (!whole)
+        text_add(&to, slice_of(utf8 ? "…" : "~"));
+}
+
 static void end_line(struct canvas *canvas)
 {
     if (canvas->row < canvas->style->rows)
@@ -281,21 +318,27 @@ static enum paint paint_of_state(const struct cli_view *view)
     return cli_view_waits(view) ? PAINT_WARN : PAINT_BOLD;
 }
 
+// State, stage and time have the right of way; the names before them are cut, or have a line of their own.
 static void draw_title(struct canvas *canvas, const struct cli_view *view, int64_t now_ms)
 {
     const char *arrow = canvas->style->utf8 ? "→" : "->";
-    put(canvas, PAINT_BOLD, " %s", view->name);
-    put(canvas, PAINT_NONE, "  %s %s %s %s   ", view->service, view->from, arrow, view->to);
-    put(canvas, paint_of_state(view), "%s", view->state);
-    char storage[96];
+    char storage[96], names[4 * ROLLOUT_NAME_BYTES + 16], cut[sizeof names];
     struct text text = text_over(storage, sizeof storage);
     if (view->started_ms > 0) {
         text_addf(&text, "   stage %u of %u, ", view->stage, view->stage_count);
         cli_span_write(now_ms - view->state_since_ms, &text);
     }
-    put(canvas, PAINT_NONE, "%s", storage);
     if (view->run > 1)
-        put(canvas, PAINT_DIM, "   run %u", view->run);
+        text_addf(&text, "   run %u", view->run);
+    snprintf(names, sizeof names, "%s  %s %s %s %s", view->name, view->service, view->from, arrow, view->to);
+    size_t columns = canvas->style->columns;
+    bool one_line = columns_of(names) + strlen(view->state) + text.len + 4 <= columns;
+    fit(names, columns > 2 ? columns - 1 : 1, canvas->style->utf8, cut, sizeof cut);
+    put(canvas, PAINT_BOLD, " %s", cut);
+    if (!one_line)
+        end_line(canvas);
+    put(canvas, paint_of_state(view), "%s%s", one_line ? "   " : " ", view->state);
+    put(canvas, PAINT_NONE, "%s", storage);
     end_line(canvas);
     end_line(canvas);
 }
@@ -315,6 +358,8 @@ static void draw_stages(struct canvas *canvas, const struct cli_view *view)
         const char *close = here ? "]" : "";
         if (view->stage_weights[i] < 0)
             put(canvas, paint, "%sapprove%s", open, close);
+        else if (view->stage_rings[i][0] != '\0')
+            put(canvas, paint, "%s(%s)%s", open, view->stage_rings[i], close);
         else
             put(canvas, paint, "%s%g%%%s", open, view->stage_weights[i] * 100, close);
     }
@@ -325,11 +370,27 @@ static void draw_stages(struct canvas *canvas, const struct cli_view *view)
 static uint32_t bar_width(const struct canvas *canvas)
 {
     uint32_t columns = canvas->style->columns;
-    return columns > 62 ? (columns - 50 < 50 ? columns - 50 : 50) : 12;
+    return columns > 62 ? (columns - 50 < 50 ? columns - 50 : 50) : columns > 40 ? 8 : 4;
+}
+
+// The ring whose members have the new variant now; NULL: it is no ring's turn.
+static const char *ring_of(const struct cli_view *view)
+{
+    if (!state_is(view, ROLLOUT_SEGMENT) || view->stage == 0 || view->stage > view->stage_count)
+        return NULL;
+    return view->stage_rings[view->stage - 1];
 }
 
 static void draw_split(struct canvas *canvas, const struct cli_view *view)
 {
+    const char *ring = ring_of(view);
+    if (ring != NULL) {
+        put(canvas, PAINT_DIM, " ring      ");
+        put(canvas, PAINT_BOLD, "%s: its members have %s, all others %s", ring, view->to, view->from);
+        end_line(canvas);
+        end_line(canvas);
+        return;
+    }
     put(canvas, PAINT_DIM, " canary    ");
     put(canvas, PAINT_NONE, "wanted   %8.3f %%  ", view->wanted * 100);
     put_bar(canvas, view->wanted, bar_width(canvas), PAINT_BOLD);
@@ -345,6 +406,17 @@ static void draw_split(struct canvas *canvas, const struct cli_view *view)
     end_line(canvas);
 }
 
+// Too narrow for all columns: rates of errors and latency stay.
+static bool is_narrow(const struct canvas *canvas)
+{
+    return canvas->style->columns < 79;
+}
+
+static int quantiles_of(const struct canvas *canvas)
+{
+    return is_narrow(canvas) ? CLI_VIEW_QUANTILES - 1 : CLI_VIEW_QUANTILES;
+}
+
 static void draw_arm(struct canvas *canvas, const struct cli_view_arm *arm, const char *role)
 {
     if (!arm->present)
@@ -354,10 +426,13 @@ static void draw_arm(struct canvas *canvas, const struct cli_view_arm *arm, cons
     text_add_count(&text, arm->requests);
     text = text_over(errors, sizeof errors);
     text_add_count(&text, arm->errors);
-    put(canvas, PAINT_NONE, " %-7s %-10.10s %9s %8.1f %7s ", role, arm->version, count, arm->per_second,
-        errors);
+    char version[4 * ROLLOUT_NAME_BYTES];
+    fit(arm->version, 10, canvas->style->utf8, version, sizeof version);
+    put(canvas, PAINT_NONE, " %-7s %s%*s %9s ", role, version, 10 - (int)columns_of(version), "", count);
+    if (!is_narrow(canvas))
+        put(canvas, PAINT_NONE, "%8.1f %7s ", arm->per_second, errors);
     put(canvas, arm->errors > 0 ? PAINT_WARN : PAINT_NONE, "%6.2f%% ", arm->error_rate * 100);
-    for (int i = 0; i < CLI_VIEW_QUANTILES; i++) {
+    for (int i = 0; i < quantiles_of(canvas); i++) {
         if (arm->has_latency)
             put(canvas, PAINT_NONE, arm->ms[i] < 100 ? "%6.1f" : "%6.0f", arm->ms[i]);
         else
@@ -368,8 +443,11 @@ static void draw_arm(struct canvas *canvas, const struct cli_view_arm *arm, cons
 
 static void draw_arms(struct canvas *canvas, const struct cli_view *view)
 {
-    put(canvas, PAINT_DIM, " %-18s %9s %8s %7s %7s %23s", "", "requests", "per s", "errors", "rate",
-        "ms p50   p90   p99 p99.9");
+    put(canvas, PAINT_DIM, " %-18s %9s ", "", "requests");
+    if (!is_narrow(canvas))
+        put(canvas, PAINT_DIM, "%8s %7s ", "per s", "errors");
+    put(canvas, PAINT_DIM, "%7s ", is_narrow(canvas) ? "errors" : "rate");
+    put(canvas, PAINT_DIM, "ms p50   p90   p99%s", is_narrow(canvas) ? "" : " p99.9");
     end_line(canvas);
     draw_arm(canvas, &view->arms[ROLLOUT_ARM_STABLE], "stable");
     draw_arm(canvas, &view->arms[ROLLOUT_ARM_CANARY], "canary");
@@ -437,34 +515,66 @@ static void draw_evidence(struct canvas *canvas, const struct cli_view *view)
     end_line(canvas);
 }
 
+// Longer lines are broken at a blank rather than lost at the edge.
+static void put_wrapped(struct canvas *canvas, enum paint paint, struct slice line)
+{
+    size_t room = canvas->style->columns > 12 ? canvas->style->columns - 2 : 10;
+    while (line.len > room) {
+        size_t cut = room;
+        while (cut > 10 && line.data[cut] != ' ')
+            cut--;
+        put(canvas, paint, " %.*s", (int)cut, line.data);
+        end_line(canvas);
+        cut += line.data[cut] == ' ' ? 1 : 0;
+        line = (struct slice){line.data + cut, line.len - cut};
+    }
+    put(canvas, paint, " %.*s", (int)line.len, line.data);
+    end_line(canvas);
+}
+
+// Whether no stage with a weight stands before this one.
+static bool is_first_share(const struct cli_view *view)
+{
+    for (uint32_t i = 0; i + 1 < view->stage && i < view->stage_count; i++)
+        if (view->stage_weights[i] > 0)
+            return false;
+    return true;
+}
+
 // The next thing that time alone will do.
 static void draw_waiting(struct canvas *canvas, const struct cli_view *view, int64_t now_ms)
 {
     int64_t left_ms = view->stage_since_ms + (int64_t)view->stage_for_ms - now_ms;
-    char storage[160];
+    int64_t warming_ms = view->stage_since_ms + (int64_t)view->warmup_ms - now_ms;
+    bool first = is_first_share(view);
+    char storage[320];
     struct text text = text_over(storage, sizeof storage);
     if (state_is(view, ROLLOUT_BASELINE)) {
-        text_add(&text, SLICE(" Measuring how fast the stable version is, before the canary gets traffic."));
+        text_addf(&text,
+                  "Baseline: measuring how fast %s is, before %s gets traffic; %" PRIu64 " requests so far",
+                  view->from, view->to,
+                  view->edge_requests > 0 ? view->edge_requests : view->arms[ROLLOUT_ARM_STABLE].requests);
     } else if (state_is(view, ROLLOUT_PENDING)) {
-        text_addf(&text, " Not started: sluice rollout start %s", view->name);
+        text_addf(&text, "Not started: sluice rollout start %s", view->name);
     } else if (state_is(view, ROLLOUT_AWAITING_APPROVAL)) {
-        text_addf(&text, " Waits for a person: sluice rollout approve %s", view->name);
+        text_addf(&text, "Waits for a person: sluice rollout approve %s", view->name);
     } else if (state_is(view, ROLLOUT_PAUSED)) {
-        text_addf(&text, " Paused by hand: sluice rollout resume %s", view->name);
+        text_addf(&text, "Paused by hand: sluice rollout resume %s", view->name);
     } else if (state_is(view, ROLLOUT_UNDECIDED)) {
         text_add(
             &text,
-            SLICE(" Held, undecided: resume gives it another horizon; promote or abort decides by hand."));
+            SLICE("Held, undecided: resume gives it another horizon; promote or abort decides by hand."));
+    } else if (state_is(view, ROLLOUT_SHIFTING) && first && warming_ms > 0) {
+        text_addf(&text, "Warming up: %s is new to its traffic, so its latency counts only in ", view->to);
+        cli_span_write(warming_ms + 999, &text);
+        text_add(&text, SLICE("; errors count already"));
     } else if (left_ms > 0 && (state_is(view, ROLLOUT_SHIFTING) || state_is(view, ROLLOUT_SOAKING))) {
-        text_add(&text, state_is(view, ROLLOUT_SOAKING)
-                            ? SLICE(" Watched at full weight for another ")
-                            : SLICE(" Stays in this stage for at least another "));
+        text_add(&text, state_is(view, ROLLOUT_SOAKING) ? SLICE("Watched at full weight for another ")
+                                                        : SLICE("Stays in this stage for at least another "));
         cli_span_write(left_ms + 999, &text);
     }
-    if (text.len == 0)
-        return;
-    put(canvas, cli_view_waits(view) ? PAINT_WARN : PAINT_DIM, "%s", storage);
-    end_line(canvas);
+    if (text.len > 0)
+        put_wrapped(canvas, cli_view_waits(view) ? PAINT_WARN : PAINT_DIM, text_slice(&text));
 }
 
 static void draw_verdict(struct canvas *canvas, const struct cli_view *view)
@@ -477,27 +587,31 @@ static void draw_verdict(struct canvas *canvas, const struct cli_view *view)
     for (int line = 0; *p != '\0' && line < 4; line++) {
         size_t len = strcspn(p, "\n");
         enum paint paint = line > 0 ? PAINT_NONE : bad ? PAINT_BAD : good ? PAINT_GOOD : PAINT_BOLD;
-        // Longer lines are broken at a blank rather than lost at the edge.
-        size_t room = canvas->style->columns > 12 ? canvas->style->columns - 2 : 10;
-        while (len > room) {
-            size_t cut = room;
-            while (cut > 10 && p[cut] != ' ')
-                cut--;
-            put(canvas, paint, " %.*s", (int)cut, p);
-            end_line(canvas);
-            p += cut;
-            len -= cut;
-        }
-        put(canvas, paint, " %.*s", (int)len, p);
-        end_line(canvas);
+        put_wrapped(canvas, paint, (struct slice){p, len});
         p += len + (p[len] == '\n' ? 1 : 0);
     }
+}
+
+static void draw_stale(struct canvas *canvas, const struct cli_view *view, int64_t now_ms)
+{
+    char storage[96];
+    struct text text = text_over(storage, sizeof storage);
+    if (view->stale_since_ms == 0)
+        return;
+    text_add(&text, SLICE("NO ANSWER from the daemon for "));
+    cli_span_write(now_ms - view->stale_since_ms, &text);
+    text_add(&text, SLICE(": this is how it was then"));
+    put_wrapped(canvas, PAINT_BAD, text_slice(&text));
 }
 
 void cli_view_draw(const struct cli_view *view, int64_t now_ms, const struct cli_style *style,
                    struct text *out)
 {
     struct canvas canvas = {.out = out, .style = style};
+    draw_stale(&canvas, view, now_ms);
+    // What is shown is as old as it is; no time goes on in it.
+    if (view->stale_since_ms > 0)
+        now_ms = view->stale_since_ms;
     draw_title(&canvas, view, now_ms);
     draw_stages(&canvas, view);
     draw_split(&canvas, view);
@@ -537,4 +651,75 @@ void cli_view_line(const struct cli_view *view, int64_t now_ms, struct text *out
         double part = view->checks[i].good ? 1 : part_of(view->checks[i].log_e, view->checks[i].needed);
         text_addf(out, ", %s %.0f %%", view->checks[i].name, (part > 1 ? 1 : part) * 100);
     }
+}
+
+// ---- a row of many ----
+
+enum { ROW_NAME_MIN = 12, ROW_NAME_MAX = 40, ROW_FIXED = 16 + 6 + 9 + 12, ROW_ERRORS = 18, ROW_P99 = 18 };
+
+// The columns that there is room for.
+struct row_plan {
+    size_t name;
+    bool errors, p99;
+};
+
+static struct row_plan row_plan_of(const struct cli_style *style)
+{
+    size_t columns = style->columns;
+    struct row_plan plan = {.errors = columns >= ROW_NAME_MIN + ROW_FIXED + ROW_ERRORS + 2};
+    size_t used = ROW_FIXED + 1 + (plan.errors ? ROW_ERRORS : 0);
+    plan.p99 = columns >= used + ROW_P99 + 24;
+    used += plan.p99 ? ROW_P99 : 0;
+    plan.name = columns > used + ROW_NAME_MIN ? columns - used : ROW_NAME_MIN;
+    plan.name = plan.name < ROW_NAME_MAX ? plan.name : ROW_NAME_MAX;
+    return plan;
+}
+
+static void put_pair(struct canvas *canvas, const struct cli_view *view, bool known, int width, double stable,
+                     double canary, const char *unit)
+{
+    char storage[48] = "-";
+    if (known && view->arms[ROLLOUT_ARM_CANARY].requests > 0)
+        snprintf(storage, sizeof storage, "%.*f / %.*f %s", stable < 100 ? 2 : 0, stable,
+                 canary < 100 ? 2 : 0, canary, unit);
+    put(canvas, PAINT_NONE, " %*s", width - 1, storage);
+}
+
+void cli_view_row_heads(const struct cli_style *style, struct text *out)
+{
+    struct row_plan plan = row_plan_of(style);
+    struct canvas canvas = {.out = out, .style = style};
+    put(&canvas, PAINT_DIM, "%-*s %-16s%6s%9s%12s", (int)plan.name, "ROLLOUT", "STATE", "STAGE", "WEIGHT",
+        "FOR");
+    if (plan.errors)
+        put(&canvas, PAINT_DIM, "%*s", ROW_ERRORS, "ERRORS old / new");
+    if (plan.p99)
+        put(&canvas, PAINT_DIM, "%*s", ROW_P99, "P99 old / new");
+    end_line(&canvas);
+}
+
+void cli_view_row(const struct cli_view *view, int64_t now_ms, const struct cli_style *style,
+                  struct text *out)
+{
+    struct row_plan plan = row_plan_of(style);
+    struct canvas canvas = {.out = out, .style = style};
+    char name[4 * ROLLOUT_NAME_BYTES], stage[16] = "-", weight[24] = "-", span[32] = "-";
+    fit(view->name, plan.name, style->utf8, name, sizeof name);
+    if (view->started_ms > 0) {
+        struct text text = text_over(span, sizeof span);
+        snprintf(stage, sizeof stage, "%u/%u", view->stage, view->stage_count);
+        snprintf(weight, sizeof weight, "%.4g %%", view->wanted * 100);
+        cli_span_write(now_ms - view->state_since_ms, &text);
+    }
+    put(&canvas, PAINT_NONE, "%-*s ", (int)(plan.name + strlen(name) - columns_of(name)), name);
+    put(&canvas, paint_of_state(view), "%-16s", view->state);
+    put(&canvas, PAINT_NONE, "%6s%9s%12s", stage, ring_of(view) != NULL ? "ring" : weight, span);
+    const struct cli_view_arm *stable = &view->arms[ROLLOUT_ARM_STABLE];
+    const struct cli_view_arm *canary = &view->arms[ROLLOUT_ARM_CANARY];
+    if (plan.errors)
+        put_pair(&canvas, view, true, ROW_ERRORS, stable->error_rate * 100, canary->error_rate * 100, "%");
+    if (plan.p99)
+        put_pair(&canvas, view, stable->has_latency && canary->has_latency, ROW_P99, stable->ms[2],
+                 canary->ms[2], "ms");
+    end_line(&canvas);
 }

@@ -37,7 +37,9 @@ struct cli_view {
     uint32_t run;
     uint32_t stage; // from 1
     uint32_t stage_count;
-    double stage_weights[ROLLOUT_STAGES_MAX]; // 0..1; negative: an approval
+    double stage_weights[ROLLOUT_STAGES_MAX];                 // 0..1; negative: an approval
+    char stage_rings[ROLLOUT_STAGES_MAX][ROLLOUT_NAME_BYTES]; // the segment of a ring; empty: none
+    uint64_t warmup_ms;
     uint64_t stage_for_ms;
     double wanted;
     bool has_measured;
@@ -54,7 +56,9 @@ struct cli_view {
     char outcome[32];
     int64_t verdict_ms;
     char verdict[ROLLOUT_VERDICT_TEXT_BYTES];
+    bool in_file;
     bool file_differs;
+    int64_t stale_since_ms; // the daemon has not answered since; 0: it does
 };
 
 struct cli_style {
@@ -71,6 +75,10 @@ bool cli_view_waits(const struct cli_view *view); // for a person
 // The screen: at most rows lines of at most columns, each ended by a line feed.
 void cli_view_draw(const struct cli_view *view, int64_t now_ms, const struct cli_style *style,
                    struct text *out);
+// A row of the list of all rollouts, and the row of its heads: columns of equal width, the name cut for them.
+void cli_view_row(const struct cli_view *view, int64_t now_ms, const struct cli_style *style,
+                  struct text *out);
+void cli_view_row_heads(const struct cli_style *style, struct text *out);
 // One line, without its end.
 void cli_view_line(const struct cli_view *view, int64_t now_ms, struct text *out);
 // A service of the API's status whose stable version is not the one that its file names: one line that says
@@ -78,6 +86,8 @@ void cli_view_line(const struct cli_view *view, int64_t now_ms, struct text *out
 bool cli_view_stable(const json_t *service, struct text *out);
 // "HH:MM:SS" in local time.
 void cli_clock_write(int64_t wall_ms, struct text *out);
+// "2026-11-21 14:03:02" in local time.
+void cli_date_write(int64_t wall_ms, struct text *out);
 // "42 s", "3 min 10 s", "2 h 5 min"
 void cli_span_write(int64_t ms, struct text *out);
 // From the environment and the stream: colour only on a terminal and without NO_COLOR.

@@ -42,6 +42,8 @@ enum {
     CONFIG_HEADER_FLAGS_MAX = 64, // per header
     CONFIG_ATTRIBUTES_MAX = 32,   // per service
     CONFIG_ERRORS_MAX = 20,
+    CONFIG_NOTES_MAX = 8, // the last one stands for all that follow
+    CONFIG_NOTE_BYTES = 256,
     CONFIG_FILE_NAME_BYTES = 256,
     CONFIG_MESSAGE_BYTES = 400,
     CONFIG_EXCERPT_BYTES = 120,
@@ -84,6 +86,7 @@ struct config_log {
     enum config_log_level level;
     enum config_log_format format;
     enum config_log_requests requests;
+    char access[CONFIG_PATH_BYTES]; // file; "-": standard output; empty: none
 };
 
 // An endpoint or a listening address. A listening address is always literal.
@@ -252,15 +255,19 @@ struct config {
     uint32_t rollout_count;
     struct config_flags flags;
     char *segments; // JSON object of names and rules; NULL: none. Lines and columns are the file's
+    // What people should know of a file that is valid: one sentence each.
+    char notes[CONFIG_NOTES_MAX][CONFIG_NOTE_BYTES];
+    uint32_t note_count;
 };
 
 // ---- loading ----
 
 // Reads a file, or every *.yaml and *.yml of a directory (in name order, merged; a name given twice is an
-// error). STATUS_INVALID: *errors says what is wrong; NOT_FOUND, DENIED, IO: so does it, at line 0;
-// NO_MEMORY. On success errors->count is 0 and *config is the caller's, to be destroyed.
+// error). Relative paths in it begin at the file's directory. STATUS_INVALID: *errors says what is wrong;
+// NOT_FOUND, DENIED, IO: so does it, at line 0; NO_MEMORY. On success errors->count is 0 and *config is the
+// caller's, to be destroyed.
 MUST_USE enum status config_load(const char *path, struct config **config, struct config_errors *errors);
-// The same from memory; `name` stands for the file in errors.
+// The same from memory; `name` stands for the file in errors, relative paths begin at the working directory.
 MUST_USE enum status config_load_text(const char *name, struct slice yaml, struct config **config,
                                       struct config_errors *errors);
 // NULL is allowed.

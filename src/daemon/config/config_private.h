@@ -63,6 +63,7 @@ struct config_sources {
 // One load. `no_memory` overrides every error message: the load then ends with STATUS_NO_MEMORY.
 struct config_reader {
     struct config_sources sources;
+    struct slice folder; // that relative paths begin at; empty: the working directory
     struct config_arena arena;
     struct config_errors *errors;
     struct config *config;
@@ -84,6 +85,10 @@ __attribute__((format(printf, 5, 6))) void config_error_mark(struct config_reade
                                                              const char *format, ...);
 void config_errors_sort(struct config_errors *errors);
 struct config_position config_position_of(const struct config_reader *reader, const struct config_node *node);
+// ---- place.c
+// Writes the path as it is to be opened. False: it does not fit.
+MUST_USE bool config_place_path(struct config_reader *reader, struct slice path, char *out, size_t cap);
+
 // The user's own text inside a message: cut, and without control characters.
 struct config_shown {
     char text[64];
@@ -95,7 +100,7 @@ struct config_shown config_show(struct slice text);
 enum config_kind {
     CONFIG_KIND_NAME,     // char[]: [a-zA-Z0-9._-]
     CONFIG_KIND_TOKEN,    // char[]: RFC 9110 5.6.2, a cookie or header name
-    CONFIG_KIND_FILE,     // char[]: a path of this machine
+    CONFIG_KIND_FILE,     // char[]: a path of this machine, relative to the file
     CONFIG_KIND_TEXT,     // char[]: any text of one line
     CONFIG_KIND_URL,      // char[]: begins with http:// or https://
     CONFIG_KIND_HOST,     // char[]: host without port, lower-cased

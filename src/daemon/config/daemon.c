@@ -178,7 +178,16 @@ static const struct config_word log_words[] = {
      CONFIG_AT(struct config_log, requests),
      .choices = requests_choices,
      .fallback = "errors",
-     .help = "which requests get a line"},
+     .help =
+         "which requests get a line here: `errors` are those that an origin answered with 5xx, whose answer failed, or "
+         "that were answered here"},
+    {.word = "access",
+     .kind = CONFIG_KIND_FILE,
+     CONFIG_AT(struct config_log, access),
+     .restart = CONFIG_RESTART_CHANGED,
+     .help =
+         "a file that gets a line for every request, `-` for standard output; in the combined format, followed by host, "
+         "service, version and milliseconds, or as JSON where `format` is. Reading the file again opens it anew"},
 };
 const struct config_section config_log_section = {
     .title = "log", .help = "What is written to standard error.", CONFIG_WORDS(log_words)};

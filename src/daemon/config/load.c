@@ -278,6 +278,17 @@ static void reader_free(struct config_reader **reader)
     heap_free(*reader);
 }
 
+// Without the last slash, but for the root's own: then a path gets two, which is the same.
+static struct slice folder_of(const char *path, bool folder)
+{
+    const char *slash = strrchr(path, '/');
+    size_t len = folder ? strlen(path) : slash != NULL ? (size_t)(slash - path) : 0;
+    while (len > 1 && path[len - 1] == '/')
+        len--;
+    // A file below the root: "/" it is, not nothing.
+    return len == 0 && slash != NULL && !folder ? SLICE("/") : (struct slice){path, len};
+}
+
 enum status config_load(const char *path, struct config **config, struct config_errors *errors)
 {
     errors_clear(errors);
@@ -287,6 +298,7 @@ enum status config_load(const char *path, struct config **config, struct config_
     reader->errors = errors;
     struct stat info;
     bool folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    reader->folder = folder_of(path, folder);
     enum status status = folder ? folder_read(reader, path) : source_read(reader, path);
     if (status == STATUS_OK)
         status = sources_load(reader, config);

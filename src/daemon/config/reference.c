@@ -404,6 +404,8 @@ void config_words_write(struct text *text)
             "- An **address** is `10.0.0.1:9001`, `[::1]:9001` or `unix:/run/app.sock`; "
             "endpoints may also be "
             "`name:9001`.\n"
+            "- A **path**, also that of a unix address, is relative to the file that names it. Where only the working "
+            "directory has such a file, that one is taken, with a warning.\n"
             "- Every word may stand once. Aliases (`*name`) work; tags, merge keys and second "
             "documents do not.\n"
             "- What is wrong is told with file, line and column, as much of it at once as can be; a bad file "

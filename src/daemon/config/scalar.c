@@ -94,8 +94,9 @@ static void file_read(const struct value *value)
 {
     if (value->node->text.len == 0)
         expected(value, "the path of a file");
-    else if (text_fits(value))
-        text_store(value);
+    else if (!config_place_path(value->reader, value->node->text, value->target, value->word->size))
+        config_error_at(value->reader, value->node, "'%s' is too long: a path has at most %zu characters",
+                        value->word->word, value->word->size - 1);
 }
 
 static void line_read(const struct value *value)
@@ -371,6 +372,16 @@ static void address_refused(const struct value *value)
                     address_hint(value->node->text));
 }
 
+// The path of a unix address is one of the file, too. False: it does not fit.
+static bool unix_place(struct config_reader *reader, struct slice text, struct config_address *address)
+{
+    static const size_t scheme = sizeof "unix:" - 1;
+    if (!slice_starts_with(text, SLICE("unix:")) || text.len == scheme)
+        return true;
+    return config_place_path(reader, (struct slice){text.data + scheme, text.len - scheme},
+                             address->text + scheme, sizeof address->text - scheme);
+}
+
 static void address_read(const struct value *value)
 {
     bool listen = value->word->kind == CONFIG_KIND_LISTEN;
@@ -381,6 +392,10 @@ static void address_read(const struct value *value)
         return;
     }
     memcpy(address.text, text.data, text.len);
+    if (!unix_place(value->reader, text, &address)) {
+        address_refused(value);
+        return;
+    }
     address.literal = io_addr_parse(address.text, &address.addr) == STATUS_OK;
     bool usable = address.literal ? listen || port_of(&address.addr) > 0 : !listen && is_named_endpoint(text);
     if (!usable && address.literal)

@@ -43,8 +43,7 @@ static void exposure_write(struct text *out, const struct ofrep_exposure *exposu
     text_addf(out, ",\"set\":%llu}\n", (unsigned long long)exposure->set_version);
 }
 
-// Whole lines or none: a line cut by a full disk would spoil the next one too.
-static bool append(int file, struct slice text)
+bool serve_append(int file, struct slice text)
 {
     off_t end = lseek(file, 0, SEEK_END);
     while (text.len > 0) {
@@ -72,7 +71,7 @@ static void exposures_drain(struct serve *serve)
         struct text out = text_over(evaluation->text, (size_t)EXPOSURES_AT_ONCE * EXPOSURE_BYTES_MAX);
         for (uint32_t i = 0; i < count; i++)
             exposure_write(&out, &exposures[i]);
-        if (append(evaluation->exposures, text_slice(&out)))
+        if (serve_append(evaluation->exposures, text_slice(&out)))
             continue;
         evaluation->lost += count;
         log_repeat(serve->options.log, LOG_ERROR, "exposures cannot be written and are lost", NULL, 0);

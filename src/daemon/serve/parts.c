@@ -73,6 +73,7 @@ static enum serve_outcome proxy_open(struct serve *serve)
         .listen = listen,
         .listen_count = config->listen_count,
         .seed = secret_draw(),
+        .accesses = config->log.access[0] != '\0',
     };
     for (uint32_t i = 0; i < config->listen_count; i++)
         listen[i] = config->listen[i].addr;
@@ -154,7 +155,8 @@ static const struct serve_part engine_part = {"engine", engine_open, NULL, engin
 static enum serve_outcome admin_open(struct serve *serve)
 {
     const struct config *config = engine_config(serve->engine);
-    enum status status = api_create(serve->engine, &config->admin.addr, &serve->api);
+    serve->reloader = (struct api_reloader){serve_reload, serve};
+    enum status status = api_create(serve->engine, &config->admin.addr, &serve->reloader, &serve->api);
     if (status == STATUS_OK)
         return SERVE_OK;
     fprintf(serve->options.err, "sluice: cannot listen on the admin address %s: %s\n", config->admin.text,
@@ -232,6 +234,6 @@ static void doors_close(struct serve *serve)
 
 static const struct serve_part doors_part = {"listeners", doors_open, NULL, doors_close};
 
-const struct serve_part *const serve_parts[] = {&loop_part,   &proxy_part, &journal_part,
-                                                &engine_part, &api_part,   &serve_evaluation_part,
-                                                &doors_part,  NULL};
+const struct serve_part *const serve_parts[] = {&loop_part,         &proxy_part, &journal_part,
+                                                &engine_part,       &api_part,   &serve_evaluation_part,
+                                                &serve_access_part, &doors_part, NULL};

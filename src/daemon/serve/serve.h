@@ -43,6 +43,8 @@ struct serve_evaluation {
     uint64_t lost; // lines that could not be written
 };
 
+struct serve_access;
+
 struct serve {
     struct serve_options options;
     struct io_loop *loop; // the engine's: the caller's thread runs it
@@ -51,10 +53,13 @@ struct serve {
     struct targets *targets;
     struct engine *engine; // of targets
     struct api *api;
+    struct api_reloader reloader;
     struct serve_evaluation evaluation;
+    struct serve_access *access; // NULL: the file has no `log.access`
+    char access_path[CONFIG_PATH_BYTES];
     uint32_t workers;
     // signals
-    const char *path; // of the file, read again at SIGHUP
+    const char *path; // of the file, read again when asked to; NULL: there is none
     sigset_t signals;
     pthread_t thread;
     struct io_task stop_task;
@@ -71,7 +76,8 @@ void serve_run(struct serve *serve);
 void serve_stopped(void *context); // context: the daemon
 // After run.
 void serve_end(struct serve *serve);
-// Start, run and end under signals: SIGTERM and SIGINT end it, SIGHUP reads the file at path again.
+// Start, run and end under signals: SIGTERM and SIGINT end it, SIGHUP reads the file at path again, as
+// POST /v1/reload does.
 enum serve_outcome serve_under_signals(struct serve *serve, const struct serve_options *options,
                                        const char *path);
 // Raises the limit of descriptors to what the system allows.

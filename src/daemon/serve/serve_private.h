@@ -14,7 +14,7 @@ struct serve_part {
 
 // In the order in which they open; they close in the other one. Ends with a NULL.
 extern const struct serve_part *const serve_parts[];
-extern const struct serve_part serve_evaluation_part;
+extern const struct serve_part serve_evaluation_part, serve_access_part;
 
 // ---- advice.c
 // What to do about a status that something could not be started with.
@@ -24,7 +24,12 @@ const char *serve_advice(enum status status);
 // not.
 uint32_t serve_clients_max(const struct serve *serve, uint32_t wanted);
 // ---- evaluation.c
+// Whole lines or none: a line cut by a full disk would spoil the next one too. False: none.
+bool serve_append(int file, struct slice text);
 // False: it was not started.
 bool serve_evaluation_addr(const struct serve *serve, struct io_addr *addr);
 // ---- reload.c
-void serve_reload(struct serve *serve);
+// As struct api_reloader has it; context: the daemon. What it did is in the log too.
+enum status serve_reload(void *context, struct text *told);
+// What the file is valid with, yet should be known, into the log.
+void serve_say_notes(struct serve *serve, const struct config *config);

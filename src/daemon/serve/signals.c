@@ -24,7 +24,9 @@ static void on_reload(struct io_task *task)
 {
     struct serve *serve = CONTAINER_OF(task, struct serve, reload_task);
     atomic_store(&serve->reload_posted, false);
-    serve_reload(serve);
+    char storage[64];
+    struct text told = text_over(storage, sizeof storage);
+    (void)serve_reload(serve, &told); // the log says it whole
 }
 
 // A task's storage is the loop's until it has run, so a signal that comes twice meanwhile counts once.
@@ -93,6 +95,7 @@ enum serve_outcome serve_under_signals(struct serve *serve, const struct serve_o
     serve->stop_task.run = on_stop;
     serve->reload_task.run = on_reload;
     CHECK(pthread_create(&serve->thread, NULL, wait_for_signals, serve) == 0);
+    serve_say_notes(serve, engine_config(serve->engine));
     say_started(serve);
     serve_run(serve);
     atomic_store(&serve->over, true);

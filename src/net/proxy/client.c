@@ -43,13 +43,28 @@ bool client_answer(struct server_stream *stream, unsigned status, const char *wh
 
 static const struct event_where NOWHERE = {PROXY_SLOT_NONE, PROXY_SLOT_NONE, PROXY_SLOT_NONE};
 
+// Answers what is no request that could be read.
+static void answer_unread(struct server_stream *stream, enum proxy_event_kind kind, unsigned status,
+                          const char *why)
+{
+    static const struct asked UNREAD = {.method = {"", 0}};
+    struct worker *worker = worker_of(stream);
+    worker_event(worker, kind, status, why, server_from_host(stream), NOWHERE, NULL, 0);
+    if (UNLIKELY(worker->access != NULL))
+        access_tell(worker, status, server_from_host(stream), &UNREAD);
+    client_answer(stream, status, why, false, true);
+}
+
 // A well-formed request that goes nowhere.
 static void turn_away(struct server_stream *stream, struct event_where where, unsigned status,
                       const char *why)
 {
     struct worker *worker = worker_of(stream);
     bool head_only = worker->request->method_id == HTTP_METHOD_HEAD;
-    worker_event(worker, PROXY_EVENT_LOCAL, status, why, server_from_host(stream), where);
+    struct asked asked = asked_of_request(worker->request);
+    worker_event(worker, PROXY_EVENT_LOCAL, status, why, server_from_host(stream), where, &asked, 0);
+    if (UNLIKELY(worker->access != NULL))
+        access_tell(worker, status, server_from_host(stream), &asked);
     client_answer(stream, status, why, head_only, false);
 }
 
@@ -123,8 +138,7 @@ static void reject(struct server_stream *stream, unsigned status, const char *wh
     struct worker *worker = worker_of(stream);
     worker_count(worker, PROXY_WORKER_RECEIVED);
     worker_count(worker, PROXY_WORKER_REJECTED);
-    worker_event(worker, PROXY_EVENT_REJECTED, status, why, server_from_host(stream), NOWHERE);
-    client_answer(stream, status, why, false, true);
+    answer_unread(stream, PROXY_EVENT_REJECTED, status, why);
 }
 
 static void on_refused(struct server_stream *stream, enum server_refusal refusal, unsigned status,
@@ -140,8 +154,7 @@ static void on_refused(struct server_stream *stream, enum server_refusal refusal
         return;
     case SERVER_REFUSAL_STARVED:
         worker_count(worker, PROXY_WORKER_RECEIVED);
-        worker_event(worker, PROXY_EVENT_LOCAL, status, why, server_from_host(stream), NOWHERE);
-        client_answer(stream, status, why, false, true);
+        answer_unread(stream, PROXY_EVENT_LOCAL, status, why);
         return;
     case SERVER_REFUSAL_LATE:
         worker_count(worker, PROXY_WORKER_HEAD_TIMEOUTS);

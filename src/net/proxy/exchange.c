@@ -26,6 +26,14 @@ static struct event_where exchange_where(const struct exchange *exchange)
     return (struct event_where){exchange->service, exchange->version, endpoint};
 }
 
+static void exchange_event(struct exchange *exchange, enum proxy_event_kind kind, unsigned status,
+                           const char *why)
+{
+    struct asked asked = asked_of_exchange(exchange);
+    worker_event(worker_of(exchange), kind, status, why, exchange->from, exchange_where(exchange), &asked,
+                 worker_now_us(worker_of(exchange)) - exchange->started_us);
+}
+
 // ---- assignment ----
 
 // A version an operator asked for by name. NULL: none asked for, not believed, or unknown.
@@ -279,8 +287,9 @@ void exchange_count_error(struct exchange *exchange, enum attempt_error error, c
     else if (exchange->span != SHEET_SPAN_NONE && same_split(exchange, service))
         sheet_broke_off(exchange->sheet, worker->tick, worker->table->version, service, exchange->place,
                         event);
-    if (error != ATTEMPT_5XX)
-        worker_event(worker, PROXY_EVENT_UPSTREAM, 0, why, exchange->from, exchange_where(exchange));
+    bool answered = error == ATTEMPT_5XX;
+    exchange_event(exchange, answered ? PROXY_EVENT_STATUS : PROXY_EVENT_UPSTREAM,
+                   answered ? exchange->status : 0, why);
 }
 
 void exchange_complete(struct exchange *exchange, enum exchange_fate fate)
@@ -304,6 +313,8 @@ static void exchange_free(struct exchange *exchange)
 {
     struct worker *worker = worker_of(exchange);
     CHECK(exchange->completed && exchange->upstream == NULL);
+    if (UNLIKELY(worker->access != NULL))
+        access_tell_exchange(exchange);
     struct service_load *load = &worker->loads[exchange->service];
     load->active--;
     if (exchange->retrying)
@@ -343,8 +354,7 @@ static void exchange_abandon(struct exchange *exchange)
     if (!exchange->tunnel)
         worker_count(worker, exchange->answering ? PROXY_WORKER_CUT : PROXY_WORKER_ABORTED);
     if (exchange->answering && exchange->erred)
-        worker_event(worker, PROXY_EVENT_CUT, 0, "the answer broke off", exchange->from,
-                     exchange_where(exchange));
+        exchange_event(exchange, PROXY_EVENT_CUT, 0, "the answer broke off");
     exchange_drop_upstream(exchange, false);
     exchange_free(exchange);
 }
@@ -362,10 +372,10 @@ static void exchange_answer(struct exchange *exchange, unsigned status, const ch
     struct server_stream *stream = exchange->stream;
     bool head_only = exchange->method == HTTP_METHOD_HEAD;
     bool close = exchange->close;
-    worker_event(worker_of(exchange), PROXY_EVENT_LOCAL, (uint16_t)status, why, exchange->from,
-                 exchange_where(exchange));
+    exchange_event(exchange, PROXY_EVENT_LOCAL, status, why);
     struct version_sheet *counts = exchange->counts;
     exchange_drop_upstream(exchange, false);
+    exchange->status = (uint16_t)status; // what the client gets
     exchange_free(exchange);
     if (client_answer(stream, status, why, head_only, close))
         version_count(counts, status < 500 ? PROXY_VERSION_LOCAL_4XX : PROXY_VERSION_LOCAL_5XX, 1);
@@ -746,23 +756,22 @@ static struct exchange *exchange_create(struct server_stream *stream, const stru
     return exchange;
 }
 
-// Keeps the head of a request that may be sent twice. The buffer is not held for it: requests that wait would
-// keep buffers from the answers, and warm ones from the cache.
+// Keeps the head of a request that may be sent twice, and of others what the log may tell. The buffer is not
+// held for it: requests that wait would keep buffers from the answers, and warm ones from the cache.
 static void keep_head(struct exchange *exchange)
 {
     struct worker *worker = worker_of(exchange);
     const struct io_buf *written = exchange->pending.head;
     uint32_t len = io_buf_len(written);
     char *to = exchange->head;
-    if (!exchange->repeatable)
-        return;
     if (UNLIKELY(len > HEAD_COPY_BYTES)) {
         bool plenty = io_loop_stats(worker->loop)->bufs_in_use <= worker->proxy->bufs_max / 2;
-        exchange->head_buf = plenty ? io_buf_get(worker->loop) : NULL;
+        exchange->head_buf = plenty && exchange->repeatable ? io_buf_get(worker->loop) : NULL;
         exchange->repeatable = exchange->head_buf != NULL;
-        if (!exchange->repeatable)
-            return;
-        to = (char *)exchange->head_buf->data;
+        if (exchange->repeatable)
+            to = (char *)exchange->head_buf->data;
+        else
+            len = HEAD_COPY_BYTES;
     }
     memcpy(to, written->data + written->start, len);
     exchange->head_len = len;

@@ -36,6 +36,12 @@ static void proxy_config_take(struct proxy *proxy, const struct proxy_config *co
         proxy->listen[i] = config->listen[i];
 }
 
+static bool make_accesses(struct worker *worker)
+{
+    worker->access = heap_alloc_aligned(sizeof *worker->access);
+    return worker->access != NULL;
+}
+
 enum status proxy_create(const struct proxy_config *config, struct proxy **proxy)
 {
     if (config->workers == 0 || config->workers > PROXY_WORKERS_MAX ||
@@ -49,8 +55,8 @@ enum status proxy_create(const struct proxy_config *config, struct proxy **proxy
     bool whole = true;
     for (uint32_t i = 0; i < config->workers && whole; i++) {
         made->workers[i] = worker_create(made, i, rng_splitmix(&seed));
-        whole = made->workers[i] != NULL;
-        made->worker_count += whole;
+        whole = made->workers[i] != NULL && (!config->accesses || make_accesses(made->workers[i]));
+        made->worker_count += made->workers[i] != NULL;
     }
     if (!whole) {
         proxy_destroy(made);

@@ -16,6 +16,12 @@ enum {
     PROXY_CLIENTS_DEFAULT = 16384, // client connections per worker
     PROXY_EVENTS = 256,            // per worker, between two drains
     PROXY_EVENT_CLIENT_BYTES = 64,
+    PROXY_EVENT_METHOD_BYTES = 16, // what is longer is cut
+    PROXY_EVENT_HOST_BYTES = 64,
+    PROXY_EVENT_PATH_BYTES = 160,
+    PROXY_ACCESSES = 4096, // per worker, between two drains
+    PROXY_ACCESS_TARGET_BYTES = 512,
+    PROXY_ACCESS_FIELD_BYTES = 160,
 };
 
 struct proxy;
@@ -29,6 +35,7 @@ struct proxy_config {
     uint32_t bufs_max;                 // per worker; 0: the loop's default
     const struct http1_limits *limits; // NULL: the parser's defaults
     uint64_t seed;                     // of per-request assignment; each worker draws its own stream
+    bool accesses;                     // every request is kept for proxy_accesses_take
 };
 
 // Nothing runs yet. STATUS_INVALID, NO_MEMORY.
@@ -151,6 +158,7 @@ enum proxy_worker_counter {
     PROXY_WORKER_TUNNELS_CLOSED,
     PROXY_WORKER_DRAINED, // tunnels and answers ended because their version or endpoint had left
     PROXY_WORKER_EVENTS_DROPPED,
+    PROXY_WORKER_ACCESSES_DROPPED,      // lines that the access log lacks: its reader was too slow
     PROXY_WORKER_FLAGS_LEFT_OUT,        // flags with a variant for which a request had no room
     PROXY_WORKER_FLAG_VERSIONS_UNKNOWN, // requests whose version flag named no version, or was in error
     PROXY_WORKER_COUNTERS
@@ -165,6 +173,7 @@ enum proxy_event_kind {
     PROXY_EVENT_REJECTED, // a request refused for its form
     PROXY_EVENT_LOCAL,    // another answer of our own: 404, 413, 408, 503
     PROXY_EVENT_UPSTREAM, // an attempt failed
+    PROXY_EVENT_STATUS,   // the origin answered 5xx
     PROXY_EVENT_CUT,      // a response broke off in its middle
     PROXY_EVENT_FLAG,     // the version flag says no version; told once per worker, service and table
 };
@@ -178,8 +187,34 @@ struct proxy_event {
     uint16_t version;
     uint16_t endpoint;
     const char *reason;
+    uint64_t elapsed_us; // since it was routed; 0: it was not
     char client[PROXY_EVENT_CLIENT_BYTES];
+    // As the client sent it, without the query; empty: not known.
+    char method[PROXY_EVENT_METHOD_BYTES];
+    char host[PROXY_EVENT_HOST_BYTES];
+    char path[PROXY_EVENT_PATH_BYTES];
 };
 
 // Moves up to cap events of all workers to out, oldest first within each worker. Returns the count.
 uint32_t proxy_events_take(struct proxy *proxy, struct proxy_event *out, uint32_t cap);
+
+// ---- every request ----
+
+// One request that is over. Texts are as the client sent them, cut where they are longer; empty: not known.
+struct proxy_access {
+    int64_t wall_ms;     // its end
+    uint64_t elapsed_us; // since it was routed; 0: it was not
+    uint64_t bytes;      // of the answer's body
+    uint16_t status;     // 0: the client left before there was one
+    char service[PROXY_NAME_BYTES];
+    char version[PROXY_NAME_BYTES];
+    char client[PROXY_EVENT_CLIENT_BYTES];
+    char method[PROXY_EVENT_METHOD_BYTES];
+    char host[PROXY_EVENT_HOST_BYTES];
+    char target[PROXY_ACCESS_TARGET_BYTES];
+    char referer[PROXY_ACCESS_FIELD_BYTES];
+    char agent[PROXY_ACCESS_FIELD_BYTES];
+};
+
+// As proxy_events_take; from one thread at a time, which may be another than the events'.
+uint32_t proxy_accesses_take(struct proxy *proxy, struct proxy_access *out, uint32_t cap);

@@ -118,7 +118,7 @@ struct exchange {
     struct io_buf *response_trailers;       // storage while a chunked answer runs
     struct io_chain pending;                // request bytes that wait for the connect
     struct io_buf *head_buf;                // the kept head when it is too long for `head`
-    uint32_t head_len;                      // repeatable: bytes of the head as written
+    uint32_t head_len;                      // bytes kept of the head as written; repeatable: all
     uint16_t service;
     uint16_t version;
     uint16_t status; // the origin's, once known
@@ -262,6 +262,12 @@ struct event_ring {
     struct proxy_event events[PROXY_EVENTS];
 };
 
+struct access_ring {
+    _Alignas(64) _Atomic uint32_t head; // the worker's
+    _Alignas(64) _Atomic uint32_t tail; // the reader's
+    struct proxy_access items[PROXY_ACCESSES];
+};
+
 enum worker_phase { PHASE_SERVE, PHASE_DRAIN, PHASE_STOP };
 
 struct worker {
@@ -286,6 +292,7 @@ struct worker {
     _Atomic uint64_t passed;                    // ticks before this one are over for this worker
     _Atomic uint64_t counters[PROXY_WORKER_COUNTERS];
     struct event_ring events;
+    struct access_ring *access; // NULL: nobody asks
     // Filled by control before the table that names the slot is published.
     struct version_sheet *versions[PROXY_VERSIONS_MAX];
     struct sheet *sheets[PROXY_SERVICES_MAX];
@@ -311,11 +318,27 @@ MUST_USE enum status worker_listen(struct worker *worker);
 void worker_begin(struct worker *worker);
 void worker_deinit(struct worker *worker);
 
+// What a client asked; slices of the request or of what is kept of it. Empty: not known.
+struct asked {
+    struct slice method, target, host, referer, agent;
+};
 struct event_where {
     uint16_t service, version, endpoint;
 };
+// asked NULL: not known; elapsed_us as in struct proxy_event.
 void worker_event(struct worker *worker, enum proxy_event_kind kind, unsigned status, const char *why,
-                  struct slice client, struct event_where where);
+                  struct slice client, struct event_where where, const struct asked *asked,
+                  uint64_t elapsed_us);
+
+// ---- access.c
+
+struct asked asked_of_request(const struct http_request *request);
+// From the kept head, good as long as the exchange.
+struct asked asked_of_exchange(const struct exchange *exchange);
+void asked_copy(struct slice from, char *to, size_t cap);
+// One line of the access log; only where worker->access is. The second for an exchange that ends now.
+void access_tell(struct worker *worker, unsigned status, struct slice client, const struct asked *asked);
+void access_tell_exchange(struct exchange *exchange);
 
 // ---- proxy ----
 

@@ -130,7 +130,7 @@ static void complain(struct exchange *exchange, const struct proxy_service *serv
         return;
     *told = worker->table->version;
     worker_event(worker, PROXY_EVENT_FLAG, 0, why, exchange->from,
-                 (struct event_where){service->slot, PROXY_SLOT_NONE, PROXY_SLOT_NONE});
+                 (struct event_where){service->slot, PROXY_SLOT_NONE, PROXY_SLOT_NONE}, NULL, 0);
 }
 
 const struct proxy_version *request_flags_version(struct exchange *exchange,

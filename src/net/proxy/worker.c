@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // A worker's own affairs: its quiet point, where it takes up a new table and a new phase, its listeners and
 // its event ring.
+#include <string.h>
+
 #include "base/heap.h"
 #include "net/proxy/proxy_private.h"
 
 // ---- events ----
 
 void worker_event(struct worker *worker, enum proxy_event_kind kind, unsigned status, const char *why,
-                  struct slice client, struct event_where where)
+                  struct slice client, struct event_where where, const struct asked *asked,
+                  uint64_t elapsed_us)
 {
+    static const struct asked UNKNOWN = {.method = {"", 0}};
     struct event_ring *ring = &worker->events;
     uint32_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
     if (head - atomic_load_explicit(&ring->tail, memory_order_acquire) >= PROXY_EVENTS) {
@@ -23,8 +27,14 @@ void worker_event(struct worker *worker, enum proxy_event_kind kind, unsigned st
     event->version = where.version;
     event->endpoint = where.endpoint;
     event->reason = why;
-    struct text text = text_over(event->client, sizeof event->client);
-    text_add(&text, client);
+    event->elapsed_us = elapsed_us;
+    if (asked == NULL)
+        asked = &UNKNOWN;
+    asked_copy(client, event->client, sizeof event->client);
+    asked_copy(asked->method, event->method, sizeof event->method);
+    asked_copy(asked->host, event->host, sizeof event->host);
+    asked_copy(asked->target, event->path, sizeof event->path);
+    event->path[strcspn(event->path, "?")] = '\0';
     atomic_store_explicit(&ring->head, head + 1, memory_order_release);
 }
 
@@ -161,6 +171,7 @@ void worker_begin(struct worker *worker)
 void worker_deinit(struct worker *worker)
 {
     server_deinit(&worker->server);
+    heap_free(worker->access);
     free_list_clear(&worker->free_upstreams);
     free_list_clear(&worker->free_exchanges);
     for (size_t i = 0; i < ARRAY_LEN(worker->versions); i++)

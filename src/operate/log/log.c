@@ -33,14 +33,26 @@ void log_time_write(int64_t wall_ms, struct text *text)
     text_addf(text, "%s.%03dZ", stamp, (int)(wall_ms % 1000));
 }
 
-// What acts on a terminal never reaches one; a line's end is shown as a bar, and within quotes a quote as
+static void skip_blanks(struct slice *rest)
+{
+    while (rest->len > 0 && rest->data[0] == ' ')
+        *rest = (struct slice){rest->data + 1, rest->len - 1};
+}
+
+// What acts on a terminal never reaches one. A message with several lines goes on behind a semicolon; in a
+// field, whose lines may be anybody's, their ends are shown as bars. Within quotes a quote is shown as
 // another one.
 static void add_plain(struct text *line, const char *text, bool quoted)
 {
     for (struct slice rest = slice_of(text); rest.len > 0;) {
         char first = rest.data[0];
         struct slice shown = utf8_shown_next(&rest);
-        text_add(line, first == '\n' ? SLICE(" | ") : first == '"' && quoted ? SLICE("'") : shown);
+        if (first == '\n' && !quoted)
+            skip_blanks(&rest);
+        if (first == '\n')
+            text_add(line, quoted ? SLICE(" | ") : SLICE("; "));
+        else
+            text_add(line, first == '"' && quoted ? SLICE("'") : shown);
     }
 }
 

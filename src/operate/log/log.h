@@ -51,7 +51,7 @@ struct log {
 
 // The clock is the system's until wall_ms is replaced (a simulation does).
 void log_init(struct log *log, FILE *stream, bool json, enum log_level level);
-// message is a sentence; line ends in it (a verdict has some) become " | " in the plain form.
+// message is a sentence; line ends in it (a verdict has some) become "; " in the plain form.
 void log_write(struct log *log, enum log_level level, const char *message, const struct log_field *fields,
                size_t field_count);
 // The same for what may repeat fast; message must be constant text.

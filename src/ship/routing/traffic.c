@@ -100,12 +100,17 @@ static void log_event(struct routing *routing, const struct proxy_event *event)
         [PROXY_EVENT_REJECTED] = "request refused for its form",
         [PROXY_EVENT_LOCAL] = "request answered by sluice itself",
         [PROXY_EVENT_UPSTREAM] = "an attempt upstream failed",
+        [PROXY_EVENT_STATUS] = "an origin answered with an error",
         [PROXY_EVENT_CUT] = "a response broke off in its middle",
         [PROXY_EVENT_FLAG] = "a flag could not choose the version",
     };
+    char ms[32];
+    snprintf(ms, sizeof ms, "%.1f", (double)event->elapsed_us / 1000);
     bool known = event->service < routing->service_slot_count;
     log_repeat(routing->parts.log, LOG_WARN, messages[event->kind],
                LOG_FIELDS(LOG_TEXT("reason", event->reason), LOG_NUMBER("status", event->status),
+                          LOG_TEXT("method", event->method), LOG_TEXT("host", event->host),
+                          LOG_TEXT("path", event->path), LOG_TEXT("ms", ms),
                           LOG_TEXT("service", known ? routing->service_slots[event->service] : "-"),
                           LOG_TEXT("version", version_name(routing, event->version)),
                           LOG_TEXT("endpoint", event->endpoint < routing->endpoint_slot_count
