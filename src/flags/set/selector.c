@@ -290,17 +290,28 @@ uint32_t flagset_view_documents(const struct flagset_contents *contents, uint32_
 
 // ---- finding ----
 
+// A source goes by its whole path, and by the end of it: a file names it relative to its own place.
+static bool names_source(struct slice source, struct slice part)
+{
+    if (part.len == 0 || part.len >= source.len)
+        return slice_equal(source, part);
+    const char *tail = source.data + source.len - part.len;
+    return tail[-1] == '/' && memcmp(tail, part.data, part.len) == 0;
+}
+
 // Parses one part of a selector: "key=value", or a source. False when it is malformed or names nothing.
 static bool find_part(const struct flagset_contents *contents, struct slice part, uint64_t *members)
 {
-    bool keyed = memchr(part.data, '=', part.len) != NULL;
+    bool keyed = memchr(part.data, '=', part.len) != NULL && !slice_starts_with(part, SOURCE);
+    if (slice_starts_with(part, SOURCE))
+        part = (struct slice){part.data + SOURCE.len, part.len - SOURCE.len};
     for (uint32_t s = 0; s < contents->selector_count; s++) {
         struct slice name = slice_of(contents->selectors[s].name);
         if (!keyed && !slice_starts_with(name, SOURCE))
             continue;
         if (!keyed)
             name = (struct slice){name.data + SOURCE.len, name.len - SOURCE.len};
-        if (!slice_equal(name, part))
+        if (keyed ? !slice_equal(name, part) : !names_source(name, part))
             continue;
         for (uint32_t w = 0; w < FLAGSET_DOCUMENT_WORDS; w++)
             members[w] &= contents->selectors[s].members[w];
