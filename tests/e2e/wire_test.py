@@ -182,4 +182,4 @@ CASES = [slow_reader, unix_socket, crowds, many_reloads, unknown_name]
 if __name__ == "__main__":
     os.chdir(os.path.dirname(os.path.abspath(__file__)))
     arguments = harness.options(only="")
-    harness.run(CASES, arguments, arguments.only.split(",") if arguments.only else None)
+    harness.run([case for case in CASES if not arguments.only or case.__name__ in arguments.only.split(",")], arguments)
