@@ -296,7 +296,8 @@ static void hand_end(struct hand *hand)
     free(hand->rollout);
 }
 
-// Heavy users sit on the canary: it gets three times its share of the requests, with the same error rate.
+// Heavy users sit on the stable version: it gets three times its share of the requests, from as many users,
+// of whom as many fail.
 TEST(heavy_users_under_keyed_assignment_do_not_alarm)
 {
     struct rollout_spec spec;
@@ -307,12 +308,12 @@ TEST(heavy_users_under_keyed_assignment_do_not_alarm)
     struct rng rng;
     rng_init(&rng, 5);
     for (int i = 0; i < 300; i++) {
-        struct rollout_span_delta delta = hand_span(&hand, 50000, 50, 0, 150, 0);
+        struct rollout_span_delta delta = hand_span(&hand, 50000, 150, 0, 50, 0);
         for (int user = 0; user < 100; user++) { // half of them in each arm; each one's error counts once
             struct rollout_counts *counts = &delta.arms[user < 50 ? ROLLOUT_ARM_STABLE : ROLLOUT_ARM_CANARY];
             if (rng_double(&rng) >= 0.05)
                 continue;
-            counts->errors += user < 50 ? 1 : 3;
+            counts->errors += user < 50 ? 3 : 1;
             counts->error_events++;
         }
         delta.arms[ROLLOUT_ARM_STABLE].units = 1; // users are spread evenly
@@ -555,6 +556,10 @@ TEST(unwatched_time_completes_nothing)
     struct rollout_view view;
     rollout_view_get(hand.rollout, &view);
     assert_in_range(view.stage_watched_ms, 9800, 10000);
+    hand.tick += 36000;
+    hand_tick(&hand, NULL, 0); // nobody came for an hour: the first ten seconds of it were watched
+    rollout_view_get(hand.rollout, &view);
+    assert_in_range(view.stage_watched_ms, 19800, 20000);
     // Stopped for an hour, then woken: the requests that came meanwhile were not watched.
     struct rollout_span_delta delta = hand_span(&hand, ROLLOUT_WEIGHT_FULL, 0, 0, 10, 0);
     delta.tick = hand.tick += 36000;
@@ -565,9 +570,9 @@ TEST(unwatched_time_completes_nothing)
     input.tick.span_count = 1;
     rollout_step(hand.rollout, &input, &hand.effects);
     rollout_view_get(hand.rollout, &view);
-    assert_in_range(view.stage_watched_ms, 9800, 10200);
+    assert_in_range(view.stage_watched_ms, 19800, 20200);
     hand.time_ms += 7200000; // the clock alone is set
-    for (int i = 0; i < 480; i++) {
+    for (int i = 0; i < 380; i++) {
         delta = hand_span(&hand, ROLLOUT_WEIGHT_FULL, 0, 0, 10, 0);
         hand_tick(&hand, &delta, 1);
         assert_int_equal(hand.effects.to, ROLLOUT_SOAKING);
@@ -726,7 +731,7 @@ TEST(a_restart_does_not_credit_the_slow_failures)
     spec_of_errors(&spec);
     struct hand hand;
     hand_begin(&hand, &spec);
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 250; i++) {
         struct rollout_span_delta delta = hand_span(&hand, 50000, 100, 0, 100, 3);
         delta.arms[ROLLOUT_ARM_STABLE].completed -= 3; // will be time-outs
         delta.arms[ROLLOUT_ARM_STABLE].good -= 3;
@@ -794,7 +799,7 @@ TEST(a_control_arm_is_the_baseline)
     spec.stages[0].weight = 10000;
     struct hand hand;
     hand_begin(&hand, &spec);
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 300; i++) {
         struct rollout_span_delta delta = hand_span(&hand, 10000, 800, 0, 100, 4);
         delta.weight_control = 10000;
         delta.arms[ROLLOUT_ARM_CONTROL] = delta.arms[ROLLOUT_ARM_CANARY];

@@ -303,19 +303,37 @@ TEST(the_baseline_comes_first)
                      });
 }
 
+// Ticks of one second until the machine goes back; *watched_ms: of the stage, then.
+static int seconds_until_back(const struct rollout_spec *spec, uint64_t *watched_ms)
+{
+    struct trace trace;
+    int seconds = 0;
+    trace_begin(&trace);
+    give_spec(&trace, spec);
+    give_command(&trace, ROLLOUT_COMMAND_START, "ann");
+    for (; seconds < 60 && trace.effects.to == ROLLOUT_SHIFTING; seconds++)
+        give_tick(&trace, 1000, 760, 0, 40, 20, 0);
+    assert_int_equal(trace.effects.to, ROLLOUT_ROLLING_BACK);
+    struct rollout_view view;
+    rollout_view_get(trace.rollout, &view);
+    *watched_ms = view.stage_watched_ms;
+    trace_end(&trace);
+    return seconds;
+}
+
 TEST(rollback_wins_ties)
 {
     struct rollout_spec spec;
+    uint64_t watched_ms;
     spec_make(&spec);
+    // So large a budget that half of the requests may fail: good enough to go on, and far worse than stable.
     spec.errors.budget = 1.0;
     spec.outage = 0.0;
-    // Less than all more fail, so moving on is affordable; and far worse than stable, so bad: at the same
-    // tick.
-    run_trace(&spec, (const char *const[]){
-                         "start ann -> Shifting 0 5% started publish",
-                         "run 20 s=0/152 c=5/8 -> RollingBack 0 0% rolled_back publish",
-                         NULL,
-                     });
+    spec.stages[0].min_ms = 60000;
+    int seconds = seconds_until_back(&spec, &watched_ms);
+    // Its minimum time is over in the very tick that takes it back.
+    spec.stages[0].min_ms = watched_ms;
+    assert_int_equal(seconds_until_back(&spec, &watched_ms), seconds);
 }
 
 TEST(evidence_of_a_stage_or_of_all)
