@@ -91,10 +91,10 @@ json_t *ld_attribute(const char *kind, const char *attribute)
     char step[PATH_BYTES];
     struct text path = text_over(storage, sizeof storage);
     // Only clauses that name a kind use paths; in older clauses a slash is part of the name.
-    bool is_path = kind != NULL && kind[0] != '\0' && attribute != NULL && attribute[0] == '/';
-    const char *rest = attribute + is_path;
     if (attribute == NULL || (!ld_is_user(kind) && !add_step(&path, kind, strlen(kind))))
         return NULL;
+    bool is_path = kind != NULL && kind[0] != '\0' && attribute[0] == '/';
+    const char *rest = attribute + is_path;
     if (is_path && !take_step(&rest, step, sizeof step))
         return NULL;
     const char *name = is_path ? step : attribute;
