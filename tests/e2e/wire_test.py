@@ -91,7 +91,7 @@ def slow_reader(args, folder, stack):
 
     clients = []
     for io in LOOPS:
-        _, port, _ = start(args, folder, stack, answer, name="sluice-" + io, io=io, more="timeouts: {idle: 4s}")
+        _, port, _ = start(args, folder, stack, answer, name="sluice-" + io, io=io, more="timeouts: {idle: 8s}")  # loopback tells of 64 KiB at a time: every 3 s here
         clients.append(socket.create_connection(("127.0.0.1", port), 10))
         stack.callback(clients[-1].close)
         clients[-1].sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
