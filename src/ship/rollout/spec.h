@@ -121,7 +121,7 @@ struct rollout_spec {
     double alpha;  // bound on a false rollback over the whole rollout, default 0.01
     double beta;   // bound on a false promotion per stage, default 0.05
     enum rollout_undecided undecided;
-    bool evidence_cumulative; // E_good is kept across stages
+    bool evidence_cumulative; // of a proof by ratio: kept across stages; harm is of one stage
     bool keyed;               // assignment is by unit, not per request: the measured share is the weight
     bool control;             // the baseline is the control arm
     bool start_auto;          // starts when the daemon starts
