@@ -560,8 +560,11 @@ TEST(unwatched_time_completes_nothing)
     hand_tick(&hand, NULL, 0); // nobody came for an hour: the first ten seconds of it were watched
     rollout_view_get(hand.rollout, &view);
     assert_in_range(view.stage_watched_ms, 19800, 20000);
-    // Stopped for an hour, then woken: the requests that came meanwhile were not watched.
     struct rollout_span_delta delta = hand_span(&hand, ROLLOUT_WEIGHT_FULL, 0, 0, 10, 0);
+    hand_tick(&hand, &delta, 1);
+    // Stopped for an hour in the midst of traffic, then woken: the requests that came meanwhile were not
+    // watched.
+    delta = hand_span(&hand, ROLLOUT_WEIGHT_FULL, 0, 0, 10, 0);
     delta.tick = hand.tick += 36000;
     struct rollout_input input = {.kind = ROLLOUT_INPUT_TICK, .time_ms = hand.time_ms += 3600000};
     input.tick.tick = ++hand.tick;
