@@ -227,7 +227,9 @@ def bad(args, folder, stack, v2, log_path, seconds, stages=STAGES_BAD, seen=None
 def errors(args, folder, stack):
     """a v2 with 2 % of 500s is taken back"""
     v2, log = start_origin(folder, stack, "v2", fail="2%")
-    _, totals, made, _ = bad(args, folder, stack, v2, log, 120)
+    body, totals, made, _ = bad(args, folder, stack, v2, log, 120)
+    told = body["verdict"]["failures"]
+    assert re.fullmatch(r"Where v2 failed \(\d+; v1 0\): [A-Z]+ \S+ 500 \(\d+\).*; from 1 address: 127\.0\.0\.1 \(\d+\)\.", told), told
     assert totals["failed"] <= made, f"clients saw {totals['failed']} failures, the origins made {made}"
 
 
@@ -262,6 +264,7 @@ def refuses(args, folder, stack):
     totals = load.stop()
     after = sluice.rollout("shop-v2")["arms"]["canary"]
     assert totals["failed"] <= after["errors"], f"clients saw {totals['failed']} failures, v2 made {after['errors']}"
+    assert "(no connection)" in sluice.rollout("shop-v2")["verdict"]["failures"]
     replays(sluice)
 
 

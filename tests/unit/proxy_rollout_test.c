@@ -82,6 +82,54 @@ TEST(split_follows_the_weight)
     world_destroy(w);
 }
 
+// Which requests failed is known by route and address, only while a weight is shared out, and only of one
+// epoch.
+TEST(failures_are_named)
+{
+    struct world *w = world_create();
+    w->plan.trusted_hops = 1;
+    w->service.weight = 0;
+    w->origins[0].reply = w->origins[1].reply = "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n";
+    world_publish(w);
+    struct peer *c = world_connect(w);
+    static const char POST[] = "POST /v2/orders/17/items?token=secret HTTP/1.1\r\nHost: h\r\n"
+                               "X-Forwarded-For: 203.0.113.9, 192.0.2.8\r\nContent-Length: 0\r\n\r\n";
+    peer_send(c, POST);
+    world_run(w, 10);
+    struct rollout_failures *failures = heap_alloc(1, sizeof *failures);
+    proxy_failures(w->proxy, 0, failures);
+    assert_int_equal(failures->kinds[ROLLOUT_FAILING_ERRORS].arms[ROLLOUT_ARM_STABLE], 0);
+    w->service.weight = 100000;
+    w->service.epoch = 7;
+    world_publish(w);
+    peer_send(c, POST);
+    peer_send(c, POST);
+    world_run(w, 10);
+    proxy_failures(w->proxy, 0, failures);
+    const struct rollout_failed *failed = &failures->kinds[ROLLOUT_FAILING_ERRORS];
+    assert_int_equal(failed->arms[ROLLOUT_ARM_CANARY], 2);
+    const struct rollout_failure *top[ROLLOUT_FAILURES_SHOWN];
+    assert_int_equal(rollout_failures_top(failed->routes, top), 1);
+    assert_string_equal(top[0]->what, "POST /v2/orders/{}/items 500");
+    assert_int_equal(rollout_failures_top(failed->addresses, top), 1);
+    assert_string_equal(top[0]->what, "192.0.2.8");
+    w->origins[1].reply = "HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n";
+    w->service.yardstick.edges.requests = 1;
+    w->service.yardstick.worse_us[2] = 1;
+    w->service.epoch = 8;
+    world_publish(w);
+    peer_send(c, "GET /a/very-long-segment-that-is-no-word/b/c/d/e/f/g HTTP/1.1\r\nHost: h\r\n\r\n");
+    world_run(w, 10);
+    proxy_failures(w->proxy, 0, failures);
+    assert_int_equal(failures->kinds[ROLLOUT_FAILING_ERRORS].arms[ROLLOUT_ARM_CANARY], 0); // of the old epoch
+    assert_int_equal(rollout_failures_top(failures->kinds[ROLLOUT_FAILING_REFUSED].routes, top), 1);
+    assert_string_equal(top[0]->what, "GET /a/{}/b/c/d/... 401");
+    assert_int_equal(rollout_failures_top(failures->kinds[ROLLOUT_FAILING_SLOW].routes, top), 1);
+    assert_string_equal(top[0]->what, "GET /a/{}/b/c/d/...");
+    heap_free(failures);
+    world_destroy(w);
+}
+
 TEST(units_stay_and_count_once)
 {
     struct world *w = world_create();

@@ -167,6 +167,9 @@ static void hand_write(const char *path, bool lie)
     input = (struct rollout_input){.kind = ROLLOUT_INPUT_EDGES, .time_ms = 2000};
     input.edges = (struct rollout_edges){10000, {100, 200, 300, 400}};
     hand_step(&hand, &input, lie);
+    static const char seen[] = "Where v2 failed (2; v1 0): GET / 500 (2).";
+    const struct wire_writer note = {.data = (uint8_t *)(uintptr_t)seen, .len = sizeof seen - 1};
+    hand_append(&hand, JOURNAL_NOTE, &note);
     engine_record_destroy(hand.record);
     journal_close(hand.journal);
 }
@@ -192,6 +195,9 @@ TEST(replay_derives_the_same)
     assert_int_equal(replay.inputs, 3);
     assert_int_equal(replay.decisions, 2);
     assert_int_equal(replay.owed_count, 0);
+    assert_string_equal(engine_record_decision(replay.records[0], 0)->failures,
+                        "Where v2 failed (2; v1 0): GET / 500 (2).");
+    assert_string_equal(engine_record_decision(replay.records[0], 1)->failures, "");
     engine_replay_deinit(&replay);
     bench_forget(&bench);
 }

@@ -20,7 +20,8 @@ static double ratio(uint64_t part, uint64_t whole)
     return whole > 0 ? (double)part / (double)whole : 0.0;
 }
 
-static void write_verdict(struct json_out *out, const char *member, const struct rollout_verdict *v)
+static void write_verdict(struct json_out *out, const char *member, const struct rollout_verdict *v,
+                          const char *failures)
 {
     if (v->outcome == ROLLOUT_OUTCOME_NONE) {
         json_out_null(out, member);
@@ -29,6 +30,10 @@ static void write_verdict(struct json_out *out, const char *member, const struct
     json_out_open(out, member, '{');
     json_out_text(out, "outcome", rollout_outcome_name(v->outcome));
     json_out_text(out, "text", v->text);
+    if (failures[0] != '\0')
+        json_out_text(out, "failures", failures);
+    else
+        json_out_null(out, "failures");
     json_out_integer(out, "time_ms", v->time_ms);
     json_out_time(out, "evidence_since_ms", v->evidence_since_ms);
     json_out_integer(out, "stage", (int)v->stage + 1);
@@ -156,6 +161,48 @@ static void write_weight(struct json_out *out, const struct rollout_view *view)
     json_out_close(out, '}');
 }
 
+static void write_failed(struct json_out *out, const char *member, const char *what,
+                         const struct rollout_failure kept[ROLLOUT_FAILURES_KEPT])
+{
+    const struct rollout_failure *top[ROLLOUT_FAILURES_SHOWN];
+    uint32_t count = rollout_failures_top(kept, top);
+    json_out_open(out, member, '[');
+    for (uint32_t i = 0; i < count; i++) {
+        json_out_open(out, NULL, '{');
+        json_out_text(out, what, top[i]->what);
+        json_out_count(out, "canary", top[i]->arms[ROLLOUT_ARM_CANARY]);
+        json_out_count(out, "stable", top[i]->arms[ROLLOUT_ARM_STABLE]);
+        json_out_close(out, '}');
+    }
+    json_out_close(out, ']');
+}
+
+static void write_failures(struct json_out *out, const char *member, const struct rollout_failures *failures,
+                           const struct rollout_spec *spec)
+{
+    if (failures == NULL) {
+        json_out_null(out, member);
+        return;
+    }
+    json_out_open(out, member, '{');
+    for (int kind = 0; kind < ROLLOUT_FAILINGS; kind++) {
+        const struct rollout_failed *failed = &failures->kinds[kind];
+        json_out_open(out, rollout_failing_name(kind), '{');
+        json_out_count(out, "canary", failed->arms[ROLLOUT_ARM_CANARY]);
+        json_out_count(out, "stable", failed->arms[ROLLOUT_ARM_STABLE]);
+        json_out_count(out, "control", failed->arms[ROLLOUT_ARM_CONTROL]);
+        json_out_count(out, "canary_addresses", rollout_failures_addresses(failed));
+        char sentence[ROLLOUT_FAILURES_TEXT_BYTES];
+        struct text text = text_over(sentence, sizeof sentence);
+        rollout_failures_sentence(failures, kind, spec->to, spec->from, &text);
+        json_out_text(out, "text", sentence);
+        write_failed(out, "routes", "route", failed->routes);
+        write_failed(out, "addresses", "address", failed->addresses);
+        json_out_close(out, '}');
+    }
+    json_out_close(out, '}');
+}
+
 void api_write_rollout(struct json_out *out, const char *member, struct engine *engine, uint32_t index)
 {
     struct engine_view r;
@@ -186,7 +233,8 @@ void api_write_rollout(struct json_out *out, const char *member, struct engine *
     write_arm(out, "control", &r.arms[ROLLOUT_ARM_CONTROL]);
     json_out_close(out, '}');
     write_evidence(out, &r.view);
-    write_verdict(out, "verdict", &r.view.last);
+    write_verdict(out, "verdict", &r.view.last, r.failures);
+    write_failures(out, "failures", engine_failures(engine, index), r.spec);
     json_out_bool(out, "in_file", r.in_file);
     json_out_bool(out, "file_differs", r.file_differs);
     json_out_close(out, '}');
@@ -204,7 +252,7 @@ void api_write_decision(struct json_out *out, const char *rollout, const struct 
     json_out_text(out, "to", rollout_state_name(e->to));
     json_out_integer(out, "stage", (int)e->stage + 1);
     write_share(out, "weight", e->weight);
-    write_verdict(out, "verdict", e->has_verdict ? &e->verdict : &none);
+    write_verdict(out, "verdict", e->has_verdict ? &e->verdict : &none, d->failures);
     json_out_close(out, '}');
 }
 

@@ -334,7 +334,8 @@ static int watch_plain(const struct cli_call *call, struct cli_client *client)
             fprintf(call->out, "%s ", storage);
             print_line(call, &view);
             if (view.has_verdict && view.verdict_ms != before.verdict_ms)
-                fprintf(call->out, "%s\n", view.verdict);
+                fprintf(call->out, "%s%s%s\n", view.verdict, view.failures[0] != '\0' ? "\n" : "",
+                        view.failures);
             fflush(call->out);
             told_ms = now_ms;
             before = view;
@@ -375,6 +376,8 @@ static void explain(const struct cli_call *call, const struct cli_view *view)
     print_line(call, view);
     if (view->has_verdict)
         fprintf(out, "\nThe last decision:\n%s\n", view->verdict);
+    if (view->failures[0] != '\0')
+        fprintf(out, "%s\n", view->failures);
     if (cli_view_final(view) || view->started_ms == 0)
         return;
     fprintf(out, "\nTo take it back: ln E %.2f of the %.2f that is needed.\n", view->bad, view->bad_needed);
@@ -393,6 +396,9 @@ static void explain(const struct cli_call *call, const struct cli_view *view)
             fprintf(out, "ln E %.2f of %.2f; how many more requests cannot be said yet.\n", check->log_e,
                     check->needed);
     }
+    for (int kind = 0; kind < ROLLOUT_FAILINGS; kind++)
+        if (view->failing[kind][0] != '\0')
+            fprintf(out, "%s\n", view->failing[kind]);
 }
 
 int cli_run_rollout_explain(const struct cli_call *call)
@@ -424,6 +430,9 @@ static void print_decision(const struct cli_call *call, const json_t *decision)
             cli_word(decision, "to"), json_number_value(json_object_get(decision, "weight")) * 100);
     if (text != NULL)
         fprintf(call->out, "%s\n", cli_told(text));
+    const char *failures = json_string_value(json_object_get(verdict, "failures"));
+    if (failures != NULL)
+        fprintf(call->out, "%s\n", cli_told(failures));
 }
 
 int cli_run_rollout_history(const struct cli_call *call)

@@ -69,6 +69,12 @@ static void read_stages(const json_t *json, struct cli_view *view)
     view->stage_count = (uint32_t)(count < ROLLOUT_STAGES_MAX ? count : ROLLOUT_STAGES_MAX);
 }
 
+static void read_told(const json_t *json, const char *name, char *to, size_t cap)
+{
+    const char *text = json_string_value(json_object_get(json, name));
+    utf8_copy(to, cap, slice_of(cli_told(text != NULL ? text : "")));
+}
+
 static void read_evidence(const json_t *evidence, struct cli_view *view)
 {
     const json_t *rollback = json_object_get(evidence, "rollback");
@@ -123,8 +129,12 @@ enum status cli_view_read(const json_t *json, struct cli_view *view)
     const json_t *verdict = json_object_get(json, "verdict");
     view->has_verdict = json_is_object(verdict);
     read_string(verdict, "outcome", view->outcome, sizeof view->outcome);
-    const char *text = json_string_value(json_object_get(verdict, "text"));
-    utf8_copy(view->verdict, sizeof view->verdict, slice_of(cli_told(text != NULL ? text : "")));
+    read_told(verdict, "text", view->verdict, sizeof view->verdict);
+    read_told(verdict, "failures", view->failures, sizeof view->failures);
+    const json_t *failures = json_object_get(json, "failures");
+    for (int kind = 0; kind < ROLLOUT_FAILINGS; kind++)
+        read_told(json_object_get(failures, rollout_failing_name(kind)), "text", view->failing[kind],
+                  sizeof view->failing[kind]);
     view->verdict_ms = (int64_t)read_count(verdict, "time_ms");
     view->warmup_ms = read_count(json, "warmup_ms");
     view->in_file = json_is_true(json_object_get(json, "in_file"));
@@ -590,6 +600,14 @@ static void draw_verdict(struct canvas *canvas, const struct cli_view *view)
         put_wrapped(canvas, paint, (struct slice){p, len});
         p += len + (p[len] == '\n' ? 1 : 0);
     }
+    if (view->failures[0] != '\0')
+        put_wrapped(canvas, PAINT_NONE, slice_of(view->failures));
+}
+
+static void draw_failing(struct canvas *canvas, const struct cli_view *view)
+{
+    if (view->failing[ROLLOUT_FAILING_ERRORS][0] != '\0')
+        put_wrapped(canvas, PAINT_DIM, slice_of(view->failing[ROLLOUT_FAILING_ERRORS]));
 }
 
 static void draw_stale(struct canvas *canvas, const struct cli_view *view, int64_t now_ms)
@@ -617,6 +635,7 @@ void cli_view_draw(const struct cli_view *view, int64_t now_ms, const struct cli
     draw_split(&canvas, view);
     draw_arms(&canvas, view);
     draw_evidence(&canvas, view);
+    draw_failing(&canvas, view);
     draw_waiting(&canvas, view, now_ms);
     draw_verdict(&canvas, view);
 }

@@ -7,6 +7,7 @@
 
 #include "base/text.h"
 #include "daemon/cli/cli_private.h"
+#include "ship/rollout/failures.h"
 #include "ship/rollout/rollout.h"
 
 enum { CLI_VIEW_CHECKS = 3, CLI_VIEW_QUANTILES = 4, CLI_VIEW_FRAME_BYTES = 32768 };
@@ -56,6 +57,8 @@ struct cli_view {
     char outcome[32];
     int64_t verdict_ms;
     char verdict[ROLLOUT_VERDICT_TEXT_BYTES];
+    char failures[ROLLOUT_FAILURES_TEXT_BYTES];                  // that the verdict saw
+    char failing[ROLLOUT_FAILINGS][ROLLOUT_FAILURES_TEXT_BYTES]; // so far; empty: none
     bool in_file;
     bool file_differs;
     int64_t stale_since_ms; // the daemon has not answered since; 0: it does

@@ -49,6 +49,7 @@ struct asked asked_of_exchange(const struct exchange *exchange)
         take_field(line, SLICE("host:"), &asked.host);
         take_field(line, SLICE("referer:"), &asked.referer);
         take_field(line, SLICE("user-agent:"), &asked.agent);
+        take_field(line, SLICE("x-forwarded-for:"), &asked.forwarded);
     }
     return asked;
 }

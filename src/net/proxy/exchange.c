@@ -253,6 +253,9 @@ static inline void evidence_tell(struct exchange *exchange, enum exchange_fate f
                                     .measured = exchange->request_done,
                                     .aborted = fate == FATE_ABORTED};
     (void)sheet_complete(exchange->sheet, exchange->span, exchange->place, &outcome);
+    const struct proxy_service *service = exchange_service(exchange);
+    if (UNLIKELY(exchange->weight > 0) && service != NULL)
+        failing_answered(exchange, &service->yardstick, outcome.measured ? outcome.elapsed_us : 0);
 }
 
 void exchange_answered(struct exchange *exchange)
@@ -277,6 +280,8 @@ void exchange_count_error(struct exchange *exchange, enum attempt_error error, c
             sheet_unit_erred(units, exchange->unit_hash, worker->tick, (window_us + tick_us - 1) / tick_us);
     }
     exchange->event_counted = true;
+    if (!exchange->erred)
+        failing_error(exchange, error);
     exchange->erred = true;
     version_count(exchange->counts, PROXY_VERSION_ERRORS, 1);
     version_count(exchange->counts, (enum proxy_version_counter)error, 1);

@@ -263,6 +263,17 @@ static bool service_has_units(const struct proxy_service *service)
     return service->unit != PROXY_UNIT_REQUEST || service->flags != NULL;
 }
 
+static bool make_failing(struct failing **place)
+{
+    if (*place != NULL)
+        return true;
+    *place = heap_alloc(1, sizeof **place);
+    if (*place == NULL)
+        return false;
+    pthread_mutex_init(&(*place)->lock, NULL);
+    return true;
+}
+
 static bool make_service(struct proxy *proxy, const struct proxy_service *service)
 {
     if (service_has_units(service) &&
@@ -270,7 +281,8 @@ static bool make_service(struct proxy *proxy, const struct proxy_service *servic
         return false;
     for (uint32_t i = 0; i < proxy->worker_count; i++) {
         struct worker *worker = proxy->workers[i];
-        if (!make_room((void **)&worker->sheets[service->slot], sizeof(struct sheet)))
+        if (!make_room((void **)&worker->sheets[service->slot], sizeof(struct sheet)) ||
+            !make_failing(&worker->failing[service->slot]))
             return false;
         for (uint32_t j = 0; j < service->version_count; j++)
             if (!make_version(worker, &service->versions[j]))
@@ -286,7 +298,10 @@ static void forget_units(struct proxy *proxy, const struct proxy_table *table)
     for (uint32_t i = 0; i < table->service_count; i++) {
         const struct proxy_service *now = &table->services[i];
         const struct proxy_service *before = proxy->newest == NULL ? NULL : proxy->newest->by_slot[now->slot];
-        if (before != NULL && before->epoch != now->epoch && proxy->units[now->slot] != NULL)
+        if (before == NULL || before->epoch == now->epoch)
+            continue;
+        failing_forget(proxy, now->slot);
+        if (proxy->units[now->slot] != NULL)
             sheet_units_clear(proxy->units[now->slot]);
     }
 }

@@ -8,6 +8,7 @@
 #include "net/io/loop.h"
 #include "net/proxy/table.h"
 #include "ship/rollout/evidence.h"
+#include "ship/rollout/failures.h"
 #include "stats/histogram.h"
 
 enum {
@@ -88,6 +89,9 @@ struct proxy_sheet_losses {
     uint64_t pending_dropped;  // pending when their span was let go at its deadline (later in completed_late)
 };
 void proxy_gather_losses(const struct proxy *proxy, uint16_t service, struct proxy_sheet_losses *losses);
+
+// Which requests of the present epoch failed, while a weight was shared out.
+void proxy_failures(struct proxy *proxy, uint16_t service, struct rollout_failures *out);
 
 // ---- counters ----
 

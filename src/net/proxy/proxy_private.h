@@ -262,6 +262,12 @@ struct event_ring {
     struct proxy_event events[PROXY_EVENTS];
 };
 
+// failing.c
+struct failing {
+    pthread_mutex_t lock; // the worker never waits for it
+    struct rollout_failures seen;
+};
+
 struct access_ring {
     _Alignas(64) _Atomic uint32_t head; // the worker's
     _Alignas(64) _Atomic uint32_t tail; // the reader's
@@ -296,6 +302,7 @@ struct worker {
     // Filled by control before the table that names the slot is published.
     struct version_sheet *versions[PROXY_VERSIONS_MAX];
     struct sheet *sheets[PROXY_SERVICES_MAX];
+    struct failing *failing[PROXY_SERVICES_MAX];
     struct pool *pools[PROXY_ENDPOINTS_MAX];
     struct service_load loads[PROXY_SERVICES_MAX];
     // Scratch of one callback.
@@ -320,7 +327,7 @@ void worker_deinit(struct worker *worker);
 
 // What a client asked; slices of the request or of what is kept of it. Empty: not known.
 struct asked {
-    struct slice method, target, host, referer, agent;
+    struct slice method, target, host, referer, agent, forwarded;
 };
 struct event_where {
     uint16_t service, version, endpoint;
@@ -339,6 +346,15 @@ void asked_copy(struct slice from, char *to, size_t cap);
 // One line of the access log; only where worker->access is. The second for an exchange that ends now.
 void access_tell(struct worker *worker, unsigned status, struct slice client, const struct asked *asked);
 void access_tell_exchange(struct exchange *exchange);
+
+// ---- failing.c: which requests of a run failed, for people
+
+// An attempt of the request failed, the first one.
+void failing_error(const struct exchange *exchange, enum attempt_error error);
+// Its outcome is known: whether it was slow, or answered 3xx or 4xx.
+void failing_answered(const struct exchange *exchange, const struct rollout_yardstick *by,
+                      uint64_t waited_us);
+void failing_forget(struct proxy *proxy, uint16_t service);
 
 // ---- proxy ----
 

@@ -178,6 +178,8 @@ void worker_deinit(struct worker *worker)
         heap_free(worker->versions[i]);
     for (size_t i = 0; i < ARRAY_LEN(worker->sheets); i++)
         heap_free(worker->sheets[i]);
+    for (size_t i = 0; i < ARRAY_LEN(worker->failing); i++)
+        heap_free(worker->failing[i]);
     for (size_t i = 0; i < ARRAY_LEN(worker->pools); i++)
         heap_free(worker->pools[i]);
 }

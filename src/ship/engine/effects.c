@@ -29,9 +29,31 @@ static void log_effects(struct engine *engine, const struct engine_rollout *roll
                   LOG_NUMBER("table", engine->host->table_version(engine->world)), LOG_NUMBER("entry", seq)));
 }
 
+// The failing requests that a verdict which moved nothing forward saw: noted beside it, because the next
+// table may forget them. No decision rests on the note, so none waits for it.
+static void tell_failures(struct engine *engine, struct engine_rollout *rollout,
+                          const struct rollout_effects *effects)
+{
+    const struct engine_source *source = engine->sources[rollout->route.spec.source];
+    enum rollout_outcome outcome = effects->verdict.outcome;
+    if (!effects->has_verdict || source->failures == NULL ||
+        (outcome != ROLLOUT_OUTCOME_ROLLED_BACK && outcome != ROLLOUT_OUTCOME_UNDECIDED))
+        return;
+    source->failures(engine->world, rollout, engine->failures);
+    const struct rollout_spec *spec = &rollout->route.spec;
+    char words[ROLLOUT_FAILURES_TEXT_BYTES];
+    rollout_failures_words(engine->failures, effects->verdict.check, spec->to, spec->from, words);
+    if (words[0] == '\0')
+        return;
+    log_write(engine->log, LOG_WARN, words, LOG_FIELDS(LOG_TEXT("rollout", rollout->name)));
+    engine_record_failures(rollout->record, slice_of(words));
+    (void)!engine_journal_note(engine, JOURNAL_NOTE, rollout, words);
+}
+
 void engine_effects_act(struct engine *engine, struct engine_rollout *rollout, uint64_t seq,
                         const struct rollout_effects *effects)
 {
+    tell_failures(engine, rollout, effects);
     bool moved = engine_stable_fold(&engine->stables, rollout->record, effects);
     if (moved)
         engine_stable_fill(&engine->stables, engine->config);

@@ -142,7 +142,7 @@ static void warn_differences(struct engine *engine)
 
 static enum status resume_all(struct engine *engine, struct fault *fault)
 {
-    enum status status = engine_journal_note(engine, JOURNAL_PROCESS, SLUICE_VERSION);
+    enum status status = engine_journal_note(engine, JOURNAL_PROCESS, NULL, SLUICE_VERSION);
     if (status == STATUS_OK)
         status = engine_journal_owed(engine);
     for (uint32_t i = 0; i < engine->rollout_count && status == STATUS_OK; i++) {
@@ -223,8 +223,9 @@ static bool allocate(struct engine *engine)
     engine->spans = heap_alloc(ROLLOUT_TICK_SPANS_MAX, sizeof *engine->spans);
     engine->wire = heap_alloc(1, ROLLOUT_INPUT_WIRE_BYTES_MAX);
     engine->histogram = heap_alloc(1, sizeof *engine->histogram);
+    engine->failures = heap_alloc(1, sizeof *engine->failures);
     return engine->rollouts != NULL && engine->spans != NULL && engine->wire != NULL &&
-           engine->histogram != NULL;
+           engine->histogram != NULL && engine->failures != NULL;
 }
 
 void engine_destroy(struct engine *engine)
@@ -239,6 +240,7 @@ void engine_destroy(struct engine *engine)
     heap_free(engine->spans);
     heap_free(engine->wire);
     heap_free(engine->histogram);
+    heap_free(engine->failures);
     if (engine->backlog.count > 0)
         log_write(engine->log, LOG_ERROR,
                   "the journal could not be written to the end: what took effect without it is not in it",

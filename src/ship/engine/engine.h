@@ -87,11 +87,15 @@ struct engine_view {
     struct rollout_view view;
     struct engine_arm arms[ROLLOUT_ARMS];
     const struct engine_record *record; // NULL: never started
+    const char *failures;               // which requests the last verdict saw fail, in words; empty: not told
 };
 
 uint32_t engine_rollout_count(const struct engine *engine);
 // index < count. Everything borrowed lives until the next turn of the loop.
 void engine_view_get(struct engine *engine, uint32_t index, struct engine_view *rollout);
+// Which requests of the present run failed so far; borrowed until the next call. NULL: not told, because its
+// source cannot, or because it is over.
+const struct rollout_failures *engine_failures(struct engine *engine, uint32_t index);
 // -1: none.
 int engine_view_find(const struct engine *engine, const char *name);
 const char *engine_rollout_nearest(const struct engine *engine, const char *name);

@@ -45,6 +45,7 @@ struct engine {
     struct rollout_span_delta *spans; // [ROLLOUT_TICK_SPANS_MAX]
     uint8_t *wire;                    // ROLLOUT_INPUT_WIRE_BYTES_MAX
     struct stats_histogram *histogram;
+    struct rollout_failures *failures;
     // shutdown
     struct io_timer drain_timer;
     uint64_t drain_until_us;
@@ -77,7 +78,9 @@ MUST_USE enum status engine_journal_owed(struct engine *engine);
 // follow.
 MUST_USE enum status engine_journal_overtake(struct engine *engine, struct engine_rollout *rollout);
 bool engine_command_is_safe(enum rollout_command command);
-MUST_USE enum status engine_journal_note(struct engine *engine, enum journal_kind kind, const char *text);
+// of: the rollout that it is about, or NULL.
+MUST_USE enum status engine_journal_note(struct engine *engine, enum journal_kind kind,
+                                         const struct engine_rollout *of, const char *text);
 
 // ---- effects.c
 void engine_effects_act(struct engine *engine, struct engine_rollout *rollout, uint64_t seq,

@@ -84,10 +84,15 @@ static enum status append_or_hold(struct engine *engine, const struct journal_en
     return held == STATUS_OK ? STATUS_OK : status;
 }
 
-enum status engine_journal_note(struct engine *engine, enum journal_kind kind, const char *text)
+enum status engine_journal_note(struct engine *engine, enum journal_kind kind,
+                                const struct engine_rollout *of, const char *text)
 {
     struct fault fault;
     struct journal_entry entry = {.time_ms = engine_wall_ms(engine), .kind = kind, .payload = slice_of(text)};
+    if (of != NULL) {
+        entry.run = of->record->run;
+        snprintf(entry.subject, sizeof entry.subject, "%s", of->name);
+    }
     return append_one(engine, &entry, JOURNAL_SYNC_NORMAL, NULL, &fault);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/heap.h"
+#include "base/utf8.h"
 
 enum status engine_record_create(const char *name, struct engine_record **made)
 {
@@ -120,6 +121,14 @@ void engine_record_remember(struct engine_record *record, uint64_t seq, const st
     struct engine_decision *slot = &record->history[record->history_count++ % ENGINE_HISTORY];
     *slot = (struct engine_decision){.seq = seq, .run = record->run, .effects = *effects};
     record->decisions++;
+}
+
+void engine_record_failures(struct engine_record *record, struct slice words)
+{
+    if (record->history_count == 0)
+        return;
+    struct engine_decision *newest = &record->history[(record->history_count - 1) % ENGINE_HISTORY];
+    utf8_copy(newest->failures, sizeof newest->failures, words);
 }
 
 const struct engine_decision *engine_record_decision(const struct engine_record *record, uint64_t i)

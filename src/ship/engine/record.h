@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ship/rollout/failures.h"
 #include "ship/rollout/rollout.h"
 
 enum {
@@ -23,6 +24,7 @@ struct engine_decision {
     uint64_t seq; // its number in the journal; 0: not written yet
     uint32_t run;
     struct rollout_effects effects;
+    char failures[ROLLOUT_FAILURES_TEXT_BYTES]; // which requests it saw fail, in words; empty: not told
 };
 
 // A run that another rule of decision began. Its decisions are taken as they were recorded.
@@ -63,6 +65,8 @@ struct rollout_input engine_record_takeover(const struct engine_record *record, 
 // Keeps a decision for people.
 void engine_record_remember(struct engine_record *record, uint64_t seq,
                             const struct rollout_effects *effects);
+// Says of the newest decision which requests it saw fail.
+void engine_record_failures(struct engine_record *record, struct slice words);
 // The i-th newest decision (0: the newest), or NULL.
 const struct engine_decision *engine_record_decision(const struct engine_record *record, uint64_t i);
 bool engine_record_active(const struct engine_record *record); // started and not final

@@ -159,6 +159,14 @@ static enum status replay_decision(struct engine_replay *replay, const struct jo
     return STATUS_OK;
 }
 
+// What is noted of a rollout tells which requests its latest decision saw fail.
+static void replay_note(struct engine_replay *replay, const struct journal_entry *entry)
+{
+    struct engine_record *record = engine_replay_find(replay, entry->subject);
+    if (record != NULL && record->run == entry->run)
+        engine_record_failures(record, entry->payload);
+}
+
 static enum status replay_foreign(struct engine_replay *replay, const struct journal_entry *entry,
                                   struct fault *fault)
 {
@@ -195,6 +203,7 @@ static enum status replay_entry(struct engine_replay *replay, const struct journ
     case JOURNAL_DECISION:
         return replay_decision(replay, entry, fault);
     case JOURNAL_NOTE:
+        replay_note(replay, entry);
         return STATUS_OK;
     case JOURNAL_FLAG:
         return replay_foreign(replay, entry, fault);

@@ -7,6 +7,7 @@
 #include "base/fault.h"
 #include "daemon/config/config.h"
 #include "ship/engine/record.h"
+#include "ship/rollout/failures.h"
 #include "ship/store/journal.h"
 #include "stats/histogram.h"
 
@@ -92,6 +93,8 @@ struct engine_source {
                        struct rollout_span_delta spans[ROLLOUT_TICK_SPANS_MAX], uint64_t *lost, bool *more);
     // The latency of what the new is compared with.
     void (*baseline)(void *world, const struct engine_rollout *rollout, struct stats_histogram *seen);
+    // Which requests of the run failed, for people. NULL: it cannot tell.
+    void (*failures)(void *world, const struct engine_rollout *rollout, struct rollout_failures *out);
     void (*forget)(struct engine_rollout *rollout); // frees what it keeps of the rollout; NULL: nothing
 };
 

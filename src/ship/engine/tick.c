@@ -131,7 +131,7 @@ static void journal_retry(struct engine *engine)
         return;
     if (engine_journal_owed(engine) != STATUS_OK || !engine->health.journal_failing)
         return;
-    (void)!engine_journal_note(engine, JOURNAL_NOTE, "the journal can be written again");
+    (void)!engine_journal_note(engine, JOURNAL_NOTE, NULL, "the journal can be written again");
 }
 
 // In the file's order, then those that the file has no more: one that rolls back is seen to its end.

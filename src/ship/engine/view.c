@@ -97,16 +97,38 @@ static void fill_arm(struct engine *engine, const struct engine_rollout *rollout
         arm->share = (double)view->view.stage_routed[index] / (double)routed;
 }
 
+// The newest decision with a verdict is the one that the view shows as the last.
+static const char *failures_told(const struct engine_record *record)
+{
+    const struct engine_decision *decision;
+    for (uint64_t i = 0; (decision = engine_record_decision(record, i)) != NULL; i++)
+        if (decision->effects.has_verdict)
+            return decision->run == record->run ? decision->failures : "";
+    return "";
+}
+
+const struct rollout_failures *engine_failures(struct engine *engine, uint32_t index)
+{
+    const struct engine_rollout *rollout = engine_rollout_at(engine, index);
+    const struct engine_source *source = engine->sources[rollout->route.spec.source];
+    if (rollout->record == NULL || !engine_record_active(rollout->record) || source->failures == NULL)
+        return NULL;
+    source->failures(engine->world, rollout, engine->failures);
+    return engine->failures;
+}
+
 void engine_view_get(struct engine *engine, uint32_t index, struct engine_view *view)
 {
     const struct engine_rollout *rollout = engine_rollout_at(engine, index);
     const struct config_rollout *entry = config_rollout_find(engine->config, rollout->name);
-    *view = (struct engine_view){.name = rollout->name, .in_file = entry != NULL, .record = rollout->record};
+    *view = (struct engine_view){
+        .name = rollout->name, .in_file = entry != NULL, .record = rollout->record, .failures = ""};
     view->file_differs = engine_rollout_file_differs(engine, rollout);
     if (rollout->record != NULL) {
         view->run = rollout->record->run;
         view->spec = rollout_spec_of(rollout->record->core);
         rollout_view_get(rollout->record->core, &view->view);
+        view->failures = failures_told(rollout->record);
     } else {
         view->spec = &entry->spec;
         view->view.state = ROLLOUT_PENDING;

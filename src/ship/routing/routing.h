@@ -39,6 +39,8 @@ void routing_publish_or_retry(struct routing *routing);
 // proxy_gather_spans.
 uint32_t routing_gather(struct routing *routing, const char *service, struct rollout_span_delta *spans,
                         uint32_t cap, uint64_t *lost, bool *more);
+// Which of the service's requests failed; nothing when there is no such service.
+void routing_failures_get(const struct routing *routing, const char *service, struct rollout_failures *out);
 void routing_tick_began(struct routing *routing);
 // Tells the proxy's events. With drain, takes out of the proxy what no gather took in this tick: no run needs
 // it.

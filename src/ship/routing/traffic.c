@@ -27,6 +27,15 @@ uint32_t routing_gather(struct routing *routing, const char *service, struct rol
     return slot == PROXY_SLOT_NONE ? 0 : gather(routing, slot, spans, cap, lost, more);
 }
 
+void routing_failures_get(const struct routing *routing, const char *service, struct rollout_failures *out)
+{
+    uint16_t slot = routing_service_slot(routing, service);
+    if (slot == PROXY_SLOT_NONE)
+        *out = (struct rollout_failures){0};
+    else
+        proxy_failures(routing->proxy, slot, out);
+}
+
 static void drain_unused(struct routing *routing)
 {
     for (uint16_t slot = 0; slot < routing->service_slot_count; slot++) {

@@ -24,9 +24,9 @@ enum journal_kind {
     JOURNAL_PROCESS = 1,  // a daemon started; payload: its version as text
     JOURNAL_INPUT = 2,    // payload: rollout_input_encode
     JOURNAL_DECISION = 3, // payload: rollout_effects_encode
-    JOURNAL_NOTE = 4,     // for people only; payload: text
-    JOURNAL_FLAG = 5,     // a flag was changed; subject: its key (cut), payload: runtime_overlay_encode
-    JOURNAL_STABLE = 6,   // the file's `stable` was edited; subject: the service, payload: engine_stable_edit
+    JOURNAL_NOTE = 4,   // for people only; payload: text; of a rollout: which requests its decision saw fail
+    JOURNAL_FLAG = 5,   // a flag was changed; subject: its key (cut), payload: runtime_overlay_encode
+    JOURNAL_STABLE = 6, // the file's `stable` was edited; subject: the service, payload: engine_stable_edit
 };
 
 enum journal_mode {

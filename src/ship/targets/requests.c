@@ -30,4 +30,10 @@ static void baseline(void *world, const struct engine_rollout *rollout, struct s
         proxy_version_latency(targets->proxy, slot, seen);
 }
 
-const struct engine_source targets_requests = {.gather = gather, .baseline = baseline};
+static void failures(void *world, const struct engine_rollout *rollout, struct rollout_failures *out)
+{
+    struct targets *targets = world;
+    routing_failures_get(targets->routing, rollout->route.spec.service, out);
+}
+
+const struct engine_source targets_requests = {.gather = gather, .baseline = baseline, .failures = failures};

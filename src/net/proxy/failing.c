@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which requests of a run failed: each worker notes its own, whoever asks sums them up. Only while weights
+// are shared out, and only of requests that failed, were slow or were answered 3xx or 4xx.
+#include <ctype.h>
+#include <string.h>
+
+#include "net/proxy/proxy_private.h"
+#include "net/proxy/sheet.h"
+
+enum {
+    SEGMENTS_SHOWN = 5,
+    SEGMENT_WORD_MAX = 24, // a longer one is no word
+    SLOW_EDGE = 2,         // of struct rollout_yardstick: p99
+};
+
+// Ids, dates, tokens: they would make each request a route of its own.
+static bool is_value(struct slice segment)
+{
+    if (segment.len > SEGMENT_WORD_MAX)
+        return true;
+    size_t digits = 0;
+    for (size_t i = 0; i < segment.len; i++) {
+        if (segment.data[i] == '%')
+            return true;
+        digits += isdigit((unsigned char)segment.data[i]) != 0;
+    }
+    return digits * 3 > segment.len; // "v2" is a word, "17" and "a93f" are not
+}
+
+static bool is_version(struct slice segment)
+{
+    return segment.len == 2 && segment.data[0] == 'v' && isdigit((unsigned char)segment.data[1]);
+}
+
+// "/orders/17/items?x=1" is "/orders/{}/items".
+static void add_route(struct text *text, struct slice target)
+{
+    const char *query = memchr(target.data, '?', target.len);
+    struct slice rest = {target.data, query != NULL ? (size_t)(query - target.data) : target.len};
+    for (int shown = 0; rest.len > 0; shown++) {
+        if (shown == SEGMENTS_SHOWN) {
+            text_add(text, SLICE("/..."));
+            return;
+        }
+        if (rest.data[0] == '/')
+            rest = (struct slice){rest.data + 1, rest.len - 1};
+        const char *end = memchr(rest.data, '/', rest.len);
+        struct slice segment = {rest.data, end != NULL ? (size_t)(end - rest.data) : rest.len};
+        text_add_char(text, '/');
+        text_add(text, is_value(segment) && !is_version(segment) ? SLICE("{}") : segment);
+        rest = (struct slice){rest.data + segment.len, rest.len - segment.len};
+    }
+}
+
+// As a unit by address is told: what we send on has the connection's own address behind what came.
+static struct slice client_of(const struct exchange *exchange, const struct asked *asked)
+{
+    unsigned hops = exchange->worker->table->trusted_hops;
+    struct http_fields fields = {.count = 0};
+    if (hops == 0 || asked->forwarded.len == 0)
+        return http_client_address(&fields, 0, exchange->from);
+    fields.items[0] = (struct http_field){.id = HTTP_FIELD_X_FORWARDED_FOR, .value = asked->forwarded};
+    fields.count = 1;
+    fields.present = UINT64_C(1) << HTTP_FIELD_X_FORWARDED_FOR;
+    return http_client_address(&fields, hops + 1, exchange->from);
+}
+
+__attribute__((noinline)) static void note(const struct exchange *exchange, enum rollout_failing kind,
+                                           const char *how)
+{
+    struct failing *failing = exchange->worker->failing[exchange->service];
+    if (failing == NULL)
+        return;
+    if (pthread_mutex_trylock(&failing->lock) != 0)
+        return; // somebody reads; one less is told, none is decided by
+    struct asked asked = asked_of_exchange(exchange);
+    char route[ROLLOUT_FAILURE_BYTES];
+    struct text text = text_over(route, sizeof route);
+    text_add(&text, asked.method);
+    text_add_char(&text, ' ');
+    add_route(&text, asked.target);
+    if (how != NULL)
+        text_addf(&text, " %s", how);
+    else if (kind != ROLLOUT_FAILING_SLOW)
+        text_addf(&text, " %u", exchange->status);
+    rollout_failures_note(&failing->seen, kind, exchange->place, text_slice(&text),
+                          client_of(exchange, &asked));
+    pthread_mutex_unlock(&failing->lock);
+}
+
+static bool counts(const struct exchange *exchange)
+{
+    return exchange->weight + exchange->weight_control > 0 && exchange->span != SHEET_SPAN_NONE &&
+           exchange->place < ROLLOUT_ARMS;
+}
+
+void failing_error(const struct exchange *exchange, enum attempt_error error)
+{
+    static const char *const how[] = {
+        [ATTEMPT_CONNECT - ATTEMPT_5XX] = "(no connection)",
+        [ATTEMPT_TIMEOUT - ATTEMPT_5XX] = "(time-out)",
+        [ATTEMPT_RESET - ATTEMPT_5XX] = "(reset)",
+        [ATTEMPT_BROKEN - ATTEMPT_5XX] = "(no HTTP)",
+        [ATTEMPT_UNAVAILABLE - ATTEMPT_5XX] = "(no endpoint)",
+    };
+    if (counts(exchange))
+        note(exchange, ROLLOUT_FAILING_ERRORS, how[error - ATTEMPT_5XX]);
+}
+
+void failing_answered(const struct exchange *exchange, const struct rollout_yardstick *by, uint64_t waited_us)
+{
+    if (!counts(exchange))
+        return;
+    if (by->edges.requests > 0 && waited_us > by->worse_us[SLOW_EDGE])
+        note(exchange, ROLLOUT_FAILING_SLOW, NULL);
+    if (exchange->status >= 300 && exchange->status < 500)
+        note(exchange, ROLLOUT_FAILING_REFUSED, NULL);
+}
+
+void failing_forget(struct proxy *proxy, uint16_t service)
+{
+    for (uint32_t i = 0; i < proxy->worker_count; i++) {
+        struct failing *failing = proxy->workers[i]->failing[service];
+        if (failing == NULL)
+            continue;
+        pthread_mutex_lock(&failing->lock);
+        memset(&failing->seen, 0, sizeof failing->seen);
+        pthread_mutex_unlock(&failing->lock);
+    }
+}
+
+void proxy_failures(struct proxy *proxy, uint16_t service, struct rollout_failures *out)
+{
+    CHECK(service < PROXY_SERVICES_MAX);
+    memset(out, 0, sizeof *out);
+    for (uint32_t i = 0; i < proxy->worker_count; i++) {
+        struct failing *failing = proxy->workers[i]->failing[service];
+        if (failing == NULL)
+            continue;
+        pthread_mutex_lock(&failing->lock);
+        rollout_failures_merge(out, &failing->seen);
+        pthread_mutex_unlock(&failing->lock);
+    }
+}
