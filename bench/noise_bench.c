@@ -7,162 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "noise.h"
-
-enum { HELD_MAX = 8192, SPANS_MAX = 512 };
-
-struct held {
-    uint64_t known_tick, tick, table;
-    uint32_t weight, weight_control;
-    int arm;
-    struct noise_counts counts;
-};
-
-struct run {
-    struct rollout *rollout;
-    struct rollout_effects effects;
-    struct noise noise;
-    uint64_t tick, table;
-    uint32_t weight, weight_control;
-    uint64_t shifted_tick;  // of the first canary request
-    uint32_t promoted_from; // weight of the latest stage passed by evidence
-    uint32_t held_count;
-    struct held held[HELD_MAX];
-    struct rollout_span_delta deltas[SPANS_MAX];
-};
+#include "noise_run.h"
 
 static int failures;
-
-// ---- a rollout over noise ----
-
-static void step(struct run *run, const struct rollout_input *input)
-{
-    rollout_step(run->rollout, input, &run->effects);
-    CHECK(run->effects.refused == STATUS_OK);
-    if (run->effects.has_verdict && run->effects.verdict.outcome == ROLLOUT_OUTCOME_PROMOTED)
-        run->promoted_from = run->weight;
-    if (!run->effects.publish || run->effects.weight == run->weight)
-        return;
-    run->weight = run->effects.weight;
-    uint32_t left = ROLLOUT_WEIGHT_FULL - run->weight;
-    bool control = rollout_spec_of(run->rollout)->control;
-    run->weight_control = !control ? 0 : left < run->weight ? left : run->weight;
-    run->table++;
-}
-
-static void begin(struct run *run, const struct rollout_spec *spec)
-{
-    struct rollout *kept = run->rollout;
-    memset(run, 0, sizeof *run);
-    run->rollout = kept != NULL ? kept : malloc(rollout_size());
-    CHECK(run->rollout != NULL);
-    rollout_init(run->rollout);
-    step(run, &(struct rollout_input){.kind = ROLLOUT_INPUT_SPEC, .spec = spec});
-    step(run, &(struct rollout_input){.kind = ROLLOUT_INPUT_COMMAND});
-    if (!spec->latency.on)
-        return;
-    struct rollout_input input = {.kind = ROLLOUT_INPUT_EDGES};
-    noise_edges(&input.edges);
-    step(run, &input);
-}
-
-static void add(struct rollout_span_delta *delta, int arm, const struct noise_counts *counts, bool routed)
-{
-    struct rollout_counts *to = &delta->arms[arm];
-    to->routed += routed ? counts->routed : 0;
-    to->units = to->routed;
-    to->completed += counts->routed;
-    to->errors += counts->failed;
-    to->error_events += counts->failed;
-    to->failed += counts->failed;
-    to->good += counts->routed - counts->failed;
-    for (int k = 0; k < ROLLOUT_EDGES; k++) {
-        to->slow[k] += counts->slow[k];
-        to->slow_margin[k] += counts->slow_margin[k];
-    }
-}
-
-static void give(struct run *run, uint32_t count)
-{
-    struct rollout_input input = {.kind = ROLLOUT_INPUT_TICK,
-                                  .time_ms = (int64_t)run->tick * ROLLOUT_TICK_MS};
-    input.tick.tick = run->tick;
-    input.tick.spans = run->deltas;
-    input.tick.span_count = count;
-    step(run, &input);
-}
-
-static void tick(struct run *run)
-{
-    double full = ROLLOUT_WEIGHT_FULL;
-    double weights[ROLLOUT_ARMS] = {
-        [ROLLOUT_ARM_CANARY] = run->weight / full, [ROLLOUT_ARM_CONTROL] = run->weight_control / full};
-    weights[ROLLOUT_ARM_STABLE] = 1.0 - weights[ROLLOUT_ARM_CANARY] - weights[ROLLOUT_ARM_CONTROL];
-    rollout_yardstick_get(run->rollout, &run->noise.by);
-    noise_tick(&run->noise, weights);
-    run->shifted_tick = run->shifted_tick == 0 && run->weight > 0 ? run->tick : run->shifted_tick;
-    struct rollout_span_delta *now = &run->deltas[0];
-    *now = (struct rollout_span_delta){
-        .tick = run->tick, .table = run->table, .weight = run->weight, .weight_control = run->weight_control};
-    for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
-        add(now, arm, &run->noise.now[arm], true);
-    for (uint32_t i = 0; i < run->noise.held_count && run->held_count < HELD_MAX; i++) {
-        const struct noise_held *from = &run->noise.held[i];
-        now->arms[from->arm].routed += from->counts.routed;
-        run->held[run->held_count++] = (struct held){.known_tick = from->known_tick,
-                                                     .tick = run->tick,
-                                                     .table = run->table,
-                                                     .weight = run->weight,
-                                                     .weight_control = run->weight_control,
-                                                     .arm = from->arm,
-                                                     .counts = from->counts};
-    }
-    uint32_t count = 1;
-    run->tick++;
-    for (uint32_t i = 0; i < run->held_count && count < SPANS_MAX;) {
-        struct held *held = &run->held[i];
-        if (held->known_tick > run->tick) {
-            i++;
-            continue;
-        }
-        run->deltas[count] = (struct rollout_span_delta){.tick = held->tick,
-                                                         .table = held->table,
-                                                         .weight = held->weight,
-                                                         .weight_control = held->weight_control};
-        add(&run->deltas[count++], held->arm, &held->counts, false);
-        *held = run->held[--run->held_count];
-    }
-    give(run, count);
-}
-
-static bool ended(const struct run *run)
-{
-    enum rollout_state state = run->effects.to;
-    return state == ROLLOUT_ROLLING_BACK || state == ROLLOUT_ROLLED_BACK || state == ROLLOUT_COMPLETED;
-}
-
-static bool is_back(const struct run *run)
-{
-    return run->effects.to == ROLLOUT_ROLLING_BACK || run->effects.to == ROLLOUT_ROLLED_BACK;
-}
-
-static void spec_make(struct rollout_spec *spec, const uint32_t *percents, uint32_t stages, uint32_t stage_s,
-                      uint32_t soak_s)
-{
-    rollout_spec_init(spec);
-    memcpy(spec->name, "shop-v2", 8);
-    memcpy(spec->service, "shop", 5);
-    memcpy(spec->from, "v1", 3);
-    memcpy(spec->to, "v2", 3);
-    spec->warmup_ms = 0;
-    spec->stage_count = stages;
-    for (uint32_t i = 0; i < stages; i++)
-        spec->stages[i] = (struct rollout_stage){.kind = ROLLOUT_STAGE_WEIGHT,
-                                                 .weight = percents[i] * 1000,
-                                                 .min_ms = stage_s * 1000,
-                                                 .horizon_ms = stage_s * 1000,
-                                                 .soak_ms = soak_s * 1000};
-}
 
 // Largest true share that so few of n would be seen with, 19 times of 20 (Clopper and Pearson 1934).
 static double upper_95(int hits, int n)
@@ -233,16 +80,16 @@ static void false_rollbacks(struct run *run, int rollouts)
         char check[32] = "";
         for (int i = 0; i < rollouts; i++) {
             struct rollout_spec spec;
-            spec_make(&spec, percents, 5, 60, 120);
+            run_spec(&spec, percents, 5, 60, 120);
             spec.undecided = ROLLOUT_UNDECIDED_PROCEED;
             spec.control = model.control;
             spec.warmup_ms = model.warm_s > 0.0 ? 30000 : 0;
-            begin(run, &spec);
+            run_begin(run, &spec);
             noise_begin(&run->noise, &model, 0x51u + 7919u * (uint64_t)i + (m << 32));
-            while (!ended(run) && run->tick < 6000)
-                tick(run);
-            back += is_back(run);
-            if (is_back(run))
+            while (!run_ended(run) && run->tick < 6000)
+                run_tick(run);
+            back += run_is_back(run);
+            if (run_is_back(run))
                 memcpy(check, run->effects.verdict.check, sizeof check);
         }
         double most = upper_95(back, rollouts);
@@ -291,13 +138,13 @@ static void delays(struct run *run, int rollouts)
         model.errors = 0.001;
         for (int i = 0; i < count; i++) {
             struct rollout_spec spec;
-            spec_make(&spec, percents, 4, 60, 0);
+            run_spec(&spec, percents, 4, 60, 0);
             spec.undecided = ROLLOUT_UNDECIDED_PROCEED;
             spec.latency.worse = bads[b].worse > 0.0 ? bads[b].worse : spec.latency.worse;
-            begin(run, &spec);
+            run_begin(run, &spec);
             noise_begin(&run->noise, &model, 0xbadu + 104729u * (uint64_t)i);
-            while (!ended(run) && run->tick < 6000)
-                tick(run);
+            while (!run_ended(run) && run->tick < 6000)
+                run_tick(run);
             seconds[i] = (double)(run->tick - run->shifted_tick) / 10.0;
         }
         qsort(seconds, (size_t)count, sizeof *seconds, by_value);
@@ -329,12 +176,12 @@ static void false_promotions(struct run *run, int rollouts)
         model.errors = 0.001;
         for (int i = 0; i < rollouts; i++) {
             struct rollout_spec spec;
-            spec_make(&spec, percents, 2, 60, 0);
+            run_spec(&spec, percents, 2, 60, 0);
             spec.alpha = 1e-9;
-            begin(run, &spec);
+            run_begin(run, &spec);
             noise_begin(&run->noise, &model, 0xfau + 15485863u * (uint64_t)i);
             while (run->effects.to == ROLLOUT_SHIFTING && run->tick < 620)
-                tick(run);
+                run_tick(run);
             passed += run->promoted_from == 50000;
         }
         double most = upper_95(passed, rollouts);
@@ -447,13 +294,13 @@ static void by_user(struct run *run, int rollouts)
         char check[32] = "";
         for (int i = 0; i < rollouts; i++) {
             struct rollout_spec spec;
-            spec_make(&spec, percents, 4, 60, 60);
+            run_spec(&spec, percents, 4, 60, 60);
             spec.undecided = ROLLOUT_UNDECIDED_PROCEED;
             spec.keyed = true;
-            begin(run, &spec);
+            run_begin(run, &spec);
             rng_init(&run->noise.rng, 0x115e5u + 32452843u * (uint64_t)i);
             users_draw(&habits[m], &run->noise.rng, users);
-            while (!ended(run) && run->tick < 4000) {
+            while (!run_ended(run) && run->tick < 4000) {
                 struct rollout_span_delta *now = &run->deltas[0];
                 *now = (struct rollout_span_delta){
                     .tick = run->tick, .table = run->table, .weight = run->weight};
@@ -461,10 +308,10 @@ static void by_user(struct run *run, int rollouts)
                 for (uint32_t n = noise_poisson(&run->noise.rng, 30.0); n > 0; n--)
                     user_asks(run, &habits[m], users, now);
                 run->tick++;
-                give(run, 1);
+                run_give(run, 1);
             }
-            back += is_back(run);
-            if (is_back(run))
+            back += run_is_back(run);
+            if (run_is_back(run))
                 memcpy(check, run->effects.verdict.check, sizeof check);
         }
         double most = upper_95(back, rollouts);
