@@ -223,9 +223,10 @@ static bool allocate(struct engine *engine)
     engine->spans = heap_alloc(ROLLOUT_TICK_SPANS_MAX, sizeof *engine->spans);
     engine->wire = heap_alloc(1, ROLLOUT_INPUT_WIRE_BYTES_MAX);
     engine->histogram = heap_alloc(1, sizeof *engine->histogram);
+    engine->histogram_part = heap_alloc(1, sizeof *engine->histogram_part);
     engine->failures = heap_alloc(1, sizeof *engine->failures);
     return engine->rollouts != NULL && engine->spans != NULL && engine->wire != NULL &&
-           engine->histogram != NULL && engine->failures != NULL;
+           engine->histogram != NULL && engine->histogram_part != NULL && engine->failures != NULL;
 }
 
 void engine_destroy(struct engine *engine)
@@ -240,6 +241,7 @@ void engine_destroy(struct engine *engine)
     heap_free(engine->spans);
     heap_free(engine->wire);
     heap_free(engine->histogram);
+    heap_free(engine->histogram_part);
     heap_free(engine->failures);
     if (engine->backlog.count > 0)
         log_write(engine->log, LOG_ERROR,

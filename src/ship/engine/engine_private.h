@@ -44,7 +44,7 @@ struct engine {
     // scratch
     struct rollout_span_delta *spans; // [ROLLOUT_TICK_SPANS_MAX]
     uint8_t *wire;                    // ROLLOUT_INPUT_WIRE_BYTES_MAX
-    struct stats_histogram *histogram;
+    struct stats_histogram *histogram, *histogram_part;
     struct rollout_failures *failures;
     // shutdown
     struct io_timer drain_timer;
@@ -81,6 +81,13 @@ bool engine_command_is_safe(enum rollout_command command);
 // of: the rollout that it is about, or NULL.
 MUST_USE enum status engine_journal_note(struct engine *engine, enum journal_kind kind,
                                          const struct engine_rollout *of, const char *text);
+
+// ---- baseline.c
+// AGAIN until the baseline was seen often enough, then once OK. NO_MEMORY.
+MUST_USE enum status engine_baseline_edges(struct engine *engine, struct engine_rollout *rollout,
+                                           struct rollout_edges *edges);
+uint64_t engine_baseline_count(struct engine *engine, const struct engine_rollout *rollout); // towards those
+void engine_baseline_forget(struct engine_rollout *rollout);
 
 // ---- effects.c
 void engine_effects_act(struct engine *engine, struct engine_rollout *rollout, uint64_t seq,

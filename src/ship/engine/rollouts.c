@@ -43,6 +43,7 @@ void engine_rollout_deinit(struct engine *engine, struct engine_rollout *rollout
         source->forget(rollout);
     engine_record_destroy(rollout->record);
     heap_free(rollout->latency_before);
+    engine_baseline_forget(rollout);
 }
 
 bool engine_rollout_active(const struct engine_rollout *rollout)
@@ -69,6 +70,7 @@ void engine_rollout_run_began(struct engine *engine, struct engine_rollout *roll
             (void)engine->targets[spec->target]->latency(engine->world, spec, name,
                                                          &rollout->latency_before[arm]);
     }
+    engine_baseline_forget(rollout);
     memset(rollout->rate_ring, 0, sizeof rollout->rate_ring);
     memset(rollout->rate_sum, 0, sizeof rollout->rate_sum);
     rollout->rate_ticks = 0;

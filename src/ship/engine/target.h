@@ -17,6 +17,7 @@ enum {
 };
 
 struct engine;
+struct engine_baseline;
 struct proxy_service_plan;
 
 // What may be put in force of a run. It is renewed only when the journal holds the decision it comes from:
@@ -61,6 +62,7 @@ struct engine_rollout {
     uint32_t rate_ticks; // since the run began, at most ENGINE_RATE_TICKS
     // The arms' histograms when the run began: what is shown is the difference.
     struct stats_histogram *latency_before; // [ROLLOUT_ARMS], or NULL
+    struct engine_baseline *baseline;       // being measured, or NULL
     // Its target's: the weight that is in force, which may be behind what the core wants, and since when.
     uint32_t split_weight;
     uint64_t split_table;

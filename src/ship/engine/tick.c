@@ -20,24 +20,11 @@ static void rate_note(struct engine_rollout *rollout, uint32_t at, const struct 
     }
 }
 
-static const struct stats_histogram *baseline_of(struct engine *engine, const struct engine_rollout *rollout)
-{
-    memset(engine->histogram, 0, sizeof *engine->histogram);
-    engine->sources[rollout->route.spec.source]->baseline(engine->world, rollout, engine->histogram);
-    return engine->histogram;
-}
-
-// The baseline's edges, once it has been seen often enough; what it served before the rollout counts too.
 static void freeze_edges(struct engine *engine, struct engine_rollout *rollout)
 {
-    static const double quantiles[ROLLOUT_EDGES] = {0.5, 0.9, 0.99, 0.999};
-    const struct stats_histogram *seen = baseline_of(engine, rollout);
-    if (seen->count == 0 || seen->count < rollout->route.spec.latency.baseline_requests)
-        return;
     struct rollout_input input = {.kind = ROLLOUT_INPUT_EDGES, .time_ms = engine_wall_ms(engine)};
-    input.edges.requests = seen->count;
-    for (int k = 0; k < ROLLOUT_EDGES; k++)
-        input.edges.edge_us[k] = stats_histogram_edge(seen, quantiles[k]);
+    if (engine_baseline_edges(engine, rollout, &input.edges) != STATUS_OK)
+        return;
     struct rollout_effects effects;
     // A failure is told by order.c.
     (void)!engine_journal_input(engine, rollout, &input, rollout->record->run, &effects);
@@ -69,7 +56,7 @@ static void tick_step(struct engine *engine, struct engine_rollout *rollout, uin
     input.tick.spans = engine->spans;
     input.tick.span_count = count;
     if (view.state == ROLLOUT_BASELINE) {
-        uint64_t seen = baseline_of(engine, rollout)->count;
+        uint64_t seen = engine_baseline_count(engine, rollout);
         input.tick.baseline_count = seen < UINT32_MAX ? (uint32_t)seen : UINT32_MAX;
     }
     struct rollout_effects effects;

@@ -324,7 +324,12 @@ void verdict_outage(const struct rollout *rollout, struct rollout_verdict *verdi
     add_rate(&text, "canary failed", alarm->row_failed, alarm->row_judged);
     text_addf(&text, "\n  more than ");
     add_percent(&text, rollout->spec.outage);
-    text_addf(&text, " in each of the last %u s: a trigger, not a test", alarm->seconds);
+    text_addf(&text, " in each of the last %u s", alarm->seconds);
+    if (alarm->others_judged > 0) {
+        text_addf(&text, ", of the last of which ");
+        add_rate(&text, baseline_name(rollout), alarm->others_failed, alarm->others_judged);
+    }
+    text_addf(&text, ": a trigger, not a test");
     add_since_and_delay(rollout, &text, rollout->canary_since_ms);
 }
 

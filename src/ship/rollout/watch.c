@@ -240,7 +240,12 @@ bool watch_evaluate(struct rollout *rollout)
 
 // An operator's rule, no test: most of what the new version was asked failed, in every one of the last
 // seconds, while the baseline was well. It is faster than any evidence of which a second is one vote can be.
-enum { ALARM_SECONDS = 3, ALARM_FAILED_MIN = 10, ALARM_GAP_S = 2 };
+enum {
+    ALARM_SECONDS = 3,
+    ALARM_FAILED_MIN = 10,
+    ALARM_GAP_S = 2,
+    ALARM_SHARED_PART = 5, // a fifth of the baseline's failed too: it is what both stand on
+};
 
 static bool alarm_fires(const struct rollout_alarm *alarm)
 {
@@ -250,7 +255,7 @@ static bool alarm_fires(const struct rollout_alarm *alarm)
 static void alarm_second_end(const struct rollout *rollout, struct rollout_alarm *alarm)
 {
     bool failed = (double)alarm->failed > rollout->spec.outage * (double)alarm->judged;
-    bool shared = alarm->full ? false : 2 * alarm->others_failed >= alarm->others_judged;
+    bool shared = !alarm->full && ALARM_SHARED_PART * alarm->others_failed >= alarm->others_judged;
     if (alarm->judged == 0 || alarm_fires(alarm))
         return;
     alarm->seconds = failed && !shared ? alarm->seconds + 1 : 0;
