@@ -103,6 +103,7 @@ void engine_view_get(struct engine *engine, uint32_t index, struct engine_view *
     const struct config_rollout *entry = config_rollout_find(engine->config, rollout->name);
     *view = (struct engine_view){.name = rollout->name, .in_file = entry != NULL, .record = rollout->record};
     view->file_differs = engine_rollout_file_differs(engine, rollout);
+    view->errors_changed = rollout->errors_changed;
     if (rollout->record != NULL) {
         view->run = rollout->record->run;
         view->spec = rollout_spec_of(rollout->record->core);
