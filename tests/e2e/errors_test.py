@@ -9,6 +9,7 @@
   stream        a stream is judged while it runs, and what it says later still counts"""
 import os
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -103,6 +104,11 @@ def metric(sluice, name, **labels):
                if line.split("{")[0] == name and all(w in line for w in wanted))
 
 
+def explain(args, sluice):
+    return subprocess.run([args.binary, "rollout", "explain", "shop-v2", "--admin", f"127.0.0.1:{sluice.admin}"],
+                          capture_output=True, text=True, timeout=20).stdout
+
+
 # ---- a version that fails within its answers ----
 
 def ship(args, folder, stack, errors, least, final):
@@ -131,8 +137,7 @@ def body(args, folder, stack):
     sluice, rollout = ship(args, folder, stack, """errors: {body: '"ok":false'}""", "60s", "RolledBack")
     assert rollout["verdict"]["check"] == "errors", rollout["verdict"]
     assert metric(sluice, "sluice_upstream_failures_total", version="v2", reason="body") > 0
-    said = subprocess.run([args.binary, "rollout", "explain", "shop-v2", "--admin", f"127.0.0.1:{sluice.admin}"],
-                          capture_output=True, text=True, timeout=20).stdout
+    said = explain(args, sluice)
     assert 'An error is: status 5xx; or "ok":false in the first 65536 bytes' in said, said
 
 
@@ -262,6 +267,14 @@ def stream(args, folder, stack):
         assert counted("errors") == 0
         speak.set()
         harness.wait_for("the error that it told later", lambda: counted("errors") == 1, 5)
+    assert "changed while it ran" not in explain(args, sluice)
+    with open(sluice.config_path, encoding="utf-8") as f:
+        text = f.read()
+    with open(sluice.config_path, "w", encoding="utf-8") as f:
+        f.write(text.replace('"ok":false', '"ok":0'))
+    sluice.signal(signal.SIGHUP)
+    harness.wait_for("the change to be told", lambda: "changed while it ran" in explain(args, sluice))
+    assert "what counts as an error of a service has changed" in sluice.output()
     assert metric(sluice, "sluice_upstream_failures_total", reason="body") == 1
 
 
