@@ -12,6 +12,7 @@
     "  shop: {versions: {v1: [h:1], v2: [h:2]}, stable: v1}\n"                                               \
     "  cart: {versions: {v1: [h:3], v2: [h:4]}, stable: v1, routes: [{path: /cart}]}\n"
 #define FLAGGED(text) LISTEN "services:\n  s: {versions: {v1: [h:1]}, flags: {" text "}}\n"
+#define ERRING(text) LISTEN "services:\n  s: {versions: {v1: [h:1]}, errors: {" text "}}\n"
 #define ROLLOUT LISTEN SERVICES "rollouts:\n  r:\n    service: shop\n    to: v2\n"
 #define STAGES ROLLOUT "    stages:\n"
 
@@ -205,6 +206,38 @@ static const struct mistake mistakes[] = {
      "has no key to split users by"},
     {LISTEN SERVICES "rollouts: {a: {flag: f, from: x, to: y}, b: {flag: f, from: x, to: y}}\nflags: {}\n", 5,
      52, "in rollout 'a' already"},
+    // what an error is: column 38 is the first word of `errors`
+    {LISTEN "services:\n  s: {versions: {v1: [h:1]}, errors: 5xx}\n", 3, 38,
+     "errors of a service of service 's' wants words beneath it, not '5xx'"},
+    {ERRING("statuses: 5xx"), 3, 49, "'statuses' wants a list"},
+    {ERRING("statuses: [99]"), 3, 50,
+     "'statuses' wants statuses from 200 to 599, such as 5xx, 429 or 404-410"},
+    {ERRING("statuses: [6xx]"), 3, 50, "wants statuses from 200"},
+    {ERRING("statuses: [1xx]"), 3, 50, "wants statuses from 200"},
+    {ERRING("statuses: [5x]"), 3, 50, "wants statuses from 200"},
+    {ERRING("statuses: [xxx]"), 3, 50, "wants statuses from 200"},
+    {ERRING("statuses: [199]"), 3, 50, "wants statuses from 200"},
+    {ERRING("statuses: [600]"), 3, 50, "wants statuses from 200"},
+    {ERRING("statuses: [599-500]"), 3, 50, "wants statuses from 200"},
+    {ERRING("statuses: [500-600]"), 3, 50, "wants statuses from 200"},
+    {ERRING("statuses: [500-5xx]"), 3, 50, "wants statuses from 200"},
+    {ERRING("statuses: [500:599]"), 3, 50, "wants statuses from 200"},
+    {ERRING("statuses: ['']"), 3, 50, "wants statuses from 200"},
+    {ERRING("statuses: [NaN]"), 3, 50, "wants statuses from 200"},
+    {ERRING("statuses: [4O4]"), 3, 50, "wants statuses from 200"},
+    {ERRING("headers: {a b: c}"), 3, 49, "'a b' is not a name"},
+    {ERRING("headers: {a: }"), 3, 52, "header 'a' wants a value, or 'present'"},
+    {ERRING("headers: {a: {}}"), 3, 52, "header 'a' wants a value, or 'present'"},
+    {ERRING("headers: {a: ''}"), 3, 52, "'is' wants a text of one line"},
+    {ERRING("body: {within: 1KiB}"), 3, 45, "lacks the word 'contains'"},
+    {ERRING("body: ''"), 3, 45, "'contains' wants a text of one line"},
+    {ERRING("body: {contains: ''}"), 3, 56, "'contains' wants a text of one line"},
+    {ERRING("body: {contains: x, within: 0B}"), 3, 67, "'within' is outside its range"},
+    {ERRING("body: {contains: x, within: 2MiB}"), 3, 67, "but 1B to 1048576B is possible"},
+    {ERRING("body: {contains: x, within: NaN}"), 3, 67, "'within' wants a size"},
+    {ERRING("body: {contains: xyz, within: 2B}"), 3, 69, "less than the text has bytes (3)"},
+    {ERRING("grpc: [internl]"), 3, 46, "did you mean 'internal'?"},
+    {ERRING("grpc: [ok]"), 3, 46, "'grpc' wants cancelled"},
     {LISTEN "services: {a: {versions: {v: [h:1]}, health: {path: /healthz}}}\n", 2, 38,
      "active health checks are not in this version yet"},
     {LISTEN SERVICES "admin: {tokens: file}\n", 5, 9, "tokens are not in this version yet"},

@@ -166,6 +166,61 @@ TEST(overrides)
     config_destroy(config);
 }
 
+static const struct config_service_errors *errors_said(const char *words, struct config **config, char *line)
+{
+    char yaml[1024];
+    snprintf(yaml, sizeof yaml, "listen: [0.0.0.0:80]\nservices: {s: {versions: {v: [h:1]}%s}}\n", words);
+    if (config_load_text("t.yaml", slice_of(yaml), config, &errors) != STATUS_OK)
+        fail_msg("%s: %s", words, errors.items[0].message);
+    struct text text = text_over(line, CONFIG_ERROR_LINE_BYTES);
+    config_service_errors_write(&(*config)->services[0].errors, &text);
+    assert_false(text.cut);
+    return &(*config)->services[0].errors;
+}
+
+// What an error is, as the file says it and as people are told it.
+TEST(service_errors)
+{
+    static const char GRPC[] =
+        "gRPC status unknown, deadline_exceeded, unimplemented, internal, unavailable, data_loss";
+    static const struct {
+        const char *words;
+        const char *told; // before the default of gRPC
+    } CASES[] = {
+        {", errors: {statuses: [5xx, 429, 404-410]}", "status 5xx, 429, 404-410; or "},
+        {", errors: {statuses: []}", ""},
+        {", errors: {headers: {x-result: failed, X-Broken: present, y: {is: present}}}",
+         "status 5xx; or header x-result: failed; or header X-Broken; or header y: present; or "},
+        {", errors: {body: '\"ok\":false'}",
+         "status 5xx; or \"ok\":false in the first 65536 bytes of a body that is not encoded; or "},
+        {", errors: {body: {contains: no, within: 2B}}",
+         "status 5xx; or no in the first 2 bytes of a body that is not encoded; or "},
+        {", errors: {statuses: [200-599]}", "status 200-599; or "},
+    };
+    struct config *config;
+    char line[CONFIG_ERROR_LINE_BYTES];
+    for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
+        char wanted[512];
+        assert_true(errors_said(CASES[i].words, &config, line)->given);
+        snprintf(wanted, sizeof wanted, "%s%s; or no sound answer", CASES[i].told, GRPC);
+        assert_string_equal(line, wanted);
+        config_destroy(config);
+    }
+    const struct config_service_errors *said =
+        errors_said(", errors: {statuses: [], grpc: [aborted]}", &config, line);
+    assert_int_equal(said->grpc_count, 1);
+    assert_int_equal(said->grpc[0], 10);
+    assert_string_equal(line, "gRPC status aborted; or no sound answer");
+    config_destroy(config);
+    (void)errors_said(", errors: {statuses: [], grpc: []}", &config, line);
+    assert_string_equal(line, "no sound answer");
+    config_destroy(config);
+    assert_false(errors_said("", &config, line)->given);
+    config_destroy(config);
+    assert_false(errors_said(", errors: ", &config, line)->given); // all of it commented out
+    config_destroy(config);
+}
+
 TEST(aliases)
 {
     struct config *config =

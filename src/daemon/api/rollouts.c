@@ -203,6 +203,21 @@ static void write_failures(struct json_out *out, const char *member, const struc
     json_out_close(out, '}');
 }
 
+// What counts as an error of the service that it is judged by; null without one.
+static void write_errors(struct json_out *out, struct engine *engine, const struct engine_view *r)
+{
+    const struct config_service *service = config_service_find(engine_config(engine), r->spec->service);
+    char line[CONFIG_ERROR_LINE_BYTES];
+    struct text text = text_over(line, sizeof line);
+    if (service == NULL) {
+        json_out_null(out, "errors");
+        return;
+    }
+    config_service_errors_write(&service->errors, &text);
+    json_out_text(out, "errors", line);
+    json_out_bool(out, "errors_changed", r->errors_changed);
+}
+
 void api_write_rollout(struct json_out *out, const char *member, struct engine *engine, uint32_t index)
 {
     struct engine_view r;
@@ -212,6 +227,7 @@ void api_write_rollout(struct json_out *out, const char *member, struct engine *
     json_out_text(out, "service", r.spec->service);
     json_out_text(out, "from", r.spec->from);
     json_out_text(out, "to", r.spec->to);
+    write_errors(out, engine, &r);
     json_out_integer(out, "run", r.run);
     json_out_text(out, "state", rollout_state_name(r.view.state));
     json_out_integer(out, "stage", (int)r.view.stage + 1);

@@ -210,6 +210,19 @@ static void print_stable(FILE *out, const json_t *status, struct config *config,
     }
 }
 
+// Where it is not the default.
+static void print_errors(FILE *out, const struct config_service *service)
+{
+    char line[CONFIG_ERROR_LINE_BYTES];
+    struct text text = text_over(line, sizeof line);
+    if (!service->errors.given)
+        return;
+    config_service_errors_write(&service->errors, &text);
+    fprintf(out, "service %s: an error is ", service->name);
+    cli_print_told(out, line);
+    fputc('\n', out);
+}
+
 static enum status read_error_rate(const struct cli_call *call, double *error_rate)
 {
     const char *text = cli_value(call, "error-rate");
@@ -262,6 +275,8 @@ static int print_all(const struct cli_call *call, struct config *config)
     json_t *status = NULL;
     if (config->service_count > 0)
         ask_status(call, config, &status);
+    for (uint32_t i = 0; i < config->service_count; i++)
+        print_errors(call->out, &config->services[i]);
     for (uint32_t i = 0; i < config->service_count; i++)
         print_stable(call->out, status, config, i);
     for (uint32_t i = 0; i < config->rollout_count; i++) {

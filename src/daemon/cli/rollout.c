@@ -370,10 +370,24 @@ int cli_run_rollout_watch(const struct cli_call *call)
 
 // ---- explain and history ----
 
-static void explain(const struct cli_call *call, const struct cli_view *view)
+static void explain_errors(FILE *out, const json_t *rollout)
+{
+    const char *errors = json_string_value(json_object_get(rollout, "errors"));
+    if (errors == NULL)
+        return;
+    fprintf(out, "\nAn error is: ");
+    cli_print_told(out, errors);
+    fprintf(out, ".\n");
+    if (json_is_true(json_object_get(rollout, "errors_changed")))
+        fprintf(out, "That was changed while it ran: its evidence is of both kinds. Abort and start it to "
+                     "begin anew.\n");
+}
+
+static void explain(const struct cli_call *call, const struct cli_view *view, const json_t *rollout)
 {
     FILE *out = call->out;
     print_line(call, view);
+    explain_errors(out, rollout);
     if (view->has_verdict)
         fprintf(out, "\nThe last decision:\n%s\n", view->verdict);
     if (view->failures[0] != '\0')
@@ -409,7 +423,7 @@ int cli_run_rollout_explain(const struct cli_call *call)
     if (code == CLI_EXIT_OK && cli_given(call, "json"))
         cli_print_json(call->out, json_object_get(answer, "evidence"));
     else if (code == CLI_EXIT_OK && cli_view_read(answer, &view) == STATUS_OK)
-        explain(call, &view);
+        explain(call, &view, answer);
     if (code == CLI_EXIT_OK)
         json_decref(answer);
     return code;

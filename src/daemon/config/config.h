@@ -36,11 +36,16 @@ enum {
     CONFIG_NODES_MAX = 65536,                // values, aliases counted as often as they are used
     CONFIG_CHILDREN_MAX = 1024,              // words in one mapping, items in one list
     CONFIG_DEPTH_MAX = 32,
-    CONFIG_FLAG_BYTES = 256,      // of a flag's key
-    CONFIG_FLAG_SOURCES_MAX = 63, // with what `define` holds 64, as many as a set has
-    CONFIG_FLAG_HEADERS_MAX = 8,  // per service
-    CONFIG_HEADER_FLAGS_MAX = 64, // per header
-    CONFIG_ATTRIBUTES_MAX = 32,   // per service
+    CONFIG_FLAG_BYTES = 256,        // of a flag's key
+    CONFIG_FLAG_SOURCES_MAX = 63,   // with what `define` holds 64, as many as a set has
+    CONFIG_FLAG_HEADERS_MAX = 8,    // per service
+    CONFIG_HEADER_FLAGS_MAX = 64,   // per header
+    CONFIG_ATTRIBUTES_MAX = 32,     // per service
+    CONFIG_ERROR_STATUSES_MAX = 32, // per service, classes, ranges and single ones
+    CONFIG_ERROR_HEADERS_MAX = 8,   // per service
+    CONFIG_ERROR_TEXT_BYTES = 257,  // of a header's value or a text in a body, the NUL included
+    CONFIG_ERROR_WITHIN_MAX = 1024 * 1024,
+    CONFIG_ERROR_LINE_BYTES = 4096, // what config_service_errors_write writes at most
     CONFIG_ERRORS_MAX = 20,
     CONFIG_NOTES_MAX = 8, // the last one stands for all that follow
     CONFIG_NOTE_BYTES = 256,
@@ -185,6 +190,34 @@ struct config_service_flags {
     char version[CONFIG_FLAG_BYTES]; // the flag whose variant is the version; empty: none
 };
 
+// Statuses of answers, both in it.
+struct config_status_range {
+    uint16_t first, last;
+};
+
+struct config_error_header {
+    char name[CONFIG_NAME_BYTES];
+    char value[CONFIG_ERROR_TEXT_BYTES]; // unless present
+    bool present;                        // whatever its value is
+};
+
+struct config_error_body {
+    char contains[CONFIG_ERROR_TEXT_BYTES]; // empty: no body is looked at
+    uint64_t within;                        // bytes
+};
+
+// What counts as an error of one service's versions; complete, given or not.
+struct config_service_errors {
+    bool given;
+    struct config_status_range statuses[CONFIG_ERROR_STATUSES_MAX];
+    uint32_t status_count;
+    struct config_error_header *headers;
+    uint32_t header_count;
+    struct config_error_body body;
+    int grpc[16]; // codes
+    uint32_t grpc_count;
+};
+
 struct config_service {
     char name[CONFIG_NAME_BYTES];
     struct config_route *routes; // at least one; without `routes` it is any host, path "/"
@@ -197,6 +230,7 @@ struct config_service {
     uint32_t control_endpoint_count;
     struct config_timeouts timeouts;
     struct config_service_flags flags;
+    struct config_service_errors errors;
     struct config_position position;
 };
 
@@ -300,6 +334,9 @@ void config_duration_write(uint64_t ms, struct text *text);
 void config_weight_write(uint32_t weight, struct text *text);
 // The candidate nearest to `word` by edits, or NULL when none is near enough to be meant.
 const char *config_nearest(struct slice word, const char *const *candidates, size_t count);
+
+// What counts as an error, in a line: "status 5xx, 429; or header x-result: failed; or ...".
+void config_service_errors_write(const struct config_service_errors *errors, struct text *text);
 
 // ---- generated from the reader's own table ----
 

@@ -111,6 +111,7 @@ enum config_kind {
     CONFIG_KIND_WEIGHT,   // uint32_t thousandths of a percent
     CONFIG_KIND_SHARE,    // double, written as a percentage
     CONFIG_KIND_NUMBER,   // double
+    CONFIG_KIND_STATUSES, // struct config_status_range: 5xx, 429 or 404-410
     CONFIG_KIND_CHOICE,   // an enum or a bool
     CONFIG_KIND_LISTEN,   // struct config_address, literal
     CONFIG_KIND_ENDPOINT, // struct config_address, a name is allowed
@@ -223,6 +224,7 @@ extern const struct config_section config_listen_section, config_admin_section, 
 extern const struct config_section config_timeouts_section, config_service_timeouts_section; // timeouts.c
 extern const struct config_section config_service_section;
 extern const struct config_section config_service_flags_section;
+extern const struct config_section config_service_errors_section;
 extern const struct config_section config_rollout_section;
 extern const struct config_section config_stage_section;
 extern const struct config_section config_checks_section;

@@ -93,6 +93,10 @@ static void schema_scalar_type(const struct config_word *word, struct text *text
     case CONFIG_KIND_SHARE:
         schema_pattern(share_pattern, text);
         return;
+    case CONFIG_KIND_STATUSES:
+        text_add(text, SLICE("\"type\": [\"string\", \"integer\"], \"minimum\": 200, \"maximum\": 599, "
+                             "\"pattern\": \"^[2-5](xx|[0-9]{2}(-[2-5][0-9]{2})?)$\""));
+        return;
     case CONFIG_KIND_NUMBER:
         text_addf(text, "\"type\": \"number\", \"minimum\": %g, \"maximum\": %g", word->low, word->high);
         return;
@@ -316,6 +320,7 @@ static void words_value(const struct config_word *word, struct text *text)
         [CONFIG_KIND_WEIGHT] = "share",
         [CONFIG_KIND_SHARE] = "share",
         [CONFIG_KIND_NUMBER] = "number",
+        [CONFIG_KIND_STATUSES] = "statuses",
         [CONFIG_KIND_CHOICE] = "",
         [CONFIG_KIND_LISTEN] = "address",
         [CONFIG_KIND_ENDPOINT] = "address",

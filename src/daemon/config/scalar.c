@@ -294,6 +294,46 @@ static void real_read(const struct value *value)
         *(double *)value->target = number;
 }
 
+// ---- statuses ----
+
+static uint32_t digits_of(const char *at)
+{
+    uint32_t number = 0;
+    for (int i = 0; i < 3; i++) {
+        if (at[i] < '0' || at[i] > '9')
+            return 0;
+        number = number * 10 + (uint32_t)(at[i] - '0');
+    }
+    return number;
+}
+
+// "5xx", "429", "404-410". False when it is none of these.
+static bool statuses_parse(struct slice text, uint32_t *first, uint32_t *last)
+{
+    if (text.len == 3 && text.data[1] == 'x' && text.data[2] == 'x') {
+        *first = (uint32_t)(text.data[0] - '0') * 100;
+        *last = *first + 99;
+        return text.data[0] >= '0' && text.data[0] <= '9';
+    }
+    bool range = text.len == 7 && text.data[3] == '-';
+    if (!range && text.len != 3)
+        return false;
+    *first = digits_of(text.data);
+    *last = range ? digits_of(text.data + 4) : *first;
+    return *first > 0 && *last > 0;
+}
+
+static void statuses_read(const struct value *value)
+{
+    uint32_t first, last;
+    if (!statuses_parse(value->node->text, &first, &last) || first < 200 || last > 599 || first > last) {
+        expected(value, "statuses from 200 to 599, such as 5xx, 429 or 404-410");
+        return;
+    }
+    const struct config_status_range range = {(uint16_t)first, (uint16_t)last};
+    memcpy(value->target, &range, sizeof range);
+}
+
 // ---- choices ----
 
 static void choice_read(const struct value *value)
@@ -495,7 +535,7 @@ static void kind_read(const struct value *value)
         [CONFIG_KIND_NUMBER] = real_read,       [CONFIG_KIND_CHOICE] = choice_read,
         [CONFIG_KIND_LISTEN] = address_read,    [CONFIG_KIND_ENDPOINT] = address_read,
         [CONFIG_KIND_NETWORK] = network_read,   [CONFIG_KIND_TEXT] = line_read,
-        [CONFIG_KIND_URL] = url_read,
+        [CONFIG_KIND_URL] = url_read,           [CONFIG_KIND_STATUSES] = statuses_read,
     };
     CHECK((size_t)value->word->kind < ARRAY_LEN(readers) && readers[value->word->kind] != NULL);
     readers[value->word->kind](value);

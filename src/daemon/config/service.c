@@ -249,6 +249,12 @@ static const struct config_word service_words[] = {
      .section = &config_service_flags_section,
      .optional = true,
      .help = "headers and versions by flags"},
+    {.word = "errors",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_service, errors),
+     .section = &config_service_errors_section,
+     .fallback = "5xx and gRPC's server faults",
+     .help = "what counts as an error of its versions"},
     {.word = "health", .kind = CONFIG_KIND_LATER, .help = "active health checks are"},
 };
 const struct config_section config_service_section = {

@@ -246,9 +246,12 @@ static inline void evidence_tell(struct exchange *exchange, enum exchange_fate f
     exchange->told = true;
     if (exchange->span == SHEET_SPAN_NONE)
         return;
-    struct sheet_outcome outcome = {.elapsed_us = waited_us(exchange),
-                                    .status = exchange->status,
-                                    .ok = fate == FATE_OK && exchange->status < 500,
+    bool held = exchange->hold_until_us != 0;
+    if (UNLIKELY(held) && fate == FATE_ABORTED)
+        fate = FATE_OK; // it had answered before the client left
+    struct sheet_outcome outcome = {.elapsed_us = held ? exchange->hold_waited_us : waited_us(exchange),
+                                    .status = exchange->faulty ? 0 : exchange->status,
+                                    .ok = fate == FATE_OK && !exchange->faulty,
                                     .failed = exchange->erred,
                                     .measured = exchange->request_done,
                                     .aborted = fate == FATE_ABORTED};
@@ -262,7 +265,21 @@ void exchange_answered(struct exchange *exchange)
 {
     if (!exchange->tunnel)
         version_latency_record(exchange->counts, waited_us(exchange));
+    if (LIKELY(!exchange->watch.open)) {
+        evidence_tell(exchange, FATE_OK);
+        return;
+    }
+    exchange->hold_waited_us = waited_us(exchange);
+    exchange->hold_until_us = worker_now_us(worker_of(exchange)) + HOLD_US_MAX;
+    server_due(exchange->stream, exchange_due(exchange));
+}
+
+void exchange_settle(struct exchange *exchange)
+{
+    if (exchange->hold_until_us == 0)
+        return;
     evidence_tell(exchange, FATE_OK);
+    exchange->hold_until_us = 0;
 }
 
 void exchange_count_error(struct exchange *exchange, enum attempt_error error, const char *why)
@@ -292,7 +309,7 @@ void exchange_count_error(struct exchange *exchange, enum attempt_error error, c
     else if (exchange->span != SHEET_SPAN_NONE && same_split(exchange, service))
         sheet_broke_off(exchange->sheet, worker->tick, worker->table->version, service, exchange->place,
                         event);
-    bool answered = error == ATTEMPT_5XX;
+    bool answered = error <= ATTEMPT_BODY;
     exchange_event(exchange, answered ? PROXY_EVENT_STATUS : PROXY_EVENT_UPSTREAM,
                    answered ? exchange->status : 0, why);
 }
@@ -304,7 +321,7 @@ void exchange_complete(struct exchange *exchange, enum exchange_fate fate)
     exchange->completed = true;
     evidence_tell(exchange, fate);
     uint64_t elapsed_us = worker_now_us(worker_of(exchange)) - exchange->started_us;
-    bool good = fate == FATE_OK && exchange->status < 500 && elapsed_us <= exchange->deadline_us;
+    bool good = fate == FATE_OK && !exchange->faulty && elapsed_us <= exchange->deadline_us;
     if (good)
         version_count(exchange->counts, PROXY_VERSION_GOOD, 1);
     if (fate == FATE_ABORTED)
@@ -749,6 +766,7 @@ static struct exchange *exchange_create(struct server_stream *stream, const stru
     exchange->rate_from_us = exchange->started_us;
     exchange->deadline_us = service->yardstick.deadline_us;
     exchange->timeouts = service->timeouts;
+    exchange->defined = service->errors != NULL;
     exchange->service = service->slot;
     exchange->method = request->method_id;
     exchange->upgrade = request->upgrade.len > 0;
@@ -845,6 +863,8 @@ static uint64_t due_without_leaving(const struct exchange *exchange)
 uint64_t exchange_due(const struct exchange *exchange)
 {
     uint64_t due_us = due_without_leaving(exchange);
+    if (UNLIKELY(exchange->hold_until_us != 0) && exchange->hold_until_us < due_us)
+        due_us = exchange->hold_until_us;
     return UNLIKELY(exchange->leave_us != 0) && exchange->leave_us < due_us ? exchange->leave_us : due_us;
 }
 
@@ -887,6 +907,8 @@ static void note_progress(struct exchange *exchange)
 void exchange_on_due(struct exchange *exchange)
 {
     note_progress(exchange);
+    if (exchange->hold_until_us != 0 && worker_now_us(worker_of(exchange)) >= exchange->hold_until_us)
+        exchange_settle(exchange);
     uint64_t due_us = exchange_due(exchange);
     if (worker_now_us(worker_of(exchange)) < due_us) {
         server_due(exchange->stream, due_us);

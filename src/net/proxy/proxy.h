@@ -111,8 +111,12 @@ enum proxy_version_counter {
     PROXY_VERSION_STATUS_5XX, // said by the origin, as the four above; all of them but 1XX end a request
     PROXY_VERSION_LOCAL_4XX,  // said by us in its place
     PROXY_VERSION_LOCAL_5XX,
-    PROXY_VERSION_ERRORS, // failed attempts: the sum of the six kinds below
+    PROXY_VERSION_ERRORS, // failed attempts: the sum of the ten kinds below
     PROXY_VERSION_ERROR_5XX,
+    PROXY_VERSION_ERROR_STATUS, // another status that its service calls an error
+    PROXY_VERSION_ERROR_HEADER, // a header that does
+    PROXY_VERSION_ERROR_GRPC,   // a status of gRPC, or none where there must be one
+    PROXY_VERSION_ERROR_BODY,   // a text in the body
     PROXY_VERSION_ERROR_CONNECT,
     PROXY_VERSION_ERROR_TIMEOUT,
     PROXY_VERSION_ERROR_RESET,       // closed or reset before or within the answer
@@ -120,6 +124,7 @@ enum proxy_version_counter {
     PROXY_VERSION_ERROR_UNAVAILABLE, // no endpoint could take it: the version answered 503
     PROXY_VERSION_ERROR_EVENTS,      // of the errors, first of their unit and window
     PROXY_VERSION_ABORTED,           // the client left before the end
+    PROXY_VERSION_UNSEARCHED,        // answers whose body is encoded: no text was looked for in it
     PROXY_VERSION_GOOD,              // completed without error within the deadline
     PROXY_VERSION_UPGRADES,          // tunnels opened
     PROXY_VERSION_BYTES_IN,          // request body bytes sent on
@@ -177,7 +182,7 @@ enum proxy_event_kind {
     PROXY_EVENT_REJECTED, // a request refused for its form
     PROXY_EVENT_LOCAL,    // another answer of our own: 404, 413, 408, 503
     PROXY_EVENT_UPSTREAM, // an attempt failed
-    PROXY_EVENT_STATUS,   // the origin answered 5xx
+    PROXY_EVENT_STATUS,   // the origin's answer is an error
     PROXY_EVENT_CUT,      // a response broke off in its middle
     PROXY_EVENT_FLAG,     // the version flag says no version; told once per worker, service and table
 };

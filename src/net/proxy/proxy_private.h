@@ -19,6 +19,7 @@
 #include "net/http/http1.h"
 #include "net/http/http1_write.h"
 #include "net/io/chain.h"
+#include "net/proxy/outcome.h"
 #include "net/proxy/proxy.h"
 #include "net/proxy/sheet.h"
 #include "net/proxy/table_private.h"
@@ -28,6 +29,7 @@
 enum {
     SEND_HIGH_BYTES = 2 * IO_BUF_BYTES, // the source of a stream with more than that queued is paused
     GATHER_BYTES_MAX = 16384,
+    HOLD_US_MAX = 1000000,  // an answer that is looked at is judged then, by what was seen of it
     HEAD_COPY_BYTES = 1280, // longer heads are kept in a buffer for a second attempt
     TRIED_MAX = 4,
     SKIP_US_MIN = 100000, // an endpoint that refused is passed over so long, doubling
@@ -86,6 +88,10 @@ size_t request_flags_fields(struct exchange *exchange, const struct proxy_servic
 
 enum attempt_error {
     ATTEMPT_5XX = PROXY_VERSION_ERROR_5XX,
+    ATTEMPT_STATUS = PROXY_VERSION_ERROR_STATUS,
+    ATTEMPT_HEADER = PROXY_VERSION_ERROR_HEADER,
+    ATTEMPT_GRPC = PROXY_VERSION_ERROR_GRPC,
+    ATTEMPT_BODY = PROXY_VERSION_ERROR_BODY, // the last that an answer says
     ATTEMPT_CONNECT = PROXY_VERSION_ERROR_CONNECT,
     ATTEMPT_TIMEOUT = PROXY_VERSION_ERROR_TIMEOUT,
     ATTEMPT_RESET = PROXY_VERSION_ERROR_RESET,
@@ -112,6 +118,9 @@ struct exchange {
     uint64_t client_mark, upstream_mark; // of io_stream_taking
     uint64_t leave_us;                   // it ends then: what serves it has left; 0: not so
     uint64_t deadline_us;                // good only within it, counted from started_us
+    uint64_t hold_until_us;     // its outcome waits for more of the answer until then; 0: it does not
+    uint64_t hold_waited_us;    // how long the answer took to begin, meanwhile
+    struct outcome_watch watch; // what of the answer is still to be looked at
     struct proxy_timeouts timeouts;
     uint64_t request_bytes;                 // of its body, so far
     uint64_t rate_from_us, rate_from_bytes; // the client's rate counts from there: it was held back before
@@ -131,7 +140,9 @@ struct exchange {
     bool entered;   // it is counted there
     bool told;      // so is its outcome
     bool event_counted;
-    bool erred; // an attempt of it failed
+    bool erred;   // an attempt of it failed
+    bool faulty;  // the answer itself is an error
+    bool defined; // its service says by itself what one is
     bool retrying;
     bool repeatable; // idempotent and without a body
     bool operator_sent;
@@ -174,9 +185,12 @@ void exchange_attempt_failed(struct exchange *exchange, enum attempt_error error
 // Counts an attempt's failure without ending it.
 void exchange_count_error(struct exchange *exchange, enum attempt_error error, const char *why);
 enum exchange_fate { FATE_OK, FATE_ERROR, FATE_ABORTED };
-// The answer begins: tells the evidence how long it took and what it is. Whatever the body does later, the
-// version has answered; that a body breaks off is counted as an error then.
+// The answer begins: tells the evidence how long it took and what it is, or, while exchange->watch is open,
+// holds that for at most HOLD_US_MAX. Whatever the body does later, the version has answered; that a body
+// breaks off is counted as an error then.
 void exchange_answered(struct exchange *exchange);
+// Ends the hold, if there is one.
+void exchange_settle(struct exchange *exchange);
 // Completes the accounting, once; later calls do nothing.
 void exchange_complete(struct exchange *exchange, enum exchange_fate fate);
 // Gives up the upstream (into its pool or closed), frees the exchange, ends the stream.

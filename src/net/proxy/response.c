@@ -17,6 +17,78 @@ static void flush_to_client(struct exchange *exchange)
         upstream_pause(exchange->upstream);
 }
 
+// ---- what the answer is ----
+
+static void count_outcome(struct exchange *exchange, enum outcome outcome)
+{
+    static const struct {
+        enum attempt_error error;
+        const char *why;
+    } kinds[] = {
+        [OUTCOME_STATUS] = {ATTEMPT_STATUS, "the origin answered a status that counts as an error"},
+        [OUTCOME_HEADER] = {ATTEMPT_HEADER, "the origin's answer has a header that counts as an error"},
+        [OUTCOME_GRPC] = {ATTEMPT_GRPC, "the origin's gRPC status counts as an error, or is missing"},
+        [OUTCOME_BODY] = {ATTEMPT_BODY, "the origin's body has the text that counts as an error"},
+    };
+    if (outcome == OUTCOME_FINE)
+        return;
+    exchange->faulty = true;
+    if (outcome == OUTCOME_STATUS && exchange->status >= 500)
+        exchange_count_error(exchange, ATTEMPT_5XX, "the origin answered 5xx");
+    else
+        exchange_count_error(exchange, kinds[outcome].error, kinds[outcome].why);
+}
+
+// The definition in force. A service that had none when the request came keeps to the default.
+static const struct proxy_errors *errors_of(const struct exchange *exchange)
+{
+    const struct proxy_table *table = worker_of(exchange)->table;
+    const struct proxy_service *service = table == NULL ? NULL : table->by_slot[exchange->service];
+    bool defined = exchange->defined && service != NULL && service->errors != NULL;
+    return defined ? service->errors : &outcome_default;
+}
+
+// Not inlined: off the path of answers that are no errors by their status, where nothing else is asked.
+__attribute__((noinline)) static void judge_head(struct exchange *exchange)
+{
+    const struct http_response *response = &worker_of(exchange)->response;
+    count_outcome(exchange, outcome_of_head(errors_of(exchange), response, &exchange->watch));
+    if (exchange->watch.unsearched)
+        version_count(exchange->counts, PROXY_VERSION_UNSEARCHED, 1);
+}
+
+// A definition that changed meanwhile says nothing of an answer that began under another.
+static const struct proxy_errors *errors_watched(struct exchange *exchange)
+{
+    const struct proxy_errors *errors = errors_of(exchange);
+    if (errors->id == exchange->watch.definition)
+        return errors;
+    exchange->watch.open = false;
+    exchange_settle(exchange);
+    return NULL;
+}
+
+__attribute__((noinline)) static void judge_run(struct exchange *exchange, struct slice run)
+{
+    const struct proxy_errors *errors = errors_watched(exchange);
+    if (errors == NULL)
+        return;
+    count_outcome(exchange, outcome_of_run(errors, run, &exchange->watch));
+    if (!exchange->watch.open)
+        exchange_settle(exchange);
+}
+
+__attribute__((noinline)) static void judge_end(struct exchange *exchange)
+{
+    const struct proxy_errors *errors = errors_watched(exchange);
+    if (errors == NULL)
+        return;
+    struct http_fields storage;
+    const struct http_fields *trailers = server_frame_trailers(&exchange->response, &storage);
+    count_outcome(exchange, outcome_of_end(errors, trailers, &exchange->watch));
+    exchange_settle(exchange);
+}
+
 // ---- the end of an answer ----
 
 // Whether the connection may serve another request: both messages are over and nobody said otherwise.
@@ -30,7 +102,9 @@ static void response_complete(struct exchange *exchange, struct io_buf *rest)
 {
     bool reuse = upstream_reusable(exchange, rest);
     io_buf_put(rest);
-    exchange_complete(exchange, exchange->status < 500 ? FATE_OK : FATE_ERROR);
+    if (UNLIKELY(exchange->watch.open))
+        judge_end(exchange);
+    exchange_complete(exchange, exchange->faulty ? FATE_ERROR : FATE_OK);
     exchange_end(exchange, reuse);
 }
 
@@ -60,6 +134,8 @@ static enum status relay_body(struct exchange *exchange, struct io_buf **in)
             http1_body_next(body, (char *)(*in)->data + (*in)->start, io_buf_len(*in), &used, &run);
         if (UNLIKELY(status != STATUS_OK && status != STATUS_AGAIN))
             return STATUS_INVALID;
+        if (UNLIKELY(exchange->watch.open))
+            judge_run(exchange, run);
         if (run.len > 0 && server_data(exchange->stream, run, in) != STATUS_OK)
             return STATUS_FULL;
         if (*in != NULL)
@@ -211,8 +287,8 @@ static void response_final(struct exchange *exchange, struct io_buf *rest)
     exchange->answering = true;
     worker_count(worker, PROXY_WORKER_ANSWERED);
     version_count(exchange->counts, status_counter(response->status), 1);
-    if (response->status >= 500)
-        exchange_count_error(exchange, ATTEMPT_5XX, "the origin answered 5xx");
+    if (UNLIKELY(exchange->defined || response->status >= 500 || outcome_is_grpc(&response->fields)))
+        judge_head(exchange);
     exchange_answered(exchange);
     if (!exchange->response.done) {
         response_body(exchange, rest);

@@ -92,7 +92,7 @@ void sheet_error(struct sheet *sheet, uint64_t span, uint32_t place, bool event)
 
 struct sheet_outcome {
     uint64_t elapsed_us;
-    uint16_t status; // of the answer; 0: none
+    uint16_t status; // of the answer; 0: none, or it is an error and counts as nothing else
     bool ok;         // answered and not in error: good if within the deadline
     bool failed;     // an attempt was in error
     bool measured;   // elapsed_us is the origin's doing and may be called slow

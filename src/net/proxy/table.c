@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "net/http/http1.h"
+#include "net/proxy/outcome.h"
 #include "net/proxy/table_private.h"
 
 #include <arpa/inet.h>
@@ -84,7 +85,8 @@ static const char *check_service(const struct proxy_service_plan *service, struc
         if (why != NULL)
             return why;
     }
-    return table_flags_check(service);
+    const char *why = outcome_check(service->errors);
+    return why != NULL ? why : table_flags_check(service);
 }
 
 static const char *check_plan(const struct proxy_table_plan *plan)
@@ -121,7 +123,8 @@ static size_t plan_bytes(const struct proxy_table_plan *plan)
         bytes += table_text_bytes(plan->routes[i].host) + table_text_bytes(plan->routes[i].path);
     for (uint32_t i = 0; i < plan->service_count; i++) {
         const struct proxy_service_plan *service = &plan->services[i];
-        bytes += table_text_bytes(service->unit_name) + table_flags_bytes(service);
+        bytes += table_text_bytes(service->unit_name) + table_flags_bytes(service) +
+                 outcome_bytes(service->errors);
         bytes += table_carve_bytes(service->version_count, sizeof(struct proxy_version));
         for (uint32_t j = 0; j < service->version_count; j++)
             bytes += table_carve_bytes(service->versions[j].endpoint_count, sizeof(struct proxy_endpoint));
@@ -228,6 +231,7 @@ static void compile_service(struct table_carve *from, const struct proxy_service
     service->retry = compile_retry(&plan->retry);
     service->body_bytes_max = plan->body_bytes_max != 0 ? plan->body_bytes_max : UINT64_MAX;
     service->flags = table_flags_compile(from, plan);
+    service->errors = outcome_compile(from, plan->errors);
 }
 
 static struct slice carve_path(struct table_carve *from, const char *text)

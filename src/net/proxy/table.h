@@ -87,6 +87,40 @@ struct proxy_retry {
     uint32_t budget_min;     // 0: 3
 };
 
+// ---- what counts as an error of a version ----
+
+enum {
+    PROXY_STATUS_FIRST = 200, // statuses that a definition may name: from here to 599
+    PROXY_STATUS_WORDS = 7,   // of 64 statuses each
+    PROXY_ERROR_TEXT_BYTES_MAX = 256,
+    PROXY_ERROR_WITHIN_MAX = 1 << 20,
+    PROXY_GRPC_CODES = 17,
+};
+// gRPC's codes that say that the server, not the caller, is at fault, as bits: unknown (an exception),
+// deadline exceeded, unimplemented, internal, unavailable and data loss. The others answer what was asked.
+#define PROXY_GRPC_SERVER_FAULTS (1u << 2 | 1u << 4 | 1u << 12 | 1u << 13 | 1u << 14 | 1u << 15)
+
+struct proxy_status_range {
+    uint16_t first, last; // both in it; what is above 599 counts as 599
+};
+
+struct proxy_error_header_plan {
+    const char *name;  // ASCII case does not matter
+    const char *value; // NULL: whatever it is
+};
+
+// All of it together: an answer is an error when any of these says so. An attempt without an answer always
+// is.
+struct proxy_errors_plan {
+    const struct proxy_status_range *statuses;
+    uint32_t status_count;
+    const struct proxy_error_header_plan *headers;
+    uint32_t header_count;
+    const char *text; // its body has these bytes; NULL: no body is looked at
+    uint32_t within;  // bytes of the body that are looked at, at least as many as the text has
+    uint32_t grpc;    // bits of gRPC's codes
+};
+
 // ---- flags in the path of a service's requests ----
 //
 // A worker evaluates on its own thread, without a lock and without allocation: the image lies behind the
@@ -149,7 +183,8 @@ struct proxy_service_plan {
     struct rollout_yardstick yardstick;
     struct proxy_timeouts timeouts; // zero members (but total_ms): the defaults above
     struct proxy_retry retry;
-    uint64_t body_bytes_max; // larger request bodies get 413; 0: no limit
+    uint64_t body_bytes_max;                // larger request bodies get 413; 0: no limit
+    const struct proxy_errors_plan *errors; // NULL: 5xx, and PROXY_GRPC_SERVER_FAULTS
     // Flags. The targeting key; NULL: the service's unit (REQUEST: none; STICKY: the cookie's unit as 16
     // hexadecimal digits, which a new epoch draws anew).
     const struct proxy_attribute_plan *key;

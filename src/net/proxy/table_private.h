@@ -53,6 +53,22 @@ struct proxy_service_flags {
     uint8_t arm_flag;
 };
 
+struct proxy_error_header {
+    struct slice name, value;
+    bool any; // whatever its value is
+};
+
+struct proxy_errors {
+    uint64_t statuses[PROXY_STATUS_WORDS]; // bit status - PROXY_STATUS_FIRST
+    const struct proxy_error_header *headers;
+    struct slice text;
+    const uint16_t *borders; // see outcome.c
+    uint64_t id;             // of what it says
+    uint32_t header_count;
+    uint32_t grpc;
+    uint32_t within;
+};
+
 struct proxy_service {
     const struct proxy_version *versions;
     uint32_t version_count;
@@ -71,6 +87,7 @@ struct proxy_service {
     struct proxy_retry retry;
     uint64_t body_bytes_max;                 // UINT64_MAX: no limit
     const struct proxy_service_flags *flags; // NULL: nothing to do with any
+    const struct proxy_errors *errors;       // NULL: outcome_default
     uint16_t slot;
     char name[PROXY_NAME_BYTES];
 };

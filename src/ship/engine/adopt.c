@@ -146,13 +146,38 @@ static void tell_shares(struct engine *engine, const struct config *before)
     }
 }
 
+// Requests are counted by the definition in force when they are answered, in all arms alike. What was frozen
+// or summed before is of the other one: people have to know.
+static void tell_errors(struct engine *engine, const struct config_service *service,
+                        const struct config_service *before)
+{
+    char was[CONFIG_ERROR_LINE_BYTES], now[CONFIG_ERROR_LINE_BYTES];
+    struct text text = text_over(was, sizeof was);
+    config_service_errors_write(&before->errors, &text);
+    text = text_over(now, sizeof now);
+    config_service_errors_write(&service->errors, &text);
+    if (strcmp(was, now) == 0)
+        return;
+    log_write(
+        engine->log, LOG_WARN,
+        "what counts as an error of a service has changed: a rollout under way has evidence of both kinds",
+        LOG_FIELDS(LOG_TEXT("service", service->name), LOG_TEXT("from", was), LOG_TEXT("to", now)));
+    for (uint32_t i = 0; i < engine->rollout_count; i++)
+        if (engine_rollout_active(&engine->rollouts[i]) &&
+            strcmp(engine->rollouts[i].route.spec.service, service->name) == 0)
+            engine->rollouts[i].errors_changed = true;
+}
+
 void engine_config_adopted(struct engine *engine, const struct config *before)
 {
     if (before != NULL)
         tell_shares(engine, before);
     for (uint32_t i = 0; i < engine->config->service_count; i++) {
         const struct config_service *service = &engine->config->services[i];
-        tell_stable(engine, service, before != NULL ? config_service_find(before, service->name) : NULL);
+        const struct config_service *was = before != NULL ? config_service_find(before, service->name) : NULL;
+        tell_stable(engine, service, was);
+        if (was != NULL)
+            tell_errors(engine, service, was);
         journal_edit(engine, service);
     }
 }

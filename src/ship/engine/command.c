@@ -44,7 +44,7 @@ static enum status begin_run(struct engine *engine, struct engine_rollout *rollo
         return journal_fault(engine, status, fault);
     if (effects.refused != STATUS_OK)
         return fault_set(fault, effects.refused, "%s", effects.refused_text);
-    rollout->mismatch_told = false;
+    rollout->mismatch_told = rollout->errors_changed = false;
     engine_rollout_run_began(engine, rollout);
     return STATUS_OK;
 }

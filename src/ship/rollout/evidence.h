@@ -22,10 +22,10 @@ enum rollout_arm { ROLLOUT_ARM_STABLE, ROLLOUT_ARM_CANARY, ROLLOUT_ARM_CONTROL, 
 // routed that are not excused; all further counts are of the judged.
 struct rollout_counts {
     uint32_t routed;
-    uint32_t completed;                  // of the judged, those whose answer began, or that ended without one
-    uint32_t errors;                     // 5xx, connect failure, timeout, reset, broken response
-    uint32_t error_events;               // of the errors, the first of each unit: what the error check uses
-    uint32_t slow[ROLLOUT_EDGES];        // completed; of the canary slower than worse_us[k], else than edge k
+    uint32_t completed;           // of the judged, those whose answer began, or that ended without one
+    uint32_t errors;              // answers that are errors, connect failure, timeout, reset, broken response
+    uint32_t error_events;        // of the errors, the first of each unit: what the error check uses
+    uint32_t slow[ROLLOUT_EDGES]; // completed; of the canary slower than worse_us[k], else than edge k
     uint32_t slow_margin[ROLLOUT_EDGES]; // completed, slower than margin times edge k
     uint32_t good;                       // completed without error within the deadline
     uint32_t units; // routed, and the unit was seen for the first time (for the sample ratio)
@@ -33,8 +33,8 @@ struct rollout_counts {
     // unit, the unit had a judged request in the same second already.
     uint32_t excused;
     uint32_t failed;        // of the judged, with an error; each request once, whoever sent it
-    uint32_t redirects;     // of the completed, answered 300 to 399
-    uint32_t client_errors; // of the completed, answered 400 to 499
+    uint32_t redirects;     // of the completed, answered 300 to 399, which was no error
+    uint32_t client_errors; // of the completed, answered 400 to 499, which was no error
     // Growth of the sum, over units, of the square of their judged requests: how unevenly requests lie on
     // units.
     uint32_t unit_squares;

@@ -27,6 +27,8 @@ METRICS_FAMILY(failures, COUNTER, "upstream_failures_total", "Failed attempts by
 METRICS_FAMILY(error_events, COUNTER, "error_events_total",
                "Failed attempts that were the first of their unit.");
 METRICS_FAMILY(aborted, COUNTER, "aborted_total", "Requests whose client left before the end.");
+METRICS_FAMILY(unsearched, COUNTER, "unsearched_bodies_total",
+               "Answers whose body is encoded, so that no text was looked for in it (errors.body).");
 METRICS_FAMILY(good, COUNTER, "good_total", "Requests completed without error within the deadline.");
 METRICS_FAMILY(upgrades, COUNTER, "upgrades_total", "Connections upgraded to a tunnel.");
 METRICS_FAMILY(bytes, COUNTER, "body_bytes_total", "Body bytes passed on, by direction.");
@@ -161,7 +163,9 @@ static void write_durations(const struct routing *routing, struct metrics_writer
 static void write_versions(const struct routing *routing, struct metrics_writer *w)
 {
     static const struct labelled_counter reasons[] = {
-        {"5xx", PROXY_VERSION_ERROR_5XX},         {"connect", PROXY_VERSION_ERROR_CONNECT},
+        {"5xx", PROXY_VERSION_ERROR_5XX},         {"status", PROXY_VERSION_ERROR_STATUS},
+        {"header", PROXY_VERSION_ERROR_HEADER},   {"grpc", PROXY_VERSION_ERROR_GRPC},
+        {"body", PROXY_VERSION_ERROR_BODY},       {"connect", PROXY_VERSION_ERROR_CONNECT},
         {"timeout", PROXY_VERSION_ERROR_TIMEOUT}, {"reset", PROXY_VERSION_ERROR_RESET},
         {"broken", PROXY_VERSION_ERROR_BROKEN},   {"unavailable", PROXY_VERSION_ERROR_UNAVAILABLE}};
     static const struct labelled_counter directions[] = {{"in", PROXY_VERSION_BYTES_IN},
@@ -186,6 +190,7 @@ static void write_versions(const struct routing *routing, struct metrics_writer 
     version_labelled(routing, w, &failures, "reason", reasons, ARRAY_LEN(reasons));
     version_family(routing, w, &error_events, PROXY_VERSION_ERROR_EVENTS);
     version_family(routing, w, &aborted, PROXY_VERSION_ABORTED);
+    version_family(routing, w, &unsearched, PROXY_VERSION_UNSEARCHED);
     version_family(routing, w, &good, PROXY_VERSION_GOOD);
     version_family(routing, w, &upgrades, PROXY_VERSION_UPGRADES);
     version_labelled(routing, w, &bytes, "direction", directions, ARRAY_LEN(directions));

@@ -7,6 +7,13 @@
 #include "base/heap.h"
 #include "ship/routing/routing_private.h"
 
+// What one service calls an error.
+struct errors_scratch {
+    struct proxy_errors_plan plan;
+    struct proxy_status_range statuses[CONFIG_ERROR_STATUSES_MAX];
+    struct proxy_error_header_plan headers[CONFIG_ERROR_HEADERS_MAX];
+};
+
 struct table_scratch {
     struct proxy_service_plan *services;
     struct proxy_version_plan *versions;
@@ -15,6 +22,7 @@ struct table_scratch {
     struct proxy_attribute_plan *attributes;
     struct proxy_flag_header_plan *flag_headers;
     const char **flag_keys;
+    struct errors_scratch *errors; // one of each service
     struct proxy_network networks[PROXY_NETWORKS_MAX];
     uint32_t version_count, endpoint_count, route_count, attribute_count, flag_header_count, flag_key_count;
 };
@@ -159,6 +167,31 @@ static void plan_flags(struct table_scratch *scratch, const struct config_servic
     plan->version_flag = flags->version[0] != '\0' ? flags->version : NULL;
 }
 
+static const struct proxy_errors_plan *plan_errors(struct errors_scratch *scratch,
+                                                   const struct config_service_errors *errors)
+{
+    if (!errors->given)
+        return NULL;
+    for (uint32_t i = 0; i < errors->status_count; i++)
+        scratch->statuses[i] =
+            (struct proxy_status_range){errors->statuses[i].first, errors->statuses[i].last};
+    for (uint32_t i = 0; i < errors->header_count; i++)
+        scratch->headers[i] = (struct proxy_error_header_plan){
+            .name = errors->headers[i].name,
+            .value = errors->headers[i].present ? NULL : errors->headers[i].value};
+    scratch->plan = (struct proxy_errors_plan){
+        .statuses = scratch->statuses,
+        .status_count = errors->status_count,
+        .headers = scratch->headers,
+        .header_count = errors->header_count,
+        .text = errors->body.contains[0] != '\0' ? errors->body.contains : NULL,
+        .within = (uint32_t)errors->body.within,
+    };
+    for (uint32_t i = 0; i < errors->grpc_count; i++)
+        scratch->plan.grpc |= 1u << errors->grpc[i];
+    return &scratch->plan;
+}
+
 static enum status plan_service(struct routing *routing, struct table_scratch *scratch, uint32_t index,
                                 struct fault *fault)
 {
@@ -175,6 +208,7 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
         .unit = unit_of(service->unit.kind),
         .unit_name = service->unit.name[0] != '\0' ? service->unit.name : NULL,
         .body_bytes_max = routing->config->limits.request_body_bytes,
+        .errors = plan_errors(&scratch->errors[index], &service->errors),
         .timeouts = {.connect_ms = clamp_ms(service->timeouts.connect_ms),
                      .first_byte_ms = clamp_ms(service->timeouts.first_byte_ms),
                      .idle_ms = clamp_ms(service->timeouts.idle_ms),
@@ -244,6 +278,7 @@ static void scratch_free(struct table_scratch *scratch)
     heap_free(scratch->attributes);
     heap_free(scratch->flag_headers);
     heap_free(scratch->flag_keys);
+    heap_free(scratch->errors);
 }
 
 static enum status scratch_alloc(const struct config *config, struct table_scratch *scratch)
@@ -265,12 +300,13 @@ static enum status scratch_alloc(const struct config *config, struct table_scrat
     scratch->flag_headers = heap_alloc(headers, sizeof *scratch->flag_headers);
     scratch->flag_keys = heap_alloc(keys, sizeof *scratch->flag_keys);
     scratch->services = heap_alloc(config->service_count + 1, sizeof *scratch->services);
+    scratch->errors = heap_alloc(config->service_count + 1, sizeof *scratch->errors);
     scratch->versions = heap_alloc(versions, sizeof *scratch->versions);
     scratch->endpoints = heap_alloc(endpoints, sizeof *scratch->endpoints);
     scratch->routes = heap_alloc(routes, sizeof *scratch->routes);
     bool all = scratch->services != NULL && scratch->versions != NULL && scratch->endpoints != NULL &&
                scratch->routes != NULL && scratch->attributes != NULL && scratch->flag_headers != NULL &&
-               scratch->flag_keys != NULL;
+               scratch->flag_keys != NULL && scratch->errors != NULL;
     return all ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
