@@ -6,6 +6,8 @@
 #include "base/heap.h"
 #include "daemon/api/api_private.h"
 #include "daemon/config/config.h"
+#include "net/io/loop.h"
+#include "net/names/names.h"
 #include "operate/metrics/exposition.h"
 #include "ship/engine/engine.h"
 #include "ship/routing/routing.h"
@@ -54,6 +56,30 @@ static void write_traffic(struct json_out *out, struct engine *engine, const str
     json_out_close(out, '}');
 }
 
+// What is known of the names that the file has for endpoints.
+static void write_names(struct json_out *out, struct engine *engine)
+{
+    const struct names_answers *names = routing_names(targets_of(engine)->routing);
+    json_out_open(out, "names", '[');
+    for (uint32_t i = 0; i < names->count; i++) {
+        const struct names_answer *answer = &names->items[i];
+        json_out_open(out, NULL, '{');
+        json_out_text(out, "name", answer->text);
+        json_out_text(out, "state", names_state_name(answer->state));
+        json_out_text(out, "problem", answer->problem);
+        json_out_open(out, "addresses", '[');
+        for (uint32_t j = 0; j < answer->address_count; j++) {
+            char address[IO_ADDR_TEXT_BYTES];
+            io_addr_format(&answer->addresses[j], address);
+            json_out_text(out, NULL, address);
+        }
+        json_out_close(out, ']');
+        json_out_count(out, "left_out", answer->left_out);
+        json_out_close(out, '}');
+    }
+    json_out_close(out, ']');
+}
+
 static void get_status(struct api_call *call)
 {
     struct json_out *out = &call->out;
@@ -86,6 +112,7 @@ static void get_status(struct api_call *call)
     for (uint32_t i = 0; i < config->service_count; i++)
         write_traffic(out, engine, &config->services[i]);
     json_out_close(out, ']');
+    write_names(out, engine);
     json_out_open(out, "rollouts", '[');
     for (uint32_t i = 0; i < engine_rollout_count(engine); i++)
         api_write_rollout(out, NULL, engine, i);
@@ -160,6 +187,7 @@ static void get_table(struct api_call *call)
     for (uint32_t i = 0; i < config->service_count; i++)
         write_service(&call->out, call->engine, &config->services[i]);
     json_out_close(&call->out, ']');
+    write_names(&call->out, call->engine);
     json_out_close(&call->out, '}');
 }
 
@@ -242,8 +270,9 @@ static void post_reload(struct api_call *call)
 
 static const struct api_route ROUTES[] = {
     {"GET", "/v1/status", API_READ, get_status,
-     "the daemon, its journal, its table, all services and rollouts"},
-    {"GET", "/v1/table", API_READ, get_table, "the routing table in force"},
+     "the daemon, its journal, its table, all services, names of endpoints and rollouts"},
+    {"GET", "/v1/table", API_READ, get_table,
+     "the routing table in force; `names` has the addresses of endpoints by name"},
     {"POST", "/v1/reload", API_OPERATE, post_reload,
      "reads the file again: it is in force, and `told` has what waits for a restart; or 409 with the reasons, and nothing "
      "changed"},

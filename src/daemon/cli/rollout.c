@@ -90,6 +90,27 @@ static void print_stables(const struct cli_call *call, const json_t *services)
     }
 }
 
+// Those that are not known as they should be.
+static void print_names(const struct cli_call *call, const json_t *names)
+{
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const json_t *name = json_array_get(names, i);
+        size_t addresses = json_array_size(json_object_get(name, "addresses"));
+        const char *state = cli_word(name, "state");
+        if (strcmp(state, "known") == 0)
+            continue;
+        fprintf(call->out, "Name %s ", cli_word(name, "name"));
+        if (strcmp(state, "waiting") == 0)
+            fprintf(call->out, "was not answered yet");
+        else
+            fprintf(call->out, "is %s: %s", state, cli_word(name, "problem"));
+        if (addresses > 0)
+            fprintf(call->out, "; its last addresses stay (%zu)\n", addresses);
+        else
+            fprintf(call->out, "; it gives no endpoint\n");
+    }
+}
+
 // Columns as wide as the terminal; elsewhere nothing is cut.
 static struct cli_style list_style(const struct cli_call *call)
 {
@@ -137,6 +158,7 @@ static int print_status(const struct cli_call *call, const json_t *answer)
     if (json_array_size(rollouts) == 0)
         fprintf(call->out, "No rollout is in the file.\n");
     print_stables(call, json_object_get(answer, "services"));
+    print_names(call, json_object_get(answer, "names"));
     if (!json_is_true(json_object_get(journal, "failing")))
         return code;
     fprintf(call->out, "JOURNAL FAILS: no decision is taken, traffic goes on as it is: %s\n",

@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "net/io/loop.h"
+#include "net/names/names.h"
 #include "ship/rollout/spec.h"
 
 enum {
@@ -30,6 +31,8 @@ enum {
     CONFIG_ALL_ROUTES_MAX = 4096,   // of all services together, as the proxy's table holds them
     CONFIG_ALL_VERSIONS_MAX = 1024, // control arms count as one more
     CONFIG_ALL_ENDPOINTS_MAX = 4096,
+    CONFIG_ALL_NAMES_MAX = NAMES_MAX, // of them written as names
+    CONFIG_NAME_SERVERS_MAX = 8,
     CONFIG_ROLLOUTS_MAX = 256,
     CONFIG_FILES_MAX = 64,                   // *.yaml in a directory
     CONFIG_FILE_BYTES_MAX = 4 * 1024 * 1024, // all files together
@@ -96,8 +99,8 @@ struct config_log {
 
 // An endpoint or a listening address. A listening address is always literal.
 struct config_address {
-    char text[IO_ADDR_TEXT_BYTES];
-    bool literal; // addr is filled; else "name:port", for io_addr_resolve off the workers
+    char text[NAMES_TEXT_BYTES];
+    bool literal; // addr is filled; else a name that names_parse takes
     struct io_addr addr;
 };
 
@@ -272,6 +275,12 @@ struct config_rollout {
     struct config_position position;
 };
 
+// How names of endpoints are looked up.
+struct config_names {
+    struct config_address *servers; // none: those of /etc/resolv.conf
+    uint32_t server_count;
+};
+
 struct config {
     uint32_t workers; // 0: auto, one per core
     enum io_kind io;  // AUTO, EPOLL or URING
@@ -283,6 +292,7 @@ struct config {
     struct config_limits limits;
     struct config_timeouts timeouts;
     struct config_log log;
+    struct config_names names;
     struct config_service *services;
     uint32_t service_count; // at least 1, or 0 when the file has flags
     struct config_rollout *rollouts;

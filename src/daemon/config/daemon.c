@@ -192,13 +192,49 @@ static const struct config_word log_words[] = {
 const struct config_section config_log_section = {
     .title = "log", .help = "What is written to standard error.", CONFIG_WORDS(log_words)};
 
-// ---- across sections ----
-
 static bool port_is_chosen_later(const struct config_address *address)
 {
     return address->addr.any.sa_family != AF_UNIX && address->addr.bytes[2] == 0 &&
            address->addr.bytes[3] == 0;
 }
+
+static void names_finish(struct config_reader *reader, const struct config_node *node, void *target)
+{
+    const struct config_names *names = target;
+    const struct config_node *list = node != NULL ? config_node_get(node, "servers") : NULL;
+    const struct config_entry *entry = list != NULL && list->kind == CONFIG_NODE_LIST ? list->first : NULL;
+    for (uint32_t i = 0; i < names->server_count && entry != NULL; i++, entry = entry->next) {
+        const struct config_address *server = &names->servers[i];
+        bool usable = server->addr.any.sa_family != AF_UNIX && !port_is_chosen_later(server);
+        if (server->literal && !usable)
+            config_error_at(reader, entry->value,
+                            "'%s' is not the address of a name server; such as 10.0.0.2:53 or [fd00::53]:53",
+                            server->text);
+    }
+}
+
+static const struct config_word server_item = {
+    .word = "servers", .kind = CONFIG_KIND_LISTEN, .size = sizeof(struct config_address)};
+static const struct config_word names_words[] = {
+    {.word = "servers",
+     .kind = CONFIG_KIND_LIST,
+     CONFIG_ITEMS(struct config_names, servers, server_count),
+     .max = CONFIG_NAME_SERVERS_MAX,
+     .item = &server_item,
+     .fallback = "those of /etc/resolv.conf",
+     .help = "name servers to ask, such as 10.0.0.2:53"},
+};
+const struct config_section config_names_section = {
+    .title = "names",
+    .help =
+        "How names of endpoints are looked up. They are followed all the time: all addresses of a name "
+        "count, what changes is in force within the record's time to live (at least 1s, at most 60s), "
+        "and the last good answer stays while name servers are silent, fail, or say that the name is gone.",
+    CONFIG_WORDS(names_words),
+    .finish = names_finish,
+};
+
+// ---- across sections ----
 
 void config_listen_check(struct config_reader *reader, const struct config_node *root)
 {

@@ -408,7 +408,7 @@ void config_words_write(struct text *text)
             "- A **name** has 1 to 63 letters, digits, dots, underscores or hyphens.\n"
             "- An **address** is `10.0.0.1:9001`, `[::1]:9001` or `unix:/run/app.sock`; "
             "endpoints may also be "
-            "`name:9001`.\n"
+            "`name:9001`, or `srv:_http._tcp.name`, whose records tell the ports.\n"
             "- A **path**, also that of a unix address, is relative to the file that names it. Where only the working "
             "directory has such a file, that one is taken, with a warning.\n"
             "- Every word may stand once. Aliases (`*name`) work; tags, merge keys and second "

@@ -372,23 +372,6 @@ static uint32_t port_of(const struct io_addr *addr)
     return ntohs(in.sin_port); // at the same place in an IPv6 address
 }
 
-// "name:port" with a name that can be one: not all digits and dots, which is a mistyped address.
-static bool is_named_endpoint(struct slice text)
-{
-    const char *colon = memchr(text.data, ':', text.len);
-    if (colon == NULL)
-        return false;
-    struct slice name = {text.data, (size_t)(colon - text.data)};
-    struct slice port = {colon + 1, text.len - name.len - 1};
-    uint32_t number = 0;
-    for (size_t i = 0; i < port.len; i++) {
-        if (port.data[i] < '0' || port.data[i] > '9' || i > 4)
-            return false;
-        number = number * 10 + (uint32_t)(port.data[i] - '0');
-    }
-    return is_host(name) && number > 0 && number <= UINT16_MAX && strspn(name.data, "0123456789.") < name.len;
-}
-
 static const char *address_hint(struct slice text)
 {
     if (memmem(text.data, text.len, "://", 3) != NULL)
@@ -408,7 +391,8 @@ static void address_refused(const struct value *value)
     config_error_at(value->reader, value->node,
                     "'%s' is not an address; such as %s, [::1]:9001 or unix:/run/app.sock%s",
                     config_show(value->node->text).text,
-                    listen ? "0.0.0.0:8080, 127.0.0.1:8080" : "10.0.0.1:9001, app.internal:9001",
+                    listen ? "0.0.0.0:8080, 127.0.0.1:8080"
+                           : "10.0.0.1:9001, app.internal:9001, srv:_http._tcp.app.internal",
                     address_hint(value->node->text));
 }
 
@@ -436,9 +420,16 @@ static void address_read(const struct value *value)
         address_refused(value);
         return;
     }
+    struct names_text name;
+    const char *why = NULL;
     address.literal = io_addr_parse(address.text, &address.addr) == STATUS_OK;
-    bool usable = address.literal ? listen || port_of(&address.addr) > 0 : !listen && is_named_endpoint(text);
-    if (!usable && address.literal)
+    bool usable = address.literal ? listen || port_of(&address.addr) > 0
+                                  : !listen && strlen(address.text) == text.len &&
+                                        names_parse(address.text, &name, &why) == STATUS_OK;
+    if (!usable && why != NULL && address_hint(text)[0] == '\0')
+        config_error_at(value->reader, value->node, "'%s' cannot be looked up: %s", config_show(text).text,
+                        why);
+    else if (!usable && address.literal)
         config_error_at(value->reader, value->node, "'%s' has port 0, to which nobody can connect",
                         address.text);
     else if (!usable)

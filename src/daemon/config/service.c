@@ -41,7 +41,9 @@ static const struct config_word version_words[] = {
      .max = CONFIG_ENDPOINTS_MAX,
      .item = &endpoint_item,
      .required = true,
-     .help = "where this version answers: 10.0.0.1:9001, name:9001, [::1]:9001 or unix:/run/app.sock"},
+     .help =
+         "where this version answers: 10.0.0.1:9001, [::1]:9001, unix:/run/app.sock, name:9001 for all addresses of "
+         "a name, or srv:_service._protocol.name for those that SRV records tell, ports included"},
 };
 static const struct config_section version_section = {
     .title = "version",
@@ -277,21 +279,33 @@ static bool total_fits(struct config_reader *reader, const struct config_node *s
     return false;
 }
 
+static uint32_t count_names(const struct config_address *endpoints, uint32_t count)
+{
+    uint32_t names = 0;
+    for (uint32_t i = 0; i < count; i++)
+        names += !endpoints[i].literal;
+    return names;
+}
+
 bool config_totals_check(struct config_reader *reader, const struct config_node *root)
 {
     const struct config_node *services = config_node_get(root, "services");
-    uint32_t routes = 0, versions = 0, endpoints = 0;
+    uint32_t routes = 0, versions = 0, endpoints = 0, names = 0;
     for (uint32_t i = 0; i < reader->config->service_count; i++) {
         const struct config_service *service = &reader->config->services[i];
         routes += service->route_count;
         versions += service->version_count + (service->control_endpoint_count > 0);
         endpoints += service->control_endpoint_count;
-        for (uint32_t j = 0; j < service->version_count; j++)
+        names += count_names(service->control_endpoints, service->control_endpoint_count);
+        for (uint32_t j = 0; j < service->version_count; j++) {
             endpoints += service->versions[j].endpoint_count;
+            names += count_names(service->versions[j].endpoints, service->versions[j].endpoint_count);
+        }
     }
     return total_fits(reader, services, "routes", routes, CONFIG_ALL_ROUTES_MAX) &&
            total_fits(reader, services, "versions", versions, CONFIG_ALL_VERSIONS_MAX) &&
-           total_fits(reader, services, "endpoints", endpoints, CONFIG_ALL_ENDPOINTS_MAX);
+           total_fits(reader, services, "endpoints", endpoints, CONFIG_ALL_ENDPOINTS_MAX) &&
+           total_fits(reader, services, "endpoints by name", names, CONFIG_ALL_NAMES_MAX);
 }
 
 static void loop_check(struct config_reader *reader, const struct config_node *list,

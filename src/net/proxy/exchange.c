@@ -923,7 +923,7 @@ void exchange_on_due(struct exchange *exchange)
         return;
     }
     if (exchange->upstream != NULL && exchange->upstream->connecting) {
-        pool_failed(exchange->upstream->pool);
+        upstream_failed(exchange->upstream);
         exchange_attempt_failed(exchange, ATTEMPT_CONNECT, "connecting took too long");
         return;
     }

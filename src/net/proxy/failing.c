@@ -97,7 +97,8 @@ static bool counts(const struct exchange *exchange)
 void failing_error(const struct exchange *exchange, enum attempt_error error)
 {
     static const char *const how[] = {
-        [ATTEMPT_CONNECT - ATTEMPT_5XX] = "(no connection)",
+        [ATTEMPT_HEADER - ATTEMPT_5XX] = "(by a header)",     [ATTEMPT_GRPC - ATTEMPT_5XX] = "(gRPC status)",
+        [ATTEMPT_BODY - ATTEMPT_5XX] = "(by its body)",      [ATTEMPT_CONNECT - ATTEMPT_5XX] = "(no connection)",
         [ATTEMPT_TIMEOUT - ATTEMPT_5XX] = "(time-out)",
         [ATTEMPT_RESET - ATTEMPT_5XX] = "(reset)",
         [ATTEMPT_BROKEN - ATTEMPT_5XX] = "(no HTTP)",

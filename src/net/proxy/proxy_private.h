@@ -249,6 +249,8 @@ struct pool {
     uint16_t slot;
 };
 
+// The slot comes back, perhaps as another address: nothing is known against it.
+void pool_renew(struct pool *pool);
 void pool_init(struct pool *pool, struct worker *worker, uint16_t slot);
 // Chooses an endpoint of the version that the exchange has not tried yet, if it can be helped. NULL: none can
 // take it.
@@ -260,7 +262,8 @@ void upstream_give_back(struct upstream *upstream);
 void upstream_close(struct upstream *upstream);
 void upstream_pause(struct upstream *upstream);
 void upstream_resume(struct upstream *upstream);
-void pool_failed(struct pool *pool);
+// Its endpoint is passed over for a while.
+void upstream_failed(struct upstream *upstream);
 void pool_close_idle(struct pool *pool);
 
 // ---- worker ----

@@ -23,9 +23,11 @@
 #include "ship/rollout/evidence.h"
 
 enum {
-    PROXY_SERVICES_MAX = 256,   // service slots
-    PROXY_VERSIONS_MAX = 1024,  // version slots
-    PROXY_ENDPOINTS_MAX = 4096, // endpoint slots
+    PROXY_SERVICES_MAX = 256,         // service slots
+    PROXY_VERSIONS_MAX = 1024,        // version slots
+    PROXY_TABLE_ENDPOINTS_MAX = 4096, // of one table
+    PROXY_ENDPOINTS_MAX =
+        2 * PROXY_TABLE_ENDPOINTS_MAX, // endpoint slots: a table and the one before may share none
     PROXY_ROUTES_MAX = 4096,
     PROXY_NETWORKS_MAX = 64,
     PROXY_VERSION_ENDPOINTS_MAX = 512, // of one version

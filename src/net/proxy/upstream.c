@@ -33,14 +33,24 @@ void pool_init(struct pool *pool, struct worker *worker, uint16_t slot)
     io_timer_init(&pool->timer, pool_on_timer);
 }
 
+void pool_renew(struct pool *pool)
+{
+    pool->generation++;
+    pool->failures = 0;
+    pool->skip_until_us = 0;
+}
+
 void pool_close_idle(struct pool *pool)
 {
     while (!list_empty(&pool->idle))
         upstream_close(CONTAINER_OF(pool->idle.next, struct upstream, link));
 }
 
-void pool_failed(struct pool *pool)
+void upstream_failed(struct upstream *upstream)
 {
+    struct pool *pool = upstream->pool;
+    if (upstream->generation != pool->generation)
+        return; // that was another address
     uint32_t doublings = pool->failures < SKIP_DOUBLINGS_MAX ? pool->failures : SKIP_DOUBLINGS_MAX;
     pool->failures++;
     pool->skip_until_us = worker_now_us(pool->worker) + ((uint64_t)SKIP_US_MIN << doublings);
@@ -214,10 +224,10 @@ static void upstream_on_open(struct io_stream *stream, enum status status)
 {
     struct upstream *upstream = upstream_of(stream);
     upstream->connecting = false;
-    if (status == STATUS_OK)
+    if (status != STATUS_OK)
+        upstream_failed(upstream);
+    else if (upstream->generation == upstream->pool->generation)
         upstream->pool->failures = 0;
-    else
-        pool_failed(upstream->pool);
     if (upstream->exchange != NULL)
         exchange_upstream_opened(upstream->exchange, status);
     else

@@ -48,7 +48,8 @@ static void mark_endpoints(struct worker *worker, const struct proxy_table *tabl
         for (uint32_t j = 0; j < service->version_count; j++)
             for (uint32_t k = 0; k < service->versions[j].endpoint_count; k++) {
                 struct pool *pool = worker->pools[service->versions[j].endpoints[k].slot];
-                pool->generation += pool->table != before;
+                if (pool->table != before)
+                    pool_renew(pool);
                 pool->table = table->version;
             }
     }

@@ -202,7 +202,7 @@ static enum status recover(struct engine *engine, struct fault *fault)
     if (status == STATUS_OK)
         status = engine_take_back_misfits(engine, fault);
     if (status == STATUS_OK)
-        status = engine->host->publish(engine->world, false, fault);
+        status = engine->host->publish(engine->world, true, fault);
     if (status != STATUS_OK)
         return status;
     if (entries > 0)

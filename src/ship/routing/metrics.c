@@ -242,6 +242,7 @@ static void write_table(const struct routing *routing, struct metrics_writer *w)
 void routing_metrics_write(const struct routing *routing, struct metrics_writer *writer)
 {
     write_table(routing, writer);
+    routing_names_metrics(routing, writer);
     write_workers(routing, writer);
     write_versions(routing, writer);
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Publishing: one table after the other, each awaited until every worker has taken it up.
+#include <string.h>
+
 #include "base/check.h"
 #include "base/heap.h"
 #include "ship/routing/routing_private.h"
@@ -38,6 +40,7 @@ enum status routing_create(const struct routing_parts *parts, struct routing **r
     made->proxy = parts->proxy;
     made->config = parts->config;
     io_timer_init(&made->ack_timer, on_ack_check);
+    memset(made->endpoint_buckets, 0xff, sizeof made->endpoint_buckets); // PROXY_SLOT_NONE
     made->service_slots = heap_alloc(PROXY_SERVICES_MAX, sizeof *made->service_slots);
     made->version_slots = heap_alloc(PROXY_VERSIONS_MAX, sizeof *made->version_slots);
     made->endpoint_slots = heap_alloc(PROXY_ENDPOINTS_MAX, sizeof *made->endpoint_slots);
@@ -58,6 +61,7 @@ void routing_destroy(struct routing *routing)
     if (routing == NULL)
         return;
     io_timer_clear(routing->parts.loop, &routing->ack_timer);
+    names_destroy(routing->names);
     heap_free(routing->service_slots);
     heap_free(routing->version_slots);
     heap_free(routing->endpoint_slots);
@@ -81,6 +85,8 @@ static enum status publish(struct routing *routing, struct fault *fault)
         return fault_set(fault, status, "the routing table was not taken (%s)", status_name(status));
     }
     routing->health.table_version++;
+    routing->names_moved = false;
+    routing_slots_published(routing, routing->health.table_version);
     routing->published_us = io_loop_clock_us(loop);
     routing->health.table_build_us = routing->published_us - before_us;
     routing->ack_awaited = true;
@@ -92,12 +98,17 @@ enum status routing_publish(struct routing *routing, const struct config *config
                             struct fault *fault)
 {
     const struct config *before = routing->config;
-    routing->config = config;
-    routing->names_fresh = fresh;
-    enum status status = publish(routing, fault);
-    routing->names_fresh = false;
+    struct fault other;
+    enum status status = fresh ? routing_names_follow(routing, config, fault) : STATUS_OK;
     if (status != STATUS_OK)
-        routing->config = before;
+        return status;
+    routing->config = config;
+    status = publish(routing, fault);
+    if (status == STATUS_OK)
+        return status;
+    routing->config = before;
+    if (fresh) // without memory the new names stay followed, which does no harm
+        (void)!routing_names_follow(routing, before, &other);
     return status;
 }
 

@@ -7,12 +7,15 @@
 #include "base/fault.h"
 #include "daemon/config/config.h"
 #include "net/io/loop.h"
+#include "net/names/names.h"
 #include "net/proxy/proxy.h"
 #include "operate/log/log.h"
 #include "ship/rollout/evidence.h"
 
 struct routing;
 struct metrics_writer;
+
+enum { ROUTING_NAMES_AWAIT_MS = 2000 };
 
 struct routing_parts {
     const struct config *config; // the first, in force as soon as anything is published
@@ -29,7 +32,8 @@ struct routing_parts {
 MUST_USE enum status routing_create(const struct routing_parts *parts, struct routing **routing);
 void routing_destroy(struct routing *routing); // NULL is allowed
 // Builds a table and publishes it; on failure the one before stays. The file is borrowed until the next one.
-// fresh: it was just read, so names are asked for again.
+// fresh: its names are followed from now on. The first time that waits for their first answers, at most
+// ROUTING_NAMES_AWAIT_MS; later nothing waits for a name.
 MUST_USE enum status routing_publish(struct routing *routing, const struct config *config, bool fresh,
                                      struct fault *fault);
 // The same with the file in force; a failure is logged, and tried again at every tick.
@@ -74,4 +78,6 @@ struct routing_health {
 void routing_health_get(const struct routing *routing, struct routing_health *health);
 // The proxy has its listeners open (set by whoever opened them).
 void routing_set_listening(struct routing *routing, bool listening);
+// What is known of the names in the file; its times are of the loop's clock.
+const struct names_answers *routing_names(const struct routing *routing);
 void routing_metrics_write(const struct routing *routing, struct metrics_writer *writer);

@@ -12,6 +12,7 @@ enum {
     ROUTING_EVENTS_PER_TICK = 256,
     ROUTING_GATHERS_PER_TICK = 8,
     ROUTING_RATE_TICKS = 50, // window of the rates shown: 5 s
+    ROUTING_BUCKETS = 4096,  // that endpoint slots are found by
 };
 
 struct routing_version_slot {
@@ -21,9 +22,9 @@ struct routing_version_slot {
 
 struct routing_endpoint_slot {
     uint16_t version;
-    uint64_t table; // the newest one that was made with it
-    bool asked;
-    bool resolved; // addr is what the name meant when the file was read
+    uint64_t table; // the newest one that was published with it
+    uint64_t build; // the newest one that it was planned for
+    uint16_t next;  // of the same bucket; PROXY_SLOT_NONE: the last one
     char address[IO_ADDR_TEXT_BYTES];
     struct io_addr addr;
 };
@@ -43,10 +44,13 @@ struct routing {
     const struct config *config; // in force
     struct routing_health health;
     struct io_timer ack_timer;
-    bool table_dirty; // a publish failed: try again each tick
-    bool names_fresh; // the file is being read: names are asked for again
+    bool table_dirty;        // a publish failed: try again each tick
+    bool names_moved;        // addresses came or left: a table is due
+    struct names *names;     // NULL: no file had a name yet
+    uint64_t names_left_out; // addresses that found no room in the newest table
     bool ack_awaited;
     uint64_t published_us;
+    uint64_t builds;
     uint64_t ticks;
     uint32_t rate_at;
     char (*service_slots)[PROXY_NAME_BYTES]; // [PROXY_SERVICES_MAX]
@@ -55,9 +59,11 @@ struct routing {
     uint32_t version_slot_count;
     struct routing_endpoint_slot *endpoint_slots; // [PROXY_ENDPOINTS_MAX]
     uint32_t endpoint_slot_count;
-    struct routing_service *services;  // [PROXY_SERVICES_MAX]
-    struct rollout_span_delta *unused; // [ROUTING_UNUSED_SPANS]: what is drained
-    struct stats_histogram *histogram; // scratch
+    uint32_t endpoint_slot_at;                  // where the search for one to give again goes on
+    uint16_t endpoint_buckets[ROUTING_BUCKETS]; // the first of each; PROXY_SLOT_NONE
+    struct routing_service *services;           // [PROXY_SERVICES_MAX]
+    struct rollout_span_delta *unused;          // [ROUTING_UNUSED_SPANS]: what is drained
+    struct stats_histogram *histogram;          // scratch
 };
 
 enum { ROUTING_UNUSED_SPANS = 1024 };
@@ -66,7 +72,19 @@ enum { ROUTING_UNUSED_SPANS = 1024 };
 uint16_t routing_service_slot(const struct routing *routing, const char *service);
 uint16_t routing_service_slot_give(struct routing *routing, const char *service);
 uint16_t routing_version_slot_give(struct routing *routing, uint16_t service, const char *version);
-uint16_t routing_endpoint_slot_give(struct routing *routing, uint16_t version, const char *address);
+// Of the table that is being made. *again: it was given for that table already.
+uint16_t routing_endpoint_slot_give(struct routing *routing, uint16_t version, const struct io_addr *addr,
+                                    bool *again);
+// The table that was made is in force as this version.
+void routing_slots_published(struct routing *routing, uint64_t table);
+
+// ---- names.c
+// Follows the names of this file; at the start waits a moment for their first answers.
+MUST_USE enum status routing_names_follow(struct routing *routing, const struct config *config,
+                                          struct fault *fault);
+// Takes what is known by now and tells what changed.
+void routing_names_take(struct routing *routing);
+void routing_names_metrics(const struct routing *routing, struct metrics_writer *writer);
 
 // ---- table.c
 MUST_USE enum status routing_table_make(struct routing *routing, struct proxy_table **table,

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/siphash.h"
 #include "ship/routing/routing_private.h"
 
 uint16_t routing_service_slot(const struct routing *routing, const char *service)
@@ -50,33 +51,61 @@ uint16_t routing_version_slot_give(struct routing *routing, uint16_t service, co
     return (uint16_t)routing->version_slot_count++;
 }
 
-// A fresh one, or one that every worker has left behind.
+static uint16_t *endpoint_bucket(struct routing *routing, uint16_t version, const struct io_addr *addr)
+{
+    static const struct siphash_key KEY = {1, 2};
+    return &routing->endpoint_buckets[(siphash(KEY, addr->bytes, addr->len) + version) % ROUTING_BUCKETS];
+}
+
+// A fresh one, or one that every worker has left behind. The search goes round, so that one that was left
+// just now is given last: what is still told of it has then been told.
 static uint16_t endpoint_slot_free(struct routing *routing)
 {
     if (routing->endpoint_slot_count < PROXY_ENDPOINTS_MAX)
         return (uint16_t)routing->endpoint_slot_count++;
     uint64_t acknowledged = proxy_acknowledged(routing->proxy);
-    for (uint32_t i = 0; i < routing->endpoint_slot_count; i++)
-        if (routing->endpoint_slots[i].table < acknowledged)
-            return (uint16_t)i;
+    for (uint32_t i = 0; i < PROXY_ENDPOINTS_MAX; i++) {
+        uint16_t place = (uint16_t)(routing->endpoint_slot_at++ % PROXY_ENDPOINTS_MAX);
+        const struct routing_endpoint_slot *slot = &routing->endpoint_slots[place];
+        if (slot->build == routing->builds || slot->table >= acknowledged)
+            continue;
+        uint16_t *link = endpoint_bucket(routing, slot->version, &slot->addr);
+        while (*link != place)
+            link = &routing->endpoint_slots[*link].next;
+        *link = slot->next;
+        return place;
+    }
     return PROXY_SLOT_NONE;
 }
 
-uint16_t routing_endpoint_slot_give(struct routing *routing, uint16_t version, const char *address)
+uint16_t routing_endpoint_slot_give(struct routing *routing, uint16_t version, const struct io_addr *addr,
+                                    bool *again)
 {
-    uint64_t table = routing->health.table_version + 1;
-    for (uint32_t i = 0; i < routing->endpoint_slot_count; i++) {
-        struct routing_endpoint_slot *slot = &routing->endpoint_slots[i];
-        if (slot->version != version || strcmp(slot->address, address) != 0)
+    uint16_t *bucket = endpoint_bucket(routing, version, addr);
+    for (uint16_t place = *bucket; place != PROXY_SLOT_NONE; place = routing->endpoint_slots[place].next) {
+        struct routing_endpoint_slot *slot = &routing->endpoint_slots[place];
+        if (slot->version != version || slot->addr.len != addr->len ||
+            memcmp(slot->addr.bytes, addr->bytes, addr->len) != 0)
             continue;
-        slot->table = table;
-        return (uint16_t)i;
+        *again = slot->build == routing->builds;
+        slot->build = routing->builds;
+        return place;
     }
     uint16_t place = endpoint_slot_free(routing);
+    *again = false;
     if (place == PROXY_SLOT_NONE)
         return place;
     struct routing_endpoint_slot *fresh = &routing->endpoint_slots[place];
-    *fresh = (struct routing_endpoint_slot){.version = version, .table = table};
-    snprintf(fresh->address, sizeof fresh->address, "%s", address);
+    *fresh = (struct routing_endpoint_slot){
+        .version = version, .build = routing->builds, .next = *bucket, .addr = *addr};
+    io_addr_format(addr, fresh->address);
+    *bucket = place;
     return place;
+}
+
+void routing_slots_published(struct routing *routing, uint64_t table)
+{
+    for (uint32_t i = 0; i < routing->endpoint_slot_count; i++)
+        if (routing->endpoint_slots[i].build == routing->builds)
+            routing->endpoint_slots[i].table = table;
 }

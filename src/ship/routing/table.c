@@ -25,51 +25,75 @@ struct table_scratch {
     struct errors_scratch *errors; // one of each service
     struct proxy_network networks[PROXY_NETWORKS_MAX];
     uint32_t version_count, endpoint_count, route_count, attribute_count, flag_header_count, flag_key_count;
+    uint64_t left_out;
 };
 
 // ---- plan ----
 
-// What a name means is asked when the file is read, never when a decision takes effect: a rollback must not
-// wait for a name server, nor fail with it. A name that is known no more means what it meant before; one that
-// never was known leaves its endpoint out.
-static bool name_resolve(struct routing *routing, struct proxy_endpoint_plan *endpoint)
+static bool endpoints_full(const struct table_scratch *scratch, const struct proxy_version_plan *version)
 {
-    struct routing_endpoint_slot *slot = &routing->endpoint_slots[endpoint->slot];
-    if (!slot->asked || routing->names_fresh) {
-        struct io_addr addr;
-        bool known = io_addr_resolve(slot->address, &addr) == STATUS_OK;
-        slot->asked = true;
-        slot->resolved = slot->resolved || known;
-        if (known)
-            slot->addr = addr;
-        if (!known)
-            log_write(routing->parts.log, LOG_ERROR,
-                      slot->resolved
-                          ? "a name cannot be resolved; its last address stays"
-                          : "a name cannot be resolved; its endpoint gets no requests until a reload",
-                      LOG_FIELDS(LOG_TEXT("endpoint", slot->address)));
+    const struct proxy_endpoint_plan *next = &scratch->endpoints[scratch->endpoint_count];
+    return scratch->endpoint_count == PROXY_TABLE_ENDPOINTS_MAX ||
+           next - version->endpoints == PROXY_VERSION_ENDPOINTS_MAX;
+}
+
+// False: no room in the table, or no slot.
+static bool plan_endpoint(struct routing *routing, struct table_scratch *scratch, const struct io_addr *addr,
+                          const struct proxy_version_plan *version)
+{
+    bool again;
+    if (endpoints_full(scratch, version))
+        return false;
+    uint16_t slot = routing_endpoint_slot_give(routing, version->slot, addr, &again);
+    if (slot == PROXY_SLOT_NONE)
+        return false;
+    if (!again) // an address that several names have counts once
+        scratch->endpoints[scratch->endpoint_count++] = (struct proxy_endpoint_plan){
+            .slot = slot, .addr = *addr, .connections_max = routing->config->limits.endpoint_connections};
+    return true;
+}
+
+// All addresses that the name is known to have; those without room are counted. False: nothing is known of it
+// yet.
+static bool plan_name(struct routing *routing, struct table_scratch *scratch, const char *name,
+                      const struct proxy_version_plan *version)
+{
+    const struct names_answer *answer = names_find(routing->names, name);
+    if (answer == NULL)
+        return false;
+    for (uint32_t i = 0; i < answer->address_count; i++)
+        scratch->left_out += !plan_endpoint(routing, scratch, &answer->addresses[i], version);
+    return answer->address_count > 0 || answer->state == NAMES_MISSING;
+}
+
+// A version whose new names have told nothing yet keeps the endpoints that it has.
+static void keep_endpoints(struct routing *routing, struct table_scratch *scratch,
+                           const struct proxy_version_plan *version)
+{
+    uint64_t table = routing->health.table_version;
+    for (uint32_t i = 0; i < routing->endpoint_slot_count && table > 0; i++) {
+        const struct routing_endpoint_slot *slot = &routing->endpoint_slots[i];
+        if (slot->version == version->slot && slot->table == table)
+            (void)plan_endpoint(routing, scratch, &slot->addr, version);
     }
-    endpoint->addr = slot->addr;
-    return slot->resolved;
 }
 
 static enum status plan_endpoints(struct routing *routing, struct table_scratch *scratch,
                                   const struct config_address *addresses, uint32_t count,
                                   struct proxy_version_plan *version, struct fault *fault)
 {
-    struct proxy_endpoint_plan *first = &scratch->endpoints[scratch->endpoint_count];
-    for (uint32_t i = 0; i < count; i++) {
-        struct proxy_endpoint_plan *endpoint = &scratch->endpoints[scratch->endpoint_count];
-        *endpoint = (struct proxy_endpoint_plan){
-            .addr = addresses[i].addr, .connections_max = routing->config->limits.endpoint_connections};
-        endpoint->slot = routing_endpoint_slot_give(routing, version->slot, addresses[i].text);
-        if (endpoint->slot == PROXY_SLOT_NONE)
-            return fault_set(fault, STATUS_FULL, "more than %d endpoints in this file and the one before",
-                             PROXY_ENDPOINTS_MAX);
-        if (addresses[i].literal || name_resolve(routing, endpoint))
-            scratch->endpoint_count++;
-    }
+    const struct proxy_endpoint_plan *first = &scratch->endpoints[scratch->endpoint_count];
+    bool unknown = false;
     version->endpoints = first;
+    // What the file lists comes first, so that no name takes its room.
+    for (uint32_t i = 0; i < count; i++)
+        if (addresses[i].literal && !plan_endpoint(routing, scratch, &addresses[i].addr, version))
+            return fault_set(fault, STATUS_FULL, "more than %d endpoints in this file and the ones before",
+                             PROXY_ENDPOINTS_MAX);
+    for (uint32_t i = 0; i < count; i++)
+        unknown |= !addresses[i].literal && !plan_name(routing, scratch, addresses[i].text, version);
+    if (unknown && first == &scratch->endpoints[scratch->endpoint_count])
+        keep_endpoints(routing, scratch, version);
     version->endpoint_count = (uint32_t)(&scratch->endpoints[scratch->endpoint_count] - first);
     return STATUS_OK;
 }
@@ -283,14 +307,11 @@ static void scratch_free(struct table_scratch *scratch)
 
 static enum status scratch_alloc(const struct config *config, struct table_scratch *scratch)
 {
-    size_t versions = 1, endpoints = 1, routes = 1, attributes = 1, headers = 1, keys = 1;
+    size_t versions = 1, routes = 1, attributes = 1, headers = 1, keys = 1;
     for (uint32_t i = 0; i < config->service_count; i++) {
         const struct config_service *service = &config->services[i];
         versions += service->version_count + 1;
         routes += service->route_count;
-        endpoints += service->control_endpoint_count;
-        for (uint32_t j = 0; j < service->version_count; j++)
-            endpoints += service->versions[j].endpoint_count;
         attributes += service->flags.context_count + 1;
         headers += service->flags.header_count;
         for (uint32_t j = 0; j < service->flags.header_count; j++)
@@ -302,7 +323,7 @@ static enum status scratch_alloc(const struct config *config, struct table_scrat
     scratch->services = heap_alloc(config->service_count + 1, sizeof *scratch->services);
     scratch->errors = heap_alloc(config->service_count + 1, sizeof *scratch->errors);
     scratch->versions = heap_alloc(versions, sizeof *scratch->versions);
-    scratch->endpoints = heap_alloc(endpoints, sizeof *scratch->endpoints);
+    scratch->endpoints = heap_alloc(PROXY_TABLE_ENDPOINTS_MAX, sizeof *scratch->endpoints);
     scratch->routes = heap_alloc(routes, sizeof *scratch->routes);
     bool all = scratch->services != NULL && scratch->versions != NULL && scratch->endpoints != NULL &&
                scratch->routes != NULL && scratch->attributes != NULL && scratch->flag_headers != NULL &&
@@ -349,7 +370,9 @@ static enum status build(struct routing *routing, struct table_scratch *scratch,
 enum status routing_table_make(struct routing *routing, struct proxy_table **table, struct fault *fault)
 {
     struct table_scratch scratch = {.services = NULL};
+    routing->builds++;
     enum status status = build(routing, &scratch, table, fault);
+    routing->names_left_out = scratch.left_out;
     scratch_free(&scratch);
     return status;
 }

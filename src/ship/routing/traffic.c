@@ -149,7 +149,11 @@ void routing_tick_began(struct routing *routing)
     struct fault fault;
     routing->ticks++;
     rates_advance(routing);
-    if (routing->table_dirty && routing_publish(routing, routing->config, false, &fault) == STATUS_OK)
+    routing_names_take(routing);
+    // Not before the last table is in force everywhere: its slots come free only then.
+    bool moved = routing->names_moved && !routing->ack_awaited;
+    if ((routing->table_dirty || moved) &&
+        routing_publish(routing, routing->config, false, &fault) == STATUS_OK)
         routing->table_dirty = false;
 }
 
