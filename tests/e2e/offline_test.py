@@ -17,6 +17,11 @@ def entries(path):
         return journal.execute("SELECT count(*) FROM journal_entries").fetchone()[0]
 
 
+def stands(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        return f.read().rsplit(")", 1)[1].split()[0] == "T"
+
+
 class Down(Shop):
     """The shop, and commands to its journal."""
 
@@ -58,14 +63,14 @@ def abort_while_down(args, folder, stack):
 def journal_in_use(args, folder, stack):
     """a daemon that hangs holds its journal: nothing is written, its process is named; once it is gone the word is taken"""
     shop, text = half(args, folder, stack)
-    shop.sluice.signal(signal.SIGSTOP)
-    before = entries(shop.path)
-    code, out = shop.cli("rollout", "abort", "shop-v2", "--admin", f"127.0.0.1:{harness.free_port()}", "--journal", shop.path)
-    shop.sluice.signal(signal.SIGCONT)
-    assert code == 3 and f"process {shop.sluice.pid}" in out and "nothing was written" in out, (code, out)
     os.link(shop.path, shop.path + "-again")
     shop.sluice.signal(signal.SIGSTOP)
-    code, out = shop.cli("rollout", "abort", "shop-v2", "--admin", f"127.0.0.1:{harness.free_port()}", "--journal", shop.path + "-again")
+    harness.wait_for("the daemon to stand still", lambda: stands(shop.sluice.pid))
+    before = entries(shop.path)
+    elsewhere = ["rollout", "abort", "shop-v2", "--admin", f"127.0.0.1:{harness.free_port()}", "--journal"]
+    code, out = shop.cli(*elsewhere, shop.path)
+    assert code == 3 and f"process {shop.sluice.pid}" in out and "nothing was written" in out, (code, out)
+    code, out = shop.cli(*elsewhere, shop.path + "-again")
     assert code == 3 and "under another name" in out, (code, out)
     assert entries(shop.path) == before
     shop.sluice.kill()
