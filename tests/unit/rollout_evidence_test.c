@@ -754,48 +754,6 @@ TEST(a_restart_does_not_credit_the_slow_failures)
     hand_end(&hand);
 }
 
-// Whether a run is blocked whose 2 000 sticky users all come again after each of 50 restarts.
-static bool restarts_block(uint64_t seed, bool keyed, bool strangers, double share)
-{
-    enum { USERS = 2000, RESTARTS = 50 };
-    struct rollout_spec spec;
-    spec_of_errors(&spec);
-    spec.keyed = keyed;
-    struct rng rng;
-    rng_init(&rng, seed);
-    uint32_t canary = 0;
-    for (int i = 0; i < USERS; i++)
-        canary += rng_double(&rng) < share;
-    struct hand hand;
-    hand_begin(&hand, &spec);
-    for (int i = 0; i <= RESTARTS; i++) {
-        struct rollout_span_delta delta = hand_span(&hand, 50000, USERS - canary, 0, canary, 0);
-        hand_tick(&hand, &delta, 1);
-        struct rollout_input input = {
-            .kind = ROLLOUT_INPUT_RESUMED, .time_ms = hand.time_ms, .resumed = {.strangers = strangers}};
-        rollout_step(hand.rollout, &input, &hand.effects);
-        hand.tick = 0;
-    }
-    struct rollout_view view;
-    rollout_view_get(hand.rollout, &view);
-    hand_end(&hand);
-    return view.blocked;
-}
-
-// A process that restarts sees the same lot again: that makes it no worse, and a broken split is still found.
-TEST(restarts_do_not_break_the_split)
-{
-    enum { RUNS = 100 };
-    int as_before = 0;
-    for (uint64_t seed = 1; seed <= RUNS; seed++) {
-        assert_false(restarts_block(seed, true, true, 0.5)); // one in 500 is allowed
-        as_before += restarts_block(seed, true, false, 0.5);
-    }
-    assert_true(as_before > RUNS / 4); // what journals of earlier versions replay to
-    assert_true(restarts_block(1, true, true, 0.7));
-    assert_true(restarts_block(1, false, true, 0.52)); // requests are fresh draws: nothing is forgotten
-}
-
 // ln E of seconds with 30 against 10 errors of a thousand, computed apart, through the whole machine.
 TEST(the_judge_sees_the_seconds)
 {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // control: flags at runtime: nothing changes that is not in the journal, what is there comes back after a
 // restart, rollouts of flags split and take back, events are evidence, the kill switch looks at rings too.
+#include "failing_disk.h"
 #include "targets_bench.h"
 #include "test.h"
 
 #include "flags/runtime/runtime.h"
 #include "net/proxy/sheet.h"
 #include "ship/engine/engine_private.h"
-#include "ship/store/fault_vfs.h"
 #include "ship/targets/targets_private.h"
 
 #define YAML                                                                                                 \
@@ -22,6 +22,8 @@
     "    to: \"on\"\n"                                                                                       \
     "    kill: {errors: 50%, requests: 10, within: 5s}\n"                                                    \
     "    stages: [{segment: staff, for: 1h}, {weight: 30%, for: 1h, horizon: 3h}, {weight: 100%}]\n"
+
+EACH_TEST(NULL, disk_heals);
 
 static const char WIDE[] = "{\"state\":\"ENABLED\",\"variants\":{\"a\":1,\"b\":2},\"defaultVariant\":\"a\"}";
 
