@@ -204,6 +204,43 @@ def events_are_evidence(args, folder, stack):
     harness.wait_for("everybody is off", lambda: all(evaluate(sluice, f"user-{i}")["variant"] == "off" for i in range(20)), 1.0)
 
 
+def one_key_is_bounded(args, folder, stack):
+    """One key with 2 800 events a second neither hides a variant that fails for a tenth of its users nor takes a good one back."""
+    sluices = []
+    for name in ("hides", "fails"):
+        os.makedirs(os.path.join(folder, name))
+        sluices.append(daemon(args, os.path.join(folder, name), ""))
+        stack.callback(sluices[-1].stop)
+        sluices[-1].command("banner-on", "start")
+    for sluice in sluices:
+        wait_split(sluice)
+    hides, fails = sluices
+    loud = [next(key for key in map("loud-{}".format, itertools.count()) if evaluate(sluice, key)["variant"] == "on") for sluice in sluices]
+
+    def send(sluice, events):
+        status, answer = sluice.request("POST", "/v1/events", {"events": [
+            {"flag": "banner", "context": {"targetingKey": key}, "error": error, "latency_ms": 1} for key, error in events]})
+        assert status == 200, f"{status} {answer}"
+        return answer
+
+    number, excused = itertools.count(), [0, 0]
+    end = time.monotonic() + 90
+    while hides.rollout("banner-on")["state"] not in ("RollingBack", "RolledBack"):
+        assert time.monotonic() < end and hides.rollout("banner-on")["weight"]["wanted"] <= 0.2, hides.rollout("banner-on")
+        began = time.monotonic()
+        users = [f"user-{next(number)}" for _ in range(150)]
+        send(fails, [(user, False) for user in users])
+        mine = [user for user in users if evaluate(hides, user)["variant"] == "on"]
+        send(hides, [(user, user in mine[::10]) for user in users])
+        for i, sluice in enumerate(sluices):
+            for _ in range(4):
+                excused[i] += send(sluice, [(loud[i], sluice is fails)] * 700)["excused"]
+        time.sleep(max(0.0, 1.0 - (time.monotonic() - began)))
+    body = fails.rollout("banner-on")
+    harness.log(f"  {excused} events excused; the bad one: {hides.rollout('banner-on')['verdict']['text']}")
+    assert body["state"] not in ("RollingBack", "RolledBack"), body["verdict"]
+
+
 def a_kill_switch_guards_the_ring(args, folder, stack):
     """In a ring nothing is compared: the kill switch takes it back by its own failures, in events and in requests."""
     sluice = daemon(args, folder, "kill: {errors: 30%, requests: 20, within: 5s}")
@@ -285,5 +322,5 @@ def refusals(args, folder, stack):
 
 
 if __name__ == "__main__":
-    harness.run([a_bad_variant_is_taken_back, a_good_variant_reaches_all, events_are_evidence, a_kill_switch_guards_the_ring, changes_survive_death, refusals],
+    harness.run([a_bad_variant_is_taken_back, a_good_variant_reaches_all, events_are_evidence, one_key_is_bounded, a_kill_switch_guards_the_ring, changes_survive_death, refusals],
                 harness.options())

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The turn: timers, posted tasks, stopping, the hook, the clocks; the same on every face of the loop.
 #include <pthread.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -57,6 +58,78 @@ IO_TEST(timers_order)
                 assert_true(alarms[i].order < alarms[k].order);
     }
     loop_unmake(loop);
+}
+
+// ---- timers and events ----
+
+enum { CONNECTS = 600 }; // more than one turn of epoll takes
+
+static uint64_t opened, closed;
+
+static void on_open(struct io_stream *stream, enum status status)
+{
+    (void)stream;
+    assert_int_equal(status, STATUS_OK);
+    opened++;
+}
+
+static void on_closed(struct io_stream *stream)
+{
+    (void)stream;
+    closed++;
+}
+
+struct give_up {
+    struct io_timer timer;
+    uint64_t fired, opened;
+};
+
+static void give_up(struct io_timer *timer)
+{
+    struct give_up *waits = CONTAINER_OF(timer, struct give_up, timer);
+    waits->fired++;
+    waits->opened = opened;
+}
+
+// A turn that lasts longer than the timer: what the kernel has finished meanwhile is told before it fires.
+static void events_come_before_timers(void)
+{
+    static struct io_stream streams[CONNECTS];
+    static const struct io_stream_ops ops = {.on_open = on_open, .on_closed = on_closed};
+    struct io_addr addr;
+    struct io_loop *loop = loop_make(0);
+    struct give_up waits = {.fired = 0};
+    assert_int_equal(io_addr_parse("127.0.0.1:0", &addr), STATUS_OK);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, &addr.any, addr.len), 0);
+    assert_int_equal(listen(listener, 4 * CONNECTS), 0);
+    assert_int_equal(getsockname(listener, &addr.any, &addr.len), 0);
+    opened = closed = 0;
+    memset(streams, 0, sizeof streams);
+    for (int i = 0; i < CONNECTS; i++)
+        io_stream_connect(loop, &streams[i], &addr, &ops);
+    io_timer_init(&waits.timer, give_up);
+    io_timer_set(loop, &waits.timer, io_loop_now_us(loop) + 5000);
+    usleep(50000);
+    run_until(loop, &waits.fired, 1);
+    assert_int_equal(waits.opened, CONNECTS);
+    for (int i = 0; i < CONNECTS; i++)
+        io_stream_close(&streams[i]);
+    run_until(loop, &closed, CONNECTS);
+    close(listener);
+    loop_unmake(loop);
+}
+
+TEST(events_come_before_timers_on_epoll)
+{
+    use_kind(IO_KIND_EPOLL);
+    events_come_before_timers();
+}
+
+TEST(events_come_before_timers_on_uring)
+{
+    use_kind(IO_KIND_URING);
+    events_come_before_timers();
 }
 
 IO_TEST(timers_clear_and_move)

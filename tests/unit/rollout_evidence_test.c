@@ -484,8 +484,7 @@ TEST(a_burst_of_the_baseline_proves_nothing)
     hand_end(&hand);
 }
 
-// Faster than votes can be: most requests fail in each of three seconds. Not when a fifth of the old
-// version's fail as well, and not when it is off.
+// Most requests fail in each of three seconds, and less than a fifth of the old version's.
 TEST(the_outage_trigger)
 {
     for (int variant = 0; variant < 5; variant++) {

@@ -52,7 +52,8 @@ static uint32_t make_inputs(struct rollout_input inputs[8], const struct rollout
         (struct rollout_input){.kind = ROLLOUT_INPUT_EDGES,
                                .time_ms = 9,
                                .edges = {.requests = 10000, .edge_us = {1, 200, 30000, UINT64_MAX}}};
-    inputs[count++] = (struct rollout_input){.kind = ROLLOUT_INPUT_RESUMED, .time_ms = INT64_MAX};
+    inputs[count++] = (struct rollout_input){
+        .kind = ROLLOUT_INPUT_RESUMED, .time_ms = INT64_MAX, .resumed = {.strangers = true}};
     memset(deltas, 0, 2 * sizeof *deltas);
     deltas[0] = (struct rollout_span_delta){.tick = 40, .table = 3, .weight = 5000, .weight_control = 5000};
     for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
@@ -91,6 +92,8 @@ TEST(inputs_survive_the_round_trip)
         assert_int_equal(out.time_ms, inputs[i].time_ms);
         assert_int_equal(encode(&out), len);
         assert_memory_equal(bytes, first, len);
+        if (out.kind == ROLLOUT_INPUT_RESUMED)
+            assert_true(out.resumed.strangers);
         if (out.kind == ROLLOUT_INPUT_TICK)
             assert_memory_equal(out.tick.spans, deltas, sizeof deltas);
         if (out.kind == ROLLOUT_INPUT_SPEC) {
@@ -98,6 +101,20 @@ TEST(inputs_survive_the_round_trip)
             assert_true(out.spec->alpha >= spec.alpha && out.spec->alpha <= spec.alpha);
         }
     }
+}
+
+// A journal of version 2 must replay to what that version decided.
+TEST(a_resume_of_version_2_forgets_nobody)
+{
+    struct wire_writer writer = {.data = bytes, .cap = sizeof bytes};
+    wire_put_u64(&writer, 2);
+    wire_put_u64(&writer, ROLLOUT_INPUT_RESUMED);
+    wire_put_i64(&writer, 77);
+    struct rollout_spec spec;
+    struct rollout_input input;
+    assert_int_equal(decode_exact(bytes, writer.len, &spec, &input), STATUS_OK);
+    assert_int_equal(input.kind, ROLLOUT_INPUT_RESUMED);
+    assert_false(input.resumed.strangers);
 }
 
 TEST(truncated_inputs_are_corrupt_and_touch_nothing)

@@ -36,6 +36,7 @@ TEST(edges_are_of_an_even_sample)
     assert_int_equal(bench_up(&bench, YAML("400")), STATUS_OK);
     struct rollout_view view = serve(&bench, 10000, 2000);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
+    (void)serve(&bench, 0, 2000);
     view = serve(&bench, 60, 2000);
     assert_int_equal(view.state, ROLLOUT_BASELINE); // its last quarter is to be of this run
     view = serve(&bench, 40, 2000);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // control: flags at runtime: nothing changes that is not in the journal, what is there comes back after a
 // restart, rollouts of flags split and take back, events are evidence, the kill switch looks at rings too.
+#include "failing_disk.h"
 #include "targets_bench.h"
 #include "test.h"
 
 #include "flags/runtime/runtime.h"
+#include "net/proxy/sheet.h"
 #include "ship/engine/engine_private.h"
-#include "ship/store/fault_vfs.h"
-#include "ship/targets/targets.h"
+#include "ship/targets/targets_private.h"
 
 #define YAML                                                                                                 \
     "segments: {staff: {\"==\": [{var: role}, staff]}}\n"                                                    \
@@ -21,6 +22,8 @@
     "    to: \"on\"\n"                                                                                       \
     "    kill: {errors: 50%, requests: 10, within: 5s}\n"                                                    \
     "    stages: [{segment: staff, for: 1h}, {weight: 30%, for: 1h, horizon: 3h}, {weight: 100%}]\n"
+
+EACH_TEST(NULL, disk_heals);
 
 static const char WIDE[] = "{\"state\":\"ENABLED\",\"variants\":{\"a\":1,\"b\":2},\"defaultVariant\":\"a\"}";
 
@@ -166,6 +169,13 @@ static enum targets_event_outcome tell(struct bench *bench, const char *key, con
     return targets_event_count(bench->engine, &event);
 }
 
+static enum targets_event_outcome tell_of(struct bench *bench, int user, const char *role, bool error)
+{
+    char key[16];
+    snprintf(key, sizeof key, "u%d", user);
+    return tell(bench, key, role, error);
+}
+
 TEST(the_kill_switch_sees_rings)
 {
     struct bench bench = {.path = ""};
@@ -178,9 +188,9 @@ TEST(the_kill_switch_sees_rings)
     assert_int_equal(tell(&bench, NULL, "staff", true), TARGETS_EVENT_NO_ARM);
     // Nine failures are too few, and healthy guests do not thin them out.
     for (int i = 0; i < 9; i++)
-        assert_int_equal(tell(&bench, "u", "staff", true), TARGETS_EVENT_RING);
-    for (int i = 0; i < 100; i++)
-        assert_int_equal(tell(&bench, "u", "guest", false), TARGETS_EVENT_COUNTED);
+        assert_int_equal(tell_of(&bench, i, "staff", true), TARGETS_EVENT_RING);
+    for (int i = 100; i < 200; i++)
+        assert_int_equal(tell_of(&bench, i, "guest", false), TARGETS_EVENT_COUNTED);
     for (int i = 0; i < 400; i++)
         assert_int_equal(io_loop_turn(bench.loop, 1000), STATUS_OK);
     assert_true(ring_has_it(&bench));
@@ -191,6 +201,111 @@ TEST(the_kill_switch_sees_rings)
     assert_int_equal(rollout.view.weight, 0);
     bench_down(&bench);
     bench_forget(&bench);
+}
+
+static bool guests_have_it(struct bench *bench)
+{
+    return ask(bench, "banner", "u0", "guest").arm == FLAGS_ARM_TO;
+}
+
+// All that was told and not gathered yet, over both arms.
+static struct rollout_counts gathered(struct bench *bench)
+{
+    static struct rollout_span_delta spans[ROLLOUT_TICK_SPANS_MAX];
+    struct rollout_counts sum = {0};
+    uint64_t lost = 0;
+    bool more = false;
+    uint32_t count = targets_events.gather(bench->targets, engine_rollout_find(bench->engine, "ship"), spans,
+                                           &lost, &more);
+    for (uint32_t i = 0; i < count; i++) {
+        for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
+            const struct rollout_counts *counts = &spans[i].arms[arm];
+            sum.routed += counts->routed;
+            sum.excused += counts->excused;
+            sum.completed += counts->completed;
+            sum.good += counts->good;
+            sum.failed += counts->failed;
+            sum.units += counts->units;
+            sum.error_events += counts->error_events;
+            sum.unit_squares += counts->unit_squares;
+        }
+    }
+    assert_int_equal(lost, 0);
+    return sum;
+}
+
+#define WIDE_YAML                                                                                            \
+    "flags:\n"                                                                                               \
+    "  define:\n"                                                                                            \
+    "    banner: {state: ENABLED, variants: {\"on\": true, \"off\": false}, defaultVariant: \"off\"}\n"      \
+    "rollouts:\n"                                                                                            \
+    "  ship:\n"                                                                                              \
+    "    flag: banner\n"                                                                                     \
+    "    from: \"off\"\n"                                                                                    \
+    "    to: \"on\"\n"                                                                                       \
+    "    stages: [{weight: 99.999%, for: 1h, horizon: 3h}, {weight: 100%}]\n"                                \
+    "    checks: {latency: off}\n"
+
+static void split_up(struct bench *bench)
+{
+    assert_int_equal(bench_up(bench, WIDE_YAML), STATUS_OK);
+    engine_start(bench->engine);
+    assert_int_equal(bench_command(bench, ROLLOUT_COMMAND_START), STATUS_OK);
+    turn_until(bench, guests_have_it);
+}
+
+// The same rule as for requests: one of each second is judged, whatever a key sends.
+TEST(one_key_is_one_event_a_second)
+{
+    struct bench bench = {.path = ""};
+    split_up(&bench);
+    uint64_t before = proxy_tick(bench.proxy) / 10;
+    int judged = 0;
+    for (int i = 0; i < 2800; i++)
+        judged += tell_of(&bench, 1, "guest", i > 0) == TARGETS_EVENT_COUNTED;
+    for (int i = 2; i < 12; i++)
+        assert_int_equal(tell_of(&bench, i, "guest", i < 5), TARGETS_EVENT_COUNTED);
+    uint64_t seconds = proxy_tick(bench.proxy) / 10 - before + 1;
+    struct rollout_counts sum = gathered(&bench);
+    assert_in_range(judged, 1, seconds);
+    assert_int_equal(sum.routed, 2810);
+    assert_int_equal(sum.excused, 2800 - judged);
+    assert_int_equal(sum.completed, 10 + judged);
+    assert_int_equal(sum.units, 11);
+    assert_int_equal(sum.unit_squares, 10 + judged * judged);
+    // The failures of the one key that were judged are one event.
+    assert_int_equal(sum.failed, 3 + judged - 1);
+    assert_int_equal(sum.error_events, 3 + (judged > 1));
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
+// Nobody is pushed out, and a table that is full is said once.
+TEST(more_users_than_the_table_holds)
+{
+    struct bench bench = {.path = ""};
+    char *told = NULL;
+    size_t len = 0;
+    split_up(&bench);
+    FILE *out = open_memstream(&told, &len);
+    log_init(&bench.log, out, false, LOG_INFO);
+    assert_int_equal(tell_of(&bench, 0, "guest", true), TARGETS_EVENT_COUNTED);
+    for (int i = 1; i < 2 * SHEET_UNITS; i++)
+        assert_int_equal(tell_of(&bench, i, "guest", false), TARGETS_EVENT_COUNTED);
+    (void)gathered(&bench);
+    (void)tell_of(&bench, 0, "guest", true); // still known
+    struct rollout_counts sum = gathered(&bench);
+    assert_int_equal(sum.units, 0);
+    assert_int_equal(sum.error_events, 0);
+    log_flush(&bench.log, true);
+    fflush(out);
+    char *first = strstr(told, "more users than the table of this rollout holds");
+    assert_non_null(first);
+    assert_null(strstr(first + 1, "more users than the table of this rollout holds"));
+    bench_down(&bench);
+    bench_forget(&bench);
+    fclose(out);
+    free(told);
 }
 
 TEST(a_split_outlives_a_restart)
@@ -426,7 +541,7 @@ TEST(the_kill_window_moves_without_a_bound)
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
     turn_until(&bench, ring_has_it);
     for (int i = 0; i < 50; i++)
-        assert_int_equal(tell(&bench, "u", "staff", true), TARGETS_EVENT_RING);
+        assert_int_equal(tell_of(&bench, i, "staff", true), TARGETS_EVENT_RING);
     uint64_t until_us = io_loop_clock_us(bench.loop) + 1500000;
     while (io_loop_clock_us(bench.loop) < until_us)
         assert_int_equal(io_loop_turn(bench.loop, 100000), STATUS_OK);
@@ -435,8 +550,8 @@ TEST(the_kill_window_moves_without_a_bound)
                      STATUS_OK);
     turn_some(&bench, 300);
     assert_true(ring_has_it(&bench));
-    for (int i = 0; i < 10; i++)
-        assert_int_equal(tell(&bench, "u", "staff", true), TARGETS_EVENT_RING);
+    for (int i = 50; i < 60; i++)
+        assert_int_equal(tell_of(&bench, i, "staff", true), TARGETS_EVENT_RING);
     turn_until(&bench, nobody_has_it);
     bench_down(&bench);
     bench_forget(&bench);

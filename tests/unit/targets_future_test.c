@@ -43,7 +43,7 @@ TEST(a_newer_input)
 {
     uint8_t data[PAYLOAD_BYTES];
     struct wire_writer writer = {.data = data, .cap = sizeof data};
-    wire_put_u64(&writer, 3);
+    wire_put_u64(&writer, 1000);
     expect_refused(JOURNAL_INPUT, data, writer.len);
 }
 

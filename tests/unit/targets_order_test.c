@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // control: nothing shows before it is in the journal. The disk fails at every write in turn; whatever is in
 // force then must be what a replay of the journal gives.
+#include "failing_disk.h"
 #include "targets_bench.h"
 #include "test.h"
 
 #include "net/proxy/proxy_private.h"
-#include "ship/store/fault_vfs.h"
 
 static uint32_t weight_in_force(const struct bench *bench)
 {
@@ -22,6 +22,8 @@ static void on_decided(struct engine_watcher *watcher, const char *name,
     assert_true(decision->seq > 0);
     told++;
 }
+
+EACH_TEST(NULL, disk_heals);
 
 TEST(disk_fails_at_every_write)
 {

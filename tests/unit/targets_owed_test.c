@@ -3,10 +3,10 @@
 // by the simulated daemon: a file read again while the disk was failing put an unrecorded weight in force.)
 #include <unistd.h>
 
+#include "failing_disk.h"
 #include "folder.h"
 #include "net/io/sim.h"
 #include "net/proxy/proxy_private.h"
-#include "ship/store/fault_vfs.h"
 #include "ship/targets/targets.h"
 #include "test.h"
 
@@ -19,6 +19,8 @@ static const char YAML[] = "listen: [10.0.0.9:80]\n"
                            "    to: v2\n"
                            "    stages: [{weight: 10%}, {weight: 50%}, {weight: 100%}]\n"
                            "    checks: {latency: off}\n";
+
+EACH_TEST(NULL, disk_heals);
 
 static bool automatic;
 

@@ -67,6 +67,7 @@ static void count_all(struct api_call *call, const struct flags_json *list)
     json_out_count(&call->out, "ring", counts[TARGETS_EVENT_RING]);
     json_out_count(&call->out, "no_arm", counts[TARGETS_EVENT_NO_ARM]);
     json_out_count(&call->out, "unwanted", counts[TARGETS_EVENT_UNWANTED]);
+    json_out_count(&call->out, "excused", counts[TARGETS_EVENT_EXCUSED]);
     json_out_count(&call->out, "lost", counts[TARGETS_EVENT_LOST]);
     json_out_close(&call->out, '}');
 }

@@ -6,13 +6,25 @@
 #include "base/check.h"
 #include "daemon/cli/cli_private.h"
 
-const char *cli_value(const struct cli_call *call, const char *name)
+// -1: the command has none of that name.
+static int find(const struct cli_call *call, const char *name)
 {
     const struct cli_option *options = call->command->options;
-    size_t i = 0;
-    while (options != NULL && options[i].name != NULL && strcmp(options[i].name, name) != 0)
-        i++;
-    CHECK(options != NULL && options[i].name != NULL);
+    for (int i = 0; options != NULL && options[i].name != NULL; i++)
+        if (strcmp(options[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+bool cli_offers(const struct cli_call *call, const char *name)
+{
+    return find(call, name) >= 0;
+}
+
+const char *cli_value(const struct cli_call *call, const char *name)
+{
+    int i = find(call, name);
+    CHECK(i >= 0);
     return call->values[i];
 }
 

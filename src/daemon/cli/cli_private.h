@@ -67,6 +67,8 @@ MUST_USE enum status cli_parse(int argc, char *const *argv, FILE *err, struct cl
 // The value of an option by its name (CHECK: it must be in the command's list), or NULL when not given.
 const char *cli_value(const struct cli_call *call, const char *name);
 bool cli_given(const struct cli_call *call, const char *name);
+// Whether the call's command has an option of that name.
+bool cli_offers(const struct cli_call *call, const char *name);
 // A positive number, or fallback when not given; STATUS_INVALID with a message on anything else.
 MUST_USE enum status cli_value_number(const struct cli_call *call, const char *name, double fallback,
                                       double *number);

@@ -195,15 +195,22 @@ int cli_say_unreachable(const struct cli_call *call, const struct cli_client *cl
                 client->admin);
         return CLI_EXIT_UNREACHABLE;
     }
-    fprintf(call->err,
-            "sluice: no daemon answers at %s (%s)\n"
-            "Start one with \"sluice serve FILE\", or name its admin address with --admin or SLUICE_ADMIN.\n",
-            client->admin, status == STATUS_TIMEOUT ? "timed out" : "cannot connect");
+    fprintf(call->err, "sluice: no daemon answers at %s (%s)\n", client->admin,
+            status == STATUS_TIMEOUT ? "timed out" : "cannot connect");
+    bool offline = cli_offers(call, "journal");
+    if (offline && cli_given(call, "journal"))
+        return CLI_EXIT_UNREACHABLE;
+    fprintf(
+        call->err,
+        "Start one with \"sluice serve FILE\", or name its admin address with --admin or SLUICE_ADMIN.\n");
+    if (offline)
+        fprintf(call->err,
+                "If it is down, give the command again with --journal PATH (`journal` in its file): "
+                "it then counts from the next start.\n");
     return CLI_EXIT_UNREACHABLE;
 }
 
-// The name to keep in the journal: --who, else the unix user (and the real user behind sudo).
-static void who_of(const struct cli_call *call, char *who, size_t cap)
+void cli_who(const struct cli_call *call, char *who, size_t cap)
 {
     const char *behind = getenv("SUDO_USER");
     struct passwd *entry = getpwuid(getuid());
@@ -214,9 +221,8 @@ static void who_of(const struct cli_call *call, char *who, size_t cap)
         snprintf(who, cap, "%.40s (as %.16s)", behind, name);
     else
         snprintf(who, cap, "%s", name);
-    for (size_t i = 0; call->command->options[i].name != NULL; i++)
-        if (strcmp(call->command->options[i].name, "who") == 0 && cli_given(call, "who"))
-            snprintf(who, cap, "%s", cli_value(call, "who"));
+    if (cli_offers(call, "who") && cli_given(call, "who"))
+        snprintf(who, cap, "%s", cli_value(call, "who"));
 }
 
 // Whole: a file may have twenty errors.
@@ -262,7 +268,7 @@ int cli_send(const struct cli_call *call, struct cli_client *client, const char 
 {
     char who[ROLLOUT_WHO_BYTES];
     unsigned http = 0;
-    who_of(call, who, sizeof who);
+    cli_who(call, who, sizeof who);
     *answer = NULL;
     enum status status = cli_client_ask(client, method, path, body, who, &http, answer);
     return settle(call, client, status, http, answer);

@@ -25,11 +25,12 @@ MUST_USE enum status cli_client_ask(struct cli_client *client, const char *metho
 MUST_USE enum status cli_client_get(struct cli_client *client, const char *path, unsigned *http,
                                     json_t **answer);
 // The same, telling people what went wrong: on CLI_EXIT_OK the answer, of status 200, is the caller's; else a
-// message has been printed and *answer is NULL. The name to keep in the journal
-// is --who, else the user.
+// message has been printed and *answer is NULL.
 int cli_get(const struct cli_call *call, struct cli_client *client, const char *path, json_t **answer);
 int cli_send(const struct cli_call *call, struct cli_client *client, const char *method, const char *path,
              struct slice body, json_t **answer);
+// The name to keep in the journal: --who, else the unix user (and the real user behind sudo).
+void cli_who(const struct cli_call *call, char *who, size_t cap);
 // The bytes of the last answer, until the next request.
 struct slice cli_client_body(const struct cli_client *client);
 // Says that the daemon does not answer and what to do; returns CLI_EXIT_UNREACHABLE.
@@ -39,3 +40,8 @@ int cli_say_unreachable(const struct cli_call *call, const struct cli_client *cl
 int cli_client_of(const struct cli_call *call, struct cli_client **client);
 // "question [y/N]" on a terminal; false without one.
 bool cli_ask_person(const struct cli_call *call, const char *question);
+
+// ---- offline.c: what is said to a journal that no daemon holds, for its next start. Called when the daemon
+// did not answer and said so; without --journal, CLI_EXIT_UNREACHABLE.
+int cli_offline_rollout(const struct cli_call *call);
+int cli_offline_flag_off(const struct cli_call *call);

@@ -156,7 +156,7 @@ int cli_run_flag_off(const struct cli_call *call)
     }
     heap_free(text);
     cli_client_close(client);
-    return code;
+    return code == CLI_EXIT_UNREACHABLE ? cli_offline_flag_off(call) : code;
 }
 
 // ---- set ----

@@ -274,7 +274,7 @@ int cli_run_rollout_command(const struct cli_call *call)
         return code;
     code = give_command(call, client);
     cli_client_close(client);
-    return code;
+    return code == CLI_EXIT_UNREACHABLE ? cli_offline_rollout(call) : code;
 }
 
 // ---- watch ----

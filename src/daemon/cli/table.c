@@ -16,6 +16,11 @@
     {                                                                                                        \
         "who", 0, "NAME", "who gives the command, for the journal (default: the unix user)"                  \
     }
+#define OPTION_JOURNAL                                                                                       \
+    {                                                                                                        \
+        "journal", 0, "PATH",                                                                                \
+            "when no daemon answers and none holds this journal: write it there, for the next start"         \
+    }
 #define END_OPTION                                                                                           \
     {                                                                                                        \
         NULL, 0, NULL, NULL                                                                                  \
@@ -97,8 +102,15 @@ static const struct cli_exit_note status_exits[] = {
     {12, "the journal cannot be written: decisions stand still (wins over the others)"},
     END_EXIT};
 
+static const struct cli_option safe_options[] = {OPTION_ADMIN, OPTION_JSON, OPTION_WHO, OPTION_JOURNAL,
+                                                 END_OPTION};
 static const struct cli_option undo_options[] = {
-    OPTION_ADMIN, OPTION_JSON, OPTION_WHO, {"yes", 'y', NULL, "do not ask"}, END_OPTION};
+    OPTION_ADMIN, OPTION_JSON, OPTION_WHO, OPTION_JOURNAL, {"yes", 'y', NULL, "do not ask"}, END_OPTION};
+static const struct cli_exit_note safe_exits[] = {{0, "done, and in the journal"},
+                                                  {1, "refused; the reason is printed"},
+                                                  {3, "the daemon does not answer, and may be alive"},
+                                                  {4, "the journal cannot be read or written"},
+                                                  END_EXIT};
 static const struct cli_exit_note command_exits[] = {{0, "done, and in the journal"},
                                                      {1, "refused; the reason is printed"},
                                                      {3, "the daemon does not answer"},
@@ -119,7 +131,10 @@ static const struct cli_example watch_examples[] = {
     {"sluice rollout watch checkout-v2 | tee log", "one line per change"},
     END_PAIR};
 static const struct cli_example abort_examples[] = {
-    {"sluice rollout abort checkout-v2", "all traffic back to the stable version, now"}, END_PAIR};
+    {"sluice rollout abort checkout-v2", "all traffic back to the stable version, now"},
+    {"sluice rollout abort --journal /var/lib/sluice/sluice.db checkout-v2",
+     "also when the daemon is down: its next start gives the new version nothing"},
+    END_PAIR};
 static const struct cli_example undo_examples[] = {
     {"sluice rollout undo --yes checkout-v2", "back, without asking"}, END_PAIR};
 static const struct cli_example approve_examples[] = {
@@ -204,6 +219,7 @@ static const struct cli_example flag_on_examples[] = {
 static const struct cli_option flag_off_options[] = {
     {"variant", 'v', "NAME",
      "everybody gets this variant (default: the one that is false; without one, the default in the caller's code)"},
+    OPTION_JOURNAL,
     OPTION_WHO,
     OPTION_ADMIN,
     OPTION_JSON,
@@ -320,16 +336,16 @@ const struct cli_command cli_commands[] = {
     {"rollout", "watch", "NAME", "live view of one rollout", "", watch_options, watch_examples, watch_exits,
      cli_run_rollout_watch},
     {"rollout", "pause", "NAME", "hold the weight where it is; a bad version still goes back", "",
-     command_options, NULL, command_exits, cli_run_rollout_command},
+     safe_options, NULL, safe_exits, cli_run_rollout_command},
     {"rollout", "resume", "NAME", "go on after a pause, or give an undecided stage another horizon", "",
      command_options, NULL, command_exits, cli_run_rollout_command},
     {"rollout", "promote", "NAME", "to the next stage, without waiting for evidence", "", command_options,
      NULL, command_exits, cli_run_rollout_command},
     {"rollout", "abort", "NAME", "all traffic back to the stable version, at once",
-     "Does not ask: in an emergency it is the one word to type.", command_options, abort_examples,
-     command_exits, cli_run_rollout_command},
+     "Does not ask: in an emergency it is the one word to type.", safe_options, abort_examples, safe_exits,
+     cli_run_rollout_command},
     {"rollout", "undo", "NAME", "after completion: back to the old version, while it is kept",
-     "Asks on a terminal, unless --yes is given.", undo_options, undo_examples, command_exits,
+     "Asks on a terminal, unless --yes is given.", undo_options, undo_examples, safe_exits,
      cli_run_rollout_command},
     {"rollout", "approve", "NAME", "the answer a stage with `approve` waits for", "", command_options,
      approve_examples, command_exits, cli_run_rollout_command},
@@ -346,7 +362,7 @@ const struct cli_command cli_commands[] = {
      "gives false. A flag of other values gives none, so that callers get the default in their own code: name "
      "a variant where that default may be on. Counts over whatever the files say, also after a restart, and "
      "when a file renames the variant, until \"on\" or \"unset\".",
-     flag_off_options, flag_off_examples, command_exits, cli_run_flag_off},
+     flag_off_options, flag_off_examples, safe_exits, cli_run_flag_off},
     {"flag", "on", "NAME", "enabled and not killed, whatever the file says; its rules decide", "",
      flag_on_options, flag_on_examples, command_exits, cli_run_flag_on},
     {"flag", "set", "NAME DEFINITION?", "a definition over whatever the sources say, kept over restarts",

@@ -157,7 +157,9 @@ static const struct config_word rollout_words[] = {
      CONFIG_AT(struct rollout_spec, evidence_cumulative),
      .choices = evidence_choices,
      .fallback = "stage",
-     .help = "whether proof of being good starts afresh in each stage"},
+     .help =
+         "for `prove: ratio` alone: whether the proof starts afresh in each stage or runs on; what moving on "
+         "may cost is shown of each stage by itself"},
     {.word = "start",
      .kind = CONFIG_KIND_CHOICE,
      CONFIG_AT(struct rollout_spec, start_auto),

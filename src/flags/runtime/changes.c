@@ -76,15 +76,18 @@ static enum status refuse_switch(struct runtime *runtime, const struct runtime_c
     if (names && !fresh && !runtime_variant_exists(set, key, change->variant))
         return fault_set(fault, STATUS_INVALID, "flag \"%s\" has no variant \"%s\"", change->key,
                          change->variant);
-    if (names && strlen(change->variant) >= RUNTIME_NAME_BYTES)
-        return fault_set(fault, STATUS_INVALID, "the variant's name is longer than %d bytes",
-                         RUNTIME_NAME_BYTES - 1);
     return STATUS_OK;
 }
 
-static enum status journal_change(struct runtime *runtime, const struct runtime_change *change, uint64_t *seq,
-                                  struct fault *fault)
+enum status runtime_change_append(const struct runtime_change *change, runtime_append *append, void *context,
+                                  uint64_t *seq, struct fault *fault)
 {
+    enum status status = refuse_key(change->key, fault);
+    if (status != STATUS_OK)
+        return status;
+    if (change->variant != NULL && strlen(change->variant) >= RUNTIME_NAME_BYTES)
+        return fault_set(fault, STATUS_INVALID, "the variant's name is longer than %d bytes",
+                         RUNTIME_NAME_BYTES - 1);
     struct wire_writer writer = {.data = heap_alloc(1, RUNTIME_OVERLAY_WIRE_BYTES_MAX),
                                  .cap = RUNTIME_OVERLAY_WIRE_BYTES_MAX};
     if (writer.data == NULL)
@@ -92,9 +95,8 @@ static enum status journal_change(struct runtime *runtime, const struct runtime_
     runtime_overlay_encode(change, &writer);
     CHECK(!writer.full);
     struct fault journal;
-    enum status status = runtime->parts.append(runtime->parts.context, change->key,
-                                               (struct slice){(const char *)writer.data, writer.len},
-                                               change->op == RUNTIME_OFF, seq, &journal);
+    status = append(context, change->key, (struct slice){(const char *)writer.data, writer.len},
+                    change->op == RUNTIME_OFF, seq, &journal);
     heap_free(writer.data);
     if (status != STATUS_OK)
         return fault_set(fault, status, "the journal cannot be written, so nothing is changed: %s",
@@ -123,7 +125,7 @@ enum status runtime_apply(struct runtime *runtime, const struct runtime_change *
                                                : "no memory left to change more flags",
                          RUNTIME_OVERLAY_MAX, RUNTIME_OVERLAY_BYTES_MAX >> 20);
     uint64_t seq = 0;
-    status = journal_change(runtime, change, &seq, fault);
+    status = runtime_change_append(change, runtime->parts.append, runtime->parts.context, &seq, fault);
     if (status != STATUS_OK)
         return status;
     status = runtime_overlay_take(&runtime->overlay, change, seq, io_loop_wall_ms(runtime->parts.loop));

@@ -33,16 +33,18 @@ struct runtime_split {
     bool active; // under way: the flag must not be defined anew
 };
 
+// Appends a change to the journal; durable before it returns OK. safe: it does not wait for a journal that
+// fails, and *seq is 0 then.
+typedef enum status runtime_append(void *context, const char *key, struct slice payload, bool safe,
+                                   uint64_t *seq, struct fault *fault);
+
 // Everything is borrowed for as long as the runtime lives.
 struct runtime_parts {
     struct io_loop *loop;
     struct log *log;
     const char *journal_path; // what is known of the use of flags is kept beside it
     uint32_t readers;         // threads that evaluate
-    // Appends a change to the journal; durable before it returns OK. safe: it does not wait for a journal
-    // that fails, and *seq is 0 then.
-    enum status (*append)(void *context, const char *key, struct slice payload, bool safe, uint64_t *seq,
-                          struct fault *fault);
+    runtime_append *append;
     // The next split in force, *at is from 0 and the callee's to move. False: no more. Slices live until the
     // next turn of the loop.
     bool (*split)(void *context, uint32_t *at, struct runtime_split *split);
@@ -102,6 +104,11 @@ struct runtime_change {
 // CONFLICT (no flags in the file; a rollout drives the flag), FULL, and what the journal says.
 MUST_USE enum status runtime_apply(struct runtime *runtime, const struct runtime_change *change,
                                    uint64_t *number, struct fault *fault);
+
+// Journals a change without a runtime, for the next start to fold; whether the flag exists is not asked.
+// INVALID, and what the journal says.
+MUST_USE enum status runtime_change_append(const struct runtime_change *change, runtime_append *append,
+                                           void *context, uint64_t *seq, struct fault *fault);
 
 // ---- checks ----
 

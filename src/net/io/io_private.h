@@ -16,6 +16,7 @@ enum {
     IO_FLUSH_PASSES_MAX = 16, // most rounds of flushing after one callback
     IO_ACCEPT_BATCH = 64,     // connections taken, or shed, from one listener at a time
     IO_ACCEPT_PAUSE_US = 100000,
+    IO_TIMERS_PUT_OFF_MAX = 16, // turns in a row whose timers wait for events that are there already
     IO_TICK_US = 1000,
     IO_WHEEL_LEVELS = 8,
     IO_WHEEL_SLOTS = 64,
@@ -106,7 +107,9 @@ struct io_loop {
     struct io_timer accept_pause;
     struct io_timer starved_retry;
     struct io_wheel wheel;
-    int reserve_fd; // closed for a moment to shed a connection when no descriptor is left
+    bool events_left;        // the face has, or may have, more events than it took in this turn
+    uint32_t timers_put_off; // turns in a row
+    int reserve_fd;          // closed for a moment to shed a connection when no descriptor is left
     _Alignas(64) _Atomic(struct io_task *) posted;
     atomic_int sleeping;
     atomic_int stop;

@@ -194,8 +194,19 @@ static void run_closing(struct io_loop *loop)
     }
 }
 
+// What has happened already comes before the timer that waits for it in vain, also when it is more than one
+// turn takes. A loop that is never done with its events still gets to its timers.
+static bool timers_wait(struct io_loop *loop)
+{
+    loop->timers_put_off =
+        loop->events_left && loop->timers_put_off < IO_TIMERS_PUT_OFF_MAX ? loop->timers_put_off + 1 : 0;
+    return loop->timers_put_off > 0;
+}
+
 static void run_timers(struct io_loop *loop)
 {
+    if (UNLIKELY(timers_wait(loop)))
+        return;
     io_wheel_advance(&loop->wheel, loop->now_us);
     if (LIKELY(list_empty(&loop->wheel.due)))
         return;

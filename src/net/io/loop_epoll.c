@@ -249,6 +249,7 @@ static enum status epoll_turn(struct io_loop *loop, uint64_t max_wait_us)
     if (n < 0 && errno != EINTR)
         return status_of_errno(errno);
     epoll->events_count = n < 0 ? 0 : n;
+    loop->events_left = n == EVENTS_MAX;
     io_loop_begin(loop, io_socket_clock_us());
     epoll_dispatch(epoll);
     io_loop_end(loop);

@@ -679,11 +679,15 @@ static enum status uring_turn(struct io_loop *loop, uint64_t max_wait_us)
 {
     struct uring *uring = uring_of(loop);
     uring_start(uring);
-    int error = uring_wait(uring, io_loop_wait_us(loop, max_wait_us));
+    uint64_t wait_us = io_loop_wait_us(loop, max_wait_us);
+    // What is submitted only now could not end yet. Without a wait its end is seen by the next turn.
+    bool fresh = wait_us == 0 && io_uring_sq_ready(&uring->ring) > 0;
+    int error = uring_wait(uring, wait_us);
     if (error < 0 && error != -ETIME && error != -EINTR && error != -EBUSY && error != -EAGAIN)
         return status_of_errno(-error);
     if (io_uring_sq_ready(&uring->ring) == 0)
         uring->scratch_used = 0;
+    loop->events_left = fresh || io_uring_cq_has_overflow(&uring->ring);
     io_loop_begin(loop, io_socket_clock_us());
     uring_dispatch(uring);
     io_loop_end(loop);

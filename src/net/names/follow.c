@@ -192,8 +192,8 @@ static void count_lookup(struct host *host, enum names_lookup result)
 // A kind of address that the name never had does not count as failing: many name servers fail for AAAA alone.
 static bool matters(const struct host *host, const struct query *query)
 {
-    bool found = host->queries[QUESTION_IPV4].outcome == OUTCOME_FOUND ||
-                 host->queries[QUESTION_IPV6].outcome == OUTCOME_FOUND;
+    bool found = host->queries[QUESTION_IPV4].reply == REPLY_FOUND ||
+                 host->queries[QUESTION_IPV6].reply == REPLY_FOUND;
     return host->srv || !found || host->addresses[query->question].count > 0;
 }
 
@@ -209,14 +209,14 @@ static void round_over(struct host *host)
     uint64_t now_us = names_now_us();
     for (int i = 0; i < QUESTIONS; i++) {
         const struct query *query = &host->queries[i];
-        found = query->outcome == OUTCOME_FOUND ? query : found;
-        none = query->outcome == OUTCOME_NONE ? query : none;
-        failed = query->outcome == OUTCOME_FAILED && matters(host, query) ? query : failed;
+        found = query->reply == REPLY_FOUND ? query : found;
+        none = query->reply == REPLY_NONE ? query : none;
+        failed = query->reply == REPLY_FAILED && matters(host, query) ? query : failed;
     }
     if (found != NULL) {
         host->good_us = now_us;
         for (int i = 0; i < QUESTION_SRV; i++)
-            if (host->queries[i].outcome == OUTCOME_NONE)
+            if (host->queries[i].reply == REPLY_NONE)
                 forget_addresses(host, (enum question)i);
     }
     if (failed != NULL) {
@@ -233,10 +233,10 @@ static void round_over(struct host *host)
     host->due_us = now_us + (host->state == NAMES_KNOWN ? clamp_ttl_us(host->ttl_s) : retry_us(host));
 }
 
-static void query_over(struct query *query, enum outcome outcome, const char *why)
+static void query_over(struct query *query, enum reply reply, const char *why)
 {
     struct host *host = query->host;
-    query->outcome = outcome;
+    query->reply = reply;
     query->why = why;
     host->follower->asked--;
     if (--host->asked == 0)
@@ -255,7 +255,7 @@ void follow_addresses(struct query *query, const struct address_list *found, uin
     host->ttl_s = ttl_s < host->ttl_s ? ttl_s : host->ttl_s;
     if (host->state == NAMES_WAITING)
         state_set(host, NAMES_KNOWN, NULL);
-    query_over(query, OUTCOME_FOUND, NULL);
+    query_over(query, REPLY_FOUND, NULL);
 }
 
 void follow_targets(struct query *query, const struct target_list *found, uint32_t ttl_s)
@@ -267,25 +267,25 @@ void follow_targets(struct query *query, const struct target_list *found, uint32
     host->follower->changed |= !same;
     *host->targets = *found;
     host->ttl_s = ttl_s;
-    query_over(query, OUTCOME_FOUND, NULL);
+    query_over(query, REPLY_FOUND, NULL);
     if (!same)
         keep_wanted(host->follower);
 }
 
 void follow_none(struct query *query, const char *why)
 {
-    query_over(query, OUTCOME_NONE, why);
+    query_over(query, REPLY_NONE, why);
 }
 
 void follow_failed(struct query *query, const char *why)
 {
-    query_over(query, OUTCOME_FAILED, why);
+    query_over(query, REPLY_FAILED, why);
 }
 
 void follow_cancelled(struct query *query)
 {
     struct host *host = query->host;
-    query->outcome = OUTCOME_NOT_ASKED;
+    query->reply = REPLY_NOT_ASKED;
     host->follower->asked--;
     host->asked--;
     host->due_us = 0;
@@ -307,7 +307,7 @@ static void host_ask(struct follower *follower, struct host *host)
     host->ttl_s = UINT32_MAX;
     // All are counted before the first is asked: its answer may come within the call.
     for (int i = 0; i < QUESTIONS; i++) {
-        host->queries[i].outcome = asks[i] ? OUTCOME_AWAITED : OUTCOME_NOT_ASKED;
+        host->queries[i].reply = asks[i] ? REPLY_AWAITED : REPLY_NOT_ASKED;
         host->asked += asks[i];
         follower->asked += asks[i];
     }

@@ -21,7 +21,7 @@ enum {
 // ---- follow.c ----
 
 enum question { QUESTION_IPV4, QUESTION_IPV6, QUESTION_SRV, QUESTIONS };
-enum outcome { OUTCOME_NOT_ASKED, OUTCOME_AWAITED, OUTCOME_FOUND, OUTCOME_NONE, OUTCOME_FAILED };
+enum reply { REPLY_NOT_ASKED, REPLY_AWAITED, REPLY_FOUND, REPLY_NONE, REPLY_FAILED };
 
 struct target {
     char name[NAMES_NAME_BYTES];
@@ -46,7 +46,7 @@ struct host;
 struct query {
     struct host *host;
     enum question question;
-    enum outcome outcome;
+    enum reply reply;
     const char *why; // constant text: NONE, FAILED
 };
 

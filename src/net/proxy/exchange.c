@@ -705,6 +705,8 @@ static void exchange_attempt(struct exchange *exchange)
         exchange_starved(exchange);
         return;
     }
+    if (exchange->upstream->connecting) // the turn may have begun long ago: that is not the origin's time
+        exchange->attempt_us = io_loop_clock_us(worker->loop);
     send_pending(exchange);
     server_due(exchange->stream, exchange_due(exchange));
 }

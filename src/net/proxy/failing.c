@@ -97,8 +97,10 @@ static bool counts(const struct exchange *exchange)
 void failing_error(const struct exchange *exchange, enum attempt_error error)
 {
     static const char *const how[] = {
-        [ATTEMPT_HEADER - ATTEMPT_5XX] = "(by a header)",     [ATTEMPT_GRPC - ATTEMPT_5XX] = "(gRPC status)",
-        [ATTEMPT_BODY - ATTEMPT_5XX] = "(by its body)",      [ATTEMPT_CONNECT - ATTEMPT_5XX] = "(no connection)",
+        [ATTEMPT_HEADER - ATTEMPT_5XX] = "(by a header)",
+        [ATTEMPT_GRPC - ATTEMPT_5XX] = "(gRPC status)",
+        [ATTEMPT_BODY - ATTEMPT_5XX] = "(by its body)",
+        [ATTEMPT_CONNECT - ATTEMPT_5XX] = "(no connection)",
         [ATTEMPT_TIMEOUT - ATTEMPT_5XX] = "(time-out)",
         [ATTEMPT_RESET - ATTEMPT_5XX] = "(reset)",
         [ATTEMPT_BROKEN - ATTEMPT_5XX] = "(no HTTP)",
@@ -114,7 +116,7 @@ void failing_answered(const struct exchange *exchange, const struct rollout_yard
         return;
     if (by->edges.requests > 0 && waited_us > by->worse_us[SLOW_EDGE])
         note(exchange, ROLLOUT_FAILING_SLOW, NULL);
-    if (exchange->status >= 300 && exchange->status < 500)
+    if (exchange->status >= 300 && exchange->status < 500 && !exchange->faulty)
         note(exchange, ROLLOUT_FAILING_REFUSED, NULL);
 }
 

@@ -380,7 +380,7 @@ struct sheet_sighting sheet_unit_see(struct sheet_units *units, uint64_t unit_ha
     struct sheet_sighting sighting = {.first = false};
     struct sheet_unit *slot = unit_find(units, unit_hash, &sighting.first);
     if (slot == NULL) // judged as if it came this once: else the busiest services would be seen least
-        return (struct sheet_sighting){.judged = true, .squares = 1};
+        return (struct sheet_sighting){.judged = true, .no_room = true, .squares = 1};
     uint64_t second = stamp(tick / (1000 / ROLLOUT_TICK_MS), UNIT_SECOND_BITS);
     uint64_t word = atomic_load_explicit(&slot->state, memory_order_relaxed);
     for (;;) {

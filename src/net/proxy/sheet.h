@@ -79,6 +79,7 @@ static inline void sheet_add64(_Atomic uint64_t *counter, uint64_t n)
 struct sheet_sighting {
     bool first;       // of the unit
     bool judged;      // the unit's first request of its second, so it counts
+    bool no_room;     // the table is full: judged as if it came this once
     uint32_t squares; // growth of the square of the unit's judged requests
 };
 
@@ -114,9 +115,10 @@ uint32_t sheet_gather(struct sheet *const *sheets, uint32_t count, uint64_t wate
 
 // ---- shared between workers ----
 
-// The exception to "nothing shared": what is known of each unit of a service in the present epoch, so that
-// one unit's part in the evidence is bounded, whoever serves it. Lock-free; nothing is pushed out: a unit
-// that finds no room is judged in nothing, equally in every arm.
+// The exception to "nothing shared": what is known of each unit of a service in the present epoch (or, of a
+// flag's rollout that events judge, of each key in the present run), so that one unit's part in the evidence
+// is bounded, whoever serves it. Lock-free; nothing is pushed out: a unit that finds no room is judged each
+// time, and its errors are no events, equally in every arm.
 enum { SHEET_UNITS = 1 << 16, SHEET_UNIT_PROBES = 32 };
 struct sheet_unit {
     _Atomic uint64_t key;   // 0: empty

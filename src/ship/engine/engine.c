@@ -150,6 +150,7 @@ static enum status resume_all(struct engine *engine, struct fault *fault)
         if (rollout->record == NULL || rollout->record->run == 0)
             continue;
         struct rollout_input input = {.kind = ROLLOUT_INPUT_RESUMED, .time_ms = engine_wall_ms(engine)};
+        input.resumed.strangers = true;
         struct rollout_effects effects;
         if (rollout->record->foreign.on) {
             input = engine_record_takeover(rollout->record, input.time_ms);

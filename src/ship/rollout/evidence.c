@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "ship/rollout/rollout_private.h"
 #include "stats/histogram.h"
+#include "stats/real.h"
 
 void evidence_reset(struct rollout *rollout)
 {
@@ -31,6 +32,7 @@ void evidence_reset(struct rollout *rollout)
     rollout->good_second = UINT64_MAX;
     memset(&rollout->judgement, 0, sizeof rollout->judgement);
     stats_srm_init(&rollout->srm, ROLLOUT_ARMS);
+    rollout->srm_restarts = 0;
     evidence_stage_reset(rollout);
 }
 
@@ -390,6 +392,18 @@ void evidence_forget_open(struct rollout *rollout)
     rollout->span_count = 0;
     rollout->has_closed = false;
     rollout->tick = 0;
+}
+
+// The new process would draw the same lot again and call it fresh draws: with enough restarts every lot looks
+// broken. Each process is a test of its own, and the n-th restart starts at 1 / n (n + 1): as these sum to 1,
+// all restarts together block a sound split no more often than the first process may.
+void evidence_strangers(struct rollout *rollout)
+{
+    if (!rollout->spec.keyed)
+        return;
+    stats_srm_init(&rollout->srm, ROLLOUT_ARMS);
+    double n = (double)++rollout->srm_restarts;
+    rollout->srm.closed_log_e = -stats_ln(n * (n + 1.0));
 }
 
 uint64_t evidence_canary_pending(struct rollout *rollout)

@@ -630,6 +630,8 @@ void rollout_step(struct rollout *rollout, const struct rollout_input *input, st
         break;
     case ROLLOUT_INPUT_RESUMED:
         step_resumed(rollout);
+        if (input->resumed.strangers)
+            evidence_strangers(rollout);
         effects->publish = rollout->state != ROLLOUT_PENDING;
         break;
     case ROLLOUT_INPUT_TAKEOVER:

@@ -110,6 +110,9 @@ struct rollout_input {
         } command;
         struct rollout_edges edges;
         struct {
+            bool strangers; // the new process knows no unit yet: all are seen for the first time once more
+        } resumed;
+        struct {
             uint64_t tick;        // the present tick; one below an earlier one means a restart (as RESUMED)
             uint64_t slept_ticks; // of the ticks since the last TICK, those in which this process did not run
             bool hold;            // the journal cannot be written: nothing moves forward

@@ -239,6 +239,7 @@ struct rollout {
     struct rollout_totals full;   // weight 100 %
     struct rollout_totals in_stage;
     struct stats_srm srm;
+    uint32_t srm_restarts; // of the test
     bool blocked;
 
     // kernels
@@ -287,6 +288,8 @@ struct rollout_span *evidence_take_over(struct rollout *rollout);
 bool evidence_complete(const struct rollout_span *span); // no request of it is pending
 // Of a process that is gone: its open spans, and its ticks.
 void evidence_forget_open(struct rollout *rollout);
+// A process has begun that knows no unit: the sample ratio of users is tested afresh.
+void evidence_strangers(struct rollout *rollout);
 void evidence_facts(const struct rollout *rollout, const struct rollout_span *span,
                     enum rollout_imputing imputing, struct rollout_facts *facts);
 uint64_t evidence_canary_pending(struct rollout *rollout);

@@ -6,8 +6,9 @@
 #include "base/check.h"
 #include "ship/rollout/rollout.h"
 
-// Inputs of version 1 had 14 counts, no time slept and no run taken over.
-enum { INPUT_WIRE_VERSION = 2, EFFECTS_WIRE_VERSION = 1, EFFECTS_WIRE_BYTES_MAX = 2560 };
+// Inputs of version 1 had 14 counts, no time slept and no run taken over; of version 2, a process that
+// resumed went on with the sample ratio of the one before.
+enum { INPUT_WIRE_VERSION = 3, EFFECTS_WIRE_VERSION = 1, EFFECTS_WIRE_BYTES_MAX = 2560 };
 
 // The members of struct rollout_counts in wire order, as an array.
 enum { COUNT_FIELDS = sizeof(struct rollout_counts) / sizeof(uint32_t), COUNT_FIELDS_V1 = 14 };
@@ -227,6 +228,8 @@ void rollout_input_encode(const struct rollout_input *input, struct wire_writer 
         put_takeover(writer, &input->takeover);
         break;
     case ROLLOUT_INPUT_RESUMED:
+        wire_put_u64(writer, input->resumed.strangers);
+        break;
     case ROLLOUT_INPUTS:
         break;
     }
@@ -272,6 +275,8 @@ enum status rollout_input_decode(struct wire_reader *reader, struct rollout_spec
         get_takeover(reader, &out.takeover);
         break;
     case ROLLOUT_INPUT_RESUMED:
+        out.resumed.strangers = version >= 3 && get_at_most(reader, 1) == 1;
+        break;
     case ROLLOUT_INPUTS:
         break;
     }

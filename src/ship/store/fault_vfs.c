@@ -394,6 +394,7 @@ void fault_vfs_remove(void)
     if (!fault.installed)
         return;
     files_forget();
+    fault_vfs_set(&(struct fault_vfs_plan){0});
     sqlite3_vfs_unregister(&fault.vfs);
     sqlite3_vfs_register(fault.real, 1);
     fault.installed = false;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Evidence that users of a flag send. An event is routed and completed at once: its span is the tick in which
-// it came, under the split in force. Which keys were seen, and which erred, is remembered in direct-mapped
-// tables: a key that another one pushed out counts once more, in every arm alike.
+// it came, under the split in force. What one key's events count is what a unit's requests would (sheet.h):
+// one of each second is judged, the first error is an event, and a table that pushes none out remembers it.
 #include <string.h>
 
 #include "base/check.h"
@@ -9,19 +9,17 @@
 #include "base/siphash.h"
 #include "flags/set/flagset.h"
 #include "net/proxy/proxy.h"
+#include "net/proxy/sheet.h"
 #include "ship/rollout/evidence.h"
 #include "ship/targets/targets_private.h"
 #include "stats/histogram.h"
 
-enum {
-    EVENTS_SEEN = 1 << 16, // a power of two
-    EVENTS_SPANS = 64,     // named by tick and split: between two gathers there are two or three
-};
+enum { EVENTS_SPANS = 64 }; // named by tick and split: between two gathers there are two or three
 
 struct events {
     uint32_t run; // whose evidence this is
-    uint64_t units[EVENTS_SEEN];
-    uint64_t errors[EVENTS_SEEN];
+    struct sheet_units units;
+    bool full_told;
     struct rollout_span_delta spans[EVENTS_SPANS];
     uint32_t span_count;
     uint64_t lost;
@@ -32,15 +30,6 @@ static void forget(struct engine_rollout *rollout)
 {
     heap_free(rollout->evidence);
     rollout->evidence = NULL;
-}
-
-// True the first time.
-static bool see(uint64_t table[EVENTS_SEEN], uint64_t hash)
-{
-    uint64_t *slot = &table[hash % EVENTS_SEEN];
-    bool first = *slot != hash;
-    *slot = hash;
-    return first;
 }
 
 // Of the present run; NULL: none.
@@ -87,6 +76,41 @@ static void count_latency(const struct rollout_yardstick *by, struct rollout_cou
     }
 }
 
+static struct rollout_counts *counts_of(struct rollout_span_delta *span, enum flags_arm arm)
+{
+    return arm == FLAGS_ARM_RING ? &span->ring
+           : arm == FLAGS_ARM_TO ? &span->arms[ROLLOUT_ARM_CANARY]
+                                 : &span->arms[ROLLOUT_ARM_STABLE];
+}
+
+// Whether the event is judged, or one of its key was in this second already.
+static bool route(const struct targets *targets, const struct engine_rollout *rollout, struct events *events,
+                  struct rollout_counts *counts, uint64_t unit)
+{
+    struct sheet_sighting sighting = sheet_unit_see(&events->units, unit, proxy_tick(targets->proxy));
+    counts->routed++;
+    counts->units += sighting.first;
+    counts->unit_squares += sighting.squares;
+    counts->excused += !sighting.judged;
+    if (sighting.no_room && !events->full_told) {
+        events->full_told = true;
+        log_write(
+            engine_log_of(targets->engine), LOG_WARN,
+            "more users than the table of this rollout holds: those without a place are judged at every "
+            "event, and their errors are no votes",
+            LOG_FIELDS(LOG_TEXT("rollout", rollout->name), LOG_NUMBER("places", SHEET_UNITS)));
+    }
+    return sighting.judged;
+}
+
+static bool first_error(const struct targets *targets, const struct rollout_yardstick *by,
+                        struct events *events, uint64_t unit)
+{
+    const uint64_t tick_us = ROLLOUT_TICK_MS * 1000;
+    return sheet_unit_erred(&events->units, unit, proxy_tick(targets->proxy),
+                            (by->error_window_us + tick_us - 1) / tick_us);
+}
+
 static enum targets_event_outcome count(const struct targets *targets, struct engine_rollout *rollout,
                                         enum flags_arm arm, const struct targets_event *event, uint64_t unit)
 {
@@ -98,16 +122,14 @@ static enum targets_event_outcome count(const struct targets *targets, struct en
             events->lost++;
         return TARGETS_EVENT_LOST;
     }
-    struct rollout_counts *counts = arm == FLAGS_ARM_RING ? &span->ring
-                                    : arm == FLAGS_ARM_TO ? &span->arms[ROLLOUT_ARM_CANARY]
-                                                          : &span->arms[ROLLOUT_ARM_STABLE];
-    counts->routed++;
+    struct rollout_counts *counts = counts_of(span, arm);
+    if (!route(targets, rollout, events, counts, unit))
+        return TARGETS_EVENT_EXCUSED;
     counts->completed++;
-    counts->units += see(events->units, unit);
     if (event->error) {
         counts->errors++;
         counts->failed++;
-        counts->error_events += see(events->errors, unit);
+        counts->error_events += first_error(targets, by, events, unit);
     }
     if (event->has_latency)
         count_latency(by, counts, arm == FLAGS_ARM_TO, event->latency_us);
@@ -154,7 +176,7 @@ enum targets_event_outcome targets_event_count(struct engine *engine, const stru
         return TARGETS_EVENT_NO_ARM;
     struct slice key = key_of(event->context);
     const struct siphash_key salt = {rollout->record->run_seq, rollout->record->run};
-    return count(targets, rollout, result.arm, event, siphash(salt, key.data, key.len) | 1);
+    return count(targets, rollout, result.arm, event, siphash(salt, key.data, key.len));
 }
 
 static uint32_t gather(void *world, struct engine_rollout *rollout,

@@ -58,6 +58,7 @@ enum targets_event_outcome {
     TARGETS_EVENT_RING,     // counted for the kill switch alone: a ring is not compared
     TARGETS_EVENT_NO_ARM,   // no targeting key, or the flag's rules gave something else
     TARGETS_EVENT_UNWANTED, // no rollout under way takes events of this flag
+    TARGETS_EVENT_EXCUSED,  // its key had a judged event in the same second
     TARGETS_EVENT_LOST,     // more spans than fit between two ticks: counted as lost
 };
 
