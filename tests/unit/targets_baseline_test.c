@@ -34,6 +34,7 @@ TEST(edges_are_of_an_even_sample)
 {
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, YAML("400")), STATUS_OK);
+    engine_start(bench.engine);
     struct rollout_view view = serve(&bench, 10000, 2000);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
     (void)serve(&bench, 0, 2000);
@@ -51,6 +52,7 @@ TEST(a_slow_beginning_does_not_count)
 {
     struct bench bench = {.path = ""};
     assert_int_equal(bench_up(&bench, YAML("400")), STATUS_OK);
+    engine_start(bench.engine);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
     struct rollout_view view = serve(&bench, 300, 20000); // it has just begun
     assert_int_equal(view.state, ROLLOUT_BASELINE);
@@ -72,14 +74,15 @@ TEST(a_slow_beginning_does_not_count)
 TEST(rounds_end)
 {
     struct bench bench = {.path = ""};
-    assert_int_equal(bench_up(&bench, YAML("40")), STATUS_OK);
+    assert_int_equal(bench_up(&bench, YAML("100")), STATUS_OK);
+    engine_start(bench.engine);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
     struct rollout_view view = {.state = ROLLOUT_BASELINE};
     uint64_t usual_us = 1000000;
     int rounds = 0;
     for (; rounds < 8 && view.state == ROLLOUT_BASELINE; rounds++) {
-        (void)serve(&bench, rounds == 0 ? 30 : 20, usual_us);
-        view = serve(&bench, 10, usual_us /= 4);
+        (void)serve(&bench, rounds == 0 ? 75 : 50, usual_us);
+        view = serve(&bench, 25, usual_us /= 4);
     }
     assert_int_equal(view.state, ROLLOUT_SHIFTING);
     assert_int_equal(rounds, 4);
