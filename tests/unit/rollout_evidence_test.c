@@ -1,17 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // rollout: whole rollouts against a seeded service. Good versions stay, bad ones leave, and each trap of
 // docs/DECISIONS.md has a case that fails without its guard.
-#include "rollout_sim.h"
+#include "rollout_hand.h"
 #include "test.h"
 
 static const double GOLDEN_LOG_E = 0.762732477;
-
-static void spec_of_errors(struct rollout_spec *spec)
-{
-    static const uint32_t percents[] = {50};
-    sim_spec(spec, percents, 1, 3600000, 0);
-    spec->latency.on = false;
-}
 
 static struct rollout_view view_of(const struct sim *sim)
 {
@@ -233,69 +226,6 @@ TEST(a_ramp_under_a_drifting_rate_does_not_alarm)
 
 // ---- hand-made spans ----
 
-struct hand {
-    struct rollout *rollout;
-    struct rollout_effects effects;
-    uint64_t tick;
-    int64_t time_ms;
-};
-
-static void hand_begin(struct hand *hand, const struct rollout_spec *spec)
-{
-    *hand = (struct hand){.rollout = malloc(rollout_size()), .time_ms = 1760000000000};
-    CHECK(hand->rollout != NULL);
-    rollout_init(hand->rollout);
-    struct rollout_input input = {.kind = ROLLOUT_INPUT_SPEC, .time_ms = hand->time_ms, .spec = spec};
-    rollout_step(hand->rollout, &input, &hand->effects);
-    assert_int_equal(hand->effects.refused, STATUS_OK);
-    input = (struct rollout_input){.kind = ROLLOUT_INPUT_COMMAND, .time_ms = hand->time_ms};
-    rollout_step(hand->rollout, &input, &hand->effects);
-    assert_int_equal(hand->effects.refused, STATUS_OK);
-}
-
-static void hand_tick(struct hand *hand, const struct rollout_span_delta *spans, uint32_t count)
-{
-    hand->time_ms += ROLLOUT_TICK_MS;
-    struct rollout_input input = {.kind = ROLLOUT_INPUT_TICK, .time_ms = hand->time_ms};
-    input.tick.tick = ++hand->tick;
-    input.tick.spans = spans;
-    input.tick.span_count = count;
-    rollout_step(hand->rollout, &input, &hand->effects);
-}
-
-static struct rollout_span_delta hand_span(const struct hand *hand, uint32_t weight, uint32_t stable,
-                                           uint32_t stable_errors, uint32_t canary, uint32_t canary_errors)
-{
-    struct rollout_span_delta delta = {.tick = hand->tick, .table = 1, .weight = weight};
-    delta.arms[ROLLOUT_ARM_STABLE] = (struct rollout_counts){.routed = stable,
-                                                             .completed = stable,
-                                                             .errors = stable_errors,
-                                                             .error_events = stable_errors,
-                                                             .failed = stable_errors,
-                                                             .good = stable - stable_errors,
-                                                             .units = stable};
-    delta.arms[ROLLOUT_ARM_CANARY] = (struct rollout_counts){.routed = canary,
-                                                             .completed = canary,
-                                                             .errors = canary_errors,
-                                                             .error_events = canary_errors,
-                                                             .failed = canary_errors,
-                                                             .good = canary - canary_errors,
-                                                             .units = canary};
-    return delta;
-}
-
-static struct rollout_view view_of_hand(const struct hand *hand)
-{
-    static struct rollout_view view;
-    rollout_view_get(hand->rollout, &view);
-    return view;
-}
-
-static void hand_end(struct hand *hand)
-{
-    free(hand->rollout);
-}
-
 // Heavy users sit on the stable version: it gets three times its share of the requests, from as many users,
 // of whom as many fail.
 TEST(heavy_users_under_keyed_assignment_do_not_alarm)
@@ -421,28 +351,6 @@ TEST(a_stall_is_one_event)
     hand_end(&hand);
 }
 
-// A burst of 300 ms across the end of a second is one vote, not two.
-TEST(a_burst_across_two_seconds_is_one_vote)
-{
-    double log_e[2];
-    for (int across = 0; across < 2; across++) {
-        struct rollout_spec spec;
-        spec_of_errors(&spec);
-        struct hand hand;
-        hand_begin(&hand, &spec);
-        for (int i = 0; i < 400; i++) {
-            int at = i % 100;
-            bool burst = i >= 100 && (across != 0 ? at >= 59 && at < 62 : at >= 54 && at < 57);
-            struct rollout_span_delta delta = hand_span(&hand, 50000, 50, 0, 50, burst ? 50 : 0);
-            hand_tick(&hand, &delta, 1);
-        }
-        log_e[across] = view_of_hand(&hand).log_e_bad;
-        hand_end(&hand);
-    }
-    if (fabs(log_e[0] - log_e[1]) > 0.2)
-        fail_msg("ln E is %.3f when each lies in a second, %.3f across two", log_e[0], log_e[1]);
-}
-
 // A second in which the weight changed says nothing: its requests were split by two weights.
 TEST(a_second_of_two_weights_is_silent)
 {
@@ -459,27 +367,6 @@ TEST(a_second_of_two_weights_is_silent)
             hand_tick(&hand, &delta, 1);
             assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
         }
-    }
-    hand_end(&hand);
-}
-
-// Beside a burst of the baseline's errors any canary looks good; such seconds prove nothing.
-TEST(a_burst_of_the_baseline_proves_nothing)
-{
-    struct rollout_spec spec;
-    spec_of_errors(&spec);
-    spec.errors.worse = 1000.0; // no rollback here
-    spec.outage = 0.0;
-    spec.stages[0].min_ms = 1000;
-    struct hand hand;
-    hand_begin(&hand, &spec);
-    for (int i = 0; i < 600; i++) {
-        // One second in twenty all of the baseline's requests fail; the canary fails two of a hundred all the
-        // time.
-        uint32_t stable_errors = i / 10 % 20 == 0 ? 100 : 0;
-        struct rollout_span_delta delta = hand_span(&hand, 50000, 100, stable_errors, 100, 2);
-        hand_tick(&hand, &delta, 1);
-        assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
     }
     hand_end(&hand);
 }
@@ -665,34 +552,6 @@ TEST(a_dead_version_with_a_unit_leaves)
             hand_tick(&hand, &delta, 1);
         }
         assert_int_equal(hand.effects.to, ROLLOUT_ROLLING_BACK);
-        hand_end(&hand);
-    }
-}
-
-// A baseline that has become a little slower than its frozen edges is no burst for ever, and users who always
-// fail in both versions are none either: a good version passes.
-TEST(what_is_usual_is_no_burst)
-{
-    for (int keyed = 0; keyed < 2; keyed++) {
-        struct rollout_spec spec;
-        spec_of_errors(&spec);
-        spec.keyed = keyed != 0;
-        spec.errors.budget = 0.02; // more than the lot over so few users can hide
-        spec.stages[0].min_ms = 5000;
-        struct hand hand;
-        hand_begin(&hand, &spec);
-        for (uint32_t i = 0; i < 1500 && hand.effects.to == ROLLOUT_SHIFTING; i++) {
-            struct rollout_span_delta delta = hand_span(&hand, 50000, 500, 10, 500, 10);
-            if (keyed != 0)
-                for (int arm = 0; arm < 2; arm++) {
-                    delta.arms[arm].error_events = i == 0 ? 10 : 0;
-                    delta.arms[arm].unit_squares = 500 * (2 * (i / 10) + 1);
-                    delta.arms[arm].units = i < 10 ? 500 : 0;
-                }
-            hand_tick(&hand, &delta, 1);
-        }
-        if (hand.effects.to != ROLLOUT_COMPLETED)
-            fail_msg("stands at %s: %s", rollout_state_name(hand.effects.to), hand.effects.verdict.text);
         hand_end(&hand);
     }
 }

@@ -14,8 +14,10 @@ static const double BURST_GUARD = 4.0;
 static const double BURST_LEAST = 3.0;
 // A burst that ends within so many ticks of the second after it began is one vote.
 enum { BURST_TICKS = 5 };
-// What is usual so often (the p50 edge) comes in no bursts that could be told.
-static const float BURST_RATE_MAX = 0.2f;
+// What is usual so often (the p50 edge) cannot be so many times as often: there a burst is that far towards
+// all.
+static const double BURST_RATE_MAX = 0.2;
+static const double BURST_PART = 0.25;
 
 enum rollout_check_kind votes_check_of(int kernel)
 {
@@ -137,14 +139,13 @@ static bool for_good(const struct rollout *rollout, uint32_t stage)
 }
 
 // A burst of the baseline makes the canary look good beside it, so its second proves nothing good. A burst is
-// several times what is usual for the baseline in this run, and beyond chance; what half of all requests are
-// comes in none.
+// several times what is usual for the baseline in this run, and beyond chance. To leave seconds out by what
+// the baseline did can only make the baseline look better.
 static bool is_burst(const struct rollout_bank *bank, int kernel, uint64_t judged, uint64_t events)
 {
-    double usual = usual_rate(bank, kernel);
-    if (usual >= (double)BURST_RATE_MAX)
-        return false;
-    double expected = (double)judged * usual;
+    double usual = usual_rate(bank, kernel), expected = (double)judged * usual;
+    if (usual >= BURST_RATE_MAX)
+        return (double)events > expected + BURST_PART * ((double)judged - expected) + BURST_LEAST;
     return (double)events > BURST_TIMES * expected + BURST_GUARD * __builtin_sqrt(expected) + BURST_LEAST;
 }
 
@@ -243,7 +244,7 @@ static void bursts_follow(const struct rollout_span *span, const struct rollout_
     bank->burst_tick = span->tick;
     for (int kernel = 0; kernel < KERNELS; kernel++) {
         struct rollout_burst *burst = &bank->bursts[kernel], before = *burst;
-        bool rare = span->rates[kernel] < BURST_RATE_MAX;
+        bool rare = (double)span->rates[kernel] < BURST_RATE_MAX;
         burst->canary = rare && 2 * bad->canary[kernel] > bad->canary_judged[kernel];
         burst->baseline = rare && 2 * bad->baseline[kernel] > bad->baseline_judged[kernel];
         bool goes_on = (before.canary && burst->canary) || (before.baseline && burst->baseline);
