@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "base/check.h"
+#include "net/io/filter.h"
 #include "net/io/loop.h"
 
 enum {
@@ -141,6 +142,7 @@ void io_stream_drop_queue(struct io_stream *stream);
 void io_stream_consume(struct io_stream *stream, size_t n);
 // Call the owner back and update the flags. A failure is told once and drops the queue.
 void io_stream_tell_data(struct io_stream *stream, struct io_buf *buf);
+void io_stream_tell_drain(struct io_stream *stream);
 void io_stream_tell_closed_by_peer(struct io_stream *stream);
 void io_stream_tell_failure(struct io_stream *stream, enum status status);
 void io_stream_tell_open(struct io_stream *stream, enum status status);

@@ -136,7 +136,10 @@ void io_loop_run_dirty(struct io_loop *loop)
             struct io_stream *stream = first_stream(&batch);
             stream->flags &= ~(uint32_t)IO_STREAM_DIRTY;
             stream_place(stream);
-            loop->face->flush(stream);
+            if (UNLIKELY(stream->filter != NULL))
+                stream->filter->ops->flush(stream);
+            if ((stream->flags & IO_STREAM_CLOSED) == 0)
+                loop->face->flush(stream);
         }
     }
 }
@@ -150,7 +153,12 @@ static void run_ready(struct io_loop *loop)
         struct io_stream *stream = first_stream(&batch);
         stream->flags &= ~(uint32_t)IO_STREAM_READY;
         stream_place(stream);
-        loop->face->ready(stream);
+        if (UNLIKELY(stream->filter != NULL && stream->filter->waiting)) {
+            stream->filter->waiting = false;
+            stream->filter->ops->ready(stream);
+        }
+        if ((stream->flags & IO_STREAM_CLOSED) == 0)
+            loop->face->ready(stream);
         io_loop_flush(loop);
     }
 }
@@ -180,6 +188,23 @@ static void run_starved(struct io_loop *loop)
         io_timer_set(loop, &loop->starved_retry, loop->now_us + STARVED_RETRY_US);
 }
 
+static void drop_chain(struct io_buf *buf)
+{
+    while (buf != NULL) {
+        struct io_buf *next = buf->next;
+        io_buf_put(buf);
+        buf = next;
+    }
+}
+
+static void filter_drop(struct io_stream *stream)
+{
+    struct io_filter *filter = stream->filter;
+    stream->filter = NULL;
+    drop_chain(filter->out_head);
+    filter->ops->closed(filter);
+}
+
 static void run_closing(struct io_loop *loop)
 {
     struct list batch;
@@ -188,6 +213,8 @@ static void run_closing(struct io_loop *loop)
     while (!list_empty(&batch)) {
         struct io_stream *stream = first_stream(&batch);
         list_remove(&stream->link);
+        if (UNLIKELY(stream->filter != NULL))
+            filter_drop(stream);
         stream->loop = NULL;
         if (stream->ops->on_closed != NULL)
             stream->ops->on_closed(stream);
@@ -564,20 +591,33 @@ void io_stream_connect(struct io_loop *loop, struct io_stream *stream, const str
     loop->face->connect(stream, addr);
 }
 
+static void queue_push(struct io_buf **head, struct io_buf **tail, struct io_buf *buf)
+{
+    buf->next = NULL;
+    if (*tail == NULL)
+        *head = buf;
+    else
+        (*tail)->next = buf;
+    *tail = buf;
+}
+
 void io_stream_send(struct io_stream *stream, struct io_buf *buf)
 {
+    struct io_filter *filter = stream->filter;
     if (UNLIKELY(io_stream_dead(stream) || io_buf_len(buf) == 0)) {
         io_buf_put(buf);
         return;
     }
+    if (UNLIKELY(filter != NULL)) {
+        CHECK(!filter->finishing);
+        stream->filter_pending += io_buf_len(buf);
+        queue_push(&filter->out_head, &filter->out_tail, buf);
+        io_stream_mark_dirty(stream);
+        return;
+    }
     CHECK((stream->flags & IO_STREAM_FINISH) == 0);
-    buf->next = NULL;
-    if (stream->send_tail == NULL)
-        stream->send_head = buf;
-    else
-        stream->send_tail->next = buf;
-    stream->send_tail = buf;
     stream->send_pending += io_buf_len(buf);
+    queue_push(&stream->send_head, &stream->send_tail, buf);
     io_stream_mark_dirty(stream);
 }
 
@@ -602,15 +642,6 @@ void io_stream_consume(struct io_stream *stream, size_t n)
     }
 }
 
-static void drop_chain(struct io_buf *buf)
-{
-    while (buf != NULL) {
-        struct io_buf *next = buf->next;
-        io_buf_put(buf);
-        buf = next;
-    }
-}
-
 void io_stream_drop_queue(struct io_stream *stream)
 {
     struct io_buf *queue = stream->send_head;
@@ -630,15 +661,21 @@ void io_stream_resume(struct io_stream *stream)
     if ((stream->flags & IO_STREAM_PAUSED) == 0)
         return;
     stream->flags &= ~(uint32_t)IO_STREAM_PAUSED;
-    if (!io_stream_dead(stream))
-        stream->loop->face->resume(stream);
+    if (io_stream_dead(stream))
+        return;
+    if (UNLIKELY(stream->filter != NULL && stream->filter->waiting))
+        io_stream_mark_ready(stream);
+    stream->loop->face->resume(stream);
 }
 
 void io_stream_finish(struct io_stream *stream)
 {
     if (io_stream_dead(stream) || (stream->flags & IO_STREAM_FINISH))
         return;
-    stream->flags |= IO_STREAM_FINISH;
+    if (UNLIKELY(stream->filter != NULL))
+        stream->filter->finishing = true;
+    else
+        stream->flags |= IO_STREAM_FINISH;
     io_stream_mark_dirty(stream);
 }
 
@@ -691,13 +728,28 @@ bool io_stream_taking(const struct io_stream *stream, uint64_t *mark)
 void io_stream_tell_data(struct io_stream *stream, struct io_buf *buf)
 {
     stream->loop->stats.bytes_received += io_buf_len(buf);
-    stream->ops->on_data(stream, buf);
+    if (UNLIKELY(stream->filter != NULL))
+        stream->filter->ops->received(stream, buf);
+    else
+        stream->ops->on_data(stream, buf);
+}
+
+// All that was queued is handed to the kernel, after some of it had to wait.
+void io_stream_tell_drain(struct io_stream *stream)
+{
+    bool more = stream->filter != NULL && (stream->filter->out_head != NULL || stream->filter->opening);
+    if (!more && stream->ops->on_drain != NULL)
+        stream->ops->on_drain(stream);
 }
 
 void io_stream_tell_closed_by_peer(struct io_stream *stream)
 {
     if (stream->flags & (IO_STREAM_ENDED | IO_STREAM_BROKEN | IO_STREAM_CLOSED))
         return;
+    if (UNLIKELY(stream->filter != NULL)) {
+        stream->filter->ops->ended(stream);
+        return;
+    }
     stream->flags |= IO_STREAM_ENDED;
     if (stream->ops->on_end != NULL)
         stream->ops->on_end(stream, STATUS_CLOSED);
@@ -708,8 +760,11 @@ void io_stream_tell_failure(struct io_stream *stream, enum status status)
     if (io_stream_dead(stream))
         return;
     stream->flags |= IO_STREAM_BROKEN;
-    if (stream->flags & IO_STREAM_CONNECTING) {
+    bool opening = stream->filter != NULL && stream->filter->opening;
+    if ((stream->flags & IO_STREAM_CONNECTING) || opening) {
         stream->flags &= ~(uint32_t)IO_STREAM_CONNECTING;
+        if (opening)
+            stream->filter->opening = false;
         stream->ops->on_open(stream, status);
         return;
     }
@@ -727,5 +782,93 @@ void io_stream_tell_open(struct io_stream *stream, enum status status)
     stream->flags |= IO_STREAM_WRITABLE;
     if (stream->send_head != NULL || (stream->flags & IO_STREAM_FINISH))
         io_stream_mark_dirty(stream);
+    if (UNLIKELY(stream->filter != NULL))
+        stream->filter->ops->opened(stream);
+    else
+        stream->ops->on_open(stream, STATUS_OK);
+}
+
+// ---- filters ----
+
+void io_filter_put(struct io_stream *stream, struct io_filter *filter)
+{
+    CHECK(stream->filter == NULL && stream->send_head == NULL && !io_stream_dead(stream));
+    stream->filter = filter;
+    filter->opening = (stream->flags & (IO_STREAM_CONNECTING | IO_STREAM_OPENING)) != 0;
+}
+
+void io_filter_send(struct io_stream *stream, struct io_buf *buf)
+{
+    if (io_stream_dead(stream) || io_buf_len(buf) == 0) {
+        io_buf_put(buf);
+        return;
+    }
+    stream->send_pending += io_buf_len(buf);
+    queue_push(&stream->send_head, &stream->send_tail, buf);
+    io_stream_mark_dirty(stream);
+}
+
+void io_filter_finish(struct io_stream *stream)
+{
+    stream->flags |= IO_STREAM_FINISH;
+    io_stream_mark_dirty(stream);
+}
+
+struct io_buf *io_filter_take(struct io_stream *stream)
+{
+    struct io_filter *filter = stream->filter;
+    struct io_buf *buf = filter->out_head;
+    if (buf == NULL)
+        return NULL;
+    filter->out_head = buf->next;
+    if (buf->next == NULL)
+        filter->out_tail = NULL;
+    buf->next = NULL;
+    stream->filter_pending -= io_buf_len(buf);
+    return buf;
+}
+
+void io_filter_tell_open(struct io_stream *stream)
+{
+    if (!stream->filter->opening)
+        return;
+    stream->filter->opening = false;
     stream->ops->on_open(stream, STATUS_OK);
+}
+
+void io_filter_tell_data(struct io_stream *stream, struct io_buf *buf)
+{
+    stream->ops->on_data(stream, buf);
+}
+
+void io_filter_tell_end(struct io_stream *stream)
+{
+    if (stream->flags & (IO_STREAM_ENDED | IO_STREAM_BROKEN | IO_STREAM_CLOSED))
+        return;
+    stream->flags |= IO_STREAM_ENDED;
+    if (stream->ops->on_end != NULL)
+        stream->ops->on_end(stream, STATUS_CLOSED);
+}
+
+void io_filter_tell_failure(struct io_stream *stream, enum status status)
+{
+    if (!io_stream_dead(stream) && stream->send_head != NULL)
+        stream->loop->face->flush(stream);
+    io_stream_tell_failure(stream, status);
+}
+
+bool io_filter_paused(const struct io_stream *stream)
+{
+    return (stream->flags & IO_STREAM_PAUSED) != 0;
+}
+
+bool io_filter_dead(const struct io_stream *stream)
+{
+    return io_stream_dead(stream);
+}
+
+void io_filter_starved(struct io_stream *stream)
+{
+    stream->filter->waiting = true;
+    io_stream_mark_starved(stream);
 }

@@ -201,14 +201,17 @@ struct io_stream_ops {
 
 // Keep this small: an idle keep-alive connection is one of these and its owner's object, together under 2
 // KiB.
+struct io_filter;
 struct io_stream {
     struct io_loop *loop;
     const struct io_stream_ops *ops;
+    struct io_filter *filter; // NULL: none; see filter.h
     struct list link;         // private: dirty or closing list of the loop
     struct io_buf *send_head; // private: queued to send
     struct io_buf *send_tail;
     struct io_buf *recv_held; // private: came while paused
     uint32_t send_pending;    // bytes queued or in flight
+    uint32_t filter_pending;  // bytes that wait in the filter
     int handle;
     uint32_t flags;    // private
     uint16_t inflight; // private: operations the kernel still holds
@@ -228,7 +231,7 @@ void io_stream_send(struct io_stream *stream, struct io_buf *buf);
 // Bytes queued or in flight. A writer stops its source above a limit of its own and goes on at on_drain.
 static inline uint32_t io_stream_pending(const struct io_stream *stream)
 {
-    return stream->send_pending;
+    return stream->send_pending + stream->filter_pending;
 }
 // Whether the peer still takes what was given: not all of it is acknowledged yet, and some was since *mark
 // was last set by this call (0: never), or on_drain came. The kernel may hold megabytes, so a slow peer makes

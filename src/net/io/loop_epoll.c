@@ -135,8 +135,8 @@ static void epoll_flush(struct io_stream *stream)
         // This fails only when the peer has reset the connection, which the next event reports.
         (void)shutdown(stream->handle, SHUT_WR);
     }
-    if (had_queue && stream->ops->on_drain != NULL)
-        stream->ops->on_drain(stream);
+    if (had_queue)
+        io_stream_tell_drain(stream);
 }
 
 // ---- events ----

@@ -670,8 +670,8 @@ static void sim_flush(struct io_stream *stream)
         stream->flags |= IO_STREAM_FINISHED;
         end_send(end, (struct sim_event){.kind = EVENT_FIN}, 0);
     }
-    if (had_queue && stream->ops->on_drain != NULL)
-        stream->ops->on_drain(stream);
+    if (had_queue)
+        io_stream_tell_drain(stream);
 }
 
 static void sim_ready(struct io_stream *stream)

@@ -340,8 +340,8 @@ static void uring_send_now(struct io_stream *stream)
     if (n <= 0)
         return;
     io_stream_consume(stream, (size_t)n);
-    if (stream->send_head == NULL && stream->ops->on_drain != NULL)
-        stream->ops->on_drain(stream);
+    if (stream->send_head == NULL)
+        io_stream_tell_drain(stream);
 }
 
 static void uring_flush(struct io_stream *stream)
@@ -386,8 +386,8 @@ static void complete_send(struct io_stream *stream, int result)
     }
     if (result > 0)
         io_stream_consume(stream, (size_t)result);
-    if (stream->send_head == NULL && stream->ops->on_drain != NULL)
-        stream->ops->on_drain(stream);
+    if (stream->send_head == NULL)
+        io_stream_tell_drain(stream);
     if (stream->send_head != NULL || (stream->flags & IO_STREAM_FINISH))
         io_stream_mark_dirty(stream);
     io_loop_flush(stream->loop);

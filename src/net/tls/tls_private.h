@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <openssl/ssl.h>
+
+#include "net/tls/tls.h"
+
+// What servers and clients share. Streams hold it beside its owner, from other threads too.
+struct tls_context {
+    SSL_CTX *ssl;
+    struct tls_counts *counts;
+    atomic_uint holders;
+    void (*free)(struct tls_context *context);
+};
+
+void tls_context_get(struct tls_context *context);
+void tls_context_put(struct tls_context *context); // NULL is allowed
+
+// The options that hold on both sides. NULL: no memory.
+MUST_USE SSL_CTX *tls_ssl_new(const SSL_METHOD *method, enum tls_version version_min);
+// Chain and key of PEM files into ssl.
+MUST_USE enum status tls_load_identity(SSL_CTX *ssl, const char *certificate, const char *key,
+                                       struct fault *fault);
+MUST_USE enum status tls_load_ciphers(SSL_CTX *ssl, const char *ciphers, struct fault *fault);
+// As INVALID, with what OpenSSL says.
+enum status tls_fault(struct fault *fault, const char *file, const char *what);
+// The wire form of a list of protocols (RFC 7301, 3.1); 0: it does not fit.
+size_t tls_alpn_write(const char *const *protocols, unsigned char *to, size_t cap);
+
+// stream.c: a session of the context on that stream, neither accepting nor connecting yet.
+MUST_USE enum status tls_begin(struct tls_context *context, struct io_stream *stream, SSL **ssl);
+
+// tickets.c
+void tls_tickets_use(struct tls_tickets *tickets, SSL_CTX *ssl);
