@@ -62,8 +62,8 @@ TEST(design_example)
     struct config *config = load_good(design_example);
     assert_int_equal(config->workers, 0);
     assert_string_equal(config->journal, "sluice.db");
-    assert_string_equal(config->listen[0].text, "0.0.0.0:8080");
-    assert_true(config->listen[0].literal);
+    assert_string_equal(config->listen[0].address.text, "0.0.0.0:8080");
+    assert_true(config->listen[0].address.literal);
     const struct config_service *service = config_service_find(config, "checkout");
     assert_non_null(service);
     assert_string_equal(service->routes[0].host, "shop.example");
@@ -416,7 +416,7 @@ TEST(paths)
         snprintf(wanted, sizeof wanted, "%s/sluice.db", folder);
         assert_string_equal(config->journal, wanted);
         snprintf(wanted, sizeof wanted, "unix:%s/in.sock", folder);
-        assert_string_equal(config->listen[0].text, wanted);
+        assert_string_equal(config->listen[0].address.text, wanted);
         assert_string_equal(config->services[0].versions[0].endpoints[0].text, "unix:/run/app.sock");
         assert_string_equal(config->flags.sources[0].place, "README.md");
         assert_string_equal(config->flags.sources[1].place, "/etc/flags.json");

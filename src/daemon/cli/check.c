@@ -13,6 +13,7 @@
 #include "daemon/config/config.h"
 #include "flags/runtime/runtime.h"
 #include "ship/rollout/plan.h"
+#include "ship/routing/routing.h"
 
 struct check_traffic {
     double rate; // 0: unknown
@@ -299,7 +300,11 @@ int cli_run_check(const struct cli_call *call)
     int code = CLI_EXIT_UNREADABLE;
     if (errors != NULL && report != NULL) {
         enum status status = config_load(call->args[0], &config, errors);
-        if (status == STATUS_OK) {
+        struct fault fault;
+        if (status == STATUS_OK && routing_tls_check(config, &fault) != STATUS_OK) {
+            fprintf(call->err, "%s: %s\n", cli_shown(call->args[0]), cli_told(fault.text));
+            code = CLI_EXIT_NO;
+        } else if (status == STATUS_OK) {
             code = print_all(call, config);
         } else {
             struct text text = text_over(report, CONFIG_REPORT_BYTES_MAX);

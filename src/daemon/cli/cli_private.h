@@ -87,6 +87,7 @@ int cli_run_version(const struct cli_call *call);
 int cli_run_completion(const struct cli_call *call);
 int cli_run_man(const struct cli_call *call);
 int cli_run_init(const struct cli_call *call);
+int cli_run_certificate(const struct cli_call *call);
 int cli_run_serve(const struct cli_call *call);
 int cli_run_reload(const struct cli_call *call);
 int cli_run_check(const struct cli_call *call);

@@ -50,6 +50,20 @@ static const struct cli_exit_note init_exits[] = {
     {4, "the file cannot be written"},
     END_EXIT};
 
+static const struct cli_option certificate_options[] = {
+    {"days", 'd', "N", "how long it is good (default 90)"},
+    {"out", 'o', "STEM", "written to STEM.pem and STEM.key (default: the first name)"},
+    END_OPTION};
+static const struct cli_example certificate_examples[] = {
+    {"sluice certificate shop.example '*.shop.example'", "shop.example.pem and shop.example.key"},
+    {"sluice certificate localhost 127.0.0.1 --out first", "first.pem and first.key"},
+    END_PAIR};
+static const struct cli_exit_note certificate_exits[] = {
+    {0, "written"},
+    {1, "a file is there already, or no certificate can have that name"},
+    {4, "a file cannot be written"},
+    END_EXIT};
+
 static const struct cli_option serve_options[] = {
     {"log", 0, "FORMAT", "text or json (default: as the file says)"},
     {"workers", 0, "N", "worker threads (default: as the file says, else one per core)"},
@@ -319,6 +333,9 @@ const struct cli_command cli_commands[] = {
      "FILE is sluice.yaml by default. What is not given as an option is asked for on a terminal, and takes its default "
      "elsewhere. A port alone is enough. The file has comments, and \"sluice check\" accepts it.",
      init_options, init_examples, init_exits, cli_run_init},
+    {"certificate", NULL, "NAME...", "a certificate that signs itself, for first tries with TLS",
+     "NAME is a host, a wildcard such as '*.shop.example', or an address. Files that are there are left as they are.",
+     certificate_options, certificate_examples, certificate_exits, cli_run_certificate},
     {"serve", NULL, "FILE", "the daemon: splits, measures, decides",
      "Reads the file, replays the journal, opens the listeners, and serves until SIGTERM or SIGINT (a second "
      "one ends it at once). \"sluice reload\" or SIGHUP reads the file again: a bad file changes nothing.",

@@ -50,6 +50,8 @@ enum {
     CONFIG_ERROR_WITHIN_MAX = 1024 * 1024,
     CONFIG_ERROR_LINE_BYTES = 4096, // what config_service_errors_write writes at most
     CONFIG_ERRORS_MAX = 20,
+    CONFIG_CIPHERS_BYTES = 512,
+    CONFIG_CERTIFICATES_MAX = 63,
     CONFIG_NOTES_MAX = 8, // the last one stands for all that follow
     CONFIG_NOTE_BYTES = 256,
     CONFIG_FILE_NAME_BYTES = 256,
@@ -109,6 +111,32 @@ struct config_network {
     char text[64];
     uint8_t address[16];
     uint8_t prefix_bits;
+};
+
+// A certificate as files in PEM.
+struct config_certificate {
+    char certificate[CONFIG_PATH_BYTES]; // the chain, own one first
+    char key[CONFIG_PATH_BYTES];
+    char ocsp[CONFIG_PATH_BYTES]; // an answer of OCSP in DER, to be stapled; empty: none
+};
+
+enum config_tls_version { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
+
+struct config_tls {
+    struct config_certificate first; // for names that no other has
+    struct config_certificate *more;
+    uint32_t more_count;
+    enum config_tls_version version_min;
+    char ciphers[CONFIG_CIPHERS_BYTES]; // empty: the library's
+    char client_ca[CONFIG_PATH_BYTES];  // empty: clients are not asked
+    bool client_required;
+};
+
+// Where clients connect.
+struct config_listener {
+    struct config_address address;
+    bool secure; // with TLS
+    struct config_tls tls;
 };
 
 struct config_trust {
@@ -285,7 +313,7 @@ struct config {
     uint32_t workers; // 0: auto, one per core
     enum io_kind io;  // AUTO, EPOLL or URING
     char journal[CONFIG_PATH_BYTES];
-    struct config_address *listen;
+    struct config_listener *listen;
     uint32_t listen_count;       // at least 1
     struct config_address admin; // loopback or unix
     struct config_trust trust;

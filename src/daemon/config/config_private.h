@@ -149,12 +149,13 @@ struct config_word {
     double low, high;    // NUMBER, SHARE
     const char *zero;    // COUNT, DURATION, SIZE: the word that stands for 0, such as "off"
     bool required;
-    const char *unless;                   // required only where this word is not given
-    bool in_place;                        // LIST: an array inside the struct, not on the heap
-    bool optional;                        // SECTION: when it is not given nothing is filled in
-    bool merged;                          // may stand in several files, which together make one mapping
-    enum config_restart restart;          // not of words inside lists
-    const char *fallback;                 // as the file would write it; NULL: none
+    const char *unless;          // required only where this word is not given
+    bool in_place;               // LIST: an array inside the struct, not on the heap
+    bool optional;               // SECTION: when it is not given nothing is filled in
+    bool merged;                 // may stand in several files, which together make one mapping
+    enum config_restart restart; // not of words inside lists
+    bool live;                   // inside a word that waits for a restart: a change of it alone does not
+    const char *fallback;        // as the file would write it; NULL: none
     const struct config_choice *choices;  // CHOICE; ended by a NULL word
     const struct config_section *section; // SECTION, MAP, LIST of sections
     const struct config_word *item;       // LIST of plain values

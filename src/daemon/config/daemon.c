@@ -4,14 +4,103 @@
 #include "daemon/config/config_private.h"
 #include "net/http/http1.h"
 
+#define CERTIFICATE_WORDS(type, member)                                                                      \
+    {.word = "certificate",                                                                                  \
+     .kind = CONFIG_KIND_FILE,                                                                               \
+     .live = true,                                                                                           \
+     CONFIG_AT(type, member certificate),                                                                    \
+     .required = true,                                                                                       \
+     .help = "file in PEM: the chain, the server's own certificate first"},                                  \
+        {.word = "key",                                                                                      \
+         .kind = CONFIG_KIND_FILE,                                                                           \
+         .live = true,                                                                                       \
+         CONFIG_AT(type, member key),                                                                        \
+         .required = true,                                                                                   \
+         .help = "file in PEM: its key, without a passphrase"},                                              \
+    {                                                                                                        \
+        .word = "ocsp", .kind = CONFIG_KIND_FILE, .live = true, CONFIG_AT(type, member ocsp),                \
+        .help = "file in DER: an answer of OCSP to send along (a staple)"                                    \
+    }
+
+static const struct config_word certificate_words[] = {CERTIFICATE_WORDS(struct config_certificate, )};
+static const struct config_section certificate_section = {
+    .title = "tls.certificates[]",
+    .help = "One more certificate; it answers for the names it holds, wildcards too.",
+    CONFIG_WORDS(certificate_words),
+};
+
+static const struct config_choice tls_version_choices[] = {
+    {"1.2", CONFIG_TLS_1_2}, {"1.3", CONFIG_TLS_1_3}, {NULL, 0}};
+static const struct config_choice client_choices[] = {{"optional", 0}, {"required", 1}, {NULL, 0}};
+
+static void tls_finish(struct config_reader *reader, const struct config_node *node, void *target)
+{
+    const struct config_tls *tls = target;
+    if (config_given(node, "clients") && tls->client_ca[0] == '\0')
+        config_error_at(reader, config_place(node, "clients"),
+                        "'clients' needs 'client_ca': the issuers whose certificates are believed");
+}
+
+static const struct config_word tls_words[] = {
+    CERTIFICATE_WORDS(struct config_tls, first.),
+    {.word = "certificates",
+     .kind = CONFIG_KIND_LIST,
+     .live = true,
+     CONFIG_ITEMS(struct config_tls, more, more_count),
+     .max = CONFIG_CERTIFICATES_MAX,
+     .section = &certificate_section,
+     .help = "further ones, chosen by the name that the client asks for"},
+    {.word = "min_version",
+     .kind = CONFIG_KIND_CHOICE,
+     .live = true,
+     CONFIG_AT(struct config_tls, version_min),
+     .choices = tls_version_choices,
+     .fallback = "1.2",
+     .help = "older clients are refused"},
+    {.word = "ciphers",
+     .kind = CONFIG_KIND_TEXT,
+     .live = true,
+     CONFIG_AT(struct config_tls, ciphers),
+     .help = "of TLS 1.2, as `openssl ciphers` takes them; only where somebody must"},
+    {.word = "client_ca",
+     .kind = CONFIG_KIND_FILE,
+     .live = true,
+     CONFIG_AT(struct config_tls, client_ca),
+     .help =
+         "file in PEM: whoever has a certificate of these issuers is believed; clients are asked for one"},
+    {.word = "clients",
+     .kind = CONFIG_KIND_CHOICE,
+     .live = true,
+     CONFIG_AT(struct config_tls, client_required),
+     .choices = client_choices,
+     .fallback = "required",
+     .help = "with `client_ca`: whether those without a certificate are served"},
+};
+static const struct config_section tls_section = {
+    .title = "tls",
+    .help = "HTTPS. Certificates are read again at a reload, and when their files change.",
+    CONFIG_WORDS(tls_words),
+    .finish = tls_finish,
+};
+
+static void listener_finish(struct config_reader *reader, const struct config_node *node, void *target)
+{
+    (void)reader;
+    ((struct config_listener *)target)->secure = config_given(node, "tls");
+}
+
 static const struct config_word address_words[] = {
     {.word = "address",
      .kind = CONFIG_KIND_LISTEN,
-     .offset = 0,
-     .size = sizeof(struct config_address),
+     CONFIG_AT(struct config_listener, address),
      .required = true,
      .help = "0.0.0.0:8080, [::]:8080 or unix:/run/sluice.sock"},
-    {.word = "tls", .kind = CONFIG_KIND_LATER, .help = "TLS listeners are"},
+    {.word = "tls",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_listener, tls),
+     .section = &tls_section,
+     .optional = true,
+     .help = "HTTPS, and nothing else, on this address"},
 };
 const struct config_section config_listen_section = {
     .title = "listener",
@@ -19,6 +108,7 @@ const struct config_section config_listen_section = {
         "Where clients connect. `listen: [0.0.0.0:8080]` is short for `listen: [{address: 0.0.0.0:8080}]`.",
     CONFIG_WORDS(address_words),
     .shorthand = "address",
+    .finish = listener_finish,
 };
 
 static void admin_finish(struct config_reader *reader, const struct config_node *node, void *target)
@@ -242,11 +332,11 @@ void config_listen_check(struct config_reader *reader, const struct config_node 
     const struct config_node *list = config_node_get(root, "listen");
     const struct config_entry *entry = list != NULL ? list->first : NULL;
     for (uint32_t i = 0; i < config->listen_count && entry != NULL; i++, entry = entry->next) {
-        const struct config_address *address = &config->listen[i];
+        const struct config_address *address = &config->listen[i].address;
         bool twice = config_address_same(address, &config->admin) ||
                      config_address_same(address, &config->flags.listen);
         for (uint32_t j = 0; j < i; j++)
-            twice = twice || config_address_same(address, &config->listen[j]);
+            twice = twice || config_address_same(address, &config->listen[j].address);
         if (twice && !port_is_chosen_later(address))
             config_error_at(reader, config_place(entry->value, "address"),
                             "'%s' is listened to twice; each address belongs to one listener", address->text);

@@ -25,10 +25,20 @@ static bool trees_equal(const char *a, const char *b)
     return x == NULL || y == NULL ? x == y : strcmp(x, y) == 0;
 }
 
+// What is not given is all zero, and nothing else is.
+static bool is_filled(const char *value, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        if (value[i] != 0)
+            return true;
+    return false;
+}
+
 static bool values_equal(const struct config_word *word, const char *a, const char *b)
 {
     if (word->kind == CONFIG_KIND_SECTION)
-        return sections_equal(word->section, a, b);
+        return (!word->optional || is_filled(a, word->size) == is_filled(b, word->size)) &&
+               sections_equal(word->section, a, b);
     if (word->kind == CONFIG_KIND_TREE)
         return trees_equal(a, b);
     return is_text(word->kind) ? strcmp(a, b) == 0 : memcmp(a, b, word->size) == 0;
@@ -51,7 +61,7 @@ static bool lists_equal(const struct config_word *word, const char *a, const cha
 // a and b are the structs that hold the word's value.
 static bool words_equal(const struct config_word *word, const char *a, const char *b)
 {
-    if (word->kind == CONFIG_KIND_LATER)
+    if (word->kind == CONFIG_KIND_LATER || word->live)
         return true;
     if (word->kind == CONFIG_KIND_LIST || word->kind == CONFIG_KIND_MAP)
         return lists_equal(word, a, b);
@@ -66,13 +76,9 @@ static bool sections_equal(const struct config_section *section, const char *a, 
     return equal;
 }
 
-// What is not given is all zero, and nothing else is.
 static bool is_on(const struct config_word *word, const char *target)
 {
-    for (size_t i = 0; i < word->size; i++)
-        if (target[word->offset + i] != 0)
-            return true;
-    return false;
+    return is_filled(target + word->offset, word->size);
 }
 
 static bool must_restart(const struct config_word *word, const char *was, const char *now)

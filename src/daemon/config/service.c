@@ -315,7 +315,7 @@ static void loop_check(struct config_reader *reader, const struct config_node *l
     const struct config_entry *entry = list->first;
     for (uint32_t i = 0; i < count; i++, entry = entry->next)
         for (uint32_t j = 0; j < config->listen_count; j++)
-            if (config_address_same(&endpoints[i], &config->listen[j]))
+            if (config_address_same(&endpoints[i], &config->listen[j].address))
                 config_error_at(reader, entry->value,
                                 "'%s' is a listener of this file: requests would go in circles",
                                 endpoints[i].text);

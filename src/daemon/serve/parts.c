@@ -75,8 +75,10 @@ static enum serve_outcome proxy_open(struct serve *serve)
         .seed = secret_draw(),
         .accesses = config->log.access[0] != '\0',
     };
-    for (uint32_t i = 0; i < config->listen_count; i++)
-        listen[i] = config->listen[i].addr;
+    for (uint32_t i = 0; i < config->listen_count; i++) {
+        listen[i] = config->listen[i].address.addr;
+        proxy.listen_secure |= (uint32_t)config->listen[i].secure << i;
+    }
     if (proxy.workers == 0)
         proxy.workers = cores();
     if (proxy.workers > PROXY_WORKERS_MAX)
@@ -200,7 +202,7 @@ static enum status address_free(const struct io_addr *addr)
 static enum status addresses_free(const struct config *config)
 {
     for (uint32_t i = 0; i < config->listen_count; i++) {
-        enum status status = address_free(&config->listen[i].addr);
+        enum status status = address_free(&config->listen[i].address.addr);
         if (status != STATUS_OK)
             return status;
     }
@@ -220,7 +222,7 @@ static enum serve_outcome doors_open(struct serve *serve)
     }
     fprintf(serve->options.err, "sluice: cannot listen on");
     for (uint32_t i = 0; i < config->listen_count; i++)
-        fprintf(serve->options.err, "%s %s", i > 0 ? "," : "", config->listen[i].text);
+        fprintf(serve->options.err, "%s %s", i > 0 ? "," : "", config->listen[i].address.text);
     fprintf(serve->options.err, ": %s\n", serve_advice(status));
     return SERVE_NO_START;
 }

@@ -179,7 +179,19 @@ static void on_note(struct server *server, enum server_note note)
     worker_count(CONTAINER_OF(server, struct worker, server), counters[note]);
 }
 
-const struct server_handler CLIENT_HANDLER = {.request = on_request,
+// A listener that is to be secure never serves in the clear, whatever is amiss with its certificates.
+static bool on_secure(struct server *server, uint32_t listener, struct io_stream *stream)
+{
+    const struct worker *worker = CONTAINER_OF(server, struct worker, server);
+    if ((worker->proxy->listen_secure >> listener & 1) == 0)
+        return true;
+    const struct proxy_tls *tls = worker->table != NULL ? worker->table->tls : NULL;
+    struct tls_server *secure = proxy_tls_server(tls, worker->index, listener);
+    return secure != NULL && tls_accept(secure, stream) == STATUS_OK;
+}
+
+const struct server_handler CLIENT_HANDLER = {.secure = on_secure,
+                                              .request = on_request,
                                               .data = on_data,
                                               .ended = on_ended,
                                               .flush = on_flush,

@@ -524,7 +524,8 @@ static enum status write_head(struct exchange *exchange, const struct proxy_serv
     const struct http_request *request = worker->request;
     struct http1_forward forward = {.via = worker->table->via,
                                     .peer_address = exchange->from,
-                                    .protocol = SLICE("http"),
+                                    .protocol =
+                                        server_is_secure(exchange->stream) ? SLICE("https") : SLICE("http"),
                                     .trusted_hops = worker->table->trusted_hops,
                                     .keep_sluice = exchange->operator_sent,
                                     .upgrade = exchange->upgrade};

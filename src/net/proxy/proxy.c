@@ -34,6 +34,7 @@ static void proxy_config_take(struct proxy *proxy, const struct proxy_config *co
     proxy->listen_count = config->listen_count;
     for (uint32_t i = 0; i < config->listen_count; i++)
         proxy->listen[i] = config->listen[i];
+    proxy->listen_secure = config->listen_secure;
 }
 
 static bool make_accesses(struct worker *worker)

@@ -32,6 +32,7 @@ struct proxy_config {
     uint32_t workers;             // 1..PROXY_WORKERS_MAX
     const struct io_addr *listen; // borrowed for the call
     uint32_t listen_count;
+    uint32_t listen_secure;            // a bit for each listener that speaks TLS alone, by the table's `tls`
     uint32_t clients_max;              // per worker; 0: PROXY_CLIENTS_DEFAULT. Beyond it idle ones give way
     uint32_t bufs_max;                 // per worker; 0: the loop's default
     const struct http1_limits *limits; // NULL: the parser's defaults

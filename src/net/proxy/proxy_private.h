@@ -386,7 +386,8 @@ struct proxy {
     struct http1_limits limits;
     uint32_t listen_count;
     struct io_addr listen[PROXY_LISTEN_MAX];
-    bool running; // threads, or attached
+    uint32_t listen_secure; // a bit for each
+    bool running;           // threads, or attached
     bool threads;
     struct proxy_table *newest;
     struct proxy_table *retired;                   // newest first

@@ -357,6 +357,8 @@ enum status proxy_table_build(const struct proxy_table_plan *plan, struct proxy_
     // Only now, so that a table that was not built releases nothing.
     built->flags_release = plan->flags_release;
     built->flags_context = plan->flags_context;
+    built->tls = plan->tls;
+    proxy_tls_hold(built->tls);
     *table = built;
     return STATUS_OK;
 }
@@ -367,6 +369,7 @@ void proxy_table_destroy(struct proxy_table *table)
         return;
     if (table->flags_release != NULL)
         table->flags_release(table->flags_context);
+    proxy_tls_release(table->tls);
     heap_free(table);
 }
 

@@ -20,6 +20,7 @@
 #include "flags/eval/image.h"
 #include "flags/eval/tally.h"
 #include "net/io/loop.h"
+#include "net/proxy/secure.h"
 #include "ship/rollout/evidence.h"
 
 enum {
@@ -220,7 +221,8 @@ struct proxy_network {
 };
 
 struct proxy_table_plan {
-    uint64_t version; // grows with every table
+    uint64_t version;      // grows with every table
+    struct proxy_tls *tls; // what secure listeners answer with; the table holds it. NULL: nothing
     const struct proxy_service_plan *services;
     uint32_t service_count;
     const struct proxy_route_plan *routes;

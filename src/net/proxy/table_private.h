@@ -102,6 +102,7 @@ struct proxy_route {
 struct proxy_table {
     struct proxy_table *retired_next; // proxy.c's list of tables waiting to be freed
     uint64_t version;
+    struct proxy_tls *tls;
     uint32_t service_count;
     uint32_t route_count;
     uint32_t operator_count;

@@ -235,9 +235,19 @@ static bool give_way(struct server *server)
     return true;
 }
 
-static void connection_begin(struct connection *c, struct server *server, int handle,
+// Whether the connection may go on.
+static bool make_secure(struct connection *c, const struct server_listener *listener)
+{
+    struct server *server = c->stream.server;
+    if (server->handler->secure == NULL)
+        return true;
+    return server->handler->secure(server, (uint32_t)(listener - server->listeners), &c->io);
+}
+
+static void connection_begin(struct connection *c, const struct server_listener *listener, int handle,
                              const struct io_addr *peer, bool crowded)
 {
+    struct server *server = listener->server;
     memset(c, 0, sizeof *c);
     c->stream.server = server;
     c->crowded = crowded;
@@ -247,15 +257,25 @@ static void connection_begin(struct connection *c, struct server *server, int ha
     list_push_back(&server->connections, &c->link);
     set_from(c, peer);
     io_stream_adopt(server->loop, &c->io, handle, &CONNECTION_OPS);
+    bool goes_on = make_secure(c, listener);
     if (!crowded) {
         server->open++;
         c->site = site_of(server, peer);
         if (c->site != SITE_NONE)
             server->sites[c->site]++;
         wait_for_request(c);
+        // A handshake has as long as a head.
+        if (c->io.filter != NULL)
+            connection_due(c, connection_now_us(c) + server->limits.head_us);
+        if (!goes_on)
+            connection_close(c, true);
         return;
     }
     server->turned_away++;
+    if (!goes_on) {
+        connection_close(c, true);
+        return;
+    }
     c->busy = true;
     connection_refuse(c, SERVER_REFUSAL_CROWDED, 503, "too many connections");
     connection_leave(c);
@@ -271,7 +291,8 @@ static bool is_crowded(struct server *server, const struct io_addr *peer)
 
 static void on_accept(struct io_listener *listener, int handle, const struct io_addr *peer)
 {
-    struct server *server = CONTAINER_OF(listener, struct server_listener, io)->server;
+    const struct server_listener *ours = CONTAINER_OF(listener, struct server_listener, io);
+    struct server *server = ours->server;
     bool crowded = is_crowded(server, peer);
     bool silent = crowded && server->turned_away >= REFUSE_MAX;
     struct connection *c =
@@ -282,7 +303,7 @@ static void on_accept(struct io_listener *listener, int handle, const struct io_
     if (c == NULL)
         io_handle_close(server->loop, handle);
     else
-        connection_begin(c, server, handle, peer, crowded);
+        connection_begin(c, ours, handle, peer, crowded);
 }
 
 static void on_accept_failure(struct io_listener *listener, enum status status)
@@ -413,6 +434,11 @@ struct slice server_from_host(const struct server_stream *stream)
 {
     const struct connection *c = connection_seen(stream);
     return (struct slice){c->from + c->host_start, c->host_len};
+}
+
+bool server_is_secure(const struct server_stream *stream)
+{
+    return connection_seen(stream)->io.filter != NULL;
 }
 
 enum status server_peer(const struct server_stream *stream, struct io_addr *addr)

@@ -57,6 +57,9 @@ enum server_note {
 };
 
 struct server_handler {
+    // A connection of the server's n-th listener begins: puts TLS on its stream where it belongs. False: that
+    // cannot be, and the connection is closed. NULL: none of its listeners has any.
+    bool (*secure)(struct server *server, uint32_t listener, struct io_stream *stream);
     // The head has come. The request, and all it points to, is there until the event returns; where its whole
     // body lies behind it (server_at_hand), also within the event `data` that brings it. When framing is
     // NONE, or LENGTH of zero, the request is over with its head; else `data`, `ended` and `flush` follow.
@@ -202,6 +205,8 @@ uint64_t server_begun_us(const struct server_stream *stream);
 // The client's address with its port, and without (brackets of IPv6 fall away).
 const char *server_from(const struct server_stream *stream);
 struct slice server_from_host(const struct server_stream *stream);
+// Whether it came over TLS.
+bool server_is_secure(const struct server_stream *stream);
 // STATUS_CLOSED when it is gone.
 MUST_USE enum status server_peer(const struct server_stream *stream, struct io_addr *addr);
 

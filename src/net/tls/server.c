@@ -202,6 +202,12 @@ enum status tls_server_create(const struct tls_server_config *config, struct tls
     return STATUS_OK;
 }
 
+struct tls_server *tls_server_share(struct tls_server *server)
+{
+    tls_context_get(&server->context);
+    return server;
+}
+
 void tls_server_destroy(struct tls_server *server)
 {
     if (server != NULL)

@@ -287,8 +287,7 @@ static void on_flush(struct io_stream *stream)
     if (io_filter_dead(stream))
         return;
     // Before the handshake is over there is nobody to say it to.
-    bool all = s->filter.out_head == NULL || !s->shaken;
-    if (s->filter.finishing && all && !s->finished) {
+    if (s->filter.finishing && s->filter.out_head == NULL && !s->finished) {
         s->finished = true;
         if (s->shaken)
             (void)SSL_shutdown(s->ssl);

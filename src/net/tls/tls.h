@@ -74,6 +74,8 @@ struct tls_server;
 MUST_USE enum status tls_server_create(const struct tls_server_config *config, struct tls_tickets *tickets,
                                        struct tls_counts *counts, struct tls_server **made,
                                        struct fault *fault);
+// Another holder, who destroys it too. From any thread.
+struct tls_server *tls_server_share(struct tls_server *server);
 void tls_server_destroy(struct tls_server *server); // NULL is allowed. Streams under way keep what they need
 // When the first of its certificates ends, milliseconds since 1970.
 int64_t tls_server_expires_ms(const struct tls_server *server);

@@ -243,6 +243,7 @@ void routing_metrics_write(const struct routing *routing, struct metrics_writer 
 {
     write_table(routing, writer);
     routing_names_metrics(routing, writer);
+    routing_tls_metrics(routing, writer);
     write_workers(routing, writer);
     write_versions(routing, writer);
 }

@@ -62,6 +62,7 @@ void routing_destroy(struct routing *routing)
         return;
     io_timer_clear(routing->parts.loop, &routing->ack_timer);
     names_destroy(routing->names);
+    routing_tls_deinit(routing);
     heap_free(routing->service_slots);
     heap_free(routing->version_slots);
     heap_free(routing->endpoint_slots);
@@ -99,7 +100,9 @@ enum status routing_publish(struct routing *routing, const struct config *config
 {
     const struct config *before = routing->config;
     struct fault other;
-    enum status status = fresh ? routing_names_follow(routing, config, fault) : STATUS_OK;
+    enum status status = fresh ? routing_tls_load(routing, config, fault) : STATUS_OK;
+    if (status == STATUS_OK && fresh)
+        status = routing_names_follow(routing, config, fault);
     if (status != STATUS_OK)
         return status;
     routing->config = config;

@@ -31,6 +31,8 @@ struct routing_parts {
 
 MUST_USE enum status routing_create(const struct routing_parts *parts, struct routing **routing);
 void routing_destroy(struct routing *routing); // NULL is allowed
+// Whether the certificates of that file can be used. As tls_server_create.
+MUST_USE enum status routing_tls_check(const struct config *config, struct fault *fault);
 // Builds a table and publishes it; on failure the one before stays. The file is borrowed until the next one.
 // fresh: its names are followed from now on. The first time that waits for their first answers, at most
 // ROUTING_NAMES_AWAIT_MS; later nothing waits for a name.

@@ -48,6 +48,12 @@ struct routing {
     bool names_moved;        // addresses came or left: a table is due
     struct names *names;     // NULL: no file had a name yet
     uint64_t names_left_out; // addresses that found no room in the newest table
+    struct proxy_tls *tls;   // of secure listeners; NULL: there are none
+    struct tls_tickets *tickets;
+    struct tls_counts tls_counts;
+    uint64_t tls_seen; // what their files looked like
+    uint32_t listener_count;
+    char listeners[CONFIG_LISTEN_MAX][NAMES_TEXT_BYTES]; // as the file of the start words them
     bool ack_awaited;
     uint64_t published_us;
     uint64_t builds;
@@ -85,6 +91,14 @@ MUST_USE enum status routing_names_follow(struct routing *routing, const struct 
 // Takes what is known by now and tells what changed.
 void routing_names_take(struct routing *routing);
 void routing_names_metrics(const struct routing *routing, struct metrics_writer *writer);
+
+// ---- tls.c
+// Reads the certificates of this file; those in force stay when they cannot be used, but at the start.
+MUST_USE enum status routing_tls_load(struct routing *routing, const struct config *config,
+                                      struct fault *fault);
+void routing_tls_tick(struct routing *routing); // takes files that have changed
+void routing_tls_deinit(struct routing *routing);
+void routing_tls_metrics(const struct routing *routing, struct metrics_writer *writer);
 
 // ---- table.c
 MUST_USE enum status routing_table_make(struct routing *routing, struct proxy_table **table,

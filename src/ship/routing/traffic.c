@@ -150,6 +150,7 @@ void routing_tick_began(struct routing *routing)
     routing->ticks++;
     rates_advance(routing);
     routing_names_take(routing);
+    routing_tls_tick(routing);
     // Not before the last table is in force everywhere: its slots come free only then.
     bool moved = routing->names_moved && !routing->ack_awaited;
     if ((routing->table_dirty || moved) &&
