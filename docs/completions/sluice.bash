@@ -3,6 +3,7 @@ _sluice() {
     case "${COMP_WORDS[1]} ${COMP_WORDS[2]}" in
     "demo "*) words="--plain --rate --help" ;;
     "init "*) files=1 words="--listen --stable --next --force --help" ;;
+    "certificate "*) words="--days --out --help" ;;
     "serve "*) files=1 words="--log --workers --io --help" ;;
     "check "*) files=1 words="--rate --error-rate --admin --no-ask --help" ;;
     "reload "*) words="--admin --json --who --help" ;;
@@ -36,7 +37,7 @@ _sluice() {
     "man "*) words="--help" ;;
     "help "*) words="--help" ;;
     esac
-    if [ "$COMP_CWORD" -eq 1 ]; then words="demo init serve check reload status rollout flag replay load version completion man help"; fi
+    if [ "$COMP_CWORD" -eq 1 ]; then words="demo init certificate serve check reload status rollout flag replay load version completion man help"; fi
     if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = rollout ]; then words="start watch pause resume promote abort undo approve explain history"; fi
     if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = flag ]; then words="list show off on set unset eval history import export lint token"; fi
     COMPREPLY=($(compgen -W "$words" -- "$cur"))

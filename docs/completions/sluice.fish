@@ -8,6 +8,9 @@ complete -c sluice -n '__fish_seen_subcommand_from init' -l listen -r -d 'where 
 complete -c sluice -n '__fish_seen_subcommand_from init' -l stable -r -d 'where the version that runs today answers (default 127.0.0.1:9001)'
 complete -c sluice -n '__fish_seen_subcommand_from init' -l next -r -d 'where the new version answers (default 127.0.0.1:9002)'
 complete -c sluice -n '__fish_seen_subcommand_from init' -l force -d 'write over a file that is there'
+complete -c sluice -n __fish_use_subcommand -f -a certificate -d 'a certificate that signs itself, for first tries with TLS'
+complete -c sluice -n '__fish_seen_subcommand_from certificate' -l days -r -d 'how long it is good (default 90)'
+complete -c sluice -n '__fish_seen_subcommand_from certificate' -l out -r -d 'written to STEM.pem and STEM.key (default: the first name)'
 complete -c sluice -n __fish_use_subcommand -f -a serve -d 'the daemon: splits, measures, decides'
 complete -c sluice -n '__fish_seen_subcommand_from serve' -F
 complete -c sluice -n '__fish_seen_subcommand_from serve' -l log -r -d 'text or json (default: as the file says)'

@@ -1,11 +1,12 @@
 #compdef sluice
 _sluice() {
-    if (( CURRENT == 2 )); then compadd demo init serve check reload status rollout flag replay load version completion man help; return; fi
+    if (( CURRENT == 2 )); then compadd demo init certificate serve check reload status rollout flag replay load version completion man help; return; fi
     if (( CURRENT == 3 )) && [[ $words[2] == rollout ]]; then compadd start watch pause resume promote abort undo approve explain history; return; fi
     if (( CURRENT == 3 )) && [[ $words[2] == flag ]]; then compadd list show off on set unset eval history import export lint token; return; fi
     case "$words[2] $words[3]" in
     "demo "*) compadd -- --plain --rate --help ;;
     "init "*) compadd -- --listen --stable --next --force --help; _files ;;
+    "certificate "*) compadd -- --days --out --help ;;
     "serve "*) compadd -- --log --workers --io --help; _files ;;
     "check "*) compadd -- --rate --error-rate --admin --no-ask --help; _files ;;
     "reload "*) compadd -- --admin --json --who --help ;;

@@ -132,6 +132,8 @@ static void change_word(const struct pair *pair, const struct config_word *word,
     }
     if (word->section != NULL)
         walk(pair, word->section, below, waits, was, now);
+    else if (word->live)
+        change_value(pair, CONFIG_RESTART_NO, word->size, "", was, now);
     else if (waits != NULL)
         change_value(pair, CONFIG_RESTART_CHANGED, word->size, waits, was, now);
     else
