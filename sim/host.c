@@ -103,8 +103,10 @@ static void make_loops(struct world *world)
 static void make_proxy(struct world *world, const struct config *config)
 {
     uint64_t seed = world->plan.seed * 77 + world->daemon.starts;
-    struct proxy_config options = {
-        .workers = world->plan.workers, .listen = &config->listen[0].address.addr, .listen_count = 1, .seed = seed};
+    struct proxy_config options = {.workers = world->plan.workers,
+                                   .listen = &config->listen[0].address.addr,
+                                   .listen_count = 1,
+                                   .seed = seed};
     CHECK(proxy_create(&options, &world->daemon.proxy) == STATUS_OK);
 }
 

@@ -412,3 +412,19 @@ TEST(half_closed_client)
     assert_true(c->ended && !c->reset);
     world_destroy(w);
 }
+
+// A listener that is to be secure closes what it cannot encrypt; it never serves in the clear.
+TEST(a_secure_listener_never_serves_in_the_clear)
+{
+    struct io_sim_config sim = {.seed = 3, .latency_us_min = 20, .latency_us_max = 200};
+    struct proxy_config config = {.listen_secure = 1};
+    struct world *w = world_create_with(&sim, &config);
+    struct peer *c = world_connect(w);
+    peer_send(c, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    world_run(w, 50);
+    assert_int_equal(c->len, 0);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_ACCEPTED), 1);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_CLIENTS_CLOSED), 1);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_RECEIVED), 0);
+    world_destroy(w);
+}
