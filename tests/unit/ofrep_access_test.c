@@ -130,14 +130,17 @@ TEST(limit_table)
     struct ofrep_limit *limit = ofrep_limit_create(1, 1);
     uint32_t wait_s;
     char who[32];
-    uint32_t refused = 0;
+    uint32_t refused = 0, again = 0;
     assert_non_null(limit);
     for (int round = 0; round < 2; round++)
         for (int i = 0; i < 1000; i++) {
             snprintf(who, sizeof who, "198.51.100.%d", i);
             bool taken = ofrep_limit_take(limit, slice_of(who), 5000000, &wait_s);
-            assert_true(taken == (round == 0));
+            assert_true(taken || round == 1);
+            again += taken && round == 1;
         }
+    // The key is random: now and then more meet in one place than it holds, and forget each other.
+    assert_true(again <= 15);
     for (int i = 0; i < 100000; i++) {
         snprintf(who, sizeof who, "other %d", i);
         refused += !ofrep_limit_take(limit, slice_of(who), 6000000, &wait_s);
