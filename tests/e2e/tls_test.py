@@ -216,6 +216,7 @@ def changes(args, folder, stack):
         return check
 
     keep = world.connect(context)
+    assert world.ask(keep)[0] == 200
     change(folder, "b")
     harness.wait_for("the new certificate", served("b"))
     assert world.ask(keep)[0] == 200  # an open connection stays
