@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The wire as real clients and origins use it: slow readers, old clients, origins with habits of their own, many workers
 on one unix socket, crowds. Each on both event loops where they differ."""
+import contextlib
 import os
 import resource
 import signal
@@ -133,7 +134,8 @@ def crowds(args, folder, stack):
                 s = socket.create_connection(("127.0.0.1", target), 5)
                 stack.callback(s.close)
                 if i % 2:
-                    s.sendall(b"GET / HT")
+                    with contextlib.suppress(ConnectionError):  # it may have been turned away already
+                        s.sendall(b"GET / HT")
             time.sleep(1.2)  # a head that takes longer is no request under way
         for _ in range(5):
             began = time.monotonic()
@@ -174,7 +176,7 @@ def unknown_name(args, folder, stack):
     stack.callback(sluice.stop)
     for _ in range(10):
         assert b"200 OK" in ask(port, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    assert "a name cannot be resolved" in sluice.output() and "nobody.invalid:80" in sluice.output(), sluice.output()
+    assert "a name is not known" in sluice.output() and "nobody.invalid:80" in sluice.output(), sluice.output()
 
 
 CASES = [slow_reader, unix_socket, crowds, many_reloads, unknown_name]
