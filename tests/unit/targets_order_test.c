@@ -168,3 +168,23 @@ TEST(a_word_back_overtakes_what_is_owed)
     assert_true(overtaken);
     fault_vfs_remove();
 }
+
+// A tick that the loop comes to late is told by how late what it decides comes.
+TEST(late_decisions_are_counted)
+{
+    struct bench bench = {.path = ""};
+    struct engine_health health = {.ticks = 0};
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    engine_start(bench.engine);
+    usleep(160000); // the first tick is due after 100 ms
+    while (health.ticks == 0) {
+        assert_int_equal(io_loop_turn(bench.loop, 10000), STATUS_OK);
+        engine_health_get(bench.engine, &health);
+    }
+    assert_true(health.decisions_us >= 60000);
+    for (uint32_t i = 0; i < ENGINE_DECISION_BUCKETS; i++)
+        if (engine_decision_ms[i] <= 50)
+            assert_int_equal(health.decisions[i], 0);
+    bench_down(&bench);
+    bench_forget(&bench);
+}

@@ -23,6 +23,18 @@ void engine_metric_source_remove(struct engine_metric_source *source)
 
 // ---- timers ----
 
+const uint16_t engine_decision_ms[ENGINE_DECISION_BUCKETS] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000};
+
+static void note_decision(struct engine_health *health, uint64_t took_us)
+{
+    uint32_t at = 0;
+    while (at < ENGINE_DECISION_BUCKETS && took_us > engine_decision_ms[at] * UINT64_C(1000))
+        at++;
+    if (at < ENGINE_DECISION_BUCKETS)
+        health->decisions[at]++;
+    health->decisions_us += took_us;
+}
+
 static void on_tick(struct io_timer *timer)
 {
     struct engine *engine = CONTAINER_OF(timer, struct engine, tick_timer);
@@ -39,6 +51,7 @@ static void on_tick(struct io_timer *timer)
     health->ticks++;
     health->tick_us = io_loop_clock_us(engine->loop) - began_us;
     health->tick_us_max = health->tick_us > health->tick_us_max ? health->tick_us : health->tick_us_max;
+    note_decision(health, health->delay_us + health->tick_us);
     engine->tick_due_us += ENGINE_TICK_US;
     io_timer_set(engine->loop, timer, engine->tick_due_us);
 }

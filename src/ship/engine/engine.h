@@ -101,6 +101,9 @@ const struct rollout_failures *engine_failures(struct engine *engine, uint32_t i
 int engine_view_find(const struct engine *engine, const char *name);
 const char *engine_rollout_nearest(const struct engine *engine, const char *name);
 
+enum { ENGINE_DECISION_BUCKETS = 10 };
+extern const uint16_t engine_decision_ms[ENGINE_DECISION_BUCKETS]; // rising
+
 struct engine_health {
     bool journal_failing;
     int64_t journal_failing_since_ms;
@@ -113,6 +116,10 @@ struct engine_health {
     uint64_t ticks_late;             // ticks that began more than a tick after their time
     uint64_t tick_us, tick_us_max;   // time a tick took
     uint64_t delay_us, delay_us_max; // and how long after its time it began: decisions are late by that
+    // Ticks by the time from when one was due until what it decided was in force: engine_decision_ms[i] and
+    // less. Those that took longer are in `ticks` alone.
+    uint64_t decisions[ENGINE_DECISION_BUCKETS];
+    uint64_t decisions_us; // sum of those times
     bool draining;
     int64_t started_ms;
 };

@@ -17,6 +17,8 @@ METRICS_FAMILY(tick_time_max, GAUGE, "tick_max_seconds", "The longest tick since
 METRICS_FAMILY(delay, GAUGE, "decision_delay_seconds",
                "How late the last tick began: decisions are late by that.");
 METRICS_FAMILY(delay_max, GAUGE, "decision_delay_max_seconds", "The longest such delay since the start.");
+METRICS_FAMILY(decision, HISTOGRAM, "decision_seconds",
+               "From when a tick was due until what it decided was in force.");
 METRICS_FAMILY(journal_entries, GAUGE, "journal_entries", "Entries in the journal.");
 METRICS_FAMILY(journal_size, GAUGE, "journal_bytes", "Size of the journal on disk.");
 METRICS_FAMILY(journal_waiting, GAUGE, "journal_waiting_entries",
@@ -52,6 +54,24 @@ PROCESS(process_fds_max, GAUGE, "process_max_fds", "Limit of open file descripto
 
 // ---- the engine itself ----
 
+static void write_decisions(const struct engine_health *health, struct metrics_writer *w)
+{
+    double upper[ENGINE_DECISION_BUCKETS];
+    uint64_t cumulative[ENGINE_DECISION_BUCKETS];
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < ENGINE_DECISION_BUCKETS; i++) {
+        upper[i] = engine_decision_ms[i] / 1000.0;
+        cumulative[i] = sum += health->decisions[i];
+    }
+    metrics_open(w, &decision);
+    metrics_histogram(w, NULL, 0,
+                      &(struct metrics_buckets){.bucket_count = ENGINE_DECISION_BUCKETS,
+                                                .upper = upper,
+                                                .cumulative = cumulative,
+                                                .count = health->ticks,
+                                                .sum = metrics_seconds(health->decisions_us)});
+}
+
 static void write_health(const struct engine *engine, struct metrics_writer *w)
 {
     struct engine_health health;
@@ -63,6 +83,7 @@ static void write_health(const struct engine *engine, struct metrics_writer *w)
     metrics_one_value(w, &tick_time_max, metrics_seconds(health.tick_us_max));
     metrics_one_value(w, &delay, metrics_seconds(health.delay_us));
     metrics_one_value(w, &delay_max, metrics_seconds(health.delay_us_max));
+    write_decisions(&health, w);
     metrics_one_value(w, &journal_entries, (double)health.journal_entries);
     metrics_one_value(w, &journal_size, (double)health.journal_bytes);
     metrics_one_value(w, &journal_waiting, (double)health.journal_waiting);
