@@ -659,3 +659,34 @@ TEST(reloads_that_cannot_be_read)
     bench_down(&bench);
     bench_forget(&bench);
 }
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+// The flags of an unchanged file are not read by the thread that decides: its reload does not depend on them,
+// and the set's own thread tells what is wrong with them.
+TEST(a_reload_reads_no_flags_that_it_says_again)
+{
+    struct bench bench = {.path = ""};
+    char path[FOLDER_PATH_BYTES], yaml[FOLDER_PATH_BYTES + 64];
+    snprintf(path, sizeof path, "%s/again-%d.json", folder_root(), (int)getpid());
+    snprintf(yaml, sizeof yaml, "flags: {sources: [%s]}\n", path);
+    write_file(
+        path,
+        "{\"flags\": {\"banner\": {\"state\": \"ENABLED\", \"variants\": {\"on\": true, \"off\": false}, "
+        "\"defaultVariant\": \"off\"}}}");
+    assert_int_equal(bench_up(&bench, yaml), STATUS_OK);
+    write_file(path, "{\"flags\": ");
+    assert_int_equal(bench_reload(&bench, yaml), STATUS_OK);
+    turn_some(&bench, 50);
+    assert_variant(&bench, "banner", "u", "", "off");
+    assert_int_not_equal(bench_reload(&bench, "flags: {sources: [/nowhere/none.json]}\n"), STATUS_OK);
+    bench_down(&bench);
+    bench_forget(&bench);
+    unlink(path);
+}

@@ -63,8 +63,10 @@ MUST_USE enum status runtime_fold(struct runtime *runtime, uint64_t seq, int64_t
 // one is in force.
 MUST_USE enum status runtime_open(struct runtime *runtime, const struct config *config, struct fault *fault);
 // Whether what another file says of flags can be read and compiled, as at a start; INVALID with the problems.
-MUST_USE enum status runtime_acceptable(const struct runtime *runtime, const struct config *config,
-                                        struct fault *fault);
+// Always, when it says the same as the file in force, `before`: the set's own thread follows its sources, and
+// the caller, who decides about rollouts, does not wait for them.
+MUST_USE enum status runtime_acceptable(const struct runtime *runtime, const struct config *before,
+                                        const struct config *config, struct fault *fault);
 void runtime_reload(struct runtime *runtime, const struct config *config);
 // Hands changes and splits to the set, which puts them in force soon.
 void runtime_refresh(struct runtime *runtime);

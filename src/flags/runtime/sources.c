@@ -209,10 +209,26 @@ enum status runtime_check(const struct config *config, struct runtime_report *re
     return check_with(config, NULL, report);
 }
 
-enum status runtime_acceptable(const struct runtime *runtime, const struct config *config,
-                               struct fault *fault)
+static bool same_text(const char *a, const char *b)
 {
-    if (runtime->set == NULL || !config->flags.given)
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+// What is read is the same; where it is told and by whom is not looked at.
+static bool same_flags(const struct config *a, const struct config *b)
+{
+    bool same = a->flags.given == b->flags.given && a->flags.source_count == b->flags.source_count &&
+                same_text(a->flags.define, b->flags.define) && same_text(a->segments, b->segments);
+    for (uint32_t i = 0; same && i < a->flags.source_count; i++)
+        same = a->flags.sources[i].kind == b->flags.sources[i].kind &&
+               strcmp(a->flags.sources[i].place, b->flags.sources[i].place) == 0;
+    return same;
+}
+
+enum status runtime_acceptable(const struct runtime *runtime, const struct config *before,
+                               const struct config *config, struct fault *fault)
+{
+    if (runtime->set == NULL || !config->flags.given || same_flags(before, config))
         return STATUS_OK;
     struct runtime_report *report = heap_alloc(1, sizeof *report);
     struct runtime_over over = {.json = NULL};

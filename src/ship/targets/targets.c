@@ -90,7 +90,8 @@ static enum status host_open(void *world, struct engine *engine, struct fault *f
 
 static enum status host_accept(void *world, const struct config *config, struct fault *fault)
 {
-    return runtime_acceptable(((struct targets *)world)->runtime, config, fault);
+    struct targets *targets = world;
+    return runtime_acceptable(targets->runtime, engine_config(targets->engine), config, fault);
 }
 
 static enum status host_publish(void *world, bool fresh, struct fault *fault)
