@@ -313,6 +313,32 @@ TEST(rests_leave_turns_to_others)
     assert_int_equal(world.notes[SERVER_NOTE_IDLE], 1);
 }
 
+// The last request of one connection holds up the first of another, else many of these would share no turn
+// out.
+TEST(rests_bind_every_connection)
+{
+    world.server.limits.rests = true;
+    world.server.rested_us = io_sim_now_us(world.sim) + 300000;
+    say("GET /at-once HTTP/1.1\r\nHost: a\r\n\r\n");
+    run_ms(200);
+    expect_trace("");
+    run_ms(100);
+    expect_trace("/at-once ");
+    expect_got("\r\n\r\nat once");
+}
+
+// Who drips a head gains no time by having to wait for a turn.
+TEST(a_head_that_rests_is_late_in_time)
+{
+    world.server.limits.rests = true;
+    say("GET /at-once HTTP/1.1\r\n");
+    run_ms(500);
+    world.server.rested_us = io_sim_now_us(world.sim) + 300000;
+    say("Host:");
+    run_ms(600);
+    expect_trace("late:408 ");
+}
+
 // ---- bodies ----
 
 TEST(bodies_come_whole_however_they_are_cut)

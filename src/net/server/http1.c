@@ -137,21 +137,20 @@ static bool step(struct connection *c)
     return false;
 }
 
-// The same, and then a rest.
-static bool step_and_rest(struct connection *c)
+// The same, but as long as the last request of any connection took, nobody's is taken up.
+static bool rest_or_step(struct connection *c)
 {
     struct server *server = c->stream.server;
     uint64_t began_us = io_loop_clock_us(c->io.loop);
+    if (began_us < server->rested_us) {
+        c->rests = true;
+        connection_due(c, server->rested_us);
+        return false;
+    }
     bool more = step(c);
     uint64_t now_us = io_loop_clock_us(c->io.loop);
-    if (!more || c->state != CONNECTION_OPEN || c->active || c->held == NULL)
-        return more;
-    if (server->rested_us < now_us)
-        server->rested_us = now_us;
-    server->rested_us += now_us - began_us;
-    c->rests = true;
-    connection_due(c, server->rested_us);
-    return false;
+    server->rested_us = now_us + (now_us - began_us) + 1; // in the same turn at least
+    return more;
 }
 
 static void go_on(struct connection *c)
@@ -159,12 +158,12 @@ static void go_on(struct connection *c)
     bool rests = c->stream.server->limits.rests;
     while (c->state == CONNECTION_OPEN && !c->active && c->held != NULL && !c->rests &&
            connection_unsent(c) <= SERVER_UNSENT_HIGH)
-        if (!(rests ? step_and_rest(c) : step(c)))
+        if (!(rests ? rest_or_step(c) : step(c)))
             break;
     if (c->state != CONNECTION_OPEN || c->active)
         return;
-    if (c->held != NULL && !c->head_started)
-        connection_pause(c); // the client must first take what it asked for
+    if (c->held != NULL && (c->rests || !c->head_started))
+        connection_pause(c); // it is not its turn, or the client must first take what it asked for
     else if (UNLIKELY(c->ended))
         connection_linger(c); // nothing more will come, and what is held is no whole head
     else

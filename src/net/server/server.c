@@ -154,7 +154,8 @@ static void wait_is_over(struct connection *c)
     struct server *server = c->stream.server;
     if (c->rests) {
         c->rests = false;
-        connection_due(c, connection_now_us(c) + server->limits.idle_us);
+        connection_due(c, c->head_started ? c->begun_us + server->limits.head_us
+                                          : connection_now_us(c) + server->limits.idle_us);
         return;
     }
     if (takes_answers(c)) {

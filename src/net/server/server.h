@@ -99,8 +99,8 @@ struct server_limits {
     uint32_t connections_per_site; // of one IPv4 address or IPv6 /64; further ones are refused; 0: no limit
     uint64_t head_us;              // from a head's first byte to its last
     uint64_t idle_us; // between requests; and without the client taking anything of what is unsent
-    // After a request, its connection's next one waits as long as that took, and behind all others that do:
-    // who asks much on a loop with other duties leaves half of its time, and a turn in between, to these.
+    // After a request, the next one of any connection waits as long as that took: who asks much, on however
+    // many connections, leaves half of the time of a loop with other duties, and a turn in between, to these.
     bool rests;
     uint64_t idle_spread_us; // between requests up to so much longer, by the connection: not all end at once
 };
@@ -116,7 +116,7 @@ struct server {
     uint32_t turned_away;         // connections that are being refused
     uint64_t unsent;              // bytes queued on all of them
     uint32_t met;                 // connections, for the spread
-    uint64_t rested_us;           // when the last of those that rest may go on
+    uint64_t rested_us;           // before it no request is taken up
     struct siphash_key site_key;  // the owner may set it
     uint16_t sites[SERVER_SITES]; // connections of each, without the crowded
     bool draining;
