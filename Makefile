@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 SEED ?= 1
 FUZZ_SECONDS ?= 60
 
-.PHONY: all demo test check check-all tidy lint format sim torture crash fuzz bench bench-flags bench-machine bench-noise bench-proxy bench-stats clang tsan planted coverage install uninstall clean help setup-build setup-test setup-check generated
+.PHONY: all demo test check check-all tidy lint format sim torture crash fuzz bench bench-attack bench-flags bench-machine bench-noise bench-proxy bench-stats clang tsan planted coverage install uninstall clean help setup-build setup-test setup-check generated
 
 all: setup-build ## build the release binary: build/release/sluice
 	@cmake --preset $(notdir $(RELEASE)) --log-level=WARNING >/dev/null
@@ -77,6 +77,10 @@ bench-flags: setup-check all ## flags: evaluation, loading and updating a large 
 	@$(RELEASE)/bench/proxy_flags_bench
 	@$(RELEASE)/bench/flagset_load_bench
 	@python3 bench/flags.py --build $(RELEASE)
+
+bench-attack: setup-check all ## one attacker against a verdict, ten tries of each kind; then decisions under storms (some twenty minutes)
+	@python3 bench/attack.py --binary $(RELEASE)/sluice
+	@python3 bench/storm.py --binary $(RELEASE)/sluice
 
 bench-machine: setup-check all ## rollouts of real servers on this machine: identical versions, then bad ones (some twenty minutes)
 	@python3 bench/machine.py --binary $(RELEASE)/sluice --each 3 --rollouts 24
