@@ -279,6 +279,41 @@ TEST(a_units_part_is_bounded)
     heap_free(units);
 }
 
+// One that asks each second beside a hundred that ask once is soon judged no more, until the others have
+// asked more; where all ask alike, all are judged.
+TEST(a_units_part_is_bounded_by_the_average)
+{
+    struct sheet_units *units = heap_alloc_aligned(sizeof *units);
+    assert_non_null(units);
+    struct rng rng;
+    uint64_t busy = 12345, others[100], tick = 0, judged = 0;
+    rng_init(&rng, 5);
+    for (int i = 0; i < 100; i++) {
+        others[i] = rng_next(&rng);
+        assert_true(sheet_unit_see(units, others[i], tick).judged);
+    }
+    for (int i = 0; i < 50; i++) {
+        struct sheet_sighting seen = sheet_unit_see(units, busy, tick += 10);
+        judged += seen.judged;
+        assert_true(seen.judged || seen.squares == 0);
+    }
+    assert_int_equal(judged, SHEET_UNIT_PART + 1); // its own nine raise the average a little
+    for (int round = 0; round < 2; round++) {
+        tick += 10;
+        for (int i = 0; i < 100; i++)
+            assert_true(sheet_unit_see(units, others[i], tick).judged);
+    }
+    while (sheet_unit_see(units, busy, tick += 10).judged)
+        judged++;
+    assert_int_equal(judged, 3 * SHEET_UNIT_PART + 2);
+    for (int round = 0; round < 3 * SHEET_UNIT_PART; round++) {
+        tick += 10;
+        for (int i = 0; i < 100; i++)
+            assert_true(sheet_unit_see(units, others[i], tick).judged);
+    }
+    heap_free(units);
+}
+
 // More units than there is room for: those without are judged in nothing, and none of the others is
 // forgotten.
 TEST(a_full_table_forgets_nobody)

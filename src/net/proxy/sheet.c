@@ -375,17 +375,28 @@ static struct sheet_unit *unit_find(struct sheet_units *units, uint64_t unit_has
     return NULL;
 }
 
+// Whether a unit has had its part already.
+static bool has_its_part(const struct sheet_units *units, uint64_t judged)
+{
+    if (judged < SHEET_UNIT_PART)
+        return false;
+    uint64_t known = atomic_load_explicit(&units->known, memory_order_relaxed);
+    return judged * known >= SHEET_UNIT_PART * atomic_load_explicit(&units->judged, memory_order_relaxed);
+}
+
 struct sheet_sighting sheet_unit_see(struct sheet_units *units, uint64_t unit_hash, uint64_t tick)
 {
     struct sheet_sighting sighting = {.first = false};
     struct sheet_unit *slot = unit_find(units, unit_hash, &sighting.first);
     if (slot == NULL) // judged as if it came this once: else the busiest services would be seen least
         return (struct sheet_sighting){.judged = true, .no_room = true, .squares = 1};
+    if (sighting.first)
+        atomic_fetch_add_explicit(&units->known, 1, memory_order_relaxed);
     uint64_t second = stamp(tick / (1000 / ROLLOUT_TICK_MS), UNIT_SECOND_BITS);
     uint64_t word = atomic_load_explicit(&slot->state, memory_order_relaxed);
     for (;;) {
         struct unit_state state = unit_unpack(word);
-        if (state.second == second)
+        if (state.second == second || has_its_part(units, state.judged))
             return sighting;
         uint64_t judged_max = (UINT64_C(1) << UNIT_JUDGED_BITS) - 1;
         sighting.squares = (uint32_t)(2 * state.judged + 1);
@@ -393,8 +404,10 @@ struct sheet_sighting sheet_unit_see(struct sheet_units *units, uint64_t unit_ha
         state.judged += state.judged < judged_max ? 1 : 0;
         sighting.judged = atomic_compare_exchange_weak_explicit(&slot->state, &word, unit_pack(&state),
                                                                 memory_order_relaxed, memory_order_relaxed);
-        if (sighting.judged)
+        if (sighting.judged) {
+            atomic_fetch_add_explicit(&units->judged, 1, memory_order_relaxed);
             return sighting;
+        }
         sighting.squares = 0;
     }
 }
@@ -421,6 +434,8 @@ bool sheet_unit_erred(struct sheet_units *units, uint64_t unit_hash, uint64_t ti
 
 void sheet_units_clear(struct sheet_units *units)
 {
+    atomic_store_explicit(&units->known, 0, memory_order_relaxed);
+    atomic_store_explicit(&units->judged, 0, memory_order_relaxed);
     for (size_t i = 0; i < SHEET_UNITS; i++) {
         atomic_store_explicit(&units->slots[i].key, 0, memory_order_relaxed);
         atomic_store_explicit(&units->slots[i].state, 0, memory_order_relaxed);

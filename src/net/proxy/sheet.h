@@ -78,7 +78,7 @@ static inline void sheet_add64(_Atomic uint64_t *counter, uint64_t n)
 // What a request is to its unit. Without a unit each request is one for itself: first and judged.
 struct sheet_sighting {
     bool first;       // of the unit
-    bool judged;      // the unit's first request of its second, so it counts
+    bool judged;      // the unit's first request of its second and within its part, so it counts
     bool no_room;     // the table is full: judged as if it came this once
     uint32_t squares; // growth of the square of the unit's judged requests
 };
@@ -117,14 +117,18 @@ uint32_t sheet_gather(struct sheet *const *sheets, uint32_t count, uint64_t wate
 
 // The exception to "nothing shared": what is known of each unit of a service in the present epoch (or, of a
 // flag's rollout that events judge, of each key in the present run), so that one unit's part in the evidence
-// is bounded, whoever serves it. Lock-free; nothing is pushed out: a unit that finds no room is judged each
-// time, and its errors are no events, equally in every arm.
-enum { SHEET_UNITS = 1 << 16, SHEET_UNIT_PROBES = 32 };
+// is bounded, whoever serves it: one judged request in a second, and in all SHEET_UNIT_PART times as many as
+// the average unit has (at least so many). Else a handful of busy users keeps the arms from ever being alike.
+// Lock-free; nothing is pushed out: a unit that finds no room is judged each time, and its errors are no
+// events, equally in every arm.
+enum { SHEET_UNITS = 1 << 16, SHEET_UNIT_PROBES = 32, SHEET_UNIT_PART = 8 };
 struct sheet_unit {
     _Atomic uint64_t key;   // 0: empty
     _Atomic uint64_t state; // see sheet.c
 };
 struct sheet_units {
+    _Atomic uint64_t known;  // units seen
+    _Atomic uint64_t judged; // requests of theirs
     struct sheet_unit slots[SHEET_UNITS];
 };
 
