@@ -41,7 +41,8 @@ static void up(const char *yaml)
         fail_msg("%s", server.bench.fault.text);
     engine_start(server.bench.engine);
     assert_int_equal(io_addr_parse("127.0.0.1:0", &any), STATUS_OK);
-    assert_int_equal(api_create(server.bench.engine, &any, NULL, &server.api), STATUS_OK);
+    assert_int_equal(api_create(server.bench.engine, &any, API_CONNECTIONS_MAX, NULL, &server.api),
+                     STATUS_OK);
     api_addr(server.api, &server.addr);
 }
 

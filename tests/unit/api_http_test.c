@@ -25,7 +25,8 @@ static void server_up(struct server *server)
     memset(server, 0, sizeof *server);
     assert_int_equal(bench_up(&server->bench, BENCH_YAML), STATUS_OK);
     assert_int_equal(io_addr_parse("127.0.0.1:0", &any), STATUS_OK);
-    assert_int_equal(api_create(server->bench.engine, &any, NULL, &server->api), STATUS_OK);
+    assert_int_equal(api_create(server->bench.engine, &any, API_CONNECTIONS_MAX, NULL, &server->api),
+                     STATUS_OK);
     api_addr(server->api, &server->addr);
 }
 

@@ -9,7 +9,7 @@
 #include "ship/targets/targets.h"
 
 enum {
-    API_CONNECTIONS_MAX = 256,
+    API_CONNECTIONS_MAX = 256,          // unless descriptors are few
     API_SUBSCRIBERS_MAX = 64,           // server-sent event streams
     API_BODY_BYTES_MAX = 8192,          // of a request
     API_FLAGS_BODY_BYTES_MAX = 1 << 20, // of a request to /v1/flags and below
@@ -31,9 +31,9 @@ struct api_reloader {
     void *context;
 };
 
-// Listens on addr and answers from now on. reloader is borrowed; NULL: there is no file to read again.
-// Statuses as io_listener_open, and NO_MEMORY.
-MUST_USE enum status api_create(struct engine *engine, const struct io_addr *addr,
+// Listens on addr and answers from now on, at most so many connections at once. reloader is borrowed; NULL:
+// there is no file to read again. Statuses as io_listener_open, and NO_MEMORY.
+MUST_USE enum status api_create(struct engine *engine, const struct io_addr *addr, uint32_t connections,
                                 const struct api_reloader *reloader, struct api **api);
 // The address it is bound to.
 void api_addr(const struct api *api, struct io_addr *addr);

@@ -176,16 +176,16 @@ static uint32_t body_bytes_max(void *context, const struct web_request *request)
 
 // ---- life ----
 
-enum status api_create(struct engine *engine, const struct io_addr *addr, const struct api_reloader *reloader,
-                       struct api **out)
+enum status api_create(struct engine *engine, const struct io_addr *addr, uint32_t connections,
+                       const struct api_reloader *reloader, struct api **out)
 {
-    static const struct web_limits LIMITS = {.rests = true, // the engine's loop decides first
-                                             .connections = API_CONNECTIONS_MAX,
-                                             .streams = API_SUBSCRIBERS_MAX,
-                                             .body_bytes = API_FLAGS_BODY_BYTES_MAX,
-                                             .pending_bytes = API_PENDING_BYTES_MAX,
-                                             .request_ms = API_REQUEST_MS_MAX,
-                                             .idle_ms = API_IDLE_MS_MAX};
+    const struct web_limits limits = {.rests = true, // the engine's loop decides first
+                                      .connections = connections,
+                                      .streams = API_SUBSCRIBERS_MAX,
+                                      .body_bytes = API_FLAGS_BODY_BYTES_MAX,
+                                      .pending_bytes = API_PENDING_BYTES_MAX,
+                                      .request_ms = API_REQUEST_MS_MAX,
+                                      .idle_ms = API_IDLE_MS_MAX};
     struct api *api = heap_alloc(1, sizeof *api);
     if (api == NULL)
         return STATUS_NO_MEMORY;
@@ -199,7 +199,7 @@ enum status api_create(struct engine *engine, const struct io_addr *addr, const 
     api->loop = engine_loop(engine);
     list_init(&api->subscribers);
     enum status status =
-        web_create(api->loop, &(struct web_place){.addr = addr}, &handler, &LIMITS, &api->web);
+        web_create(api->loop, &(struct web_place){.addr = addr}, &handler, &limits, &api->web);
     if (status != STATUS_OK) {
         heap_free(api);
         return status;

@@ -31,17 +31,21 @@ const char *serve_advice(enum status status)
     }
 }
 
-uint32_t serve_clients_max(const struct serve *serve, uint32_t wanted)
+enum {
+    EACH_WORKER = 80, // of its own, and of clients that it turns away
+    OTHERS = 64,      // journal, log, sources of flags
+    ADMIN_PART = 8,   // of all descriptors, at most that part for the admin address
+    FLAGS_PART = 4,   // and for the flags address
+};
+
+static uint32_t at_most(uint64_t part, uint32_t wanted)
 {
-    enum { EACH_WORKER = 16, OTHERS = 64 };
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
-        return wanted;
-    uint64_t all = limit.rlim_cur;
-    uint64_t reserved = OTHERS + API_CONNECTIONS_MAX + (uint64_t)EACH_WORKER * serve->workers;
-    if (reserved > all / 2)
-        reserved = all / 2;
-    uint64_t most = (all - reserved) / 2;
+    return part < wanted ? (uint32_t)(part > 0 ? part : 1) : wanted;
+}
+
+static uint32_t clients_of(const struct serve *serve, uint64_t all, uint64_t taken, uint32_t wanted)
+{
+    uint64_t most = (all - (taken < all / 2 ? taken : all / 2)) / 2; // each may need a connection upstream
     if (wanted <= most)
         return wanted;
     log_write(
@@ -51,4 +55,24 @@ uint32_t serve_clients_max(const struct serve *serve, uint32_t wanted)
         LOG_FIELDS(LOG_NUMBER("wanted", wanted), LOG_NUMBER("connections", most),
                    LOG_NUMBER("descriptors", all)));
     return most > 0 ? (uint32_t)most : 1;
+}
+
+struct serve_room serve_room(const struct serve *serve, const struct config *config)
+{
+    const struct config_flags *flags = &config->flags;
+    struct serve_room room = {.clients = config->limits.connections,
+                              .admin = API_CONNECTIONS_MAX,
+                              .evaluation = OFREP_CONNECTIONS_MAX};
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return room;
+    uint64_t all = limit.rlim_cur;
+    room.admin = at_most(all / ADMIN_PART, room.admin);
+    uint64_t taken = OTHERS + room.admin + (uint64_t)EACH_WORKER * serve->workers;
+    if (flags->listen.text[0] != '\0') {
+        room.evaluation = at_most(all / FLAGS_PART / flags->threads, room.evaluation);
+        taken += (uint64_t)room.evaluation * flags->threads;
+    }
+    room.clients = clients_of(serve, all, taken, room.clients);
+    return room;
 }

@@ -139,16 +139,18 @@ static void on_changed(struct runtime_watcher *watcher, const struct flagset_sna
     ofrep_publish(CONTAINER_OF(watcher, struct serve_evaluation, watcher)->ofrep, snapshot);
 }
 
-static enum serve_outcome server_start(struct serve_evaluation *evaluation, const struct config_flags *flags,
-                                       const struct flagset_snapshot *snapshot, uint32_t first_reader,
-                                       FILE *err)
+static enum serve_outcome server_start(struct serve *serve, const struct config_flags *flags,
+                                       const struct flagset_snapshot *snapshot)
 {
+    struct serve_evaluation *evaluation = &serve->evaluation;
+    FILE *err = serve->options.err;
     struct fault fault = {.text = ""};
     struct ofrep_config config = {
         .addr = flags->listen.addr,
         .threads = flags->threads,
-        .first_reader = first_reader,
+        .first_reader = serve->workers, // their tallies come first
         .io = IO_KIND_EPOLL,
+        .connections = serve->room.evaluation,
         .snapshot = snapshot,
         .tokens = flags->tokens[0] != '\0' ? flags->tokens : NULL,
         .rate = flags->rate,
@@ -177,9 +179,7 @@ static enum serve_outcome evaluation_open(struct serve *serve)
         return SERVE_OK;
     if (flags->exposures[0] != '\0' && exposures_open(evaluation, flags->exposures, err) != SERVE_OK)
         return SERVE_NO_START;
-    // The workers' tallies come first.
-    if (server_start(evaluation, flags, flagset_current(runtime_flagset(runtime)), serve->workers, err) !=
-        SERVE_OK)
+    if (server_start(serve, flags, flagset_current(runtime_flagset(runtime))) != SERVE_OK)
         return SERVE_NO_START;
     evaluation->watcher.changed = on_changed;
     runtime_watch(runtime, &evaluation->watcher);

@@ -84,8 +84,8 @@ static enum serve_outcome proxy_open(struct serve *serve)
     if (proxy.workers > PROXY_WORKERS_MAX)
         proxy.workers = PROXY_WORKERS_MAX;
     serve->workers = proxy.workers;
-    uint32_t clients = serve_clients_max(serve, config->limits.connections);
-    proxy.clients_max = (clients + proxy.workers - 1) / proxy.workers;
+    serve->room = serve_room(serve, config);
+    proxy.clients_max = (serve->room.clients + proxy.workers - 1) / proxy.workers;
     enum status status = proxy_create(&proxy, &serve->proxy);
     if (status == STATUS_OK)
         return SERVE_OK;
@@ -158,7 +158,8 @@ static enum serve_outcome admin_open(struct serve *serve)
 {
     const struct config *config = engine_config(serve->engine);
     serve->reloader = (struct api_reloader){serve_reload, serve};
-    enum status status = api_create(serve->engine, &config->admin.addr, &serve->reloader, &serve->api);
+    enum status status =
+        api_create(serve->engine, &config->admin.addr, serve->room.admin, &serve->reloader, &serve->api);
     if (status == STATUS_OK)
         return SERVE_OK;
     fprintf(serve->options.err, "sluice: cannot listen on the admin address %s: %s\n", config->admin.text,

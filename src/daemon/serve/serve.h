@@ -45,6 +45,13 @@ struct serve_evaluation {
 
 struct serve_access;
 
+// How many may be connected at once, so that a crowd at one address leaves the others their descriptors.
+struct serve_room {
+    uint32_t clients;    // of services, in all workers
+    uint32_t admin;      // at the admin address
+    uint32_t evaluation; // at the flags address, of each of its threads
+};
+
 struct serve {
     struct serve_options options;
     struct io_loop *loop; // the engine's: the caller's thread runs it
@@ -58,6 +65,7 @@ struct serve {
     struct serve_access *access; // NULL: the file has no `log.access`
     char access_path[CONFIG_PATH_BYTES];
     uint32_t workers;
+    struct serve_room room;
     // signals
     const char *path; // of the file, read again when asked to; NULL: there is none
     sigset_t signals;

@@ -19,10 +19,8 @@ extern const struct serve_part serve_evaluation_part, serve_access_part;
 // ---- advice.c
 // What to do about a status that something could not be started with.
 const char *serve_advice(enum status status);
-// How many clients may be connected at once: as many as the file says, if there are descriptors for them and
-// for their upstreams besides those that the journal, operators and the workers themselves need. Tells when
-// not.
-uint32_t serve_clients_max(const struct serve *serve, uint32_t wanted);
+// What there is room for under the limit of descriptors; tells when clients have less than the file says.
+struct serve_room serve_room(const struct serve *serve, const struct config *config);
 // ---- evaluation.c
 // Whole lines or none: a line cut by a full disk would spoil the next one too. False: none.
 bool serve_append(int file, struct slice text);

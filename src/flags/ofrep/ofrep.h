@@ -16,6 +16,7 @@
 
 enum {
     OFREP_THREADS_MAX = 16,
+    OFREP_CONNECTIONS_MAX = 10000,     // per thread, unless descriptors are few
     OFREP_CONTEXT_BYTES_MAX = 1 << 20, // larger request bodies are answered 413
     OFREP_CONTEXT_NODES_MAX = 65536,   // values; so many are always taken, far more never
     OFREP_KEY_BYTES_MAX = 1024,
@@ -30,6 +31,7 @@ struct ofrep_config {
     uint32_t threads;      // 1..OFREP_THREADS_MAX
     uint32_t first_reader; // thread i counts in the snapshot's tally first_reader + i
     enum io_kind io;
+    uint32_t connections;    // of each thread; 0: OFREP_CONNECTIONS_MAX
     const char *tokens;      // file, or NULL: no token is asked for
     uint32_t rate;           // requests per second and client address (or token), 0: no limit; beyond it 429
     uint32_t burst;          // 0: as rate

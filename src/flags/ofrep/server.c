@@ -8,7 +8,7 @@
 #include "base/heap.h"
 #include "flags/ofrep/ofrep_private.h"
 
-enum { CONNECTIONS_MAX = 10000, REQUEST_MS = 10000, IDLE_MS = 120000, LOOK_US = 500000 };
+enum { REQUEST_MS = 10000, IDLE_MS = 120000, LOOK_US = 500000 };
 
 // Tokens as the threads share them.
 struct token_set {
@@ -219,7 +219,7 @@ static enum status thread_init(struct ofrep *ofrep, struct ofrep_thread *thread,
     struct web_handler handler = {
         .context = thread, .handle = on_request, .opened = on_opened, .closed = on_closed};
     struct web_limits limits = {
-        .connections = CONNECTIONS_MAX,
+        .connections = config->connections > 0 ? config->connections : OFREP_CONNECTIONS_MAX,
         .streams = OFREP_STREAMS_MAX,
         .body_bytes = OFREP_CONTEXT_BYTES_MAX,
         .pending_bytes = OFREP_ANSWER_BYTES_MAX,

@@ -290,12 +290,18 @@ static bool is_crowded(struct server *server, const struct io_addr *peer)
     return server->open >= server->limits.connections && !give_way(server);
 }
 
+static bool may_refuse(const struct server *server)
+{
+    uint32_t part = server->limits.connections / REFUSE_PART + 1;
+    return server->turned_away < (part < REFUSE_MAX ? part : REFUSE_MAX);
+}
+
 static void on_accept(struct io_listener *listener, int handle, const struct io_addr *peer)
 {
     const struct server_listener *ours = CONTAINER_OF(listener, struct server_listener, io);
     struct server *server = ours->server;
     bool crowded = is_crowded(server, peer);
-    bool silent = crowded && server->turned_away >= REFUSE_MAX;
+    bool silent = crowded && !may_refuse(server);
     struct connection *c =
         silent ? NULL : free_list_get(&server->free_connections, sizeof(struct connection));
     note(server, SERVER_NOTE_ACCEPTED);

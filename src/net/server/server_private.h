@@ -15,7 +15,10 @@ enum {
     // sooner.
     LINGER_BYTES_MAX = 1 << 26,
     LINGER_US = 2000000,
-    REFUSE_MAX = 64, // told "503" at one time beyond the limit; further ones are just closed
+    // Told "503" at one time beyond the limit, at most that part of it; further ones are just closed. Each
+    // holds a descriptor until it has left.
+    REFUSE_MAX = 64,
+    REFUSE_PART = 8,
     DRAIN_SPREAD_US = 1000000,
     GIVE_WAY_LOOKS = 64,        // connections looked at for one that may go
     GIVE_WAY_HEAD_US = 1000000, // a head that takes longer is no request under way
