@@ -7,6 +7,7 @@
 #include "base/heap.h"
 #include "daemon/cli/cli_private.h"
 #include "daemon/serve/serve.h"
+#include "daemon/supervise/supervise.h"
 #include "net/io/loop.h"
 
 static bool io_of(const struct cli_call *call, enum io_kind *io)
@@ -29,13 +30,17 @@ static bool io_of(const struct cli_call *call, enum io_kind *io)
     return false;
 }
 
-static int serve_config(const struct cli_call *call, struct log *log, struct serve *serve,
-                        struct config *config)
+static int serve_config(const struct cli_call *call, const struct supervise_begin *begin, struct log *log,
+                        struct serve *serve, struct config *config)
 {
     static const int codes[] = {[SERVE_OK] = CLI_EXIT_OK,
                                 [SERVE_NO_START] = CLI_EXIT_START,
                                 [SERVE_NO_JOURNAL] = CLI_EXIT_UNREADABLE};
-    struct serve_options options = {.config = config, .log = log, .err = call->err};
+    struct serve_options options = {.config = config,
+                                    .log = log,
+                                    .err = call->err,
+                                    .supervised = begin != NULL,
+                                    .careful = begin != NULL && begin->careful};
     double workers;
     if (!io_of(call, &options.io) || cli_value_number(call, "workers", 0, &workers) != STATUS_OK) {
         config_destroy(config);
@@ -46,8 +51,64 @@ static int serve_config(const struct cli_call *call, struct log *log, struct ser
     return codes[serve_under_signals(serve, &options, call->args[0])];
 }
 
+// ---- supervised ----
+
+enum { HANG_MS = 2000, SERVE_ARGV_MAX = 16 };
+
+static void add_option(const struct cli_call *call, const char *name, const char *word,
+                       const char *argv[SERVE_ARGV_MAX], size_t *count)
+{
+    const char *value = cli_value(call, name);
+    if (value == NULL)
+        return;
+    argv[(*count)++] = word;
+    argv[(*count)++] = value;
+}
+
+static int supervise(const struct cli_call *call)
+{
+    const char *argv[SERVE_ARGV_MAX] = {"sluice", "serve", call->args[0]};
+    const char *check_argv[] = {"sluice", "check", "--no-ask", call->args[0], NULL};
+    size_t count = 3;
+    add_option(call, "log", "--log", argv, &count);
+    add_option(call, "workers", "--workers", argv, &count);
+    add_option(call, "io", "--io", argv, &count);
+    uint64_t hang_ms;
+    if (cli_value_duration_ms(call, "hang-after", HANG_MS, &hang_ms) != STATUS_OK)
+        return CLI_EXIT_USAGE;
+    const char *format = cli_value(call, "log");
+    struct log log;
+    log_init(&log, call->err, format != NULL && strcmp(format, "json") == 0, LOG_INFO);
+    serve_raise_descriptors();
+    // exec takes arrays of strings that it does not change.
+    return supervise_run(&(struct supervise_options){.argv = (char *const *)(uintptr_t)argv,
+                                                     .check_argv = (char *const *)(uintptr_t)check_argv,
+                                                     .hang_ms = hang_ms,
+                                                     .log = &log});
+}
+
+// NULL: not supervised.
+static const struct supervise_begin *begin_of(struct supervise_begin *begin)
+{
+    return supervise_join(begin) == STATUS_NOT_FOUND ? NULL : begin;
+}
+
+static void say_begin(struct log *log, const struct supervise_begin *begin)
+{
+    if (begin == NULL || begin->why[0] == '\0')
+        return;
+    log_write(log, LOG_WARN, "this process takes the place of one before",
+              LOG_FIELDS(LOG_TEXT("reason", begin->why), LOG_NUMBER("deaths", begin->deaths)));
+    if (begin->careful)
+        log_write(log, LOG_ERROR, "too many processes died: no rollout is moved forward", NULL, 0);
+}
+
 int cli_run_serve(const struct cli_call *call)
 {
+    if (cli_given(call, "supervise"))
+        return supervise(call);
+    struct supervise_begin storage;
+    const struct supervise_begin *begin = begin_of(&storage);
     struct config_errors *errors = heap_alloc(1, sizeof *errors);
     char *report = heap_alloc(1, CONFIG_REPORT_BYTES_MAX);
     struct serve *serve = heap_alloc(1, sizeof *serve);
@@ -74,7 +135,8 @@ int cli_run_serve(const struct cli_call *call)
         bool json = format != NULL ? strcmp(format, "json") == 0 : config->log.format == CONFIG_LOG_JSON;
         // The two enumerations name the same levels in the same order.
         log_init(&log, call->err, json, (enum log_level)config->log.level);
-        code = serve_config(call, &log, serve, config);
+        say_begin(&log, begin);
+        code = serve_config(call, begin, &log, serve, config);
     }
     heap_free(errors);
     heap_free(report);

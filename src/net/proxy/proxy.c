@@ -115,6 +115,20 @@ static void wake(struct worker *worker)
         io_loop_post(worker->loop, &worker->wake);
 }
 
+uint64_t proxy_stalled_ms(struct proxy *proxy, uint64_t now_ms)
+{
+    uint64_t longest = 0;
+    for (uint32_t i = 0; i < proxy->worker_count; i++) {
+        struct worker *worker = proxy->workers[i];
+        if (!atomic_load_explicit(&worker->wake_pending, memory_order_acquire))
+            worker->asked_ms = now_ms;
+        else if (now_ms - worker->asked_ms > longest)
+            longest = now_ms - worker->asked_ms;
+        wake(worker);
+    }
+    return longest;
+}
+
 static void join(struct proxy *proxy, uint32_t count)
 {
     atomic_store_explicit(&proxy->phase, PHASE_STOP, memory_order_release);

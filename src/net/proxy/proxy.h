@@ -63,6 +63,9 @@ void proxy_reclaim(struct proxy *proxy);
 
 // Drain: no new connections, idle ones are closed, every answer says "Connection: close". Not to be undone.
 void proxy_drain(struct proxy *proxy);
+// For how many milliseconds a worker has not come round to what it is asked to do; now_ms: of any clock that
+// only grows. Asks them all. From one thread, while the workers run.
+uint64_t proxy_stalled_ms(struct proxy *proxy, uint64_t now_ms);
 // Client connections that are still open, tunnels included.
 uint64_t proxy_clients_open(const struct proxy *proxy);
 // Ends everything that is left, stops and joins the threads. In attached mode call it between turns, then

@@ -305,7 +305,8 @@ static void finish(struct engine *engine)
     io_timer_clear(engine->loop, &engine->tick_timer);
     engine->host->stop(engine->world);
     struct fault fault;
-    (void)!engine_backlog_write(&engine->backlog, engine->journal, &fault); // destroy tells what is left
+    if (!engine->retired)
+        (void)!engine_backlog_write(&engine->backlog, engine->journal, &fault); // destroy tells what is left
     log_flush(engine->log, true);
     engine->drained(engine->drained_context);
 }
@@ -342,6 +343,19 @@ void engine_shutdown(struct engine *engine, uint64_t drain_ms, void (*done)(void
     log_write(engine->log, LOG_INFO, "shutting down: no new connections, open ones may finish",
               LOG_FIELDS(LOG_NUMBER("connections", open), LOG_NUMBER("at_most_ms", drain_ms)));
     io_timer_set(engine->loop, &engine->drain_timer, now_us);
+}
+
+void engine_retire(struct engine *engine)
+{
+    struct fault fault;
+    io_timer_clear(engine->loop, &engine->tick_timer);
+    (void)!engine_backlog_write(&engine->backlog, engine->journal, &fault); // destroy tells what is left
+    engine->retired = true;
+}
+
+void engine_be_careful(struct engine *engine)
+{
+    engine->health.careful = true;
 }
 
 // ---- reload ----

@@ -41,6 +41,7 @@ struct engine {
     uint64_t ticked;  // the latest tick
     uint64_t slept_ticks;
     bool started;
+    bool retired; // the journal is another process's
     // scratch
     struct rollout_span_delta *spans; // [ROLLOUT_TICK_SPANS_MAX]
     uint8_t *wire;                    // ROLLOUT_INPUT_WIRE_BYTES_MAX
