@@ -226,6 +226,32 @@ def ends(args, folder, stack):
         assert run.returncode == 5 and "another process uses that address" in run.stderr, run
 
 
+def spoilt(args, folder, stack):
+    """the file is spoilt while the daemon runs, then its process dies: what was in force serves on"""
+    sluice, port = start(args, folder, stack)
+    with open(sluice.config_path, encoding="utf-8") as f:
+        text = f.read()
+    changed = text.replace("weight: 50%", "weight: 40%")
+
+    def write(content):
+        with open(sluice.config_path, "w", encoding="utf-8") as f:
+            f.write(content)
+
+    write(changed)
+    assert sluice.request("POST", "/v1/reload")[0] == 200
+    time.sleep(3)  # the next process is loaded anew
+    write("services: 7\n")
+    assert sluice.request("POST", "/v1/reload")[0] == 409
+    old = serving(sluice)
+    os.kill(old, signal.SIGKILL)
+    harness.wait_for("the next process", lambda: serving(sluice) not in (0, old), 20)
+    assert ask(port) == "v1"
+    assert "the file cannot be read any more" in sluice.output()
+    assert sluice.rollout("shop-v2")["stages"][0]["weight"] == 0.4
+    write(text)
+    assert sluice.request("POST", "/v1/reload")[0] == 200
+
+
 def careful(args, folder, stack):
     """eleven deaths within a minute: it serves on, nothing moves forward, what leads back is done"""
     sluice, port = start(args, folder, stack)
@@ -243,5 +269,5 @@ def careful(args, folder, stack):
 
 if __name__ == "__main__":
     ARGS = harness.options(only="")
-    ALL = {f.__name__: f for f in (deaths, upgrades, ends, careful)}
+    ALL = {f.__name__: f for f in (deaths, upgrades, ends, spoilt, careful)}
     harness.run([ALL[n] for n in ARGS.only.split(",")] if ARGS.only else list(ALL.values()), ARGS)

@@ -30,27 +30,6 @@ static bool io_of(const struct cli_call *call, enum io_kind *io)
     return false;
 }
 
-static int serve_config(const struct cli_call *call, const struct supervise_begin *begin, struct log *log,
-                        struct serve *serve, struct config *config)
-{
-    static const int codes[] = {[SERVE_OK] = CLI_EXIT_OK,
-                                [SERVE_NO_START] = CLI_EXIT_START,
-                                [SERVE_NO_JOURNAL] = CLI_EXIT_UNREADABLE};
-    struct serve_options options = {.config = config,
-                                    .log = log,
-                                    .err = call->err,
-                                    .supervised = begin != NULL,
-                                    .careful = begin != NULL && begin->careful};
-    double workers;
-    if (!io_of(call, &options.io) || cli_value_number(call, "workers", 0, &workers) != STATUS_OK) {
-        config_destroy(config);
-        return CLI_EXIT_USAGE;
-    }
-    options.workers = (uint32_t)(workers < PROXY_WORKERS_MAX ? workers : PROXY_WORKERS_MAX);
-    serve_raise_descriptors();
-    return codes[serve_under_signals(serve, &options, call->args[0])];
-}
-
 // ---- supervised ----
 
 enum { HANG_MS = 2000, SERVE_ARGV_MAX = 16 };
@@ -87,59 +66,117 @@ static int supervise(const struct cli_call *call)
                                                      .log = &log});
 }
 
-// NULL: not supervised.
-static const struct supervise_begin *begin_of(struct supervise_begin *begin)
+// ---- the serving process ----
+
+struct start {
+    const struct cli_call *call;
+    struct config *config;
+    struct config_errors *errors;
+    char *report;           // CONFIG_REPORT_BYTES_MAX
+    bool supervised, stale; // stale: the file cannot be read any more, and what was read before is in force
+    struct supervise_begin begin;
+};
+
+// Exit code; errors are told.
+static int load(const struct start *start, struct config **config)
 {
-    return supervise_join(begin) == STATUS_NOT_FOUND ? NULL : begin;
+    enum status status = config_load(start->call->args[0], config, start->errors);
+    if (status == STATUS_OK)
+        return CLI_EXIT_OK;
+    struct text text = text_over(start->report, CONFIG_REPORT_BYTES_MAX);
+    config_errors_write(start->errors, &text);
+    fprintf(start->call->err, "%s", start->report);
+    return status == STATUS_INVALID ? CLI_EXIT_NO : CLI_EXIT_UNREADABLE;
 }
 
-static void say_begin(struct log *log, const struct supervise_begin *begin)
+// A supervised process is loaded long before it is told to begin, from the file as it was in force then. It
+// takes the file as it is now, if that can be read.
+static int join_supervisor(struct start *start)
 {
-    if (begin == NULL || begin->why[0] == '\0')
-        return;
-    log_write(log, LOG_WARN, "this process takes the place of one before",
-              LOG_FIELDS(LOG_TEXT("reason", begin->why), LOG_NUMBER("deaths", begin->deaths)));
+    enum status status = supervise_join(&start->begin);
+    if (status == STATUS_NOT_FOUND)
+        return CLI_EXIT_OK;
+    start->supervised = true;
+    if (status != STATUS_OK)
+        return CLI_EXIT_START;
+    struct config *now;
+    start->stale = load(start, &now) != CLI_EXIT_OK;
+    if (start->stale)
+        return CLI_EXIT_OK;
+    config_destroy(start->config);
+    start->config = now;
+    return CLI_EXIT_OK;
+}
+
+static void say_begin(struct log *log, const struct start *start)
+{
+    const struct supervise_begin *begin = &start->begin;
+    if (start->stale)
+        log_write(log, LOG_ERROR,
+                  "the file cannot be read any more: what it said when it was read last is in force",
+                  LOG_FIELDS(LOG_TEXT("file", start->call->args[0])));
+    if (begin->why[0] != '\0')
+        log_write(log, LOG_WARN, "this process takes the place of one before",
+                  LOG_FIELDS(LOG_TEXT("reason", begin->why), LOG_NUMBER("deaths", begin->deaths)));
     if (begin->careful)
         log_write(log, LOG_ERROR, "too many processes died: no rollout is moved forward", NULL, 0);
+}
+
+static int serve_config(const struct start *start, struct log *log, struct serve *serve)
+{
+    const struct cli_call *call = start->call;
+    static const int codes[] = {[SERVE_OK] = CLI_EXIT_OK,
+                                [SERVE_NO_START] = CLI_EXIT_START,
+                                [SERVE_NO_JOURNAL] = CLI_EXIT_UNREADABLE};
+    struct serve_options options = {.config = start->config,
+                                    .log = log,
+                                    .err = call->err,
+                                    .supervised = start->supervised,
+                                    .careful = start->begin.careful};
+    double workers;
+    if (!io_of(call, &options.io) || cli_value_number(call, "workers", 0, &workers) != STATUS_OK) {
+        config_destroy(start->config);
+        return CLI_EXIT_USAGE;
+    }
+    options.workers = (uint32_t)(workers < PROXY_WORKERS_MAX ? workers : PROXY_WORKERS_MAX);
+    serve_raise_descriptors();
+    return codes[serve_under_signals(serve, &options, call->args[0])];
+}
+
+// Takes the config.
+static int serve_start_of(const struct start *start, struct serve *serve)
+{
+    const char *format = cli_value(start->call, "log");
+    struct log log;
+    if (format != NULL && strcmp(format, "json") != 0 && strcmp(format, "text") != 0) {
+        fprintf(start->call->err, "sluice serve: --log is text or json, not \"%s\"\n", format);
+        config_destroy(start->config);
+        return CLI_EXIT_USAGE;
+    }
+    bool json = format != NULL ? strcmp(format, "json") == 0 : start->config->log.format == CONFIG_LOG_JSON;
+    // The two enumerations name the same levels in the same order.
+    log_init(&log, start->call->err, json, (enum log_level)start->config->log.level);
+    say_begin(&log, start);
+    return serve_config(start, &log, serve);
 }
 
 int cli_run_serve(const struct cli_call *call)
 {
     if (cli_given(call, "supervise"))
         return supervise(call);
-    struct supervise_begin storage;
-    const struct supervise_begin *begin = begin_of(&storage);
-    struct config_errors *errors = heap_alloc(1, sizeof *errors);
-    char *report = heap_alloc(1, CONFIG_REPORT_BYTES_MAX);
+    struct start start = {.call = call,
+                          .errors = heap_alloc(1, sizeof *start.errors),
+                          .report = heap_alloc(1, CONFIG_REPORT_BYTES_MAX)};
     struct serve *serve = heap_alloc(1, sizeof *serve);
-    struct config *config = NULL;
-    struct log log;
     int code = CLI_EXIT_START;
-    if (errors != NULL && report != NULL && serve != NULL) {
-        enum status status = config_load(call->args[0], &config, errors);
-        struct text text = text_over(report, CONFIG_REPORT_BYTES_MAX);
-        config_errors_write(errors, &text);
-        code = status == STATUS_OK        ? CLI_EXIT_OK
-               : status == STATUS_INVALID ? CLI_EXIT_NO
-                                          : CLI_EXIT_UNREADABLE;
-        if (code != CLI_EXIT_OK)
-            fprintf(call->err, "%s", report);
-    }
-    const char *format = cli_value(call, "log");
-    if (code == CLI_EXIT_OK && format != NULL && strcmp(format, "json") != 0 && strcmp(format, "text") != 0) {
-        fprintf(call->err, "sluice serve: --log is text or json, not \"%s\"\n", format);
-        config_destroy(config);
-        code = CLI_EXIT_USAGE;
-    }
-    if (code == CLI_EXIT_OK) {
-        bool json = format != NULL ? strcmp(format, "json") == 0 : config->log.format == CONFIG_LOG_JSON;
-        // The two enumerations name the same levels in the same order.
-        log_init(&log, call->err, json, (enum log_level)config->log.level);
-        say_begin(&log, begin);
-        code = serve_config(call, begin, &log, serve, config);
-    }
-    heap_free(errors);
-    heap_free(report);
+    if (start.errors != NULL && start.report != NULL && serve != NULL)
+        code = load(&start, &start.config);
+    if (code == CLI_EXIT_OK && (code = join_supervisor(&start)) != CLI_EXIT_OK)
+        config_destroy(start.config);
+    if (code == CLI_EXIT_OK)
+        code = serve_start_of(&start, serve);
+    heap_free(start.errors);
+    heap_free(start.report);
     heap_free(serve);
     return code;
 }

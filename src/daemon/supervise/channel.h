@@ -13,10 +13,10 @@ enum channel_word {
                     // is started
     CHANNEL_RETIRE, // give up listeners and journal, serve what is connected, end
     // from it
-    CHANNEL_READY,   // it serves, and has told all its sockets
-    CHANNEL_BEAT,    // a sign of life. number: for how many milliseconds a worker has not moved
-    CHANNEL_RETIRED, // listeners and journal are free
-    CHANNEL_UPGRADE, // somebody asks for another binary
+    CHANNEL_READY,    // it serves, and has told all its sockets
+    CHANNEL_BEAT,     // a sign of life. number: for how many milliseconds a worker has not moved
+    CHANNEL_RETIRED,  // listeners and journal are free
+    CHANNEL_RELOADED, // it has read the file again: a process that was loaded before is of the old one
 };
 
 enum { CHANNEL_TEXT_BYTES = 160 };

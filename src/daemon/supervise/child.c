@@ -120,11 +120,10 @@ void supervise_retired(void)
     tell(CHANNEL_RETIRED, 0);
 }
 
-enum status supervise_upgrade(void)
+void supervise_reloaded(void)
 {
-    if (self.channel < 0)
-        return STATUS_NOT_FOUND;
-    return channel_send(self.channel, &(struct channel_message){.word = CHANNEL_UPGRADE}, -1);
+    if (self.channel >= 0)
+        tell(CHANNEL_RELOADED, 0);
 }
 
 void supervise_leave(void)

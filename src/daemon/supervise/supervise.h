@@ -49,7 +49,7 @@ struct supervise_watch {
 // supervise_leave.
 void supervise_serving(const struct supervise_watch *watch);
 void supervise_retired(void);
-// Asks the parent to put the program's file, as it is now, in this process's place. NOT_FOUND: no parent.
-MUST_USE enum status supervise_upgrade(void);
+// The file was read again and is in force. Nothing without a parent.
+void supervise_reloaded(void);
 // No more signs of life: call before what the watch looks at goes.
 void supervise_leave(void);

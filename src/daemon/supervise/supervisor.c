@@ -22,7 +22,8 @@ enum {
     RETIRE_MS = 5000,  // for giving up listeners and journal; longer, and the process is killed
     TRIAL_MS = 20000,  // for another binary to serve
     MESSAGES_MAX = 64, // of one process in one round
-    SPARE_MS = 1000,   // after a process began to serve, the next is loaded
+    SPARE_AGAIN_MS = 30000,
+    SPARE_MS = 1000, // after a process began to serve, the next is loaded
 };
 
 struct process {
@@ -115,14 +116,21 @@ static void start(struct supervisor *sup)
     sup->start_ms = now_ms() + policy_died(&sup->policy, now_ms());
 }
 
+// The one that is loaded is of a binary, or of a file, that is not in force any more.
+static void renew_spare(struct supervisor *sup)
+{
+    if (sup->spare.pid != 0)
+        (void)kill(sup->spare.pid, SIGKILL);
+}
+
 // ---- another binary ----
 
 static void upgrade_end(struct supervisor *sup, bool taken)
 {
     if (sup->trial >= 0) {
         int other = taken ? sup->program : sup->trial;
-        if (taken && sup->spare.pid != 0)
-            (void)kill(sup->spare.pid, SIGKILL); // it is of the binary before
+        if (taken)
+            renew_spare(sup);
         sup->program = taken ? sup->trial : sup->program;
         close(other);
     }
@@ -206,8 +214,8 @@ static void on_message(struct supervisor *sup, struct process *process, const st
         on_ready(sup);
     else if (serving && message->word == CHANNEL_BEAT)
         on_beat(sup, message->number);
-    else if (serving && message->word == CHANNEL_UPGRADE)
-        upgrade_begin(sup);
+    else if (serving && message->word == CHANNEL_RELOADED)
+        renew_spare(sup);
     else if (message->word == CHANNEL_RETIRED && !serving) {
         process->retired = true;
         upgrade_go(sup);
@@ -295,8 +303,8 @@ static void reap(struct supervisor *sup)
             on_death(sup, status);
         else if (process == &sup->leaving)
             upgrade_go(sup);
-        else
-            sup->spare_ms = now_ms() + SPARE_MS;
+        else // killed: it was to be renewed; ended: it cannot read the file, and says so
+            sup->spare_ms = now_ms() + (WIFSIGNALED(status) ? SPARE_MS : SPARE_AGAIN_MS);
     }
 }
 
