@@ -66,9 +66,10 @@ void engine_rollout_run_began(struct engine *engine, struct engine_rollout *roll
     for (int arm = 0; rollout->latency_before != NULL && arm < ROLLOUT_ARMS; arm++) {
         const char *name = engine_arm_name(spec, arm);
         memset(&rollout->latency_before[arm], 0, sizeof rollout->latency_before[arm]);
+        rollout->latency_since[arm] = 0;
         if (name != NULL)
-            (void)engine->targets[spec->target]->latency(engine->world, spec, name,
-                                                         &rollout->latency_before[arm]);
+            (void)engine->targets[spec->target]->latency(
+                engine->world, spec, name, &rollout->latency_before[arm], &rollout->latency_since[arm]);
     }
     engine_baseline_forget(rollout);
     memset(rollout->rate_ring, 0, sizeof rollout->rate_ring);
