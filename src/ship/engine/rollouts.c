@@ -46,6 +46,22 @@ void engine_rollout_deinit(struct engine *engine, struct engine_rollout *rollout
     engine_baseline_forget(rollout);
 }
 
+void engine_rollouts_sort_out(struct engine *engine)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < engine->rollout_count; i++) {
+        struct engine_rollout *rollout = &engine->rollouts[i];
+        if (rollout->record == NULL && config_rollout_find(engine->config, rollout->name) == NULL) {
+            engine_rollout_deinit(engine, rollout);
+            continue;
+        }
+        if (kept < i)
+            engine->rollouts[kept] = *rollout;
+        kept++;
+    }
+    engine->rollout_count = kept;
+}
+
 bool engine_rollout_active(const struct engine_rollout *rollout)
 {
     return rollout->record != NULL && engine_record_active(rollout->record);
