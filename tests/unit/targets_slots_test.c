@@ -134,7 +134,7 @@ TEST(more_versions_than_there_is_room_for_at_once)
     assert_int_equal(bench_reload(&bench, fresh_file(1)), STATUS_FULL);
     assert_non_null(strstr(bench.fault.text, "more than 1024 versions at once"));
     assert_int_equal(engine_view_find(bench.engine, "ship-1"), -1);
-    assert_int_equal(bench_reload(&bench, BENCH_YAML), STATUS_OK); // what has its slot needs none
+    reload(BENCH_YAML); // what has its slot needs none
     each_version(false);
     reload(fresh_file(1));
 }
