@@ -64,7 +64,7 @@ int32_t routing_version_index(const struct config_service *service, const char *
 // What one service's requests are measured by, for metrics and plans.
 struct routing_traffic {
     double requests_per_second; // last 5 s, all versions
-    double error_rate;          // of the stable version, since the process began
+    double error_rate;          // of the stable version, since it got its slot
     uint64_t requests;
 };
 // The slot of the version that is stable; PROXY_SLOT_NONE when there is no such service.
