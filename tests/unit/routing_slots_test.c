@@ -12,6 +12,10 @@
 static struct proxy *proxy;
 static struct io_loop *loop;
 static struct routing *routing;
+static struct log log_of_events;
+static char *logged;
+static size_t logged_len;
+static FILE *log_stream;
 
 static int set_up(void **state)
 {
@@ -22,8 +26,10 @@ static int set_up(void **state)
     const struct proxy_config config = {.workers = 2, .listen = &listen, .listen_count = 1};
     assert_int_equal(proxy_create(&config, &proxy), STATUS_OK);
     assert_int_equal(io_loop_create(&loop_config, &loop), STATUS_OK);
-    static const struct config file = {.log.requests = CONFIG_LOG_REQUESTS_NONE};
-    const struct routing_parts parts = {.config = &file, .loop = loop, .proxy = proxy};
+    static const struct config file = {.log.requests = CONFIG_LOG_REQUESTS_ERRORS};
+    log_stream = open_memstream(&logged, &logged_len);
+    log_init(&log_of_events, log_stream, false, LOG_INFO);
+    const struct routing_parts parts = {.config = &file, .loop = loop, .proxy = proxy, .log = &log_of_events};
     assert_int_equal(routing_create(&parts, &routing), STATUS_OK);
     return 0;
 }
@@ -34,6 +40,8 @@ static int tear_down(void **state)
     routing_destroy(routing);
     io_loop_destroy(loop);
     proxy_destroy(proxy);
+    fclose(log_stream);
+    free(logged);
     return 0;
 }
 EACH_TEST(set_up, tear_down);
@@ -217,6 +225,23 @@ TEST(a_version_gives_its_slot_when_its_last_request_is_over)
     uint16_t service = routing_service_slot(routing, "shop");
     assert_int_equal(routing->services[service].requests_forgotten, 4);
     assert_int_equal(routing->forgotten_5xx, 2);
+}
+
+TEST(an_event_is_told_under_the_name_that_it_is_of)
+{
+    publish_versions(1, "shop", 0, PROXY_VERSIONS_MAX, true);
+    publish_versions(2, "shop", 0, 1, true);
+    struct event_ring *ring = &proxy->workers[0]->events;
+    ring->events[0] = (struct proxy_event){.kind = PROXY_EVENT_STATUS,
+                                           .status = 500,
+                                           .version = 1,
+                                           .endpoint = PROXY_SLOT_NONE,
+                                           .reason = "the origin answered 5xx"};
+    atomic_store(&ring->head, 1);
+    routing->builds++;
+    assert_int_equal(give_version("shop", "fresh"), 1);
+    fflush(log_stream);
+    assert_non_null(strstr(logged, "service=shop version=v1 "));
 }
 
 TEST(a_service_gives_its_slot_when_its_versions_are_over)

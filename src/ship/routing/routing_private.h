@@ -108,7 +108,8 @@ void routing_slots_published(struct routing *routing, uint64_t table);
 void routing_slots_tick(struct routing *routing); // forgets what left long ago
 
 // ---- traffic.c
-void routing_events_tell(struct routing *routing);
+// At most so many, in steps of 32.
+void routing_events_tell(struct routing *routing, uint32_t most);
 
 // ---- names.c
 // Follows the names of this file; at the start waits a moment for their first answers.

@@ -110,7 +110,8 @@ static void version_forget(struct routing *routing, uint32_t place)
     routing->services[slot->service].requests_forgotten += counts[PROXY_VERSION_REQUESTS];
     routing->forgotten_4xx += counts[PROXY_VERSION_LOCAL_4XX];
     routing->forgotten_5xx += counts[PROXY_VERSION_LOCAL_5XX];
-    routing_events_tell(routing); // while it has its name
+    // All that are there, while it has its name.
+    routing_events_tell(routing, proxy_worker_count(routing->proxy) * PROXY_EVENTS);
     proxy_version_forget(routing->proxy, (uint16_t)place);
     *slot = (struct routing_slot){.service = PROXY_SLOT_NONE};
 }

@@ -129,12 +129,12 @@ static void log_event(struct routing *routing, const struct proxy_event *event)
                           LOG_TEXT("client", event->client)));
 }
 
-void routing_events_tell(struct routing *routing)
+void routing_events_tell(struct routing *routing, uint32_t most)
 {
     if (routing->config->log.requests == CONFIG_LOG_REQUESTS_NONE)
         return;
     struct proxy_event events[32];
-    for (int round = 0; round < ROUTING_EVENTS_PER_TICK / 32; round++) {
+    for (uint32_t told = 0; told < most; told += ARRAY_LEN(events)) {
         uint32_t count = proxy_events_take(routing->proxy, events, ARRAY_LEN(events));
         for (uint32_t i = 0; i < count; i++)
             log_event(routing, &events[i]);
@@ -164,6 +164,6 @@ void routing_tick_over(struct routing *routing, bool drain)
 {
     if (drain)
         drain_unused(routing);
-    routing_events_tell(routing);
+    routing_events_tell(routing, ROUTING_EVENTS_PER_TICK);
     proxy_reclaim(routing->proxy);
 }
