@@ -452,6 +452,47 @@ void proxy_version_latency(const struct proxy *proxy, uint16_t version, struct s
             version_latency_add_to(proxy->workers[i]->versions[version], out);
 }
 
+// ---- slots that are given again ----
+
+bool proxy_version_over(const struct proxy *proxy, uint16_t version)
+{
+    CHECK(version < PROXY_VERSIONS_MAX);
+    for (uint32_t i = 0; i < proxy->worker_count; i++) {
+        const struct version_sheet *sheet = proxy->workers[i]->versions[version];
+        if (sheet == NULL)
+            continue;
+        uint64_t left = atomic_load_explicit(&sheet->left, memory_order_acquire);
+        if (left != atomic_load_explicit(&sheet->counters[PROXY_VERSION_REQUESTS], memory_order_relaxed))
+            return false;
+    }
+    return true;
+}
+
+void proxy_version_forget(struct proxy *proxy, uint16_t version)
+{
+    CHECK(proxy_version_over(proxy, version));
+    for (uint32_t i = 0; i < proxy->worker_count; i++) {
+        heap_free(proxy->workers[i]->versions[version]);
+        proxy->workers[i]->versions[version] = NULL;
+    }
+}
+
+void proxy_service_forget(struct proxy *proxy, uint16_t service)
+{
+    CHECK(service < PROXY_SERVICES_MAX);
+    heap_free(proxy->units[service]);
+    proxy->units[service] = NULL;
+    for (uint32_t i = 0; i < proxy->worker_count; i++) {
+        struct worker *worker = proxy->workers[i];
+        heap_free(worker->sheets[service]);
+        heap_free(worker->failing[service]);
+        worker->sheets[service] = NULL;
+        worker->failing[service] = NULL;
+    }
+}
+
+// ---- workers ----
+
 uint32_t proxy_worker_count(const struct proxy *proxy)
 {
     return proxy->worker_count;

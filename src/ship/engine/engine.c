@@ -375,15 +375,16 @@ enum status engine_reload(struct engine *engine, struct config *config, struct f
         status = engine->host->accept(engine->world, config, fault);
     if (status == STATUS_OK)
         status = add_from_file(engine, config, fault);
+    struct config *before = engine->config;
+    if (status == STATUS_OK) {
+        engine->config = config;
+        status = engine->host->publish(engine->world, true, fault);
+    }
+    if (status != STATUS_OK)
+        engine->config = before;
+    engine_rollouts_sort_out(engine);
     if (status != STATUS_OK)
         return status;
-    struct config *before = engine->config;
-    engine->config = config;
-    status = engine->host->publish(engine->world, true, fault);
-    if (status != STATUS_OK) {
-        engine->config = before;
-        return status;
-    }
     config_restarts(before, config, say_restart, engine);
     engine_config_adopted(engine, before);
     config_destroy(before);

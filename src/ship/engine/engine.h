@@ -22,7 +22,7 @@
 
 enum {
     ENGINE_JOURNAL_RETRY_MS = 1000,
-    ENGINE_METRICS_BYTES_MAX = 4 * 1024 * 1024,
+    ENGINE_METRICS_BYTES_MAX = 16 * 1024 * 1024,
 };
 
 struct engine;

@@ -99,6 +99,8 @@ void engine_effects_act(struct engine *engine, struct engine_rollout *rollout, u
 MUST_USE enum status engine_rollout_get(struct engine *engine, const char *name,
                                         struct engine_rollout **rollout);
 void engine_rollout_deinit(struct engine *engine, struct engine_rollout *rollout);
+// Drops those that were never started and are in no file: there is nothing to tell of them.
+void engine_rollouts_sort_out(struct engine *engine);
 bool engine_rollout_active(const struct engine_rollout *rollout); // started and not final
 // Remembers where the arms' histograms stood, so that a run's quantiles are its own.
 void engine_rollout_run_began(struct engine *engine, struct engine_rollout *rollout);
