@@ -88,7 +88,7 @@ static inline bool unit_of(struct exchange *exchange, const struct proxy_service
         return http_cookie_find(fields, service->unit_name, unit) == STATUS_OK && unit->len > 0;
     case PROXY_UNIT_ADDRESS:
         *unit = http_client_address(fields, worker->table->trusted_hops, exchange->from);
-        *unit = http_client_network(*unit);
+        *unit = assign_network(*unit, worker->network);
         return unit->len > 0;
     case PROXY_UNIT_STICKY:
         *sticky = sticky_unit(exchange, service);

@@ -19,6 +19,7 @@
 #include "net/http/http1.h"
 #include "net/http/http1_write.h"
 #include "net/io/chain.h"
+#include "net/proxy/assign.h"
 #include "net/proxy/outcome.h"
 #include "net/proxy/proxy.h"
 #include "net/proxy/sheet.h"
@@ -324,6 +325,7 @@ struct worker {
     struct pool *pools[PROXY_ENDPOINTS_MAX];
     struct service_load loads[PROXY_SERVICES_MAX];
     // Scratch of one callback.
+    char network[2 * ASSIGN_NETWORK_BYTES];
     struct http_request *request;
     struct http_response response;
     struct request_flags flags;
