@@ -77,7 +77,7 @@ static void begin(struct connection *c, uint32_t head_len)
     struct http_request *request = &server->request;
     struct io_buf *held = c->held;
     if (!c->head_started)
-        c->begun_us = connection_now_us(c);
+        c->stream.begun_us = connection_now_us(c);
     c->head_started = false;
     bool whole = request->framing == HTTP_FRAMING_NONE;
     if (!whole) {
@@ -97,7 +97,7 @@ static void begin(struct connection *c, uint32_t head_len)
     c->chunked = false;
     c->tunnel = false;
     c->request_done = whole;
-    c->at_hand = io_buf_len(held) - head_len;
+    c->stream.at_hand = io_buf_len(held) - head_len;
     // While it waited for its turn the connection was paused, and the rest of its body has yet to come.
     if (!whole)
         connection_resume(c);
@@ -132,8 +132,8 @@ static bool step(struct connection *c)
     if (c->head_started)
         return false;
     c->head_started = true;
-    c->begun_us = connection_now_us(c);
-    connection_due(c, c->begun_us + server->limits.head_us);
+    c->stream.begun_us = connection_now_us(c);
+    connection_due(c, c->stream.begun_us + server->limits.head_us);
     return false;
 }
 
@@ -164,7 +164,7 @@ static void go_on(struct connection *c)
         return;
     if (c->held != NULL && (c->rests || !c->head_started))
         connection_pause(c); // it is not its turn, or the client must first take what it asked for
-    else if (UNLIKELY(c->ended))
+    else if (UNLIKELY(c->stream.half_closed))
         connection_linger(c); // nothing more will come, and what is held is no whole head
     else
         connection_resume(c);
@@ -172,7 +172,7 @@ static void go_on(struct connection *c)
 
 void connection_leave(struct connection *c)
 {
-    if (c->held != NULL || c->paused || c->ended)
+    if (c->held != NULL || c->stream.paused || c->stream.half_closed)
         go_on(c);
     c->busy = false;
     connection_flush_some(c);
@@ -230,7 +230,7 @@ static void on_end(struct io_stream *stream, enum status status)
     struct connection *c = connection_of_io(stream);
     const struct server_handler *handler = c->stream.server->handler;
     if (status == STATUS_CLOSED)
-        c->ended = true;
+        c->stream.half_closed = true;
     if (c->state == CONNECTION_CLOSED)
         return;
     c->busy = true;
@@ -252,7 +252,7 @@ static void on_drain(struct io_stream *stream)
     connection_flush_some(c);
     if (c->active && handler->drained != NULL)
         handler->drained(&c->stream);
-    else if (c->state == CONNECTION_LINGER && c->ended)
+    else if (c->state == CONNECTION_LINGER && c->stream.half_closed)
         connection_close(c, false);
     else if (c->state == CONNECTION_LINGER)
         connection_due(c, connection_now_us(c) + LINGER_US);

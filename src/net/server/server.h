@@ -31,11 +31,18 @@ enum {
 };
 
 struct server;
+struct connection;
 
 // Part of the engine's own object.
 struct server_stream {
     struct server *server;
     void *subject; // the handler's; NULL at the beginning
+    // Private.
+    struct connection *connection;
+    uint64_t begun_us; // the first byte of its head was seen
+    uint32_t at_hand;
+    bool paused;
+    bool half_closed;
 };
 
 enum server_refusal {
