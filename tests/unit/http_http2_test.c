@@ -104,80 +104,81 @@ TEST(host_and_authority)
     assert_int_equal(why, HTTP2_REJECT_AUTHORITY);
 }
 
+static const struct {
+    const char *clause;
+    const char *fields[8];
+    enum http1_reject why;
+} MALFORMED[] = {
+    {"8.3 unknown pseudo-field", {GET, ":colour|red"}, HTTP2_REJECT_PSEUDO},
+    {"8.3 of an answer", {GET, ":status|200"}, HTTP2_REJECT_PSEUDO},
+    {"8.3 after a field", {":method|GET", ":scheme|https", "accept|*/*", ":path|/"}, HTTP2_REJECT_PSEUDO},
+    {"8.3 after a field, though repeated", {GET, "a|b", ":path|/"}, HTTP2_REJECT_PSEUDO},
+    {"8.3.1 twice", {GET, ":path|/"}, HTTP2_REJECT_PSEUDO},
+    {"8.3.1 no method", {":scheme|https", ":authority|a", ":path|/"}, HTTP2_REJECT_PSEUDO},
+    {"8.3.1 no scheme", {":method|GET", ":authority|a", ":path|/"}, HTTP2_REJECT_PSEUDO},
+    {"8.3.1 no path", {":method|GET", ":scheme|https", ":authority|a"}, HTTP2_REJECT_PSEUDO},
+    {"8.3.1 empty path", {":method|GET", ":scheme|https", ":authority|a", ":path|"}, HTTP1_REJECT_TARGET},
+    {"8.3.1 path of another form",
+     {":method|GET", ":scheme|https", ":authority|a", ":path|http://b/"},
+     HTTP1_REJECT_TARGET},
+    {"8.3.1 asterisk but not OPTIONS",
+     {":method|GET", ":scheme|https", ":authority|a", ":path|*"},
+     HTTP1_REJECT_TARGET},
+    {"8.3.1 user info", {":method|GET", ":scheme|https", ":authority|u@a", ":path|/"}, HTTP1_REJECT_HOST},
+    {"8.3.1 nobody to ask", {":method|GET", ":scheme|https", ":path|/"}, HTTP1_REJECT_HOST_MISSING},
+    {"8.3.1 scheme", {":method|GET", ":scheme|ftp", ":authority|a", ":path|/"}, HTTP1_REJECT_TARGET},
+    {"8.5 CONNECT", {":method|CONNECT", ":authority|a:443"}, HTTP1_REJECT_CONNECT},
+    {"8.2.1 capitals", {GET, "Accept|x"}, HTTP1_REJECT_NAME},
+    {"8.2.1 blank in a name", {GET, "a b|x"}, HTTP1_REJECT_NAME},
+    {"8.2.1 empty name", {GET, "|x"}, HTTP1_REJECT_NAME},
+    {"8.2.1 colon in a name", {GET, "a:b|x"}, HTTP1_REJECT_NAME},
+    {"8.2.1 line break in a name", {GET, "a\r\nb|x"}, HTTP1_REJECT_NAME},
+    {"8.2.1 CR in a value", {GET, "a|x\ry"}, HTTP2_REJECT_VALUE},
+    {"8.2.1 LF in a value", {GET, "a|x\nhost: evil"}, HTTP2_REJECT_VALUE},
+    {"8.2.1 leading blank", {GET, "a| x"}, HTTP2_REJECT_VALUE},
+    {"8.2.1 trailing tab", {GET, "a|x\t"}, HTTP2_REJECT_VALUE},
+    {"8.2.1 line break in a path",
+     {":method|GET", ":scheme|https", ":authority|a", ":path|/ HTTP/1.1\r\nx: y"},
+     HTTP2_REJECT_VALUE},
+    {"8.2.1 blank in a path",
+     {":method|GET", ":scheme|https", ":authority|a", ":path|/ HTTP/1.1"},
+     HTTP1_REJECT_TARGET},
+    {"8.2.1 blank in a method",
+     {":method|GET /x HTTP/1.1", ":scheme|https", ":authority|a", ":path|/"},
+     HTTP1_REJECT_METHOD},
+    {"8.2.1 line break in :authority",
+     {":method|GET", ":scheme|https", ":authority|a\r\nx: y", ":path|/"},
+     HTTP2_REJECT_VALUE},
+    {"8.2.2 connection", {GET, "connection|close"}, HTTP2_REJECT_FIELD},
+    {"8.2.2 keep-alive", {GET, "keep-alive|timeout=5"}, HTTP2_REJECT_FIELD},
+    {"8.2.2 proxy-connection", {GET, "proxy-connection|close"}, HTTP2_REJECT_FIELD},
+    {"8.2.2 transfer-encoding", {GET, "transfer-encoding|chunked"}, HTTP2_REJECT_FIELD},
+    {"8.2.2 upgrade", {GET, "upgrade|websocket"}, HTTP2_REJECT_FIELD},
+    {"8.2.2 te", {GET, "te|gzip"}, HTTP2_REJECT_FIELD},
+    {"8.2.2 te of two", {GET, "te|trailers, gzip"}, HTTP2_REJECT_FIELD},
+    {"8.1.1 a length, and no body", {POST, "content-length|5"}, HTTP2_REJECT_LENGTH},
+    {"8.1.1 two lengths",
+     {POST, "content-length|0", "content-length|0"},
+     HTTP1_REJECT_CONTENT_LENGTH_REPEATED},
+    {"8.1.1 no length", {POST, "content-length|+5"}, HTTP1_REJECT_CONTENT_LENGTH},
+    {"8.3.1 two hosts",
+     {":method|GET", ":scheme|https", ":path|/", "host|a", "host|a"},
+     HTTP1_REJECT_HOST_REPEATED},
+    {"8441 4 :protocol without CONNECT", {GET, ":protocol|websocket"}, HTTP2_REJECT_PSEUDO},
+    {"8441 4 no :path",
+     {":method|CONNECT", ":protocol|websocket", ":scheme|https", ":authority|a"},
+     HTTP2_REJECT_PSEUDO},
+    {"8441 4 no :authority",
+     {":method|CONNECT", ":protocol|websocket", ":scheme|https", ":path|/"},
+     HTTP2_REJECT_PSEUDO},
+};
+
 TEST(what_is_malformed_is_refused)
 {
-    static const struct {
-        const char *clause;
-        const char *fields[8];
-        enum http1_reject why;
-    } cases[] = {
-        {"8.3 unknown pseudo-field", {GET, ":colour|red"}, HTTP2_REJECT_PSEUDO},
-        {"8.3 of an answer", {GET, ":status|200"}, HTTP2_REJECT_PSEUDO},
-        {"8.3 after a field", {":method|GET", ":scheme|https", "accept|*/*", ":path|/"}, HTTP2_REJECT_PSEUDO},
-        {"8.3 after a field, though repeated", {GET, "a|b", ":path|/"}, HTTP2_REJECT_PSEUDO},
-        {"8.3.1 twice", {GET, ":path|/"}, HTTP2_REJECT_PSEUDO},
-        {"8.3.1 no method", {":scheme|https", ":authority|a", ":path|/"}, HTTP2_REJECT_PSEUDO},
-        {"8.3.1 no scheme", {":method|GET", ":authority|a", ":path|/"}, HTTP2_REJECT_PSEUDO},
-        {"8.3.1 no path", {":method|GET", ":scheme|https", ":authority|a"}, HTTP2_REJECT_PSEUDO},
-        {"8.3.1 empty path", {":method|GET", ":scheme|https", ":authority|a", ":path|"}, HTTP1_REJECT_TARGET},
-        {"8.3.1 path of another form",
-         {":method|GET", ":scheme|https", ":authority|a", ":path|http://b/"},
-         HTTP1_REJECT_TARGET},
-        {"8.3.1 asterisk but not OPTIONS",
-         {":method|GET", ":scheme|https", ":authority|a", ":path|*"},
-         HTTP1_REJECT_TARGET},
-        {"8.3.1 user info", {":method|GET", ":scheme|https", ":authority|u@a", ":path|/"}, HTTP1_REJECT_HOST},
-        {"8.3.1 nobody to ask", {":method|GET", ":scheme|https", ":path|/"}, HTTP1_REJECT_HOST_MISSING},
-        {"8.3.1 scheme", {":method|GET", ":scheme|ftp", ":authority|a", ":path|/"}, HTTP1_REJECT_TARGET},
-        {"8.5 CONNECT", {":method|CONNECT", ":authority|a:443"}, HTTP1_REJECT_CONNECT},
-        {"8.2.1 capitals", {GET, "Accept|x"}, HTTP1_REJECT_NAME},
-        {"8.2.1 blank in a name", {GET, "a b|x"}, HTTP1_REJECT_NAME},
-        {"8.2.1 empty name", {GET, "|x"}, HTTP1_REJECT_NAME},
-        {"8.2.1 colon in a name", {GET, "a:b|x"}, HTTP1_REJECT_NAME},
-        {"8.2.1 line break in a name", {GET, "a\r\nb|x"}, HTTP1_REJECT_NAME},
-        {"8.2.1 CR in a value", {GET, "a|x\ry"}, HTTP2_REJECT_VALUE},
-        {"8.2.1 LF in a value", {GET, "a|x\nhost: evil"}, HTTP2_REJECT_VALUE},
-        {"8.2.1 leading blank", {GET, "a| x"}, HTTP2_REJECT_VALUE},
-        {"8.2.1 trailing tab", {GET, "a|x\t"}, HTTP2_REJECT_VALUE},
-        {"8.2.1 line break in a path",
-         {":method|GET", ":scheme|https", ":authority|a", ":path|/ HTTP/1.1\r\nx: y"},
-         HTTP2_REJECT_VALUE},
-        {"8.2.1 blank in a path",
-         {":method|GET", ":scheme|https", ":authority|a", ":path|/ HTTP/1.1"},
-         HTTP1_REJECT_TARGET},
-        {"8.2.1 blank in a method",
-         {":method|GET /x HTTP/1.1", ":scheme|https", ":authority|a", ":path|/"},
-         HTTP1_REJECT_METHOD},
-        {"8.2.1 line break in :authority",
-         {":method|GET", ":scheme|https", ":authority|a\r\nx: y", ":path|/"},
-         HTTP2_REJECT_VALUE},
-        {"8.2.2 connection", {GET, "connection|close"}, HTTP2_REJECT_FIELD},
-        {"8.2.2 keep-alive", {GET, "keep-alive|timeout=5"}, HTTP2_REJECT_FIELD},
-        {"8.2.2 proxy-connection", {GET, "proxy-connection|close"}, HTTP2_REJECT_FIELD},
-        {"8.2.2 transfer-encoding", {GET, "transfer-encoding|chunked"}, HTTP2_REJECT_FIELD},
-        {"8.2.2 upgrade", {GET, "upgrade|websocket"}, HTTP2_REJECT_FIELD},
-        {"8.2.2 te", {GET, "te|gzip"}, HTTP2_REJECT_FIELD},
-        {"8.2.2 te of two", {GET, "te|trailers, gzip"}, HTTP2_REJECT_FIELD},
-        {"8.1.1 a length, and no body", {POST, "content-length|5"}, HTTP2_REJECT_LENGTH},
-        {"8.1.1 two lengths",
-         {POST, "content-length|0", "content-length|0"},
-         HTTP1_REJECT_CONTENT_LENGTH_REPEATED},
-        {"8.1.1 no length", {POST, "content-length|+5"}, HTTP1_REJECT_CONTENT_LENGTH},
-        {"8.3.1 two hosts",
-         {":method|GET", ":scheme|https", ":path|/", "host|a", "host|a"},
-         HTTP1_REJECT_HOST_REPEATED},
-        {"8441 4 :protocol without CONNECT", {GET, ":protocol|websocket"}, HTTP2_REJECT_PSEUDO},
-        {"8441 4 no :path",
-         {":method|CONNECT", ":protocol|websocket", ":scheme|https", ":authority|a"},
-         HTTP2_REJECT_PSEUDO},
-        {"8441 4 no :authority",
-         {":method|CONNECT", ":protocol|websocket", ":scheme|https", ":path|/"},
-         HTTP2_REJECT_PSEUDO},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        enum status status = parse(cases[i].fields, true);
-        if (status != STATUS_INVALID || why != cases[i].why)
-            fail_msg("%s: %s, %s", cases[i].clause, status_name(status), http1_reject_word(why));
+    for (size_t i = 0; i < ARRAY_LEN(MALFORMED); i++) {
+        enum status status = parse(MALFORMED[i].fields, true);
+        if (status != STATUS_INVALID || why != MALFORMED[i].why)
+            fail_msg("%s: %s, %s", MALFORMED[i].clause, status_name(status), http1_reject_word(why));
     }
 }
 

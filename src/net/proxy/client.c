@@ -190,7 +190,17 @@ static bool on_secure(struct server *server, uint32_t listener, struct io_stream
     return secure != NULL && tls_accept(secure, stream) == STATUS_OK;
 }
 
+static bool on_http2(struct server *server, uint32_t listener, const struct io_stream *stream)
+{
+    const struct worker *worker = CONTAINER_OF(server, struct worker, server);
+    struct tls_info info;
+    if ((worker->proxy->listen_secure >> listener & 1) == 0)
+        return true;
+    return tls_info_get(stream, &info) && strcmp(info.protocol, "h2") == 0;
+}
+
 const struct server_handler CLIENT_HANDLER = {.secure = on_secure,
+                                              .http2 = on_http2,
                                               .request = on_request,
                                               .data = on_data,
                                               .ended = on_ended,

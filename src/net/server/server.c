@@ -76,11 +76,34 @@ void connection_linger(struct connection *c)
     connection_due(c, connection_now_us(c) + (waits ? c->stream.server->limits.idle_us : LINGER_US));
 }
 
-static void wait_for_request(struct connection *c)
+uint64_t connection_idle_due_us(const struct connection *c)
 {
     const struct server_limits *limits = &c->stream.server->limits;
     uint64_t longer_us = limits->idle_spread_us * c->spread >> 16;
-    connection_due(c, connection_now_us(c) + limits->idle_us + longer_us);
+    return connection_now_us(c) + limits->idle_us + longer_us;
+}
+
+static void wait_for_request(struct connection *c)
+{
+    connection_due(c, connection_idle_due_us(c));
+}
+
+void connection_drop(struct connection *c, struct io_buf *buf)
+{
+    c->linger_bytes += io_buf_len(buf);
+    io_buf_put(buf);
+    if (c->state == CONNECTION_LINGER && c->linger_bytes > LINGER_BYTES_MAX)
+        connection_close(c, false);
+}
+
+void connection_linger_drained(struct connection *c)
+{
+    if (c->state != CONNECTION_LINGER)
+        return;
+    if (c->stream.half_closed)
+        connection_close(c, false);
+    else
+        connection_due(c, connection_now_us(c) + LINGER_US);
 }
 
 void connection_over(struct connection *c)
@@ -151,7 +174,7 @@ static bool takes_answers(struct connection *c)
     return io_stream_taking(&c->io, &c->taken_mark);
 }
 
-static void wait_is_over(struct connection *c)
+void connection_wait_over(struct connection *c)
 {
     struct server *server = c->stream.server;
     if (c->rests) {
@@ -184,7 +207,7 @@ static void on_timer(struct io_timer *timer)
     if (c->active)
         c->stream.server->handler->due(&c->stream);
     else
-        wait_is_over(c);
+        connection_wait_over(c);
     connection_leave(c);
 }
 
@@ -276,6 +299,12 @@ static bool make_secure(struct connection *c, const struct server_listener *list
     return server->handler->secure(server, (uint32_t)(listener - server->listeners), &c->io);
 }
 
+bool connection_may_http2(const struct connection *c)
+{
+    struct server *server = c->stream.server;
+    return server->handler->http2 != NULL && server->handler->http2(server, c->listener, &c->io);
+}
+
 static void connection_begin(struct connection *c, const struct server_listener *listener, int handle,
                              const struct io_addr *peer, bool crowded)
 {
@@ -285,6 +314,7 @@ static void connection_begin(struct connection *c, const struct server_listener 
     c->stream.connection = c;
     c->engine = &HTTP1_ENGINE;
     c->crowded = crowded;
+    c->listener = (uint8_t)(listener - server->listeners);
     c->site = SITE_NONE;
     c->spread = (uint16_t)(server->met++ * 40503u); // by the golden ratio: even, however many there are
     io_timer_init(&c->timer, on_timer);
@@ -428,6 +458,7 @@ void server_deinit(struct server *server)
 {
     CHECK(server_closed(server) && server->unsent == 0);
     free_list_clear(&server->free_connections);
+    free_list_clear(&server->free_streams);
 }
 
 // ---- the answer: the engine's ----

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Between the parts of the server: life and time (server.c), and an engine for each protocol: HTTP/1 with
-// bytes in (http1.c) and bytes out (http1_answer.c).
+// bytes in (http1.c) and bytes out (http1_answer.c), HTTP/2 with http2.c and http2_answer.c.
 //
 // A connection of HTTP/1 waits, reads a head, or has one stream. Events are told only while it is `busy`: in
 // a callback of its own. The end of every such callback (connection_leave) goes on with what is held and
@@ -64,6 +64,7 @@ struct connection {
     struct io_buf *held;     // received, not yet used
     struct io_chain out;     // written, not yet given to io
     struct io_buf *trailers; // storage while a chunked body runs
+    struct http2 *http2;     // NULL: HTTP/1
     struct http1_body body;
     uint64_t taken_mark; // of io_stream_taking, when the timer last looked
     uint32_t counted;    // of server->unsent
@@ -74,6 +75,8 @@ struct connection {
     bool head_started; // a part of a head is held, its deadline runs
     bool rests;        // until the timer
     bool crowded;
+    bool settled; // HTTP/1 is what it speaks
+    uint8_t listener;
     // Of the present stream.
     bool request_done;
     bool keep; // the connection may serve another request after it
@@ -114,6 +117,16 @@ void connection_due(struct connection *c, uint64_t due_us);
 void connection_pause(struct connection *c);
 void connection_resume(struct connection *c);
 void connection_close(struct connection *c, bool reset);
+// Until when it may wait for a request from now on.
+uint64_t connection_idle_due_us(const struct connection *c);
+// Its time is over without a stream under way.
+void connection_wait_over(struct connection *c);
+// What comes while it lingers.
+void connection_drop(struct connection *c, struct io_buf *buf);
+// It lingers, and all that was queued has left.
+void connection_linger_drained(struct connection *c);
+// Whether the handler lets it speak HTTP/2.
+bool connection_may_http2(const struct connection *c);
 // Ends our side after what is queued and drops what still comes.
 void connection_linger(struct connection *c);
 // The stream was ended by its handler.
