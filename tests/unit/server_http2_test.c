@@ -147,6 +147,22 @@ TEST(a_body_is_told_with_its_end)
     expect_answer(1);
 }
 
+// Once behind all that came in one piece, whatever it was: what a handler gathered goes on then.
+TEST(a_body_is_flushed_behind_what_came)
+{
+    greet();
+    world.flushes = true;
+    post(1, "/");
+    flush();
+    put_data(1, 0, 100);
+    put_data(1, 0, 50);
+    flush();
+    put_data(1, END, 0);
+    flush();
+    expect_trace("/ 0:flush 0:data:100 0:data:50 0:flush 0:ended 0:flush ");
+    answer(world.streams[0], "at once");
+}
+
 // 6.1: padding is no body, but counts for the windows, which are given back for it.
 TEST(padding_is_dropped)
 {

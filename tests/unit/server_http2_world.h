@@ -34,7 +34,7 @@ static struct {
     struct io_loop *client_loop, *server_loop;
     struct server server;
     struct io_stream client;
-    bool ended, reset, closed, refuses, http1;
+    bool ended, reset, closed, refuses, http1, flushes;
     uint8_t *got;
     size_t len, parsed;
     struct frame frames[FRAMES_MAX];
@@ -126,6 +126,12 @@ static inline void on_ended(struct server_stream *stream, struct http_fields *tr
     text_addf(&world.trace, " ");
 }
 
+static inline void on_flush(struct server_stream *stream)
+{
+    if (world.flushes)
+        text_addf(&world.trace, "%d:flush ", index_of(stream));
+}
+
 static inline void on_half_closed(struct server_stream *stream)
 {
     text_addf(&world.trace, "%d:half-closed ", index_of(stream));
@@ -178,6 +184,7 @@ static const struct server_handler HANDLER = {.http2 = on_http2,
                                               .request = on_request,
                                               .data = on_data,
                                               .ended = on_ended,
+                                              .flush = on_flush,
                                               .half_closed = on_half_closed,
                                               .drained = on_drained,
                                               .due = on_due,

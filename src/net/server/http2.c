@@ -69,6 +69,7 @@ static struct http2_stream *stream_create(struct http2 *h, int32_t id)
     h->stream_count++;
     h->idle_due_us = UINT64_MAX;
     c->active = true;
+    connection_note(c, SERVER_NOTE_STREAM);
     return s;
 }
 
@@ -85,6 +86,7 @@ void http2_stream_free(struct http2_stream *s)
     list_remove(&s->fresh);
     h->full_count -= s->full;
     h->stream_count--;
+    connection_note(c, SERVER_NOTE_STREAM_CLOSED);
     free_list_put(&s->stream.server->free_streams, s);
     if (h->stream_count > 0 || c->state == CONNECTION_CLOSED)
         return;
@@ -144,6 +146,9 @@ static void refuse_body(struct http2_stream *s, enum http1_reject why)
 
 static void calm(struct http2 *h)
 {
+    if (!h->calmed)
+        connection_note(h->connection, SERVER_NOTE_CALMED);
+    h->calmed = true;
     (void)nghttp2_session_terminate_session(h->session, NGHTTP2_ENHANCE_YOUR_CALM);
 }
 
@@ -250,6 +255,13 @@ static void make_key(struct http2 *h, char key[HTTP2_KEY_BYTES])
     put_base64(key, (const uint8_t *)words, sizeof words);
 }
 
+// Something of its body was told, or may be.
+static void owe_flush(struct http2_stream *s)
+{
+    if (list_empty(&s->fresh))
+        list_push_back(&s->http2->fresh, &s->fresh);
+}
+
 static void tell_request(struct http2 *h, struct http2_stream *s, bool ended)
 {
     struct server *server = s->stream.server;
@@ -269,7 +281,7 @@ static void tell_request(struct http2 *h, struct http2_stream *s, bool ended)
     s->content_left = request->content_length;
     s->request_done = request->framing == HTTP_FRAMING_NONE || (s->sized && s->content_left == 0);
     if (!s->request_done)
-        list_push_back(&h->fresh, &s->fresh);
+        owe_flush(s);
     server->handler->request(&s->stream, request);
 }
 
@@ -280,6 +292,7 @@ static void tell_end(struct http2_stream *s, struct http_fields *trailers)
         return;
     }
     s->request_done = true;
+    owe_flush(s);
     handler_of(s->http2)->ended(&s->stream, trailers);
 }
 
@@ -370,10 +383,9 @@ static void tell_data(struct http2 *h, struct http2_stream *s, struct slice run)
         refuse_body(s, HTTP2_REJECT_LENGTH);
     } else if (!s->request_done) {
         s->content_left -= s->sized ? run.len : 0;
+        owe_flush(s);
         handler_of(h)->data(&s->stream, run, &h->input);
     }
-    if (s->active && !s->request_done && list_empty(&s->fresh))
-        list_push_back(&h->fresh, &s->fresh);
 }
 
 static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *bytes,
@@ -437,6 +449,8 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
 {
     (void)session;
     struct http2 *h = user;
+    if (frame->hd.type == NGHTTP2_RST_STREAM)
+        connection_note(h->connection, SERVER_NOTE_RESET_BY_CLIENT);
     if (frame->hd.type == NGHTTP2_HEADERS)
         end_head(h, frame);
     else if (frame->hd.type == NGHTTP2_DATA)
@@ -461,6 +475,10 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     struct http2 *h = user;
     if (frame->hd.type == NGHTTP2_DATA)
         earn_chatter(h, HTTP2_CHATTER_PER_FRAME);
+    if (frame->hd.type == NGHTTP2_GOAWAY)
+        connection_note(h->connection, SERVER_NOTE_GOAWAY);
+    if (frame->hd.type == NGHTTP2_RST_STREAM && frame->rst_stream.error_code != NGHTTP2_NO_ERROR)
+        connection_note(h->connection, SERVER_NOTE_RESET);
     // Its answer says that all that was sent before the client knew has come.
     if (frame->hd.type == NGHTTP2_GOAWAY && h->drain == HTTP2_DRAIN_ANNOUNCED)
         (void)nghttp2_submit_ping(session, NGHTTP2_FLAG_NONE, NULL);
@@ -635,8 +653,7 @@ static void idle_is_over(struct http2 *h, uint64_t now_us)
         h->idle_due_us = now_us + server->limits.idle_us;
         return;
     }
-    if (server->handler->note != NULL)
-        server->handler->note(server, SERVER_NOTE_IDLE);
+    connection_note(c, SERVER_NOTE_IDLE);
     h->idle_due_us = UINT64_MAX;
     (void)nghttp2_session_terminate_session(h->session, NGHTTP2_NO_ERROR);
 }

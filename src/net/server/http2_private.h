@@ -52,6 +52,7 @@ struct http2 {
     uint32_t resets, served;
     uint32_t serial; // of keys
     uint8_t drain;   // enum http2_drain
+    bool calmed;     // it costs too much, and ends
     bool broken;     // nothing can be sent any more
 };
 

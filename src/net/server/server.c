@@ -151,6 +151,11 @@ static void note(struct server *server, enum server_note what)
         server->handler->note(server, what);
 }
 
+void connection_note(const struct connection *c, enum server_note what)
+{
+    note(c->stream.server, what);
+}
+
 void connection_free(struct connection *c)
 {
     struct server *server = c->stream.server;

@@ -60,6 +60,13 @@ enum server_note {
     SERVER_NOTE_ACCEPT_FAILED,
     SERVER_NOTE_IDLE,     // closed without a request under way
     SERVER_NOTE_GAVE_WAY, // the same, for a new one when there were as many as may be
+    // HTTP/2 only.
+    SERVER_NOTE_STREAM, // a stream begins, whether it becomes a request or not
+    SERVER_NOTE_STREAM_CLOSED,
+    SERVER_NOTE_RESET_BY_CLIENT, // RST_STREAM came
+    SERVER_NOTE_RESET,           // RST_STREAM was sent, other than behind a whole answer
+    SERVER_NOTE_GOAWAY,          // was sent
+    SERVER_NOTE_CALMED,          // a connection that costs too much ends
     SERVER_NOTES,
 };
 

@@ -125,6 +125,7 @@ void connection_wait_over(struct connection *c);
 void connection_drop(struct connection *c, struct io_buf *buf);
 // It lingers, and all that was queued has left.
 void connection_linger_drained(struct connection *c);
+void connection_note(const struct connection *c, enum server_note what);
 // Whether the handler lets it speak HTTP/2.
 bool connection_may_http2(const struct connection *c);
 // Ends our side after what is queued and drops what still comes.
