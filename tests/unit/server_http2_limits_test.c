@@ -87,11 +87,9 @@ TEST(a_paused_body_shuts_its_window)
         flush();
     }
     assert_int_equal(window_given(1), 0);
-    uint64_t held = window_given(0);
     server_resume(world.streams[0]);
     run_ms(10);
     assert_true(window_given(1) >= STREAM_WINDOW / 2);
-    assert_true(window_given(0) >= held);
     put_data(1, END, 0);
     put_data(3, END, 0);
     flush();
@@ -115,8 +113,8 @@ TEST(a_client_that_ignores_its_window_is_stopped)
     assert_in_range(world.body_bytes, STREAM_WINDOW, STREAM_WINDOW + 1);
 }
 
-// A stream that broke off gives its part of the connection's window back.
-TEST(a_broken_off_upload_gives_its_window_back)
+// Streams that are held back, and those that broke off, take nothing of the connection's window.
+TEST(paused_bodies_hold_up_no_other)
 {
     greet();
     for (int32_t id = 1; id < 40; id += 2) {
@@ -124,7 +122,8 @@ TEST(a_broken_off_upload_gives_its_window_back)
         for (int i = 0; i < 8; i++)
             put_data(id, 0, 16384);
         send_ms(1);
-        put_number(NGHTTP2_RST_STREAM, id, NGHTTP2_CANCEL);
+        if (id % 4 == 1)
+            put_number(NGHTTP2_RST_STREAM, id, NGHTTP2_CANCEL);
         send_ms(1);
     }
     assert_int_equal(world.body_bytes, 20 * 8 * 16384);

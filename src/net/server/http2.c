@@ -249,9 +249,10 @@ static void put_base64(char *to, const uint8_t *bytes, size_t len)
 // For a WebSocket (RFC 6455, 4.1): proves nothing between us and the origin, but is asked for.
 static void make_key(struct http2 *h, char key[HTTP2_KEY_BYTES])
 {
-    uint64_t words[2] = {h->serial++, (uint64_t)(uintptr_t)h};
-    words[0] = siphash(h->connection->stream.server->site_key, words, sizeof words);
-    words[1] = siphash(h->connection->stream.server->site_key, words, sizeof words);
+    const struct connection *c = h->connection;
+    uint64_t words[2] = {connection_now_us(c), (uint64_t)h->serial++ << 16 | c->spread};
+    words[0] = siphash(c->stream.server->site_key, words, sizeof words);
+    words[1] = siphash(c->stream.server->site_key, words, sizeof words);
     put_base64(key, (const uint8_t *)words, sizeof words);
 }
 
@@ -398,12 +399,12 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, co
         tell_data(h, s, (struct slice){(const char *)bytes, len});
     if (h->connection->state != CONNECTION_OPEN)
         return NGHTTP2_ERR_CALLBACK_FAILURE;
-    if (s == NULL || !s->active)
-        (void)nghttp2_session_consume_connection(session, len);
-    else if (s->stream.paused || (s->opens && !s->tunnel))
+    // The connection's window is given back at once: what one stream holds back holds up no other.
+    (void)nghttp2_session_consume_connection(session, len);
+    if (s != NULL && s->active && (s->stream.paused || (s->opens && !s->tunnel)))
         s->withheld += (uint32_t)len;
-    else
-        (void)nghttp2_session_consume(session, id, len);
+    else if (s != NULL && s->active)
+        (void)nghttp2_session_consume_stream(session, id, len);
     return 0;
 }
 
@@ -504,9 +505,6 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     s->closed = true;
     count_end(h, s);
     http2_drop_queue(s);
-    if (s->withheld > 0)
-        (void)nghttp2_session_consume_connection(session, s->withheld);
-    s->withheld = 0;
     bool whole = s->end_sent && s->request_ended; // its handler is about to end it
     if (!s->active)
         http2_stream_free(s);
@@ -828,7 +826,7 @@ static bool submit_settings(struct http2 *h)
     const nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, HTTP2_STREAMS_MAX},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, HTTP2_STREAM_WINDOW},
-        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, HTTP1_HEAD_BYTES_MAX},
+        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, h->connection->stream.server->http1.head_bytes_max},
         {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1},
     };
     return nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) == 0 &&
@@ -846,7 +844,8 @@ bool http2_begin(struct connection *c)
     list_init(&h->fresh);
     h->head_due_us = UINT64_MAX;
     h->drain_due_us = UINT64_MAX;
-    h->idle_due_us = connection_idle_due_us(c);
+    // Behind a handshake, the first request must come within the time of both.
+    h->idle_due_us = c->io.filter != NULL ? c->due_us : connection_idle_due_us(c);
     h->chatter_us = connection_now_us(c);
     if (!make_session(h) || !submit_settings(h)) {
         nghttp2_session_del(h->session);

@@ -207,6 +207,8 @@ static enum status http2_head(struct server_stream *stream, const struct http_re
     return submit_head(s, &fields, response, added, response->framing == HTTP_FRAMING_NONE);
 }
 
+static void http2_resume(struct server_stream *stream);
+
 // RFC 8441, 5: the answer is 200, and the stream is the tunnel.
 static enum status http2_tunnel(struct server_stream *stream, const struct http_response *response,
                                 const struct server_added *added, struct io_buf **early)
@@ -221,6 +223,7 @@ static enum status http2_tunnel(struct server_stream *stream, const struct http_
     s->tunnel = true;
     *early = s->early;
     s->early = NULL;
+    http2_resume(stream);
     return STATUS_OK;
 }
 
@@ -413,7 +416,7 @@ static void http2_resume(struct server_stream *stream)
     if (withheld == 0 || s->closed)
         return;
     s->withheld = 0;
-    (void)nghttp2_session_consume(s->http2->session, s->id, withheld);
+    (void)nghttp2_session_consume_stream(s->http2->session, s->id, withheld);
     http2_settle(s->http2);
 }
 

@@ -16,7 +16,7 @@
 enum {
     HTTP2_STREAMS_MAX = 100,           // at once, of one connection
     HTTP2_STREAM_WINDOW = 1 << 18,     // of what a client may send and we have not passed on
-    HTTP2_CONNECTION_WINDOW = 1 << 20, // the same, of all streams of a connection
+    HTTP2_CONNECTION_WINDOW = 1 << 20, // of what is on its way, in all streams of a connection
     HTTP2_OUT_HIGH = IO_BUF_BYTES,     // with more on its way no further frame is made
     HTTP2_RESETS_MAX =
         2 * HTTP2_STREAMS_MAX,       // streams broken off by the client beyond those that were served
