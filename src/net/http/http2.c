@@ -67,6 +67,11 @@ static bool has(const struct http2_head *head, enum http2_pseudo which)
     return head->pseudo[which].data != NULL;
 }
 
+bool http2_head_opens(const struct http2_head *head)
+{
+    return has(head, HTTP2_PSEUDO_PROTOCOL);
+}
+
 static bool scheme_known(struct slice scheme)
 {
     return slice_equal_nocase(scheme, SLICE("https")) || slice_equal_nocase(scheme, SLICE("http"));
@@ -84,7 +89,7 @@ static enum http1_reject pseudo_read(const struct http2_head *head)
         return HTTP1_REJECT_CONNECT;
     if (!has(head, HTTP2_PSEUDO_SCHEME) || !has(head, HTTP2_PSEUDO_PATH))
         return HTTP2_REJECT_PSEUDO;
-    if (has(head, HTTP2_PSEUDO_PROTOCOL) && (!connect || !has(head, HTTP2_PSEUDO_AUTHORITY)))
+    if (http2_head_opens(head) && (!connect || !has(head, HTTP2_PSEUDO_AUTHORITY)))
         return HTTP2_REJECT_PSEUDO;
     struct slice path = pseudo[HTTP2_PSEUDO_PATH];
     if (!scheme_known(pseudo[HTTP2_PSEUDO_SCHEME]))
@@ -107,7 +112,7 @@ static void begin_lines(struct http2_head *head)
         refuse(head, why);
         return;
     }
-    bool opens = has(head, HTTP2_PSEUDO_PROTOCOL);
+    bool opens = http2_head_opens(head);
     put(head->lines, &head->lines_len, opens ? SLICE("GET") : pseudo[HTTP2_PSEUDO_METHOD]);
     put(head->lines, &head->lines_len, SLICE(" "));
     put(head->lines, &head->lines_len, pseudo[HTTP2_PSEUDO_PATH]);
@@ -162,7 +167,7 @@ static void add_field(struct http2_head *head, struct slice name, struct slice v
     begin_lines(head);
     if (head->why != HTTP1_REJECT_NONE)
         return;
-    bool opens = has(head, HTTP2_PSEUDO_PROTOCOL);
+    bool opens = http2_head_opens(head);
     if (opens && slice_equal(name, SLICE("sec-websocket-key")))
         return; // ours is written
     if (id == HTTP_FIELD_COOKIE && head->aside != NULL) {
@@ -205,7 +210,7 @@ void http2_head_add(struct http2_head *head, struct slice name, struct slice val
 static void end_lines(struct http2_head *head, bool ended, struct slice key)
 {
     struct slice cookies = {head->aside + head->cookies_at, head->aside_len - head->cookies_at};
-    bool opens = has(head, HTTP2_PSEUDO_PROTOCOL);
+    bool opens = http2_head_opens(head);
     if (cookies.len > 0)
         put_line(head, SLICE("cookie"), cookies);
     if (opens)
@@ -235,7 +240,7 @@ enum status http2_head_request(struct http2_head *head, bool ended, struct slice
     enum status status = http1_request_parse(head->lines, head->lines_len, head->limits, out, &head_len, why);
     if (status != STATUS_OK)
         return status == STATUS_AGAIN ? refused(HTTP1_REJECT_HEAD_LONG, why) : status;
-    bool opens = has(head, HTTP2_PSEUDO_PROTOCOL);
+    bool opens = http2_head_opens(head);
     if (opens && (out->upgrade.len == 0 || ended))
         return refused(HTTP2_REJECT_PSEUDO, why);
     if (ended && out->framing == HTTP_FRAMING_LENGTH && out->content_length > 0)

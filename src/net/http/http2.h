@@ -40,8 +40,10 @@ struct http2_head {
 void http2_head_init(struct http2_head *head, char *lines, char *aside, const struct http1_limits *limits);
 // The next field; name and value are copied. What is wrong with it is told at the end.
 void http2_head_add(struct http2_head *head, struct slice name, struct slice value);
+// Whether it asks for a tunnel, as far as was seen.
+bool http2_head_opens(const struct http2_head *head);
 // All fields have come. ended: so has the request, which has no body then. key: a Sec-WebSocket-Key of
-// HTTP2_KEY_BYTES for a request that opens one. Statuses, *why and out as http1_request_parse. A CONNECT
+// HTTP2_KEY_BYTES for a request that opens a tunnel. Statuses, *why and out as http1_request_parse. A CONNECT
 // with :protocol is told as the GET of HTTP/1.1 with `upgrade` that it stands for.
 MUST_USE enum status http2_head_request(struct http2_head *head, bool ended, struct slice key,
                                         struct http_request *out, enum http1_reject *why);

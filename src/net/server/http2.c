@@ -270,7 +270,8 @@ static void tell_request(struct http2 *h, struct http2_stream *s, bool ended)
     char key[HTTP2_KEY_BYTES];
     enum http1_reject why;
     s->request_ended = ended;
-    make_key(h, key);
+    if (http2_head_opens(&h->head))
+        make_key(h, key);
     if (http2_head_request(&h->head, ended, (struct slice){key, sizeof key}, request, &why) != STATUS_OK) {
         refuse(s, SERVER_REFUSAL_MALFORMED, http1_reject_status(why), http1_reject_text(why));
         return;

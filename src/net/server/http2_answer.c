@@ -94,8 +94,8 @@ struct fields {
     nghttp2_nv items[FIELDS_MAX];
     size_t count;
     size_t bytes;
-    char number[DECIMAL_BYTES + 1];
-    char status[4];
+    char number[DECIMAL_BYTES];
+    char status[3];
 };
 
 static void put_field(struct fields *fields, struct slice name, struct slice value)
@@ -112,20 +112,27 @@ static void put_field(struct fields *fields, struct slice name, struct slice val
     fields->bytes += name.len + value.len;
 }
 
+// In decimal, at the end of its storage.
+static struct slice number_in(char *storage, size_t size, uint64_t number)
+{
+    size_t at = size;
+    do {
+        storage[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    return (struct slice){storage + at, size - at};
+}
+
 static void put_status(struct fields *fields, unsigned status)
 {
-    struct text text = text_over(fields->status, sizeof fields->status);
     fields->count = 0;
     fields->bytes = 0;
-    text_addf(&text, "%u", status);
-    put_field(fields, SLICE(":status"), text_slice(&text));
+    put_field(fields, SLICE(":status"), number_in(fields->status, sizeof fields->status, status));
 }
 
 static void put_length(struct fields *fields, uint64_t length)
 {
-    struct text text = text_over(fields->number, sizeof fields->number);
-    text_addf(&text, "%llu", (unsigned long long)length);
-    put_field(fields, SLICE("content-length"), text_slice(&text));
+    put_field(fields, SLICE("content-length"), number_in(fields->number, sizeof fields->number, length));
 }
 
 // What an answer of HTTP/1 says of its connection, or what is said anew.
@@ -450,19 +457,19 @@ static void http2_gone(struct connection *c)
     c->active = false;
 }
 
-const struct engine HTTP2_ENGINE = {.head = http2_head,
-                                    .tunnel = http2_tunnel,
-                                    .data = http2_data,
-                                    .data_end = http2_data_end,
-                                    .answer = http2_answer,
-                                    .flush = http2_flush,
-                                    .half_close = http2_half_close,
-                                    .end = http2_end,
-                                    .reset = http2_reset,
-                                    .unsent = http2_unsent,
-                                    .taking = http2_taking,
-                                    .pause = http2_pause,
-                                    .resume = http2_resume,
-                                    .due = http2_due,
-                                    .drain = http2_drain,
-                                    .gone = http2_gone};
+const struct server_engine HTTP2_ENGINE = {.head = http2_head,
+                                           .tunnel = http2_tunnel,
+                                           .data = http2_data,
+                                           .data_end = http2_data_end,
+                                           .answer = http2_answer,
+                                           .flush = http2_flush,
+                                           .half_close = http2_half_close,
+                                           .end = http2_end,
+                                           .reset = http2_reset,
+                                           .unsent = http2_unsent,
+                                           .taking = http2_taking,
+                                           .pause = http2_pause,
+                                           .resume = http2_resume,
+                                           .due = http2_due,
+                                           .drain = http2_drain,
+                                           .gone = http2_gone};

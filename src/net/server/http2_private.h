@@ -107,7 +107,7 @@ void http2_stream_free(struct http2_stream *s);
 
 // ---- http2_answer.c
 
-extern const struct engine HTTP2_ENGINE;
+extern const struct server_engine HTTP2_ENGINE;
 
 // Makes frames of what is queued and gives them to io, as far as both windows and the socket allow.
 void http2_pump(struct http2 *h);

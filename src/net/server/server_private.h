@@ -31,7 +31,7 @@ enum connection_state {
 };
 
 // What the operations of a stream do, by the protocol of its connection. Contracts as in server.h.
-struct engine {
+struct server_engine {
     enum status (*head)(struct server_stream *stream, const struct http_response *response,
                         const struct server_added *added);
     enum status (*tunnel)(struct server_stream *stream, const struct http_response *response,
@@ -56,7 +56,7 @@ struct engine {
 
 struct connection {
     struct server_stream stream; // HTTP/1: the one stream, while `active`
-    const struct engine *engine;
+    const struct server_engine *engine;
     struct io_stream io;
     struct io_timer timer; // may be set earlier than due_us and is then moved: the wheel is rarely touched
     uint64_t due_us;
@@ -156,4 +156,4 @@ void connection_leave(struct connection *c);
 
 // ---- http1_answer.c
 
-extern const struct engine HTTP1_ENGINE;
+extern const struct server_engine HTTP1_ENGINE;
