@@ -8,9 +8,11 @@ import http.server
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import threading
+import time
 
 import harness
 
@@ -47,6 +49,9 @@ class Origin(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"4\r\nbody\r\n0\r\nSum: 12\r\n\r\n")
         elif self.path == "/ws":
             self.upgrade()
+        elif self.path == "/slow":
+            time.sleep(3)
+            self.answer(b"slow")
         elif self.path == "/204":
             self.send_response(204)
             self.end_headers()
@@ -107,8 +112,7 @@ def origin(stack):
 class World:
     def __init__(self, args, folder, stack, io="auto"):
         for name in ("curl", "nghttp", "h2load"):
-            if harness.find_program(name) is None:
-                harness.skip(f"there is no {name}")
+            harness.find_program(name)
         subprocess.run([args.binary, "certificate", "127.0.0.1", "--out", os.path.join(folder, "a")], check=True,
                        stdout=subprocess.DEVNULL)
         self.folder = folder
@@ -220,6 +224,22 @@ def rollout(args, folder, stack):
     assert 850 < got["v2"] < 1150, got
 
 
+def behind(args, folder, stack):
+    """another proxy before us keeps few connections, and many streams on them"""
+    world = World(args, folder, stack)
+    nghttpx = harness.find_program("nghttpx")
+    front = harness.free_port()
+    peer = harness.Process(folder, "nghttpx", [nghttpx, f"-f127.0.0.1,{front};no-tls", f"-b127.0.0.1,{world.ports['plain']};;proto=h2", "--workers=1",
+                                               "--single-process", "--no-ocsp", "-LERROR", "--errorlog-file=/dev/null"])
+    stack.callback(peer.stop)
+    harness.wait_for("nghttpx", lambda: harness.connects(front))
+    for path, count in (("/x", 2000), (f"/big/{BIG // 8}", 40)):
+        got = subprocess.run(["h2load", "-n", str(count), "-c", "4", "-m", "25", f"http://127.0.0.1:{front}{path}"], capture_output=True, check=True,
+                             text=True).stdout
+        assert f"{count} succeeded, 0 failed" in got, got
+    assert world.events()["http2_requests"] == 2040, world.events()
+
+
 def off(args, folder, stack):
     """`http2: off`: ALPN does not offer it, its preface is refused, HTTP/1.1 is served"""
     world = World(args, folder, stack)
@@ -241,36 +261,76 @@ def field(name, value):
     return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
 
 
+class Wire:
+    """A connection whose frames are made by hand."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.came = self.socket.makefile("rb")
+        self.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def head(self, stream, flags, *fields):
+        self.send(frame(1, flags | 4, stream, b"".join(field(name, value) for name, value in fields)))
+
+    def get(self, stream, path):
+        self.head(stream, 1, (":method", "GET"), (":scheme", "http"), (":authority", "shop"), (":path", path))
+
+    def wait(self, kind):
+        """The flags and the payload of the next frame of that kind."""
+        while True:
+            start = self.came.read(9)
+            assert len(start) == 9, f"the connection ended before a frame of type {kind}"
+            payload = self.came.read(int.from_bytes(start[:3], "big"))
+            if start[3] == kind:
+                return start[4], payload
+
+
 def websocket(args, folder, stack):
     """an extended CONNECT (RFC 8441) is a WebSocket of HTTP/1.1 at the origin, and bytes pass both ways"""
     world = World(args, folder, stack)
-    head = b"".join(field(name, value) for name, value in ((":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"),
-                                                           (":authority", "shop"), (":path", "/ws"), ("sec-websocket-version", "13")))
-    with socket.create_connection(("127.0.0.1", world.ports["plain"]), timeout=10) as client:
-        came = client.makefile("rb")
-
-        def wait(kind):
-            while True:
-                start = came.read(9)
-                payload = came.read(int.from_bytes(start[:3], "big"))
-                if start[3] == kind:
-                    return start[4], payload
-        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(1, 4, 1, head))
-        assert b"\0\x08\0\0\0\x01" in wait(4)[1], "SETTINGS_ENABLE_CONNECT_PROTOCOL"
-        flags, answer = wait(1)
-        assert flags == 4 and answer[0] == 0x88, answer  # :status 200 of the static table
-        for size in (1, 5000, 16384):
-            sent, got = os.urandom(size), b""
-            client.sendall(frame(0, 0, 1, sent))
-            while len(got) < size:
-                got += wait(0)[1]
-            assert got == sent
-        client.sendall(frame(0, 1, 1))
-        assert wait(0) == (1, b"")
+    wire = Wire(world.ports["plain"])
+    wire.head(1, 0, (":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":authority", "shop"), (":path", "/ws"),
+              ("sec-websocket-version", "13"))
+    assert b"\0\x08\0\0\0\x01" in wire.wait(4)[1], "SETTINGS_ENABLE_CONNECT_PROTOCOL"
+    flags, answer = wire.wait(1)
+    assert flags == 4 and answer[0] == 0x88, answer  # :status 200 of the static table
+    for size in (1, 5000, 16384):
+        sent, got = os.urandom(size), b""
+        wire.send(frame(0, 0, 1, sent))
+        while len(got) < size:
+            got += wire.wait(0)[1]
+        assert got == sent
+    wire.send(frame(0, 1, 1))
+    assert wire.wait(0) == (1, b"")
     harness.wait_for("the tunnel's end", lambda: world.events()["tunnels_closed"] == 1)
 
 
+def leaves(args, folder, stack):
+    """a stream that is reset is a client that left; a daemon that leaves says so twice and answers what it has"""
+    world = World(args, folder, stack)
+    wire = Wire(world.ports["plain"])
+    wire.get(1, "/slow")
+    harness.wait_for("the request at its origin", lambda: world.events()["upstream_opened"] == 1)
+    wire.send(frame(3, 0, 1, b"\0\0\0\x08"))
+    harness.wait_for("the count", lambda: world.events()["http2_resets_by_clients"] == 1)
+    metrics = world.sluice.request("GET", "/metrics")[1]
+    assert 'sluice_aborted_total{service="shop",version="v1"} 1' in metrics, metrics
+    wire.get(3, "/slow")
+    harness.wait_for("the second request", lambda: world.events()["http2_requests"] == 2)
+    world.sluice.signal(signal.SIGTERM)
+    assert wire.wait(7)[1] == b"\x7f\xff\xff\xff\0\0\0\0"
+    wire.send(frame(6, 1, 0, wire.wait(6)[1]))
+    assert wire.wait(7)[1] == b"\0\0\0\x03\0\0\0\0"
+    assert wire.wait(1)[1][0] == 0x88
+    assert wire.wait(0)[1] == b"slow"
+    assert wire.came.read() == b""
+    harness.wait_for("its end", lambda: not world.sluice.running())
+
+
 if __name__ == "__main__":
-    ALL = {f.__name__: f for f in (basics, bodies, many, rollout, websocket, off)}
+    ALL = {f.__name__: f for f in (basics, bodies, many, rollout, websocket, leaves, behind, off)}
     arguments = harness.options(only="")
     harness.run([f for name, f in ALL.items() if arguments.only in ("", name)], arguments, at_once=2)

@@ -22,7 +22,7 @@ static void refuse(struct http2_head *head, enum http1_reject why)
 static void put(char *storage, uint32_t *len, struct slice text)
 {
     CHECK(text.len <= HTTP2_HEAD_BYTES - *len);
-    if (text.len > 0)
+    if (text.data != NULL)
         memcpy(storage + *len, text.data, text.len);
     *len += (uint32_t)text.len;
 }

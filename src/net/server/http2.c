@@ -253,7 +253,9 @@ static void make_key(struct http2 *h, char key[HTTP2_KEY_BYTES])
     uint64_t words[2] = {connection_now_us(c), (uint64_t)h->serial++ << 16 | c->spread};
     words[0] = siphash(c->stream.server->site_key, words, sizeof words);
     words[1] = siphash(c->stream.server->site_key, words, sizeof words);
-    put_base64(key, (const uint8_t *)words, sizeof words);
+    uint8_t bytes[sizeof words];
+    memcpy(bytes, words, sizeof bytes);
+    put_base64(key, bytes, sizeof bytes);
 }
 
 // Something of its body was told, or may be.
@@ -533,7 +535,7 @@ static void tell_drained(struct http2 *h)
 {
     const struct server_handler *handler = handler_of(h);
     struct list *next;
-    for (struct list *node = h->streams.next; h->full_count > 0 && node != &h->streams; node = next) {
+    for (struct list *node = h->streams.next; node != &h->streams; node = next) {
         struct http2_stream *s = CONTAINER_OF(node, struct http2_stream, link);
         next = node->next;
         if (!s->full || s->queued > IO_BUF_BYTES / 4)
@@ -568,8 +570,10 @@ static void leave(struct http2 *h)
     if (c->state == CONNECTION_OPEN) {
         tell_flush(h);
         http2_pump(h);
-        tell_drained(h);
-        http2_pump(h);
+        if (h->full_count > 0) {
+            tell_drained(h);
+            http2_pump(h);
+        }
     }
     if (c->state == CONNECTION_OPEN && is_over(h)) {
         finish(h);
@@ -761,7 +765,7 @@ static const struct io_stream_ops OPS = {
 static void *mem_alloc(size_t size, void *user)
 {
     (void)user;
-    return heap_alloc(1, size);
+    return heap_resize(NULL, size); // not zeroed
 }
 
 static void *mem_alloc_many(size_t count, size_t size, void *user)
