@@ -25,7 +25,7 @@ TEST(malformed_is_answered_and_closed)
         {"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked, x\r\n\r\n", "400"},
         {"POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"},
         {"CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n", "501"},
-        {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505"},
+        {"GET / HTTP/2.0\r\nHost: a\r\n\r\n", "505"},
         {"POST / HTTP/1.1\r\nHost: h\r\nExpect: tea\r\nContent-Length: 1\r\n\r\n", "417"},
     };
     struct world *w = world_create();

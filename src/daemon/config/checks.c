@@ -5,7 +5,7 @@
 
 static const double SHARE_TOLERANCE = 1e-9;
 
-static const struct config_choice off_or_on[] = {{"off", 0}, {"on", 1}, {NULL, 0}};
+const struct config_choice config_off_or_on[] = {{"off", 0}, {"on", 1}, {NULL, 0}};
 
 static const struct config_choice prove_choices[] = {
     {"budget", ROLLOUT_PROVE_BUDGET}, {"ratio", ROLLOUT_PROVE_RATIO}, {NULL, 0}};
@@ -103,7 +103,7 @@ static const struct config_section errors_section = {
     .title = "checks.errors",
     .help = "Failed requests: 5xx, refused and reset connections, timeouts, broken responses.",
     CONFIG_WORDS(errors_words),
-    .choices = off_or_on,
+    .choices = config_off_or_on,
     .choice_offset = offsetof(struct rollout_check_errors, on),
     .choice_size = sizeof(bool),
     .prepared = true,
@@ -168,7 +168,7 @@ static const struct config_section latency_section = {
     .title = "checks.latency",
     .help = "Time to answer, compared at the baseline's p50, p90, p99 and p99.9.",
     CONFIG_WORDS(latency_words),
-    .choices = off_or_on,
+    .choices = config_off_or_on,
     .choice_offset = offsetof(struct rollout_check_latency, on),
     .choice_size = sizeof(bool),
     .prepared = true,
@@ -202,7 +202,7 @@ static const struct config_section throughput_section = {
     .title = "checks.throughput",
     .help = "Good responses within the deadline, per request routed.",
     CONFIG_WORDS(throughput_words),
-    .choices = off_or_on,
+    .choices = config_off_or_on,
     .choice_offset = offsetof(struct rollout_check_throughput, on),
     .choice_size = sizeof(bool),
     .prepared = true,
@@ -257,7 +257,7 @@ static const struct config_section statuses_section = {
         "Answers 300 to 399 and 400 to 499, each class compared for itself: a version that sends everybody to a "
         "login page, or knows no path any more, fails no request.",
     CONFIG_WORDS(statuses_words),
-    .choices = off_or_on,
+    .choices = config_off_or_on,
     .choice_offset = offsetof(struct rollout_check_statuses, on),
     .choice_size = sizeof(bool),
     .prepared = true,

@@ -136,6 +136,7 @@ struct config_tls {
 struct config_listener {
     struct config_address address;
     bool secure; // with TLS
+    bool http2;
     struct config_tls tls;
 };
 

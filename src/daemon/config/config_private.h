@@ -136,6 +136,7 @@ struct config_choice {
     const char *word;
     int value;
 };
+extern const struct config_choice config_off_or_on[]; // checks.c
 
 struct config_section;
 

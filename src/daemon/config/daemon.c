@@ -101,6 +101,15 @@ static const struct config_word address_words[] = {
      .section = &tls_section,
      .optional = true,
      .help = "HTTPS, and nothing else, on this address"},
+    {.word = "http2",
+     .kind = CONFIG_KIND_CHOICE,
+     .live = true,
+     CONFIG_AT(struct config_listener, http2),
+     .choices = config_off_or_on,
+     .fallback = "on",
+     .help =
+         "HTTP/2 beside HTTP/1.1: with TLS for clients that ask for it (ALPN), without TLS for those that "
+         "begin with it"},
 };
 const struct config_section config_listen_section = {
     .title = "listener",

@@ -76,6 +76,11 @@ enum http1_reject {
     HTTP1_REJECT_TRAILER_LONG,         // 431
     HTTP1_REJECT_BODY_LONG,            // 413: chunk sizes add up to more than 2^63 - 1
     HTTP1_REJECT_TRUNCATED,            // the peer closed inside a message
+    HTTP2_REJECT_PSEUDO,               // a pseudo-field is missing, repeated, unknown or out of place
+    HTTP2_REJECT_FIELD,                // a field that speaks of a connection of HTTP/1
+    HTTP2_REJECT_VALUE,                // a control character, or blanks around it
+    HTTP2_REJECT_AUTHORITY,            // Host says another than :authority
+    HTTP2_REJECT_LENGTH,               // Content-Length is not the length of the body that came
     HTTP1_REJECT_COUNT
 };
 

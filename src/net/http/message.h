@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Requests and answers as everybody above the wire sees them. A parser of HTTP/1 fills these (http1.h), and
-// one of HTTP/2 will; who reads them does not ask which it was. Slices borrow from the bytes that were
-// parsed.
+// Requests and answers as everybody above the wire sees them. Parsers of HTTP/1 (http1.h) and
+// HTTP/2 (http2.h) fill these; who reads them does not ask which it was. Slices borrow from the bytes that
+// were parsed.
 #pragma once
 
 #include "net/http/field.h"
@@ -33,13 +33,13 @@ enum http_framing {
 
 enum http1_target_form {
     HTTP1_TARGET_ORIGIN = 0, // "/path?query"
-    HTTP1_TARGET_ABSOLUTE,   // "http://host/path?query"; also what has no target of its own (HTTP/2)
+    HTTP1_TARGET_ABSOLUTE,   // "http://host/path?query"
     HTTP1_TARGET_ASTERISK,   // "*", OPTIONS only
 };
 
 struct http_request {
     struct slice method;
-    struct slice target; // as received; HTTP/1 only
+    struct slice target; // as received
     struct slice path;   // begins with '/', or is "*"; "/" when an absolute target has none
     struct slice query;  // after '?'; data is NULL when there is no '?'
     // What the request is for: authority of an absolute target, which replaces Host (RFC 9112 3.2.2), else
@@ -51,6 +51,7 @@ struct http_request {
     uint64_t content_length; // HTTP_FRAMING_LENGTH only
     uint16_t port;           // 0 when not given
     uint8_t version_minor;   // 0 for HTTP/1.0, else 1
+    bool http2;              // it came over HTTP/2, and is told as the request of HTTP/1.1 that says the same
     uint8_t method_id;       // enum http_method
     uint8_t form;            // enum http1_target_form
     uint8_t framing;         // enum http_framing: NONE, LENGTH or CHUNKED

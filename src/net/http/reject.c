@@ -57,6 +57,11 @@ static const struct {
     [HTTP1_REJECT_TRAILER_LONG] = {431, "trailer_long", "The trailer section is longer than allowed."},
     [HTTP1_REJECT_BODY_LONG] = {413, "body_long", "The chunks add up to more than can be counted."},
     [HTTP1_REJECT_TRUNCATED] = {400, "truncated", "The peer closed inside a message."},
+    [HTTP2_REJECT_PSEUDO] = {400, "pseudo", "A pseudo-field is missing, repeated, unknown or out of place."},
+    [HTTP2_REJECT_FIELD] = {400, "field", "A field of HTTP/1 connections stands in a request of HTTP/2."},
+    [HTTP2_REJECT_VALUE] = {400, "value", "A field value holds a character that is not allowed."},
+    [HTTP2_REJECT_AUTHORITY] = {400, "authority", "Host and :authority do not say the same."},
+    [HTTP2_REJECT_LENGTH] = {400, "length", "Content-Length is not the length of the body."},
 };
 
 unsigned http1_reject_status(enum http1_reject why)

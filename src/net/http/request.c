@@ -266,6 +266,7 @@ static enum http1_reject facts_read(struct http_request *out, const struct http_
     out->keep_alive = !facts->close && (out->version_minor > 0 || facts->keep_alive);
     out->expect_continue = false;
     out->te_trailers = false;
+    out->http2 = false;
     out->upgrade = (struct slice){NULL, 0};
     if (http_fields_have(fields, HTTP_FIELD_TE))
         te_read(out);

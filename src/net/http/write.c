@@ -125,10 +125,13 @@ static char *put_connection(char *at, uint8_t connection, struct slice upgrade, 
     return connection == HTTP1_CONNECTION_KEEP_ALIVE ? PUT(at, "Connection: keep-alive\r\n") : at;
 }
 
-static char *put_end(char *at, uint8_t version_minor, const struct http1_forward *forward)
+static char *put_end(char *at, uint8_t version_minor, bool http2, const struct http1_forward *forward)
 {
     if (forward->via.len > 0) {
-        at = version_minor > 0 ? PUT(at, "Via: 1.1 ") : PUT(at, "Via: 1.0 ");
+        if (UNLIKELY(http2))
+            at = PUT(at, "Via: 2 ");
+        else
+            at = version_minor > 0 ? PUT(at, "Via: 1.1 ") : PUT(at, "Via: 1.0 ");
         at = put(at, forward->via);
         at = PUT(at, "\r\n");
     }
@@ -243,7 +246,7 @@ enum status http1_write_request_head(struct http1_writer *writer, const struct h
     at = put_connection(at, forward->connection,
                         forward->upgrade ? request->upgrade : (struct slice){NULL, 0}, request->te_trailers);
     at = put_forwarding(at, request, forward);
-    at = put_end(at, request->version_minor, forward);
+    at = put_end(at, request->version_minor, request->http2, forward);
     writer->len = (size_t)(at - writer->data);
     CHECK(writer->len <= writer->cap);
     return STATUS_OK;
@@ -281,7 +284,7 @@ enum status http1_write_response_head(struct http1_writer *writer, const struct 
     at = put_response_framing(at, response, forward);
     at = put_connection(at, ends_by_close ? HTTP1_CONNECTION_CLOSE : forward->connection,
                         forward->upgrade ? response->upgrade : (struct slice){NULL, 0}, false);
-    at = put_end(at, response->version_minor, forward);
+    at = put_end(at, response->version_minor, false, forward);
     writer->len = (size_t)(at - writer->data);
     CHECK(writer->len <= writer->cap);
     return STATUS_OK;

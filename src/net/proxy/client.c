@@ -75,6 +75,8 @@ static void on_request(struct server_stream *stream, struct http_request *reques
     struct worker *worker = worker_of(stream);
     worker->request = request;
     worker_count(worker, PROXY_WORKER_RECEIVED);
+    if (UNLIKELY(request->http2))
+        worker_count(worker, PROXY_WORKER_HTTP2_REQUESTS);
     if (UNLIKELY(worker->table == NULL)) {
         turn_away(stream, NOWHERE, 503, "no routing table yet");
         return;
@@ -175,6 +177,12 @@ static void on_note(struct server *server, enum server_note note)
         [SERVER_NOTE_ACCEPT_FAILED] = PROXY_WORKER_ACCEPT_FAILURES,
         [SERVER_NOTE_IDLE] = PROXY_WORKER_IDLE_CLOSED,
         [SERVER_NOTE_GAVE_WAY] = PROXY_WORKER_GAVE_WAY,
+        [SERVER_NOTE_STREAM] = PROXY_WORKER_HTTP2_STREAMS_OPENED,
+        [SERVER_NOTE_STREAM_CLOSED] = PROXY_WORKER_HTTP2_STREAMS_CLOSED,
+        [SERVER_NOTE_RESET_BY_CLIENT] = PROXY_WORKER_HTTP2_RESETS_BY_CLIENTS,
+        [SERVER_NOTE_RESET] = PROXY_WORKER_HTTP2_RESETS,
+        [SERVER_NOTE_GOAWAY] = PROXY_WORKER_HTTP2_GOAWAYS,
+        [SERVER_NOTE_CALMED] = PROXY_WORKER_HTTP2_CALMED,
     };
     worker_count(CONTAINER_OF(server, struct worker, server), counters[note]);
 }
@@ -190,7 +198,17 @@ static bool on_secure(struct server *server, uint32_t listener, struct io_stream
     return secure != NULL && tls_accept(secure, stream) == STATUS_OK;
 }
 
+static bool on_http2(struct server *server, uint32_t listener, const struct io_stream *stream)
+{
+    const struct worker *worker = CONTAINER_OF(server, struct worker, server);
+    struct tls_info info;
+    if ((worker->proxy->listen_secure >> listener & 1) == 0)
+        return worker->table == NULL || (worker->table->listen_http1 >> listener & 1) == 0;
+    return tls_info_get(stream, &info) && strcmp(info.protocol, "h2") == 0;
+}
+
 const struct server_handler CLIENT_HANDLER = {.secure = on_secure,
+                                              .http2 = on_http2,
                                               .request = on_request,
                                               .data = on_data,
                                               .ended = on_ended,

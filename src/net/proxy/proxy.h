@@ -171,7 +171,14 @@ enum proxy_worker_counter {
     PROXY_WORKER_HEAD_TIMEOUTS,   // clients too slow with a head or a body (408)
     PROXY_WORKER_IDLE_CLOSED,     // keep-alive connections closed for idleness
     PROXY_WORKER_GAVE_WAY,        // connections that waited, closed for a new one at the limit
-    PROXY_WORKER_UPSTREAM_OPENED, // connects begun
+    PROXY_WORKER_HTTP2_REQUESTS,  // of the received, over HTTP/2
+    PROXY_WORKER_HTTP2_STREAMS_OPENED,
+    PROXY_WORKER_HTTP2_STREAMS_CLOSED,
+    PROXY_WORKER_HTTP2_RESETS_BY_CLIENTS, // streams that clients broke off
+    PROXY_WORKER_HTTP2_RESETS,            // streams that we broke off
+    PROXY_WORKER_HTTP2_GOAWAYS,           // sent
+    PROXY_WORKER_HTTP2_CALMED,            // connections ended for what they cost
+    PROXY_WORKER_UPSTREAM_OPENED,         // connects begun
     PROXY_WORKER_UPSTREAM_CLOSED,
     PROXY_WORKER_UPSTREAM_REUSED, // attempts on a pooled connection
     PROXY_WORKER_RETRIES_DENIED,  // by the retry budget

@@ -310,6 +310,7 @@ static struct proxy_table *compile(const struct proxy_table_plan *plan, char *bl
     table->trusted_hops = plan->trusted_hops;
     table->drain_us = (uint64_t)or_default(plan->drain_ms, 30000) * 1000;
     table->clients_per_site = plan->clients_per_site;
+    table->listen_http1 = plan->listen_http1;
     table->body_rate_min = or_default(plan->body_rate_min, 500);
     table->client_head_us = (uint64_t)or_default(plan->client_head_ms, 10000) * 1000;
     table->client_idle_us = (uint64_t)or_default(plan->client_idle_ms, 75000) * 1000;

@@ -224,6 +224,7 @@ struct proxy_network {
 struct proxy_table_plan {
     uint64_t version;      // grows with every table
     struct proxy_tls *tls; // what secure listeners answer with; the table holds it. NULL: nothing
+    uint32_t listen_http1; // a bit for each listener without TLS that speaks no HTTP/2
     const struct proxy_service_plan *services;
     uint32_t service_count;
     const struct proxy_route_plan *routes;

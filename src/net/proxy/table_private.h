@@ -110,6 +110,7 @@ struct proxy_table {
     bool by_path; // a route asks for one
     uint64_t drain_us;
     uint32_t clients_per_site;
+    uint32_t listen_http1;
     uint32_t body_rate_min;
     uint64_t client_head_us;
     uint64_t client_idle_us;

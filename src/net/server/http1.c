@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The engine of HTTP/1: heads are parsed where they were received, requests are told strictly in order, and a
 // connection that waits holds no buffer.
-#include "net/server/server_private.h"
+#include "net/server/http2_private.h"
 
 // ---- bodies ----
 
@@ -77,7 +77,7 @@ static void begin(struct connection *c, uint32_t head_len)
     struct http_request *request = &server->request;
     struct io_buf *held = c->held;
     if (!c->head_started)
-        c->begun_us = connection_now_us(c);
+        c->stream.begun_us = connection_now_us(c);
     c->head_started = false;
     bool whole = request->framing == HTTP_FRAMING_NONE;
     if (!whole) {
@@ -92,12 +92,13 @@ static void begin(struct connection *c, uint32_t head_len)
     c->stream.subject = NULL;
     c->active = true;
     c->due_us = UINT64_MAX;
+    c->settled = true;
     c->keep = request->keep_alive;
     c->http10 = request->version_minor == 0;
     c->chunked = false;
     c->tunnel = false;
     c->request_done = whole;
-    c->at_hand = io_buf_len(held) - head_len;
+    c->stream.at_hand = io_buf_len(held) - head_len;
     // While it waited for its turn the connection was paused, and the rest of its body has yet to come.
     if (!whole)
         connection_resume(c);
@@ -107,6 +108,15 @@ static void begin(struct connection *c, uint32_t head_len)
         c->held = held;
     else
         take_held(c, held);
+}
+
+// The first line of HTTP/2, which no parser of HTTP/1 takes (RFC 9113, 3.4), before any request.
+static bool begins_http2(const struct connection *c)
+{
+    static const char PREFACE[] = "PRI * HTTP/2.0\r\n\r\n";
+    const struct io_buf *held = c->held;
+    return !c->settled && io_buf_len(held) >= sizeof PREFACE - 1 &&
+           memcmp(held->data + held->start, PREFACE, sizeof PREFACE - 1) == 0 && connection_may_http2(c);
 }
 
 // One head from what is held. False when there is nothing more to do for now.
@@ -125,6 +135,10 @@ static bool step(struct connection *c)
         begin(c, (uint32_t)head_len);
         return true;
     }
+    if (status != STATUS_AGAIN && begins_http2(c)) {
+        http2_take_over(c);
+        return false;
+    }
     if (status != STATUS_AGAIN) {
         connection_refuse(c, SERVER_REFUSAL_MALFORMED, http1_reject_status(why), http1_reject_text(why));
         return false;
@@ -132,8 +146,8 @@ static bool step(struct connection *c)
     if (c->head_started)
         return false;
     c->head_started = true;
-    c->begun_us = connection_now_us(c);
-    connection_due(c, c->begun_us + server->limits.head_us);
+    c->stream.begun_us = connection_now_us(c);
+    connection_due(c, c->stream.begun_us + server->limits.head_us);
     return false;
 }
 
@@ -160,11 +174,11 @@ static void go_on(struct connection *c)
            connection_unsent(c) <= SERVER_UNSENT_HIGH)
         if (!(rests ? rest_or_step(c) : step(c)))
             break;
-    if (c->state != CONNECTION_OPEN || c->active)
+    if (c->state != CONNECTION_OPEN || c->active || c->http2 != NULL)
         return;
     if (c->held != NULL && (c->rests || !c->head_started))
         connection_pause(c); // it is not its turn, or the client must first take what it asked for
-    else if (UNLIKELY(c->ended))
+    else if (UNLIKELY(c->stream.half_closed))
         connection_linger(c); // nothing more will come, and what is held is no whole head
     else
         connection_resume(c);
@@ -172,7 +186,7 @@ static void go_on(struct connection *c)
 
 void connection_leave(struct connection *c)
 {
-    if (c->held != NULL || c->paused || c->ended)
+    if (c->held != NULL || c->stream.paused || c->stream.half_closed)
         go_on(c);
     c->busy = false;
     connection_flush_some(c);
@@ -185,18 +199,16 @@ static struct connection *connection_of_io(struct io_stream *stream)
     return CONTAINER_OF(stream, struct connection, io);
 }
 
+// A handshake is over: what was agreed in it holds (RFC 9113, 3.2).
 static void on_open(struct io_stream *stream, enum status status)
 {
-    (void)stream;
-    (void)status;
-}
-
-static void drop(struct connection *c, struct io_buf *buf)
-{
-    c->linger_bytes += io_buf_len(buf);
-    io_buf_put(buf);
-    if (c->state == CONNECTION_LINGER && c->linger_bytes > LINGER_BYTES_MAX)
-        connection_close(c, false);
+    struct connection *c = connection_of_io(stream);
+    if (status != STATUS_OK || c->state != CONNECTION_OPEN)
+        return;
+    if (!connection_may_http2(c))
+        c->settled = true;
+    else if (!http2_begin(c))
+        connection_close(c, true);
 }
 
 static void on_data(struct io_stream *stream, struct io_buf *buf)
@@ -205,7 +217,7 @@ static void on_data(struct io_stream *stream, struct io_buf *buf)
     const struct server_handler *handler = c->stream.server->handler;
     buf->next = NULL;
     if (UNLIKELY(c->state != CONNECTION_OPEN)) {
-        drop(c, buf);
+        connection_drop(c, buf);
         return;
     }
     c->busy = true;
@@ -230,7 +242,7 @@ static void on_end(struct io_stream *stream, enum status status)
     struct connection *c = connection_of_io(stream);
     const struct server_handler *handler = c->stream.server->handler;
     if (status == STATUS_CLOSED)
-        c->ended = true;
+        c->stream.half_closed = true;
     if (c->state == CONNECTION_CLOSED)
         return;
     c->busy = true;
@@ -252,10 +264,8 @@ static void on_drain(struct io_stream *stream)
     connection_flush_some(c);
     if (c->active && handler->drained != NULL)
         handler->drained(&c->stream);
-    else if (c->state == CONNECTION_LINGER && c->ended)
-        connection_close(c, false);
-    else if (c->state == CONNECTION_LINGER)
-        connection_due(c, connection_now_us(c) + LINGER_US);
+    else
+        connection_linger_drained(c);
     connection_leave(c);
 }
 

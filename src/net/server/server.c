@@ -7,6 +7,8 @@
 
 #include "net/server/server_private.h"
 
+enum { TAIL_ROOM_BYTES = 2048 }; // a buffer with less room than that does not wait for more
+
 // ---- ends ----
 
 void connection_due(struct connection *c, uint64_t due_us)
@@ -18,17 +20,17 @@ void connection_due(struct connection *c, uint64_t due_us)
 
 void connection_pause(struct connection *c)
 {
-    if (c->paused)
+    if (c->stream.paused)
         return;
-    c->paused = true;
+    c->stream.paused = true;
     io_stream_pause(&c->io);
 }
 
 void connection_resume(struct connection *c)
 {
-    if (!c->paused)
+    if (!c->stream.paused)
         return;
-    c->paused = false;
+    c->stream.paused = false;
     io_stream_resume(&c->io);
 }
 
@@ -65,7 +67,7 @@ void connection_linger(struct connection *c)
     put_input(c);
     connection_flush(c, true);
     bool waits = io_stream_pending(&c->io) > 0;
-    if (c->ended && !waits) {
+    if (c->stream.half_closed && !waits) {
         connection_close(c, false);
         return;
     }
@@ -74,12 +76,35 @@ void connection_linger(struct connection *c)
     connection_due(c, connection_now_us(c) + (waits ? c->stream.server->limits.idle_us : LINGER_US));
 }
 
-static void wait_for_request(struct connection *c)
+uint64_t connection_idle_due_us(const struct connection *c)
 {
     const struct server_limits *limits = &c->stream.server->limits;
     uint64_t longer_us = limits->idle_spread_us * c->spread >> 16;
     bool draining = c->stream.server->draining; // accepted by the kernel before
-    connection_due(c, connection_now_us(c) + (draining ? DRAIN_GRACE_US : limits->idle_us + longer_us));
+    return connection_now_us(c) + (draining ? DRAIN_GRACE_US : limits->idle_us + longer_us);
+}
+
+static void wait_for_request(struct connection *c)
+{
+    connection_due(c, connection_idle_due_us(c));
+}
+
+void connection_drop(struct connection *c, struct io_buf *buf)
+{
+    c->linger_bytes += io_buf_len(buf);
+    io_buf_put(buf);
+    if (c->state == CONNECTION_LINGER && c->linger_bytes > LINGER_BYTES_MAX)
+        connection_close(c, false);
+}
+
+void connection_linger_drained(struct connection *c)
+{
+    if (c->state != CONNECTION_LINGER)
+        return;
+    if (c->stream.half_closed)
+        connection_close(c, false);
+    else
+        connection_due(c, connection_now_us(c) + LINGER_US);
 }
 
 void connection_over(struct connection *c)
@@ -127,6 +152,11 @@ static void note(struct server *server, enum server_note what)
         server->handler->note(server, what);
 }
 
+void connection_note(const struct connection *c, enum server_note what)
+{
+    note(c->stream.server, what);
+}
+
 void connection_free(struct connection *c)
 {
     struct server *server = c->stream.server;
@@ -150,12 +180,12 @@ static bool takes_answers(struct connection *c)
     return io_stream_taking(&c->io, &c->taken_mark);
 }
 
-static void wait_is_over(struct connection *c)
+void connection_wait_over(struct connection *c)
 {
     struct server *server = c->stream.server;
     if (c->rests) {
         c->rests = false;
-        connection_due(c, c->head_started ? c->begun_us + server->limits.head_us
+        connection_due(c, c->head_started ? c->stream.begun_us + server->limits.head_us
                                           : connection_now_us(c) + server->limits.idle_us);
         return;
     }
@@ -183,8 +213,36 @@ static void on_timer(struct io_timer *timer)
     if (c->active)
         c->stream.server->handler->due(&c->stream);
     else
-        wait_is_over(c);
+        connection_wait_over(c);
     connection_leave(c);
+}
+
+// ---- bytes out ----
+
+static void count_unsent(struct connection *c)
+{
+    uint32_t unsent = connection_unsent(c);
+    c->stream.server->unsent += unsent;
+    c->stream.server->unsent -= c->counted;
+    c->counted = unsent;
+}
+
+void connection_flush(struct connection *c, bool always)
+{
+    if (c->state == CONNECTION_CLOSED)
+        return;
+    always = always || io_stream_pending(&c->io) == 0;
+    while (c->out.head != NULL) {
+        struct io_buf *buf = c->out.head;
+        struct io_buf *next = buf->next;
+        if (next == NULL && !always && io_buf_room(buf) >= TAIL_ROOM_BYTES)
+            break;
+        io_stream_send(&c->io, buf);
+        c->out.head = next;
+    }
+    if (c->out.head == NULL)
+        c->out.tail = NULL;
+    count_unsent(c);
 }
 
 // ---- accepting ----
@@ -216,7 +274,8 @@ static bool may_give_way(const struct connection *c)
 {
     if (c->state != CONNECTION_OPEN || c->active || c->crowded || connection_unsent(c) > 0)
         return false;
-    return c->held == NULL || (c->head_started && connection_now_us(c) - c->begun_us >= GIVE_WAY_HEAD_US);
+    return c->held == NULL ||
+           (c->head_started && connection_now_us(c) - c->stream.begun_us >= GIVE_WAY_HEAD_US);
 }
 
 // Closes the one that waits the longest of those that were not looked at for the longest time.
@@ -246,13 +305,22 @@ static bool make_secure(struct connection *c, const struct server_listener *list
     return server->handler->secure(server, (uint32_t)(listener - server->listeners), &c->io);
 }
 
+bool connection_may_http2(const struct connection *c)
+{
+    struct server *server = c->stream.server;
+    return server->handler->http2 != NULL && server->handler->http2(server, c->listener, &c->io);
+}
+
 static void connection_begin(struct connection *c, const struct server_listener *listener, int handle,
                              const struct io_addr *peer, bool crowded)
 {
     struct server *server = listener->server;
     memset(c, 0, sizeof *c);
     c->stream.server = server;
+    c->stream.connection = c;
+    c->engine = &HTTP1_ENGINE;
     c->crowded = crowded;
+    c->listener = (uint8_t)(listener - server->listeners);
     c->site = SITE_NONE;
     c->spread = (uint16_t)(server->met++ * 40503u); // by the golden ratio: even, however many there are
     io_timer_init(&c->timer, on_timer);
@@ -380,8 +448,7 @@ void server_drain(struct server *server, struct rng *rng)
     server->draining = true;
     for (struct list *node = server->connections.next; node != &server->connections; node = node->next) {
         struct connection *c = CONTAINER_OF(node, struct connection, link);
-        if (c->state == CONNECTION_OPEN && !c->active && c->held == NULL)
-            connection_due(c, connection_now_us(c) + DRAIN_GRACE_US + rng_below(rng, DRAIN_SPREAD_US));
+        c->engine->drain(c, rng);
     }
 }
 
@@ -390,8 +457,7 @@ void server_close(struct server *server)
     server_unlisten(server);
     for (struct list *node = server->connections.next; node != &server->connections; node = node->next) {
         struct connection *c = CONTAINER_OF(node, struct connection, link);
-        if (c->active)
-            connection_gone(c);
+        c->engine->gone(c);
         connection_close(c, false);
     }
 }
@@ -405,76 +471,124 @@ void server_deinit(struct server *server)
 {
     CHECK(server_closed(server) && server->unsent == 0);
     free_list_clear(&server->free_connections);
+    free_list_clear(&server->free_streams);
+}
+
+// ---- the answer: the engine's ----
+
+enum status server_head(struct server_stream *stream, const struct http_response *response,
+                        const struct server_added *added)
+{
+    return stream->connection->engine->head(stream, response, added);
+}
+
+enum status server_tunnel(struct server_stream *stream, const struct http_response *response,
+                          const struct server_added *added, struct io_buf **early)
+{
+    return stream->connection->engine->tunnel(stream, response, added, early);
+}
+
+enum status server_data(struct server_stream *stream, struct slice run, struct io_buf **buf)
+{
+    return stream->connection->engine->data(stream, run, buf);
+}
+
+enum status server_data_end(struct server_stream *stream, const struct http_fields *trailers)
+{
+    return stream->connection->engine->data_end(stream, trailers);
+}
+
+enum status server_answer(struct server_stream *stream, const struct http_answer *answer)
+{
+    return stream->connection->engine->answer(stream, answer);
+}
+
+void server_flush(struct server_stream *stream)
+{
+    stream->connection->engine->flush(stream);
+}
+
+void server_half_close(struct server_stream *stream)
+{
+    stream->connection->engine->half_close(stream);
+}
+
+void server_end(struct server_stream *stream)
+{
+    stream->connection->engine->end(stream);
+}
+
+void server_reset(struct server_stream *stream)
+{
+    stream->connection->engine->reset(stream);
 }
 
 // ---- asking ----
 
 uint32_t server_at_hand(const struct server_stream *stream)
 {
-    return connection_seen(stream)->at_hand;
+    return stream->at_hand;
 }
 
 uint32_t server_unsent(const struct server_stream *stream)
 {
-    return connection_unsent(connection_seen(stream));
+    return stream->connection->engine->unsent(stream);
 }
 
 bool server_taking(const struct server_stream *stream, uint64_t *mark)
 {
-    return io_stream_taking(&connection_seen(stream)->io, mark);
+    return stream->connection->engine->taking(stream, mark);
 }
 
 bool server_is_half_closed(const struct server_stream *stream)
 {
-    return connection_seen(stream)->ended;
+    return stream->half_closed;
 }
 
 uint64_t server_begun_us(const struct server_stream *stream)
 {
-    return connection_seen(stream)->begun_us;
+    return stream->begun_us;
 }
 
 const char *server_from(const struct server_stream *stream)
 {
-    return connection_seen(stream)->from;
+    return stream->connection->from;
 }
 
 struct slice server_from_host(const struct server_stream *stream)
 {
-    const struct connection *c = connection_seen(stream);
+    const struct connection *c = stream->connection;
     return (struct slice){c->from + c->host_start, c->host_len};
 }
 
 bool server_is_secure(const struct server_stream *stream)
 {
-    return connection_seen(stream)->io.filter != NULL;
+    return stream->connection->io.filter != NULL;
 }
 
 enum status server_peer(const struct server_stream *stream, struct io_addr *addr)
 {
-    return io_stream_peer(&connection_seen(stream)->io, addr);
+    return io_stream_peer(&stream->connection->io, addr);
 }
 
 // ---- flow and time ----
 
 void server_pause(struct server_stream *stream)
 {
-    connection_pause(connection_of(stream));
+    stream->connection->engine->pause(stream);
 }
 
 void server_resume(struct server_stream *stream)
 {
-    struct connection *c = connection_of(stream);
-    if (!c->request_done || c->tunnel)
-        connection_resume(c);
+    stream->connection->engine->resume(stream);
 }
 
 bool server_paused(const struct server_stream *stream)
 {
-    return connection_seen(stream)->paused;
+    return stream->paused;
 }
 
 void server_due(struct server_stream *stream, uint64_t due_us)
 {
-    connection_due(connection_of(stream), due_us);
+    stream->connection->engine->due(stream, due_us);
 }

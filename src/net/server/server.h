@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one HTTP server. Below it is an engine that speaks to connections (HTTP/1 now); above it are handlers
+// The one HTTP server. Below it are engines that speak to connections (HTTP/1, HTTP/2); above it are handlers
 // that see requests and answers as streams, whatever carries them: the proxy, the admin API, the flags
 // service, the load origin. One server runs on one loop and is touched by its thread only.
 //
@@ -31,11 +31,18 @@ enum {
 };
 
 struct server;
+struct connection;
 
 // Part of the engine's own object.
 struct server_stream {
     struct server *server;
     void *subject; // the handler's; NULL at the beginning
+    // Private.
+    struct connection *connection;
+    uint64_t begun_us; // the first byte of its head was seen
+    uint32_t at_hand;
+    bool paused;
+    bool half_closed;
 };
 
 enum server_refusal {
@@ -53,6 +60,13 @@ enum server_note {
     SERVER_NOTE_ACCEPT_FAILED,
     SERVER_NOTE_IDLE,     // closed without a request under way
     SERVER_NOTE_GAVE_WAY, // the same, for a new one when there were as many as may be
+    // HTTP/2 only.
+    SERVER_NOTE_STREAM, // a stream begins, whether it becomes a request or not
+    SERVER_NOTE_STREAM_CLOSED,
+    SERVER_NOTE_RESET_BY_CLIENT, // RST_STREAM came
+    SERVER_NOTE_RESET,           // RST_STREAM was sent, other than behind a whole answer
+    SERVER_NOTE_GOAWAY,          // was sent
+    SERVER_NOTE_CALMED,          // a connection that costs too much ends
     SERVER_NOTES,
 };
 
@@ -60,6 +74,9 @@ struct server_handler {
     // A connection of the server's n-th listener begins: puts TLS on its stream where it belongs. False: that
     // cannot be, and the connection is closed. NULL: none of its listeners has any.
     bool (*secure)(struct server *server, uint32_t listener, struct io_stream *stream);
+    // Whether a connection of that listener speaks HTTP/2: asked after the handshake of TLS, or when a client
+    // without TLS begins as one of HTTP/2 does (RFC 9113, 3.3). NULL: none does.
+    bool (*http2)(struct server *server, uint32_t listener, const struct io_stream *stream);
     // The head has come. The request, and all it points to, is there until the event returns; where its whole
     // body lies behind it (server_at_hand), also within the event `data` that brings it. When framing is
     // NONE, or LENGTH of zero, the request is over with its head; else `data`, `ended` and `flush` follow.
@@ -125,7 +142,7 @@ struct server {
         struct io_listener io;
         struct server *server;
     } listeners[SERVER_LISTENERS_MAX];
-    struct free_list free_connections;
+    struct free_list free_connections, free_streams;
     struct http_request request; // scratch
 };
 
@@ -178,7 +195,7 @@ void server_flush(struct server_stream *stream);
 // Ends the stream: all that was queued leaves. If the request is not over, what still comes of it is dropped
 // and the connection ends.
 void server_end(struct server_stream *stream);
-// The answer must not look complete: in HTTP/1 the connection is reset.
+// The answer must not look complete: in HTTP/1 the connection is reset, in HTTP/2 the stream.
 void server_reset(struct server_stream *stream);
 // Head, body and end at once. STATUS_FULL: no buffer, the stream was reset.
 enum status server_answer(struct server_stream *stream, const struct http_answer *answer);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Between the parts of the server: life and time (server.c), bytes in (http1.c), bytes out (answer.c).
+// Between the parts of the server: life and time (server.c), and an engine for each protocol: HTTP/1 with
+// bytes in (http1.c) and bytes out (http1_answer.c), HTTP/2 with http2.c and http2_answer.c.
 //
-// A connection waits, reads a head, or has one stream. Events are told only while it is `busy`: in a callback
-// of its own. The end of every such callback (connection_leave) goes on with what is held and sends what was
-// written; nothing else does, so that handlers may end streams wherever they like.
+// A connection of HTTP/1 waits, reads a head, or has one stream. Events are told only while it is `busy`: in
+// a callback of its own. The end of every such callback (connection_leave) goes on with what is held and
+// sends what was written; nothing else does, so that handlers may end streams wherever they like.
 #pragma once
 
 #include "base/check.h"
@@ -34,8 +35,33 @@ enum connection_state {
     CONNECTION_CLOSED,
 };
 
+// What the operations of a stream do, by the protocol of its connection. Contracts as in server.h.
+struct server_engine {
+    enum status (*head)(struct server_stream *stream, const struct http_response *response,
+                        const struct server_added *added);
+    enum status (*tunnel)(struct server_stream *stream, const struct http_response *response,
+                          const struct server_added *added, struct io_buf **early);
+    enum status (*data)(struct server_stream *stream, struct slice run, struct io_buf **buf);
+    enum status (*data_end)(struct server_stream *stream, const struct http_fields *trailers);
+    enum status (*answer)(struct server_stream *stream, const struct http_answer *answer);
+    void (*flush)(struct server_stream *stream);
+    void (*half_close)(struct server_stream *stream);
+    void (*end)(struct server_stream *stream);
+    void (*reset)(struct server_stream *stream);
+    uint32_t (*unsent)(const struct server_stream *stream);
+    bool (*taking)(const struct server_stream *stream, uint64_t *mark);
+    void (*pause)(struct server_stream *stream);
+    void (*resume)(struct server_stream *stream);
+    void (*due)(struct server_stream *stream, uint64_t due_us);
+    // The server drains. rng: when one that is idle closes.
+    void (*drain)(struct connection *c, struct rng *rng);
+    // Every stream ends with the event `gone`.
+    void (*gone)(struct connection *c);
+};
+
 struct connection {
-    struct server_stream stream; // the one stream, while `active`
+    struct server_stream stream; // HTTP/1: the one stream, while `active`
+    const struct server_engine *engine;
     struct io_stream io;
     struct io_timer timer; // may be set earlier than due_us and is then moved: the wheel is rarely touched
     uint64_t due_us;
@@ -43,20 +69,19 @@ struct connection {
     struct io_buf *held;     // received, not yet used
     struct io_chain out;     // written, not yet given to io
     struct io_buf *trailers; // storage while a chunked body runs
+    struct http2 *http2;     // NULL: HTTP/1
     struct http1_body body;
-    uint64_t begun_us;   // the first byte of a head was seen
     uint64_t taken_mark; // of io_stream_taking, when the timer last looked
     uint32_t counted;    // of server->unsent
-    uint32_t at_hand;
     uint32_t linger_bytes;
     uint8_t state;     // enum connection_state
     bool active;       // a stream is under way
     bool busy;         // in a callback
     bool head_started; // a part of a head is held, its deadline runs
-    bool paused;
-    bool ended; // the client sent its FIN
-    bool rests; // until the timer
+    bool rests;        // until the timer
     bool crowded;
+    bool settled; // HTTP/1 is what it speaks
+    uint8_t listener;
     // Of the present stream.
     bool request_done;
     bool keep; // the connection may serve another request after it
@@ -71,15 +96,9 @@ struct connection {
 
 _Static_assert(sizeof(struct connection) <= 512, "with its socket, an idle connection stays under 2 KiB");
 
-static inline struct connection *connection_of(struct server_stream *stream)
+static inline struct connection *connection_of(const struct server_stream *stream)
 {
-    return CONTAINER_OF(stream, struct connection, stream);
-}
-
-static inline const struct connection *connection_seen(const struct server_stream *stream)
-{
-    return (const struct connection *)(const void *)((const char *)stream -
-                                                     offsetof(struct connection, stream));
+    return stream->connection;
 }
 
 static inline uint64_t connection_now_us(const struct connection *c)
@@ -103,6 +122,17 @@ void connection_due(struct connection *c, uint64_t due_us);
 void connection_pause(struct connection *c);
 void connection_resume(struct connection *c);
 void connection_close(struct connection *c, bool reset);
+// Until when it may wait for a request from now on.
+uint64_t connection_idle_due_us(const struct connection *c);
+// Its time is over without a stream under way.
+void connection_wait_over(struct connection *c);
+// What comes while it lingers.
+void connection_drop(struct connection *c, struct io_buf *buf);
+// It lingers, and all that was queued has left.
+void connection_linger_drained(struct connection *c);
+void connection_note(const struct connection *c, enum server_note what);
+// Whether the handler lets it speak HTTP/2.
+bool connection_may_http2(const struct connection *c);
 // Ends our side after what is queued and drops what still comes.
 void connection_linger(struct connection *c);
 // The stream was ended by its handler.
@@ -112,13 +142,6 @@ void connection_gone(struct connection *c);
 // Ends the stream, or what would have become one, with the event `refused`.
 void connection_refuse(struct connection *c, enum server_refusal refusal, unsigned status, const char *why);
 void connection_free(struct connection *c);
-
-// ---- http1.c
-
-// The end of a callback: goes on with what is held, sends what was written.
-void connection_leave(struct connection *c);
-
-// ---- answer.c
 
 // Gives io what was written. What does not fill a buffer waits while something is under way, unless always:
 // so that what follows shares its buffer.
@@ -130,3 +153,12 @@ static inline void connection_flush_some(struct connection *c)
     if (c->out.head != NULL || c->counted != io_stream_pending(&c->io))
         connection_flush(c, false);
 }
+
+// ---- http1.c
+
+// The end of a callback: goes on with what is held, sends what was written.
+void connection_leave(struct connection *c);
+
+// ---- http1_answer.c
+
+extern const struct server_engine HTTP1_ENGINE;

@@ -310,13 +310,22 @@ static void on_refused(struct server_stream *stream, enum server_refusal refusal
     }
 }
 
+// Whose loop decides first has clients take turns, request by request; that is HTTP/1's.
+static bool on_http2(struct server *server, uint32_t listener, const struct io_stream *stream)
+{
+    (void)listener;
+    (void)stream;
+    return !server->limits.rests;
+}
+
 static void on_note(struct server *server, enum server_note note)
 {
     if (note == SERVER_NOTE_CROWDED)
         CONTAINER_OF(server, struct web, server)->stats.refused++;
 }
 
-const struct server_handler WEB_HANDLER = {.request = on_request,
+const struct server_handler WEB_HANDLER = {.http2 = on_http2,
+                                           .request = on_request,
                                            .data = on_data,
                                            .ended = on_ended,
                                            .half_closed = on_half_closed,

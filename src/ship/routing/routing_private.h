@@ -123,6 +123,8 @@ void routing_names_metrics(const struct routing *routing, struct metrics_writer 
 // Reads the certificates of this file; those in force stay when they cannot be used, but at the start.
 MUST_USE enum status routing_tls_load(struct routing *routing, const struct config *config,
                                       struct fault *fault);
+// A bit for each listener without TLS that is to speak no HTTP/2.
+uint32_t routing_listen_http1(const struct routing *routing);
 void routing_tls_tick(struct routing *routing); // takes files that have changed
 void routing_tls_deinit(struct routing *routing);
 void routing_tls_metrics(const struct routing *routing, struct metrics_writer *writer);

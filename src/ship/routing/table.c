@@ -347,6 +347,7 @@ static enum status build(struct routing *routing, struct table_scratch *scratch,
     struct proxy_table_plan plan = {
         .version = routing->health.table_version + 1,
         .tls = routing->tls,
+        .listen_http1 = routing_listen_http1(routing),
         .services = scratch->services,
         .service_count = config->service_count,
         .routes = scratch->routes,

@@ -30,9 +30,10 @@ static struct tls_identity identity_of(const struct config_certificate *from)
     return (struct tls_identity){from->certificate, from->key, or_null(from->ocsp)};
 }
 
-static void plan_listener(struct plans *plans, uint32_t i, const struct config_tls *tls)
+static void plan_listener(struct plans *plans, uint32_t i, const struct config_listener *listener)
 {
-    static const char *const protocols[] = {"http/1.1", NULL};
+    static const char *const protocols[] = {"h2", "http/1.1", NULL};
+    const struct config_tls *tls = &listener->tls;
     plans->identities[i][0] = identity_of(&tls->first);
     for (uint32_t k = 0; k < tls->more_count; k++)
         plans->identities[i][k + 1] = identity_of(&tls->more[k]);
@@ -43,18 +44,29 @@ static void plan_listener(struct plans *plans, uint32_t i, const struct config_t
                                    .ciphers = or_null(tls->ciphers),
                                    .client_ca = or_null(tls->client_ca),
                                    .client_required = tls->client_required,
-                                   .alpn = protocols};
+                                   .alpn = listener->http2 ? protocols : protocols + 1};
     plans->secure[i] = &plans->configs[i];
 }
 
-// The listener of the file that is the i-th of those that are open; NULL when the file has it no more, or not
-// with TLS: such a change waits for a restart, and what it has now stays.
-static const struct config_tls *tls_of(const struct config *config, const char *address)
+// The listener of the file at that address; NULL when the file has it no more, or not with TLS (or not
+// without it): such a change waits for a restart, and what it has now stays.
+static const struct config_listener *listener_of(const struct config *config, const char *address,
+                                                 bool secure)
 {
     for (uint32_t i = 0; i < config->listen_count; i++)
-        if (config->listen[i].secure && strcmp(config->listen[i].address.text, address) == 0)
-            return &config->listen[i].tls;
+        if (config->listen[i].secure == secure && strcmp(config->listen[i].address.text, address) == 0)
+            return &config->listen[i];
     return NULL;
+}
+
+uint32_t routing_listen_http1(const struct routing *routing)
+{
+    uint32_t mask = 0;
+    for (uint32_t i = 0; i < routing->listener_count; i++) {
+        const struct config_listener *listener = listener_of(routing->config, routing->listeners[i], false);
+        mask |= (uint32_t)(listener != NULL && !listener->http2) << i;
+    }
+    return mask;
 }
 
 // Drops what cannot be used; at the start the other listeners are to serve all the same.
@@ -85,9 +97,9 @@ static enum status make(struct routing *routing, const struct config *config, st
     if (plans == NULL)
         return fault_set(fault, STATUS_NO_MEMORY, "no memory left");
     for (uint32_t i = 0; i < routing->listener_count; i++) {
-        const struct config_tls *tls = tls_of(config, routing->listeners[i]);
-        if (tls != NULL)
-            plan_listener(plans, i, tls);
+        const struct config_listener *listener = listener_of(config, routing->listeners[i], true);
+        if (listener != NULL)
+            plan_listener(plans, i, listener);
     }
     if (routing->health.table_version == 0)
         keep_usable(routing, plans);
@@ -112,7 +124,7 @@ enum status routing_tls_check(const struct config *config, struct fault *fault)
         struct tls_server *server;
         if (!config->listen[i].secure)
             continue;
-        plan_listener(plans, i, &config->listen[i].tls);
+        plan_listener(plans, i, &config->listen[i]);
         status = tls_server_create(plans->secure[i], tickets, &counts, &server, fault);
         if (status == STATUS_OK)
             tls_server_destroy(server);

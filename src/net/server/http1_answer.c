@@ -1,38 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Answers out. A head is written straight into a buffer, its body behind it; answers to pipelined requests
-// share buffers.
+// Answers of HTTP/1 out. A head is written straight into a buffer, its body behind it; answers to pipelined
+// requests share buffers.
 #include "net/http/http1_write.h"
 #include "net/server/server_private.h"
 
-enum { TAIL_ROOM_BYTES = 2048 }; // a buffer with less room than that does not wait for more
-
-static void count_unsent(struct connection *c)
-{
-    uint32_t unsent = connection_unsent(c);
-    c->stream.server->unsent += unsent;
-    c->stream.server->unsent -= c->counted;
-    c->counted = unsent;
-}
-
-void connection_flush(struct connection *c, bool always)
-{
-    if (c->state == CONNECTION_CLOSED)
-        return;
-    always = always || io_stream_pending(&c->io) == 0;
-    while (c->out.head != NULL) {
-        struct io_buf *buf = c->out.head;
-        struct io_buf *next = buf->next;
-        if (next == NULL && !always && io_buf_room(buf) >= TAIL_ROOM_BYTES)
-            break;
-        io_stream_send(&c->io, buf);
-        c->out.head = next;
-    }
-    if (c->out.head == NULL)
-        c->out.tail = NULL;
-    count_unsent(c);
-}
-
-void server_flush(struct server_stream *stream)
+static void http1_flush(struct server_stream *stream)
 {
     struct connection *c = connection_of(stream);
     if (!c->busy)
@@ -99,8 +71,8 @@ static struct http1_forward forward_of(const struct server_added *added)
     return (struct http1_forward){.via = added->via, .add = added->fields, .add_count = added->field_count};
 }
 
-enum status server_head(struct server_stream *stream, const struct http_response *response,
-                        const struct server_added *added)
+static enum status http1_head(struct server_stream *stream, const struct http_response *response,
+                              const struct server_added *added)
 {
     struct connection *c = connection_of(stream);
     struct http1_forward forward = forward_of(added);
@@ -117,8 +89,8 @@ enum status server_head(struct server_stream *stream, const struct http_response
     return STATUS_OK;
 }
 
-enum status server_tunnel(struct server_stream *stream, const struct http_response *response,
-                          const struct server_added *added, struct io_buf **early)
+static enum status http1_tunnel(struct server_stream *stream, const struct http_response *response,
+                                const struct server_added *added, struct io_buf **early)
 {
     struct connection *c = connection_of(stream);
     struct http1_forward forward = forward_of(added);
@@ -138,38 +110,38 @@ enum status server_tunnel(struct server_stream *stream, const struct http_respon
 
 // ---- bodies and ends ----
 
-enum status server_data(struct server_stream *stream, struct slice run, struct io_buf **buf)
+static enum status http1_data(struct server_stream *stream, struct slice run, struct io_buf **buf)
 {
     struct connection *c = connection_of(stream);
     return server_frame_run(&c->out, c->io.loop, c->chunked, run, buf);
 }
 
-enum status server_data_end(struct server_stream *stream, const struct http_fields *trailers)
+static enum status http1_data_end(struct server_stream *stream, const struct http_fields *trailers)
 {
     struct connection *c = connection_of(stream);
     return c->chunked ? server_frame_last(&c->out, c->io.loop, trailers) : STATUS_OK;
 }
 
-void server_half_close(struct server_stream *stream)
+static void http1_half_close(struct server_stream *stream)
 {
     struct connection *c = connection_of(stream);
     connection_flush(c, true);
     io_stream_finish(&c->io);
 }
 
-void server_end(struct server_stream *stream)
+static void http1_end(struct server_stream *stream)
 {
     connection_over(connection_of(stream));
 }
 
-void server_reset(struct server_stream *stream)
+static void http1_reset(struct server_stream *stream)
 {
     struct connection *c = connection_of(stream);
     c->active = false;
     connection_close(c, true);
 }
 
-enum status server_answer(struct server_stream *stream, const struct http_answer *answer)
+static enum status http1_answer(struct server_stream *stream, const struct http_answer *answer)
 {
     struct connection *c = connection_of(stream);
     struct http_answer mine = *answer;
@@ -179,8 +151,68 @@ enum status server_answer(struct server_stream *stream, const struct http_answer
     const struct head_writer what = {.answer = &mine};
     enum status status = write_head(c, &what);
     if (UNLIKELY(status != STATUS_OK))
-        server_reset(stream);
+        http1_reset(stream);
     else
-        server_end(stream);
+        http1_end(stream);
     return status;
 }
+
+// ---- asking, flow and time ----
+
+static uint32_t http1_unsent(const struct server_stream *stream)
+{
+    return connection_unsent(connection_of(stream));
+}
+
+static bool http1_taking(const struct server_stream *stream, uint64_t *mark)
+{
+    return io_stream_taking(&connection_of(stream)->io, mark);
+}
+
+static void http1_pause(struct server_stream *stream)
+{
+    connection_pause(connection_of(stream));
+}
+
+static void http1_resume(struct server_stream *stream)
+{
+    struct connection *c = connection_of(stream);
+    if (!c->request_done || c->tunnel)
+        connection_resume(c);
+}
+
+static void http1_due(struct server_stream *stream, uint64_t due_us)
+{
+    connection_due(connection_of(stream), due_us);
+}
+
+// ---- the connection's end ----
+
+static void http1_drain(struct connection *c, struct rng *rng)
+{
+    if (c->state == CONNECTION_OPEN && !c->active && c->held == NULL)
+        connection_due(c, connection_now_us(c) + DRAIN_GRACE_US + rng_below(rng, DRAIN_SPREAD_US));
+}
+
+static void http1_gone(struct connection *c)
+{
+    if (c->active)
+        connection_gone(c);
+}
+
+const struct server_engine HTTP1_ENGINE = {.head = http1_head,
+                                           .tunnel = http1_tunnel,
+                                           .data = http1_data,
+                                           .data_end = http1_data_end,
+                                           .answer = http1_answer,
+                                           .flush = http1_flush,
+                                           .half_close = http1_half_close,
+                                           .end = http1_end,
+                                           .reset = http1_reset,
+                                           .unsent = http1_unsent,
+                                           .taking = http1_taking,
+                                           .pause = http1_pause,
+                                           .resume = http1_resume,
+                                           .due = http1_due,
+                                           .drain = http1_drain,
+                                           .gone = http1_gone};
