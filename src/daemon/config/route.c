@@ -406,8 +406,8 @@ static void redirect_finish(struct config_reader *reader, const struct config_no
     host_check(reader, node, redirect->host);
     if (node != NULL && node->kind == CONFIG_NODE_SCALAR)
         redirect->status = 308;
-    else if (redirect->scheme == CONFIG_SCHEME_ANY && redirect->host[0] == '\0' && redirect->port == 0 &&
-             redirect->path[0] == '\0')
+    else if (!config_given(node, "scheme") && !config_given(node, "host") && !config_given(node, "port") &&
+             !config_given(node, "path"))
         config_error_at(reader, node,
                         "a redirect to where the request went already: give a scheme, host, port or "
                         "path");
