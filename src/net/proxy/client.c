@@ -94,19 +94,9 @@ static bool unsafe(const struct server_stream *stream)
 {
     const struct worker *worker = worker_of(stream);
     const struct proxy_table *table = worker->table;
-    if (LIKELY(table->https_listeners == 0) ||
-        (table->https_listeners >> server_listener_number(stream) & 1) == 0)
+    if ((table->https_listeners >> server_listener_number(stream) & 1) == 0)
         return false;
     return proxy_table_scheme(table, worker->request, server_is_secure(stream)) == PROXY_SCHEME_HTTP;
-}
-
-static const struct proxy_route *find_route(const struct server_stream *stream)
-{
-    const struct worker *worker = worker_of(stream);
-    const struct http_request *request = worker->request;
-    if (UNLIKELY(worker->table->written))
-        return proxy_table_find_written(worker->table, request, server_is_secure(stream));
-    return proxy_table_find(worker->table, request->host, request->path);
 }
 
 static void on_request(struct server_stream *stream, struct http_request *request)
@@ -118,11 +108,15 @@ static void on_request(struct server_stream *stream, struct http_request *reques
         turn_away(stream, NOWHERE, 503, "no routing table yet");
         return;
     }
-    if (UNLIKELY(unsafe(stream))) {
+    const struct proxy_route *route;
+    if (LIKELY(!worker->table->written)) {
+        route = proxy_table_find(worker->table, request->host, request->path);
+    } else if (unsafe(stream)) {
         action_redirect_https(stream);
         return;
+    } else {
+        route = proxy_table_find_written(worker->table, request, server_is_secure(stream));
     }
-    const struct proxy_route *route = find_route(stream);
     if (UNLIKELY(route == NULL)) {
         worker_count(worker, PROXY_WORKER_UNROUTED);
         turn_away(stream, NOWHERE, 404, "no route");

@@ -386,6 +386,7 @@ static struct proxy_table *compile(const struct proxy_table_plan *plan, char *bl
     table->route_count = plan->route_count;
     table->routes = table_carve(&from, plan->route_count, sizeof *table->routes);
     table->https_listeners = plan->https_listeners;
+    table->written = plan->https_listeners != 0;
     for (uint32_t i = 0; i < plan->route_count; i++) {
         struct proxy_route *route = &table->routes[i];
         compile_route(&from, table, &plan->routes[i], route);
@@ -472,7 +473,7 @@ static bool host_matches(const struct proxy_route *route, struct slice host)
 }
 
 // A prefix on a segment boundary. params: a segment of the path has parameters.
-static bool path_matches(struct slice prefix, struct slice path, bool params)
+static inline bool path_matches(struct slice prefix, struct slice path, bool params)
 {
     if (prefix.len == 0)
         return true;
@@ -483,14 +484,11 @@ static bool path_matches(struct slice prefix, struct slice path, bool params)
     return path.len == prefix.len || path.data[prefix.len] == '/';
 }
 
-static const struct proxy_route *find(const struct proxy_table *table, struct slice host, struct slice path,
-                                      bool params)
+static const struct proxy_route *find_by_host(const struct proxy_table *table, struct slice host)
 {
-    for (uint32_t i = 0; i < table->route_count; i++) {
-        const struct proxy_route *route = &table->routes[i];
-        if (host_matches(route, host) && path_matches(route->path, path, params))
-            return route;
-    }
+    for (uint32_t i = 0; i < table->route_count; i++)
+        if (host_matches(&table->routes[i], host))
+            return &table->routes[i];
     return NULL;
 }
 
@@ -506,14 +504,20 @@ __attribute__((noinline)) static const struct proxy_route *find_by_path(const st
     char storage[HTTP1_START_LINE_BYTES_MAX];
     CHECK(path.len <= sizeof storage);
     path = http_path_normal(path, storage);
-    return path.len == 0 ? NULL : find(table, host, path, has_params(path));
+    bool params = has_params(path);
+    for (uint32_t i = 0; i < table->route_count && path.len > 0; i++) {
+        const struct proxy_route *route = &table->routes[i];
+        if (host_matches(route, host) && path_matches(route->path, path, params))
+            return route;
+    }
+    return NULL;
 }
 
 const struct proxy_route *proxy_table_find(const struct proxy_table *table, struct slice host,
                                            struct slice path)
 {
     host = without_dot(host);
-    return table->by_path ? find_by_path(table, host, path) : find(table, host, path, false);
+    return table->by_path ? find_by_path(table, host, path) : find_by_host(table, host);
 }
 
 // ---- finding among written routes ----
