@@ -342,6 +342,7 @@ struct worker {
     struct list pools_idle; // with idle connections
     struct free_list free_upstreams, free_exchanges;
     struct io_task wake;
+    uint64_t asked_ms; // proxy_stalled_ms
     pthread_t thread;
     // Shared with control, read-mostly or written here only.
     _Alignas(64) atomic_bool wake_pending;

@@ -142,6 +142,7 @@ void sheet_units_clear(struct sheet_units *units);
 
 struct version_sheet {
     _Atomic uint64_t counters[PROXY_VERSION_COUNTERS];
+    _Atomic uint64_t left; // of its requests: those that count nothing any more
     _Atomic uint64_t latency_count;
     _Atomic uint64_t latency_sum;
     _Atomic uint32_t latency[STATS_HISTOGRAM_BUCKETS];
@@ -150,6 +151,12 @@ struct version_sheet {
 static inline void version_count(struct version_sheet *sheet, enum proxy_version_counter counter, uint64_t n)
 {
     sheet_add64(&sheet->counters[counter], n);
+}
+// The last that a request does with the sheet: whoever sees it may take the sheet away.
+static inline void version_leave(struct version_sheet *sheet)
+{
+    uint64_t left = atomic_load_explicit(&sheet->left, memory_order_relaxed);
+    atomic_store_explicit(&sheet->left, left + 1, memory_order_release);
 }
 void version_latency_record(struct version_sheet *sheet, uint64_t latency_us);
 void version_latency_add_to(struct version_sheet *sheet, struct stats_histogram *histogram);
