@@ -81,6 +81,8 @@ TEST(paths_have_one_form)
     expect_normal("/a;v=1/./b;w", "/a;v=1/b;w");
     expect_normal("/a//../b", "");
     expect_normal("//..", "");
+    expect_normal("/a/%%32E%%32E/b", "");
+    expect_normal("/%%2f%", "/%%2F%");
     expect_normal("/a/%2e%2E;x/b", "");
     expect_normal("/.;/b", "");
     expect_normal("/a/;x/b", "");

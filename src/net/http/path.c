@@ -13,25 +13,32 @@ static bool is_unreserved(unsigned c)
            c == '_' || c == '~';
 }
 
-// Escapes of characters that need none become these; the others are written in capitals.
+// Escapes of characters that need none become these; the others are written in capitals. 0 when a '%' that
+// begins no escape could begin one afterwards ("%%32E" would be "%2E").
 static size_t unescape(struct slice path, char *out)
 {
     static const char digits[] = "0123456789ABCDEF";
+    bool lone = false, undone = false;
     size_t len = 0;
     for (size_t i = 0; i < path.len; i++) {
         out[len++] = path.data[i];
-        if (path.data[i] != '%' || path.len - i < 3 || !is_hex(path.data[i + 1]) || !is_hex(path.data[i + 2]))
+        if (path.data[i] != '%')
             continue;
+        if (path.len - i < 3 || !is_hex(path.data[i + 1]) || !is_hex(path.data[i + 2])) {
+            lone = true;
+            continue;
+        }
         unsigned value = http_hex_value(path.data[i + 1]) << 4 | http_hex_value(path.data[i + 2]);
         i += 2;
         if (is_unreserved(value)) {
+            undone = true;
             out[len - 1] = (char)value;
             continue;
         }
         out[len++] = digits[value >> 4];
         out[len++] = digits[value & 15];
     }
-    return len;
+    return lone && undone ? 0 : len;
 }
 
 // Takes "." and ".." out (RFC 3986 5.2.4); path begins with '/'. 0 when ".." would take an empty segment: who
