@@ -5,7 +5,7 @@ _sluice() {
     "init "*) files=1 words="--listen --stable --next --force --help" ;;
     "certificate "*) words="--days --out --help" ;;
     "serve "*) files=1 words="--log --workers --io --supervise --hang-after --help" ;;
-    "check "*) files=1 words="--rate --error-rate --admin --no-ask --help" ;;
+    "check "*) files=1 words="--rate --error-rate --admin --no-ask --route --header --json --help" ;;
     "reload "*) words="--admin --json --who --help" ;;
     "status "*) words="--watch --json --admin --help" ;;
     "rollout start"*) words="--admin --json --who --help" ;;

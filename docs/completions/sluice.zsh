@@ -8,7 +8,7 @@ _sluice() {
     "init "*) compadd -- --listen --stable --next --force --help; _files ;;
     "certificate "*) compadd -- --days --out --help ;;
     "serve "*) compadd -- --log --workers --io --supervise --hang-after --help; _files ;;
-    "check "*) compadd -- --rate --error-rate --admin --no-ask --help; _files ;;
+    "check "*) compadd -- --rate --error-rate --admin --no-ask --route --header --json --help; _files ;;
     "reload "*) compadd -- --admin --json --who --help ;;
     "status "*) compadd -- --watch --json --admin --help ;;
     "rollout start"*) compadd -- --admin --json --who --help ;;

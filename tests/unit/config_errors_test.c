@@ -14,6 +14,8 @@
 #define FLAGGED(text) LISTEN "services:\n  s: {versions: {v1: [h:1]}, flags: {" text "}}\n"
 #define ERRING(text) LISTEN "services:\n  s: {versions: {v1: [h:1]}, errors: {" text "}}\n"
 #define ROLLOUT LISTEN SERVICES "rollouts:\n  r:\n    service: shop\n    to: v2\n"
+#define ROUTE(text) LISTEN "services: {a: {versions: {v: [h:1]}, routes: [" text "\n"
+#define OWN(text) LISTEN SERVICES "routes: [" text "\n"
 #define STAGES ROLLOUT "    stages:\n"
 
 struct mistake {
@@ -136,6 +138,42 @@ static const struct mistake mistakes[] = {
      "host '*' and path '/' belong to service 'a' already"},
     {LISTEN "services: {a: {versions: {v: [h:1]}, routes: [{host: X}, {host: x}]}}\n", 2, 58,
      "belong to service 'a' already"},
+    // written routes
+    {ROUTE("{path: {template: '/a/{id'}}]}}"), 2, 69, "a whole segment"},
+    {ROUTE("{path: {template: /a/b}, rewrite: {path: '/x/{id}'}}]}}"), 2, 92, "names what is not known"},
+    {ROUTE("{path: {exact: /a, prefix: /b}}]}}"), 2, 55, "a path is one thing"},
+    {ROUTE("{path: {exact: a}}]}}"), 2, 62, "begins with '/'"},
+    {ROUTE("{methods: ['G T']}]}}"), 2, 58, "'methods' wants"},
+    {ROUTE("{headers: {x-a: }}]}}"), 2, 63, "wants a value, {prefix: ...}, 'present' or 'absent'"},
+    {ROUTE("{headers: {x-a: {is: a, prefix: b}}}]}}"), 2, 71, "a condition is one thing"},
+    {ROUTE("{headers: {x-a: ' a'}}]}}"), 2, 63, "'x-a' can never be so"},
+    {ROUTE("{request_headers: {set: {Host: a}}}]}}"), 2, 72, "'Host' is HTTP's or the proxy's own"},
+    {ROUTE("{request_headers: {add: {Transfer_Encoding: a}}}]}}"), 2, 72, "the proxy's own"},
+    {ROUTE("{response_headers: {remove: [connection]}}]}}"), 2, 76, "'connection' is HTTP's"},
+    {ROUTE("{request_headers: {set: {X-A: 'a {b}'}}}]}}"), 2, 80, "names what is not known"},
+    {ROUTE("{request_headers: {set: {X-A: a}, add: {X-B: {value: 'a}'}}}}]}}"), 2, 102,
+     "a brace stands alone"},
+    {ROUTE("{request_headers: {set: {X-A: \"a\\r\\nb\"}}}]}}"), 2, 77, "a text of one line"},
+    {ROUTE("{request_headers: {set: {X-A: \"a\\0b\"}}}]}}"), 2, 77, "a NUL character has no place here"},
+    {ROUTE("{request_headers: {set: {X-A: \"a\\x7fb\"}}}]}}"), 2, 77, "control characters"},
+    {ROUTE("{rewrite: {host: '*.a'}}]}}"), 2, 64, "a single one"},
+    {ROUTE("{timeouts: {connect: 1s}}]}}"), 2, 59, "unknown word 'connect'"},
+    {ROUTE("{redirect: https}]}}"), 2, 48, "unknown word 'redirect'"},
+    {ROUTE("{headers: {a: x, b: y}}, {headers: {b: y, a: x}}]}}"), 2, 72, "belong to service 'a' already"},
+    {OWN("{path: /a}]"), 5, 10, "either a 'redirect' or an 'answer'"},
+    {OWN("{redirect: https, answer: 200}]"), 5, 10, "either a 'redirect' or an 'answer'"},
+    {OWN("{redirect: {status: 301}}]"), 5, 21, "to where the request went already"},
+    {OWN("{redirect: {status: 300, path: /}}]"), 5, 30, "'status' wants 301, 302, 303, 307 or 308"},
+    {OWN("{redirect: {path: 'https://evil'}}]"), 5, 28, "begins with '/'"},
+    {OWN("{redirect: {path: '/{x}'}}]"), 5, 30, "names what is not known"},
+    {OWN("{scheme: https, redirect: https}]"), 5, 36, "in circles"},
+    {OWN("{answer: 99}]"), 5, 19, "but 200 to 599 is possible"},
+    {OWN("{answer: {status: 204, body: a}}]"), 5, 39, "has no body"},
+    {OWN("{answer: {status: 200, headers: {Content-Length: 1}}}]"), 5, 43, "the proxy's own"},
+    {OWN("{path: /x, answer: 200}, {path: /x, answer: 404}]"), 5, 35,
+     "belong to a route without a service already"},
+    {"listen: [{address: 0.0.0.0:80, redirect: https, tls: {certificate: a, key: b}}]\n" SERVICES, 1, 42,
+     "is https already"},
     {LISTEN SERVICES "admin: {address: 0.0.0.0:9440}\n", 5, 18, "tokens come in a later version"},
     {LISTEN SERVICES "admin: '[::]:9440'\n", 5, 8, "tokens come in a later version"},
     {LISTEN SERVICES "admin: 10.0.0.1:9440\n", 5, 8, "can be reached from other machines"},

@@ -67,7 +67,7 @@ TEST(design_example)
     const struct config_service *service = config_service_find(config, "checkout");
     assert_non_null(service);
     assert_string_equal(service->routes[0].host, "shop.example");
-    assert_string_equal(service->routes[0].path, "/checkout");
+    assert_string_equal(service->routes[0].path.text, "/checkout");
     assert_int_equal(service->version_count, 2);
     assert_int_equal(config_version_find(service, "v1")->endpoint_count, 2);
     assert_int_equal(config_version_find(service, "v2")->endpoints[0].addr.any.sa_family, AF_UNIX);
@@ -122,7 +122,7 @@ TEST(defaults)
     assert_string_equal(service->stable, "only");
     assert_int_equal(service->route_count, 1);
     assert_string_equal(service->routes[0].host, "");
-    assert_string_equal(service->routes[0].path, "/");
+    assert_string_equal(service->routes[0].path.text, "/");
     assert_int_equal(service->unit.kind, CONFIG_UNIT_REQUEST);
     assert_int_equal(service->timeouts.connect_ms, config->timeouts.connect_ms);
     assert_false(service->versions[0].endpoints[0].literal);

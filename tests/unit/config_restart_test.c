@@ -97,7 +97,7 @@ static void change_value(const struct pair *pair, enum config_restart restart, s
                          char *was, char *now)
 {
     static const char steps[][2] = {{0, 'a'}, {'a', 0}, {'a', 'b'}};
-    char kept[2][CONFIG_PATH_BYTES];
+    char kept[2][CONFIG_BODY_BYTES];
     assert_true(size > 0 && size <= sizeof kept[0]);
     memcpy(kept[0], was, size);
     memcpy(kept[1], now, size);

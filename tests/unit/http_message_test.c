@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // http: a copied request reads as the one it was made of, after the bytes of that one are gone.
+#include "base/check.h"
 #include "net/http/http1.h"
 #include "net/http/http1_write.h"
 #include "test.h"
@@ -41,6 +42,29 @@ static void expect_normal(const char *path, const char *wanted)
         fail_msg("%s became %.*s", path, (int)normal.len, normal.data);
 }
 
+TEST(prefixes_cover_segments)
+{
+    static const struct {
+        const char *prefix, *path;
+        size_t covered;
+    } CASES[] = {
+        {"/a", "/a", 2},
+        {"/a", "/a/b", 2},
+        {"/a", "/ab", HTTP_PATH_NONE},
+        {"/a", "/a;v/b", 4},
+        {"/a/b", "/a;v/b;w", 8},
+        {"/a/b", "/a", HTTP_PATH_NONE},
+        {"", "/a", 0},
+        {"/a;v", "/a;v/b", 4},
+        {"/a;v", "/a;w", HTTP_PATH_NONE},
+        {"/", "/", 1},
+        {"/a", "/A", HTTP_PATH_NONE},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(CASES); i++)
+        assert_int_equal(http_path_covers(slice_of(CASES[i].prefix), slice_of(CASES[i].path)),
+                         CASES[i].covered);
+}
+
 TEST(paths_have_one_form)
 {
     expect_normal("/a/b", "/a/b");
@@ -52,8 +76,18 @@ TEST(paths_have_one_form)
     expect_normal("/a/b/.", "/a/b/");
     expect_normal("/..", "/");
     expect_normal("/../../a", "/a");
-    expect_normal("/a//../b", "/a/b");
-    expect_normal("//a/.../..b/.c", "//a/.../..b/.c");
+    expect_normal("//a/.../..b/.c", "/a/.../..b/.c");
+    expect_normal("/a//b///", "/a/b/");
+    expect_normal("/a;v=1/./b;w", "/a;v=1/b;w");
+    expect_normal("/a//../b", "");
+    expect_normal("//..", "");
+    expect_normal("/a/%%32E%%32E/b", "");
+    expect_normal("/%%2f%", "/%%2F%");
+    expect_normal("/a/%2e%2E;x/b", "");
+    expect_normal("/.;/b", "");
+    expect_normal("/a/;x/b", "");
+    expect_normal("/a//;", "");
+    expect_normal("/...;x", "/...;x");
     expect_normal("/%2e%2e/%252e", "/%252e");
     expect_normal("*", "*");
 }

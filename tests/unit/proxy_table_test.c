@@ -10,6 +10,11 @@ static struct proxy_version_plan versions[4];
 static struct proxy_service_plan services[4];
 static struct proxy_table_plan plan;
 
+#define ROUTE(host_, path_, service_)                                                                        \
+    {                                                                                                        \
+        .host = (host_), .path = (path_), .service = (service_)                                              \
+    }
+
 static void plan_reset(void)
 {
     static const char *const NAMES[] = {"a", "b", "c", "d"};
@@ -31,12 +36,12 @@ static void plan_reset(void)
 TEST(most_specific_wins)
 {
     static const struct proxy_route_plan ROUTES[] = {
-        {NULL, NULL, 0},
-        {"*.example", "/", 1},
-        {"*.shop.example", "/", 2},
-        {"www.shop.example", "/cart", 3},
-        {NULL, "/api/", 1},
-        {NULL, "/./%61pi/v2", 2},
+        ROUTE(NULL, NULL, 0),
+        ROUTE("*.example", "/", 1),
+        ROUTE("*.shop.example", "/", 2),
+        ROUTE("www.shop.example", "/cart", 3),
+        ROUTE(NULL, "/api/", 1),
+        ROUTE(NULL, "/./%61pi/v2", 2),
     };
     static const struct {
         const char *host, *path;
@@ -69,6 +74,13 @@ TEST(most_specific_wins)
         {"other", "/api%2Fv2", 0}, // an escaped slash is no slash
         {"other", "/%", 0},
         {"other", "/.../api", 0},
+        {"other", "//api", 1}, // slashes that follow each other are one, as many origins have it
+        {"other", "/api//v2/", 2},
+        {"other", "/api;v=1/v2", 2}, // parameters of a segment are not compared
+        {"other", "/apis;/api", 0},
+        {"other", "/x/..;/api", PROXY_SLOT_NONE}, // what servers read in two ways
+        {"other", "/x//../api", PROXY_SLOT_NONE},
+        {"other", "/;/api", PROXY_SLOT_NONE},
     };
     plan_reset();
     plan.routes = ROUTES;
@@ -123,7 +135,7 @@ TEST(bad_plans)
     versions[1].endpoints = &endpoint;
     versions[1].endpoint_count = 1;
     expect_invalid();
-    struct proxy_route_plan routes[2] = {{"h", "/a", 0}, {"H", "/a/", 1}};
+    struct proxy_route_plan routes[2] = {ROUTE("h", "/a", 0), ROUTE("H", "/a/", 1)};
     plan.routes = routes;
     plan.route_count = 2;
     expect_invalid();
@@ -131,7 +143,7 @@ TEST(bad_plans)
     plan.routes = routes;
     plan.route_count = 1;
     expect_invalid();
-    routes[0] = (struct proxy_route_plan){NULL, NULL, 4};
+    routes[0] = (struct proxy_route_plan)ROUTE(NULL, NULL, 4);
     plan.routes = routes;
     plan.route_count = 1;
     expect_invalid();

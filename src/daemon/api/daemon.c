@@ -168,7 +168,7 @@ static void write_service(struct json_out *out, struct engine *engine, const str
     for (uint32_t i = 0; i < s->route_count; i++) {
         json_out_open(out, NULL, '{');
         json_out_text(out, "host", s->routes[i].host);
-        json_out_text(out, "path", s->routes[i].path);
+        json_out_text(out, "path", s->routes[i].path.text);
         json_out_close(out, '}');
     }
     json_out_close(out, ']');

@@ -7,6 +7,7 @@
 
 #include "base/heap.h"
 #include "base/utf8.h"
+#include "daemon/cli/check_route.h"
 #include "daemon/cli/client.h"
 #include "daemon/cli/shown.h"
 #include "daemon/cli/view.h"
@@ -304,6 +305,8 @@ int cli_run_check(const struct cli_call *call)
         if (status == STATUS_OK && routing_tls_check(config, &fault) != STATUS_OK) {
             fprintf(call->err, "%s: %s\n", cli_shown(call->args[0]), cli_told(fault.text));
             code = CLI_EXIT_NO;
+        } else if (status == STATUS_OK && cli_given(call, "route")) {
+            code = cli_check_route(call, config);
         } else if (status == STATUS_OK) {
             code = print_all(call, config);
         } else {

@@ -13,6 +13,7 @@
 enum {
     CLI_OPTIONS_MAX = 24,
     CLI_ARGS_MAX = 256,
+    CLI_REPEATED_MAX = 64,
 };
 
 struct cli_call;
@@ -20,7 +21,7 @@ struct cli_call;
 struct cli_option {
     const char *name;  // without dashes; NULL ends a list
     char letter;       // 0: none
-    const char *value; // what follows ("ADDR"); NULL: a switch
+    const char *value; // what follows ("ADDR"); NULL: a switch; "LINE..." may be given several times
     const char *help;
 };
 
@@ -50,6 +51,8 @@ struct cli_command {
 struct cli_call {
     const struct cli_command *command;
     const char *values[CLI_OPTIONS_MAX];
+    const char *repeated[CLI_REPEATED_MAX]; // of the one option that may be given several times
+    size_t repeated_count;
     const char *args[CLI_ARGS_MAX];
     size_t arg_count;
     FILE *out;

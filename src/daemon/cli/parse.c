@@ -103,6 +103,17 @@ static enum status no_such_option(const struct cli_command *command, const char 
     return STATUS_INVALID;
 }
 
+static enum status take_again(struct cli_call *call, int option)
+{
+    if (call->repeated_count == CLI_REPEATED_MAX) {
+        fprintf(call->err, "sluice: --%s is given more than %d times\n", call->command->options[option].name,
+                CLI_REPEATED_MAX);
+        return STATUS_FULL;
+    }
+    call->repeated[call->repeated_count++] = call->values[option];
+    return STATUS_OK;
+}
+
 // Takes the option at argv[*at]; moves *at over a value that stands by itself.
 static enum status take_option(int argc, char *const *argv, int *at, struct cli_call *call)
 {
@@ -131,7 +142,7 @@ static enum status take_option(int argc, char *const *argv, int *at, struct cli_
         return STATUS_INVALID;
     }
     call->values[i] = inline_value != NULL ? inline_value : argv[++*at];
-    return STATUS_OK;
+    return strstr(option->value, "...") != NULL ? take_again(call, i) : STATUS_OK;
 }
 
 // How many arguments the command takes, at least and at most.

@@ -90,10 +90,15 @@ static const struct cli_option check_options[] = {
      "share of errors of the stable version, such as 0.2% (default: measured, else 0.1%)"},
     OPTION_ADMIN,
     {"no-ask", 0, NULL, "do not ask a running daemon for today's rates and stable versions"},
+    {"route", 0, "REQUEST", "only tell where one request goes, such as 'GET https://shop.example/x'"},
+    {"header", 'H', "LINE...", "with --route: a header of the request, 'name: value'; may be repeated"},
+    {"json", 'j', NULL, "with --route: the answer as JSON"},
     END_OPTION};
 static const struct cli_example check_examples[] = {
     {"sluice check sluice.yaml", "validate, and print the plan of every rollout"},
     {"sluice check --rate 200 --error-rate 0.2% sluice.yaml", "the plan at 200 requests per second"},
+    {"sluice check sluice.yaml --route 'GET https://shop.example/x' -H 'x-beta: yes'",
+     "which route it takes, why, and what its service gets"},
     END_PAIR};
 static const struct cli_exit_note check_exits[] = {
     {0, "the file is valid"}, {1, "the file is not valid"}, {4, "the file cannot be read"}, END_EXIT};

@@ -25,7 +25,14 @@ enum {
     CONFIG_LISTEN_MAX = 16,
     CONFIG_NETWORKS_MAX = 64,
     CONFIG_SERVICES_MAX = 256,
-    CONFIG_ROUTES_MAX = 64,         // per service
+    CONFIG_ROUTES_MAX = 64,       // per service
+    CONFIG_OWN_ROUTES_MAX = 1024, // without a service
+    CONFIG_METHODS_MAX = 16,      // per route
+    CONFIG_CONDITIONS_MAX = 16,   // per route, on headers, and as many on the query
+    CONFIG_EDITS_MAX = 10,        // per route and direction, of each kind
+    CONFIG_METHOD_BYTES = 33,
+    CONFIG_RULE_BYTES = 1024,       // of a header's or parameter's value in a route, the NUL included
+    CONFIG_BODY_BYTES = 4097,       // of a fixed answer, the NUL included
     CONFIG_VERSIONS_MAX = 16,       // per service
     CONFIG_ENDPOINTS_MAX = 256,     // per version
     CONFIG_ALL_ROUTES_MAX = 4096,   // of all services together, as the proxy's table holds them
@@ -137,6 +144,7 @@ struct config_listener {
     struct config_address address;
     bool secure; // with TLS
     bool http2;
+    bool https; // all that comes is redirected to https
     struct config_tls tls;
 };
 
@@ -170,9 +178,83 @@ struct config_timeouts {
     uint64_t drain_ms;       // connections in flight when an endpoint or the process leaves
 };
 
+enum config_path_kind { CONFIG_PATH_PREFIX, CONFIG_PATH_EXACT, CONFIG_PATH_TEMPLATE };
+
+struct config_route_path {
+    char text[CONFIG_PATH_BYTES]; // begins with '/'
+    enum config_path_kind kind;
+};
+
+enum config_scheme { CONFIG_SCHEME_ANY, CONFIG_SCHEME_HTTP, CONFIG_SCHEME_HTTPS };
+enum config_condition_kind { CONFIG_IS, CONFIG_BEGINS, CONFIG_PRESENT, CONFIG_ABSENT };
+
+// On a header or a parameter of the query.
+struct config_condition {
+    char name[CONFIG_NAME_BYTES];
+    char value[CONFIG_RULE_BYTES]; // IS, BEGINS
+    enum config_condition_kind kind;
+};
+
+struct config_header_value {
+    char name[CONFIG_NAME_BYTES];
+    char value[CONFIG_RULE_BYTES];
+};
+
+// What becomes of a message's headers. No name is HTTP's or the proxy's own.
+struct config_edits {
+    struct config_header_value *set, *add;
+    char (*remove)[CONFIG_WORD_BYTES];
+    uint32_t set_count, add_count, remove_count;
+};
+
+struct config_rewrite {
+    char path[CONFIG_PATH_BYTES]; // in place of a prefix, or of the whole path; empty: it stays
+    char host[CONFIG_HOST_BYTES]; // empty: it stays
+};
+
+// 0: as the service has it.
+struct config_route_timeouts {
+    uint64_t first_byte_ms, idle_ms, total_ms;
+};
+
+// Which requests, and what becomes of them on their way to a service.
 struct config_route {
+    char name[CONFIG_NAME_BYTES]; // empty: none
     char host[CONFIG_HOST_BYTES]; // lower case, no port; "*.name" for what lies below a name; empty: any
-    char path[CONFIG_PATH_BYTES]; // prefix, begins with '/'
+    struct config_route_path path;
+    enum config_scheme scheme;
+    char (*methods)[CONFIG_METHOD_BYTES]; // none: any
+    struct config_condition *headers, *query;
+    uint32_t method_count, header_count, query_count;
+    struct config_edits request, response;
+    struct config_rewrite rewrite;
+    struct config_route_timeouts timeouts;
+    bool retry_off;
+    uint64_t request_body_bytes; // 0: as the file has it
+    struct config_position position;
+};
+
+// What is empty stays as the request has it; so does the query.
+struct config_redirect {
+    int status; // 301, 302, 303, 307, 308; 0: no redirect
+    enum config_scheme scheme;
+    char host[CONFIG_HOST_BYTES];
+    uint32_t port; // 0: none
+    char path[CONFIG_PATH_BYTES];
+};
+
+struct config_answer {
+    uint32_t status; // 0: no answer
+    struct config_header_value *headers;
+    uint32_t header_count;
+    char body[CONFIG_BODY_BYTES];
+};
+
+// A route without a service: a redirect or an answer, never both.
+struct config_own_route {
+    struct config_route route;
+    struct config_redirect redirect;
+    struct config_answer answer;
 };
 
 struct config_version {
@@ -324,6 +406,8 @@ struct config {
     struct config_names names;
     struct config_service *services;
     uint32_t service_count; // at least 1, or 0 when the file has flags
+    struct config_own_route *routes;
+    uint32_t route_count;
     struct config_rollout *rollouts;
     uint32_t rollout_count;
     struct config_flags flags;

@@ -102,6 +102,7 @@ enum config_kind {
     CONFIG_KIND_TOKEN,    // char[]: RFC 9110 5.6.2, a cookie or header name
     CONFIG_KIND_FILE,     // char[]: a path of this machine, relative to the file
     CONFIG_KIND_TEXT,     // char[]: any text of one line
+    CONFIG_KIND_BODY,     // char[]: any text
     CONFIG_KIND_URL,      // char[]: begins with http:// or https://
     CONFIG_KIND_HOST,     // char[]: host without port, lower-cased
     CONFIG_KIND_PATH,     // char[]: path of a request
@@ -224,6 +225,7 @@ extern const struct config_section config_root_section;
 extern const struct config_section config_listen_section, config_admin_section, config_trust_section,
     config_limits_section, config_log_section, config_names_section;                         // daemon.c
 extern const struct config_section config_timeouts_section, config_service_timeouts_section; // timeouts.c
+extern const struct config_section config_route_section, config_own_route_section;           // route.c
 extern const struct config_section config_service_section;
 extern const struct config_section config_service_flags_section;
 extern const struct config_section config_service_errors_section;
@@ -242,6 +244,7 @@ void config_version_unknown(struct config_reader *reader, const struct config_no
 void config_rollouts_check(struct config_reader *reader, const struct config_node *root);
 MUST_USE bool config_totals_check(struct config_reader *reader, const struct config_node *root);
 void config_listen_check(struct config_reader *reader, const struct config_node *root);
+void config_routes_check(struct config_reader *reader, const struct config_node *root);
 void config_services_check(struct config_reader *reader, const struct config_node *root);
 // All of it; when reading added errors, only what can still be told of rollouts.
 void config_cross_check(struct config_reader *reader, const struct config_node *root);

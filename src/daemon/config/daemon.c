@@ -85,9 +85,14 @@ static const struct config_section tls_section = {
 
 static void listener_finish(struct config_reader *reader, const struct config_node *node, void *target)
 {
-    (void)reader;
-    ((struct config_listener *)target)->secure = config_given(node, "tls");
+    struct config_listener *listener = target;
+    listener->secure = config_given(node, "tls");
+    if (listener->secure && listener->https)
+        config_error_at(reader, config_place(node, "redirect"),
+                        "what comes to a listener with 'tls' is https already");
 }
+
+static const struct config_choice redirect_choices[] = {{"none", false}, {"https", true}, {NULL, 0}};
 
 static const struct config_word address_words[] = {
     {.word = "address",
@@ -110,6 +115,13 @@ static const struct config_word address_words[] = {
      .help =
          "HTTP/2 beside HTTP/1.1: with TLS for clients that ask for it (ALPN), without TLS for those that "
          "begin with it"},
+    {.word = "redirect",
+     .kind = CONFIG_KIND_CHOICE,
+     .live = true,
+     CONFIG_AT(struct config_listener, https),
+     .choices = redirect_choices,
+     .fallback = "none",
+     .help = "https: every request is answered 308 with the same host and path as https://"},
 };
 const struct config_section config_listen_section = {
     .title = "listener",

@@ -310,6 +310,7 @@ static void words_value(const struct config_word *word, struct text *text)
         [CONFIG_KIND_TOKEN] = "name",
         [CONFIG_KIND_FILE] = "path of a file",
         [CONFIG_KIND_TEXT] = "text",
+        [CONFIG_KIND_BODY] = "text",
         [CONFIG_KIND_URL] = "http:// or https:// address",
         [CONFIG_KIND_TREE] = "names and what they mean",
         [CONFIG_KIND_HOST] = "host",

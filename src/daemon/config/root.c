@@ -85,6 +85,13 @@ static const struct config_word root_words[] = {
      .required = true,
      .unless = "flags",
      .help = "what answers requests, in which versions"},
+    {.word = "routes",
+     .kind = CONFIG_KIND_LIST,
+     CONFIG_ITEMS(struct config, routes, route_count),
+     .max = CONFIG_OWN_ROUTES_MAX,
+     .section = &config_own_route_section,
+     .fallback = "none",
+     .help = "requests that no service gets: redirects and fixed answers"},
     {.word = "rollouts",
      .kind = CONFIG_KIND_MAP,
      CONFIG_ITEMS(struct config, rollouts, rollout_count),
@@ -124,5 +131,6 @@ void config_cross_check(struct config_reader *reader, const struct config_node *
     if (!config_totals_check(reader, root))
         return;
     config_listen_check(reader, root);
+    config_routes_check(reader, root);
     config_services_check(reader, root);
 }

@@ -110,6 +110,15 @@ static void line_read(const struct value *value)
         text_store(value);
 }
 
+static void body_read(const struct value *value)
+{
+    struct slice text = value->node->text;
+    if (memchr(text.data, '\0', text.len) != NULL)
+        expected(value, "a text without zero bytes");
+    else if (text_fits(value))
+        text_store(value);
+}
+
 static void url_read(const struct value *value)
 {
     struct slice text = value->node->text;
@@ -526,7 +535,8 @@ static void kind_read(const struct value *value)
         [CONFIG_KIND_NUMBER] = real_read,       [CONFIG_KIND_CHOICE] = choice_read,
         [CONFIG_KIND_LISTEN] = address_read,    [CONFIG_KIND_ENDPOINT] = address_read,
         [CONFIG_KIND_NETWORK] = network_read,   [CONFIG_KIND_TEXT] = line_read,
-        [CONFIG_KIND_URL] = url_read,           [CONFIG_KIND_STATUSES] = statuses_read,
+        [CONFIG_KIND_BODY] = body_read,         [CONFIG_KIND_URL] = url_read,
+        [CONFIG_KIND_STATUSES] = statuses_read,
     };
     CHECK((size_t)value->word->kind < ARRAY_LEN(readers) && readers[value->word->kind] != NULL);
     readers[value->word->kind](value);

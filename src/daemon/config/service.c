@@ -73,29 +73,6 @@ static const struct config_section control_section = {
     .shorthand = "endpoints",
 };
 
-// ---- routes ----
-
-static const struct config_word route_words[] = {
-    {.word = "host",
-     .kind = CONFIG_KIND_HOST,
-     CONFIG_AT(struct config_route, host),
-     .help =
-         "a host without port; `*.shop.example` is every name below it; a final dot does not matter; without "
-         "it any host"},
-    {.word = "path",
-     .kind = CONFIG_KIND_PATH,
-     CONFIG_AT(struct config_route, path),
-     .fallback = "/",
-     .help =
-         "a prefix on a segment boundary: /a holds /a and /a/b, not /ab. Compared in the one form of RFC 3986 "
-         "6.2.2 (`/%61` and `/x/../a` are `/a`, `%2F` is no slash); your service gets what the client sent"},
-};
-static const struct config_section route_section = {
-    .title = "route",
-    .help = "Requests that belong to the service. The longest path of the most exact host wins.",
-    CONFIG_WORDS(route_words),
-};
-
 // ---- the unit ----
 
 static void unit_finish(struct config_reader *reader, const struct config_node *node, void *target)
@@ -179,7 +156,7 @@ static void route_for_all(struct config_reader *reader, struct config_service *s
         return;
     }
     service->route_count = 1;
-    memcpy(service->routes[0].path, "/", 2);
+    memcpy(service->routes[0].path.text, "/", 2);
 }
 
 static void service_finish(struct config_reader *reader, const struct config_node *node, void *target)
@@ -209,7 +186,7 @@ static const struct config_word service_words[] = {
      CONFIG_ITEMS(struct config_service, routes, route_count),
      .min = 1,
      .max = CONFIG_ROUTES_MAX,
-     .section = &route_section,
+     .section = &config_route_section,
      .fallback = "every host and path",
      .help = "which requests belong to the service"},
     {.word = "versions",
@@ -290,7 +267,7 @@ static uint32_t count_names(const struct config_address *endpoints, uint32_t cou
 bool config_totals_check(struct config_reader *reader, const struct config_node *root)
 {
     const struct config_node *services = config_node_get(root, "services");
-    uint32_t routes = 0, versions = 0, endpoints = 0, names = 0;
+    uint32_t routes = reader->config->route_count, versions = 0, endpoints = 0, names = 0;
     for (uint32_t i = 0; i < reader->config->service_count; i++) {
         const struct config_service *service = &reader->config->services[i];
         routes += service->route_count;
@@ -321,64 +298,12 @@ static void loop_check(struct config_reader *reader, const struct config_node *l
                                 endpoints[i].text);
 }
 
-static const struct config_node *route_node(const struct config_node *services, uint32_t service,
-                                            uint32_t route)
-{
-    const struct config_entry *entry = services->first;
-    while (service-- > 0)
-        entry = entry->next;
-    const struct config_node *routes = config_node_get(entry->value, "routes");
-    if (routes == NULL)
-        return entry->value;
-    entry = routes->first;
-    while (route-- > 0)
-        entry = entry->next;
-    return entry->value;
-}
-
-static bool route_same(const struct config_route *a, const struct config_route *b)
-{
-    return strcmp(a->host, b->host) == 0 && strcmp(a->path, b->path) == 0;
-}
-
-// The first route that equals route `number` of service `index`; true and its owner, or false.
-static bool route_earlier(const struct config *config, uint32_t index, uint32_t number, uint32_t *owner)
-{
-    const struct config_route *route = &config->services[index].routes[number];
-    for (uint32_t i = 0; i <= index; i++)
-        for (uint32_t j = 0; j < config->services[i].route_count; j++) {
-            if (i == index && j == number)
-                return false;
-            if (route_same(route, &config->services[i].routes[j])) {
-                *owner = i;
-                return true;
-            }
-        }
-    return false;
-}
-
-static void routes_check(struct config_reader *reader, const struct config_node *services, uint32_t index)
-{
-    const struct config_service *service = &reader->config->services[index];
-    for (uint32_t i = 0; i < service->route_count; i++) {
-        uint32_t owner;
-        if (!route_earlier(reader->config, index, i, &owner))
-            continue;
-        const struct config_route *route = &service->routes[i];
-        config_error_at(reader, route_node(services, index, i),
-                        "host '%s' and path '%s' belong to service '%s' already",
-                        route->host[0] == '\0' ? "*" : config_show(slice_of(route->host)).text,
-                        config_show(slice_of(route->path)).text, reader->config->services[owner].name);
-    }
-}
-
 void config_services_check(struct config_reader *reader, const struct config_node *root)
 {
     const struct config_node *services = config_node_get(root, "services");
     const struct config_entry *entry = services != NULL ? services->first : NULL;
     for (uint32_t i = 0; i < reader->config->service_count && entry != NULL; i++, entry = entry->next) {
         const struct config_service *service = &reader->config->services[i];
-        routes_check(reader, services, i);
         const struct config_entry *version = config_node_get(entry->value, "versions")->first;
         for (uint32_t j = 0; j < service->version_count; j++, version = version->next)
             loop_check(reader, endpoints_node(version->value), service->versions[j].endpoints,

@@ -107,6 +107,7 @@ static void add_json(struct text *out, const struct proxy_access *access)
     add_member(out, "path", access->target);
     add_member(out, "service", access->service);
     add_member(out, "version", access->version);
+    add_member(out, "route", access->route);
     add_member(out, "referer", access->referer);
     add_member(out, "agent", access->agent);
     text_addf(out, "}\n");

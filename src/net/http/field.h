@@ -89,6 +89,10 @@ enum http_field_id http_field_id_of(struct slice name);
 // The lower-case name of an id; empty for HTTP_FIELD_OTHER, "x-sluice-" for HTTP_FIELD_X_SLUICE.
 struct slice http_field_id_name(enum http_field_id id);
 
+// Whether rules may not touch a field: it frames the message, belongs to one connection, or is what the proxy
+// itself tells. '-' and '_' are the same: some origins read them alike.
+bool http_field_reserved(struct slice name);
+
 // First field of that id or name, or NULL. The id must not be HTTP_FIELD_OTHER.
 const struct http_field *http_fields_find(const struct http_fields *fields, enum http_field_id id);
 const struct http_field *http_fields_find_name(const struct http_fields *fields, struct slice name);

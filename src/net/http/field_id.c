@@ -104,6 +104,8 @@ static const struct {
     {{"proxy-authorization", 19}, HTTP_FIELD_PROXY_AUTHORIZATION},
 };
 
+enum { NAME_KNOWN_MAX = 20 }; // the longest of all has 19
+
 static const struct slice sluice_prefix = {"x-sluice-", 9};
 
 static enum http_field_id id_of_long(struct slice name)
@@ -168,4 +170,23 @@ size_t http_name_cut_portable(const char *line, size_t line_len, enum http_field
     }
     *id = id_or_alias((struct slice){line, name_len});
     return name_len;
+}
+
+bool http_field_reserved(struct slice name)
+{
+    static const uint64_t reserved =
+        1ULL << HTTP_FIELD_HOST | 1ULL << HTTP_FIELD_CONNECTION | 1ULL << HTTP_FIELD_CONTENT_LENGTH |
+        1ULL << HTTP_FIELD_TRANSFER_ENCODING | 1ULL << HTTP_FIELD_EXPECT | 1ULL << HTTP_FIELD_UPGRADE |
+        1ULL << HTTP_FIELD_VIA | 1ULL << HTTP_FIELD_TE | 1ULL << HTTP_FIELD_TRAILER |
+        1ULL << HTTP_FIELD_KEEP_ALIVE | 1ULL << HTTP_FIELD_PROXY_CONNECTION |
+        1ULL << HTTP_FIELD_PROXY_AUTHENTICATE | 1ULL << HTTP_FIELD_PROXY_AUTHORIZATION |
+        1ULL << HTTP_FIELD_FORWARDED | 1ULL << HTTP_FIELD_X_FORWARDED_FOR |
+        1ULL << HTTP_FIELD_X_FORWARDED_PROTO | 1ULL << HTTP_FIELD_X_FORWARDED_HOST |
+        1ULL << HTTP_FIELD_X_SLUICE;
+    char dashed[NAME_KNOWN_MAX];
+    if (name.len > sizeof dashed)
+        name.len = sizeof dashed; // longer than every known name but those known by their beginning
+    for (size_t i = 0; i < name.len; i++)
+        dashed[i] = name.data[i] == '_' ? '-' : name.data[i];
+    return (reserved >> http_field_id_of((struct slice){dashed, name.len}) & 1) != 0;
 }

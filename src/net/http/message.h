@@ -88,9 +88,17 @@ struct http_answer {
 };
 
 // The path that all its spellings stand for (RFC 3986 6.2.2): escapes of letters, digits and "-._~" become
-// these, other escapes are written in capitals, "." and ".." segments are resolved. Empty segments stay, and
-// so does "%2F". storage: path.len bytes; not used for a path that is in that form already.
+// these, other escapes are written in capitals, "." and ".." segments are resolved, and slashes that follow
+// each other are one. "%2F" stays, and so do the parameters of a segment (";v=1"). Empty for what servers
+// read in two ways: where ".." follows an empty segment ("/a//../b"), and for segments of parameters alone,
+// or of dots and parameters ("/..;/a"). storage: path.len bytes; not used for a path that is in that form
+// already.
 struct slice http_path_normal(struct slice path, char *storage);
+
+#define HTTP_PATH_NONE SIZE_MAX
+// The bytes of the normal path that the segments of prefix take, parameters of these included, or
+// HTTP_PATH_NONE when it does not begin with them. Parameters are not compared. prefix has no '/' at its end.
+size_t http_path_covers(struct slice prefix, struct slice path);
 
 // "Not Found" for 404; "Unknown" for codes without a registered phrase.
 struct slice http_reason_phrase(unsigned status);

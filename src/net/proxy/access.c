@@ -101,7 +101,7 @@ static void fill(struct worker *worker, struct proxy_access *access, unsigned st
     access->elapsed_us = 0;
     access->bytes = 0;
     access->status = (uint16_t)status;
-    access->service[0] = access->version[0] = '\0';
+    access->service[0] = access->version[0] = access->route[0] = '\0';
     asked_copy(client, access->client, sizeof access->client);
     asked_copy(asked->method, access->method, sizeof access->method);
     asked_copy(asked->host, access->host, sizeof access->host);
@@ -110,12 +110,14 @@ static void fill(struct worker *worker, struct proxy_access *access, unsigned st
     asked_copy(asked->agent, access->agent, sizeof access->agent);
 }
 
-void access_tell(struct worker *worker, unsigned status, struct slice client, const struct asked *asked)
+void access_tell(struct worker *worker, unsigned status, struct slice client, const struct asked *asked,
+                 struct slice route)
 {
     struct proxy_access *access = ring_next(worker);
     if (access == NULL)
         return;
     fill(worker, access, status, client, asked);
+    asked_copy(route, access->route, sizeof access->route);
     ring_push(worker);
 }
 
@@ -134,6 +136,8 @@ void access_tell_exchange(struct exchange *exchange)
         service != NULL ? proxy_service_version(service, exchange->version) : NULL;
     if (service != NULL)
         asked_copy(slice_of(service->name), access->service, sizeof access->service);
+    if (exchange->action != NULL)
+        asked_copy(exchange->action->name, access->route, sizeof access->route);
     if (version != NULL)
         asked_copy(slice_of(version->name), access->version, sizeof access->version);
     ring_push(worker);

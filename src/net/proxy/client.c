@@ -10,21 +10,11 @@ static struct worker *worker_of(const struct server_stream *stream)
 
 // ---- answers of our own ----
 
-static enum status put_local(struct server_stream *stream, unsigned status, const char *why, bool head_only,
-                             bool close)
-{
-    char body[160];
-    struct text text = text_over(body, sizeof body);
-    text_addf(&text, "%u %s\n", status, why);
-    const struct http_answer answer = {
-        .status = status, .body = text_slice(&text), .close = close, .head_only = head_only};
-    return server_answer(stream, &answer);
-}
-
-bool client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only, bool close)
+bool client_answer_made(struct server_stream *stream, const struct http_answer *answer)
 {
     struct worker *worker = worker_of(stream);
-    if (UNLIKELY(put_local(stream, status, why, head_only, close) != STATUS_OK)) {
+    unsigned status = answer->status;
+    if (UNLIKELY(server_answer(stream, answer) != STATUS_OK)) {
         worker_count(worker, PROXY_WORKER_ABORTED);
         return false;
     }
@@ -41,6 +31,35 @@ bool client_answer(struct server_stream *stream, unsigned status, const char *wh
     return true;
 }
 
+// "404 no route" as an answer; storage for its text.
+static struct http_answer local(unsigned status, const char *why, struct text *text)
+{
+    text_addf(text, "%u %s\n", status, why);
+    return (struct http_answer){.status = status, .body = text_slice(text)};
+}
+
+enum { LOCAL_BYTES = 160 };
+
+bool client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only, bool close)
+{
+    char body[LOCAL_BYTES];
+    struct text text = text_over(body, sizeof body);
+    struct http_answer answer = local(status, why, &text);
+    answer.close = close;
+    answer.head_only = head_only;
+    return client_answer_made(stream, &answer);
+}
+
+// One of a crowd, which asked for nothing: not counted.
+static void turn_back(struct server_stream *stream, unsigned status, const char *why)
+{
+    char body[LOCAL_BYTES];
+    struct text text = text_over(body, sizeof body);
+    struct http_answer answer = local(status, why, &text);
+    answer.close = true;
+    (void)server_answer(stream, &answer);
+}
+
 static const struct event_where NOWHERE = {PROXY_SLOT_NONE, PROXY_SLOT_NONE, PROXY_SLOT_NONE};
 
 // Answers what is no request that could be read.
@@ -51,7 +70,7 @@ static void answer_unread(struct server_stream *stream, enum proxy_event_kind ki
     struct worker *worker = worker_of(stream);
     worker_event(worker, kind, status, why, server_from_host(stream), NOWHERE, NULL, 0);
     if (UNLIKELY(worker->access != NULL))
-        access_tell(worker, status, server_from_host(stream), &UNREAD);
+        access_tell(worker, status, server_from_host(stream), &UNREAD, SLICE(""));
     client_answer(stream, status, why, false, true);
 }
 
@@ -64,11 +83,21 @@ static void turn_away(struct server_stream *stream, struct event_where where, un
     struct asked asked = asked_of_request(worker->request);
     worker_event(worker, PROXY_EVENT_LOCAL, status, why, server_from_host(stream), where, &asked, 0);
     if (UNLIKELY(worker->access != NULL))
-        access_tell(worker, status, server_from_host(stream), &asked);
+        access_tell(worker, status, server_from_host(stream), &asked, SLICE(""));
     client_answer(stream, status, why, head_only, false);
 }
 
 // ---- the server's events ----
+
+// It came in the clear to a listener that only sends such to https.
+static bool unsafe(const struct server_stream *stream)
+{
+    const struct worker *worker = worker_of(stream);
+    const struct proxy_table *table = worker->table;
+    if ((table->https_listeners >> server_listener_number(stream) & 1) == 0)
+        return false;
+    return proxy_table_scheme(table, worker->request, server_is_secure(stream)) == PROXY_SCHEME_HTTP;
+}
 
 static void on_request(struct server_stream *stream, struct http_request *request)
 {
@@ -81,14 +110,28 @@ static void on_request(struct server_stream *stream, struct http_request *reques
         turn_away(stream, NOWHERE, 503, "no routing table yet");
         return;
     }
-    const struct proxy_service *service = proxy_table_find(worker->table, request->host, request->path);
-    if (UNLIKELY(service == NULL)) {
+    const struct proxy_route *route;
+    if (LIKELY(!worker->table->written)) {
+        route = proxy_table_find(worker->table, request->host, request->path);
+    } else if (unsafe(stream)) {
+        action_redirect_https(stream);
+        return;
+    } else {
+        route = proxy_table_find_written(worker->table, request, server_is_secure(stream));
+    }
+    if (UNLIKELY(route == NULL)) {
         worker_count(worker, PROXY_WORKER_UNROUTED);
         turn_away(stream, NOWHERE, 404, "no route");
         return;
     }
+    worker->route = route;
+    const struct proxy_service *service = route->service;
+    if (UNLIKELY(service == NULL)) {
+        action_answer(stream, route);
+        return;
+    }
     if (UNLIKELY(request->framing == HTTP_FRAMING_LENGTH &&
-                 request->content_length > service->body_bytes_max)) {
+                 request->content_length > body_bytes_max(service, route->action))) {
         worker_count(worker, PROXY_WORKER_REJECTED);
         struct event_where where = {service->slot, PROXY_SLOT_NONE, PROXY_SLOT_NONE};
         turn_away(stream, where, 413, "request body too large");
@@ -149,7 +192,7 @@ static void on_refused(struct server_stream *stream, enum server_refusal refusal
     struct worker *worker = worker_of(stream);
     switch (refusal) {
     case SERVER_REFUSAL_CROWDED: // counted as refused: there was no request
-        (void)put_local(stream, status, why, false, true);
+        turn_back(stream, status, why);
         return;
     case SERVER_REFUSAL_BODY:
         exchange_request_refused(stream->subject, status, why);

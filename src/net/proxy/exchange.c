@@ -349,6 +349,8 @@ static void exchange_free(struct exchange *exchange)
     io_buf_put(exchange->head_buf);
     io_buf_put(exchange->response_trailers);
     io_chain_put(&exchange->pending);
+    if (UNLIKELY(exchange->action != NULL))
+        proxy_action_release(exchange->action);
     free_list_put(&worker->free_exchanges, exchange);
 }
 
@@ -458,6 +460,8 @@ static bool retry_allowed(struct exchange *exchange, enum attempt_error error)
 {
     const struct proxy_service *service = exchange_service(exchange);
     const struct upstream *upstream = exchange->upstream;
+    if (exchange->action != NULL && exchange->action->retry_off)
+        return false;
     if (service == NULL || service->retry.off || exchange->attempts >= service->retry.attempts_max)
         return false;
     bool unsent = error == ATTEMPT_CONNECT;
@@ -543,14 +547,16 @@ static enum status write_head(struct exchange *exchange, const struct proxy_serv
     char host[IO_ADDR_TEXT_BYTES];
     if (UNLIKELY(request->authority.len == 0))
         forward.host_replace = default_host(exchange, service, host);
+    if (UNLIKELY(worker->route->written) && action_forward(exchange, worker->route, &forward) != STATUS_OK)
+        return STATUS_FULL;
     struct io_buf *buf = io_buf_get(worker->loop);
     if (buf == NULL)
         return STATUS_NO_MEMORY;
     if (UNLIKELY(service->flags != NULL)) {
         size_t bound = http1_request_head_bound(request, &forward);
         size_t room = bound < IO_BUF_BYTES ? IO_BUF_BYTES - bound : 0;
-        forward.add_count = request_flags_fields(exchange, service, room);
-        forward.add = worker->flags.fields;
+        size_t count = request_flags_fields(exchange, service, room);
+        action_add_fields(worker, &forward, worker->flags.fields, count);
     }
     struct http1_writer writer = http1_writer_over((char *)buf->data, IO_BUF_BYTES);
     enum status status = http1_write_request_head(&writer, request, &forward);
@@ -609,7 +615,7 @@ void exchange_request_data(struct exchange *exchange, struct slice run, struct i
     const struct proxy_service *service = exchange_service(exchange);
     exchange->activity_us = worker_now_us(worker);
     exchange->request_bytes += run.len;
-    if (service != NULL && exchange->request_bytes > service->body_bytes_max)
+    if (service != NULL && exchange->request_bytes > body_bytes_max(service, exchange->action))
         exchange_request_refused(exchange, 413, "request body too large");
     else if (server_frame_run(&exchange->pending, worker->loop, exchange->request_chunked, run, buf) !=
              STATUS_OK)
@@ -633,6 +639,7 @@ void exchange_request_ended(struct exchange *exchange, struct http_fields *trail
         trailers = NULL;
     if (trailers != NULL)
         mark_forged(trailers, service == NULL ? NULL : service->flags);
+    action_request_trailers(exchange, trailers);
     if (exchange->request_chunked &&
         server_frame_last(&exchange->pending, worker_of(exchange)->loop, trailers) != STATUS_OK)
         exchange_starved(exchange);
@@ -781,6 +788,8 @@ static struct exchange *exchange_create(struct server_stream *stream, const stru
     exchange->deadline_us = service->yardstick.deadline_us;
     exchange->timeouts = service->timeouts;
     exchange->defined = service->errors != NULL;
+    if (UNLIKELY(worker->route->action != NULL))
+        action_hold(exchange, worker->route->action);
     exchange->service = service->slot;
     exchange->method = request->method_id;
     exchange->upgrade = request->upgrade.len > 0;

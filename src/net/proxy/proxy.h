@@ -236,6 +236,7 @@ struct proxy_access {
     uint16_t status;     // 0: the client left before there was one
     char service[PROXY_NAME_BYTES];
     char version[PROXY_NAME_BYTES];
+    char route[PROXY_NAME_BYTES]; // where its route has a name
     char client[PROXY_EVENT_CLIENT_BYTES];
     char method[PROXY_EVENT_METHOD_BYTES];
     char host[PROXY_EVENT_HOST_BYTES];

@@ -50,6 +50,9 @@ extern const struct server_handler CLIENT_HANDLER;
 bool client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only,
                    bool close);
 
+// The same for an answer that says more.
+bool client_answer_made(struct server_stream *stream, const struct http_answer *answer);
+
 // ---- flags of a request ----
 
 struct flag_answer {
@@ -85,7 +88,38 @@ enum flags_arm request_flags_arm(struct exchange *exchange, const struct proxy_s
 // worker->flags.fields. Returns their count.
 size_t request_flags_fields(struct exchange *exchange, const struct proxy_service *service, size_t room);
 
+// ---- action.c: what the request's route does, where it does more than to lead to a service ----
+
+// Scratch of one callback.
+struct action_scratch {
+    struct http_field fields[PROXY_EDITS_MAX + PROXY_FLAG_HEADERS_MAX + 1];
+    char path[HTTP1_START_LINE_BYTES_MAX];
+    char text[2 * HTTP1_START_LINE_BYTES_MAX];
+};
+
+// The exchange holds it until its end, and has its times.
+void action_hold(struct exchange *exchange, struct proxy_action *action);
+// What the service of a written route gets. STATUS_FULL: it would be too long.
+MUST_USE enum status action_forward(struct exchange *exchange, const struct proxy_route *route,
+                                    struct http1_forward *forward);
+// More fields behind those of the route.
+void action_add_fields(struct worker *worker, struct http1_forward *forward, const struct http_field *fields,
+                       size_t count);
+void action_request_trailers(const struct exchange *exchange, struct http_fields *trailers);
+// For exchanges with an action.
+void action_response(const struct exchange *exchange, struct http_fields *fields, struct server_added *added);
+void action_response_trailers(const struct exchange *exchange, struct http_fields *trailers);
+// Answers by ourselves what has a route without a service, or came in the clear where it should not.
+void action_answer(struct server_stream *stream, const struct proxy_route *route);
+void action_redirect_https(struct server_stream *stream);
+
 // ---- exchange ----
+
+// More bytes of a request's body than that are refused.
+static inline uint64_t body_bytes_max(const struct proxy_service *service, const struct proxy_action *action)
+{
+    return action != NULL && action->body_bytes_max != 0 ? action->body_bytes_max : service->body_bytes_max;
+}
 
 enum attempt_error {
     ATTEMPT_5XX = PROXY_VERSION_ERROR_5XX,
@@ -125,6 +159,7 @@ struct exchange {
     struct proxy_timeouts timeouts;
     uint64_t request_bytes;                 // of its body, so far
     uint64_t rate_from_us, rate_from_bytes; // the client's rate counts from there: it was held back before
+    struct proxy_action *action;            // of its route, held; NULL: none
     struct io_buf *response_trailers;       // storage while a chunked answer runs
     struct io_chain pending;                // request bytes that wait for the connect
     struct io_buf *head_buf;                // the kept head when it is too long for `head`
@@ -163,7 +198,7 @@ struct exchange {
     char head[HEAD_COPY_BYTES];
 };
 
-// Begins the exchange for worker->request.
+// Begins the exchange for worker->request, by worker->route.
 void exchange_begin(struct server_stream *stream, const struct proxy_service *service);
 // The request's unit. False when it has none and so stands for itself. *sticky is storage for it.
 bool exchange_unit(struct exchange *exchange, const struct proxy_service *service, uint64_t *sticky,
@@ -327,8 +362,10 @@ struct worker {
     // Scratch of one callback.
     char network[2 * ASSIGN_NETWORK_BYTES];
     struct http_request *request;
+    const struct proxy_route *route; // the request's
     struct http_response response;
     struct request_flags flags;
+    struct action_scratch action;
 };
 
 static inline void worker_count(struct worker *worker, enum proxy_worker_counter counter)
@@ -364,7 +401,9 @@ struct asked asked_of_request(const struct http_request *request);
 struct asked asked_of_exchange(const struct exchange *exchange);
 void asked_copy(struct slice from, char *to, size_t cap);
 // One line of the access log; only where worker->access is. The second for an exchange that ends now.
-void access_tell(struct worker *worker, unsigned status, struct slice client, const struct asked *asked);
+// route: its name.
+void access_tell(struct worker *worker, unsigned status, struct slice client, const struct asked *asked,
+                 struct slice route);
 void access_tell_exchange(struct exchange *exchange);
 
 // ---- failing.c: which requests of a run failed, for people

@@ -112,7 +112,10 @@ static void response_complete(struct exchange *exchange, struct io_buf *rest)
 __attribute__((noinline)) static enum status end_with_trailers(struct exchange *exchange)
 {
     struct http_fields storage;
-    return server_data_end(exchange->stream, server_frame_trailers(&exchange->response, &storage));
+    struct http_fields *trailers = server_frame_trailers(&exchange->response, &storage);
+    if (trailers != NULL)
+        action_response_trailers(exchange, trailers);
+    return server_data_end(exchange->stream, trailers);
 }
 
 static inline enum status end_body(struct exchange *exchange)
@@ -215,7 +218,10 @@ static enum status write_head(struct exchange *exchange)
     struct text text = text_over(storage, sizeof storage);
     struct http_field cookie;
     struct server_added added = added_of(exchange, &text, &cookie);
-    return server_head(exchange->stream, &worker_of(exchange)->response, &added);
+    struct http_response *response = &worker_of(exchange)->response;
+    if (UNLIKELY(exchange->action != NULL) && response->status >= 200)
+        action_response(exchange, &response->fields, &added);
+    return server_head(exchange->stream, response, &added);
 }
 
 static void head_refused(struct exchange *exchange, enum status status)

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/heap.h"
 #include "net/http/http1.h"
+#include "net/http/template.h"
 #include "net/proxy/outcome.h"
 #include "net/proxy/table_private.h"
 
@@ -99,12 +100,17 @@ static const char *check_plan(const struct proxy_table_plan *plan)
     }
     for (uint32_t i = 0; i < plan->route_count; i++) {
         const struct proxy_route_plan *route = &plan->routes[i];
-        if (route->service >= plan->service_count)
+        if (route->service >= plan->service_count && route->service != PROXY_SERVICE_NONE)
             return "a route leads to no service";
         if (!text_fits(route->host, TEXT_BYTES_MAX) || !text_fits(route->path, TEXT_BYTES_MAX))
             return "a route's host or path is too long";
         if (route->path != NULL && route->path[0] != '/')
             return "a route's path does not begin with '/'";
+        const char *why = table_route_check(route);
+        if (why == NULL)
+            why = table_action_check(route);
+        if (why != NULL)
+            return why;
     }
     if (!text_fits(plan->via, PROXY_NAME_BYTES) ||
         (plan->via != NULL && plan->via[0] != '\0' && !http_token_valid(slice_of(plan->via))))
@@ -120,7 +126,8 @@ static size_t plan_bytes(const struct proxy_table_plan *plan)
     bytes += table_carve_bytes(plan->service_count, sizeof(struct proxy_service));
     bytes += table_carve_bytes(plan->route_count, sizeof(struct proxy_route));
     for (uint32_t i = 0; i < plan->route_count; i++)
-        bytes += table_text_bytes(plan->routes[i].host) + table_text_bytes(plan->routes[i].path);
+        bytes += table_text_bytes(plan->routes[i].host) + table_text_bytes(plan->routes[i].path) +
+                 table_conditions_bytes(&plan->routes[i]);
     for (uint32_t i = 0; i < plan->service_count; i++) {
         const struct proxy_service_plan *service = &plan->services[i];
         bytes += table_text_bytes(service->unit_name) + table_flags_bytes(service) +
@@ -255,10 +262,15 @@ static struct slice without_dot(struct slice host)
 static void compile_route(struct table_carve *from, const struct proxy_table *table,
                           const struct proxy_route_plan *plan, struct proxy_route *route)
 {
-    route->service = &table->services[plan->service];
+    route->service = plan->service == PROXY_SERVICE_NONE ? NULL : &table->services[plan->service];
     route->path = carve_path(from, plan->path);
-    if (route->path.len > 0 && route->path.data[route->path.len - 1] == '/')
+    route->path_kind = plan->path_kind;
+    if (plan->path_kind == PROXY_PATH_PREFIX && route->path.len > 0 &&
+        route->path.data[route->path.len - 1] == '/')
         route->path.len--;
+    route->conditions = table_conditions_compile(from, plan);
+    route->written =
+        plan->path_kind != PROXY_PATH_PREFIX || route->conditions != NULL || plan->action != NULL;
     route->host = without_dot(table_carve_text(from, plan->host, true));
     route->kind = PROXY_HOST_EXACT;
     if (route->host.len == 0 || slice_equal(route->host, SLICE("*"))) {
@@ -272,32 +284,77 @@ static void compile_route(struct table_carve *from, const struct proxy_table *ta
     }
 }
 
-static int route_rank(const struct proxy_route *route)
+// ---- the order of routes ----
+
+static int host_rank(const struct proxy_route *route)
 {
     return route->kind == PROXY_HOST_EXACT ? 0 : route->kind == PROXY_HOST_SUFFIX ? 1 : 2;
 }
 
-// Exact hosts, then suffixes from the longest, then any; equal hosts side by side; in each the longest path
-// first.
+static int path_rank(const struct proxy_route *route)
+{
+    return route->path_kind == PROXY_PATH_EXACT ? 0 : route->path_kind == PROXY_PATH_TEMPLATE ? 1 : 2;
+}
+
+static int compare_texts(struct slice a, struct slice b)
+{
+    if (a.len != b.len)
+        return a.len > b.len ? -1 : 1;
+    return a.len == 0 ? 0 : memcmp(a.data, b.data, a.len);
+}
+
+static int compare_ranks(uint64_t a, uint64_t b)
+{
+    return a == b ? 0 : a > b ? -1 : 1;
+}
+
+static int compare_paths(const struct proxy_route *a, const struct proxy_route *b)
+{
+    if (a->path_kind != PROXY_PATH_TEMPLATE)
+        return compare_texts(a->path, b->path);
+    return compare_ranks(http_template_rank(a->path), http_template_rank(b->path));
+}
+
+// Which comes first, and why, in the words of the guide. Routes that can never both match are put side by
+// side by their texts.
+static int compare_why(const struct proxy_route *a, const struct proxy_route *b, const char **why)
+{
+    const struct {
+        int order;
+        const char *why;
+    } steps[] = {
+        {host_rank(a) - host_rank(b), "its host is more exact"},
+        {compare_texts(a->host, b->host), "its host is longer"},
+        {path_rank(a) - path_rank(b), "its kind of path is more exact"},
+        {path_rank(a) != path_rank(b) ? 0 : compare_paths(a, b), "its path is longer"},
+        {compare_ranks(table_conditions_count(a->conditions), table_conditions_count(b->conditions)),
+         "it has more conditions"},
+        {compare_ranks(b->plan, a->plan), "it stands earlier"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        *why = steps[i].why;
+        if (steps[i].order != 0)
+            return steps[i].order;
+    }
+    return 0;
+}
+
 static int compare_routes(const void *left, const void *right)
 {
-    const struct proxy_route *a = left, *b = right;
-    if (route_rank(a) != route_rank(b))
-        return route_rank(a) - route_rank(b);
-    if (a->host.len != b->host.len)
-        return a->host.len > b->host.len ? -1 : 1;
-    int order = a->host.len == 0 ? 0 : memcmp(a->host.data, b->host.data, a->host.len);
-    if (order != 0)
-        return order;
-    if (a->path.len != b->path.len)
-        return a->path.len > b->path.len ? -1 : 1;
-    return a->path.len == 0 ? 0 : memcmp(a->path.data, b->path.data, a->path.len);
+    const char *why;
+    return compare_why(left, right, &why);
+}
+
+static bool routes_same(const struct proxy_route *a, const struct proxy_route *b)
+{
+    return a->conditions == NULL && b->conditions == NULL && a->kind == b->kind &&
+           a->path_kind == b->path_kind && slice_equal(a->host, b->host) && slice_equal(a->path, b->path);
 }
 
 static bool routes_repeat(const struct proxy_route *routes, uint32_t count)
 {
     for (uint32_t i = 1; i < count; i++)
-        if (compare_routes(&routes[i - 1], &routes[i]) == 0)
+        if (routes_same(&routes[i - 1], &routes[i]))
             return true;
     return false;
 }
@@ -329,12 +386,34 @@ static struct proxy_table *compile(const struct proxy_table_plan *plan, char *bl
     }
     table->route_count = plan->route_count;
     table->routes = table_carve(&from, plan->route_count, sizeof *table->routes);
-    for (uint32_t i = 0; i < plan->route_count; i++)
-        compile_route(&from, table, &plan->routes[i], &table->routes[i]);
-    for (uint32_t i = 0; i < plan->route_count; i++)
-        table->by_path |= table->routes[i].path.len > 0;
+    table->https_listeners = plan->https_listeners;
+    table->written = plan->https_listeners != 0;
+    for (uint32_t i = 0; i < plan->route_count; i++) {
+        struct proxy_route *route = &table->routes[i];
+        compile_route(&from, table, &plan->routes[i], route);
+        route->plan = i;
+        table->by_path |= route->path.len > 0;
+        table->written |= route->written;
+    }
     qsort(table->routes, table->route_count, sizeof *table->routes, compare_routes);
     return table;
+}
+
+static void actions_release(struct proxy_table *table)
+{
+    for (uint32_t i = 0; i < table->route_count; i++)
+        proxy_action_release(table->routes[i].action);
+}
+
+static bool actions_make(const struct proxy_table_plan *plan, struct proxy_table *table)
+{
+    for (uint32_t i = 0; i < table->route_count; i++) {
+        const struct proxy_action_plan *action = plan->routes[table->routes[i].plan].action;
+        table->routes[i].action = action == NULL ? NULL : table_action_make(action);
+        if (action != NULL && table->routes[i].action == NULL)
+            return false;
+    }
+    return true;
 }
 
 enum status proxy_table_build(const struct proxy_table_plan *plan, struct proxy_table **table,
@@ -355,6 +434,11 @@ enum status proxy_table_build(const struct proxy_table_plan *plan, struct proxy_
         heap_free(block);
         return fault_set(fault, STATUS_INVALID, "two routes have the same host and path");
     }
+    if (!actions_make(plan, built)) {
+        actions_release(built);
+        heap_free(block);
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory left");
+    }
     // Only now, so that a table that was not built releases nothing.
     built->flags_release = plan->flags_release;
     built->flags_context = plan->flags_context;
@@ -371,6 +455,7 @@ void proxy_table_destroy(struct proxy_table *table)
     if (table->flags_release != NULL)
         table->flags_release(table->flags_context);
     proxy_tls_release(table->tls);
+    actions_release(table);
     heap_free(table);
 }
 
@@ -388,46 +473,171 @@ static bool host_matches(const struct proxy_route *route, struct slice host)
     return slice_equal_nocase(route->host, tail);
 }
 
-// A prefix on a segment boundary.
-static bool path_matches(struct slice prefix, struct slice path)
+// A prefix on a segment boundary. params: a segment of the path has parameters.
+static inline bool path_matches(struct slice prefix, struct slice path, bool params)
 {
     if (prefix.len == 0)
         return true;
+    if (UNLIKELY(params))
+        return http_path_covers(prefix, path) != HTTP_PATH_NONE;
     if (!slice_starts_with(path, prefix))
         return false;
     return path.len == prefix.len || path.data[prefix.len] == '/';
 }
 
-static const struct proxy_service *find(const struct proxy_table *table, struct slice host, struct slice path)
+static const struct proxy_route *find_by_host(const struct proxy_table *table, struct slice host)
 {
-    for (uint32_t i = 0; i < table->route_count; i++) {
+    for (uint32_t i = 0; i < table->route_count; i++)
+        if (host_matches(&table->routes[i], host))
+            return &table->routes[i];
+    return NULL;
+}
+
+static bool has_params(struct slice path)
+{
+    return memchr(path.data, ';', path.len) != NULL;
+}
+
+// Not inlined: its storage is large, and few tables ask for paths.
+__attribute__((noinline)) static const struct proxy_route *find_by_path(const struct proxy_table *table,
+                                                                        struct slice host, struct slice path)
+{
+    char storage[HTTP1_START_LINE_BYTES_MAX];
+    CHECK(path.len <= sizeof storage);
+    path = http_path_normal(path, storage);
+    bool params = has_params(path);
+    for (uint32_t i = 0; i < table->route_count && path.len > 0; i++) {
         const struct proxy_route *route = &table->routes[i];
-        if (host_matches(route, host) && path_matches(route->path, path))
-            return route->service;
+        if (host_matches(route, host) && path_matches(route->path, path, params))
+            return route;
     }
     return NULL;
 }
 
-// Not inlined: its storage is large, and few tables ask for paths.
-__attribute__((noinline)) static const struct proxy_service *
-find_by_path(const struct proxy_table *table, struct slice host, struct slice path)
-{
-    char storage[HTTP1_START_LINE_BYTES_MAX];
-    CHECK(path.len <= sizeof storage);
-    return find(table, host, http_path_normal(path, storage));
-}
-
-const struct proxy_service *proxy_table_find(const struct proxy_table *table, struct slice host,
-                                             struct slice path)
+const struct proxy_route *proxy_table_find(const struct proxy_table *table, struct slice host,
+                                           struct slice path)
 {
     host = without_dot(host);
-    return table->by_path ? find_by_path(table, host, path) : find(table, host, path);
+    return table->by_path ? find_by_path(table, host, path) : find_by_host(table, host);
+}
+
+// ---- finding among written routes ----
+
+// What a request is asked for; path in its normal form.
+struct question {
+    const struct http_request *request;
+    struct slice host, path;
+    enum proxy_scheme scheme;
+    bool params;
+};
+
+enum proxy_scheme proxy_table_scheme(const struct proxy_table *table, const struct http_request *request,
+                                     bool secure)
+{
+    const struct http_field *told =
+        table->trusted_hops > 0 ? http_fields_find(&request->fields, HTTP_FIELD_X_FORWARDED_PROTO) : NULL;
+    if (told != NULL)
+        secure = slice_equal_nocase(told->value, SLICE("https"));
+    return secure ? PROXY_SCHEME_HTTPS : PROXY_SCHEME_HTTP;
+}
+
+// False: the path has no route.
+static bool ask(const struct proxy_table *table, const struct http_request *request, bool secure,
+                char storage[HTTP1_START_LINE_BYTES_MAX], struct question *question)
+{
+    CHECK(request->path.len <= HTTP1_START_LINE_BYTES_MAX);
+    struct slice path = http_path_normal(request->path, storage);
+    *question = (struct question){.request = request,
+                                  .host = without_dot(request->host),
+                                  .path = path,
+                                  .scheme = proxy_table_scheme(table, request, secure),
+                                  .params = has_params(path)};
+    return path.len > 0;
+}
+
+static bool written_path_matches(const struct proxy_route *route, const struct question *question)
+{
+    if (route->path_kind == PROXY_PATH_TEMPLATE)
+        return http_template_match(route->path, question->path, NULL);
+    if (route->path_kind == PROXY_PATH_PREFIX)
+        return path_matches(route->path, question->path, question->params);
+    if (slice_equal(route->path, question->path))
+        return true;
+    return question->params && http_path_covers(route->path, question->path) == question->path.len;
+}
+
+static bool route_matches(const struct proxy_route *route, const struct question *question)
+{
+    return host_matches(route, question->host) && written_path_matches(route, question) &&
+           (route->conditions == NULL ||
+            table_conditions_hold(route->conditions, question->request, question->scheme));
+}
+
+const struct proxy_route *proxy_table_find_written(const struct proxy_table *table,
+                                                   const struct http_request *request, bool secure)
+{
+    char storage[HTTP1_START_LINE_BYTES_MAX];
+    struct question question;
+    if (!ask(table, request, secure, storage, &question))
+        return NULL;
+    for (uint32_t i = 0; i < table->route_count; i++)
+        if (route_matches(&table->routes[i], &question))
+            return &table->routes[i];
+    return NULL;
+}
+
+uint32_t proxy_table_matches(const struct proxy_table *table, const struct http_request *request, bool secure,
+                             uint32_t *plans, uint32_t cap)
+{
+    char storage[HTTP1_START_LINE_BYTES_MAX];
+    struct question question;
+    uint32_t count = 0;
+    if (!ask(table, request, secure, storage, &question))
+        return 0;
+    for (uint32_t i = 0; i < table->route_count && count < cap; i++)
+        if (route_matches(&table->routes[i], &question))
+            plans[count++] = table->routes[i].plan;
+    return count;
+}
+
+static const struct proxy_route *route_of_plan(const struct proxy_table *table, uint32_t plan)
+{
+    const struct proxy_route *route = table->routes;
+    while (route->plan != plan)
+        route++;
+    return route;
+}
+
+const char *proxy_table_why(const struct proxy_table *table, uint32_t first, uint32_t second)
+{
+    const char *why;
+    (void)compare_why(route_of_plan(table, first), route_of_plan(table, second), &why);
+    return why;
+}
+
+bool proxy_table_outcome(const struct proxy_table *table, uint32_t plan, const struct http_request *request,
+                         bool secure, struct text *target, struct text *host)
+{
+    const struct proxy_route *route = route_of_plan(table, plan);
+    enum proxy_scheme scheme = proxy_table_scheme(table, request, secure);
+    if (route->service == NULL && route->action->redirect.status != 0)
+        return table_action_location(&route->action->redirect, route, request, scheme, target);
+    table_action_target(route, request, target);
+    text_add(host,
+             route->action != NULL && route->action->host.len > 0 ? route->action->host : request->authority);
+    return !target->cut && !host->cut;
 }
 
 uint16_t proxy_table_route(const struct proxy_table *table, struct slice host, struct slice path)
 {
-    const struct proxy_service *service = proxy_table_find(table, host, path);
-    return service == NULL ? PROXY_SLOT_NONE : service->slot;
+    struct http_request request;
+    memset(&request, 0, sizeof request);
+    request.method = SLICE("GET");
+    request.host = host;
+    request.path = path;
+    const struct proxy_route *route = table->written ? proxy_table_find_written(table, &request, false)
+                                                     : proxy_table_find(table, host, path);
+    return route == NULL || route->service == NULL ? PROXY_SLOT_NONE : route->service->slot;
 }
 
 const struct proxy_version *proxy_service_version(const struct proxy_service *service, uint16_t version_slot)

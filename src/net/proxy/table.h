@@ -18,8 +18,10 @@
 #include "base/siphash.h"
 #include "base/slice.h"
 #include "base/status.h"
+#include "base/text.h"
 #include "flags/eval/image.h"
 #include "flags/eval/tally.h"
+#include "net/http/message.h"
 #include "net/io/loop.h"
 #include "net/proxy/secure.h"
 #include "ship/rollout/evidence.h"
@@ -37,6 +39,11 @@ enum {
     PROXY_NAME_BYTES = 64,             // names, the NUL included
     PROXY_SLOT_NONE = 0xffff,
     PROXY_VERSION_NONE = -1,
+    PROXY_METHODS_MAX = 16,             // of one route
+    PROXY_CONDITIONS_MAX = 16,          // of one route on headers, and as many on the query
+    PROXY_EDITS_MAX = 32,               // of one route on the request's headers, and as many on the answer's
+    PROXY_RULE_TEXT_MAX = 1024,         // of one value in a route, the NUL included
+    PROXY_BODY_TEXT_MAX = 4097,         // of one fixed body, the NUL included
     PROXY_ATTRIBUTES_MAX = 32,          // of one service's evaluation context
     PROXY_FLAG_HEADERS_MAX = 8,         // of one service
     PROXY_HEADER_FLAGS_MAX = 64,        // in all of a service's flag fields together
@@ -48,6 +55,14 @@ enum proxy_host_kind {
     PROXY_HOST_EXACT,  // "shop.example"
     PROXY_HOST_SUFFIX, // "*.shop.example": one or more labels before it
 };
+
+enum proxy_path_kind {
+    PROXY_PATH_PREFIX, // on a segment boundary: "/a" holds "/a" and "/a/b", not "/ab"
+    PROXY_PATH_EXACT,
+    PROXY_PATH_TEMPLATE, // net/http/template.h
+};
+
+enum proxy_scheme { PROXY_SCHEME_ANY, PROXY_SCHEME_HTTP, PROXY_SCHEME_HTTPS };
 
 enum proxy_unit_kind {
     PROXY_UNIT_REQUEST, // each request on its own
@@ -208,10 +223,73 @@ struct proxy_service_plan {
     const char *arm_flag;
 };
 
+// ---- routes ----
+
+enum proxy_condition_kind { PROXY_IS, PROXY_BEGINS, PROXY_PRESENT, PROXY_ABSENT };
+
+// On a header or a query parameter. Of several of one name, one that is so is enough; ABSENT: there is none.
+// Names of headers in any case; of the query names and values are compared without their escapes.
+struct proxy_condition_plan {
+    const char *name;
+    enum proxy_condition_kind kind;
+    const char *value; // IS, BEGINS
+};
+
+enum proxy_edit_kind { PROXY_EDIT_SET, PROXY_EDIT_ADD, PROXY_EDIT_REMOVE };
+
+// Names that are HTTP's or the proxy's own (http_field_reserved) are refused. SET and REMOVE take out what
+// came under the name, '-' and '_' being the same, trailers too.
+struct proxy_edit_plan {
+    enum proxy_edit_kind kind;
+    const char *name;
+    const char
+        *value; // SET, ADD; of a request it may name {client}, {host}, {scheme} and the path's captures
+};
+
+// Where it does not say, the request's own. The query stays.
+struct proxy_redirect_plan {
+    uint16_t status; // 301, 302, 303, 307 or 308
+    enum proxy_scheme scheme;
+    const char *host; // without it the request's, which must have one
+    uint16_t port;
+    const char *path; // as proxy_action_plan.path
+};
+
+struct proxy_answer_plan {
+    uint16_t status; // 200..599
+    const struct proxy_edit_plan *headers;
+    uint32_t header_count;
+    const char *body; // NULL: none
+};
+
+// What a route does with its requests. What it says holds for a request to its end, whatever table comes.
+struct proxy_action_plan {
+    const char *name; // of the route, for the access log; NULL: none
+    // What the service gets in place of the path: of a prefix, of that prefix; else of the whole path, made
+    // of the template's captures. NULL: the normal form of what was asked.
+    const char *path;
+    const char *host;
+    const struct proxy_edit_plan *request, *response;
+    uint32_t request_count, response_count;
+    uint32_t first_byte_ms, idle_ms, total_ms; // 0: as the service has it
+    bool retry_off;
+    uint64_t body_bytes_max;                    // 0: as the service has it
+    const struct proxy_redirect_plan *redirect; // these two: without a service
+    const struct proxy_answer_plan *answer;
+};
+
+#define PROXY_SERVICE_NONE UINT32_MAX
+
 struct proxy_route_plan {
     const char *host; // NULL or "*": any; "*.name": suffix; else exact. ASCII case does not matter
-    const char *path; // prefix on a segment boundary: "/a" holds "/a" and "/a/b", not "/ab". NULL or "/": all
-    uint32_t service; // index into services
+    const char *path; // NULL or "/" as a prefix: all
+    uint32_t service; // index into services, or PROXY_SERVICE_NONE with a redirect or an answer
+    enum proxy_path_kind path_kind;
+    enum proxy_scheme scheme;                           // by which the request came
+    const char *const *methods;                         // one of them; none: any
+    const struct proxy_condition_plan *headers, *query; // all of them
+    uint32_t method_count, header_count, query_count;
+    const struct proxy_action_plan *action; // NULL: nothing but what the service says
 };
 
 // An operator's network, e.g. 10.0.0.0/8 or fd00::/8. IPv4 addresses are also found in mapped form.
@@ -232,6 +310,7 @@ struct proxy_table_plan {
     const struct proxy_network *operators; // X-Sluice-Version is honoured from these peers only
     uint32_t operator_count;
     uint32_t trusted_hops;     // proxies before us whose X-Forwarded-For entries are believed
+    uint32_t https_listeners;  // a bit for each: what comes there in the clear is redirected to https
     uint32_t client_head_ms;   // from the first byte of a head to its end; 0: 10 s
     uint32_t client_idle_ms;   // keep-alive without a request, and up to an eighth longer; 0: 75 s
     uint32_t drain_ms;         // exchanges with endpoints that the table has no more end after it; 0: 30 s
@@ -264,7 +343,22 @@ MUST_USE enum status proxy_table_build(const struct proxy_table_plan *plan, stru
                                        struct fault *fault);
 void proxy_table_destroy(struct proxy_table *table);
 
-// The service slot a request for host (lower or upper case, no port) and path goes to, or PROXY_SLOT_NONE.
-// The most specific host that has a matching path wins (exact, longest suffix, any); within it the longest
-// path. Hosts are compared without a final dot, paths in their one form (http_path_normal).
+// The service slot a GET for host (lower or upper case, no port) and path goes to, or PROXY_SLOT_NONE.
 uint16_t proxy_table_route(const struct proxy_table *table, struct slice host, struct slice path);
+
+// Of two routes that match, the first of these that differs decides: an exact host before a suffix before
+// any; a longer suffix; an exact path before a template before a prefix; a longer prefix, a template of more
+// segments, then with more of them given, then with a closed end; more conditions (methods and scheme count
+// as one each); the place in the plan. Hosts are compared without a final dot, paths in their normal form
+// (http_path_normal) and without the parameters of segments; a path without such a form has no route
+// where paths are asked for.
+//
+// All routes that match, as indices into the plan's, best first; returns their count, at most cap.
+uint32_t proxy_table_matches(const struct proxy_table *table, const struct http_request *request, bool secure,
+                             uint32_t *plans, uint32_t cap);
+// Why the route of the first index comes before that of the second, in words.
+const char *proxy_table_why(const struct proxy_table *table, uint32_t first, uint32_t second);
+// What the route does to the request: the target and host that its service gets, or where the client is sent.
+// False: it does not fit.
+bool proxy_table_outcome(const struct proxy_table *table, uint32_t plan, const struct http_request *request,
+                         bool secure, struct text *target, struct text *host);

@@ -48,7 +48,7 @@ static bool field_char_equal(char a, char b)
     return a == b || (a == '_' && b == '-') || (a == '-' && b == '_');
 }
 
-static bool field_alike(struct slice a, struct slice b)
+bool table_field_alike(struct slice a, struct slice b)
 {
     if (a.len != b.len)
         return false;
@@ -82,7 +82,7 @@ static const char *check_headers(const struct proxy_service_plan *plan)
         if (http_field_id_of(slice_of(header->name)) != HTTP_FIELD_OTHER)
             return "the name of a flag field is that of a field with a use of its own";
         for (uint32_t j = 0; j < i; j++)
-            if (field_alike(slice_of(header->name), slice_of(plan->flag_headers[j].name)))
+            if (table_field_alike(slice_of(header->name), slice_of(plan->flag_headers[j].name)))
                 return "two flag fields have one name";
         flags +=
             header->flag_count <= PROXY_HEADER_FLAGS_MAX ? header->flag_count : PROXY_HEADER_FLAGS_MAX + 1;
@@ -244,7 +244,7 @@ const struct proxy_service_flags *table_flags_compile(struct table_carve *from,
 bool table_flags_forged(const struct proxy_service_flags *flags, struct slice name)
 {
     for (uint32_t i = 0; i < flags->header_count; i++)
-        if (field_alike(flags->headers[i].name, name))
+        if (table_field_alike(flags->headers[i].name, name))
             return true;
     return false;
 }

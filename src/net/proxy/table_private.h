@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/check.h"
+#include "net/http/template.h"
 #include "net/proxy/table.h"
 
 struct proxy_endpoint {
@@ -92,11 +93,55 @@ struct proxy_service {
     char name[PROXY_NAME_BYTES];
 };
 
+struct proxy_condition {
+    struct slice name, value;
+    enum proxy_condition_kind kind;
+};
+
+struct proxy_conditions {
+    enum proxy_scheme scheme;
+    uint32_t method_count, header_count, query_count;
+    const struct slice *methods;
+    const struct proxy_condition *headers, *query;
+};
+
+struct proxy_edit {
+    enum proxy_edit_kind kind;
+    struct slice name, value;
+};
+
+struct proxy_redirect {
+    uint16_t status; // 0: none
+    uint16_t port;
+    enum proxy_scheme scheme;
+    struct slice host, path;
+};
+
+// Of one allocation of its own, held by the table and by each request on its way.
+struct proxy_action {
+    _Atomic uint32_t holds;
+    struct slice name;
+    struct slice path, host; // len 0: as they are
+    const struct proxy_edit *request, *response, *headers;
+    uint32_t request_count, response_count, header_count;
+    uint32_t first_byte_ms, idle_ms, total_ms; // 0: as the service has it
+    bool retry_off;
+    uint64_t body_bytes_max; // 0: as the service has it
+    struct proxy_redirect redirect;
+    uint16_t answer; // status; 0: none
+    struct slice body;
+};
+
 struct proxy_route {
     enum proxy_host_kind kind;
-    struct slice host; // lower case; of a suffix, from its dot on
-    struct slice path; // without a last '/'; empty: every path
-    const struct proxy_service *service;
+    struct slice host;                   // lower case; of a suffix, from its dot on
+    struct slice path;                   // normal; a prefix without a last '/', which is empty for every path
+    const struct proxy_service *service; // NULL: its action answers
+    enum proxy_path_kind path_kind;
+    uint32_t plan;                             // its index there
+    const struct proxy_conditions *conditions; // NULL: none
+    struct proxy_action *action;               // NULL: none
+    bool written;                              // more than a host and a prefix that leads to a service
 };
 
 struct proxy_table {
@@ -108,6 +153,8 @@ struct proxy_table {
     uint32_t operator_count;
     uint32_t trusted_hops;
     bool by_path; // a route asks for one
+    bool written; // a route is more than a host and a prefix, or a listener redirects
+    uint32_t https_listeners;
     uint64_t drain_us;
     uint32_t clients_per_site;
     uint32_t listen_http1;
@@ -174,12 +221,49 @@ const struct proxy_service_flags *table_flags_compile(struct table_carve *from,
 // Whether a field of that name would pass for one of the service's flag fields: ASCII case and '-' or '_' do
 // not matter, as gateways that make variables of fields have it.
 bool table_flags_forged(const struct proxy_service_flags *flags, struct slice name);
+bool table_field_alike(struct slice a, struct slice b);
+
+// ---- table_route.c: what a route asks for beside host and path
+
+// NULL, or what is wrong with it.
+const char *table_route_check(const struct proxy_route_plan *plan);
+size_t table_conditions_bytes(const struct proxy_route_plan *plan);
+// NULL when there are none.
+const struct proxy_conditions *table_conditions_compile(struct table_carve *from,
+                                                        const struct proxy_route_plan *plan);
+uint32_t table_conditions_count(const struct proxy_conditions *conditions);
+bool table_conditions_hold(const struct proxy_conditions *conditions, const struct http_request *request,
+                           enum proxy_scheme scheme);
+
+// ---- table_action.c
+
+// NULL, or what is wrong with it.
+const char *table_action_check(const struct proxy_route_plan *plan);
+// NULL without memory.
+struct proxy_action *table_action_make(const struct proxy_action_plan *plan);
+void proxy_action_release(struct proxy_action *action); // NULL is allowed
+// Path and query that the service of a written route gets. "*" stays.
+void table_action_target(const struct proxy_route *route, const struct http_request *request,
+                         struct text *out);
+// Where the client is sent, always with scheme and host, so that no path can become one. route NULL: the path
+// stays. False: nowhere, as the request has no host, or out is too small.
+bool table_action_location(const struct proxy_redirect *redirect, const struct proxy_route *route,
+                           const struct http_request *request, enum proxy_scheme scheme, struct text *out);
+// Adds what the template of the route makes of the normal path of the request.
+void table_action_captures(const struct proxy_route *route, struct slice path,
+                           struct http_captures *captures);
 
 // ---- finding ----
 
-// The service for a request, or NULL.
-const struct proxy_service *proxy_table_find(const struct proxy_table *table, struct slice host,
-                                             struct slice path);
+// The route for a request, or NULL; of a table without written routes.
+const struct proxy_route *proxy_table_find(const struct proxy_table *table, struct slice host,
+                                           struct slice path);
+// The same of any table.
+const struct proxy_route *proxy_table_find_written(const struct proxy_table *table,
+                                                   const struct http_request *request, bool secure);
+// By which the client came; a proxy of our own that stands before us is believed.
+enum proxy_scheme proxy_table_scheme(const struct proxy_table *table, const struct http_request *request,
+                                     bool secure);
 // The version of that slot, or NULL when the table has it no more.
 const struct proxy_version *proxy_service_version(const struct proxy_service *service, uint16_t version_slot);
 const struct proxy_version *proxy_service_version_named(const struct proxy_service *service,

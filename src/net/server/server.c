@@ -297,12 +297,12 @@ static bool give_way(struct server *server)
 }
 
 // Whether the connection may go on.
-static bool make_secure(struct connection *c, const struct server_listener *listener)
+static bool make_secure(struct connection *c)
 {
     struct server *server = c->stream.server;
     if (server->handler->secure == NULL)
         return true;
-    return server->handler->secure(server, (uint32_t)(listener - server->listeners), &c->io);
+    return server->handler->secure(server, c->listener, &c->io);
 }
 
 bool connection_may_http2(const struct connection *c)
@@ -327,7 +327,7 @@ static void connection_begin(struct connection *c, const struct server_listener 
     list_push_back(&server->connections, &c->link);
     set_from(c, peer);
     io_stream_adopt(server->loop, &c->io, handle, &CONNECTION_OPS);
-    bool goes_on = make_secure(c, listener);
+    bool goes_on = make_secure(c);
     if (!crowded) {
         server->open++;
         c->site = site_of(server, peer);
@@ -559,6 +559,11 @@ struct slice server_from_host(const struct server_stream *stream)
 {
     const struct connection *c = stream->connection;
     return (struct slice){c->from + c->host_start, c->host_len};
+}
+
+uint32_t server_listener_number(const struct server_stream *stream)
+{
+    return connection_seen(stream)->listener;
 }
 
 bool server_is_secure(const struct server_stream *stream)

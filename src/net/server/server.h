@@ -222,6 +222,8 @@ uint64_t server_begun_us(const struct server_stream *stream);
 // The client's address with its port, and without (brackets of IPv6 fall away).
 const char *server_from(const struct server_stream *stream);
 struct slice server_from_host(const struct server_stream *stream);
+// Which of the server's listeners it came by.
+uint32_t server_listener_number(const struct server_stream *stream);
 // Whether it came over TLS.
 bool server_is_secure(const struct server_stream *stream);
 // STATUS_CLOSED when it is gone.

@@ -91,6 +91,7 @@ struct connection {
     uint16_t site;                // in server->sites, or SITE_NONE
     uint16_t spread;              // where it stands in the spread of idle times
     uint8_t host_start, host_len; // in from
+    uint8_t listener;             // its number
     char from[FROM_BYTES];
 };
 

@@ -85,3 +85,16 @@ void routing_set_listening(struct routing *routing, bool listening);
 // What is known of the names in the file; its times are of the loop's clock.
 const struct names_answers *routing_names(const struct routing *routing);
 void routing_metrics_write(const struct routing *routing, struct metrics_writer *writer);
+
+// ---- asking a file where its requests go ----
+
+// A table of its routes alone, for proxy_table_matches; the caller's. INVALID, NO_MEMORY.
+MUST_USE enum status routing_routes_table(const struct config *config, struct proxy_table **table,
+                                          struct fault *fault);
+// The route of the file behind an index of that table, or of any that is made of it.
+struct routing_route {
+    const struct config_route *route;
+    const struct config_service *service; // NULL: own is set
+    const struct config_own_route *own;
+};
+struct routing_route routing_route_of(const struct config *config, uint32_t plan);

@@ -129,6 +129,24 @@ void routing_tls_tick(struct routing *routing); // takes files that have changed
 void routing_tls_deinit(struct routing *routing);
 void routing_tls_metrics(const struct routing *routing, struct metrics_writer *writer);
 
+// ---- routes.c
+// The routes of a file, as long as it is there.
+struct routing_routes {
+    struct proxy_route_plan *routes;
+    struct proxy_action_plan *actions;
+    struct proxy_redirect_plan *redirects;
+    struct proxy_answer_plan *answers;
+    struct proxy_condition_plan *conditions;
+    struct proxy_edit_plan *edits;
+    const char **methods;
+    uint32_t route_count, action_count, condition_count, edit_count, method_count;
+};
+// To be freed also when memory ran out.
+MUST_USE enum status routing_routes_plan(const struct config *config, struct routing_routes *routes);
+void routing_routes_free(struct routing_routes *routes);
+// A bit for each listener that redirects to https.
+uint32_t routing_https_listeners(const struct routing *routing);
+
 // ---- table.c
 MUST_USE enum status routing_table_make(struct routing *routing, struct proxy_table **table,
                                         struct fault *fault);

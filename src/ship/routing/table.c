@@ -18,13 +18,13 @@ struct table_scratch {
     struct proxy_service_plan *services;
     struct proxy_version_plan *versions;
     struct proxy_endpoint_plan *endpoints;
-    struct proxy_route_plan *routes;
+    struct routing_routes routes;
     struct proxy_attribute_plan *attributes;
     struct proxy_flag_header_plan *flag_headers;
     const char **flag_keys;
     struct errors_scratch *errors; // one of each service
     struct proxy_network networks[PROXY_NETWORKS_MAX];
-    uint32_t version_count, endpoint_count, route_count, attribute_count, flag_header_count, flag_key_count;
+    uint32_t version_count, endpoint_count, attribute_count, flag_header_count, flag_key_count;
     uint64_t left_out;
 };
 
@@ -252,11 +252,6 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
         if (status != STATUS_OK)
             return status;
     }
-    for (uint32_t i = 0; i < service->route_count; i++)
-        scratch->routes[scratch->route_count++] = (struct proxy_route_plan){
-            .host = service->routes[i].host[0] != '\0' ? service->routes[i].host : NULL,
-            .path = service->routes[i].path,
-            .service = index};
     plan_flags(scratch, service, plan);
     routing->parts.govern(routing->parts.context, service, plan);
     routing->services[plan->slot].stable = plan->versions[plan->stable].slot;
@@ -300,7 +295,7 @@ static void scratch_free(struct table_scratch *scratch)
     heap_free(scratch->services);
     heap_free(scratch->versions);
     heap_free(scratch->endpoints);
-    heap_free(scratch->routes);
+    routing_routes_free(&scratch->routes);
     heap_free(scratch->attributes);
     heap_free(scratch->flag_headers);
     heap_free(scratch->flag_keys);
@@ -309,11 +304,10 @@ static void scratch_free(struct table_scratch *scratch)
 
 static enum status scratch_alloc(const struct config *config, struct table_scratch *scratch)
 {
-    size_t versions = 1, routes = 1, attributes = 1, headers = 1, keys = 1;
+    size_t versions = 1, attributes = 1, headers = 1, keys = 1;
     for (uint32_t i = 0; i < config->service_count; i++) {
         const struct config_service *service = &config->services[i];
         versions += service->version_count + 1;
-        routes += service->route_count;
         attributes += service->flags.context_count + 1;
         headers += service->flags.header_count;
         for (uint32_t j = 0; j < service->flags.header_count; j++)
@@ -326,9 +320,9 @@ static enum status scratch_alloc(const struct config *config, struct table_scrat
     scratch->errors = heap_alloc(config->service_count + 1, sizeof *scratch->errors);
     scratch->versions = heap_alloc(versions, sizeof *scratch->versions);
     scratch->endpoints = heap_alloc(PROXY_TABLE_ENDPOINTS_MAX, sizeof *scratch->endpoints);
-    scratch->routes = heap_alloc(routes, sizeof *scratch->routes);
+    bool routes = routing_routes_plan(config, &scratch->routes) == STATUS_OK;
     bool all = scratch->services != NULL && scratch->versions != NULL && scratch->endpoints != NULL &&
-               scratch->routes != NULL && scratch->attributes != NULL && scratch->flag_headers != NULL &&
+               routes && scratch->attributes != NULL && scratch->flag_headers != NULL &&
                scratch->flag_keys != NULL && scratch->errors != NULL;
     return all ? STATUS_OK : STATUS_NO_MEMORY;
 }
@@ -350,8 +344,9 @@ static enum status build(struct routing *routing, struct table_scratch *scratch,
         .listen_http1 = routing_listen_http1(routing),
         .services = scratch->services,
         .service_count = config->service_count,
-        .routes = scratch->routes,
-        .route_count = scratch->route_count,
+        .routes = scratch->routes.routes,
+        .route_count = scratch->routes.route_count,
+        .https_listeners = routing_https_listeners(routing),
         .operators = scratch->networks,
         .operator_count = plan_networks(config, scratch->networks),
         .trusted_hops = config->trust.forwarded_hops,
