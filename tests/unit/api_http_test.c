@@ -133,6 +133,8 @@ TEST(commands_take_effect)
     assert_non_null(strstr(verdict, "by ann"));
     json_decref(view);
     expect(&server, "POST /v1/rollouts/ship/promote", "", "", "HTTP/1.1 200", "0.5");
+    expect(&server, "POST /v1/rollouts/ship/start", "", "", "HTTP/1.1 200",
+           "\"already\":\"nothing to do: the rollout has been started already");
     expect(&server, "POST /v1/rollouts/ship/promote", "", "", "HTTP/1.1 200", "AwaitingApproval");
     expect(&server, "POST /v1/rollouts/ship/approve", "", "{\"who\": \"bob\"}", "HTTP/1.1 403",
            "is for ann to give, not for bob");

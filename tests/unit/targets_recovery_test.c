@@ -48,7 +48,7 @@ TEST(refusals_say_why)
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_PAUSE), STATUS_CONFLICT);
     assert_non_null(strstr(bench.fault.text, "sluice rollout start ship"));
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
-    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_CONFLICT);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_EXISTS);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_UNDO), STATUS_CONFLICT);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_PROMOTE), STATUS_OK);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_PROMOTE), STATUS_OK);

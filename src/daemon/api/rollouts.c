@@ -218,11 +218,10 @@ static void write_errors(struct json_out *out, struct engine *engine, const stru
     json_out_bool(out, "errors_changed", r->errors_changed);
 }
 
-void api_write_rollout(struct json_out *out, const char *member, struct engine *engine, uint32_t index)
+static void write_rollout(struct json_out *out, struct engine *engine, uint32_t index)
 {
     struct engine_view r;
     engine_view_get(engine, index, &r);
-    json_out_open(out, member, '{');
     json_out_text(out, "name", r.name);
     json_out_text(out, "service", r.spec->service);
     json_out_text(out, "from", r.spec->from);
@@ -263,6 +262,12 @@ void api_write_decision(struct json_out *out, const char *rollout, const struct 
     json_out_open(out, NULL, '{');
     json_out_text(out, "rollout", rollout);
     json_out_count(out, "seq", d->seq);
+}
+
+void api_write_rollout(struct json_out *out, const char *member, struct engine *engine, uint32_t index)
+{
+    json_out_open(out, member, '{');
+    write_rollout(out, engine, index);
     json_out_integer(out, "run", d->run);
     json_out_text(out, "from", rollout_state_name(e->from));
     json_out_text(out, "to", rollout_state_name(e->to));
@@ -360,6 +365,16 @@ static void post_command(struct api_call *call)
         return;
     if (rollout_command_parse(slice_of(call->words[1]), &command) != STATUS_OK) {
         api_error(call, 404, "not_found",
+// already: why there was nothing to do, or NULL.
+static void write_commanded(struct api_call *call, uint32_t index, const char *already)
+{
+    json_out_open(&call->out, NULL, '{');
+    write_rollout(&call->out, call->engine, index);
+    if (already != NULL)
+        json_out_text(&call->out, "already", already);
+    json_out_close(&call->out, '}');
+}
+
                   "no such command: start, pause, resume, promote, abort, undo and approve are known");
         return;
     }
@@ -368,8 +383,8 @@ static void post_command(struct api_call *call)
     api_who(call, body.root, who);
     api_body_free(&body);
     enum status status = engine_command(call->engine, call->words[0], command, who, call->from, &fault);
-    if (status == STATUS_OK)
-        api_write_rollout(&call->out, NULL, call->engine, index);
+    if (status == STATUS_OK || status == STATUS_EXISTS)
+        write_commanded(call, index, status == STATUS_OK ? NULL : fault.text);
     else if (status == STATUS_DENIED)
         refuse_approval(call, index, who);
     else
@@ -384,7 +399,8 @@ static const struct api_route ROUTES[] = {
     {"GET", "/v1/rollouts/NAME/events", API_READ, get_events,
      "server-sent events: `state` at once and each second, `decision` when one is taken"},
     {"POST", "/v1/rollouts/NAME/COMMAND", API_OPERATE, post_command,
-     "the rollout after the command: `start`, `pause`, `resume`, `promote`, `abort`, `undo` or `approve`"},
+     "the rollout after the command: `start`, `pause`, `resume`, `promote`, `abort`, `undo` or `approve`; "
+     "`already` says why there was nothing to do"},
 };
 
 const struct api_part api_rollouts_part = {.prefix = SLICE("/v1/rollouts"),

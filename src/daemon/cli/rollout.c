@@ -244,6 +244,14 @@ static bool sure(const struct cli_call *call)
     return cli_ask_person(call, question);
 }
 
+static void print_commanded(const struct cli_call *call, const json_t *answer, const struct cli_view *view)
+{
+    const char *already = cli_word(answer, "already");
+    if (already[0] != '\0')
+        fprintf(call->out, "sluice: %s\n", already);
+    print_line(call, view);
+}
+
 static int give_command(const struct cli_call *call, struct cli_client *client)
 {
     char path[160], tail[32];
@@ -255,7 +263,7 @@ static int give_command(const struct cli_call *call, struct cli_client *client)
     if (code == CLI_EXIT_OK && cli_given(call, "json"))
         cli_print_json(call->out, answer);
     else if (code == CLI_EXIT_OK && cli_view_read(answer, &view) == STATUS_OK)
-        print_line(call, &view);
+        print_commanded(call, answer, &view);
     json_decref(answer);
     if (code == CLI_EXIT_OK && strcmp(call->command->verb, "start") == 0 && isatty(fileno(call->out)) == 1)
         fprintf(call->out, "Watch it: sluice rollout watch %s\n", call->args[0]);
