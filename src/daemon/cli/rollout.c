@@ -463,11 +463,9 @@ static void print_decision(const struct cli_call *call, const json_t *decision)
 {
     const json_t *verdict = json_object_get(decision, "verdict");
     const char *text = json_string_value(json_object_get(verdict, "text"));
-    json_int_t time_ms = json_integer_value(json_object_get(verdict, "time_ms"));
-    char date[32] = "";
+    char date[32];
     struct text stamp = text_over(date, sizeof date);
-    if (time_ms > 0)
-        cli_date_write(time_ms, &stamp);
+    cli_date_write(json_integer_value(json_object_get(decision, "time_ms")), &stamp);
     fprintf(call->out, "%-20s %6" JSON_INTEGER_FORMAT "  run %" JSON_INTEGER_FORMAT "  %s -> %s  %g %%\n",
             date, json_integer_value(json_object_get(decision, "seq")),
             json_integer_value(json_object_get(decision, "run")), cli_word(decision, "from"),

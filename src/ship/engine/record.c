@@ -116,10 +116,11 @@ bool engine_record_step(struct engine_record *record, const struct rollout_input
     return effects->changed || effects->has_verdict;
 }
 
-void engine_record_remember(struct engine_record *record, uint64_t seq, const struct rollout_effects *effects)
+void engine_record_remember(struct engine_record *record, uint64_t seq, int64_t time_ms,
+                            const struct rollout_effects *effects)
 {
     struct engine_decision *slot = &record->history[record->history_count++ % ENGINE_HISTORY];
-    *slot = (struct engine_decision){.seq = seq, .run = record->run, .effects = *effects};
+    *slot = (struct engine_decision){.seq = seq, .time_ms = time_ms, .run = record->run, .effects = *effects};
     record->decisions++;
 }
 
