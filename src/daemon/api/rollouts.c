@@ -56,6 +56,14 @@ static void write_quantiles(struct json_out *out, const uint64_t us[4], bool kno
     json_out_close(out, '}');
 }
 
+// Journals of the first form know attempts alone. An answer that breaks off when its span is over is an error
+// of a request that was counted before.
+static uint64_t requests_failed(const struct engine_arm_sum *sum)
+{
+    uint64_t failed = sum->failed > 0 ? sum->failed : sum->errors;
+    return failed < sum->completed ? failed : sum->completed;
+}
+
 static void write_arm(struct json_out *out, const char *member, const struct engine_arm *arm)
 {
     if (!arm->present) {
@@ -66,8 +74,10 @@ static void write_arm(struct json_out *out, const char *member, const struct eng
     json_out_text(out, "version", arm->version);
     json_out_count(out, "requests", arm->sum.routed);
     json_out_count(out, "completed", arm->sum.completed);
-    json_out_count(out, "errors", arm->sum.errors);
-    json_out_real(out, "error_rate", ratio(arm->sum.errors, arm->sum.completed));
+    uint64_t failed = requests_failed(&arm->sum);
+    json_out_count(out, "errors", failed);
+    json_out_real(out, "error_rate", ratio(failed, arm->sum.completed));
+    json_out_count(out, "failed_attempts", arm->sum.errors);
     json_out_real(out, "requests_per_second", arm->rate);
     json_out_real(out, "share", arm->share);
     json_out_open(out, "latency_ms", '{');
@@ -252,6 +262,12 @@ static void write_rollout(struct json_out *out, struct engine *engine, uint32_t 
     write_failures(out, "failures", engine_failures(engine, index), r.spec);
     json_out_bool(out, "in_file", r.in_file);
     json_out_bool(out, "file_differs", r.file_differs);
+}
+
+void api_write_rollout(struct json_out *out, const char *member, struct engine *engine, uint32_t index)
+{
+    json_out_open(out, member, '{');
+    write_rollout(out, engine, index);
     json_out_close(out, '}');
 }
 
@@ -262,12 +278,7 @@ void api_write_decision(struct json_out *out, const char *rollout, const struct 
     json_out_open(out, NULL, '{');
     json_out_text(out, "rollout", rollout);
     json_out_count(out, "seq", d->seq);
-}
-
-void api_write_rollout(struct json_out *out, const char *member, struct engine *engine, uint32_t index)
-{
-    json_out_open(out, member, '{');
-    write_rollout(out, engine, index);
+    json_out_integer(out, "time_ms", d->time_ms);
     json_out_integer(out, "run", d->run);
     json_out_text(out, "from", rollout_state_name(e->from));
     json_out_text(out, "to", rollout_state_name(e->to));
@@ -354,6 +365,16 @@ static void refuse_approval(struct api_call *call, uint32_t index, const char *w
     api_refuse(call, STATUS_DENIED, message);
 }
 
+// already: why there was nothing to do, or NULL.
+static void write_commanded(struct api_call *call, uint32_t index, const char *already)
+{
+    json_out_open(&call->out, NULL, '{');
+    write_rollout(&call->out, call->engine, index);
+    if (already != NULL)
+        json_out_text(&call->out, "already", already);
+    json_out_close(&call->out, '}');
+}
+
 static void post_command(struct api_call *call)
 {
     static struct fault fault;
@@ -365,16 +386,6 @@ static void post_command(struct api_call *call)
         return;
     if (rollout_command_parse(slice_of(call->words[1]), &command) != STATUS_OK) {
         api_error(call, 404, "not_found",
-// already: why there was nothing to do, or NULL.
-static void write_commanded(struct api_call *call, uint32_t index, const char *already)
-{
-    json_out_open(&call->out, NULL, '{');
-    write_rollout(&call->out, call->engine, index);
-    if (already != NULL)
-        json_out_text(&call->out, "already", already);
-    json_out_close(&call->out, '}');
-}
-
                   "no such command: start, pause, resume, promote, abort, undo and approve are known");
         return;
     }

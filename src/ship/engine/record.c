@@ -42,6 +42,7 @@ static void sum_spans(struct engine_record *record, const struct rollout_input *
             const struct rollout_counts *counts = &input->tick.spans[i].arms[arm];
             record->arms[arm].routed += counts->routed;
             record->arms[arm].completed += counts->completed;
+            record->arms[arm].failed += counts->failed;
             record->arms[arm].errors += counts->errors;
         }
     }

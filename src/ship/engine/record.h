@@ -17,7 +17,8 @@ enum {
 struct engine_arm_sum {
     uint64_t routed;
     uint64_t completed;
-    uint64_t errors;
+    uint64_t failed; // of the completed, with an error, be it one that a retry hid
+    uint64_t errors; // attempts
 };
 
 struct engine_decision {
