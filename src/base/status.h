@@ -12,7 +12,7 @@ enum status {
     STATUS_INVALID,     // the input breaks its grammar or contract
     STATUS_RANGE,       // a number outside its documented range
     STATUS_NOT_FOUND,   // no such name
-    STATUS_EXISTS,      // the name is taken
+    STATUS_EXISTS,      // the name is taken, or what is asked for is so already
     STATUS_CONFLICT,    // not possible in the present state
     STATUS_CORRUPT,     // stored bytes do not match their checksum or shape
     STATUS_MISMATCH,    // two derivations of one thing differ

@@ -11,6 +11,7 @@
 
 #include "daemon/api/api.h"
 #include "exposition_check.h"
+#include "ship/engine/engine_private.h"
 
 struct server {
     struct bench bench;
@@ -133,12 +134,41 @@ TEST(commands_take_effect)
     const char *verdict = json_string_value(json_object_get(json_object_get(view, "verdict"), "text"));
     assert_non_null(strstr(verdict, "by ann"));
     json_decref(view);
+    expect(&server, "POST /v1/rollouts/ship/start", "", "", "HTTP/1.1 200",
+           "\"already\":\"nothing to do: the rollout has been started already");
     expect(&server, "POST /v1/rollouts/ship/promote", "", "", "HTTP/1.1 200", "0.5");
     expect(&server, "POST /v1/rollouts/ship/promote", "", "", "HTTP/1.1 200", "AwaitingApproval");
     expect(&server, "POST /v1/rollouts/ship/approve", "", "{\"who\": \"bob\"}", "HTTP/1.1 403",
            "is for ann to give, not for bob");
     expect(&server, "POST /v1/rollouts/ship/abort", "", "", "HTTP/1.1 200", "RollingBack");
     expect(&server, "GET /v1/rollouts/ship/history", "", "", "HTTP/1.1 200", "ABORTED");
+    json_t *history = json_of(ask(&server, "GET /v1/rollouts/ship/history", "", ""));
+    const json_t *decision;
+    size_t i;
+    json_array_foreach(json_object_get(history, "decisions"), i, decision)
+        assert_true(json_integer_value(json_object_get(decision, "time_ms")) > 0);
+    assert_true(i >= 4);
+    json_decref(history);
+    server_down(&server);
+}
+
+// Attempts that retries hid count for the verdict; what people see is a share of requests, never above all.
+TEST(error_rate_is_of_requests)
+{
+    server_up(&server);
+    json_decref(json_of(ask(&server, "POST /v1/rollouts/ship/start", "", "")));
+    struct engine_record *record = engine_rollout_find(server.bench.engine, "ship")->record;
+    static const struct engine_arm_sum sums[] = {{10, 8, 4, 24}, {10, 8, 9, 24}, {10, 8, 0, 4}};
+    static const double rates[] = {0.5, 1.0, 0.5};
+    for (size_t i = 0; i < ARRAY_LEN(sums); i++) {
+        record->arms[ROLLOUT_ARM_CANARY] = sums[i];
+        json_t *view = json_of(ask(&server, "GET /v1/rollouts/ship", "", ""));
+        const json_t *arm = json_object_get(json_object_get(view, "arms"), "canary");
+        assert_true(json_number_value(json_object_get(arm, "error_rate")) == rates[i]);
+        assert_int_equal(json_integer_value(json_object_get(arm, "errors")), (int)(8 * rates[i]));
+        assert_int_equal(json_integer_value(json_object_get(arm, "failed_attempts")), (int)sums[i].errors);
+        json_decref(view);
+    }
     server_down(&server);
 }
 

@@ -453,19 +453,19 @@ TEST(a_ring_is_given_and_taken_back)
 TEST(every_command_in_every_state)
 {
     // Rows: states; columns: start, pause, resume, promote, abort, undo, approve. Where the command leads,
-    // "-" refused.
+    // "-" refused, "=" so already.
     static const char *const expected[ROLLOUT_STATES][ROLLOUT_COMMANDS] = {
         [ROLLOUT_PENDING] = {"Shifting", "-", "-", "-", "-", "-", "-"},
-        [ROLLOUT_BASELINE] = {"-", "Paused", "-", "Shifting", "RollingBack", "-", "-"},
-        [ROLLOUT_SHIFTING] = {"-", "Paused", "-", "AwaitingApproval", "RollingBack", "-", "-"},
-        [ROLLOUT_AWAITING_APPROVAL] = {"-", "Paused", "-", "-", "RollingBack", "-", "Shifting"},
-        [ROLLOUT_PAUSED] = {"-", "-", "Shifting", "-", "RollingBack", "-", "-"},
+        [ROLLOUT_BASELINE] = {"=", "Paused", "-", "Shifting", "RollingBack", "-", "-"},
+        [ROLLOUT_SHIFTING] = {"=", "Paused", "-", "AwaitingApproval", "RollingBack", "-", "-"},
+        [ROLLOUT_AWAITING_APPROVAL] = {"=", "Paused", "-", "-", "RollingBack", "-", "Shifting"},
+        [ROLLOUT_PAUSED] = {"-", "=", "Shifting", "-", "RollingBack", "-", "-"},
         [ROLLOUT_UNDECIDED] = {"-", "Paused", "Shifting", "AwaitingApproval", "RollingBack", "-", "-"},
-        [ROLLOUT_SOAKING] = {"-", "Paused", "-", "Completed", "RollingBack", "RollingBack", "-"},
-        [ROLLOUT_COMPLETED] = {"-", "-", "-", "-", "-", "RollingBack", "-"},
-        [ROLLOUT_ROLLING_BACK] = {"-", "-", "-", "-", "-", "-", "-"},
-        [ROLLOUT_ROLLED_BACK] = {"Shifting", "-", "-", "-", "-", "-", "-"},
-        [ROLLOUT_SEGMENT] = {"-", "Paused", "-", "Shifting", "RollingBack", "-", "-"},
+        [ROLLOUT_SOAKING] = {"=", "Paused", "-", "Completed", "RollingBack", "RollingBack", "-"},
+        [ROLLOUT_COMPLETED] = {"=", "-", "-", "=", "-", "RollingBack", "-"},
+        [ROLLOUT_ROLLING_BACK] = {"-", "-", "-", "-", "=", "=", "-"},
+        [ROLLOUT_ROLLED_BACK] = {"Shifting", "-", "-", "-", "=", "-", "-"},
+        [ROLLOUT_SEGMENT] = {"=", "Paused", "-", "Shifting", "RollingBack", "-", "-"},
     };
     for (int from = 0; from < ROLLOUT_STATES; from++) {
         for (int command = 0; command < ROLLOUT_COMMANDS; command++) {
@@ -478,7 +478,8 @@ TEST(every_command_in_every_state)
             const struct rollout_effects *effects = &trace.effects;
             const char *want = expected[from][command];
             bool refused = effects->refused != STATUS_OK;
-            if (refused != (want[0] == '-') ||
+            bool already = want[0] == '=';
+            if (refused != (want[0] == '-' || already) ||
                 (!refused && strcmp(want, rollout_state_name(effects->to)) != 0))
                 fail_msg("%s in %s: %s %s", rollout_command_name((enum rollout_command)command),
                          rollout_state_name((enum rollout_state)from), rollout_state_name(effects->to),
@@ -487,7 +488,9 @@ TEST(every_command_in_every_state)
                 assert_int_equal(effects->to, from);
                 assert_int_equal(effects->weight, before.weight);
                 assert_false(effects->has_verdict || effects->publish || effects->changed);
-                assert_true(strstr(effects->refused_text, "cannot ") == effects->refused_text);
+                assert_int_equal(effects->refused == STATUS_EXISTS, already);
+                const char *begin = already ? "nothing to do: " : "cannot ";
+                assert_int_equal(strncmp(effects->refused_text, begin, strlen(begin)), 0);
                 assert_true(strstr(effects->refused_text, rollout_state_name((enum rollout_state)from)) !=
                             NULL);
             } else {
@@ -531,6 +534,40 @@ TEST(refusals_say_where_it_stands)
     assert_string_equal(trace.effects.refused_text,
                         "cannot resume: the rollout is not paused (it is Shifting, stage 1 of 4, 5 %)");
     trace_end(&trace);
+}
+
+// What is so already is no refusal; what only looks like it says what would do.
+TEST(what_is_so_already)
+{
+    static const struct {
+        enum rollout_state from;
+        enum rollout_command command;
+        enum status status;
+        const char *words;
+    } cases[] = {
+        {ROLLOUT_SHIFTING, ROLLOUT_COMMAND_START, STATUS_EXISTS,
+         "nothing to do: the rollout has been started already (it is Shifting, stage 1 of 4, 5 %)"},
+        {ROLLOUT_COMPLETED, ROLLOUT_COMMAND_START, STATUS_EXISTS, "is complete already"},
+        {ROLLOUT_COMPLETED, ROLLOUT_COMMAND_PROMOTE, STATUS_EXISTS, "is complete already"},
+        {ROLLOUT_COMPLETED, ROLLOUT_COMMAND_ABORT, STATUS_CONFLICT, "undo takes it back"},
+        {ROLLOUT_PAUSED, ROLLOUT_COMMAND_PAUSE, STATUS_EXISTS, "is paused already"},
+        {ROLLOUT_PAUSED, ROLLOUT_COMMAND_START, STATUS_CONFLICT, "resume lets it go on"},
+        {ROLLOUT_UNDECIDED, ROLLOUT_COMMAND_START, STATUS_CONFLICT, "resume, promote or abort decides"},
+        {ROLLOUT_ROLLING_BACK, ROLLOUT_COMMAND_ABORT, STATUS_EXISTS, "is going back already"},
+        {ROLLOUT_ROLLING_BACK, ROLLOUT_COMMAND_START, STATUS_CONFLICT, "start begins a new run"},
+        {ROLLOUT_ROLLED_BACK, ROLLOUT_COMMAND_ABORT, STATUS_EXISTS, "has been rolled back already"},
+        {ROLLOUT_ROLLED_BACK, ROLLOUT_COMMAND_UNDO, STATUS_CONFLICT, "start begins a new run"},
+        {ROLLOUT_ROLLED_BACK, ROLLOUT_COMMAND_PROMOTE, STATUS_CONFLICT, "start begins a new run"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct trace trace;
+        reach(&trace, cases[i].from);
+        give_command(&trace, cases[i].command, "ann");
+        assert_int_equal(trace.effects.refused, cases[i].status);
+        assert_non_null(strstr(trace.effects.refused_text, cases[i].words));
+        assert_false(trace.effects.changed || trace.effects.has_verdict);
+        trace_end(&trace);
+    }
 }
 
 TEST(a_rollback_says_all_it_rested_on)

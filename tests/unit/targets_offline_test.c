@@ -50,8 +50,8 @@ TEST(abort_counts_at_the_next_start)
     went(&bench, HALF, 2);
     assert_int_equal(say(&bench, "ship", ROLLOUT_COMMAND_ABORT), STATUS_OK);
     assert_non_null(strstr(verdict.text, "ABORTED"));
-    assert_int_equal(say(&bench, "ship", ROLLOUT_COMMAND_ABORT), STATUS_CONFLICT);
-    assert_non_null(strstr(bench.fault.text, "already going back"));
+    assert_int_equal(say(&bench, "ship", ROLLOUT_COMMAND_ABORT), STATUS_EXISTS);
+    assert_non_null(strstr(bench.fault.text, "going back already"));
     assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK); // replays, and finds every decision equal
     assert_int_equal(weight_in_force(&bench), 0);
     struct engine_view rollout = bench_rollout(&bench);

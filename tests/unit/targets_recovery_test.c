@@ -22,6 +22,9 @@ TEST(restart_resumes)
     assert_int_equal(weight_in_force(&bench), 0);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_PROMOTE), STATUS_OK);
+    int64_t decided_ms = engine_record_decision(bench_rollout(&bench).record, 0)->time_ms;
+    assert_true(decided_ms >= bench_rollout(&bench).view.started_ms &&
+                decided_ms <= (int64_t)time(NULL) * 1000 + 1000);
     for (int restart = 0; restart < 3; restart++) {
         bench_down(&bench);
         assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
@@ -31,6 +34,7 @@ TEST(restart_resumes)
         assert_int_equal(rollout.run, 1);
         assert_int_equal(weight_in_force(&bench), 50000);
         assert_int_equal(rollout.record->history_count, 2);
+        assert_int_equal(engine_record_decision(rollout.record, 0)->time_ms, decided_ms);
     }
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_ABORT), STATUS_OK);
     assert_int_equal(weight_in_force(&bench), 0);
@@ -48,7 +52,7 @@ TEST(refusals_say_why)
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_PAUSE), STATUS_CONFLICT);
     assert_non_null(strstr(bench.fault.text, "sluice rollout start ship"));
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_OK);
-    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_CONFLICT);
+    assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_START), STATUS_EXISTS);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_UNDO), STATUS_CONFLICT);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_PROMOTE), STATUS_OK);
     assert_int_equal(bench_command(&bench, ROLLOUT_COMMAND_PROMOTE), STATUS_OK);

@@ -56,6 +56,14 @@ static void write_quantiles(struct json_out *out, const uint64_t us[4], bool kno
     json_out_close(out, '}');
 }
 
+// Journals of the first form know attempts alone. An answer that breaks off when its span is over is an error
+// of a request that was counted before.
+static uint64_t requests_failed(const struct engine_arm_sum *sum)
+{
+    uint64_t failed = sum->failed > 0 ? sum->failed : sum->errors;
+    return failed < sum->completed ? failed : sum->completed;
+}
+
 static void write_arm(struct json_out *out, const char *member, const struct engine_arm *arm)
 {
     if (!arm->present) {
@@ -66,8 +74,10 @@ static void write_arm(struct json_out *out, const char *member, const struct eng
     json_out_text(out, "version", arm->version);
     json_out_count(out, "requests", arm->sum.routed);
     json_out_count(out, "completed", arm->sum.completed);
-    json_out_count(out, "errors", arm->sum.errors);
-    json_out_real(out, "error_rate", ratio(arm->sum.errors, arm->sum.completed));
+    uint64_t failed = requests_failed(&arm->sum);
+    json_out_count(out, "errors", failed);
+    json_out_real(out, "error_rate", ratio(failed, arm->sum.completed));
+    json_out_count(out, "failed_attempts", arm->sum.errors);
     json_out_real(out, "requests_per_second", arm->rate);
     json_out_real(out, "share", arm->share);
     json_out_open(out, "latency_ms", '{');
@@ -218,11 +228,10 @@ static void write_errors(struct json_out *out, struct engine *engine, const stru
     json_out_bool(out, "errors_changed", r->errors_changed);
 }
 
-void api_write_rollout(struct json_out *out, const char *member, struct engine *engine, uint32_t index)
+static void write_rollout(struct json_out *out, struct engine *engine, uint32_t index)
 {
     struct engine_view r;
     engine_view_get(engine, index, &r);
-    json_out_open(out, member, '{');
     json_out_text(out, "name", r.name);
     json_out_text(out, "service", r.spec->service);
     json_out_text(out, "from", r.spec->from);
@@ -253,6 +262,12 @@ void api_write_rollout(struct json_out *out, const char *member, struct engine *
     write_failures(out, "failures", engine_failures(engine, index), r.spec);
     json_out_bool(out, "in_file", r.in_file);
     json_out_bool(out, "file_differs", r.file_differs);
+}
+
+void api_write_rollout(struct json_out *out, const char *member, struct engine *engine, uint32_t index)
+{
+    json_out_open(out, member, '{');
+    write_rollout(out, engine, index);
     json_out_close(out, '}');
 }
 
@@ -263,6 +278,7 @@ void api_write_decision(struct json_out *out, const char *rollout, const struct 
     json_out_open(out, NULL, '{');
     json_out_text(out, "rollout", rollout);
     json_out_count(out, "seq", d->seq);
+    json_out_integer(out, "time_ms", d->time_ms);
     json_out_integer(out, "run", d->run);
     json_out_text(out, "from", rollout_state_name(e->from));
     json_out_text(out, "to", rollout_state_name(e->to));
@@ -349,6 +365,16 @@ static void refuse_approval(struct api_call *call, uint32_t index, const char *w
     api_refuse(call, STATUS_DENIED, message);
 }
 
+// already: why there was nothing to do, or NULL.
+static void write_commanded(struct api_call *call, uint32_t index, const char *already)
+{
+    json_out_open(&call->out, NULL, '{');
+    write_rollout(&call->out, call->engine, index);
+    if (already != NULL)
+        json_out_text(&call->out, "already", already);
+    json_out_close(&call->out, '}');
+}
+
 static void post_command(struct api_call *call)
 {
     static struct fault fault;
@@ -368,8 +394,8 @@ static void post_command(struct api_call *call)
     api_who(call, body.root, who);
     api_body_free(&body);
     enum status status = engine_command(call->engine, call->words[0], command, who, call->from, &fault);
-    if (status == STATUS_OK)
-        api_write_rollout(&call->out, NULL, call->engine, index);
+    if (status == STATUS_OK || status == STATUS_EXISTS)
+        write_commanded(call, index, status == STATUS_OK ? NULL : fault.text);
     else if (status == STATUS_DENIED)
         refuse_approval(call, index, who);
     else
@@ -384,7 +410,8 @@ static const struct api_route ROUTES[] = {
     {"GET", "/v1/rollouts/NAME/events", API_READ, get_events,
      "server-sent events: `state` at once and each second, `decision` when one is taken"},
     {"POST", "/v1/rollouts/NAME/COMMAND", API_OPERATE, post_command,
-     "the rollout after the command: `start`, `pause`, `resume`, `promote`, `abort`, `undo` or `approve`"},
+     "the rollout after the command: `start`, `pause`, `resume`, `promote`, `abort`, `undo` or `approve`; "
+     "`already` says why there was nothing to do"},
 };
 
 const struct api_part api_rollouts_part = {.prefix = SLICE("/v1/rollouts"),

@@ -12,9 +12,12 @@
 
 static int say(const struct cli_call *call, enum status status, const struct fault *fault)
 {
-    fprintf(call->err, "sluice: ");
-    cli_print_told(call->err, fault->text);
-    fputc('\n', call->err);
+    FILE *out = status == STATUS_EXISTS ? call->out : call->err;
+    fprintf(out, "sluice: ");
+    cli_print_told(out, fault->text);
+    fputc('\n', out);
+    if (status == STATUS_EXISTS)
+        return CLI_EXIT_OK;
     if (status == STATUS_IN_USE) {
         fprintf(
             call->err,

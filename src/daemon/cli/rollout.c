@@ -244,6 +244,14 @@ static bool sure(const struct cli_call *call)
     return cli_ask_person(call, question);
 }
 
+static void print_commanded(const struct cli_call *call, const json_t *answer, const struct cli_view *view)
+{
+    const char *already = cli_word(answer, "already");
+    if (already[0] != '\0')
+        fprintf(call->out, "sluice: %s\n", already);
+    print_line(call, view);
+}
+
 static int give_command(const struct cli_call *call, struct cli_client *client)
 {
     char path[160], tail[32];
@@ -255,7 +263,7 @@ static int give_command(const struct cli_call *call, struct cli_client *client)
     if (code == CLI_EXIT_OK && cli_given(call, "json"))
         cli_print_json(call->out, answer);
     else if (code == CLI_EXIT_OK && cli_view_read(answer, &view) == STATUS_OK)
-        print_line(call, &view);
+        print_commanded(call, answer, &view);
     json_decref(answer);
     if (code == CLI_EXIT_OK && strcmp(call->command->verb, "start") == 0 && isatty(fileno(call->out)) == 1)
         fprintf(call->out, "Watch it: sluice rollout watch %s\n", call->args[0]);
@@ -455,11 +463,9 @@ static void print_decision(const struct cli_call *call, const json_t *decision)
 {
     const json_t *verdict = json_object_get(decision, "verdict");
     const char *text = json_string_value(json_object_get(verdict, "text"));
-    json_int_t time_ms = json_integer_value(json_object_get(verdict, "time_ms"));
-    char date[32] = "";
+    char date[32];
     struct text stamp = text_over(date, sizeof date);
-    if (time_ms > 0)
-        cli_date_write(time_ms, &stamp);
+    cli_date_write(json_integer_value(json_object_get(decision, "time_ms")), &stamp);
     fprintf(call->out, "%-20s %6" JSON_INTEGER_FORMAT "  run %" JSON_INTEGER_FORMAT "  %s -> %s  %g %%\n",
             date, json_integer_value(json_object_get(decision, "seq")),
             json_integer_value(json_object_get(decision, "run")), cli_word(decision, "from"),

@@ -130,12 +130,12 @@ static const struct cli_option safe_options[] = {OPTION_ADMIN, OPTION_JSON, OPTI
                                                  END_OPTION};
 static const struct cli_option undo_options[] = {
     OPTION_ADMIN, OPTION_JSON, OPTION_WHO, OPTION_JOURNAL, {"yes", 'y', NULL, "do not ask"}, END_OPTION};
-static const struct cli_exit_note safe_exits[] = {{0, "done, and in the journal"},
+static const struct cli_exit_note safe_exits[] = {{0, "done, and in the journal; or it was so already"},
                                                   {1, "refused; the reason is printed"},
                                                   {3, "the daemon does not answer, and may be alive"},
                                                   {4, "the journal cannot be read or written"},
                                                   END_EXIT};
-static const struct cli_exit_note command_exits[] = {{0, "done, and in the journal"},
+static const struct cli_exit_note command_exits[] = {{0, "done, and in the journal; or it was so already"},
                                                      {1, "refused; the reason is printed"},
                                                      {3, "the daemon does not answer"},
                                                      END_EXIT};

@@ -69,12 +69,12 @@ void engine_effects_act(struct engine *engine, struct engine_rollout *rollout, u
     if (!effects->changed && !effects->has_verdict)
         return;
     log_effects(engine, rollout, seq, effects);
-    struct engine_decision decision = {.seq = seq, .run = rollout->record->run, .effects = *effects};
+    const struct engine_decision *decision = engine_record_decision(rollout->record, 0);
     struct list *link = engine->watchers.next;
     while (link != &engine->watchers) {
         struct engine_watcher *watcher = CONTAINER_OF(link, struct engine_watcher, link);
         link = link->next; // the watcher may leave
-        watcher->decided(watcher, rollout->name, &decision);
+        watcher->decided(watcher, rollout->name, decision);
     }
 }
 

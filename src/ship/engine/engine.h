@@ -66,8 +66,9 @@ MUST_USE enum status engine_reload(struct engine *engine, struct config *config,
 
 // ---- commands ----
 
-// An operator's word. STATUS_OK: done, journalled and in force. NOT_FOUND: no such
-// rollout. CONFLICT, DENIED: refused; the fault says why. IO, NO_SPACE, ...: the journal cannot be written.
+// An operator's word. STATUS_OK: done, journalled and in force. EXISTS: what it asks for is so already; the
+// fault says it. NOT_FOUND: no such rollout. CONFLICT, DENIED: refused; the fault says why. IO, NO_SPACE,
+// ...: the journal cannot be written.
 MUST_USE enum status engine_command(struct engine *engine, const char *name, enum rollout_command command,
                                     const char *who, const char *from, struct fault *fault);
 

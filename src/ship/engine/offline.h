@@ -16,7 +16,8 @@ struct engine_offline {
 
 // abort, pause or undo of a rollout's latest run. All of it is one durable
 // transaction: on failure nothing was written. STATUS_OK with the verdict. NOT_FOUND: the journal has no such
-// rollout. CONFLICT: refused. MISMATCH: its decisions cannot be derived again. Else what the journal says.
+// rollout. EXISTS: it is so already. CONFLICT: refused. MISMATCH: its decisions cannot be derived again. Else
+// what the journal says.
 MUST_USE enum status engine_offline_command(const struct engine_offline *offline, const char *name,
                                             enum rollout_command command, const char *who,
                                             struct rollout_verdict *verdict, struct fault *fault);

@@ -158,9 +158,11 @@ static struct journal_entry decision_entry(struct engine *engine, const struct e
     return entry_for(rollout, rollout->record->run, engine_wall_ms(engine), JOURNAL_DECISION, &writer);
 }
 
-static enum status append_decision(struct engine *engine, const struct engine_rollout *rollout, uint64_t *seq)
+static enum status append_decision(struct engine *engine, const struct engine_rollout *rollout, uint64_t *seq,
+                                   int64_t *time_ms)
 {
     struct journal_entry entry = decision_entry(engine, rollout);
+    *time_ms = entry.time_ms;
     struct fault fault;
     bool safe = is_safe(rollout, &rollout->owed_effects);
     enum status status = append_or_hold(engine, &entry, JOURNAL_SYNC_FULL, safe, safe, seq, &fault);
@@ -179,10 +181,11 @@ static enum status settle(struct engine *engine, struct engine_rollout *rollout)
     struct rollout_effects effects = rollout->owed_effects;
     bool journalled = effects.changed || effects.has_verdict;
     if (journalled) {
-        enum status status = append_decision(engine, rollout, &seq);
+        int64_t time_ms;
+        enum status status = append_decision(engine, rollout, &seq, &time_ms);
         if (status != STATUS_OK)
             return status;
-        engine_record_remember(rollout->record, seq, &effects);
+        engine_record_remember(rollout->record, seq, time_ms, &effects);
     }
     rollout->owed = false;
     // A word that was refused puts nothing in force that was overtaken and stands in no journal yet.
@@ -220,7 +223,7 @@ enum status engine_journal_overtake(struct engine *engine, struct engine_rollout
         enum status status = engine_backlog_push(&engine->backlog, &entry, true);
         if (status != STATUS_OK)
             return status;
-        engine_record_remember(rollout->record, 0, &rollout->owed_effects);
+        engine_record_remember(rollout->record, 0, entry.time_ms, &rollout->owed_effects);
     }
     rollout->publish_owed |= rollout->owed_effects.publish;
     rollout->owed = false;

@@ -42,6 +42,7 @@ static void sum_spans(struct engine_record *record, const struct rollout_input *
             const struct rollout_counts *counts = &input->tick.spans[i].arms[arm];
             record->arms[arm].routed += counts->routed;
             record->arms[arm].completed += counts->completed;
+            record->arms[arm].failed += counts->failed;
             record->arms[arm].errors += counts->errors;
         }
     }
@@ -116,10 +117,11 @@ bool engine_record_step(struct engine_record *record, const struct rollout_input
     return effects->changed || effects->has_verdict;
 }
 
-void engine_record_remember(struct engine_record *record, uint64_t seq, const struct rollout_effects *effects)
+void engine_record_remember(struct engine_record *record, uint64_t seq, int64_t time_ms,
+                            const struct rollout_effects *effects)
 {
     struct engine_decision *slot = &record->history[record->history_count++ % ENGINE_HISTORY];
-    *slot = (struct engine_decision){.seq = seq, .run = record->run, .effects = *effects};
+    *slot = (struct engine_decision){.seq = seq, .time_ms = time_ms, .run = record->run, .effects = *effects};
     record->decisions++;
 }
 

@@ -17,11 +17,13 @@ enum {
 struct engine_arm_sum {
     uint64_t routed;
     uint64_t completed;
-    uint64_t errors;
+    uint64_t failed; // of the completed, with an error, be it one that a retry hid
+    uint64_t errors; // attempts
 };
 
 struct engine_decision {
-    uint64_t seq; // its number in the journal; 0: not written yet
+    uint64_t seq;    // its number in the journal; 0: not written yet
+    int64_t time_ms; // of its entry
     uint32_t run;
     struct rollout_effects effects;
     char failures[ROLLOUT_FAILURES_TEXT_BYTES]; // which requests it saw fail, in words; empty: not told
@@ -62,8 +64,8 @@ void engine_record_follow(struct engine_record *record, const struct rollout_eff
                           int64_t time_ms);
 // The input that lets a foreign run go on under the present rule.
 struct rollout_input engine_record_takeover(const struct engine_record *record, int64_t time_ms);
-// Keeps a decision for people.
-void engine_record_remember(struct engine_record *record, uint64_t seq,
+// Keeps a decision for people; time_ms: of its entry.
+void engine_record_remember(struct engine_record *record, uint64_t seq, int64_t time_ms,
                             const struct rollout_effects *effects);
 // Says of the newest decision which requests it saw fail.
 void engine_record_failures(struct engine_record *record, struct slice words);

@@ -142,7 +142,7 @@ static enum status replay_decision(struct engine_replay *replay, const struct jo
         return bad_payload(entry, status, fault);
     if (record->foreign.on) {
         engine_record_follow(record, &recorded, entry->time_ms);
-        engine_record_remember(record, entry->seq, &recorded);
+        engine_record_remember(record, entry->seq, entry->time_ms, &recorded);
         engine_stable_fold(&replay->stables, record, &recorded);
         replay->foreign++;
         return STATUS_OK;
@@ -153,7 +153,7 @@ static enum status replay_decision(struct engine_replay *replay, const struct jo
         return STATUS_OK;
     }
     *owed = replay->owed[--replay->owed_count];
-    engine_record_remember(record, entry->seq, &recorded);
+    engine_record_remember(record, entry->seq, entry->time_ms, &recorded);
     engine_stable_fold(&replay->stables, record, &recorded);
     replay->decisions++;
     return STATUS_OK;

@@ -346,6 +346,27 @@ static uint32_t states_allowing(enum rollout_command command)
     return 0;
 }
 
+// What there is already of what a command asks for, or NULL.
+static const char *fulfilled(const struct rollout *rollout, enum rollout_command command)
+{
+    enum rollout_state state = rollout->state;
+    bool to_start = command == ROLLOUT_COMMAND_START;
+    bool stands = state == ROLLOUT_PAUSED || state == ROLLOUT_UNDECIDED || state == ROLLOUT_ROLLING_BACK;
+    bool to_go_back = command == ROLLOUT_COMMAND_ABORT || command == ROLLOUT_COMMAND_UNDO;
+    if (to_go_back && state == ROLLOUT_ROLLING_BACK)
+        return "the rollout is going back already";
+    // Of undo nothing is so already then: the service may have gone on since.
+    if (command == ROLLOUT_COMMAND_ABORT && state == ROLLOUT_ROLLED_BACK)
+        return "the rollout has been rolled back already";
+    if (command == ROLLOUT_COMMAND_PAUSE && state == ROLLOUT_PAUSED)
+        return "the rollout is paused already";
+    if (state == ROLLOUT_COMPLETED && (to_start || command == ROLLOUT_COMMAND_PROMOTE))
+        return "the rollout is complete already";
+    if (to_start && state_runs(state) && !stands)
+        return "the rollout has been started already";
+    return NULL;
+}
+
 // Why a command does not fit the present state, in words that say what would.
 static const char *misfit(const struct rollout *rollout, enum rollout_command command)
 {
@@ -353,16 +374,15 @@ static const char *misfit(const struct rollout *rollout, enum rollout_command co
     if (state == ROLLOUT_PENDING)
         return "the rollout has not been started";
     if (state == ROLLOUT_ROLLING_BACK)
-        return "the rollout is already going back";
+        return "the rollout is going back; when it is RolledBack, start begins a new run";
     if (state == ROLLOUT_ROLLED_BACK)
         return "the rollout has been rolled back; start begins a new run";
     if (command == ROLLOUT_COMMAND_START)
-        return "the rollout has already been started";
+        return state == ROLLOUT_PAUSED ? "the rollout is paused; resume lets it go on"
+                                       : "the evidence did not suffice; resume, promote or abort decides";
     if (state == ROLLOUT_COMPLETED)
         return command == ROLLOUT_COMMAND_ABORT ? "the rollout is complete; undo takes it back"
                                                 : "the rollout is complete";
-    if (command == ROLLOUT_COMMAND_PAUSE)
-        return "the rollout is paused already";
     if (command == ROLLOUT_COMMAND_RESUME)
         return "the rollout is not paused";
     if (command == ROLLOUT_COMMAND_UNDO)
@@ -381,7 +401,10 @@ static void refuse(const struct rollout *rollout, const char *verb, enum status 
 {
     effects->refused = status;
     struct text text = text_over(effects->refused_text, sizeof effects->refused_text);
-    text_addf(&text, "cannot %s: %s (it is ", verb, why);
+    if (status == STATUS_EXISTS)
+        text_addf(&text, "nothing to do: %s (it is ", why);
+    else
+        text_addf(&text, "cannot %s: %s (it is ", verb, why);
     verdict_add_position(rollout, &text);
     text_addf(&text, ")");
 }
@@ -469,7 +492,11 @@ static void step_command(struct rollout *rollout, const struct rollout_input *in
     enum rollout_command command = input->command.command;
     const char *name = rollout_command_name(command);
     if ((states_allowing(command) & (1u << rollout->state)) == 0) {
-        refuse(rollout, name, STATUS_CONFLICT, misfit(rollout, command), effects);
+        const char *already = fulfilled(rollout, command);
+        if (already != NULL)
+            refuse(rollout, name, STATUS_EXISTS, already, effects);
+        else
+            refuse(rollout, name, STATUS_CONFLICT, misfit(rollout, command), effects);
         return;
     }
     enum status status = STATUS_CONFLICT;
