@@ -563,7 +563,7 @@ struct slice server_from_host(const struct server_stream *stream)
 
 uint32_t server_listener_number(const struct server_stream *stream)
 {
-    return connection_seen(stream)->listener;
+    return connection_of(stream)->listener;
 }
 
 bool server_is_secure(const struct server_stream *stream)

@@ -80,8 +80,8 @@ struct connection {
     bool head_started; // a part of a head is held, its deadline runs
     bool rests;        // until the timer
     bool crowded;
-    bool settled; // HTTP/1 is what it speaks
-    uint8_t listener;
+    bool settled;     // HTTP/1 is what it speaks
+    uint8_t listener; // its number
     // Of the present stream.
     bool request_done;
     bool keep; // the connection may serve another request after it
@@ -91,7 +91,6 @@ struct connection {
     uint16_t site;                // in server->sites, or SITE_NONE
     uint16_t spread;              // where it stands in the spread of idle times
     uint8_t host_start, host_len; // in from
-    uint8_t listener;             // its number
     char from[FROM_BYTES];
 };
 
