@@ -420,6 +420,36 @@ IO_TEST(clients_are_asked_for_certificates)
     world_unmake();
 }
 
+// Whose issuer was taken from the file is asked for a certificate again, whatever he resumes.
+IO_TEST(sessions_end_with_their_issuer)
+{
+    world_make(256);
+    certify("ca", (const char *const[]){"ann.example", NULL}, 30);
+    certify("other", (const char *const[]){"other.example", NULL}, 30);
+    struct tls_identity identity = {file("shop.pem"), file("shop.key"), NULL};
+    struct tls_server_config config = {
+        .identities = &identity, .identity_count = 1, .client_ca = file("ca.pem"), .client_required = true};
+    serve(&config);
+    use_client(&(struct tls_client_config){
+        .name = "shop.example", .certificate = file("ca.pem"), .key = file("ca.key")});
+    for (int i = 0; i < 3; i++) {
+        if (i == 2)
+            assert_int_equal(rename(file("other.pem"), file("ca.pem")), 0);
+        serve(&config); // as a reload does
+        struct peer *peer = dial(i, 10);
+        if (i == 2) {
+            run_until(w->loop, &w->accepted[i].failed, 1);
+            assert_int_equal(w->accepted[i].received, 0);
+            break;
+        }
+        run_until(w->loop, &peer->received, 10);
+        assert_int_equal(peer->info.resumed, i > 0);
+        io_stream_finish(&peer->stream);
+        run_until(w->loop, &peer->ended, 1);
+    }
+    world_unmake();
+}
+
 // A connection that ends without a word was cut: what came is not all.
 IO_TEST(a_cut_is_a_failure)
 {

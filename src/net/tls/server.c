@@ -112,15 +112,6 @@ static enum status load_staple(const char *path, struct identity *identity, stru
     return STATUS_OK;
 }
 
-// Clients of one server are not taken for those of another that asks for other certificates.
-static void name_sessions(SSL_CTX *ssl, const struct tls_server_config *config)
-{
-    static const struct siphash_key KEY = {0x746c73, 0x73657373};
-    const char *ca = config->client_ca != NULL ? config->client_ca : "";
-    uint64_t mark = siphash(KEY, ca, strlen(ca)) + config->client_required;
-    SSL_CTX_set_session_id_context(ssl, (const unsigned char *)&mark, sizeof mark);
-}
-
 static enum status load_client_ca(SSL_CTX *ssl, const struct tls_server_config *config, struct fault *fault)
 {
     if (config->client_ca == NULL)
@@ -135,6 +126,23 @@ static enum status load_client_ca(SSL_CTX *ssl, const struct tls_server_config *
     SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER | (config->client_required ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0),
                        NULL);
     return STATUS_OK;
+}
+
+// A session is resumed without a look at the client's certificate. So those of one server are none for
+// another that believes other issuers, and none for the same once an issuer was taken from its file.
+static void name_sessions(SSL_CTX *ssl, const struct tls_server_config *config)
+{
+    static const struct siphash_key KEY = {0x746c73, 0x73657373};
+    STACK_OF(X509_OBJECT) *believed = X509_STORE_get0_objects(SSL_CTX_get_cert_store(ssl));
+    uint64_t mark = config->client_required;
+    for (int i = 0; i < sk_X509_OBJECT_num(believed); i++) {
+        unsigned char digest[EVP_MAX_MD_SIZE];
+        unsigned len = 0;
+        const X509 *issuer = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(believed, i));
+        if (issuer != NULL && X509_digest(issuer, EVP_sha256(), digest, &len) == 1)
+            mark += siphash(KEY, digest, len);
+    }
+    SSL_CTX_set_session_id_context(ssl, (const unsigned char *)&mark, sizeof mark);
 }
 
 static int64_t ends_ms(SSL_CTX *ssl)
