@@ -28,6 +28,8 @@ class Echo(http.server.BaseHTTPRequestHandler):
         self.answer(body)
 
     def do_GET(self):
+        if "slow" in self.path:
+            time.sleep(3)
         self.answer(str(self.headers).encode())
 
     def answer(self, body):
@@ -146,6 +148,35 @@ def refuses(args, folder, stack):
         assert b"X-Forwarded-Proto: http\n" in client.getresponse().read()
 
 
+def goodbyes(args, folder, stack):
+    """bytes behind a client's goodbye, while it waits for its answer, are kept by nobody"""
+    world = World(args, folder, stack)
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = world.context().wrap_bio(received, sent, server_hostname="shop.example")
+    with socket.create_connection(("127.0.0.1", world.secure), 10) as raw:
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                raw.sendall(sent.read())
+                received.write(raw.recv(65536))
+        client.write(b"GET /slow HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.unwrap()
+        raw.sendall(sent.read())
+        time.sleep(0.3)
+        before = harness.rss_bytes(world.sluice.pid)
+        raw.settimeout(0.5)
+        end, count = time.monotonic() + 2, 0
+        with contextlib.suppress(OSError):
+            while time.monotonic() < end and count < 128 << 20:
+                count += raw.send(b"x" * 65536)
+        grown = harness.rss_bytes(world.sluice.pid) - before
+        assert grown < 16 << 20, f"{grown} bytes more for {count} that nobody reads"
+    assert world.ask(world.connect())[0] == 200
+
+
 def names(args, folder, stack):
     """several certificates, chosen by the name that is asked for; the first for all others"""
     certify(args, folder, "b", "other.example", "*.other.example")
@@ -261,6 +292,6 @@ def starts(args, folder, stack):
 
 
 if __name__ == "__main__":
-    ALL = {f.__name__: f for f in (serves, refuses, names, clients, changes, starts)}
+    ALL = {f.__name__: f for f in (serves, refuses, goodbyes, names, clients, changes, starts)}
     arguments = harness.options(only="")
     harness.run([f for name, f in ALL.items() if arguments.only in ("", name)], arguments, at_once=3)
