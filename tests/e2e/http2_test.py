@@ -240,8 +240,37 @@ def behind(args, folder, stack):
     assert world.events()["http2_requests"] == 2040, world.events()
 
 
+FLAGS = """
+journal: @FOLDER@/sluice.db
+admin: {{address: "@ADMIN@"}}
+flags:
+  listen: 127.0.0.1:{port}
+  define: {{a: {{state: ENABLED, variants: {{on: true, off: false}}, defaultVariant: on}}}}
+"""
+
+
+def flags(args, folder, stack):
+    """SDKs are answered over HTTP/2, and told of changes on a stream beside; the admin address keeps to HTTP/1.1"""
+    port = harness.free_port()
+    sluice = harness.Sluice(folder, args.binary, FLAGS.format(port=port))
+    stack.callback(sluice.stop)
+    wire = Wire(port)
+    wire.get(1, "/ofrep/v1/stream")
+    assert wire.wait(1)[1][0] == 0x88
+    for _ in range(3):
+        got = subprocess.run(["curl", "-s", "--http2-prior-knowledge", "-d", '{"context": {"targetingKey": "u"}}',
+                              f"http://127.0.0.1:{port}/ofrep/v1/evaluate/flags/a"], capture_output=True, check=True).stdout
+        assert json.loads(got)["value"] is True, got
+    assert sluice.request("POST", "/v1/flags/a/off", {})[0] == 200
+    while b"refetchEvaluation" not in wire.wait(0)[1]:
+        pass
+    with socket.create_connection(("127.0.0.1", sluice.admin), timeout=10) as client:
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 505")
+
+
 def off(args, folder, stack):
-    """`http2: off`: ALPN does not offer it, its preface is refused, HTTP/1.1 is served"""
+    """`http2: off`: ALPN does not offer it, its preface is refused, HTTP/1.1 is served; a reload switches it on"""
     world = World(args, folder, stack)
     got = world.curl("old_secure", "/x", "-o", "/dev/null", "-w", "%{http_version} %{http_code}").stdout
     assert got == b"1.1 200", got
@@ -250,6 +279,15 @@ def off(args, folder, stack):
         assert client.recv(1000).startswith(b"HTTP/1.1 505"), "the preface"
     got = world.curl("secure", "/x", "--http1.1", "-o", "/dev/null", "-w", "%{http_version} %{http_code}").stdout
     assert got == b"1.1 200", got
+    with open(world.sluice.config_path, encoding="utf-8") as f:
+        text = f.read()
+    with open(world.sluice.config_path, "w", encoding="utf-8") as f:
+        f.write(text.replace("http2: off", "http2: on"))
+    status, answer = world.sluice.request("POST", "/v1/reload")
+    assert status == 200, answer
+    for name in ("old", "old_secure"):
+        harness.wait_for("HTTP/2 after the reload", lambda name=name: world.curl(
+            name, "/x", "-o", "/dev/null", "-w", "%{http_version} %{http_code}").stdout == b"2 200")
 
 
 def frame(kind, flags, stream, payload=b""):
@@ -331,6 +369,6 @@ def leaves(args, folder, stack):
 
 
 if __name__ == "__main__":
-    ALL = {f.__name__: f for f in (basics, bodies, many, rollout, websocket, leaves, behind, off)}
+    ALL = {f.__name__: f for f in (basics, bodies, many, rollout, websocket, leaves, behind, flags, off)}
     arguments = harness.options(only="")
     harness.run([f for name, f in ALL.items() if arguments.only in ("", name)], arguments, at_once=2)
