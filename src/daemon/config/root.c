@@ -125,4 +125,5 @@ void config_cross_check(struct config_reader *reader, const struct config_node *
         return;
     config_listen_check(reader, root);
     config_services_check(reader, root);
+    config_origins_check(reader, root);
 }

@@ -48,10 +48,11 @@ struct routing {
     bool names_moved;        // addresses came or left: a table is due
     struct names *names;     // NULL: no file had a name yet
     uint64_t names_left_out; // addresses that found no room in the newest table
-    struct proxy_tls *tls;   // of secure listeners; NULL: there are none
+    struct proxy_tls *tls;   // of secure listeners and versions; NULL: there are none
     struct tls_tickets *tickets;
-    struct tls_counts tls_counts;
-    uint64_t tls_seen; // what their files looked like
+    struct tls_counts tls_counts;    // of listeners
+    struct tls_counts origin_counts; // of versions
+    uint64_t tls_seen;               // what their files looked like
     uint32_t listener_count;
     char listeners[CONFIG_LISTEN_MAX][NAMES_TEXT_BYTES]; // as the file of the start words them
     bool ack_awaited;
@@ -96,9 +97,24 @@ void routing_names_metrics(const struct routing *routing, struct metrics_writer 
 // Reads the certificates of this file; those in force stay when they cannot be used, but at the start.
 MUST_USE enum status routing_tls_load(struct routing *routing, const struct config *config,
                                       struct fault *fault);
+// Adds to a sum how a file looks; an empty path is none.
+uint64_t routing_file_mark(uint64_t sum, const char *path);
 void routing_tls_tick(struct routing *routing); // takes files that have changed
 void routing_tls_deinit(struct routing *routing);
 void routing_tls_metrics(const struct routing *routing, struct metrics_writer *writer);
+
+// ---- origins.c
+struct routing_origins;
+// Each way in which the file's versions are spoken to, once. NO_MEMORY.
+MUST_USE enum status routing_origins_gather(const struct config *config, struct routing_origins **made);
+void routing_origins_free(struct routing_origins *origins); // NULL is allowed
+const struct proxy_origin_plan *routing_origins_plans(const struct routing_origins *origins, uint32_t *count);
+uint64_t routing_origins_mark(const struct routing_origins *origins); // how their files look
+MUST_USE enum status routing_origins_check(const struct routing_origins *origins, struct fault *fault);
+// Leaves those out that cannot be used, and says so.
+void routing_origins_keep_usable(const struct routing *routing, struct routing_origins *origins);
+// Alike for words that are alike, but for the name that is asked for.
+uint64_t routing_origin_key(const struct config_origin *origin);
 
 // ---- table.c
 MUST_USE enum status routing_table_make(struct routing *routing, struct proxy_table **table,

@@ -116,16 +116,19 @@ static void log_event(struct routing *routing, const struct proxy_event *event)
     char ms[32];
     snprintf(ms, sizeof ms, "%.1f", (double)event->elapsed_us / 1000);
     bool known = event->service < routing->service_slot_count;
-    log_repeat(routing->parts.log, LOG_WARN, messages[event->kind],
-               LOG_FIELDS(LOG_TEXT("reason", event->reason), LOG_NUMBER("status", event->status),
-                          LOG_TEXT("method", event->method), LOG_TEXT("host", event->host),
-                          LOG_TEXT("path", event->path), LOG_TEXT("ms", ms),
-                          LOG_TEXT("service", known ? routing->service_slots[event->service] : "-"),
-                          LOG_TEXT("version", version_name(routing, event->version)),
-                          LOG_TEXT("endpoint", event->endpoint < routing->endpoint_slot_count
-                                                   ? routing->endpoint_slots[event->endpoint].address
-                                                   : "-"),
-                          LOG_TEXT("client", event->client)));
+    // Why attempts fail are few things, of ours or the origin's, and each is to be seen; what clients do
+    // wrong they could vary to fill the log.
+    log_repeat_why(routing->parts.log, LOG_WARN, messages[event->kind],
+                   event->kind == PROXY_EVENT_UPSTREAM ? event->reason : "",
+                   LOG_FIELDS(LOG_TEXT("reason", event->reason), LOG_NUMBER("status", event->status),
+                              LOG_TEXT("method", event->method), LOG_TEXT("host", event->host),
+                              LOG_TEXT("path", event->path), LOG_TEXT("ms", ms),
+                              LOG_TEXT("service", known ? routing->service_slots[event->service] : "-"),
+                              LOG_TEXT("version", version_name(routing, event->version)),
+                              LOG_TEXT("endpoint", event->endpoint < routing->endpoint_slot_count
+                                                       ? routing->endpoint_slots[event->endpoint].address
+                                                       : "-"),
+                              LOG_TEXT("client", event->client)));
 }
 
 static void log_events(struct routing *routing)
