@@ -203,7 +203,8 @@ def clients(args, folder, stack):
             raise AssertionError(f"{chain}: {status}")
         except (ssl.SSLError, ConnectionError, http.client.RemoteDisconnected):
             pass
-    harness.wait_for("refusals", lambda: world.counts()['sluice_tls_failures_total{reason="certificate"}'] == 2)
+    harness.wait_for("refusals", lambda: world.counts()['sluice_tls_failures_total{reason="certificate"}'] == 1
+                     and world.counts()['sluice_tls_failures_total{reason="issuer"}'] == 1)
 
 
 def change(folder, stem):

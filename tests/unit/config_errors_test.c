@@ -13,6 +13,8 @@
     "  cart: {versions: {v1: [h:3], v2: [h:4]}, stable: v1, routes: [{path: /cart}]}\n"
 #define FLAGGED(text) LISTEN "services:\n  s: {versions: {v1: [h:1]}, flags: {" text "}}\n"
 #define ERRING(text) LISTEN "services:\n  s: {versions: {v1: [h:1]}, errors: {" text "}}\n"
+#define SECURE(text) LISTEN "services:\n  s: {versions: {v1: [h:1]}, tls: " text "}\n"
+#define SECURED(endpoint, text) LISTEN "services:\n  s: {tls: " text ", versions: {v1: [" endpoint "]}}\n"
 #define ROLLOUT LISTEN SERVICES "rollouts:\n  r:\n    service: shop\n    to: v2\n"
 #define ROUTE(text) LISTEN "services: {a: {versions: {v: [h:1]}, routes: [" text "\n"
 #define OWN(text) LISTEN SERVICES "routes: [" text "\n"
@@ -285,6 +287,15 @@ static const struct mistake mistakes[] = {
     {ERRING("body: {contains: xyz, within: 2B}"), 3, 69, "less than the text has bytes (3)"},
     {ERRING("grpc: [internl]"), 3, 46, "did you mean 'internal'?"},
     {ERRING("grpc: [ok]"), 3, 46, "'grpc' wants cancelled"},
+    {SECURE("maybe"), 3, 35, "wants words beneath it, or 'true', or 'false', not 'maybe'"},
+    {SECURE("{certificate: a.pem}"), 3, 35, "'certificate' and 'key' belong together"},
+    {SECURE("{key: a.key}"), 3, 35, "'certificate' and 'key' belong together"},
+    {SECURE("{verify: false, ca: a.pem}"), 3, 55, "take one of them away"},
+    {SECURE("{verify: no}"), 3, 44, "'verify' wants true or false"},
+    {SECURE("{server_name: '*.a'}"), 3, 49, "one name, without '*'"},
+    {SECURE("{min_version: 1.1}"), 3, 49, "'min_version' wants 1.2 or 1.3"},
+    {SECURED("'unix:/a'", "true"), 3, 34, "needs 'server_name': a socket of this machine has no name"},
+    {SECURED("'srv:_a._tcp.b'", "true"), 3, 34, "needs 'server_name': what an SRV record tells has no name"},
     {LISTEN "services: {a: {versions: {v: [h:1]}, health: {path: /healthz}}}\n", 2, 38,
      "active health checks are not in this version yet"},
     {LISTEN SERVICES "admin: {tokens: file}\n", 5, 9, "tokens are not in this version yet"},

@@ -221,6 +221,42 @@ TEST(service_errors)
     config_destroy(config);
 }
 
+// What a version does not say of TLS its service says for it, and only that.
+TEST(origins)
+{
+    struct config *config = load_good(
+        "listen: [0.0.0.0:80]\n"
+        "services:\n"
+        "  a: {versions: {v1: [h:1], v2: {endpoints: [h:2], tls: false}, v3: {endpoints: [h:3], tls: {min_version: 1.3}}},\n"
+        "      control: [h:4], stable: v1, tls: {server_name: In.Example, ca: /ca.pem, certificate: /c.pem, key: /c.key}}\n"
+        "  b: {versions: {v1: ['unix:/b', 'srv:_b._tcp.b']}, control: {endpoints: [h:5], tls: {verify: false}},\n"
+        "      routes: [{path: /b}], tls: {server_name: b}}\n"
+        "  c: {versions: {v1: [h:6]}, routes: [{path: /c}]}\n"
+        "  d: {versions: {v1: {endpoints: [h:7], tls: {verify: false}}}, routes: [{path: /d}]}\n");
+    const struct config_service *a = &config->services[0], *b = &config->services[1];
+    assert_int_equal(a->versions[0].origin.speech, CONFIG_SPEECH_TLS);
+    assert_true(a->versions[0].origin.verify);
+    assert_string_equal(a->versions[0].origin.server_name, "in.example");
+    assert_string_equal(a->versions[0].origin.ca, "/ca.pem");
+    assert_string_equal(a->versions[0].origin.certificate, "/c.pem");
+    assert_string_equal(a->versions[0].origin.key, "/c.key");
+    assert_int_equal(a->versions[0].origin.version_min, CONFIG_TLS_1_2);
+    assert_int_equal(a->versions[1].origin.speech, CONFIG_SPEECH_PLAIN);
+    assert_int_equal(a->versions[2].origin.speech, CONFIG_SPEECH_TLS);
+    assert_int_equal(a->versions[2].origin.version_min, CONFIG_TLS_1_3);
+    assert_string_equal(a->versions[2].origin.ca, "");
+    assert_string_equal(a->control_origin.ca, "/ca.pem");
+    assert_string_equal(b->versions[0].origin.server_name, "b");
+    assert_false(b->control_origin.verify);
+    assert_int_equal(config->services[2].versions[0].origin.speech, CONFIG_SPEECH_UNSAID);
+    // Said, whatever else there is to say.
+    assert_int_equal(config->note_count, 1);
+    assert_string_equal(config->notes[0],
+                        "NOT VERIFIED: whoever answers is believed to be b (control), d v1, for 'tls' "
+                        "says 'verify: false'");
+    config_destroy(config);
+}
+
 TEST(aliases)
 {
     struct config *config =

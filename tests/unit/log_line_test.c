@@ -106,3 +106,18 @@ TEST(repetition_is_counted)
     assert_int_equal(count_lines(), LOG_WINDOW_LINES + 2);
     close_log(&log);
 }
+
+// A flood of one kind hides no other, where it is said why.
+TEST(reasons_are_told_apart)
+{
+    struct log log;
+    open_log(&log, false);
+    for (int i = 0; i < 100; i++)
+        log_repeat_why(&log, LOG_WARN, "attempt failed", "refused", NULL, 0);
+    log_repeat_why(&log, LOG_WARN, "attempt failed", "expired", NULL, 0);
+    assert_int_equal(count_lines(), LOG_WINDOW_LINES + 1);
+    log_flush(&log, true);
+    assert_non_null(strstr(written, "count=95 reason=refused"));
+    assert_null(strstr(written, "reason=expired"));
+    close_log(&log);
+}

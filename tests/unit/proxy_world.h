@@ -29,6 +29,7 @@ struct origin {
     struct io_addr addr;
     const char *reply;                // to every request head seen
     void (*serve)(struct peer *peer); // instead; called at each data
+    struct tls_server *tls;           // NULL: in the clear
     uint32_t accepted;
     uint32_t requests;
     struct peer *peers[PEERS_MAX];
@@ -184,6 +185,8 @@ static void origin_on_accept(struct io_listener *listener, int handle, const str
     assert_true(origin->accepted < PEERS_MAX);
     origin->peers[origin->accepted++] = peer;
     io_stream_adopt(listener->loop, &peer->stream, handle, &PEER_OPS);
+    if (origin->tls != NULL)
+        assert_int_equal(tls_accept(origin->tls, &peer->stream), STATUS_OK);
 }
 
 // ---- the world ----

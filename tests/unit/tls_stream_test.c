@@ -15,7 +15,7 @@ struct peer {
     enum status open_status, end_status;
     bool wrong, echo, finish_when_sent, no_reads, paused, plain;
     struct tls_info info;
-    char why[TLS_WHY_BYTES];
+    const char *why;
 };
 
 struct world {
@@ -27,6 +27,8 @@ struct world {
     struct tls_counts server_counts, client_counts;
     struct tls_server *server;
     struct tls_client *client;
+    const char *name; // that clients ask for
+    struct tls_resume resume;
     struct peer accepted[PEERS], clients[PEERS];
     uint32_t accepted_count;
     uint64_t accepted_to_send;
@@ -66,7 +68,7 @@ static void on_open(struct io_stream *stream, enum status status)
     struct peer *peer = peer_of(stream);
     peer->opened++;
     peer->open_status = status;
-    snprintf(peer->why, sizeof peer->why, "%s", tls_why(stream));
+    peer->why = tls_why(stream);
     if (status != STATUS_OK) {
         io_stream_close(stream);
         return;
@@ -98,7 +100,7 @@ static void on_end(struct io_stream *stream, enum status status)
     peer->ended += status == STATUS_CLOSED;
     peer->failed += status != STATUS_CLOSED;
     peer->end_status = status;
-    snprintf(peer->why, sizeof peer->why, "%s", tls_why(stream));
+    peer->why = tls_why(stream);
     (void)tls_info_get(stream, &peer->info);
     if (status == STATUS_CLOSED)
         io_stream_finish(stream);
@@ -168,8 +170,9 @@ static void serve_shop(enum tls_version version_min)
         .identities = &identity, .identity_count = 1, .version_min = version_min});
 }
 
-static void use_client(const struct tls_client_config *config)
+static void use_client(const struct tls_client_config *config, const char *name)
 {
+    w->name = name;
     struct fault fault;
     tls_client_destroy(w->client);
     w->client = NULL;
@@ -187,7 +190,7 @@ static void world_make(uint32_t bufs_max)
     assert_int_equal(tls_tickets_create(&w->tickets), STATUS_OK);
     certify("shop", (const char *const[]){"shop.example", "*.shop.example", "127.0.0.1", NULL}, 30);
     serve_shop(TLS_1_2);
-    use_client(&(struct tls_client_config){.verify = true, .ca = file("shop.pem"), .name = "shop.example"});
+    use_client(&(struct tls_client_config){.verify = true, .ca = file("shop.pem")}, "shop.example");
     assert_int_equal(io_addr_parse("127.0.0.1:0", &w->addr), STATUS_OK);
     w->listener.on_accept = on_accept;
     assert_int_equal(io_listener_open(w->loop, &w->listener, &w->addr, false), STATUS_OK);
@@ -204,6 +207,7 @@ static void world_unmake(void)
             io_stream_close(&w->accepted[i].stream);
     }
     run_for(w->loop, 50000);
+    tls_resume_forget(&w->resume);
     tls_client_destroy(w->client);
     tls_server_destroy(w->server);
     tls_tickets_destroy(w->tickets);
@@ -218,7 +222,7 @@ static struct peer *dial(int i, uint64_t to_send)
     struct peer *peer = &w->clients[i];
     peer->to_send = to_send;
     io_stream_connect(w->loop, &peer->stream, &w->addr, &OPS);
-    assert_int_equal(tls_connect(w->client, &peer->stream), STATUS_OK);
+    assert_int_equal(tls_connect(w->client, &peer->stream, slice_of(w->name), &w->resume), STATUS_OK);
     return peer;
 }
 
@@ -291,8 +295,7 @@ IO_TEST(sessions_are_resumed)
     world_make(256);
     for (int version = 0; version < 2; version++) {
         serve_shop(TLS_1_2);
-        use_client(
-            &(struct tls_client_config){.verify = true, .ca = file("shop.pem"), .name = "shop.example"});
+        use_client(&(struct tls_client_config){.verify = true, .ca = file("shop.pem")}, "shop.example");
         for (int i = 0; i < 3; i++) {
             struct peer *peer = dial(version * 8 + i, 1000);
             run_until(w->loop, &peer->received, 1000);
@@ -332,16 +335,15 @@ IO_TEST(certificates_are_chosen_by_name)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         use_client(&(struct tls_client_config){.verify = true,
                                                .ca = file(cases[i].ca),
-                                               .name = cases[i].name,
-                                               .alpn = (const char *const[]){"http/1.1", NULL}});
+                                               .alpn = (const char *const[]){"http/1.1", NULL}},
+                   cases[i].name);
         struct peer *peer = dial((int)i, 10);
         run_until(w->loop, &peer->received, 10);
         assert_string_equal(peer->info.subject, cases[i].subject);
         assert_string_equal(peer->info.protocol, "http/1.1");
     }
     // Nothing in common (RFC 7301, 3.2).
-    use_client(
-        &(struct tls_client_config){.name = "shop.example", .alpn = (const char *const[]){"ftp", NULL}});
+    use_client(&(struct tls_client_config){.alpn = (const char *const[]){"ftp", NULL}}, "shop.example");
     struct peer *peer = dial(5, 10);
     run_until(w->loop, &peer->opened, 1);
     assert_int_not_equal(peer->open_status, STATUS_OK);
@@ -356,28 +358,30 @@ IO_TEST(certificates_are_checked)
     certify("unknown", (const char *const[]){"shop.example", NULL}, 30);
     static const struct {
         const char *served, *ca, *name, *why;
-    } cases[] = {{"shop", "shop.pem", "wrong.example", "hostname mismatch"},
-                 {"shop", "shop.pem", "127.0.0.2", "IP address mismatch"},
-                 {"shop", "unknown.pem", "shop.example", "self-signed certificate"},
-                 {"old", "old.pem", "shop.example", "certificate has expired"}};
+        enum tls_failure failure;
+    } cases[] = {
+        {"shop", "shop.pem", "wrong.example", "the peer's certificate is for another name", TLS_FAILURE_NAME},
+        {"shop", "shop.pem", "127.0.0.2", "the peer's certificate is for another address", TLS_FAILURE_NAME},
+        {"shop", "unknown.pem", "shop.example",
+         "the peer's certificate signs itself, and is not among those believed", TLS_FAILURE_ISSUER},
+        {"old", "old.pem", "shop.example", "the peer's certificate has expired", TLS_FAILURE_EXPIRED}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         char certificate[64], key[64];
         snprintf(certificate, sizeof certificate, "%s.pem", cases[i].served);
         snprintf(key, sizeof key, "%s.key", cases[i].served);
         struct tls_identity identity = {file(certificate), file(key), NULL};
         serve(&(struct tls_server_config){.identities = &identity, .identity_count = 1});
-        use_client(
-            &(struct tls_client_config){.verify = true, .ca = file(cases[i].ca), .name = cases[i].name});
+        use_client(&(struct tls_client_config){.verify = true, .ca = file(cases[i].ca)}, cases[i].name);
         struct peer *peer = dial((int)i, 10);
         run_until(w->loop, &peer->closed, 1);
         assert_int_equal(peer->opened, 1);
         assert_int_equal(peer->open_status, STATUS_DENIED);
         assert_string_equal(peer->why, cases[i].why);
-        assert_int_equal(w->client_counts.failures[TLS_FAILURE_CERTIFICATE], i + 1);
+        assert_int_equal(w->client_counts.failures[cases[i].failure], i == 1 ? 2 : 1);
         run_until(w->loop, &w->accepted[i].failed, 1); // it was told why
         assert_int_equal(w->server_counts.failures[TLS_FAILURE_REFUSED], i + 1);
         // Whoever does not look gets through.
-        use_client(&(struct tls_client_config){.name = cases[i].name});
+        use_client(&(struct tls_client_config){.verify = false}, cases[i].name);
         struct peer *blind = dial((int)i + 8, 10);
         run_until(w->loop, &blind->received, 10);
         w->accepted_count = (uint32_t)i + 1;
@@ -402,9 +406,9 @@ IO_TEST(clients_are_asked_for_certificates)
         char certificate[64], key[64];
         snprintf(certificate, sizeof certificate, "%s.pem", ours[i] != NULL ? ours[i] : "");
         snprintf(key, sizeof key, "%s.key", ours[i] != NULL ? ours[i] : "");
-        use_client(&(struct tls_client_config){.name = "shop.example",
-                                               .certificate = ours[i] != NULL ? file(certificate) : NULL,
-                                               .key = ours[i] != NULL ? file(key) : NULL});
+        use_client(&(struct tls_client_config){.certificate = ours[i] != NULL ? file(certificate) : NULL,
+                                               .key = ours[i] != NULL ? file(key) : NULL},
+                   "shop.example");
         struct peer *peer = dial(i, 10);
         if (i == 0) {
             run_until(w->loop, &peer->received, 10);
@@ -415,7 +419,7 @@ IO_TEST(clients_are_asked_for_certificates)
         }
         run_until(w->loop, &w->accepted[i].failed, 1);
         assert_int_equal(w->accepted[i].received, 0);
-        assert_int_equal(w->server_counts.failures[TLS_FAILURE_CERTIFICATE], i);
+        assert_int_equal(w->server_counts.failures[i == 1 ? TLS_FAILURE_CERTIFICATE : TLS_FAILURE_ISSUER], 1);
     }
     world_unmake();
 }
@@ -430,8 +434,8 @@ IO_TEST(sessions_end_with_their_issuer)
     struct tls_server_config config = {
         .identities = &identity, .identity_count = 1, .client_ca = file("ca.pem"), .client_required = true};
     serve(&config);
-    use_client(&(struct tls_client_config){
-        .name = "shop.example", .certificate = file("ca.pem"), .key = file("ca.key")});
+    use_client(&(struct tls_client_config){.certificate = file("ca.pem"), .key = file("ca.key")},
+               "shop.example");
     for (int i = 0; i < 3; i++) {
         if (i == 2)
             assert_int_equal(rename(file("other.pem"), file("ca.pem")), 0);
@@ -461,6 +465,81 @@ IO_TEST(a_cut_is_a_failure)
     assert_int_equal(peer->ended, 0);
     assert_int_equal(peer->end_status, STATUS_RESET);
     assert_int_equal(w->client_counts.failures[TLS_FAILURE_CUT], 1);
+    world_unmake();
+}
+
+// A session stands for the certificate that was seen: for that name, that client, and not for ever.
+IO_TEST(sessions_stand_for_what_was_seen)
+{
+    world_make(256);
+    certify("other", (const char *const[]){"other.example", NULL}, 30);
+    static const struct {
+        const char *ca, *name;
+        bool older, resumed, served;
+    } cases[] = {
+        {"shop.pem", "shop.example", false, false, true},  {NULL, "shop.example", false, true, true},
+        {NULL, "a.shop.example", false, false, true},      {NULL, "a.shop.example", false, true, true},
+        {NULL, "a.shop.example", true, false, true},       {NULL, "other.example", false, false, false},
+        {"other.pem", "shop.example", false, false, false}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        w->name = cases[i].name;
+        if (cases[i].ca != NULL)
+            use_client(&(struct tls_client_config){.verify = true, .ca = file(cases[i].ca)}, cases[i].name);
+        w->resume.seen_s -= cases[i].older ? 3600 : 0;
+        struct peer *peer = dial((int)i, 10);
+        if (!cases[i].served) {
+            run_until(w->loop, &peer->closed, 1);
+            continue;
+        }
+        run_until(w->loop, &peer->received, 10);
+        assert_int_equal(peer->info.resumed, cases[i].resumed);
+    }
+    world_unmake();
+}
+
+// Who is closed without a failure learns that it was no cut.
+IO_TEST(an_end_is_said_before_a_close)
+{
+    world_make(256);
+    struct peer *peer = dial(0, 1000);
+    run_until(w->loop, &peer->received, 1000);
+    tls_say_end(&peer->stream);
+    io_stream_close(&peer->stream);
+    run_until(w->loop, &w->accepted[0].ended, 1);
+    assert_int_equal(w->accepted[0].failed, 0);
+    world_unmake();
+}
+
+IO_TEST(a_handshake_that_is_given_up_is_counted)
+{
+    world_make(256);
+    w->plain = true;
+    w->accepted_to_send = 1; // no record yet
+    struct peer *peer = dial(0, 10);
+    run_until(w->loop, &w->accepted[0].received, 1);
+    assert_int_equal(peer->opened, 0);
+    io_stream_close(&peer->stream);
+    run_until(w->loop, &peer->closed, 1);
+    assert_int_equal(w->client_counts.failures[TLS_FAILURE_UNFINISHED], 1);
+    world_unmake();
+}
+
+TEST(a_client_that_verifies_needs_a_name)
+{
+    use_kind(IO_KIND_SIM);
+    world_make(256);
+    char name[TLS_NAME_BYTES + 1];
+    memset(name, 'x', sizeof name);
+    struct peer *peer = &w->clients[0];
+    io_stream_connect(w->loop, &peer->stream, &w->addr, &OPS);
+    assert_int_equal(tls_connect(w->client, &peer->stream, SLICE(""), NULL), STATUS_INVALID);
+    assert_int_equal(tls_connect(w->client, &peer->stream, (struct slice){name, TLS_NAME_BYTES}, NULL),
+                     STATUS_INVALID);
+    assert_false(tls_on(&peer->stream));
+    // A final dot only says that the name is whole.
+    assert_int_equal(tls_connect(w->client, &peer->stream, SLICE("shop.example."), NULL), STATUS_OK);
+    peer->to_send = 10;
+    run_until(w->loop, &peer->received, 10);
     world_unmake();
 }
 

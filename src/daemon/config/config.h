@@ -257,8 +257,23 @@ struct config_own_route {
     struct config_answer answer;
 };
 
+enum config_speech { CONFIG_SPEECH_UNSAID, CONFIG_SPEECH_PLAIN, CONFIG_SPEECH_TLS };
+
+// How endpoints are spoken to; UNSAID, as PLAIN, is in the clear. The rest is for TLS only.
+struct config_origin {
+    enum config_speech speech;
+    bool verify; // the chain, and the name
+    enum config_tls_version version_min;
+    char ca[CONFIG_PATH_BYTES];          // empty: the issuers that the system believes
+    char server_name[CONFIG_HOST_BYTES]; // empty: the endpoint's own name or address
+    char certificate[CONFIG_PATH_BYTES]; // ours, and its key; empty: none
+    char key[CONFIG_PATH_BYTES];
+    char ciphers[CONFIG_CIPHERS_BYTES]; // empty: the library's
+};
+
 struct config_version {
     char name[CONFIG_NAME_BYTES];
+    struct config_origin origin; // its service's where it says nothing itself
     struct config_address *endpoints;
     uint32_t endpoint_count; // at least 1
 };
@@ -342,6 +357,8 @@ struct config_service {
     struct config_unit unit;
     struct config_address *control_endpoints; // freshly started endpoints of the stable version, or none
     uint32_t control_endpoint_count;
+    struct config_origin control_origin;
+    struct config_origin origin; // of versions that say nothing themselves
     struct config_timeouts timeouts;
     struct config_service_flags flags;
     struct config_service_errors errors;
@@ -413,7 +430,7 @@ struct config {
     struct config_flags flags;
     char *segments; // JSON object of names and rules; NULL: none. Lines and columns are the file's
     // What people should know of a file that is valid: one sentence each.
-    char notes[CONFIG_NOTES_MAX][CONFIG_NOTE_BYTES];
+    char notes[CONFIG_NOTES_MAX + 1][CONFIG_NOTE_BYTES]; // one more for what must not be left out
     uint32_t note_count;
 };
 

@@ -227,6 +227,8 @@ extern const struct config_section config_listen_section, config_admin_section, 
 extern const struct config_section config_timeouts_section, config_service_timeouts_section; // timeouts.c
 extern const struct config_section config_route_section, config_own_route_section;           // route.c
 extern const struct config_section config_service_section;
+extern const struct config_choice config_tls_version_choices[];
+extern const struct config_section config_origin_section;
 extern const struct config_section config_service_flags_section;
 extern const struct config_section config_service_errors_section;
 extern const struct config_section config_rollout_section;
@@ -237,6 +239,8 @@ extern const struct config_section config_flags_section;
 // What a rollout's checks owe to each other; node is the rollout's.
 void config_checks_settle(struct config_reader *reader, const struct config_node *node,
                           struct rollout_spec *spec);
+// The list of endpoints of a version's node, or of a control arm's, written short or not.
+const struct config_node *config_endpoints_node(const struct config_node *node);
 void config_version_unknown(struct config_reader *reader, const struct config_node *node,
                             const struct config_service *service, const char *version);
 
@@ -246,5 +250,6 @@ MUST_USE bool config_totals_check(struct config_reader *reader, const struct con
 void config_listen_check(struct config_reader *reader, const struct config_node *root);
 void config_routes_check(struct config_reader *reader, const struct config_node *root);
 void config_services_check(struct config_reader *reader, const struct config_node *root);
+void config_origins_check(struct config_reader *reader, const struct config_node *root);
 // All of it; when reading added errors, only what can still be told of rollouts.
 void config_cross_check(struct config_reader *reader, const struct config_node *root);

@@ -29,7 +29,7 @@ static const struct config_section certificate_section = {
     CONFIG_WORDS(certificate_words),
 };
 
-static const struct config_choice tls_version_choices[] = {
+const struct config_choice config_tls_version_choices[] = {
     {"1.2", CONFIG_TLS_1_2}, {"1.3", CONFIG_TLS_1_3}, {NULL, 0}};
 static const struct config_choice client_choices[] = {{"optional", 0}, {"required", 1}, {NULL, 0}};
 
@@ -54,7 +54,7 @@ static const struct config_word tls_words[] = {
      .kind = CONFIG_KIND_CHOICE,
      .live = true,
      CONFIG_AT(struct config_tls, version_min),
-     .choices = tls_version_choices,
+     .choices = config_tls_version_choices,
      .fallback = "1.2",
      .help = "older clients are refused"},
     {.word = "ciphers",

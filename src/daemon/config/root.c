@@ -133,4 +133,5 @@ void config_cross_check(struct config_reader *reader, const struct config_node *
     config_listen_check(reader, root);
     config_routes_check(reader, root);
     config_services_check(reader, root);
+    config_origins_check(reader, root);
 }

@@ -19,7 +19,7 @@ static void endpoints_distinct(struct config_reader *reader, const struct config
                 config_error_at(reader, entry->value, "'%s' stands in this list twice", endpoints[i].text);
 }
 
-static const struct config_node *endpoints_node(const struct config_node *node)
+const struct config_node *config_endpoints_node(const struct config_node *node)
 {
     return node != NULL && node->kind == CONFIG_NODE_LIST ? node : config_node_get(node, "endpoints");
 }
@@ -27,7 +27,7 @@ static const struct config_node *endpoints_node(const struct config_node *node)
 static void version_finish(struct config_reader *reader, const struct config_node *node, void *target)
 {
     const struct config_version *version = target;
-    endpoints_distinct(reader, endpoints_node(node), version->endpoints, version->endpoint_count);
+    endpoints_distinct(reader, config_endpoints_node(node), version->endpoints, version->endpoint_count);
 }
 
 static const struct config_word endpoint_item = {
@@ -44,6 +44,13 @@ static const struct config_word version_words[] = {
      .help =
          "where this version answers: 10.0.0.1:9001, [::1]:9001, unix:/run/app.sock, name:9001 for all addresses of "
          "a name, or srv:_service._protocol.name for those that SRV records tell, ports included"},
+    {.word = "tls",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_version, origin),
+     .section = &config_origin_section,
+     .optional = true,
+     .fallback = "as at its service",
+     .help = "HTTPS to these endpoints"},
 };
 static const struct config_section version_section = {
     .title = "version",
@@ -63,6 +70,13 @@ static const struct config_word control_words[] = {
      .item = &endpoint_item,
      .required = true,
      .help = "where they answer"},
+    {.word = "tls",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_service, control_origin),
+     .section = &config_origin_section,
+     .optional = true,
+     .fallback = "as at its service",
+     .help = "HTTPS to these endpoints"},
 };
 static const struct config_section control_section = {
     .title = "control",
@@ -159,14 +173,24 @@ static void route_for_all(struct config_reader *reader, struct config_service *s
     memcpy(service->routes[0].path.text, "/", 2);
 }
 
+static void origins_inherit(struct config_service *service)
+{
+    if (service->control_origin.speech == CONFIG_SPEECH_UNSAID)
+        service->control_origin = service->origin;
+    for (uint32_t i = 0; i < service->version_count; i++)
+        if (service->versions[i].origin.speech == CONFIG_SPEECH_UNSAID)
+            service->versions[i].origin = service->origin;
+}
+
 static void service_finish(struct config_reader *reader, const struct config_node *node, void *target)
 {
     struct config_service *service = target;
     service->position = config_position_of(reader, node);
     if (!config_given(node, "routes"))
         route_for_all(reader, service);
-    endpoints_distinct(reader, endpoints_node(config_node_get(node, "control")), service->control_endpoints,
-                       service->control_endpoint_count);
+    origins_inherit(service);
+    endpoints_distinct(reader, config_endpoints_node(config_node_get(node, "control")),
+                       service->control_endpoints, service->control_endpoint_count);
     if (service->version_count == 0)
         return;
     if (!config_given(node, "stable") && service->version_count == 1)
@@ -216,6 +240,12 @@ static const struct config_word service_words[] = {
      .optional = true,
      .section = &control_section,
      .help = "a control arm"},
+    {.word = "tls",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_service, origin),
+     .section = &config_origin_section,
+     .optional = true,
+     .help = "HTTPS to the endpoints of all its versions that do not say otherwise"},
     {.word = "timeouts",
      .kind = CONFIG_KIND_SECTION,
      CONFIG_AT(struct config_service, timeouts),
@@ -306,10 +336,10 @@ void config_services_check(struct config_reader *reader, const struct config_nod
         const struct config_service *service = &reader->config->services[i];
         const struct config_entry *version = config_node_get(entry->value, "versions")->first;
         for (uint32_t j = 0; j < service->version_count; j++, version = version->next)
-            loop_check(reader, endpoints_node(version->value), service->versions[j].endpoints,
+            loop_check(reader, config_endpoints_node(version->value), service->versions[j].endpoints,
                        service->versions[j].endpoint_count);
         if (service->control_endpoint_count > 0)
-            loop_check(reader, endpoints_node(config_node_get(entry->value, "control")),
+            loop_check(reader, config_endpoints_node(config_node_get(entry->value, "control")),
                        service->control_endpoints, service->control_endpoint_count);
     }
 }

@@ -36,6 +36,8 @@ struct io_filter {
 void io_filter_put(struct io_stream *stream, struct io_filter *filter);
 // Bytes for the socket, taken.
 void io_filter_send(struct io_stream *stream, struct io_buf *buf);
+// What is queued for the socket is tried at once: the stream is about to be closed.
+void io_filter_send_now(struct io_stream *stream);
 void io_filter_finish(struct io_stream *stream);
 // Takes the first buffer of `out`. NULL: there is none.
 struct io_buf *io_filter_take(struct io_stream *stream);

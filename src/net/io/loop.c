@@ -860,10 +860,15 @@ void io_filter_tell_end(struct io_stream *stream)
         stream->ops->on_end(stream, STATUS_CLOSED);
 }
 
-void io_filter_tell_failure(struct io_stream *stream, enum status status)
+void io_filter_send_now(struct io_stream *stream)
 {
     if (!io_stream_dead(stream) && stream->send_head != NULL)
         stream->loop->face->flush(stream);
+}
+
+void io_filter_tell_failure(struct io_stream *stream, enum status status)
+{
+    io_filter_send_now(stream);
     io_stream_tell_failure(stream, status);
 }
 

@@ -464,7 +464,7 @@ static bool retry_allowed(struct exchange *exchange, enum attempt_error error)
         return false;
     if (service == NULL || service->retry.off || exchange->attempts >= service->retry.attempts_max)
         return false;
-    bool unsent = error == ATTEMPT_CONNECT;
+    bool unsent = upstream != NULL && upstream->connecting;
     bool found_dead = error == ATTEMPT_RESET && upstream != NULL && upstream->uses > 1 && !upstream->answered;
     if (!unsent && !(found_dead && exchange->repeatable))
         return false;
@@ -494,7 +494,9 @@ void exchange_attempt_failed(struct exchange *exchange, enum attempt_error error
         return;
     }
     exchange_complete(exchange, FATE_ERROR);
-    exchange_answer(exchange, error_status(error), why);
+    // What is amiss with its certificate is for operators to know.
+    exchange_answer(exchange, error_status(error),
+                    error == ATTEMPT_TLS ? "no secure connection to the origin" : why);
 }
 
 void exchange_upstream_ended(struct exchange *exchange, enum status status)
@@ -510,9 +512,14 @@ void exchange_upstream_ended(struct exchange *exchange, enum status status)
         response_finish(exchange);
         return;
     }
-    exchange_attempt_failed(exchange, ATTEMPT_RESET,
-                            status == STATUS_CLOSED ? "the origin closed without an answer"
-                                                    : "the origin reset the connection");
+    const struct upstream *upstream = exchange->upstream;
+    const char *why = tls_why(&upstream->stream);
+    if (why[0] == '\0')
+        why = status == STATUS_CLOSED ? "the origin closed without an answer"
+                                      : "the origin reset the connection";
+    // In TLS 1.3 an origin refuses our certificate only when the handshake is over for us.
+    bool refused = status == STATUS_DENIED && upstream->uses == 1 && !upstream->answered;
+    exchange_attempt_failed(exchange, refused ? ATTEMPT_TLS : ATTEMPT_RESET, why);
 }
 
 // ---- sending the request ----
@@ -699,6 +706,25 @@ static void no_endpoint(struct exchange *exchange, const struct proxy_version *v
     exchange_answer(exchange, 503, "all endpoints have as many connections as allowed");
 }
 
+static void no_upstream(struct exchange *exchange, const struct pool *pool)
+{
+    if (pool->secure && pool->client == NULL)
+        exchange_attempt_failed(exchange, ATTEMPT_TLS, "the files of its 'tls' cannot be used");
+    else
+        exchange_starved(exchange);
+}
+
+// A connection that could not be had, and why. Within the handshake TLS alone knows.
+static void not_connected(struct exchange *exchange, const char *plain, const char *shaking)
+{
+    const struct io_stream *stream = &exchange->upstream->stream;
+    const char *why = tls_why(stream);
+    if (why[0] == '\0' && tls_shaking(stream))
+        why = shaking;
+    exchange_attempt_failed(exchange, why[0] != '\0' ? ATTEMPT_TLS : ATTEMPT_CONNECT,
+                            why[0] != '\0' ? why : plain);
+}
+
 // Takes up a connection to one of the version's endpoints and sends what is pending.
 static void exchange_attempt(struct exchange *exchange)
 {
@@ -721,7 +747,7 @@ static void exchange_attempt(struct exchange *exchange)
     exchange->attempt_us = worker_now_us(worker);
     exchange->upstream = upstream_take(exchange, endpoint);
     if (exchange->upstream == NULL) {
-        exchange_starved(exchange);
+        no_upstream(exchange, worker->pools[endpoint->slot]);
         return;
     }
     if (exchange->upstream->connecting) // the turn may have begun long ago: that is not the origin's time
@@ -733,7 +759,8 @@ static void exchange_attempt(struct exchange *exchange)
 void exchange_upstream_opened(struct exchange *exchange, enum status status)
 {
     if (status != STATUS_OK) {
-        exchange_attempt_failed(exchange, ATTEMPT_CONNECT, "cannot connect to the origin");
+        not_connected(exchange, "cannot connect to the origin",
+                      "the origin reset the connection within the TLS handshake");
         return;
     }
     uint64_t now_us = worker_now_us(worker_of(exchange));
@@ -947,7 +974,7 @@ void exchange_on_due(struct exchange *exchange)
     }
     if (exchange->upstream != NULL && exchange->upstream->connecting) {
         upstream_failed(exchange->upstream);
-        exchange_attempt_failed(exchange, ATTEMPT_CONNECT, "connecting took too long");
+        not_connected(exchange, "connecting took too long", "the TLS handshake took too long");
         return;
     }
     if (!client_stalls(exchange)) {

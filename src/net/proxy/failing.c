@@ -101,6 +101,7 @@ void failing_error(const struct exchange *exchange, enum attempt_error error)
         [ATTEMPT_GRPC - ATTEMPT_5XX] = "(gRPC status)",
         [ATTEMPT_BODY - ATTEMPT_5XX] = "(by its body)",
         [ATTEMPT_CONNECT - ATTEMPT_5XX] = "(no connection)",
+        [ATTEMPT_TLS - ATTEMPT_5XX] = "(no TLS)",
         [ATTEMPT_TIMEOUT - ATTEMPT_5XX] = "(time-out)",
         [ATTEMPT_RESET - ATTEMPT_5XX] = "(reset)",
         [ATTEMPT_BROKEN - ATTEMPT_5XX] = "(no HTTP)",

@@ -340,6 +340,11 @@ enum status proxy_publish(struct proxy *proxy, struct proxy_table *table)
     return STATUS_OK;
 }
 
+struct slice proxy_endpoint_name(const struct proxy *proxy, uint16_t slot)
+{
+    return proxy_table_endpoint_name(proxy->newest, slot);
+}
+
 uint64_t proxy_acknowledged(const struct proxy *proxy)
 {
     uint64_t least = UINT64_MAX;

@@ -56,6 +56,8 @@ void proxy_listen_addr(const struct proxy *proxy, uint32_t i, struct io_addr *ad
 // start of its next turn. Its version must be above every earlier one. NO_MEMORY: storage for a new slot
 // could not be had; the old table stays in force and the new one is still the caller's.
 MUST_USE enum status proxy_publish(struct proxy *proxy, struct proxy_table *table);
+// What the newest table holds the certificate of the endpoint in that slot against; empty: its address.
+struct slice proxy_endpoint_name(const struct proxy *proxy, uint16_t slot);
 // The version every worker has taken up by now. 0: none yet.
 uint64_t proxy_acknowledged(const struct proxy *proxy);
 // Frees tables that no worker can still see. Publish and gather do it too.
@@ -115,13 +117,15 @@ enum proxy_version_counter {
     PROXY_VERSION_STATUS_5XX, // said by the origin, as the four above; all of them but 1XX end a request
     PROXY_VERSION_LOCAL_4XX,  // said by us in its place
     PROXY_VERSION_LOCAL_5XX,
-    PROXY_VERSION_ERRORS, // failed attempts: the sum of the ten kinds below
+    PROXY_VERSION_ERRORS, // failed attempts: the sum of the eleven kinds below
     PROXY_VERSION_ERROR_5XX,
     PROXY_VERSION_ERROR_STATUS, // another status that its service calls an error
     PROXY_VERSION_ERROR_HEADER, // a header that does
     PROXY_VERSION_ERROR_GRPC,   // a status of gRPC, or none where there must be one
     PROXY_VERSION_ERROR_BODY,   // a text in the body
     PROXY_VERSION_ERROR_CONNECT,
+    PROXY_VERSION_ERROR_TLS, // connected, but not securely: its certificate, its protocol, or ours was
+                             // refused
     PROXY_VERSION_ERROR_TIMEOUT,
     PROXY_VERSION_ERROR_RESET,       // closed or reset before or within the answer
     PROXY_VERSION_ERROR_BROKEN,      // an answer that is no HTTP

@@ -128,6 +128,7 @@ enum attempt_error {
     ATTEMPT_GRPC = PROXY_VERSION_ERROR_GRPC,
     ATTEMPT_BODY = PROXY_VERSION_ERROR_BODY, // the last that an answer says
     ATTEMPT_CONNECT = PROXY_VERSION_ERROR_CONNECT,
+    ATTEMPT_TLS = PROXY_VERSION_ERROR_TLS,
     ATTEMPT_TIMEOUT = PROXY_VERSION_ERROR_TIMEOUT,
     ATTEMPT_RESET = PROXY_VERSION_ERROR_RESET,
     ATTEMPT_BROKEN = PROXY_VERSION_ERROR_BROKEN,
@@ -258,13 +259,14 @@ void tunnel_gone(struct exchange *exchange);
 struct upstream {
     struct io_stream stream;
     struct pool *pool;
-    struct exchange *exchange; // NULL: idle, or closing
-    struct list link;          // of the worker's upstreams in use, or of the pool's idle ones
-    struct io_buf *held;       // part of an answer's head
+    struct exchange *exchange;       // NULL: idle, or closing
+    struct list link;                // of the worker's upstreams in use, or of the pool's idle ones
+    struct io_buf *held;             // part of an answer's head
+    const struct tls_client *client; // that it was begun with; NULL: in the clear
     uint64_t idle_since_us;
     uint32_t uses;
     uint32_t generation; // of its pool, when it was begun
-    bool connecting;
+    bool connecting;     // until it is open, and still so when that failed: no byte of a request has left
     bool closed;
     bool paused;
     bool answered; // a byte came for this exchange
@@ -283,11 +285,17 @@ struct pool {
     uint32_t active; // exchanges on it
     uint32_t open;   // connections
     uint16_t slot;
+    bool secure;               // by TLS alone
+    struct tls_client *client; // of the table in force; NULL and secure: none can be used
+    struct tls_resume resume;
 };
 
+// How the endpoint is spoken to from now on. Idle connections that were begun otherwise are closed.
+void pool_speak(struct pool *pool, bool secure, struct tls_client *client);
 // The slot comes back, perhaps as another address: nothing is known against it.
 void pool_renew(struct pool *pool);
 void pool_init(struct pool *pool, struct worker *worker, uint16_t slot);
+void pool_destroy(struct pool *pool); // NULL is allowed; after its streams
 // Chooses an endpoint of the version that the exchange has not tried yet, if it can be helped. NULL: none can
 // take it.
 const struct proxy_endpoint *pool_choose(struct exchange *exchange, const struct proxy_version *version);

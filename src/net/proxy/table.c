@@ -120,6 +120,14 @@ static const char *check_plan(const struct proxy_table_plan *plan)
 
 // ---- sizes ----
 
+static size_t version_bytes(const struct proxy_version_plan *version)
+{
+    size_t bytes = table_carve_bytes(version->endpoint_count, sizeof(struct proxy_endpoint));
+    for (uint32_t i = 0; i < version->endpoint_count; i++)
+        bytes += table_carve_bytes(version->endpoints[i].name.len, 1);
+    return bytes;
+}
+
 static size_t plan_bytes(const struct proxy_table_plan *plan)
 {
     size_t bytes = table_carve_bytes(1, sizeof(struct proxy_table)) + table_text_bytes(plan->via);
@@ -134,7 +142,7 @@ static size_t plan_bytes(const struct proxy_table_plan *plan)
                  outcome_bytes(service->errors);
         bytes += table_carve_bytes(service->version_count, sizeof(struct proxy_version));
         for (uint32_t j = 0; j < service->version_count; j++)
-            bytes += table_carve_bytes(service->versions[j].endpoint_count, sizeof(struct proxy_endpoint));
+            bytes += version_bytes(&service->versions[j]);
     }
     return bytes;
 }
@@ -153,12 +161,15 @@ static void compile_version(struct table_carve *from, const struct proxy_version
     for (uint32_t i = 0; i < plan->endpoint_count; i++) {
         endpoints[i].addr = plan->endpoints[i].addr;
         endpoints[i].slot = plan->endpoints[i].slot;
+        endpoints[i].name = table_carve_slice(from, plan->endpoints[i].name);
         endpoints[i].connections_max =
             or_default(plan->endpoints[i].connections_max, PROXY_CONNECTIONS_DEFAULT);
     }
     version->endpoints = endpoints;
     version->endpoint_count = plan->endpoint_count;
     version->slot = plan->slot;
+    version->secure = plan->secure;
+    version->origin = plan->origin;
     memcpy(version->name, plan->name, strlen(plan->name));
 }
 
@@ -655,6 +666,18 @@ const struct proxy_version *proxy_service_version_named(const struct proxy_servi
         if (slice_equal(slice_of(service->versions[i].name), name))
             return &service->versions[i];
     return NULL;
+}
+
+struct slice proxy_table_endpoint_name(const struct proxy_table *table, uint16_t slot)
+{
+    for (uint32_t i = 0; table != NULL && i < table->service_count; i++)
+        for (uint32_t j = 0; j < table->services[i].version_count; j++) {
+            const struct proxy_version *version = &table->services[i].versions[j];
+            for (uint32_t k = 0; k < version->endpoint_count; k++)
+                if (version->endpoints[k].slot == slot)
+                    return version->endpoints[k].name;
+        }
+    return SLICE("");
 }
 
 // ---- networks ----

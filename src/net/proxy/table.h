@@ -79,6 +79,7 @@ struct proxy_endpoint_plan {
     uint16_t slot; // stable for one address within one version
     struct io_addr addr;
     uint32_t connections_max; // per worker, 0: PROXY_CONNECTIONS_DEFAULT
+    struct slice name;        // what its certificate must be for, with `secure`; empty: its address
 };
 
 struct proxy_version_plan {
@@ -86,6 +87,8 @@ struct proxy_version_plan {
     const char *name;
     const struct proxy_endpoint_plan *endpoints;
     uint32_t endpoint_count;
+    bool secure;     // spoken to by TLS alone
+    uint16_t origin; // secure: in which way, an index of the table's `tls`. One that cannot be used fails
 };
 
 struct proxy_timeouts {
@@ -301,7 +304,7 @@ struct proxy_network {
 
 struct proxy_table_plan {
     uint64_t version;      // grows with every table
-    struct proxy_tls *tls; // what secure listeners answer with; the table holds it. NULL: nothing
+    struct proxy_tls *tls; // for secure listeners and versions; the table holds it. NULL: nothing
     uint32_t listen_http1; // a bit for each listener without TLS that speaks no HTTP/2
     const struct proxy_service_plan *services;
     uint32_t service_count;

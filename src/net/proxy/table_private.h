@@ -10,12 +10,15 @@ struct proxy_endpoint {
     struct io_addr addr;
     uint32_t connections_max;
     uint16_t slot;
+    struct slice name; // empty: its address
 };
 
 struct proxy_version {
     const struct proxy_endpoint *endpoints;
     uint32_t endpoint_count;
     uint16_t slot;
+    uint16_t origin;
+    bool secure;
     char name[PROXY_NAME_BYTES];
 };
 
@@ -198,6 +201,15 @@ static inline size_t table_text_bytes(const char *text)
     return text == NULL ? 0 : table_carve_bytes(strlen(text), 1);
 }
 
+static inline struct slice table_carve_slice(struct table_carve *from, struct slice text)
+{
+    if (text.len == 0)
+        return (struct slice){"", 0};
+    char *copy = table_carve(from, text.len, 1);
+    memcpy(copy, text.data, text.len);
+    return (struct slice){copy, text.len};
+}
+
 static inline struct slice table_carve_text(struct table_carve *from, const char *text, bool lower)
 {
     if (text == NULL)
@@ -268,5 +280,7 @@ enum proxy_scheme proxy_table_scheme(const struct proxy_table *table, const stru
 const struct proxy_version *proxy_service_version(const struct proxy_service *service, uint16_t version_slot);
 const struct proxy_version *proxy_service_version_named(const struct proxy_service *service,
                                                         struct slice name);
+// What the certificate of the endpoint in that slot must be for; empty: its address, or no such endpoint.
+struct slice proxy_table_endpoint_name(const struct proxy_table *table, uint16_t slot);
 // Whether the address belongs to an operator's network.
 bool proxy_table_operator(const struct proxy_table *table, const struct io_addr *addr);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Connections to endpoints and their pools. An idle connection that says or ends anything is dead. Choice
 // within a version: two endpoints at random, the one with fewer exchanges in flight.
+#include "base/heap.h"
 #include "net/proxy/proxy_private.h"
 
 static struct upstream *upstream_of(struct io_stream *stream)
@@ -33,6 +34,14 @@ void pool_init(struct pool *pool, struct worker *worker, uint16_t slot)
     io_timer_init(&pool->timer, pool_on_timer);
 }
 
+void pool_destroy(struct pool *pool)
+{
+    if (pool == NULL)
+        return;
+    tls_resume_forget(&pool->resume);
+    heap_free(pool);
+}
+
 void pool_renew(struct pool *pool)
 {
     pool->generation++;
@@ -44,6 +53,14 @@ void pool_close_idle(struct pool *pool)
 {
     while (!list_empty(&pool->idle))
         upstream_close(CONTAINER_OF(pool->idle.next, struct upstream, link));
+}
+
+void pool_speak(struct pool *pool, bool secure, struct tls_client *client)
+{
+    if (UNLIKELY(pool->secure != secure || pool->client != client))
+        pool_close_idle(pool);
+    pool->secure = secure;
+    pool->client = client;
 }
 
 void upstream_failed(struct upstream *upstream)
@@ -124,9 +141,31 @@ static void upstream_use(struct upstream *upstream, struct exchange *exchange)
     pool->active++;
 }
 
+// Its own name, or its address without the port.
+static struct slice certified_name(const struct proxy_endpoint *endpoint, char text[IO_ADDR_TEXT_BYTES])
+{
+    if (endpoint->name.len > 0 || endpoint->addr.any.sa_family == AF_UNIX)
+        return endpoint->name;
+    io_addr_format(&endpoint->addr, text);
+    char *end = strrchr(text, text[0] == '[' ? ']' : ':');
+    char *start = text[0] == '[' ? text + 1 : text;
+    return (struct slice){start, end != NULL ? (size_t)(end - start) : 0};
+}
+
+static enum status secure(struct upstream *upstream, const struct proxy_endpoint *endpoint)
+{
+    struct pool *pool = upstream->pool;
+    char text[IO_ADDR_TEXT_BYTES];
+    upstream->client = pool->client;
+    return tls_connect(pool->client, &upstream->stream, certified_name(endpoint, text), &pool->resume);
+}
+
+// NULL: no memory, or no way to speak to it that can be used.
 static struct upstream *upstream_connect(struct pool *pool, const struct proxy_endpoint *endpoint)
 {
     struct worker *worker = pool->worker;
+    if (UNLIKELY(pool->secure && pool->client == NULL))
+        return NULL;
     struct upstream *upstream = free_list_get(&worker->free_upstreams, sizeof *upstream);
     if (upstream == NULL)
         return NULL;
@@ -139,6 +178,10 @@ static struct upstream *upstream_connect(struct pool *pool, const struct proxy_e
     worker->upstreams_open++;
     worker_count(worker, PROXY_WORKER_UPSTREAM_OPENED);
     io_stream_connect(worker->loop, &upstream->stream, &endpoint->addr, &UPSTREAM_OPS);
+    if (UNLIKELY(pool->secure) && secure(upstream, endpoint) != STATUS_OK) {
+        upstream_close(upstream);
+        return NULL;
+    }
     return upstream;
 }
 
@@ -178,6 +221,8 @@ void upstream_close(struct upstream *upstream)
     upstream->closed = true;
     io_held_put(upstream->held);
     upstream->held = NULL;
+    if (UNLIKELY(upstream->client != NULL))
+        tls_say_end(&upstream->stream);
     io_stream_close(&upstream->stream);
 }
 
@@ -186,7 +231,7 @@ void upstream_give_back(struct upstream *upstream)
     struct pool *pool = upstream->pool;
     struct worker *worker = pool->worker;
     bool endpoint_gone = worker->table == NULL || pool->table != worker->table->version ||
-                         upstream->generation != pool->generation;
+                         upstream->generation != pool->generation || upstream->client != pool->client;
     if (UNLIKELY(endpoint_gone || worker->phase != PHASE_SERVE || upstream->held != NULL)) {
         upstream_close(upstream);
         return;
@@ -223,7 +268,7 @@ void upstream_resume(struct upstream *upstream)
 static void upstream_on_open(struct io_stream *stream, enum status status)
 {
     struct upstream *upstream = upstream_of(stream);
-    upstream->connecting = false;
+    upstream->connecting = status != STATUS_OK;
     if (status != STATUS_OK)
         upstream_failed(upstream);
     else if (upstream->generation == upstream->pool->generation)

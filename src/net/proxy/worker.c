@@ -40,18 +40,27 @@ void worker_event(struct worker *worker, enum proxy_event_kind kind, unsigned st
 
 // ---- the quiet point ----
 
+static void mark_version(struct worker *worker, const struct proxy_table *table,
+                         const struct proxy_version *version, uint64_t before)
+{
+    struct tls_client *client =
+        version->secure ? proxy_tls_client(table->tls, worker->index, version->origin) : NULL;
+    for (uint32_t k = 0; k < version->endpoint_count; k++) {
+        struct pool *pool = worker->pools[version->endpoints[k].slot];
+        if (pool->table != before)
+            pool_renew(pool);
+        pool->table = table->version;
+        pool_speak(pool, version->secure, client);
+    }
+}
+
 // before: the table that was in force until now; 0: none.
 static void mark_endpoints(struct worker *worker, const struct proxy_table *table, uint64_t before)
 {
     for (uint32_t i = 0; i < table->service_count; i++) {
         const struct proxy_service *service = &table->services[i];
         for (uint32_t j = 0; j < service->version_count; j++)
-            for (uint32_t k = 0; k < service->versions[j].endpoint_count; k++) {
-                struct pool *pool = worker->pools[service->versions[j].endpoints[k].slot];
-                if (pool->table != before)
-                    pool_renew(pool);
-                pool->table = table->version;
-            }
+            mark_version(worker, table, &service->versions[j], before);
     }
 }
 
@@ -182,5 +191,5 @@ void worker_deinit(struct worker *worker)
     for (size_t i = 0; i < ARRAY_LEN(worker->failing); i++)
         heap_free(worker->failing[i]);
     for (size_t i = 0; i < ARRAY_LEN(worker->pools); i++)
-        heap_free(worker->pools[i]);
+        pool_destroy(worker->pools[i]);
 }

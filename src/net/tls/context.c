@@ -2,15 +2,16 @@
 // What servers and clients are made of.
 #include <openssl/err.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/check.h"
 #include "net/tls/tls_private.h"
 
-const char *tls_failure_name(enum tls_failure failure)
+int64_t tls_seconds(void)
 {
-    static const char *const names[] = {"protocol", "certificate", "refused", "cut"};
-    CHECK((unsigned)failure < ARRAY_LEN(names));
-    return names[failure];
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
 }
 
 void tls_context_get(struct tls_context *context)
@@ -58,6 +59,16 @@ enum status tls_fault(struct fault *fault, const char *file, const char *what)
     ERR_clear_error();
     return fault_set(fault, STATUS_INVALID, "%s: %s%s%s", file, what, reason != NULL ? ": " : "",
                      reason != NULL ? reason : "");
+}
+
+int64_t tls_identity_ends_ms(SSL_CTX *ssl)
+{
+    int days = 0, seconds = 0;
+    const X509 *own = SSL_CTX_get0_certificate(ssl);
+    ASN1_TIME *epoch = own != NULL ? ASN1_TIME_set(NULL, 0) : NULL;
+    bool known = epoch != NULL && ASN1_TIME_diff(&days, &seconds, epoch, X509_get0_notAfter(own)) == 1;
+    ASN1_TIME_free(epoch);
+    return known ? ((int64_t)days * 86400 + seconds) * 1000 : 0;
 }
 
 enum status tls_load_identity(SSL_CTX *ssl, const char *certificate, const char *key, struct fault *fault)

@@ -145,16 +145,6 @@ static void name_sessions(SSL_CTX *ssl, const struct tls_server_config *config)
     SSL_CTX_set_session_id_context(ssl, (const unsigned char *)&mark, sizeof mark);
 }
 
-static int64_t ends_ms(SSL_CTX *ssl)
-{
-    int days = 0, seconds = 0;
-    const ASN1_TIME *end = X509_get0_notAfter(SSL_CTX_get0_certificate(ssl));
-    ASN1_TIME *epoch = ASN1_TIME_set(NULL, 0);
-    bool known = epoch != NULL && ASN1_TIME_diff(&days, &seconds, epoch, end) == 1;
-    ASN1_TIME_free(epoch);
-    return known ? ((int64_t)days * 86400 + seconds) * 1000 : 0;
-}
-
 static enum status load_identity(struct tls_server *server, const struct tls_server_config *config,
                                  const struct tls_identity *from, struct tls_tickets *tickets,
                                  struct fault *fault)
@@ -183,7 +173,7 @@ static enum status load_identity(struct tls_server *server, const struct tls_ser
     SSL_CTX_set_tlsext_status_arg(ssl, server);
     if (server->alpn_len > 0)
         SSL_CTX_set_alpn_select_cb(ssl, on_protocols, server);
-    int64_t end = ends_ms(ssl);
+    int64_t end = tls_identity_ends_ms(ssl);
     if (server->expires_ms == 0 || end < server->expires_ms)
         server->expires_ms = end;
     return STATUS_OK;
@@ -229,9 +219,8 @@ int64_t tls_server_expires_ms(const struct tls_server *server)
 
 enum status tls_accept(struct tls_server *server, struct io_stream *stream)
 {
-    SSL *ssl;
-    enum status status = tls_begin(&server->context, stream, &ssl);
-    if (status == STATUS_OK)
+    SSL *ssl = SSL_new(server->context.ssl);
+    if (ssl != NULL)
         SSL_set_accept_state(ssl);
-    return status;
+    return tls_begin(&server->context, stream, ssl);
 }

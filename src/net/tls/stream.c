@@ -22,12 +22,17 @@ struct session {
     bool ended;            // the socket has ended
     bool finished;         // our last word is said
     bool failed;
-    char why[TLS_WHY_BYTES];
+    const char *why; // constant text; empty: it has not failed
 };
 
 static struct session *session_of(const struct io_stream *stream)
 {
     return CONTAINER_OF(stream->filter, struct session, filter);
+}
+
+static bool is_shaking(const struct session *s)
+{
+    return !s->shaken && !SSL_in_before(s->ssl);
 }
 
 // ---- OpenSSL's way to the stream ----
@@ -109,14 +114,6 @@ static void push_cipher(struct session *s)
         io_filter_send(s->stream, buf);
 }
 
-static enum tls_failure failure_of(const struct session *s, unsigned long error)
-{
-    if (SSL_get_verify_result(s->ssl) != X509_V_OK ||
-        ERR_GET_REASON(error) == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
-        return TLS_FAILURE_CERTIFICATE;
-    return ERR_GET_REASON(error) > SSL_AD_REASON_OFFSET ? TLS_FAILURE_REFUSED : TLS_FAILURE_PROTOCOL;
-}
-
 static void count_failure(struct session *s, enum tls_failure failure)
 {
     if (!s->failed)
@@ -126,12 +123,7 @@ static void count_failure(struct session *s, enum tls_failure failure)
 
 static void fail(struct session *s)
 {
-    unsigned long error = ERR_peek_error();
-    long verdict = SSL_get_verify_result(s->ssl);
-    const char *reason =
-        verdict != X509_V_OK ? X509_verify_cert_error_string(verdict) : ERR_reason_error_string(error);
-    utf8_copy(s->why, sizeof s->why, slice_of(reason != NULL ? reason : "broken TLS"));
-    count_failure(s, failure_of(s, error));
+    count_failure(s, tls_failure_of(s->ssl, ERR_peek_error(), &s->why));
     ERR_clear_error();
     push_cipher(s); // the alert that says why
     io_filter_tell_failure(s->stream, STATUS_DENIED);
@@ -139,7 +131,7 @@ static void fail(struct session *s)
 
 static void cut(struct session *s)
 {
-    utf8_copy(s->why, sizeof s->why, SLICE("the connection ended without a word of TLS"));
+    s->why = "the connection ended without a word of TLS";
     count_failure(s, TLS_FAILURE_CUT);
     io_filter_tell_failure(s->stream, STATUS_RESET);
 }
@@ -328,7 +320,10 @@ static void session_free(struct session *s)
 
 static void on_closed(struct io_filter *filter)
 {
-    session_free(CONTAINER_OF(filter, struct session, filter));
+    struct session *s = CONTAINER_OF(filter, struct session, filter);
+    if (is_shaking(s))
+        count_failure(s, TLS_FAILURE_UNFINISHED);
+    session_free(s);
 }
 
 static const struct io_filter_ops OPS = {.opened = on_opened,
@@ -338,31 +333,27 @@ static const struct io_filter_ops OPS = {.opened = on_opened,
                                          .ready = on_ready,
                                          .closed = on_closed};
 
-enum status tls_begin(struct tls_context *context, struct io_stream *stream, SSL **ssl)
+enum status tls_begin(struct tls_context *context, struct io_stream *stream, SSL *ssl)
 {
     struct session *s = heap_alloc(1, sizeof *s);
     BIO_METHOD *method = bio_method();
-    if (s == NULL || method == NULL) {
+    BIO *bio = method != NULL ? BIO_new(method) : NULL;
+    if (s == NULL || ssl == NULL || bio == NULL) {
+        BIO_free(bio);
+        SSL_free(ssl);
         heap_free(s);
         return STATUS_NO_MEMORY;
     }
     s->stream = stream;
     s->context = context;
+    s->ssl = ssl;
+    s->why = "";
     s->filter.ops = &OPS;
-    s->ssl = SSL_new(context->ssl);
-    BIO *bio = s->ssl != NULL ? BIO_new(method) : NULL;
-    if (bio == NULL) {
-        SSL_free(s->ssl);
-        heap_free(s);
-        return STATUS_NO_MEMORY;
-    }
     tls_context_get(context);
     BIO_set_data(bio, s);
     BIO_set_init(bio, 1);
-    SSL_set_bio(s->ssl, bio, bio);
-    SSL_set_app_data(s->ssl, context);
+    SSL_set_bio(ssl, bio, bio);
     io_filter_put(stream, &s->filter);
-    *ssl = s->ssl;
     return STATUS_OK;
 }
 
@@ -378,9 +369,26 @@ bool tls_on(const struct io_stream *stream)
     return is_ours(stream);
 }
 
+bool tls_shaking(const struct io_stream *stream)
+{
+    return is_ours(stream) && is_shaking(session_of(stream));
+}
+
 const char *tls_why(const struct io_stream *stream)
 {
     return is_ours(stream) ? session_of(stream)->why : "";
+}
+
+void tls_say_end(struct io_stream *stream)
+{
+    struct session *s = is_ours(stream) ? session_of(stream) : NULL;
+    if (s == NULL || !s->shaken || s->finished || s->failed || io_filter_dead(stream))
+        return;
+    s->finished = true;
+    ERR_clear_error();
+    (void)SSL_shutdown(s->ssl);
+    push_cipher(s);
+    io_filter_send_now(stream);
 }
 
 static void subject_write(SSL *ssl, char *to, int cap)

@@ -6,7 +6,6 @@
 #include <openssl/rand.h>
 #include <pthread.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/heap.h"
 #include "net/tls/tls_private.h"
@@ -22,16 +21,9 @@ struct key {
 
 struct tls_tickets {
     pthread_mutex_t lock;
-    time_t made;
+    int64_t made;
     struct key now, before;
 };
-
-static time_t seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec;
-}
 
 // False: no random bytes; the key stays as it was.
 static bool draw(struct tls_tickets *tickets)
@@ -42,7 +34,7 @@ static bool draw(struct tls_tickets *tickets)
         return false;
     tickets->before = tickets->now;
     tickets->now = fresh;
-    tickets->made = seconds();
+    tickets->made = tls_seconds();
     OPENSSL_cleanse(&fresh, sizeof fresh);
     return true;
 }
@@ -98,7 +90,7 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
 {
     struct tls_tickets *tickets = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
     pthread_mutex_lock(&tickets->lock);
-    if (seconds() - tickets->made >= KEY_SECONDS)
+    if (tls_seconds() - tickets->made >= KEY_SECONDS)
         (void)draw(tickets);
     const struct key now = tickets->now, before = tickets->before;
     pthread_mutex_unlock(&tickets->lock);

@@ -19,7 +19,6 @@ enum {
     TLS_NAME_BYTES = 256,
     TLS_PATH_BYTES = 1024,
     TLS_PROTOCOL_BYTES = 16, // of ALPN, the NUL included
-    TLS_WHY_BYTES = 128,
 };
 
 enum tls_version { TLS_1_2, TLS_1_3, TLS_VERSIONS };
@@ -27,10 +26,14 @@ enum tls_version { TLS_1_2, TLS_1_3, TLS_VERSIONS };
 // Why handshakes, and sessions after them, failed.
 enum tls_failure {
     TLS_FAILURE_PROTOCOL,    // not TLS, no version or cipher in common, broken records
-    TLS_FAILURE_CERTIFICATE, // the peer's certificate is missing, expired, for another name, or of no known
-                             // issuer
+    TLS_FAILURE_EXPIRED,     // the peer's certificate has ended, or has not begun
+    TLS_FAILURE_NAME,        // it is for another name or address
+    TLS_FAILURE_ISSUER,      // it is of no issuer that is believed, or signs itself
+    TLS_FAILURE_REVOKED,     // it is taken back, says an answer of OCSP that the peer stapled
+    TLS_FAILURE_CERTIFICATE, // it is missing, or not to be believed for another reason
     TLS_FAILURE_REFUSED,     // the peer sent an alert: it does not like ours, mostly
     TLS_FAILURE_CUT,         // the connection ended without a word
+    TLS_FAILURE_UNFINISHED,  // it was reset within the handshake, or closed by us because that took too long
     TLS_FAILURES
 };
 const char *tls_failure_name(enum tls_failure failure); // "protocol", ...
@@ -86,21 +89,35 @@ MUST_USE enum status tls_accept(struct tls_server *server, struct io_stream *str
 // ---- clients ----
 
 struct tls_client_config {
-    bool verify;                   // the chain, and the name
+    bool verify;                   // the chain, the name, and a stapled answer of OCSP
     const char *ca;                // PEM file of issuers; NULL: those of the system
-    const char *name;              // for SNI and the check; an IP address is checked as one and not sent
     const char *certificate, *key; // ours; NULL: none
     enum tls_version version_min;
     const char *ciphers;
     const char *const *alpn;
 };
 
+// What an earlier handshake left to resume by, of one peer under one name. Zeroed: nothing. A session is used
+// for an hour after the peer's certificate was seen, and only by the client that has seen it.
+struct tls_resume {
+    struct ssl_session_st *session;
+    int64_t seen_s; // when its certificate was seen
+};
+void tls_resume_forget(struct tls_resume *resume);
+
 struct tls_client;
 MUST_USE enum status tls_client_create(const struct tls_client_config *config, struct tls_counts *counts,
                                        struct tls_client **made, struct fault *fault);
+// Another holder, who destroys it too. From any thread.
+struct tls_client *tls_client_share(struct tls_client *client);
+// When our own certificate ends, milliseconds since 1970; 0: there is none.
+int64_t tls_client_expires_ms(const struct tls_client *client);
 void tls_client_destroy(struct tls_client *client); // NULL is allowed. Streams under way keep what they need
-// Right after io_stream_connect. Sessions are resumed. NO_MEMORY.
-MUST_USE enum status tls_connect(struct tls_client *client, struct io_stream *stream);
+// Right after io_stream_connect. name: for SNI and the check; an IP address is checked as one and not sent;
+// empty: none is sent, and only a client that does not verify takes it. resume (NULL: none) must live as long
+// as the stream. INVALID: the name is too long, or empty; NO_MEMORY. On failure the stream has no TLS.
+MUST_USE enum status tls_connect(struct tls_client *client, struct io_stream *stream, struct slice name,
+                                 struct tls_resume *resume);
 
 // ---- streams ----
 
@@ -112,10 +129,15 @@ struct tls_info {
     char subject[TLS_NAME_BYTES];      // of the peer's certificate (RFC 4514); empty: none
 };
 bool tls_on(const struct io_stream *stream);
+// The handshake has begun and is not over.
+bool tls_shaking(const struct io_stream *stream);
 // After the handshake. False: the stream has no TLS, or not yet.
 bool tls_info_get(const struct io_stream *stream, struct tls_info *info);
-// Why the stream failed, in words, for on_open and on_end; empty: not by TLS.
+// Why the stream failed, in constant text, for on_open and on_end; empty: not by TLS.
 const char *tls_why(const struct io_stream *stream);
+// Before io_stream_close of a stream that has not failed: the peer is told that it ends, as far as that can
+// be sent at once.
+void tls_say_end(struct io_stream *stream);
 
 // ---- first tries ----
 

@@ -127,33 +127,35 @@ static void tell_held(struct log *log, struct log_repeat *repeat)
 {
     if (repeat->held == 0)
         return;
-    log_write(log, LOG_WARN, "more of the same, not written one by one",
-              LOG_FIELDS(LOG_TEXT("event", repeat->message), LOG_NUMBER("count", repeat->held)));
+    const struct log_field fields[] = {LOG_TEXT("event", repeat->message), LOG_NUMBER("count", repeat->held),
+                                       LOG_TEXT("reason", repeat->why)};
+    log_write(log, LOG_WARN, "more of the same, not written one by one", fields,
+              repeat->why[0] != '\0' ? 3 : 2);
     repeat->held = 0;
 }
 
-static struct log_repeat *find_repeat(struct log *log, const char *message, int64_t now_ms)
+static struct log_repeat *find_repeat(struct log *log, const char *message, const char *why, int64_t now_ms)
 {
     struct log_repeat *oldest = &log->repeats[0];
     for (size_t i = 0; i < LOG_KINDS_MAX; i++) {
         struct log_repeat *repeat = &log->repeats[i];
-        if (repeat->message != NULL && strcmp(repeat->message, message) == 0)
+        if (repeat->message != NULL && strcmp(repeat->message, message) == 0 && strcmp(repeat->why, why) == 0)
             return repeat;
         if (repeat->since_ms < oldest->since_ms)
             oldest = repeat;
     }
     tell_held(log, oldest);
-    *oldest = (struct log_repeat){.message = message, .since_ms = now_ms};
+    *oldest = (struct log_repeat){.message = message, .why = why, .since_ms = now_ms};
     return oldest;
 }
 
-void log_repeat(struct log *log, enum log_level level, const char *message, const struct log_field *fields,
-                size_t field_count)
+void log_repeat_why(struct log *log, enum log_level level, const char *message, const char *why,
+                    const struct log_field *fields, size_t field_count)
 {
     if (level > log->level || log->stream == NULL)
         return;
     int64_t now_ms = log->wall_ms(log->context);
-    struct log_repeat *repeat = find_repeat(log, message, now_ms);
+    struct log_repeat *repeat = find_repeat(log, message, why, now_ms);
     if (now_ms - repeat->since_ms >= LOG_WINDOW_MS) {
         tell_held(log, repeat);
         repeat->since_ms = now_ms;
@@ -166,6 +168,12 @@ void log_repeat(struct log *log, enum log_level level, const char *message, cons
     }
     repeat->lines++;
     log_write(log, level, message, fields, field_count);
+}
+
+void log_repeat(struct log *log, enum log_level level, const char *message, const struct log_field *fields,
+                size_t field_count)
+{
+    log_repeat_why(log, level, message, "", fields, field_count);
 }
 
 void log_flush(struct log *log, bool all)

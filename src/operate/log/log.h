@@ -27,6 +27,7 @@ struct log_field {
 
 struct log_repeat {
     const char *message;
+    const char *why;
     int64_t since_ms;
     uint64_t lines;
     uint64_t held;
@@ -54,7 +55,10 @@ void log_init(struct log *log, FILE *stream, bool json, enum log_level level);
 // message is a sentence; line ends in it (a verdict has some) become "; " in the plain form.
 void log_write(struct log *log, enum log_level level, const char *message, const struct log_field *fields,
                size_t field_count);
-// The same for what may repeat fast; message must be constant text.
+// The same for what may repeat fast; message must be constant text, and so must why, by which messages are
+// told apart besides ("" where there is nothing to tell).
+void log_repeat_why(struct log *log, enum log_level level, const char *message, const char *why,
+                    const struct log_field *fields, size_t field_count);
 void log_repeat(struct log *log, enum log_level level, const char *message, const struct log_field *fields,
                 size_t field_count);
 // Writes the counts of windows that are over (all, when `all`).

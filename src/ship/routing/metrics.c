@@ -165,12 +165,17 @@ static void write_durations(const struct routing *routing, struct metrics_writer
 
 static void write_versions(const struct routing *routing, struct metrics_writer *w)
 {
-    static const struct labelled_counter reasons[] = {
-        {"5xx", PROXY_VERSION_ERROR_5XX},         {"status", PROXY_VERSION_ERROR_STATUS},
-        {"header", PROXY_VERSION_ERROR_HEADER},   {"grpc", PROXY_VERSION_ERROR_GRPC},
-        {"body", PROXY_VERSION_ERROR_BODY},       {"connect", PROXY_VERSION_ERROR_CONNECT},
-        {"timeout", PROXY_VERSION_ERROR_TIMEOUT}, {"reset", PROXY_VERSION_ERROR_RESET},
-        {"broken", PROXY_VERSION_ERROR_BROKEN},   {"unavailable", PROXY_VERSION_ERROR_UNAVAILABLE}};
+    static const struct labelled_counter reasons[] = {{"5xx", PROXY_VERSION_ERROR_5XX},
+                                                      {"status", PROXY_VERSION_ERROR_STATUS},
+                                                      {"header", PROXY_VERSION_ERROR_HEADER},
+                                                      {"grpc", PROXY_VERSION_ERROR_GRPC},
+                                                      {"body", PROXY_VERSION_ERROR_BODY},
+                                                      {"connect", PROXY_VERSION_ERROR_CONNECT},
+                                                      {"tls", PROXY_VERSION_ERROR_TLS},
+                                                      {"timeout", PROXY_VERSION_ERROR_TIMEOUT},
+                                                      {"reset", PROXY_VERSION_ERROR_RESET},
+                                                      {"broken", PROXY_VERSION_ERROR_BROKEN},
+                                                      {"unavailable", PROXY_VERSION_ERROR_UNAVAILABLE}};
     static const struct labelled_counter directions[] = {{"in", PROXY_VERSION_BYTES_IN},
                                                          {"out", PROXY_VERSION_BYTES_OUT}};
     write_requests(routing, w);

@@ -93,17 +93,26 @@ enum status routing_publish(struct routing *routing, const struct config *config
                             struct fault *fault)
 {
     const struct config *before = routing->config;
+    struct proxy_tls *tls_before = routing->tls;
     struct fault other;
+    proxy_tls_hold(tls_before);
     enum status status = fresh ? routing_tls_load(routing, config, fault) : STATUS_OK;
     if (status == STATUS_OK && fresh)
         status = routing_names_follow(routing, config, fault);
-    if (status != STATUS_OK)
+    bool followed = status == STATUS_OK;
+    if (followed) {
+        routing->config = config;
+        status = publish(routing, fault);
+    }
+    if (status == STATUS_OK) {
+        proxy_tls_release(tls_before);
         return status;
-    routing->config = config;
-    status = publish(routing, fault);
-    if (status == STATUS_OK)
-        return status;
+    }
+    proxy_tls_release(routing->tls);
+    routing->tls = tls_before;
     routing->config = before;
+    if (!followed)
+        return status;
     if (fresh) // without memory the new names stay followed, which does no harm
         (void)!routing_names_follow(routing, before, &other);
     return status;

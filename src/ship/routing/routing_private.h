@@ -67,10 +67,11 @@ struct routing {
     bool names_moved;        // addresses came or left: a table is due
     struct names *names;     // NULL: no file had a name yet
     uint64_t names_left_out; // addresses that found no room in the newest table
-    struct proxy_tls *tls;   // of secure listeners; NULL: there are none
+    struct proxy_tls *tls;   // of secure listeners and versions; NULL: there are none
     struct tls_tickets *tickets;
-    struct tls_counts tls_counts;
-    uint64_t tls_seen; // what their files looked like
+    struct tls_counts tls_counts;    // of listeners
+    struct tls_counts origin_counts; // of versions
+    uint64_t tls_seen;               // what their files looked like
     uint32_t listener_count;
     char listeners[CONFIG_LISTEN_MAX][NAMES_TEXT_BYTES]; // as the file of the start words them
     bool ack_awaited;
@@ -125,6 +126,8 @@ MUST_USE enum status routing_tls_load(struct routing *routing, const struct conf
                                       struct fault *fault);
 // A bit for each listener without TLS that is to speak no HTTP/2.
 uint32_t routing_listen_http1(const struct routing *routing);
+// Adds to a sum how a file looks; an empty path is none.
+uint64_t routing_file_mark(uint64_t sum, const char *path);
 void routing_tls_tick(struct routing *routing); // takes files that have changed
 void routing_tls_deinit(struct routing *routing);
 void routing_tls_metrics(const struct routing *routing, struct metrics_writer *writer);
@@ -146,6 +149,19 @@ MUST_USE enum status routing_routes_plan(const struct config *config, struct rou
 void routing_routes_free(struct routing_routes *routes);
 // A bit for each listener that redirects to https.
 uint32_t routing_https_listeners(const struct routing *routing);
+
+// ---- origins.c
+struct routing_origins;
+// Each way in which the file's versions are spoken to, once. NO_MEMORY.
+MUST_USE enum status routing_origins_gather(const struct config *config, struct routing_origins **made);
+void routing_origins_free(struct routing_origins *origins); // NULL is allowed
+const struct proxy_origin_plan *routing_origins_plans(const struct routing_origins *origins, uint32_t *count);
+uint64_t routing_origins_mark(const struct routing_origins *origins); // how their files look
+MUST_USE enum status routing_origins_check(const struct routing_origins *origins, struct fault *fault);
+// Leaves those out that cannot be used, and says so.
+void routing_origins_keep_usable(const struct routing *routing, struct routing_origins *origins);
+// Alike for words that are alike, but for the name that is asked for.
+uint64_t routing_origin_key(const struct config_origin *origin);
 
 // ---- table.c
 MUST_USE enum status routing_table_make(struct routing *routing, struct proxy_table **table,

@@ -39,7 +39,7 @@ static bool endpoints_full(const struct table_scratch *scratch, const struct pro
 
 // False: no room in the table, or no slot.
 static bool plan_endpoint(struct routing *routing, struct table_scratch *scratch, const struct io_addr *addr,
-                          const struct proxy_version_plan *version)
+                          struct slice name, const struct proxy_version_plan *version)
 {
     bool again;
     if (endpoints_full(scratch, version))
@@ -48,68 +48,101 @@ static bool plan_endpoint(struct routing *routing, struct table_scratch *scratch
     if (slot == PROXY_SLOT_NONE)
         return false;
     if (!again) // an address that several names have counts once
-        scratch->endpoints[scratch->endpoint_count++] = (struct proxy_endpoint_plan){
-            .slot = slot, .addr = *addr, .connections_max = routing->config->limits.endpoint_connections};
+        scratch->endpoints[scratch->endpoint_count++] =
+            (struct proxy_endpoint_plan){.slot = slot,
+                                         .addr = *addr,
+                                         .connections_max = routing->config->limits.endpoint_connections,
+                                         .name = version->secure ? name : SLICE("")};
     return true;
+}
+
+// What the certificate of an endpoint must be for, by its version's words or else its own name; empty: its
+// address.
+static struct slice certified_name(const struct config_origin *origin, const struct config_address *address)
+{
+    if (origin->server_name[0] != '\0')
+        return slice_of(origin->server_name);
+    const char *end = address->literal || slice_starts_with(slice_of(address->text), SLICE("srv:"))
+                          ? NULL
+                          : strrchr(address->text, ':');
+    return (struct slice){address->text, end != NULL ? (size_t)(end - address->text) : 0};
 }
 
 // All addresses that the name is known to have; those without room are counted. False: nothing is known of it
 // yet.
-static bool plan_name(struct routing *routing, struct table_scratch *scratch, const char *name,
+static bool plan_name(struct routing *routing, struct table_scratch *scratch,
+                      const struct config_origin *origin, const struct config_address *address,
                       const struct proxy_version_plan *version)
 {
-    const struct names_answer *answer = names_find(routing->names, name);
+    const struct names_answer *answer = names_find(routing->names, address->text);
     if (answer == NULL)
         return false;
     for (uint32_t i = 0; i < answer->address_count; i++)
-        scratch->left_out += !plan_endpoint(routing, scratch, &answer->addresses[i], version);
+        scratch->left_out +=
+            !plan_endpoint(routing, scratch, &answer->addresses[i], certified_name(origin, address), version);
     return answer->address_count > 0 || answer->state == NAMES_MISSING;
 }
 
 // A version whose new names have told nothing yet keeps the endpoints that it has.
 static void keep_endpoints(struct routing *routing, struct table_scratch *scratch,
-                           const struct proxy_version_plan *version)
+                           const struct config_origin *origin, const struct proxy_version_plan *version)
 {
+    struct slice given = slice_of(origin->server_name);
     uint64_t table = routing->health.table_version;
     for (uint32_t i = 0; i < routing->endpoint_slot_count && table > 0; i++) {
         const struct routing_endpoint_slot *slot = &routing->endpoint_slots[i];
         if (slot->version == version->slot && slot->hold.table == table)
-            (void)plan_endpoint(routing, scratch, &slot->addr, version);
+            (void)plan_endpoint(routing, scratch, &slot->addr,
+                                given.len > 0 ? given : proxy_endpoint_name(routing->proxy, (uint16_t)i),
+                                version);
     }
 }
 
+// What the file says of a version, or of a control arm.
+struct version_words {
+    const char *name;
+    const struct config_address *endpoints;
+    uint32_t endpoint_count;
+    const struct config_origin *origin;
+};
+
 static enum status plan_endpoints(struct routing *routing, struct table_scratch *scratch,
-                                  const struct config_address *addresses, uint32_t count,
-                                  struct proxy_version_plan *version, struct fault *fault)
+                                  const struct version_words *words, struct proxy_version_plan *version,
+                                  struct fault *fault)
 {
     const struct proxy_endpoint_plan *first = &scratch->endpoints[scratch->endpoint_count];
+    const struct config_address *addresses = words->endpoints;
     bool unknown = false;
     version->endpoints = first;
     // What the file lists comes first, so that no name takes its room.
-    for (uint32_t i = 0; i < count; i++)
-        if (addresses[i].literal && !plan_endpoint(routing, scratch, &addresses[i].addr, version))
+    for (uint32_t i = 0; i < words->endpoint_count; i++)
+        if (addresses[i].literal && !plan_endpoint(routing, scratch, &addresses[i].addr,
+                                                   certified_name(words->origin, &addresses[i]), version))
             return fault_set(fault, STATUS_FULL, "more than %d endpoints in this file and the ones before",
                              PROXY_ENDPOINTS_MAX);
-    for (uint32_t i = 0; i < count; i++)
-        unknown |= !addresses[i].literal && !plan_name(routing, scratch, addresses[i].text, version);
+    for (uint32_t i = 0; i < words->endpoint_count; i++)
+        unknown |=
+            !addresses[i].literal && !plan_name(routing, scratch, words->origin, &addresses[i], version);
     if (unknown && first == &scratch->endpoints[scratch->endpoint_count])
-        keep_endpoints(routing, scratch, version);
+        keep_endpoints(routing, scratch, words->origin, version);
     version->endpoint_count = (uint32_t)(&scratch->endpoints[scratch->endpoint_count] - first);
     return STATUS_OK;
 }
 
 static enum status plan_version(struct routing *routing, struct table_scratch *scratch, uint16_t service,
-                                const char *name, const struct config_address *addresses, uint32_t count,
-                                struct fault *fault)
+                                const struct version_words *words, struct fault *fault)
 {
     struct proxy_version_plan *version = &scratch->versions[scratch->version_count++];
-    *version =
-        (struct proxy_version_plan){.name = name, .slot = routing_version_slot_give(routing, service, name)};
+    *version = (struct proxy_version_plan){.name = words->name,
+                                           .slot = routing_version_slot_give(routing, service, words->name),
+                                           .secure = words->origin->speech == CONFIG_SPEECH_TLS};
     if (version->slot == PROXY_SLOT_NONE)
         return fault_set(fault, STATUS_FULL,
                          "more than %d versions at once, those included whose last requests are still open",
                          PROXY_VERSIONS_MAX);
-    return plan_endpoints(routing, scratch, addresses, count, version, fault);
+    if (version->secure)
+        version->origin = proxy_tls_origin(routing->tls, routing_origin_key(words->origin));
+    return plan_endpoints(routing, scratch, words, version, fault);
 }
 
 int32_t routing_version_index(const struct config_service *service, const char *name)
@@ -247,8 +280,9 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
                          PROXY_SERVICES_MAX);
     for (uint32_t i = 0; i < service->version_count; i++) {
         const struct config_version *version = &service->versions[i];
-        enum status status = plan_version(routing, scratch, plan->slot, version->name, version->endpoints,
-                                          version->endpoint_count, fault);
+        const struct version_words words = {version->name, version->endpoints, version->endpoint_count,
+                                            &version->origin};
+        enum status status = plan_version(routing, scratch, plan->slot, &words, fault);
         if (status != STATUS_OK)
             return status;
     }
@@ -258,8 +292,9 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
     if (service->control_endpoint_count == 0)
         return STATUS_OK;
     plan->control = (int32_t)plan->version_count++;
-    return plan_version(routing, scratch, plan->slot, "(control)", service->control_endpoints,
-                        service->control_endpoint_count, fault);
+    const struct version_words control = {"(control)", service->control_endpoints,
+                                          service->control_endpoint_count, &service->control_origin};
+    return plan_version(routing, scratch, plan->slot, &control, fault);
 }
 
 static uint32_t plan_networks(const struct config *config, struct proxy_network *networks)

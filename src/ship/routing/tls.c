@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What secure listeners answer with, from the file: read at each reload, and when a file of it has changed.
-// What cannot be used changes nothing: the certificates that are in force stay.
+// What secure listeners answer with, and what versions with TLS are asked with, from the file: read at each
+// reload, and when a file of it has changed. What cannot be used changes nothing: the certificates that are
+// in force stay.
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -90,8 +91,8 @@ static void keep_usable(const struct routing *routing, struct plans *plans)
     }
 }
 
-static enum status make(struct routing *routing, const struct config *config, struct proxy_tls **made,
-                        struct fault *fault)
+static enum status make(struct routing *routing, const struct config *config, struct routing_origins *origins,
+                        struct proxy_tls **made, struct fault *fault)
 {
     struct plans *plans = heap_alloc(1, sizeof *plans);
     if (plans == NULL)
@@ -101,25 +102,28 @@ static enum status make(struct routing *routing, const struct config *config, st
         if (listener != NULL)
             plan_listener(plans, i, listener);
     }
-    if (routing->health.table_version == 0)
+    if (routing->health.table_version == 0) {
         keep_usable(routing, plans);
-    enum status status =
-        proxy_tls_create(plans->secure, routing->listener_count, proxy_worker_count(routing->proxy),
-                         routing->tls, routing->tickets, &routing->tls_counts, made, fault);
+        routing_origins_keep_usable(routing, origins);
+    }
+    struct proxy_tls_plan plan = {.listeners = plans->secure,
+                                  .listener_count = routing->listener_count,
+                                  .workers = proxy_worker_count(routing->proxy),
+                                  .before = routing->tls,
+                                  .tickets = routing->tickets,
+                                  .client_counts = &routing->tls_counts,
+                                  .origin_counts = &routing->origin_counts};
+    plan.origins = routing_origins_plans(origins, &plan.origin_count);
+    enum status status = proxy_tls_create(&plan, made, fault);
     heap_free(plans);
     return status;
 }
 
-enum status routing_tls_check(const struct config *config, struct fault *fault)
+static enum status check_listeners(const struct config *config, struct plans *plans,
+                                   struct tls_tickets *tickets, struct fault *fault)
 {
-    struct tls_tickets *tickets;
     struct tls_counts counts = {0};
-    struct plans *plans = heap_alloc(1, sizeof *plans);
-    enum status status = tls_tickets_create(&tickets);
-    if (plans == NULL || status != STATUS_OK) {
-        heap_free(plans);
-        return fault_set(fault, STATUS_NO_MEMORY, "no memory left");
-    }
+    enum status status = STATUS_OK;
     for (uint32_t i = 0; i < config->listen_count && status == STATUS_OK; i++) {
         struct tls_server *server;
         if (!config->listen[i].secure)
@@ -129,6 +133,21 @@ enum status routing_tls_check(const struct config *config, struct fault *fault)
         if (status == STATUS_OK)
             tls_server_destroy(server);
     }
+    return status;
+}
+
+enum status routing_tls_check(const struct config *config, struct fault *fault)
+{
+    struct tls_tickets *tickets = NULL;
+    struct routing_origins *origins = NULL;
+    struct plans *plans = heap_alloc(1, sizeof *plans);
+    enum status status = fault_set(fault, STATUS_NO_MEMORY, "no memory left");
+    if (plans != NULL && tls_tickets_create(&tickets) == STATUS_OK &&
+        routing_origins_gather(config, &origins) == STATUS_OK)
+        status = check_listeners(config, plans, tickets, fault);
+    if (status == STATUS_OK)
+        status = routing_origins_check(origins, fault);
+    routing_origins_free(origins);
     tls_tickets_destroy(tickets);
     heap_free(plans);
     return status;
@@ -141,7 +160,7 @@ static uint64_t mix(uint64_t sum, uint64_t value)
     return (sum ^ value) * UINT64_C(0x9e3779b97f4a7c15) + (sum >> 31);
 }
 
-static uint64_t mix_file(uint64_t sum, const char *path)
+uint64_t routing_file_mark(uint64_t sum, const char *path)
 {
     struct stat info;
     if (path[0] == '\0' || stat(path, &info) != 0)
@@ -153,17 +172,19 @@ static uint64_t mix_file(uint64_t sum, const char *path)
 
 static uint64_t mix_certificate(uint64_t sum, const struct config_certificate *certificate)
 {
-    return mix_file(mix_file(mix_file(sum, certificate->certificate), certificate->key), certificate->ocsp);
+    return routing_file_mark(
+        routing_file_mark(routing_file_mark(sum, certificate->certificate), certificate->key),
+        certificate->ocsp);
 }
 
-static uint64_t look(const struct config *config)
+static uint64_t look(const struct config *config, const struct routing_origins *origins)
 {
-    uint64_t sum = 0;
+    uint64_t sum = routing_origins_mark(origins);
     for (uint32_t i = 0; i < config->listen_count; i++) {
         const struct config_tls *tls = &config->listen[i].tls;
         if (!config->listen[i].secure)
             continue;
-        sum = mix_file(mix_certificate(sum, &tls->first), tls->client_ca);
+        sum = routing_file_mark(mix_certificate(sum, &tls->first), tls->client_ca);
         for (uint32_t k = 0; k < tls->more_count; k++)
             sum = mix_certificate(sum, &tls->more[k]);
     }
@@ -180,25 +201,25 @@ static void remember_listeners(struct routing *routing, const struct config *con
                  config->listen[routing->listener_count].address.text);
 }
 
-static bool any_secure(const struct config *config)
+static bool any_secure(const struct config *config, const struct routing_origins *origins)
 {
+    uint32_t count;
+    (void)routing_origins_plans(origins, &count);
     for (uint32_t i = 0; i < config->listen_count; i++)
-        if (config->listen[i].secure)
-            return true;
-    return false;
+        count += config->listen[i].secure;
+    return count > 0;
 }
 
-enum status routing_tls_load(struct routing *routing, const struct config *config, struct fault *fault)
+static enum status load(struct routing *routing, const struct config *config, struct routing_origins *origins,
+                        struct fault *fault)
 {
-    if (routing->health.table_version == 0 && routing->listener_count == 0)
-        remember_listeners(routing, config);
-    if (routing->tls == NULL && !any_secure(config))
+    if (routing->tls == NULL && !any_secure(config, origins))
         return STATUS_OK;
     if (routing->tickets == NULL && tls_tickets_create(&routing->tickets) != STATUS_OK)
         return fault_set(fault, STATUS_NO_MEMORY, "no memory left");
-    uint64_t seen = look(config);
+    uint64_t seen = look(config, origins);
     struct proxy_tls *made;
-    enum status status = make(routing, config, &made, fault);
+    enum status status = make(routing, config, origins, &made, fault);
     if (status != STATUS_OK)
         return status;
     proxy_tls_release(routing->tls);
@@ -207,12 +228,36 @@ enum status routing_tls_load(struct routing *routing, const struct config *confi
     return STATUS_OK;
 }
 
+enum status routing_tls_load(struct routing *routing, const struct config *config, struct fault *fault)
+{
+    struct routing_origins *origins;
+    if (routing->health.table_version == 0 && routing->listener_count == 0)
+        remember_listeners(routing, config);
+    if (routing_origins_gather(config, &origins) != STATUS_OK)
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory left");
+    enum status status = load(routing, config, origins, fault);
+    routing_origins_free(origins);
+    return status;
+}
+
+// False: they look as they did, or nobody could look.
+static bool files_changed(struct routing *routing)
+{
+    struct routing_origins *origins;
+    uint64_t before = routing->tls_seen;
+    if (routing_origins_gather(routing->config, &origins) != STATUS_OK)
+        return false;
+    routing->tls_seen = look(routing->config, origins);
+    routing_origins_free(origins);
+    return routing->tls_seen != before;
+}
+
 void routing_tls_tick(struct routing *routing)
 {
     if (routing->tls == NULL || routing->config == NULL || routing->ticks % LOOK_TICKS != 0)
         return;
-    uint64_t seen = look(routing->config);
-    if (seen == routing->tls_seen)
+    // What is seen now is told once; a file that is still being written changes again.
+    if (!files_changed(routing))
         return;
     struct fault fault;
     if (routing_tls_load(routing, routing->config, &fault) == STATUS_OK) {
@@ -221,7 +266,6 @@ void routing_tls_tick(struct routing *routing)
         routing_publish_or_retry(routing);
         return;
     }
-    routing->tls_seen = seen; // said once; a file that is still being written changes again
     log_write(routing->parts.log, LOG_ERROR,
               "certificates have changed and cannot be used: the old ones stay",
               LOG_FIELDS(LOG_TEXT("problem", fault.text)));
@@ -236,27 +280,40 @@ void routing_tls_deinit(struct routing *routing)
 METRICS_FAMILY(handshakes, COUNTER, "tls_handshakes_total", "Handshakes with clients that succeeded.");
 METRICS_FAMILY(
     failures, COUNTER, "tls_failures_total",
-    "Connections of clients that failed by TLS: by protocol (no TLS, no version or cipher in common), "
-    "certificate (the client's), refused (by the client, mostly ours) or cut (without a word).");
+    "Connections of clients that failed by TLS: by protocol (no TLS, no version or cipher in common), the "
+    "client's certificate (expired, name, issuer, revoked; certificate: missing, or for another reason), "
+    "refused (by the client, mostly ours), cut (without a word) or unfinished (gone within the handshake).");
+METRICS_FAMILY(origin_handshakes, COUNTER, "origin_tls_handshakes_total",
+               "Handshakes with origins that succeeded.");
+METRICS_FAMILY(
+    origin_failures, COUNTER, "origin_tls_failures_total",
+    "Connections to origins that failed by TLS, by the same reasons; the certificate is the origin's.");
 METRICS_FAMILY(expires, GAUGE, "tls_certificate_expires_seconds",
-               "When the first of the certificates in force ends, seconds since 1970.");
+               "When the first of our certificates in force ends, seconds since 1970; 0: there is none.");
 
-void routing_tls_metrics(const struct routing *routing, struct metrics_writer *writer)
+static void write_counts(struct metrics_writer *writer, const struct metrics_family *good,
+                         const struct metrics_family *bad, const struct tls_counts *counts)
 {
     static const char *const versions[TLS_VERSIONS] = {"1.2", "1.3"};
-    if (routing->tls == NULL)
-        return;
-    metrics_open(writer, &handshakes);
+    metrics_open(writer, good);
     for (int i = 0; i < TLS_VERSIONS * 2; i++) {
         struct metrics_label labels[] = {metrics_label_of("version", versions[i / 2]),
                                          metrics_label_of("resumed", i % 2 == 0 ? "no" : "yes")};
-        metrics_count(writer, labels, 2, atomic_load(&routing->tls_counts.handshakes[i / 2][i % 2]));
+        metrics_count(writer, labels, 2, atomic_load(&counts->handshakes[i / 2][i % 2]));
     }
-    metrics_open(writer, &failures);
+    metrics_open(writer, bad);
     for (int i = 0; i < TLS_FAILURES; i++)
         metrics_count(
             writer,
             (struct metrics_label[]){metrics_label_of("reason", tls_failure_name((enum tls_failure)i))}, 1,
-            atomic_load(&routing->tls_counts.failures[i]));
+            atomic_load(&counts->failures[i]));
+}
+
+void routing_tls_metrics(const struct routing *routing, struct metrics_writer *writer)
+{
+    if (routing->tls == NULL)
+        return;
+    write_counts(writer, &handshakes, &failures, &routing->tls_counts);
+    write_counts(writer, &origin_handshakes, &origin_failures, &routing->origin_counts);
     metrics_one_value(writer, &expires, (double)proxy_tls_expires_ms(routing->tls) / 1e3);
 }

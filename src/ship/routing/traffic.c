@@ -117,16 +117,19 @@ static void log_event(struct routing *routing, const struct proxy_event *event)
     };
     char ms[32];
     snprintf(ms, sizeof ms, "%.1f", (double)event->elapsed_us / 1000);
-    log_repeat(routing->parts.log, LOG_WARN, messages[event->kind],
-               LOG_FIELDS(LOG_TEXT("reason", event->reason), LOG_NUMBER("status", event->status),
-                          LOG_TEXT("method", event->method), LOG_TEXT("host", event->host),
-                          LOG_TEXT("path", event->path), LOG_TEXT("ms", ms),
-                          LOG_TEXT("service", slot_name(&routing->service_slots, event->service)),
-                          LOG_TEXT("version", slot_name(&routing->version_slots, event->version)),
-                          LOG_TEXT("endpoint", event->endpoint < routing->endpoint_slot_count
-                                                   ? routing->endpoint_slots[event->endpoint].address
-                                                   : "-"),
-                          LOG_TEXT("client", event->client)));
+    // Why attempts fail are few things, of ours or the origin's, and each is to be seen; what clients do
+    // wrong they could vary to fill the log.
+    log_repeat_why(routing->parts.log, LOG_WARN, messages[event->kind],
+                   event->kind == PROXY_EVENT_UPSTREAM ? event->reason : "",
+                   LOG_FIELDS(LOG_TEXT("reason", event->reason), LOG_NUMBER("status", event->status),
+                              LOG_TEXT("method", event->method), LOG_TEXT("host", event->host),
+                              LOG_TEXT("path", event->path), LOG_TEXT("ms", ms),
+                              LOG_TEXT("service", slot_name(&routing->service_slots, event->service)),
+                              LOG_TEXT("version", slot_name(&routing->version_slots, event->version)),
+                              LOG_TEXT("endpoint", event->endpoint < routing->endpoint_slot_count
+                                                       ? routing->endpoint_slots[event->endpoint].address
+                                                       : "-"),
+                              LOG_TEXT("client", event->client)));
 }
 
 void routing_events_tell(struct routing *routing, uint32_t most)
