@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What clients ask: the proxy as a handler of the server. Requests get their route here, and the answers that
 // need no origin; all else is the exchange's.
+#include <stdio.h>
+
 #include "net/proxy/proxy_private.h"
 
 static struct worker *worker_of(const struct server_stream *stream)
@@ -11,20 +13,27 @@ static struct worker *worker_of(const struct server_stream *stream)
 // ---- answers of our own ----
 
 static enum status put_local(struct server_stream *stream, unsigned status, const char *why, bool head_only,
-                             bool close)
+                             bool close, uint32_t retry_s)
 {
-    char body[160];
+    char body[160], seconds[12];
     struct text text = text_over(body, sizeof body);
     text_addf(&text, "%u %s\n", status, why);
-    const struct http_answer answer = {
-        .status = status, .body = text_slice(&text), .close = close, .head_only = head_only};
+    snprintf(seconds, sizeof seconds, "%u", retry_s);
+    const struct http_field retry = {.name = SLICE("Retry-After"), .value = slice_of(seconds)};
+    const struct http_answer answer = {.status = status,
+                                       .body = text_slice(&text),
+                                       .close = close,
+                                       .head_only = head_only,
+                                       .add = &retry,
+                                       .add_count = retry_s > 0};
     return server_answer(stream, &answer);
 }
 
-bool client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only, bool close)
+bool client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only, bool close,
+                   uint32_t retry_s)
 {
     struct worker *worker = worker_of(stream);
-    if (UNLIKELY(put_local(stream, status, why, head_only, close) != STATUS_OK)) {
+    if (UNLIKELY(put_local(stream, status, why, head_only, close, retry_s) != STATUS_OK)) {
         worker_count(worker, PROXY_WORKER_ABORTED);
         return false;
     }
@@ -52,7 +61,7 @@ static void answer_unread(struct server_stream *stream, enum proxy_event_kind ki
     worker_event(worker, kind, status, why, server_from_host(stream), NOWHERE, NULL, 0);
     if (UNLIKELY(worker->access != NULL))
         access_tell(worker, status, server_from_host(stream), &UNREAD);
-    client_answer(stream, status, why, false, true);
+    client_answer(stream, status, why, false, true, 0);
 }
 
 // A well-formed request that goes nowhere.
@@ -65,7 +74,7 @@ static void turn_away(struct server_stream *stream, struct event_where where, un
     worker_event(worker, PROXY_EVENT_LOCAL, status, why, server_from_host(stream), where, &asked, 0);
     if (UNLIKELY(worker->access != NULL))
         access_tell(worker, status, server_from_host(stream), &asked);
-    client_answer(stream, status, why, head_only, false);
+    client_answer(stream, status, why, head_only, false, 0);
 }
 
 // ---- the server's events ----
@@ -147,7 +156,7 @@ static void on_refused(struct server_stream *stream, enum server_refusal refusal
     struct worker *worker = worker_of(stream);
     switch (refusal) {
     case SERVER_REFUSAL_CROWDED: // counted as refused: there was no request
-        (void)put_local(stream, status, why, false, true);
+        (void)put_local(stream, status, why, false, true, 0);
         return;
     case SERVER_REFUSAL_BODY:
         exchange_request_refused(stream->subject, status, why);

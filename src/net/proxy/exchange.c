@@ -3,7 +3,7 @@
 // sheet_route has its sheet_complete, and every counted request its PROXY_VERSION_COMPLETED, whatever way the
 // exchange ends.
 #include "net/proxy/assign.h"
-#include "net/proxy/proxy_private.h"
+#include "net/proxy/protect.h"
 
 static struct worker *worker_of(const struct exchange *exchange)
 {
@@ -254,7 +254,7 @@ static inline void evidence_tell(struct exchange *exchange, enum exchange_fate f
                                     .status = exchange->faulty ? 0 : exchange->status,
                                     .ok = fate == FATE_OK && !exchange->faulty,
                                     .failed = exchange->erred,
-                                    .measured = exchange->request_done,
+                                    .measured = exchange->request_done && !exchange->fallen_back,
                                     .aborted = fate == FATE_ABORTED};
     (void)sheet_complete(exchange->sheet, exchange->span, exchange->place, &outcome);
     const struct proxy_service *service = exchange_service(exchange);
@@ -264,7 +264,7 @@ static inline void evidence_tell(struct exchange *exchange, enum exchange_fate f
 
 void exchange_answered(struct exchange *exchange)
 {
-    if (!exchange->tunnel)
+    if (!exchange->tunnel && !exchange->fallen_back)
         version_latency_record(exchange->counts, waited_us(exchange));
     if (LIKELY(!exchange->watch.open)) {
         evidence_tell(exchange, FATE_OK);
@@ -301,6 +301,8 @@ void exchange_count_error(struct exchange *exchange, enum attempt_error error, c
     if (!exchange->erred)
         failing_error(exchange, error);
     exchange->erred = true;
+    if (UNLIKELY(exchange->admitted))
+        protect_failed(exchange, error);
     version_count(exchange->counts, PROXY_VERSION_ERRORS, 1);
     version_count(exchange->counts, (enum proxy_version_counter)error, 1);
     if (event)
@@ -320,6 +322,8 @@ void exchange_complete(struct exchange *exchange, enum exchange_fate fate)
     if (exchange->completed)
         return;
     exchange->completed = true;
+    if (UNLIKELY(exchange->admitted))
+        protect_release(exchange, fate);
     evidence_tell(exchange, fate);
     uint64_t elapsed_us = worker_now_us(worker_of(exchange)) - exchange->started_us;
     bool good = fate == FATE_OK && !exchange->faulty && elapsed_us <= exchange->deadline_us;
@@ -389,8 +393,9 @@ void exchange_cut(struct exchange *exchange)
     server_reset(stream);
 }
 
-// Answers for the origin.
-static void exchange_answer(struct exchange *exchange, unsigned status, const char *why)
+// Answers for the origin; retry_s as in client_answer.
+static void exchange_answer_later(struct exchange *exchange, unsigned status, const char *why,
+                                  uint32_t retry_s)
 {
     struct server_stream *stream = exchange->stream;
     bool head_only = exchange->method == HTTP_METHOD_HEAD;
@@ -400,8 +405,13 @@ static void exchange_answer(struct exchange *exchange, unsigned status, const ch
     exchange_drop_upstream(exchange, false);
     exchange->status = (uint16_t)status; // what the client gets
     exchange_free(exchange);
-    if (client_answer(stream, status, why, head_only, close))
+    if (client_answer(stream, status, why, head_only, close, retry_s))
         version_count(counts, status < 500 ? PROXY_VERSION_LOCAL_4XX : PROXY_VERSION_LOCAL_5XX, 1);
+}
+
+static void exchange_answer(struct exchange *exchange, unsigned status, const char *why)
+{
+    exchange_answer_later(exchange, status, why, 0);
 }
 
 void exchange_starved(struct exchange *exchange)
@@ -476,6 +486,11 @@ void exchange_attempt_failed(struct exchange *exchange, enum attempt_error error
     exchange_drop_upstream(exchange, false);
     if (again) {
         version_count(exchange->counts, PROXY_VERSION_RETRIES, 1);
+        exchange_attempt(exchange);
+        return;
+    }
+    bool unsent = error == ATTEMPT_CONNECT || error == ATTEMPT_UNAVAILABLE;
+    if (unsent && protect_fall_back(exchange)) {
         exchange_attempt(exchange);
         return;
     }
@@ -670,16 +685,34 @@ static enum status write_again(struct exchange *exchange)
     return STATUS_OK;
 }
 
-// A version without endpoints fails. One whose endpoints have all the connections that we allow does not:
-// that is a limit of ours, and says nothing about it.
+// A version without endpoints, or with none in use, fails. One whose endpoints have all the connections that
+// we allow does not: that is a limit of ours, and says nothing about it.
 static void no_endpoint(struct exchange *exchange, const struct proxy_version *version)
 {
-    if (version == NULL || version->endpoint_count == 0) {
+    if (version == NULL || protect_none_in_use(worker_of(exchange), version)) {
         exchange_attempt_failed(exchange, ATTEMPT_UNAVAILABLE, "no endpoint is available");
         return;
     }
     exchange_complete(exchange, FATE_ABORTED);
     exchange_answer(exchange, 503, "all endpoints have as many connections as allowed");
+}
+
+// A protected version may refuse a request before an endpoint is asked. False: the exchange is over, or
+// begins again with another version.
+static bool admit(struct exchange *exchange, const struct proxy_version *version)
+{
+    const char *why;
+    uint64_t retry_ms;
+    if (exchange->admitted || protect_admit(exchange, version, &why, &retry_ms))
+        return true;
+    exchange_count_error(exchange, ATTEMPT_OPEN, why);
+    if (protect_fall_back(exchange)) {
+        exchange_attempt(exchange);
+        return false;
+    }
+    exchange_complete(exchange, FATE_ERROR);
+    exchange_answer_later(exchange, 503, why, (uint32_t)((retry_ms + 999) / 1000));
+    return false;
 }
 
 // Takes up a connection to one of the version's endpoints and sends what is pending.
@@ -689,6 +722,8 @@ static void exchange_attempt(struct exchange *exchange)
     const struct proxy_service *service = exchange_service(exchange);
     const struct proxy_version *version =
         service == NULL ? NULL : proxy_service_version(service, exchange->version);
+    if (UNLIKELY(version != NULL && version->protection != NULL) && !admit(exchange, version))
+        return;
     const struct proxy_endpoint *endpoint = version == NULL ? NULL : pool_choose(exchange, version);
     if (UNLIKELY(endpoint == NULL)) {
         no_endpoint(exchange, version);
@@ -698,6 +733,7 @@ static void exchange_attempt(struct exchange *exchange)
         exchange_starved(exchange);
         return;
     }
+    exchange->outlied = false;
     exchange->tried[exchange->attempts % TRIED_MAX] = endpoint->slot;
     exchange->attempts++;
     version_count(exchange->counts, PROXY_VERSION_ATTEMPTS, 1);
@@ -810,7 +846,7 @@ void exchange_begin(struct server_stream *stream, const struct proxy_service *se
     const struct http_request *request = worker->request;
     struct exchange *exchange = exchange_create(stream, service);
     if (UNLIKELY(exchange == NULL)) {
-        client_answer(stream, 503, "out of memory", request->method_id == HTTP_METHOD_HEAD, true);
+        client_answer(stream, 503, "out of memory", request->method_id == HTTP_METHOD_HEAD, true, 0);
         return;
     }
     (void)exchange_route(exchange, service);

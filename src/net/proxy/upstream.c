@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Connections to endpoints and their pools. An idle connection that says or ends anything is dead. Choice
 // within a version: two endpoints at random, the one with fewer exchanges in flight.
-#include "net/proxy/proxy_private.h"
+#include "net/proxy/protect.h"
 
 static struct upstream *upstream_of(struct io_stream *stream)
 {
@@ -78,6 +78,16 @@ static bool is_eligible(const struct exchange *exchange, const struct proxy_endp
            !was_tried(exchange, endpoint->slot);
 }
 
+bool pool_has_room(const struct exchange *exchange, const struct proxy_endpoint *endpoint)
+{
+    return has_room(exchange->worker->pools[endpoint->slot], endpoint);
+}
+
+bool pool_eligible(const struct exchange *exchange, const struct proxy_endpoint *endpoint)
+{
+    return is_eligible(exchange, endpoint);
+}
+
 // The first eligible one from a random place on; failing that, one with room, whatever is known against it.
 static const struct proxy_endpoint *choose_by_search(const struct exchange *exchange,
                                                      const struct proxy_version *version, uint32_t from)
@@ -97,6 +107,8 @@ const struct proxy_endpoint *pool_choose(struct exchange *exchange, const struct
 {
     struct worker *worker = exchange->worker;
     uint32_t count = version->endpoint_count;
+    if (UNLIKELY(version->protection != NULL))
+        return protect_choose(exchange, version);
     if (count <= 1)
         return count == 0 ? NULL : choose_by_search(exchange, version, 0);
     uint32_t first = (uint32_t)rng_below(&worker->rng, count);
