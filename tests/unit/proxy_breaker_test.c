@@ -5,7 +5,7 @@
 #include "test.h"
 
 static const struct breaker_rule RULE = {
-    .errors_percent = 50, .requests_min = 20, .window_ms = 10000, .open_ms = 5000, .probes = 3};
+    .errors = 50000, .requests_min = 20, .window_ms = 10000, .open_ms = 5000, .probes = 3};
 static const uint64_t SECOND = 1000000;
 
 static struct breaker breaker;

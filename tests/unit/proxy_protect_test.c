@@ -28,7 +28,7 @@ static int set_up(void **state)
 {
     (void)state;
     w = world_create();
-    rules = (struct proxy_protection){.panic_percent = 50};
+    rules = (struct proxy_protection){.panic = 50000};
     memset(served, 0, sizeof served);
     for (int i = 0; i < ORIGINS_MAX; i++)
         w->origins[i].serve = serve;
@@ -87,7 +87,7 @@ static uint64_t errors_of(uint16_t version, enum proxy_version_counter kind)
 
 TEST(an_unhealthy_endpoint_gets_nothing_and_its_draws_are_errors_of_the_version)
 {
-    rules.panic_percent = 25;
+    rules.panic = 25000;
     world_publish(w);
     set_health(0, PROXY_ENDPOINT_UNHEALTHY);
     assert_int_equal(ask(400), 400);
@@ -113,13 +113,13 @@ TEST(a_new_endpoint_waits_for_its_checks_and_is_no_error)
 
 TEST(when_too_few_are_in_use_all_are)
 {
-    rules.panic_percent = 51; // of two, one is too few
+    rules.panic = 51000; // of two, one is too few
     world_publish(w);
     set_health(0, PROXY_ENDPOINT_UNHEALTHY);
     assert_int_equal(ask(100), 100);
     assert_true(served[0] > 20 && served[1] > 20);
     assert_int_equal(errors_of(0, PROXY_VERSION_ERRORS), 0); // each got what was drawn for it
-    rules.panic_percent = 50;
+    rules.panic = 50000;
     world_publish(w);
     served[0] = 0;
     assert_int_equal(ask(100), 100);
@@ -128,7 +128,7 @@ TEST(when_too_few_are_in_use_all_are)
 
 TEST(without_panic_a_version_with_none_in_use_is_unavailable)
 {
-    rules.panic_percent = 0;
+    rules.panic = 0;
     world_publish(w);
     set_health(0, PROXY_ENDPOINT_UNHEALTHY);
     set_health(1, PROXY_ENDPOINT_UNHEALTHY);
@@ -143,9 +143,9 @@ TEST(without_panic_a_version_with_none_in_use_is_unavailable)
 
 static void eject_rules(void)
 {
-    rules.panic_percent = 0;
+    rules.panic = 0;
     rules.outlier = (struct proxy_outlier){
-        .consecutive = 5, .ejection_ms = 30000, .ejection_ms_max = 300000, .at_most_percent = 10};
+        .consecutive = 5, .ejection_ms = 30000, .ejection_ms_max = 300000, .at_most = 10000};
     world_publish(w);
 }
 
@@ -236,7 +236,7 @@ TEST(lengths_of_ejections)
 
 TEST(so_many_may_be_out)
 {
-    const struct proxy_outlier tenth = {.at_most_percent = 10}, none = {.at_most_percent = 0};
+    const struct proxy_outlier tenth = {.at_most = 10000}, none = {.at_most = 0};
     assert_int_equal(protect_ejections_max(&tenth, 1), 0);
     assert_int_equal(protect_ejections_max(&tenth, 2), 1);
     assert_int_equal(protect_ejections_max(&tenth, 19), 1);
@@ -310,7 +310,7 @@ TEST(one_that_is_back_takes_its_part_slowly)
 static void breaker_rules(void)
 {
     rules.breaker = (struct breaker_rule){
-        .errors_percent = 50, .requests_min = 20, .window_ms = 10000, .open_ms = 5000, .probes = 3};
+        .errors = 50000, .requests_min = 20, .window_ms = 10000, .open_ms = 5000, .probes = 3};
     world_publish(w);
 }
 
@@ -434,7 +434,7 @@ static void canary_gets_all(void)
 
 TEST(an_endpoint_that_is_out_is_evidence_against_the_canary_and_its_share_stays)
 {
-    rules.panic_percent = 25;
+    rules.panic = 25000;
     canary_gets_all();
     set_health(2, PROXY_ENDPOINT_UNHEALTHY);
     assert_int_equal(ask(200), 200);
@@ -521,10 +521,10 @@ TEST(plans_that_make_no_sense_are_refused)
     struct proxy_table *table;
     struct fault why;
     w->plan.version++;
-    rules.panic_percent = 101;
+    rules.panic = 101000;
     assert_int_equal(proxy_table_build(&w->plan, &table, &why), STATUS_INVALID);
-    rules.panic_percent = 50;
-    rules.breaker = (struct breaker_rule){.errors_percent = 50, .window_ms = 1000, .open_ms = 1, .probes = 0};
+    rules.panic = 50000;
+    rules.breaker = (struct breaker_rule){.errors = 50000, .window_ms = 1000, .open_ms = 1, .probes = 0};
     assert_int_equal(proxy_table_build(&w->plan, &table, &why), STATUS_INVALID);
 }
 

@@ -9,7 +9,7 @@
 
 enum {
     HEALTH_UNDER_WAY_MAX = 64,
-    HEALTH_PATH_BYTES = 256, // the NUL included, as below
+    HEALTH_PATH_BYTES = 1024, // the NUL included, as below
     HEALTH_HOST_BYTES = 256,
     HEALTH_SPREAD_PERCENT = 10, // a pause is shorter or longer by up to that
 };

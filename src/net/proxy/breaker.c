@@ -73,7 +73,7 @@ static bool too_many(const struct breaker *breaker, const struct breaker_rule *r
         requests += part >> 20 & COUNT_MAX;
         errors += part & COUNT_MAX;
     }
-    return requests >= rule->requests_min && errors * 100 >= requests * rule->errors_percent;
+    return requests >= rule->requests_min && errors * BREAKER_FULL >= requests * rule->errors;
 }
 
 static void forget(struct breaker *breaker)
@@ -99,7 +99,7 @@ enum breaker_pass breaker_ask(struct breaker *breaker, const struct breaker_rule
     uint64_t seen = atomic_load_explicit(&breaker->state, memory_order_relaxed);
     for (;;) {
         struct word word = unpack(seen);
-        if (word.phase == BREAKER_CLOSED || rule->errors_percent == 0)
+        if (word.phase == BREAKER_CLOSED || rule->errors == 0)
             return BREAKER_PASS;
         bool more = word.phase == BREAKER_HALF_OPEN && word.given < rule->probes;
         bool anew = word.until_ms <= now_ms;
@@ -139,7 +139,7 @@ static void probe_told(struct breaker *breaker, const struct breaker_rule *rule,
 void breaker_told(struct breaker *breaker, const struct breaker_rule *rule, uint64_t now_us,
                   enum breaker_pass pass, bool failed)
 {
-    if (rule->errors_percent == 0)
+    if (rule->errors == 0)
         return;
     if (pass == BREAKER_PROBE) {
         probe_told(breaker, rule, now_us, failed);

@@ -12,14 +12,15 @@
 enum {
     BREAKER_PARTS = 10, // of the window; the oldest falls out as a whole
     BREAKER_PROBES_MAX = 100,
+    BREAKER_FULL = 100000, // 100 %, in thousandths of a percent
 };
 
 struct breaker_rule {
-    uint32_t errors_percent; // of the window's requests, reached: it opens; 0: it never does
-    uint32_t requests_min;   // in the window before anything is said
-    uint32_t window_ms;      // at least BREAKER_PARTS
-    uint32_t open_ms;        // at least 1
-    uint32_t probes;         // 1..BREAKER_PROBES_MAX
+    uint32_t errors; // thousandths of a percent of the window's requests, reached: it opens; 0: it never does
+    uint32_t requests_min; // in the window before anything is said
+    uint32_t window_ms;    // at least BREAKER_PARTS
+    uint32_t open_ms;      // at least 1
+    uint32_t probes;       // 1..BREAKER_PROBES_MAX
 };
 
 enum breaker_phase { BREAKER_CLOSED, BREAKER_OPEN, BREAKER_HALF_OPEN };

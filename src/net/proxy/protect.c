@@ -36,7 +36,7 @@ static uint32_t count_out(const struct worker *worker, const struct proxy_versio
 
 bool protect_none_in_use(const struct worker *worker, const struct proxy_version *version)
 {
-    bool all_when_few = version->protection == NULL || version->protection->panic_percent > 0;
+    bool all_when_few = version->protection == NULL || version->protection->panic > 0;
     if (version->endpoint_count == 0 || all_when_few)
         return version->endpoint_count == 0;
     return count_out(worker, version) == version->endpoint_count;
@@ -60,7 +60,7 @@ static bool is_barred(struct choice *choice, const struct proxy_endpoint *endpoi
         uint32_t all = choice->version->endpoint_count, out = count_out(worker, choice->version);
         choice->counted = true;
         choice->panic =
-            (uint64_t)(all - out) * 100 < (uint64_t)choice->version->protection->panic_percent * all;
+            (uint64_t)(all - out) * ROLLOUT_WEIGHT_FULL < (uint64_t)choice->version->protection->panic * all;
     }
     return !choice->panic;
 }
@@ -162,7 +162,7 @@ uint32_t protect_ejection_nth(const struct proxy_outlier *outlier, uint32_t befo
 
 uint32_t protect_ejections_max(const struct proxy_outlier *outlier, uint32_t endpoints)
 {
-    uint32_t most = (uint32_t)((uint64_t)endpoints * outlier->at_most_percent / 100);
+    uint32_t most = (uint32_t)((uint64_t)endpoints * outlier->at_most / ROLLOUT_WEIGHT_FULL);
     return most > 0 ? most : endpoints > 1;
 }
 

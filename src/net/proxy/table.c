@@ -62,11 +62,11 @@ static const char *check_protection(const struct proxy_protection *protection)
     if (protection == NULL)
         return NULL;
     const struct breaker_rule *breaker = &protection->breaker;
-    if (protection->panic_percent > 100 || protection->outlier.at_most_percent > 100 ||
-        breaker->errors_percent > 100)
+    if (protection->panic > ROLLOUT_WEIGHT_FULL || protection->outlier.at_most > ROLLOUT_WEIGHT_FULL ||
+        breaker->errors > ROLLOUT_WEIGHT_FULL)
         return "a share is above 100 %";
-    if (breaker->errors_percent > 0 && (breaker->window_ms < BREAKER_PARTS || breaker->open_ms == 0 ||
-                                        breaker->probes == 0 || breaker->probes > BREAKER_PROBES_MAX))
+    if (breaker->errors > 0 && (breaker->window_ms < BREAKER_PARTS || breaker->open_ms == 0 ||
+                                breaker->probes == 0 || breaker->probes > BREAKER_PROBES_MAX))
         return "a breaker has no window, no time or no probes";
     return NULL;
 }

@@ -100,15 +100,15 @@ struct proxy_outlier {
     uint32_t consecutive; // 0: none is ejected
     uint32_t ejection_ms;
     uint32_t ejection_ms_max;
-    uint32_t at_most_percent; // of the version's endpoints, but one where there are two
+    uint32_t at_most; // of the version's endpoints, but one where there are two
 };
 
-// All counts are of each version by itself, over all workers.
+// All counts are of each version by itself, over all workers. Shares are in thousandths of a percent.
 struct proxy_protection {
-    uint32_t panic_percent;      // with a smaller share of endpoints in use, all are used; 0: never
+    uint32_t panic;              // with a smaller share of endpoints in use, all are used; 0: never
     uint32_t slow_start_ms;      // one that is new or back takes its full part only after it; 0: at once
     uint32_t requests_max;       // under way at once; 0: no limit
-    struct breaker_rule breaker; // errors_percent 0: it never opens
+    struct breaker_rule breaker; // errors 0: it never opens
     struct proxy_outlier outlier;
     bool fallback; // a canary's request that could not be connected is served by the stable version
 };

@@ -62,6 +62,7 @@ void routing_destroy(struct routing *routing)
         return;
     io_timer_clear(routing->parts.loop, &routing->ack_timer);
     names_destroy(routing->names);
+    routing_health_deinit(routing);
     routing_tls_deinit(routing);
     heap_free(routing->service_slots);
     heap_free(routing->version_slots);

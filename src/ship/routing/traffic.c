@@ -163,5 +163,6 @@ void routing_tick_over(struct routing *routing, bool drain)
     if (drain)
         drain_unused(routing);
     log_events(routing);
+    routing_health_tick(routing);
     proxy_reclaim(routing->proxy);
 }
