@@ -4,7 +4,7 @@ _sluice() {
     "demo "*) words="--plain --rate --help" ;;
     "init "*) files=1 words="--listen --stable --next --force --help" ;;
     "certificate "*) words="--days --out --help" ;;
-    "serve "*) files=1 words="--log --workers --io --help" ;;
+    "serve "*) files=1 words="--log --workers --io --supervise --hang-after --help" ;;
     "check "*) files=1 words="--rate --error-rate --admin --no-ask --help" ;;
     "reload "*) words="--admin --json --who --help" ;;
     "status "*) words="--watch --json --admin --help" ;;

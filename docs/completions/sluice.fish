@@ -16,6 +16,8 @@ complete -c sluice -n '__fish_seen_subcommand_from serve' -F
 complete -c sluice -n '__fish_seen_subcommand_from serve' -l log -r -d 'text or json (default: as the file says)'
 complete -c sluice -n '__fish_seen_subcommand_from serve' -l workers -r -d 'worker threads (default: as the file says, else one per core)'
 complete -c sluice -n '__fish_seen_subcommand_from serve' -l io -r -d 'event loop: auto, epoll or uring (default: as the file says)'
+complete -c sluice -n '__fish_seen_subcommand_from serve' -l supervise -d 'keep a small parent that holds the listeners and replaces a process that dies or hangs; SIGUSR2 puts the binary that is installed now in its place'
+complete -c sluice -n '__fish_seen_subcommand_from serve' -l hang-after -r -d 'with --supervise: silent for so long, and it is replaced (default: 2s)'
 complete -c sluice -n __fish_use_subcommand -f -a check -d 'validate a file and print the plan: stages, requests and time each needs'
 complete -c sluice -n '__fish_seen_subcommand_from check' -F
 complete -c sluice -n '__fish_seen_subcommand_from check' -l rate -r -d 'requests per second to plan with (default: today\'s, from the running daemon)'

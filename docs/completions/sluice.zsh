@@ -7,7 +7,7 @@ _sluice() {
     "demo "*) compadd -- --plain --rate --help ;;
     "init "*) compadd -- --listen --stable --next --force --help; _files ;;
     "certificate "*) compadd -- --days --out --help ;;
-    "serve "*) compadd -- --log --workers --io --help; _files ;;
+    "serve "*) compadd -- --log --workers --io --supervise --hang-after --help; _files ;;
     "check "*) compadd -- --rate --error-rate --admin --no-ask --help; _files ;;
     "reload "*) compadd -- --admin --json --who --help ;;
     "status "*) compadd -- --watch --json --admin --help ;;

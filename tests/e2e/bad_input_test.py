@@ -157,6 +157,28 @@ def disk_full(args, folder, stack):
     assert replayed.returncode == 0 and "RolledBack at 0 %" in replayed.stdout, replayed.stdout + replayed.stderr
 
 
+def index_cut(args, folder, stack):
+    """the journal's -shm file cut short under the daemon stops what moves forward, not the traffic and not the way back"""
+    sluice, port, _ = start(args, folder, stack)
+    sluice.command("echo-v2", "start")
+    sluice.wait_state("echo-v2", "Shifting", 10)
+    os.truncate(sluice.journal() + "-shm", 0)
+    while (status := sluice.request("GET", "/readyz"))[0] == 200:
+        assert get(port)[0] == 200  # a tick with requests is written
+    assert status[0] == 503 and "-shm was cut short" in str(status[1]), status
+    harness.log(f"   /readyz: {str(status[1])[:160]}")
+    status, answer = sluice.request("POST", "/v1/rollouts/echo-v2/promote")
+    assert status == 503, f"a step forward was taken without a journal: {status} {answer}"
+    status, answer = sluice.request("POST", "/v1/rollouts/echo-v2/abort")
+    assert status == 200, f"the way back waits for the journal: {status} {answer}"
+    assert sluice.rollout("echo-v2")["weight"]["wanted"] == 0
+    for _ in range(20):
+        assert get(port)[0] == 200
+    assert sluice.stop() == 0, "the daemon does not end in an orderly way"
+    replayed = sluice.replay()
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+
+
 def no_descriptors(args, folder, stack):
     """without file descriptors the longest idle clients give way, others are served, and it recovers"""
     def limited():
@@ -274,7 +296,7 @@ def connections_idle(args, folder, stack):
 
 
 if __name__ == "__main__":
-    ALL = {f.__name__: f for f in (disk_full, connections_idle, port_in_use, journal_foreign, journal_corrupt, no_descriptors,
+    ALL = {f.__name__: f for f in (disk_full, index_cut, connections_idle, port_in_use, journal_foreign, journal_corrupt, no_descriptors,
                                    terminated_in_mid_rollout, slow_and_truncated)}
     ARGS = harness.options(only="")
     harness.run([ALL[n] for n in ARGS.only.split(",")] if ARGS.only else list(ALL.values()), ARGS, at_once=4)

@@ -168,14 +168,14 @@ class Nginx(Process):
 class Sluice(Process):
     """The daemon on a file, with helpers for its admin address."""
 
-    def __init__(self, folder, binary, config, name="sluice", admin=None, wait_ready=True, env=None, prefix=(), preexec_fn=None):
+    def __init__(self, folder, binary, config, name="sluice", admin=None, wait_ready=True, env=None, prefix=(), preexec_fn=None, options=()):
         self.binary = binary
         self.folder = folder
         self.config_path = os.path.join(folder, name + ".yaml")
         self.admin = admin or free_port()
         with open(self.config_path, "w", encoding="utf-8") as f:
             f.write(config.replace("@ADMIN@", f"127.0.0.1:{self.admin}").replace("@FOLDER@", folder))
-        super().__init__(folder, name, [*prefix, binary, "serve", self.config_path],
+        super().__init__(folder, name, [*prefix, binary, "serve", *options, self.config_path],
                          env={**os.environ, **(env or {})}, preexec_fn=preexec_fn)
         if wait_ready:
             wait_for("sluice ready", lambda: not self.running() or self.request("GET", "/readyz")[0] == 200, 20)

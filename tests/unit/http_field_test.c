@@ -161,17 +161,6 @@ TEST(add_refuses)
     assert_null(http_fields_find_name(&fields, SLICE("host")));
 }
 
-TEST(client_network)
-{
-    assert_slice(http_client_network(SLICE("192.0.2.7")), "192.0.2.7");
-    assert_slice(http_client_network(SLICE("2001:db8:1:2:3:4:5:6")), "2001:db8:1:2");
-    assert_slice(http_client_network(SLICE("2001:db8:1:2::6")), "2001:db8:1:2");
-    assert_slice(http_client_network(SLICE("2001:db8::6")), "2001:db8:");
-    assert_slice(http_client_network(SLICE("2001:db8::7:1")), "2001:db8:");
-    assert_slice(http_client_network(SLICE("::1")), ":");
-    assert_slice(http_client_network(SLICE("")), "");
-}
-
 TEST(client_address)
 {
     static struct http_fields fields;

@@ -108,3 +108,26 @@ TEST(cookies)
     assert_int_equal(assign_cookie_read(key, 7, (struct slice){text, sizeof text - 1}, &unit),
                      STATUS_INVALID);
 }
+
+static void expect_network(const char *address, const char *expected)
+{
+    char out[2 * ASSIGN_NETWORK_BYTES];
+    struct slice network = assign_network(slice_of(address), out);
+    if (!slice_equal(network, slice_of(expected)))
+        fail_msg("%s: %.*s", address, (int)network.len, network.data);
+}
+
+TEST(a_client_is_its_network)
+{
+    expect_network("192.0.2.7", "192.0.2.7");
+    expect_network("2001:db8:1:2:3:4:5:6", "20010db800010002");
+    expect_network("2001:db8:1:2::6", "20010db800010002");
+    expect_network("2001:db8::6", "20010db800000000");
+    expect_network("2600::7:a:b:c:d", "2600000000000007");
+    expect_network("2600:0:0:7::5", "2600000000000007");
+    expect_network("::1", "0000000000000000");
+    expect_network("not:an:address", "not:an:address");
+    expect_network("", "");
+    expect_network("1:1111111111111111111111111111111111111111111111111111111",
+                   "1:1111111111111111111111111111111111111111111111111111111");
+}

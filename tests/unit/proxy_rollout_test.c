@@ -329,6 +329,104 @@ TEST(long_streams_leave_with_their_version)
     world_destroy(w);
 }
 
+// The first version leaves under requests of every kind. Each of them holds its slot until it has counted its
+// last; then the slot is as if nobody had ever had it.
+TEST(a_version_is_over_with_its_last_request)
+{
+    struct world *w = world_create();
+    w->origins[0].serve = serve_without_end;
+    w->plan.drain_ms = 600000;
+    world_publish(w);
+    struct peer *socket =
+        world_ask(w, "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n");
+    struct peer *events = world_ask(w, "GET /events HTTP/1.1\r\nHost: h\r\n\r\n");
+    struct peer *left = world_ask(w, "GET /silent HTTP/1.1\r\nHost: h\r\n\r\n");
+    struct peer *slow = world_ask(w, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n");
+    w->service.versions = &w->versions[1];
+    w->service.version_count = 3;
+    w->service.canary = PROXY_VERSION_NONE;
+    world_publish(w);
+    assert_true(peer_has(world_ask(w, GET), "hello"));
+    assert_false(proxy_version_over(w->proxy, 0));
+    peer_close(left);
+    world_run(w, 100);
+    assert_false(proxy_version_over(w->proxy, 0));
+    peer_close(w->origins[0].peers[1]);
+    world_run(w, 100);
+    assert_true(peer_has(events, "\r\n0\r\n\r\n"));
+    assert_false(proxy_version_over(w->proxy, 0));
+    world_run(w, 40000);
+    assert_true(peer_has(slow, "HTTP/1.1 408"));
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_COMPLETED), 4);
+    assert_false(proxy_version_over(w->proxy, 0)); // the tunnel runs on
+    uint64_t bytes = version_counter(w, 0, PROXY_VERSION_BYTES_OUT);
+    peer_send(w->origins[0].peers[0], "pong");
+    world_run(w, 100);
+    peer_close(socket);
+    world_run(w, 100);
+    assert_true(proxy_version_over(w->proxy, 0));
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_BYTES_OUT), bytes + 4);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_REQUESTS), 4);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_LOCAL_4XX), 1);
+    assert_int_equal(version_counter(w, 1, PROXY_VERSION_REQUESTS), 1);
+    world_check_identities(w);
+
+    uint64_t answers = worker_counter(w, PROXY_WORKER_ANSWERED);
+    world_forget_version(w, 0);
+    w->versions[0].name = "v9";
+    w->versions[0].endpoints = &w->endpoints[2];
+    w->service.versions = w->versions;
+    w->service.version_count = 1;
+    world_publish(w);
+    for (int k = 0; k < PROXY_VERSION_COUNTERS; k++)
+        assert_int_equal(version_counter(w, 0, (enum proxy_version_counter)k), 0);
+    assert_true(peer_has(world_ask(w, GET), "hello"));
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_REQUESTS), 1);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_STATUS_2XX), 1);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_ANSWERED), answers + 1);
+    struct stats_histogram latency;
+    proxy_version_latency(w->proxy, 0, &latency);
+    assert_int_equal(latency.count, 1);
+    world_destroy(w);
+}
+
+// A service's slot begins with no span, no unit and no failure of the one that had it.
+TEST(a_service_leaves_nothing_in_its_slot)
+{
+    struct world *w = world_create();
+    static const char ASK[] = "GET / HTTP/1.1\r\nHost: h\r\nCookie: sid=ann\r\n\r\n";
+    w->service.weight = 50000;
+    w->service.unit = PROXY_UNIT_COOKIE;
+    w->service.unit_name = "sid";
+    w->origins[0].reply = w->origins[1].reply = "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n";
+    world_publish(w);
+    world_ask(w, ASK);
+    w->plan.service_count = w->plan.route_count = 0;
+    world_publish(w);
+    for (uint16_t i = 0; i < ORIGINS_MAX; i++)
+        world_forget_version(w, i);
+    proxy_service_forget(w->proxy, 0);
+    w->plan.service_count = w->plan.route_count = 1;
+    w->service.name = "cart";
+    world_publish(w);
+    struct rollout_failures *failures = heap_alloc(1, sizeof *failures);
+    proxy_failures(w->proxy, 0, failures);
+    for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
+        assert_int_equal(failures->kinds[ROLLOUT_FAILING_ERRORS].arms[arm], 0);
+    heap_free(failures);
+    world_ask(w, ASK);
+    struct totals totals = {0};
+    gather_all(w, &totals);
+    uint64_t routed = 0, units = 0;
+    for (int arm = 0; arm < ROLLOUT_ARMS; arm++) {
+        routed += totals.arms[arm].routed;
+        units += totals.arms[arm].units;
+    }
+    assert_int_equal(routed, 1);
+    assert_int_equal(units, 1); // ann is new here
+    world_destroy(w);
+}
+
 TEST(long_streams_leave_with_their_endpoint)
 {
     struct world *w = world_create();

@@ -279,38 +279,59 @@ TEST(a_units_part_is_bounded)
     heap_free(units);
 }
 
-// One that asks each second beside a hundred that ask once is soon judged no more, until the others have
-// asked more; where all ask alike, all are judged.
-TEST(a_units_part_is_bounded_by_the_average)
+static uint64_t judged_of(struct sheet_units *units, const uint64_t *hashes, int count, uint64_t tick)
+{
+    uint64_t judged = 0;
+    for (int i = 0; i < count; i++)
+        judged += sheet_unit_see(units, hashes[i], tick).judged;
+    return judged;
+}
+
+// One that asks each second beside a hundred that ask now and then is soon judged rarely; where all ask
+// alike, all are judged.
+TEST(a_busy_unit_is_judged_rarely)
 {
     struct sheet_units *units = heap_alloc_aligned(sizeof *units);
     assert_non_null(units);
     struct rng rng;
     uint64_t busy = 12345, others[100], tick = 0, judged = 0;
     rng_init(&rng, 5);
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 100; i++)
         others[i] = rng_next(&rng);
-        assert_true(sheet_unit_see(units, others[i], tick).judged);
-    }
-    for (int i = 0; i < 50; i++) {
-        struct sheet_sighting seen = sheet_unit_see(units, busy, tick += 10);
+    for (int second = 0; second < 320; second++, tick += 10) {
+        if (second % 40 == 0)
+            assert_int_equal(judged_of(units, others, 100, tick), 100);
+        struct sheet_sighting seen = sheet_unit_see(units, busy, tick);
         judged += seen.judged;
-        assert_true(seen.judged || seen.squares == 0);
+        assert_true(seen.judged == (seen.squares > 0));
     }
-    assert_int_equal(judged, SHEET_UNIT_PART + 1); // its own nine raise the average a little
-    for (int round = 0; round < 2; round++) {
-        tick += 10;
-        for (int i = 0; i < 100; i++)
-            assert_true(sheet_unit_see(units, others[i], tick).judged);
-    }
-    while (sheet_unit_see(units, busy, tick += 10).judged)
-        judged++;
-    assert_int_equal(judged, 3 * SHEET_UNIT_PART + 2);
-    for (int round = 0; round < 3 * SHEET_UNIT_PART; round++) {
-        tick += 10;
-        for (int i = 0; i < 100; i++)
-            assert_true(sheet_unit_see(units, others[i], tick).judged);
-    }
+    assert_in_range(judged, SHEET_UNIT_PART + 320 / SHEET_UNIT_THIN - 1,
+                    SHEET_UNIT_PART + 320 / SHEET_UNIT_THIN + 1);
+    sheet_units_clear(units);
+    for (int second = 0; second < 100; second++)
+        assert_int_equal(judged_of(units, others, 100, tick += 10), 100);
+    heap_free(units);
+}
+
+// Units that come once, however many, take nobody out of the evidence for good.
+TEST(who_comes_once_silences_nobody)
+{
+    struct sheet_units *units = heap_alloc_aligned(sizeof *units);
+    assert_non_null(units);
+    struct rng rng;
+    uint64_t users[200], tick = 0, judged = 0;
+    rng_init(&rng, 7);
+    for (int i = 0; i < 200; i++)
+        users[i] = rng_next(&rng);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(judged_of(units, users, 200, tick += 50), 200);
+    for (int i = 0; i < 40000; i++)
+        (void)sheet_unit_see(units, rng_next(&rng), tick);
+    for (int i = 0; i < 200; i++)
+        judged += judged_of(units, users, 200, tick += 50);
+    assert_true(judged >= 200 * 200 / SHEET_UNIT_THIN);
+    for (int i = 0; i < 20; i++) // as many requests as those have had: all is as before
+        assert_int_equal(judged_of(units, users, 200, tick += 50), 200);
     heap_free(units);
 }
 

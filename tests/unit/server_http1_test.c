@@ -506,9 +506,25 @@ TEST(idle_connections_are_drained)
     struct rng rng;
     rng_init(&rng, 1);
     server_drain(&world.server, &rng);
-    run_ms(1100);
+    run_ms(1600);
     assert_true(world.talker.ended && !world.talker.reset);
     assert_int_equal(world.notes[SERVER_NOTE_IDLE], 1);
+}
+
+// Who had just connected, or sends again over a kept connection, has half a second for it and is told to go.
+TEST(a_request_that_meets_a_drain_is_answered)
+{
+    struct rng rng;
+    rng_init(&rng, 1);
+    server_drain(&world.server, &rng);
+    run_ms(490);
+    assert_false(world.talker.ended);
+    say("GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    answer(world.stream, "last");
+    run_ms(10);
+    expect_got("Connection: close\r\n\r\nlast");
+    assert_true(world.talker.ended);
+    expect_trace("/a ");
 }
 
 // ---- time ----

@@ -432,3 +432,59 @@ TEST(torture_allocations)
         assert_int_equal(status, STATUS_NO_MEMORY);
     }
 }
+
+// The process in which the index is cut: the journal is lost to it, and nothing else is. Returns what went
+// wrong.
+static int use_cut_index(const char *path, off_t left, bool within)
+{
+    char index[128];
+    struct journal *journal = NULL;
+    struct journal_entry entry = {.kind = JOURNAL_INPUT, .subject = "cut"};
+    snprintf(index, sizeof index, "%s-shm", path);
+    if (journal_open(path, JOURNAL_WRITE, &journal, &problem) != STATUS_OK)
+        return 1;
+    if (add(journal, "first", SLICE("x"), JOURNAL_SYNC_FULL) != STATUS_OK ||
+        add(journal, "second", SLICE("y"), JOURNAL_SYNC_NORMAL) != STATUS_OK)
+        return 2;
+    uint64_t count = journal_count(journal);
+    if (within && (journal_begin(journal, JOURNAL_SYNC_FULL, &problem) != STATUS_OK ||
+                   journal_append(journal, &entry, NULL, &problem) != STATUS_OK))
+        return 3;
+    if (truncate(index, left) != 0)
+        return 4;
+    enum status status =
+        within ? journal_commit(journal, &problem) : add(journal, "third", SLICE("z"), JOURNAL_SYNC_FULL);
+    if (status != STATUS_IO || strstr(problem.text, "-shm was cut short") == NULL)
+        return 5;
+    if (truncate(index, 32768) != 0) // whole again, but what was done with it is not
+        return 4;
+    if (add(journal, "fourth", SLICE("z"), JOURNAL_SYNC_FULL) != STATUS_IO || journal_count(journal) != count)
+        return 6;
+    journal_rollback(journal);
+    journal_close(journal);
+    return 0;
+}
+
+TEST(an_index_that_is_cut_ends_no_process_and_loses_no_entry)
+{
+    struct place *place = *state;
+    static const struct {
+        off_t left;
+        bool within;
+    } cuts[] = {{0, false}, {0, true}, {4096, false}, {4096, true}};
+    uint64_t before = 0;
+    for (size_t i = 0; i < ARRAY_LEN(cuts); i++) {
+        pid_t child = fork();
+        if (child == 0)
+            _exit(use_cut_index(place->path, cuts[i].left, cuts[i].within));
+        int how;
+        assert_int_equal(waitpid(child, &how, 0), child);
+        assert_true(WIFEXITED(how));
+        assert_int_equal(WEXITSTATUS(how), 0);
+        uint64_t count;
+        assert_int_equal(read_all(place->path, &count), STATUS_NOT_FOUND);
+        assert_in_range(count, before + 2, before + 3); // what was under way may have reached the disk
+        before = count;
+    }
+    assert_int_equal(fill(place->path, 1, 10), STATUS_OK);
+}

@@ -2,6 +2,7 @@
 // The addresses about the daemon itself: how it is, what it routes, its metrics.
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/heap.h"
 #include "daemon/api/api_private.h"
@@ -95,6 +96,8 @@ static void get_status(struct api_call *call)
     json_out_integer(out, "started_ms", h.started_ms);
     json_out_bool(out, "listening", table.listening);
     json_out_bool(out, "draining", h.draining);
+    json_out_bool(out, "careful", h.careful);
+    json_out_count(out, "process", (uint64_t)getpid());
     write_journal(out, &h);
     json_out_open(out, "table", '{');
     json_out_count(out, "version", table.table_version);

@@ -68,9 +68,14 @@ static const struct cli_option serve_options[] = {
     {"log", 0, "FORMAT", "text or json (default: as the file says)"},
     {"workers", 0, "N", "worker threads (default: as the file says, else one per core)"},
     {"io", 0, "KIND", "event loop: auto, epoll or uring (default: as the file says)"},
+    {"supervise", 0, NULL,
+     "keep a small parent that holds the listeners and replaces a process that dies or hangs; SIGUSR2 puts the "
+     "binary that is installed now in its place"},
+    {"hang-after", 0, "TIME", "with --supervise: silent for so long, and it is replaced (default: 2s)"},
     END_OPTION};
 static const struct cli_example serve_examples[] = {
     {"sluice serve sluice.yaml", "serve in the foreground; SIGTERM drains"},
+    {"sluice serve --supervise sluice.yaml", "the same, and no crash refuses a connection"},
     {"sluice serve --log json /etc/sluice.d", "a directory of files, logging JSON lines"},
     END_PAIR};
 static const struct cli_exit_note serve_exits[] = {{0, "stopped by a signal, after the drain"},

@@ -12,6 +12,7 @@
 #include "daemon/config/config.h"
 #include "daemon/serve/serve_private.h"
 #include "net/http/http1.h"
+#include "net/io/kept.h"
 #include "net/io/loop.h"
 #include "net/proxy/proxy.h"
 #include "ship/engine/engine.h"
@@ -120,9 +121,10 @@ static enum serve_outcome store_open(struct serve *serve)
 static void store_close(struct serve *serve)
 {
     journal_close(serve->journal);
+    serve->journal = NULL;
 }
 
-static const struct serve_part journal_part = {"journal", store_open, NULL, store_close};
+const struct serve_part serve_journal_part = {"journal", store_open, NULL, store_close};
 
 // ---- the engine and what it moves ----
 
@@ -139,6 +141,8 @@ static enum serve_outcome engine_open(struct serve *serve)
     struct fault fault;
     if (targets_create(&parts, &serve->targets, &fault) == STATUS_OK) {
         serve->engine = serve->targets->engine;
+        if (serve->options.careful)
+            engine_be_careful(serve->engine);
         return SERVE_OK;
     }
     fprintf(serve->options.err, "sluice: %s\n", fault.text);
@@ -176,9 +180,10 @@ static void admin_close(struct serve *serve)
         if (io_loop_turn(serve->loop, 10000) != STATUS_OK)
             break;
     api_destroy(serve->api);
+    serve->api = NULL;
 }
 
-static const struct serve_part api_part = {"api", admin_open, NULL, admin_close};
+const struct serve_part serve_api_part = {"api", admin_open, NULL, admin_close};
 
 // ---- the listeners ----
 
@@ -203,7 +208,8 @@ static enum status address_free(const struct io_addr *addr)
 static enum status addresses_free(const struct config *config)
 {
     for (uint32_t i = 0; i < config->listen_count; i++) {
-        enum status status = address_free(&config->listen[i].address.addr);
+        const struct io_addr *addr = &config->listen[i].address.addr;
+        enum status status = io_kept_waits(addr) ? STATUS_OK : address_free(addr);
         if (status != STATUS_OK)
             return status;
     }
@@ -237,6 +243,6 @@ static void doors_close(struct serve *serve)
 
 static const struct serve_part doors_part = {"listeners", doors_open, NULL, doors_close};
 
-const struct serve_part *const serve_parts[] = {&loop_part,         &proxy_part, &journal_part,
-                                                &engine_part,       &api_part,   &serve_evaluation_part,
-                                                &serve_access_part, &doors_part, NULL};
+const struct serve_part *const serve_parts[] = {&loop_part,         &proxy_part,     &serve_journal_part,
+                                                &engine_part,       &serve_api_part, &serve_evaluation_part,
+                                                &serve_access_part, &doors_part,     NULL};

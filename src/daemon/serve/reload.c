@@ -5,6 +5,7 @@
 #include "base/heap.h"
 #include "daemon/config/config.h"
 #include "daemon/serve/serve_private.h"
+#include "daemon/supervise/supervise.h"
 #include "operate/log/log.h"
 #include "ship/engine/engine.h"
 
@@ -84,6 +85,8 @@ enum status serve_reload(void *context, struct text *told)
     }
     struct scratch *scratch = heap_alloc(1, sizeof *scratch);
     enum status status = scratch != NULL ? reload(serve, scratch, told) : STATUS_NO_MEMORY;
+    if (status == STATUS_OK)
+        supervise_reloaded();
     if (scratch == NULL)
         text_addf(told, "no memory is left to read the file");
     heap_free(scratch);

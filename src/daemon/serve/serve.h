@@ -30,6 +30,8 @@ struct serve_options {
     uint32_t workers;      // 0: as the file says, or one per core
     enum io_kind io;       // AUTO: as the file says
     FILE *err;             // messages of a start that fails
+    bool supervised;       // by supervise_join: sockets are held, and signs of life wanted
+    bool careful;          // take no decisions that lead forward
 };
 
 // Evaluation for others, on threads of its own.
@@ -72,8 +74,10 @@ struct serve {
     pthread_t thread;
     struct io_task stop_task;
     struct io_task reload_task;
+    struct io_task retire_task;
     atomic_bool stop_posted;
     atomic_bool reload_posted;
+    atomic_bool retire_posted;
     atomic_bool over;
 };
 

@@ -14,7 +14,7 @@ struct serve_part {
 
 // In the order in which they open; they close in the other one. Ends with a NULL.
 extern const struct serve_part *const serve_parts[];
-extern const struct serve_part serve_evaluation_part, serve_access_part;
+extern const struct serve_part serve_journal_part, serve_api_part, serve_evaluation_part, serve_access_part;
 
 // ---- advice.c
 // What to do about a status that something could not be started with.

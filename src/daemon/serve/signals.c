@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "daemon/config/config.h"
 #include "daemon/serve/serve_private.h"
+#include "daemon/supervise/supervise.h"
 #include "net/io/loop.h"
 #include "net/proxy/proxy.h"
 #include "operate/log/log.h"
@@ -29,6 +30,19 @@ static void on_reload(struct io_task *task)
     (void)serve_reload(serve, &told); // the log says it whole
 }
 
+// The journal and what answers operators and SDKs go to another process; what is connected is served on.
+static void on_retire(struct io_task *task)
+{
+    struct serve *serve = CONTAINER_OF(task, struct serve, retire_task);
+    log_write(serve->options.log, LOG_INFO, "another process takes over", NULL, 0);
+    engine_retire(serve->engine);
+    serve_evaluation_part.close(serve);
+    serve_api_part.close(serve);
+    serve_journal_part.close(serve);
+    on_stop(&serve->stop_task);
+    supervise_retired();
+}
+
 // A task's storage is the loop's until it has run, so a signal that comes twice meanwhile counts once.
 static void post_once(struct serve *serve, atomic_bool *posted, struct io_task *task)
 {
@@ -48,6 +62,27 @@ static void *wait_for_signals(void *context)
         else if (number != SIGUSR1)
             post_once(serve, &serve->stop_posted, &serve->stop_task);
     }
+}
+
+// ---- the supervisor's questions, on its thread ----
+
+static uint64_t stalled_ms(void *context)
+{
+    struct serve *serve = context;
+    return proxy_stalled_ms(serve->proxy, io_loop_clock_us(serve->loop) / 1000);
+}
+
+static void retire(void *context)
+{
+    struct serve *serve = context;
+    post_once(serve, &serve->retire_posted, &serve->retire_task);
+}
+
+static void end(void *context)
+{
+    struct serve *serve = context;
+    log_write(serve->options.log, LOG_ERROR, "the supervisor has gone", NULL, 0);
+    post_once(serve, &serve->stop_posted, &serve->stop_task);
 }
 
 static void say_started(struct serve *serve)
@@ -94,10 +129,16 @@ enum serve_outcome serve_under_signals(struct serve *serve, const struct serve_o
     serve->signals = signals;
     serve->stop_task.run = on_stop;
     serve->reload_task.run = on_reload;
+    serve->retire_task.run = on_retire;
     CHECK(pthread_create(&serve->thread, NULL, wait_for_signals, serve) == 0);
     serve_say_notes(serve, engine_config(serve->engine));
     say_started(serve);
+    const struct supervise_watch watch = {
+        .context = serve, .stalled_ms = stalled_ms, .retire = retire, .end = end};
+    if (options->supervised)
+        supervise_serving(&watch);
     serve_run(serve);
+    supervise_leave();
     atomic_store(&serve->over, true);
     pthread_kill(serve->thread, SIGUSR1);
     pthread_join(serve->thread, NULL);

@@ -319,14 +319,3 @@ struct slice http_client_address(const struct http_fields *fields, unsigned trus
 {
     return address_alone(forwarded_address(fields, trusted_hops, peer));
 }
-
-struct slice http_client_network(struct slice address)
-{
-    unsigned colons = 0;
-    for (size_t i = 0; i < address.len; i++) {
-        bool zeros = i > 0 && address.data[i - 1] == ':';
-        if (address.data[i] == ':' && (zeros || ++colons == 4))
-            return (struct slice){address.data, i};
-    }
-    return address;
-}

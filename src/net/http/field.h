@@ -133,5 +133,3 @@ MUST_USE enum status http_query_find(struct slice query, struct slice name, stru
 // there are fewer. The address alone: without port, brackets and zone, an IPv4 address without the prefix
 // that makes it an IPv6 one. Not checked to be one. Borrows from the fields or from peer.
 struct slice http_client_address(const struct http_fields *fields, unsigned trusted_hops, struct slice peer);
-// What of an address one client may hold: of IPv6 the first 64 bits (RFC 6177), as written; else all of it.
-struct slice http_client_network(struct slice address);

@@ -46,7 +46,7 @@ enum {
     IO_STREAM_ABORT = 1u << 18,     // close with a reset
 };
 
-enum { IO_LISTENER_PAUSED = 1 };
+enum { IO_LISTENER_PAUSED = 1, IO_LISTENER_STOPPED = 2 };
 
 // Timers, sorted by the highest six-bit digit in which their tick differs from the present tick (1 ms).
 struct io_wheel {
@@ -82,7 +82,8 @@ struct io_face {
     enum status (*listen)(struct io_listener *listener, const struct io_addr *addr, bool reuse_port);
     void (*listener_addr)(const struct io_listener *listener, struct io_addr *addr);
     void (*listener_resume)(struct io_listener *listener);
-    void (*listener_close)(struct io_listener *listener);
+    void (*listener_stop)(struct io_listener *listener);
+    void (*listener_forget)(struct io_listener *listener); // after stop; NULL: nothing is left of it then
     void (*handle_close)(struct io_loop *loop, int handle);
 };
 

@@ -532,12 +532,22 @@ void io_listener_addr(const struct io_listener *listener, struct io_addr *addr)
     listener->loop->face->listener_addr(listener, addr);
 }
 
+void io_listener_stop(struct io_listener *listener)
+{
+    if (listener->flags & IO_LISTENER_STOPPED)
+        return;
+    list_remove(&listener->link);
+    listener->flags |= IO_LISTENER_STOPPED;
+    listener->loop->face->listener_stop(listener);
+    listener->handle = -1;
+}
+
 void io_listener_close(struct io_listener *listener)
 {
-    list_remove(&listener->link);
-    listener->loop->face->listener_close(listener);
+    io_listener_stop(listener);
+    if (listener->loop->face->listener_forget != NULL)
+        listener->loop->face->listener_forget(listener);
     listener->loop->listeners_open--;
-    listener->handle = -1;
 }
 
 void io_listener_pause(struct io_listener *listener)

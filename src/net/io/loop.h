@@ -177,6 +177,9 @@ MUST_USE enum status io_listener_join(struct io_loop *loop, struct io_listener *
                                       const struct io_listener *first);
 // The address it is bound to (the port chosen when 0 was asked).
 void io_listener_addr(const struct io_listener *listener, struct io_addr *addr);
+// Accepts no more and frees the address, for good. What the kernel has accepted already is still told, until
+// io_listener_close.
+void io_listener_stop(struct io_listener *listener);
 void io_listener_close(struct io_listener *listener);
 void io_handle_close(struct io_loop *loop, int handle);
 

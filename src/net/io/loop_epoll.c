@@ -345,7 +345,7 @@ static void epoll_listener_resume(struct io_listener *listener)
                          listener_reference(listener));
 }
 
-static void epoll_listener_close(struct io_listener *listener)
+static void epoll_listener_stop(struct io_listener *listener)
 {
     struct io_epoll *epoll = epoll_of(listener->loop);
     // Closing alone would not end the registration of a socket that others share.
@@ -405,7 +405,7 @@ static const struct io_face EPOLL_FACE = {
     .listen = epoll_listen,
     .listener_addr = io_socket_listener_addr,
     .listener_resume = epoll_listener_resume,
-    .listener_close = epoll_listener_close,
+    .listener_stop = epoll_listener_stop,
     .handle_close = io_socket_handle_close,
 };
 

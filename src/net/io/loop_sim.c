@@ -761,7 +761,7 @@ static void sim_listener_resume(struct io_listener *listener)
     (void)listener; // a simulated listener is never paused: descriptors do not run out
 }
 
-static void sim_listener_close(struct io_listener *listener)
+static void sim_listener_stop(struct io_listener *listener)
 {
     if (sim_loop_of(listener->loop)->crashed)
         return; // it vanished in the crash
@@ -866,7 +866,7 @@ static const struct io_face SIM_FACE = {
     .listen = sim_listen,
     .listener_addr = sim_listener_addr,
     .listener_resume = sim_listener_resume,
-    .listener_close = sim_listener_close,
+    .listener_stop = sim_listener_stop,
     .handle_close = sim_handle_close,
 };
 

@@ -500,7 +500,8 @@ static void uring_close(struct io_stream *stream)
 static void acceptor_arm(struct uring *uring, struct acceptor *acceptor)
 {
     struct io_listener *listener = acceptor->listener;
-    if (listener == NULL || acceptor->armed || (listener->flags & IO_LISTENER_PAUSED))
+    if (listener == NULL || acceptor->armed ||
+        (listener->flags & (IO_LISTENER_PAUSED | IO_LISTENER_STOPPED)) != 0)
         return;
     struct io_uring_sqe *entry = uring_entry(uring);
     io_uring_prep_multishot_accept(entry, listener->handle, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -533,8 +534,8 @@ static void complete_accept(struct uring *uring, struct acceptor *acceptor, int 
         acceptor->armed = false;
     if (result >= 0)
         on_accepted(acceptor, result);
-    else if (acceptor->listener != NULL && result != -EAGAIN && result != -ECANCELED &&
-             !io_socket_accept_error_passes(-result))
+    else if (acceptor->listener != NULL && !(acceptor->listener->flags & IO_LISTENER_STOPPED) &&
+             result != -EAGAIN && result != -ECANCELED && !io_socket_accept_error_passes(-result))
         io_socket_shed(acceptor->listener, -result);
     io_loop_flush(&uring->base);
     if (acceptor->armed)
@@ -581,11 +582,10 @@ static void uring_listener_resume(struct io_listener *listener)
     acceptor_arm(uring_of(listener->loop), acceptor_of(listener));
 }
 
-static void uring_listener_close(struct io_listener *listener)
+static void uring_listener_stop(struct io_listener *listener)
 {
     struct uring *uring = uring_of(listener->loop);
     struct acceptor *acceptor = acceptor_of(listener);
-    acceptor->listener = NULL;
     if (acceptor->armed) {
         struct io_uring_sqe *entry = uring_entry(uring);
         io_uring_prep_cancel64(entry, (uint64_t)(uintptr_t)acceptor | OPERATION_ACCEPT, 0);
@@ -595,10 +595,16 @@ static void uring_listener_close(struct io_listener *listener)
         (void)io_uring_submit_and_get_events(&uring->ring);
         if (io_uring_sq_ready(&uring->ring) == 0)
             uring->scratch_used = 0;
-    } else {
-        acceptor_free(acceptor);
     }
     close(listener->handle);
+}
+
+static void uring_listener_forget(struct io_listener *listener)
+{
+    struct acceptor *acceptor = acceptor_of(listener);
+    acceptor->listener = NULL;
+    if (!acceptor->armed)
+        acceptor_free(acceptor);
 }
 
 // ---- the turn ----
@@ -750,7 +756,8 @@ static const struct io_face URING_FACE = {
     .listen = uring_listen,
     .listener_addr = io_socket_listener_addr,
     .listener_resume = uring_listener_resume,
-    .listener_close = uring_listener_close,
+    .listener_stop = uring_listener_stop,
+    .listener_forget = uring_listener_forget,
     .handle_close = io_socket_handle_close,
 };
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "net/io/io_private.h"
+#include "net/io/kept.h"
 
 uint64_t io_socket_clock_us(void)
 {
@@ -77,11 +78,9 @@ static enum status share_socket(int shared, int *fd)
     return STATUS_OK;
 }
 
-enum status io_socket_listen(const struct io_listener *listener, const struct io_addr *addr, bool reuse_port,
-                             int *fd)
+// A socket of its own.
+static enum status listen_anew(const struct io_addr *addr, bool reuse_port, int *fd)
 {
-    if (listener->handle >= 0)
-        return share_socket(listener->handle, fd);
     int opened = -1;
     enum status status = io_socket_open(addr, &opened);
     if (status != STATUS_OK)
@@ -99,6 +98,19 @@ enum status io_socket_listen(const struct io_listener *listener, const struct io
         return status_of_errno(error);
     }
     *fd = opened;
+    io_kept_opened(addr, opened);
+    return STATUS_OK;
+}
+
+enum status io_socket_listen(const struct io_listener *listener, const struct io_addr *addr, bool reuse_port,
+                             int *fd)
+{
+    if (listener->handle >= 0)
+        return share_socket(listener->handle, fd);
+    int kept = io_kept_take(addr);
+    if (kept < 0)
+        return listen_anew(addr, reuse_port, fd);
+    *fd = kept;
     return STATUS_OK;
 }
 

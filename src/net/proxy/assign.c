@@ -2,6 +2,9 @@
 // Assignment, see assign.h. Invariant: the arm depends on nothing but salt, unit and the two weights.
 #include "net/proxy/assign.h"
 
+#include <arpa/inet.h>
+#include <string.h>
+
 #include "base/check.h"
 
 uint32_t assign_bucket_of_hash(uint64_t hash)
@@ -48,6 +51,22 @@ static bool get_hex(const char *at, uint64_t *value)
     }
     *value = got;
     return true;
+}
+
+struct slice assign_network(struct slice address, char out[2 * ASSIGN_NETWORK_BYTES])
+{
+    char text[INET6_ADDRSTRLEN];
+    unsigned char bytes[16];
+    if (address.len >= sizeof text || memchr(address.data, ':', address.len) == NULL)
+        return address;
+    memcpy(text, address.data, address.len);
+    text[address.len] = '\0';
+    if (inet_pton(AF_INET6, text, bytes) != 1)
+        return address;
+    for (int i = 0; i < ASSIGN_NETWORK_BYTES; i++)
+        for (int half = 0; half < 2; half++)
+            out[2 * i + half] = "0123456789abcdef"[bytes[i] >> (4 - 4 * half) & 15];
+    return (struct slice){out, 2 * ASSIGN_NETWORK_BYTES};
 }
 
 static uint64_t cookie_mac(struct siphash_key key, uint64_t unit, uint64_t epoch)

@@ -19,6 +19,11 @@ uint32_t assign_bucket_random(struct rng *rng);
 // back. weight + weight_control must not exceed ROLLOUT_WEIGHT_FULL.
 enum rollout_arm assign_arm(uint32_t bucket, uint32_t weight, uint32_t weight_control);
 
+// What of an address one client may hold: of IPv6 the first 64 bits (RFC 6177), in hexadecimal in out; of
+// anything else all of it.
+enum { ASSIGN_NETWORK_BYTES = 8 };
+struct slice assign_network(struct slice address, char out[2 * ASSIGN_NETWORK_BYTES]);
+
 // Our own sticky cookie: "<unit>.<epoch>.<mac>" in fixed-width hexadecimal.
 enum { ASSIGN_COOKIE_BYTES = 16 + 1 + 16 + 1 + 16 };
 void assign_cookie_write(struct siphash_key key, uint64_t unit, uint64_t epoch,

@@ -166,6 +166,12 @@ void breaker_untold(struct breaker *breaker, enum breaker_pass pass)
     } while (!change(breaker, &seen, word));
 }
 
+void breaker_forget(struct breaker *breaker)
+{
+    forget(breaker);
+    atomic_store_explicit(&breaker->state, 0, memory_order_relaxed);
+}
+
 enum breaker_phase breaker_phase(const struct breaker *breaker)
 {
     return unpack(atomic_load_explicit(&breaker->state, memory_order_relaxed)).phase;

@@ -42,4 +42,6 @@ void breaker_told(struct breaker *breaker, const struct breaker_rule *rule, uint
                   enum breaker_pass pass, bool failed);
 // Its probe, if it was one, may be given again.
 void breaker_untold(struct breaker *breaker, enum breaker_pass pass);
+// Closed again, with nothing counted.
+void breaker_forget(struct breaker *breaker);
 enum breaker_phase breaker_phase(const struct breaker *breaker);

@@ -88,7 +88,7 @@ static inline bool unit_of(struct exchange *exchange, const struct proxy_service
         return http_cookie_find(fields, service->unit_name, unit) == STATUS_OK && unit->len > 0;
     case PROXY_UNIT_ADDRESS:
         *unit = http_client_address(fields, worker->table->trusted_hops, exchange->from);
-        *unit = http_client_network(*unit);
+        *unit = assign_network(*unit, worker->network);
         return unit->len > 0;
     case PROXY_UNIT_STICKY:
         *sticky = sticky_unit(exchange, service);
@@ -336,6 +336,8 @@ void exchange_complete(struct exchange *exchange, enum exchange_fate fate)
 
 // ---- the end ----
 
+// Whoever frees it counts nothing more but what the answer of our own needs, and then has it leave its
+// version.
 static void exchange_free(struct exchange *exchange)
 {
     struct worker *worker = worker_of(exchange);
@@ -354,6 +356,13 @@ static void exchange_free(struct exchange *exchange)
     free_list_put(&worker->free_exchanges, exchange);
 }
 
+static void exchange_leave(struct exchange *exchange)
+{
+    struct version_sheet *counts = exchange->counts;
+    exchange_free(exchange);
+    version_leave(counts);
+}
+
 static void exchange_drop_upstream(struct exchange *exchange, bool reuse)
 {
     struct upstream *upstream = exchange->upstream;
@@ -370,7 +379,7 @@ void exchange_end(struct exchange *exchange, bool reuse_upstream)
 {
     struct server_stream *stream = exchange->stream;
     exchange_drop_upstream(exchange, reuse_upstream);
-    exchange_free(exchange);
+    exchange_leave(exchange);
     server_end(stream);
 }
 
@@ -383,7 +392,7 @@ static void exchange_abandon(struct exchange *exchange)
     if (exchange->answering && exchange->erred)
         exchange_event(exchange, PROXY_EVENT_CUT, 0, "the answer broke off");
     exchange_drop_upstream(exchange, false);
-    exchange_free(exchange);
+    exchange_leave(exchange);
 }
 
 void exchange_cut(struct exchange *exchange)
@@ -407,6 +416,7 @@ static void exchange_answer_later(struct exchange *exchange, unsigned status, co
     exchange_free(exchange);
     if (client_answer(stream, status, why, head_only, close, retry_s))
         version_count(counts, status < 500 ? PROXY_VERSION_LOCAL_4XX : PROXY_VERSION_LOCAL_5XX, 1);
+    version_leave(counts);
 }
 
 static void exchange_answer(struct exchange *exchange, unsigned status, const char *why)

@@ -303,6 +303,11 @@ bool protect_fall_back(struct exchange *exchange)
 
 // ---- for the engine's thread ----
 
+void protect_forget(struct proxy *proxy, uint16_t version)
+{
+    breaker_forget(&proxy->version_states[version].breaker);
+}
+
 void proxy_endpoint_health_set(struct proxy *proxy, uint16_t endpoint, enum proxy_endpoint_health health,
                                uint64_t now_us)
 {

@@ -37,6 +37,9 @@ void protect_release(struct exchange *exchange, enum exchange_fate fate);
 // the service says so. False: it does not.
 bool protect_fall_back(struct exchange *exchange);
 
+// The slot will mean another version. Requests under way are not forgotten: each still ends.
+void protect_forget(struct proxy *proxy, uint16_t version);
+
 // Pure: how long the n-th ejection in a row lasts, and the number of one that comes now.
 uint64_t protect_ejection_us(const struct proxy_outlier *outlier, uint32_t nth);
 uint32_t protect_ejection_nth(const struct proxy_outlier *outlier, uint32_t before, uint64_t out_until_us,

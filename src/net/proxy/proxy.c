@@ -117,6 +117,20 @@ static void wake(struct worker *worker)
         io_loop_post(worker->loop, &worker->wake);
 }
 
+uint64_t proxy_stalled_ms(struct proxy *proxy, uint64_t now_ms)
+{
+    uint64_t longest = 0;
+    for (uint32_t i = 0; i < proxy->worker_count; i++) {
+        struct worker *worker = proxy->workers[i];
+        if (!atomic_load_explicit(&worker->wake_pending, memory_order_acquire))
+            worker->asked_ms = now_ms;
+        else if (now_ms - worker->asked_ms > longest)
+            longest = now_ms - worker->asked_ms;
+        wake(worker);
+    }
+    return longest;
+}
+
 static void join(struct proxy *proxy, uint32_t count)
 {
     atomic_store_explicit(&proxy->phase, PHASE_STOP, memory_order_release);
@@ -441,6 +455,48 @@ void proxy_version_latency(const struct proxy *proxy, uint16_t version, struct s
         if (proxy->workers[i]->versions[version] != NULL)
             version_latency_add_to(proxy->workers[i]->versions[version], out);
 }
+
+// ---- slots that are given again ----
+
+bool proxy_version_over(const struct proxy *proxy, uint16_t version)
+{
+    CHECK(version < PROXY_VERSIONS_MAX);
+    for (uint32_t i = 0; i < proxy->worker_count; i++) {
+        const struct version_sheet *sheet = proxy->workers[i]->versions[version];
+        if (sheet == NULL)
+            continue;
+        uint64_t left = atomic_load_explicit(&sheet->left, memory_order_acquire);
+        if (left != atomic_load_explicit(&sheet->counters[PROXY_VERSION_REQUESTS], memory_order_relaxed))
+            return false;
+    }
+    return true;
+}
+
+void proxy_version_forget(struct proxy *proxy, uint16_t version)
+{
+    CHECK(proxy_version_over(proxy, version));
+    protect_forget(proxy, version);
+    for (uint32_t i = 0; i < proxy->worker_count; i++) {
+        heap_free(proxy->workers[i]->versions[version]);
+        proxy->workers[i]->versions[version] = NULL;
+    }
+}
+
+void proxy_service_forget(struct proxy *proxy, uint16_t service)
+{
+    CHECK(service < PROXY_SERVICES_MAX);
+    heap_free(proxy->units[service]);
+    proxy->units[service] = NULL;
+    for (uint32_t i = 0; i < proxy->worker_count; i++) {
+        struct worker *worker = proxy->workers[i];
+        heap_free(worker->sheets[service]);
+        heap_free(worker->failing[service]);
+        worker->sheets[service] = NULL;
+        worker->failing[service] = NULL;
+    }
+}
+
+// ---- workers ----
 
 uint32_t proxy_worker_count(const struct proxy *proxy)
 {

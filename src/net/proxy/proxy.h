@@ -63,6 +63,9 @@ void proxy_reclaim(struct proxy *proxy);
 
 // Drain: no new connections, idle ones are closed, every answer says "Connection: close". Not to be undone.
 void proxy_drain(struct proxy *proxy);
+// For how many milliseconds a worker has not come round to what it is asked to do; now_ms: of any clock that
+// only grows. Asks them all. From one thread, while the workers run.
+uint64_t proxy_stalled_ms(struct proxy *proxy, uint64_t now_ms);
 // Client connections that are still open, tunnels included.
 uint64_t proxy_clients_open(const struct proxy *proxy);
 // Ends everything that is left, stops and joins the threads. In attached mode call it between turns, then
@@ -96,8 +99,8 @@ void proxy_failures(struct proxy *proxy, uint16_t service, struct rollout_failur
 
 // ---- counters ----
 
-// Of one version, since the process began. Monotone. Identities at rest: requests = completed = 2xx to 5xx of
-// the origin + both local + upgrades + those that got no status at all.
+// Of one version, since its slot was given to it. Monotone. Identities at rest: requests = completed = 2xx to
+// 5xx of the origin + both local + upgrades + those that got no status at all.
 enum proxy_version_counter {
     PROXY_VERSION_REQUESTS,   // routed to it
     PROXY_VERSION_COMPLETED,  // of those, over: answered, failed or aborted
@@ -146,6 +149,14 @@ void proxy_version_counts(const struct proxy *proxy, uint16_t version, uint64_t 
 // The version's latency, microseconds from routing to the origin's last byte, of completed requests that got
 // an answer of the origin (errors included, aborts and tunnels not). *out is overwritten.
 void proxy_version_latency(const struct proxy *proxy, uint16_t version, struct stats_histogram *out);
+
+// Whether nothing counts into the version any more: the requests that were routed to it are over. Only for
+// one that no table of a worker names (proxy_acknowledged).
+bool proxy_version_over(const struct proxy *proxy, uint16_t version);
+// Takes away what was counted under a slot, and its storage, before another name gets it. Of a version that
+// is over; of a service all of whose versions are.
+void proxy_version_forget(struct proxy *proxy, uint16_t version);
+void proxy_service_forget(struct proxy *proxy, uint16_t service);
 
 // Of one worker. Identities at rest: received = answered + aborted; over all workers and versions, answered =
 // 2xx to 5xx of the origins + upgrades + local.

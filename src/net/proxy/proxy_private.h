@@ -19,6 +19,7 @@
 #include "net/http/http1.h"
 #include "net/http/http1_write.h"
 #include "net/io/chain.h"
+#include "net/proxy/assign.h"
 #include "net/proxy/outcome.h"
 #include "net/proxy/proxy.h"
 #include "net/proxy/sheet.h"
@@ -318,6 +319,7 @@ struct worker {
     struct list pools_idle; // with idle connections
     struct free_list free_upstreams, free_exchanges;
     struct io_task wake;
+    uint64_t asked_ms; // proxy_stalled_ms
     pthread_t thread;
     // Shared with control, read-mostly or written here only.
     _Alignas(64) atomic_bool wake_pending;
@@ -334,6 +336,7 @@ struct worker {
     struct pool *pools[PROXY_ENDPOINTS_MAX];
     struct service_load loads[PROXY_SERVICES_MAX];
     // Scratch of one callback.
+    char network[2 * ASSIGN_NETWORK_BYTES];
     struct http_request *request;
     struct http_response response;
     struct request_flags flags;

@@ -321,7 +321,7 @@ uint32_t sheet_gather(struct sheet *const *sheets, uint32_t count, uint64_t wate
 
 // ---- shared ----
 
-// The state of a unit: the second of its latest judged request plus one (22 bits, round after 48 days), how
+// The state of a unit: the second in which it was seen last plus one (22 bits, round after 48 days), how
 // many were judged (16 bits, at most), the tick of the error that counts plus one (26 bits, round after 77
 // days).
 enum { UNIT_SECOND_BITS = 22, UNIT_JUDGED_BITS = 16, UNIT_ERROR_BITS = 26 };
@@ -375,13 +375,23 @@ static struct sheet_unit *unit_find(struct sheet_units *units, uint64_t unit_has
     return NULL;
 }
 
-// Whether a unit has had its part already.
-static bool has_its_part(const struct sheet_units *units, uint64_t judged)
+static uint64_t read64(const _Atomic uint64_t *counter)
 {
-    if (judged < SHEET_UNIT_PART)
-        return false;
-    uint64_t known = atomic_load_explicit(&units->known, memory_order_relaxed);
-    return judged * known >= SHEET_UNIT_PART * atomic_load_explicit(&units->judged, memory_order_relaxed);
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+// Whether a unit that was seen in so many seconds is much busier than is usual.
+static bool is_busy(const struct sheet_units *units, uint64_t seconds)
+{
+    return seconds >= SHEET_UNIT_PART && (double)seconds * (double)read64(&units->seconds) >=
+                                             SHEET_UNIT_TIMES * (double)read64(&units->squares);
+}
+
+static void unit_seen(struct sheet_units *units, struct sheet_unit *slot, uint64_t seconds)
+{
+    atomic_store_explicit(&slot->seconds, seconds + 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&units->seconds, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&units->squares, 2 * seconds + 1, memory_order_relaxed);
 }
 
 struct sheet_sighting sheet_unit_see(struct sheet_units *units, uint64_t unit_hash, uint64_t tick)
@@ -390,26 +400,26 @@ struct sheet_sighting sheet_unit_see(struct sheet_units *units, uint64_t unit_ha
     struct sheet_unit *slot = unit_find(units, unit_hash, &sighting.first);
     if (slot == NULL) // judged as if it came this once: else the busiest services would be seen least
         return (struct sheet_sighting){.judged = true, .no_room = true, .squares = 1};
-    if (sighting.first)
-        atomic_fetch_add_explicit(&units->known, 1, memory_order_relaxed);
     uint64_t second = stamp(tick / (1000 / ROLLOUT_TICK_MS), UNIT_SECOND_BITS);
-    uint64_t word = atomic_load_explicit(&slot->state, memory_order_relaxed);
-    for (;;) {
-        struct unit_state state = unit_unpack(word);
-        if (state.second == second || has_its_part(units, state.judged))
+    uint64_t word = read64(&slot->state);
+    struct unit_state state, next;
+    uint64_t seconds;
+    bool judged;
+    do {
+        next = state = unit_unpack(word);
+        if (state.second == second)
             return sighting;
-        uint64_t judged_max = (UINT64_C(1) << UNIT_JUDGED_BITS) - 1;
-        sighting.squares = (uint32_t)(2 * state.judged + 1);
-        state.second = second;
-        state.judged += state.judged < judged_max ? 1 : 0;
-        sighting.judged = atomic_compare_exchange_weak_explicit(&slot->state, &word, unit_pack(&state),
-                                                                memory_order_relaxed, memory_order_relaxed);
-        if (sighting.judged) {
-            atomic_fetch_add_explicit(&units->judged, 1, memory_order_relaxed);
-            return sighting;
-        }
-        sighting.squares = 0;
-    }
+        seconds = read64(&slot->seconds);
+        judged = !is_busy(units, seconds) || seconds % SHEET_UNIT_THIN == 0;
+        next.second = second;
+        if (judged && state.judged < (UINT64_C(1) << UNIT_JUDGED_BITS) - 1)
+            next.judged++;
+    } while (!atomic_compare_exchange_weak_explicit(&slot->state, &word, unit_pack(&next),
+                                                    memory_order_relaxed, memory_order_relaxed));
+    unit_seen(units, slot, seconds);
+    sighting.judged = judged;
+    sighting.squares = judged ? (uint32_t)(2 * state.judged + 1) : 0;
+    return sighting;
 }
 
 bool sheet_unit_erred(struct sheet_units *units, uint64_t unit_hash, uint64_t tick, uint64_t window_ticks)
@@ -434,11 +444,12 @@ bool sheet_unit_erred(struct sheet_units *units, uint64_t unit_hash, uint64_t ti
 
 void sheet_units_clear(struct sheet_units *units)
 {
-    atomic_store_explicit(&units->known, 0, memory_order_relaxed);
-    atomic_store_explicit(&units->judged, 0, memory_order_relaxed);
+    atomic_store_explicit(&units->seconds, 0, memory_order_relaxed);
+    atomic_store_explicit(&units->squares, 0, memory_order_relaxed);
     for (size_t i = 0; i < SHEET_UNITS; i++) {
         atomic_store_explicit(&units->slots[i].key, 0, memory_order_relaxed);
         atomic_store_explicit(&units->slots[i].state, 0, memory_order_relaxed);
+        atomic_store_explicit(&units->slots[i].seconds, 0, memory_order_relaxed);
     }
 }
 

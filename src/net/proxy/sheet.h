@@ -117,18 +117,22 @@ uint32_t sheet_gather(struct sheet *const *sheets, uint32_t count, uint64_t wate
 
 // The exception to "nothing shared": what is known of each unit of a service in the present epoch (or, of a
 // flag's rollout that events judge, of each key in the present run), so that one unit's part in the evidence
-// is bounded, whoever serves it: one judged request in a second, and in all SHEET_UNIT_PART times as many as
-// the average unit has (at least so many). Else a handful of busy users keeps the arms from ever being alike.
+// is bounded, whoever serves it: one judged request in a second; and of a unit that has been seen in
+// SHEET_UNIT_PART seconds, and in SHEET_UNIT_TIMES as many as is usual, one second in SHEET_UNIT_THIN. Else a
+// handful of busy users keeps the arms from ever being alike. Usual is the mean over seconds, not over units,
+// so that many who come once do not make the others look busy.
 // Lock-free; nothing is pushed out: a unit that finds no room is judged each time, and its errors are no
 // events, equally in every arm.
-enum { SHEET_UNITS = 1 << 16, SHEET_UNIT_PROBES = 32, SHEET_UNIT_PART = 8 };
+enum { SHEET_UNITS = 1 << 16, SHEET_UNIT_PROBES = 32 };
+enum { SHEET_UNIT_PART = 8, SHEET_UNIT_TIMES = 2, SHEET_UNIT_THIN = 16 };
 struct sheet_unit {
-    _Atomic uint64_t key;   // 0: empty
-    _Atomic uint64_t state; // see sheet.c
+    _Atomic uint64_t key;     // 0: empty
+    _Atomic uint64_t state;   // see sheet.c
+    _Atomic uint64_t seconds; // in which it was seen
 };
 struct sheet_units {
-    _Atomic uint64_t known;  // units seen
-    _Atomic uint64_t judged; // requests of theirs
+    _Atomic uint64_t seconds; // of all units
+    _Atomic uint64_t squares; // sum of the squares of each one's
     struct sheet_unit slots[SHEET_UNITS];
 };
 
@@ -142,6 +146,7 @@ void sheet_units_clear(struct sheet_units *units);
 
 struct version_sheet {
     _Atomic uint64_t counters[PROXY_VERSION_COUNTERS];
+    _Atomic uint64_t left; // of its requests: those that count nothing any more
     _Atomic uint64_t latency_count;
     _Atomic uint64_t latency_sum;
     _Atomic uint32_t latency[STATS_HISTOGRAM_BUCKETS];
@@ -150,6 +155,12 @@ struct version_sheet {
 static inline void version_count(struct version_sheet *sheet, enum proxy_version_counter counter, uint64_t n)
 {
     sheet_add64(&sheet->counters[counter], n);
+}
+// The last that a request does with the sheet: whoever sees it may take the sheet away.
+static inline void version_leave(struct version_sheet *sheet)
+{
+    uint64_t left = atomic_load_explicit(&sheet->left, memory_order_relaxed);
+    atomic_store_explicit(&sheet->left, left + 1, memory_order_release);
 }
 void version_latency_record(struct version_sheet *sheet, uint64_t latency_us);
 void version_latency_add_to(struct version_sheet *sheet, struct stats_histogram *histogram);

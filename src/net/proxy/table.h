@@ -5,8 +5,9 @@
 // newer one.
 //
 // Slots are small numbers that routing gives out: counters, histograms and connection pools hang on them, so
-// that a weight change or a reload moves nothing else. Those of services and versions are kept for the life
-// of the process; an endpoint's may mean another one once every worker has taken up a table without it.
+// that a weight change or a reload moves nothing else. A slot may mean another service, version or endpoint
+// once every worker has taken up a table without it; of a version and its service not before the last request
+// that was routed to it is over.
 #pragma once
 
 #include <stdbool.h>

@@ -78,7 +78,8 @@ static void wait_for_request(struct connection *c)
 {
     const struct server_limits *limits = &c->stream.server->limits;
     uint64_t longer_us = limits->idle_spread_us * c->spread >> 16;
-    connection_due(c, connection_now_us(c) + limits->idle_us + longer_us);
+    bool draining = c->stream.server->draining; // accepted by the kernel before
+    connection_due(c, connection_now_us(c) + (draining ? DRAIN_GRACE_US : limits->idle_us + longer_us));
 }
 
 void connection_over(struct connection *c)
@@ -374,12 +375,13 @@ void server_unlisten(struct server *server)
 
 void server_drain(struct server *server, struct rng *rng)
 {
-    server_unlisten(server);
+    for (uint32_t i = 0; i < server->listener_count; i++)
+        io_listener_stop(&server->listeners[i].io);
     server->draining = true;
     for (struct list *node = server->connections.next; node != &server->connections; node = node->next) {
         struct connection *c = CONTAINER_OF(node, struct connection, link);
         if (c->state == CONNECTION_OPEN && !c->active && c->held == NULL)
-            connection_due(c, connection_now_us(c) + rng_below(rng, DRAIN_SPREAD_US));
+            connection_due(c, connection_now_us(c) + DRAIN_GRACE_US + rng_below(rng, DRAIN_SPREAD_US));
     }
 }
 

@@ -19,6 +19,8 @@ enum {
     // holds a descriptor until it has left.
     REFUSE_MAX = 64,
     REFUSE_PART = 8,
+    // A request that comes within that time after all is still answered, and its client told to go.
+    DRAIN_GRACE_US = 500000,
     DRAIN_SPREAD_US = 1000000,
     GIVE_WAY_LOOKS = 64,        // connections looked at for one that may go
     GIVE_WAY_HEAD_US = 1000000, // a head that takes longer is no request under way

@@ -243,6 +243,12 @@ static void on_opened(struct io_stream *stream)
 static void on_received(struct io_stream *stream, struct io_buf *buf)
 {
     struct session *s = session_of(stream);
+    // After its goodbye a peer says nothing more that counts, however long the stream still lives to answer
+    // it.
+    if ((SSL_get_shutdown(s->ssl) & SSL_RECEIVED_SHUTDOWN) != 0) {
+        io_buf_put(buf);
+        return;
+    }
     struct io_buf **place = &s->in;
     while (*place != NULL)
         place = &(*place)->next;

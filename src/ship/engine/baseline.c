@@ -56,11 +56,24 @@ static bool is_faster(const struct engine_rollout *rollout, const struct stats_h
     return false;
 }
 
+// What has been measured of the arms that are measured now. After a change of those it may be less than
+// before: then it is begun anew.
+static void read_on(struct engine *engine, const struct engine_rollout *rollout)
+{
+    struct engine_baseline *baseline = rollout->baseline;
+    read_now(engine, rollout, engine->histogram);
+    if (baseline == NULL)
+        return;
+    uint64_t before = baseline->late ? baseline->early.count : baseline->from.count;
+    if (engine->histogram->count < before)
+        *baseline = (struct engine_baseline){.rounds = baseline->rounds};
+}
+
 uint64_t engine_baseline_count(struct engine *engine, const struct engine_rollout *rollout)
 {
     struct stats_histogram *seen = engine->histogram;
     const struct engine_baseline *baseline = rollout->baseline;
-    read_now(engine, rollout, seen);
+    read_on(engine, rollout);
     uint64_t rest = rollout->route.spec.latency.baseline_requests - quarter_of(rollout);
     if (baseline == NULL || !baseline->late) {
         uint64_t count = seen->count - (baseline != NULL ? baseline->from.count : 0);
@@ -89,7 +102,7 @@ enum status engine_baseline_edges(struct engine *engine, struct engine_rollout *
     if (baseline == NULL)
         return STATUS_NO_MEMORY;
     struct stats_histogram *seen = engine->histogram, *part = engine->histogram_part;
-    read_now(engine, rollout, seen);
+    read_on(engine, rollout);
     uint64_t wanted = rollout->route.spec.latency.baseline_requests, quarter = quarter_of(rollout);
     if (!baseline->late) {
         if (seen->count - baseline->from.count + quarter < wanted)

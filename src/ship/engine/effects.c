@@ -29,11 +29,12 @@ static void log_effects(struct engine *engine, const struct engine_rollout *roll
                   LOG_NUMBER("table", engine->host->table_version(engine->world)), LOG_NUMBER("entry", seq)));
 }
 
-// The failing requests that a verdict which moved nothing forward saw: noted beside it, because the next
-// table may forget them. No decision rests on the note, so none waits for it.
-static void tell_failures(struct engine *engine, struct engine_rollout *rollout,
-                          const struct rollout_effects *effects)
+// The failing requests that a verdict which moved nothing forward saw; empty: none. No decision rests on
+// them.
+static void failures_of(struct engine *engine, struct engine_rollout *rollout,
+                        const struct rollout_effects *effects, char words[ROLLOUT_FAILURES_TEXT_BYTES])
 {
+    words[0] = '\0';
     const struct engine_source *source = engine->sources[rollout->route.spec.source];
     enum rollout_outcome outcome = effects->verdict.outcome;
     if (!effects->has_verdict || source->failures == NULL ||
@@ -41,8 +42,12 @@ static void tell_failures(struct engine *engine, struct engine_rollout *rollout,
         return;
     source->failures(engine->world, rollout, engine->failures);
     const struct rollout_spec *spec = &rollout->route.spec;
-    char words[ROLLOUT_FAILURES_TEXT_BYTES];
     rollout_failures_words(engine->failures, effects->verdict.check, spec->to, spec->from, words);
+}
+
+// Behind the effect: the disk may be slow.
+static void tell_failures(struct engine *engine, struct engine_rollout *rollout, const char *words)
+{
     if (words[0] == '\0')
         return;
     log_write(engine->log, LOG_WARN, words, LOG_FIELDS(LOG_TEXT("rollout", rollout->name)));
@@ -53,12 +58,14 @@ static void tell_failures(struct engine *engine, struct engine_rollout *rollout,
 void engine_effects_act(struct engine *engine, struct engine_rollout *rollout, uint64_t seq,
                         const struct rollout_effects *effects)
 {
-    tell_failures(engine, rollout, effects);
+    char words[ROLLOUT_FAILURES_TEXT_BYTES];
+    failures_of(engine, rollout, effects, words); // the effect begins their counts anew
     bool moved = engine_stable_fold(&engine->stables, rollout->record, effects);
     if (moved)
         engine_stable_fill(&engine->stables, engine->config);
     if (effects->publish || moved)
         engine->targets[rollout->route.spec.target]->apply(engine->world);
+    tell_failures(engine, rollout, words);
     if (!effects->changed && !effects->has_verdict)
         return;
     log_effects(engine, rollout, seq, effects);

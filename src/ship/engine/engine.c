@@ -305,7 +305,8 @@ static void finish(struct engine *engine)
     io_timer_clear(engine->loop, &engine->tick_timer);
     engine->host->stop(engine->world);
     struct fault fault;
-    (void)!engine_backlog_write(&engine->backlog, engine->journal, &fault); // destroy tells what is left
+    if (!engine->retired)
+        (void)!engine_backlog_write(&engine->backlog, engine->journal, &fault); // destroy tells what is left
     log_flush(engine->log, true);
     engine->drained(engine->drained_context);
 }
@@ -344,6 +345,19 @@ void engine_shutdown(struct engine *engine, uint64_t drain_ms, void (*done)(void
     io_timer_set(engine->loop, &engine->drain_timer, now_us);
 }
 
+void engine_retire(struct engine *engine)
+{
+    struct fault fault;
+    io_timer_clear(engine->loop, &engine->tick_timer);
+    (void)!engine_backlog_write(&engine->backlog, engine->journal, &fault); // destroy tells what is left
+    engine->retired = true;
+}
+
+void engine_be_careful(struct engine *engine)
+{
+    engine->health.careful = true;
+}
+
 // ---- reload ----
 
 static void say_restart(void *context, const char *word)
@@ -361,15 +375,16 @@ enum status engine_reload(struct engine *engine, struct config *config, struct f
         status = engine->host->accept(engine->world, config, fault);
     if (status == STATUS_OK)
         status = add_from_file(engine, config, fault);
+    struct config *before = engine->config;
+    if (status == STATUS_OK) {
+        engine->config = config;
+        status = engine->host->publish(engine->world, true, fault);
+    }
+    if (status != STATUS_OK)
+        engine->config = before;
+    engine_rollouts_sort_out(engine);
     if (status != STATUS_OK)
         return status;
-    struct config *before = engine->config;
-    engine->config = config;
-    status = engine->host->publish(engine->world, true, fault);
-    if (status != STATUS_OK) {
-        engine->config = before;
-        return status;
-    }
     config_restarts(before, config, say_restart, engine);
     engine_config_adopted(engine, before);
     config_destroy(before);

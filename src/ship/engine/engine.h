@@ -22,7 +22,7 @@
 
 enum {
     ENGINE_JOURNAL_RETRY_MS = 1000,
-    ENGINE_METRICS_BYTES_MAX = 4 * 1024 * 1024,
+    ENGINE_METRICS_BYTES_MAX = 16 * 1024 * 1024,
 };
 
 struct engine;
@@ -54,6 +54,11 @@ void engine_destroy(struct engine *engine);
 // No new connections; waits at most drain_ms for those open, then stops the host and calls done. A second
 // call stops at once.
 void engine_shutdown(struct engine *engine, uint64_t drain_ms, void (*done)(void *context), void *context);
+// Ticks no more and leaves the journal, which may then be closed, to another process; the host serves on.
+// Only a shutdown may follow.
+void engine_retire(struct engine *engine);
+// From now on nothing is moved forward; what leads back is done.
+void engine_be_careful(struct engine *engine);
 
 // A new file for the running daemon. On STATUS_OK the config is taken; what needs a restart is said in the
 // log. Else nothing changed and fault says why.
@@ -121,6 +126,7 @@ struct engine_health {
     uint64_t decisions[ENGINE_DECISION_BUCKETS];
     uint64_t decisions_us; // sum of those times
     bool draining;
+    bool careful; // nothing is moved forward: engine_be_careful
     int64_t started_ms;
 };
 void engine_health_get(const struct engine *engine, struct engine_health *health);

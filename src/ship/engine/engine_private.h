@@ -41,6 +41,7 @@ struct engine {
     uint64_t ticked;  // the latest tick
     uint64_t slept_ticks;
     bool started;
+    bool retired; // the journal is another process's
     // scratch
     struct rollout_span_delta *spans; // [ROLLOUT_TICK_SPANS_MAX]
     uint8_t *wire;                    // ROLLOUT_INPUT_WIRE_BYTES_MAX
@@ -98,6 +99,8 @@ void engine_effects_act(struct engine *engine, struct engine_rollout *rollout, u
 MUST_USE enum status engine_rollout_get(struct engine *engine, const char *name,
                                         struct engine_rollout **rollout);
 void engine_rollout_deinit(struct engine *engine, struct engine_rollout *rollout);
+// Drops those that were never started and are in no file: there is nothing to tell of them.
+void engine_rollouts_sort_out(struct engine *engine);
 bool engine_rollout_active(const struct engine_rollout *rollout); // started and not final
 // Remembers where the arms' histograms stood, so that a run's quantiles are its own.
 void engine_rollout_run_began(struct engine *engine, struct engine_rollout *rollout);

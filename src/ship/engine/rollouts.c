@@ -46,6 +46,22 @@ void engine_rollout_deinit(struct engine *engine, struct engine_rollout *rollout
     engine_baseline_forget(rollout);
 }
 
+void engine_rollouts_sort_out(struct engine *engine)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < engine->rollout_count; i++) {
+        struct engine_rollout *rollout = &engine->rollouts[i];
+        if (rollout->record == NULL && config_rollout_find(engine->config, rollout->name) == NULL) {
+            engine_rollout_deinit(engine, rollout);
+            continue;
+        }
+        if (kept < i)
+            engine->rollouts[kept] = *rollout;
+        kept++;
+    }
+    engine->rollout_count = kept;
+}
+
 bool engine_rollout_active(const struct engine_rollout *rollout)
 {
     return rollout->record != NULL && engine_record_active(rollout->record);
@@ -66,9 +82,10 @@ void engine_rollout_run_began(struct engine *engine, struct engine_rollout *roll
     for (int arm = 0; rollout->latency_before != NULL && arm < ROLLOUT_ARMS; arm++) {
         const char *name = engine_arm_name(spec, arm);
         memset(&rollout->latency_before[arm], 0, sizeof rollout->latency_before[arm]);
+        rollout->latency_since[arm] = 0;
         if (name != NULL)
-            (void)engine->targets[spec->target]->latency(engine->world, spec, name,
-                                                         &rollout->latency_before[arm]);
+            (void)engine->targets[spec->target]->latency(
+                engine->world, spec, name, &rollout->latency_before[arm], &rollout->latency_since[arm]);
     }
     engine_baseline_forget(rollout);
     memset(rollout->rate_ring, 0, sizeof rollout->rate_ring);

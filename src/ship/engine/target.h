@@ -63,6 +63,7 @@ struct engine_rollout {
     uint32_t rate_ticks; // since the run began, at most ENGINE_RATE_TICKS
     // The arms' histograms when the run began: what is shown is the difference.
     struct stats_histogram *latency_before; // [ROLLOUT_ARMS], or NULL
+    uint64_t latency_since[ROLLOUT_ARMS];   // whose readings those are
     struct engine_baseline *baseline;       // being measured, or NULL
     // Its target's: the weight that is in force, which may be behind what the core wants, and since when.
     uint32_t split_weight;
@@ -84,9 +85,10 @@ struct engine_target {
     // Its part of a service's plan. applies: the run governs, else only the file's word stands.
     void (*plan)(const struct engine_rollout *rollout, const struct config_rollout *entry, bool applies,
                  const struct config_service *service, struct proxy_service_plan *plan);
-    // What was seen of an arm's latency. False: the arms have none of their own.
+    // What was seen of an arm's latency; *since: another number when that was begun anew. False: the arms
+    // have none of their own.
     bool (*latency)(void *world, const struct rollout_spec *spec, const char *arm,
-                    struct stats_histogram *seen);
+                    struct stats_histogram *seen, uint64_t *since);
 };
 
 struct engine_source {

@@ -52,7 +52,7 @@ static void tick_step(struct engine *engine, struct engine_rollout *rollout, uin
     uint64_t slept = engine->slept_ticks;
     input.tick.slept_ticks = slept - rollout->slept_told;
     input.tick.spans_lost = lost;
-    input.tick.hold = engine->health.journal_failing;
+    input.tick.hold = engine->health.journal_failing || engine->health.careful;
     input.tick.spans = engine->spans;
     input.tick.span_count = count;
     if (view.state == ROLLOUT_BASELINE) {

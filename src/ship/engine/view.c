@@ -60,9 +60,10 @@ static void arm_latency(struct engine *engine, const struct engine_rollout *roll
                         const struct rollout_spec *spec, int index, struct engine_arm *arm)
 {
     struct stats_histogram *seen = engine->histogram;
-    if (!engine->targets[spec->target]->latency(engine->world, spec, arm->version, seen))
+    uint64_t since;
+    if (!engine->targets[spec->target]->latency(engine->world, spec, arm->version, seen, &since))
         return;
-    if (rollout->latency_before != NULL)
+    if (rollout->latency_before != NULL && rollout->latency_since[index] == since)
         stats_histogram_subtract(seen, &rollout->latency_before[index]);
     arm->latency_count = seen->count;
     arm->p50_us = stats_histogram_quantile(seen, 0.5);

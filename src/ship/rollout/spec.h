@@ -54,8 +54,9 @@ struct rollout_stage {
 // history, and this program does not derive it again.
 enum {
     ROLLOUT_RULE_REQUESTS = 1, // each request counted for itself; gone
-    ROLLOUT_RULE_SECONDS = 2,  // each second is one vote, a stage is passed by what moving on can cost
-    ROLLOUT_RULE = ROLLOUT_RULE_SECONDS,
+    ROLLOUT_RULE_SECONDS = 2,  // each second is one vote, a stage is passed by what moving on can cost; gone
+    ROLLOUT_RULE_STALLS = 3,   // as 2; a second in which the baseline stalls or fails proves nothing
+    ROLLOUT_RULE = ROLLOUT_RULE_STALLS,
 };
 
 enum rollout_prove {

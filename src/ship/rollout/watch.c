@@ -256,7 +256,8 @@ static void alarm_second_end(const struct rollout *rollout, struct rollout_alarm
 {
     bool failed = (double)alarm->failed > rollout->spec.outage * (double)alarm->judged;
     bool shared = !alarm->full && ALARM_SHARED_PART * alarm->others_failed >= alarm->others_judged;
-    if (alarm->judged == 0 || alarm_fires(alarm))
+    // Without requests of the baseline nobody knows whether it is well: such a second is none.
+    if (alarm->judged == 0 || (!alarm->full && alarm->others_judged == 0) || alarm_fires(alarm))
         return;
     alarm->seconds = failed && !shared ? alarm->seconds + 1 : 0;
     alarm->row_judged = alarm->seconds > 0 ? alarm->row_judged + alarm->judged : 0;

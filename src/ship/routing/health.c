@@ -52,6 +52,11 @@ static struct health_rule rule_of(const struct config_health *health)
     return rule;
 }
 
+static const char *service_name(const struct routing *routing, const struct routing_slot *version)
+{
+    return version->service == PROXY_SLOT_NONE ? "" : routing->service_slots.items[version->service].name;
+}
+
 // ---- active checks ----
 
 static void on_change(void *context, uint16_t slot, const struct health_state *state)
@@ -64,10 +69,10 @@ static void on_change(void *context, uint16_t slot, const struct health_state *s
     proxy_endpoint_health_set(routing->proxy, slot, health, io_loop_clock_us(routing->parts.loop));
     if (!state->checked)
         return;
-    const struct routing_version_slot *version = &routing->version_slots[endpoint->version];
+    const struct routing_slot *version = &routing->version_slots.items[endpoint->version];
     log_write(routing->parts.log, state->healthy ? LOG_INFO : LOG_WARN,
               state->healthy ? "an endpoint is healthy again" : "an endpoint is unhealthy: its checks fail",
-              LOG_FIELDS(LOG_TEXT("service", routing->service_slots[version->service]),
+              LOG_FIELDS(LOG_TEXT("service", service_name(routing, version)),
                          LOG_TEXT("version", version->name), LOG_TEXT("endpoint", endpoint->address),
                          LOG_TEXT("problem", state->why != NULL ? state->why : ""),
                          LOG_NUMBER("status", state->status)));
@@ -165,11 +170,11 @@ static void tell_endpoint(struct routing *routing, uint32_t slot)
         return;
     endpoint->told_ejected = ejected;
     uint64_t now_us = io_loop_clock_us(routing->parts.loop);
-    const struct routing_version_slot *version = &routing->version_slots[endpoint->version];
+    const struct routing_slot *version = &routing->version_slots.items[endpoint->version];
     log_write(routing->parts.log, ejected ? LOG_WARN : LOG_INFO,
               ejected ? "an endpoint is ejected: its requests failed"
                       : "an endpoint is back after its ejection",
-              LOG_FIELDS(LOG_TEXT("service", routing->service_slots[version->service]),
+              LOG_FIELDS(LOG_TEXT("service", service_name(routing, version)),
                          LOG_TEXT("version", version->name), LOG_TEXT("endpoint", endpoint->address),
                          LOG_NUMBER("for_ms", ejected ? (view.out_until_us - now_us) / 1000 : 0)));
 }
@@ -183,19 +188,19 @@ static const char *phase_name(enum breaker_phase phase)
 
 static void tell_breaker(struct routing *routing, uint32_t slot)
 {
-    struct routing_version_slot *version = &routing->version_slots[slot];
+    struct routing_slot *version = &routing->version_slots.items[slot];
     enum breaker_phase phase = proxy_breaker_phase(routing->proxy, (uint16_t)slot);
     if (phase == version->told)
         return;
     version->told = phase;
     log_write(routing->parts.log, phase == BREAKER_OPEN ? LOG_WARN : LOG_INFO, "a breaker has changed",
-              LOG_FIELDS(LOG_TEXT("service", routing->service_slots[version->service]),
+              LOG_FIELDS(LOG_TEXT("service", service_name(routing, version)),
                          LOG_TEXT("version", version->name), LOG_TEXT("breaker", phase_name(phase))));
 }
 
 static bool is_in_table(const struct routing *routing, uint32_t slot)
 {
-    return routing->endpoint_slots[slot].table == routing->health.table_version;
+    return routing->endpoint_slots[slot].hold.table == routing->health.table_version;
 }
 
 void routing_health_tick(struct routing *routing)
@@ -205,7 +210,7 @@ void routing_health_tick(struct routing *routing)
     for (uint32_t i = 0; i < routing->endpoint_slot_count; i++)
         if (is_in_table(routing, i))
             tell_endpoint(routing, i);
-    for (uint32_t i = 0; i < routing->version_slot_count; i++)
+    for (uint32_t i = 0; i < routing->version_slots.count; i++)
         tell_breaker(routing, i);
 }
 
@@ -259,24 +264,23 @@ void routing_health_metrics(const struct routing *routing, struct metrics_writer
     metrics_open(writer, &in_use);
     for (uint32_t i = 0; i < routing->endpoint_slot_count && routing->protects; i++) {
         struct routing_endpoint shown;
-        const struct routing_version_slot *version =
-            &routing->version_slots[routing->endpoint_slots[i].version];
-        if (!is_in_table(routing, i) || !is_protected(routing, routing->service_slots[version->service]))
+        const struct routing_slot *version =
+            &routing->version_slots.items[routing->endpoint_slots[i].version];
+        if (!is_in_table(routing, i) || !is_protected(routing, service_name(routing, version)))
             continue;
         show_endpoint(routing, i, &shown);
-        const struct metrics_label labels[] = {
-            metrics_label_of("service", routing->service_slots[version->service]),
-            metrics_label_of("version", version->name), metrics_label_of("endpoint", shown.address)};
+        const struct metrics_label labels[] = {metrics_label_of("service", service_name(routing, version)),
+                                               metrics_label_of("version", version->name),
+                                               metrics_label_of("endpoint", shown.address)};
         metrics_count(writer, labels, 3, shown.in_use);
     }
     metrics_open(writer, &breakers);
-    for (uint32_t i = 0; i < routing->version_slot_count && routing->protects; i++) {
-        const struct routing_version_slot *version = &routing->version_slots[i];
-        if (!is_protected(routing, routing->service_slots[version->service]))
+    for (uint32_t i = 0; i < routing->version_slots.count && routing->protects; i++) {
+        const struct routing_slot *version = &routing->version_slots.items[i];
+        if (!is_protected(routing, service_name(routing, version)))
             continue;
-        const struct metrics_label labels[] = {
-            metrics_label_of("service", routing->service_slots[version->service]),
-            metrics_label_of("version", version->name)};
+        const struct metrics_label labels[] = {metrics_label_of("service", service_name(routing, version)),
+                                               metrics_label_of("version", version->name)};
         metrics_count(writer, labels, 2, (uint64_t)proxy_breaker_phase(routing->proxy, (uint16_t)i));
     }
 }

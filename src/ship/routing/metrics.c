@@ -56,21 +56,27 @@ struct version_reading {
     uint64_t counts[PROXY_VERSION_COUNTERS];
 };
 
-static void read_version(const struct routing *routing, uint32_t slot, struct version_reading *reading)
+// The first version in that slot or behind it, into *slot. False: there is none.
+static bool next_version(const struct routing *routing, uint32_t *slot, struct version_reading *reading)
 {
-    const struct routing_version_slot *version = &routing->version_slots[slot];
-    reading->labels[0] = metrics_label_of("service", routing->service_slots[version->service]);
+    const struct routing_slots *versions = &routing->version_slots;
+    while (*slot < versions->count && versions->items[*slot].name[0] == '\0')
+        ++*slot;
+    if (*slot == versions->count)
+        return false;
+    const struct routing_slot *version = &versions->items[*slot];
+    reading->labels[0] = metrics_label_of("service", routing->service_slots.items[version->service].name);
     reading->labels[1] = metrics_label_of("version", version->name);
-    proxy_version_counts(routing->proxy, (uint16_t)slot, reading->counts);
+    proxy_version_counts(routing->proxy, (uint16_t)*slot, reading->counts);
+    return true;
 }
 
 static void version_family(const struct routing *routing, struct metrics_writer *w,
                            const struct metrics_family *family, enum proxy_version_counter counter)
 {
     metrics_open(w, family);
-    for (uint32_t slot = 0; slot < routing->version_slot_count; slot++) {
-        struct version_reading reading;
-        read_version(routing, slot, &reading);
+    struct version_reading reading;
+    for (uint32_t slot = 0; next_version(routing, &slot, &reading); slot++) {
         metrics_count(w, reading.labels, 2, reading.counts[counter]);
     }
 }
@@ -85,9 +91,8 @@ static void version_labelled(const struct routing *routing, struct metrics_write
                              const struct labelled_counter *counters, size_t count)
 {
     metrics_open(w, family);
-    for (uint32_t slot = 0; slot < routing->version_slot_count; slot++) {
-        struct version_reading reading;
-        read_version(routing, slot, &reading);
+    struct version_reading reading;
+    for (uint32_t slot = 0; next_version(routing, &slot, &reading); slot++) {
         for (size_t i = 0; i < count; i++) {
             reading.labels[2] = metrics_label_of(name, counters[i].value);
             metrics_count(w, reading.labels, 3, reading.counts[counters[i].counter]);
@@ -124,11 +129,10 @@ static void write_requests(const struct routing *routing, struct metrics_writer 
                 {{"3xx", PROXY_VERSION_STATUS_3XX}, "origin"}, {{"4xx", PROXY_VERSION_STATUS_4XX}, "origin"},
                 {{"5xx", PROXY_VERSION_STATUS_5XX}, "origin"}, {{"4xx", PROXY_VERSION_LOCAL_4XX}, "sluice"},
                 {{"5xx", PROXY_VERSION_LOCAL_5XX}, "sluice"}};
-    uint64_t local_4xx = 0, local_5xx = 0;
+    uint64_t local_4xx = routing->forgotten_4xx, local_5xx = routing->forgotten_5xx;
     metrics_open(w, &requests);
-    for (uint32_t slot = 0; slot < routing->version_slot_count; slot++) {
-        struct version_reading reading;
-        read_version(routing, slot, &reading);
+    struct version_reading reading;
+    for (uint32_t slot = 0; next_version(routing, &slot, &reading); slot++) {
         for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
             reading.labels[2] = metrics_label_of("class", rows[i].class.value);
             reading.labels[3] = metrics_label_of("by", rows[i].by);
@@ -145,9 +149,8 @@ static void write_durations(const struct routing *routing, struct metrics_writer
     static const double bounds[] = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
                                     0.25,   0.5,   1,      2.5,   5,    10,    30};
     metrics_open(w, &duration);
-    for (uint32_t slot = 0; slot < routing->version_slot_count; slot++) {
-        struct version_reading reading;
-        read_version(routing, slot, &reading);
+    struct version_reading reading;
+    for (uint32_t slot = 0; next_version(routing, &slot, &reading); slot++) {
         const struct stats_histogram *seen = routing->histogram;
         proxy_version_latency(routing->proxy, (uint16_t)slot, routing->histogram);
         uint64_t cumulative[ARRAY_LEN(bounds)];
@@ -184,9 +187,8 @@ static void write_versions(const struct routing *routing, struct metrics_writer 
     version_family(routing, w, &routed, PROXY_VERSION_REQUESTS);
     version_family(routing, w, &completed, PROXY_VERSION_COMPLETED);
     metrics_open(w, &in_flight);
-    for (uint32_t slot = 0; slot < routing->version_slot_count; slot++) {
-        struct version_reading reading;
-        read_version(routing, slot, &reading);
+    struct version_reading reading;
+    for (uint32_t slot = 0; next_version(routing, &slot, &reading); slot++) {
         // The two counts are read a moment apart: below zero means none.
         uint64_t over = reading.counts[PROXY_VERSION_COMPLETED];
         uint64_t all = reading.counts[PROXY_VERSION_REQUESTS];
@@ -225,10 +227,13 @@ static void write_workers(const struct routing *routing, struct metrics_writer *
     }
     metrics_one_value(w, &clients, (double)proxy_clients_open(routing->proxy));
     metrics_open(w, &lost);
-    for (uint32_t slot = 0; slot < routing->service_slot_count; slot++) {
+    for (uint32_t slot = 0; slot < routing->service_slots.count; slot++) {
+        const char *service = routing->service_slots.items[slot].name;
         struct proxy_sheet_losses losses;
+        if (service[0] == '\0')
+            continue;
         proxy_gather_losses(routing->proxy, (uint16_t)slot, &losses);
-        struct metrics_label labels[] = {metrics_label_of("service", routing->service_slots[slot]),
+        struct metrics_label labels[] = {metrics_label_of("service", service),
                                          metrics_label_of("reason", "no_span")};
         metrics_count(w, labels, 2, losses.routed_unspanned);
         labels[1] = metrics_label_of("reason", "late");

@@ -40,15 +40,11 @@ enum status routing_create(const struct routing_parts *parts, struct routing **r
     made->proxy = parts->proxy;
     made->config = parts->config;
     io_timer_init(&made->ack_timer, on_ack_check);
-    memset(made->endpoint_buckets, 0xff, sizeof made->endpoint_buckets); // PROXY_SLOT_NONE
-    made->service_slots = heap_alloc(PROXY_SERVICES_MAX, sizeof *made->service_slots);
-    made->version_slots = heap_alloc(PROXY_VERSIONS_MAX, sizeof *made->version_slots);
-    made->endpoint_slots = heap_alloc(PROXY_ENDPOINTS_MAX, sizeof *made->endpoint_slots);
+    enum status status = routing_slots_init(made);
     made->services = heap_alloc(PROXY_SERVICES_MAX, sizeof *made->services);
     made->unused = heap_alloc(ROUTING_UNUSED_SPANS, sizeof *made->unused);
     made->histogram = heap_alloc(1, sizeof *made->histogram);
-    if (made->service_slots != NULL && made->version_slots != NULL && made->endpoint_slots != NULL &&
-        made->services != NULL && made->unused != NULL && made->histogram != NULL) {
+    if (status == STATUS_OK && made->services != NULL && made->unused != NULL && made->histogram != NULL) {
         *routing = made;
         return STATUS_OK;
     }
@@ -64,9 +60,7 @@ void routing_destroy(struct routing *routing)
     names_destroy(routing->names);
     routing_health_deinit(routing);
     routing_tls_deinit(routing);
-    heap_free(routing->service_slots);
-    heap_free(routing->version_slots);
-    heap_free(routing->endpoint_slots);
+    routing_slots_deinit(routing);
     heap_free(routing->services);
     heap_free(routing->unused);
     heap_free(routing->histogram);

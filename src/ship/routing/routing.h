@@ -55,6 +55,8 @@ void routing_tick_over(struct routing *routing, bool drain);
 const struct config *routing_config(const struct routing *routing); // being put in force, or in force
 // The slot that a service's version counts under; PROXY_SLOT_NONE when there is none.
 uint16_t routing_version_slot(const struct routing *routing, const char *service, const char *version);
+// Another number when that slot, and the counts under it, were given anew, to this name or another.
+uint64_t routing_version_given(const struct routing *routing, uint16_t slot);
 
 // Its place among the service's versions in a plan; PROXY_VERSION_NONE.
 int32_t routing_version_index(const struct config_service *service, const char *version);
@@ -62,7 +64,7 @@ int32_t routing_version_index(const struct config_service *service, const char *
 // What one service's requests are measured by, for metrics and plans.
 struct routing_traffic {
     double requests_per_second; // last 5 s, all versions
-    double error_rate;          // of the stable version, since the process began
+    double error_rate;          // of the stable version, since it got its slot
     uint64_t requests;
 };
 // The slot of the version that is stable; PROXY_SLOT_NONE when there is no such service.

@@ -11,21 +11,39 @@ enum {
     ROUTING_ACK_CHECK_MS = 1,
     ROUTING_EVENTS_PER_TICK = 256,
     ROUTING_GATHERS_PER_TICK = 8,
-    ROUTING_RATE_TICKS = 50, // window of the rates shown: 5 s
-    ROUTING_BUCKETS = 4096,  // that endpoint slots are found by
+    ROUTING_RATE_TICKS = 50,   // window of the rates shown: 5 s
+    ROUTING_BUCKETS = 4096,    // that endpoint slots are found by
+    ROUTING_KEEP_TICKS = 6000, // a version that left the file is shown for 10 min, if nobody needs its slot
 };
 
-struct routing_version_slot {
-    uint16_t service;
-    enum breaker_phase told; // the log says so
-    char name[PROXY_NAME_BYTES];
+// By what a slot is held.
+struct routing_hold {
+    uint64_t table;     // the newest one that was published with it
+    uint64_t build;     // the newest one that it was planned for
+    uint64_t left_tick; // of the first table without it
+};
+
+struct routing_slot {
+    struct routing_hold hold;
+    uint64_t given;              // the build that gave it to its name
+    uint16_t service;            // of a version: the slot of its service; else PROXY_SLOT_NONE
+    enum breaker_phase told;     // of a version: what the log says
+    char name[PROXY_NAME_BYTES]; // empty: nobody's
+};
+
+// All of services, or of versions.
+struct routing_slots {
+    struct routing_slot *items; // [max]
+    uint32_t count, max;
+    // Whether every worker has left it, and no request counts into it any more.
+    bool (*is_over)(const struct routing *routing, uint32_t place, uint64_t acknowledged);
+    void (*forget)(struct routing *routing, uint32_t place);
 };
 
 struct routing_endpoint_slot {
+    struct routing_hold hold;
     uint16_t version;
-    uint64_t table; // the newest one that was published with it
-    uint64_t build; // the newest one that it was planned for
-    uint16_t next;  // of the same bucket; PROXY_SLOT_NONE: the last one
+    uint16_t next; // of the same bucket; PROXY_SLOT_NONE: the last one
     char address[IO_ADDR_TEXT_BYTES];
     struct io_addr addr;
     bool told_ejected; // the log says so
@@ -35,6 +53,7 @@ struct routing_service {
     uint32_t ring[ROUTING_RATE_TICKS];
     uint64_t sum;
     uint64_t requests_before;
+    uint64_t requests_forgotten; // of versions that left
     uint64_t losses_told;
     bool gathered;   // in this tick
     uint16_t stable; // slot of the version that is stable by the newest table
@@ -63,10 +82,9 @@ struct routing {
     uint64_t builds;
     uint64_t ticks;
     uint32_t rate_at;
-    char (*service_slots)[PROXY_NAME_BYTES]; // [PROXY_SERVICES_MAX]
-    uint32_t service_slot_count;
-    struct routing_version_slot *version_slots; // [PROXY_VERSIONS_MAX]
-    uint32_t version_slot_count;
+    struct routing_slots service_slots;
+    struct routing_slots version_slots;
+    uint64_t forgotten_4xx, forgotten_5xx;        // answers of our own for versions that are forgotten
     struct routing_endpoint_slot *endpoint_slots; // [PROXY_ENDPOINTS_MAX]
     uint32_t endpoint_slot_count;
     uint32_t endpoint_slot_at;                  // where the search for one to give again goes on
@@ -79,14 +97,23 @@ struct routing {
 enum { ROUTING_UNUSED_SPANS = 1024 };
 
 // ---- slots.c: PROXY_SLOT_NONE: none of that name, or none left to give
+MUST_USE enum status routing_slots_init(struct routing *routing); // NO_MEMORY
+void routing_slots_deinit(struct routing *routing);
+// Given for the table that is being made; one that was left goes to another name when every worker has taken
+// up a table without it and its last request is over, the one that was left first before others.
 uint16_t routing_service_slot(const struct routing *routing, const char *service);
 uint16_t routing_service_slot_give(struct routing *routing, const char *service);
 uint16_t routing_version_slot_give(struct routing *routing, uint16_t service, const char *version);
-// Of the table that is being made. *again: it was given for that table already.
+// *again: it was given for that table already.
 uint16_t routing_endpoint_slot_give(struct routing *routing, uint16_t version, const struct io_addr *addr,
                                     bool *again);
 // The table that was made is in force as this version.
 void routing_slots_published(struct routing *routing, uint64_t table);
+void routing_slots_tick(struct routing *routing); // forgets what left long ago
+
+// ---- traffic.c
+// At most so many, in steps of 32.
+void routing_events_tell(struct routing *routing, uint32_t most);
 
 // ---- names.c
 // Follows the names of this file; at the start waits a moment for their first answers.

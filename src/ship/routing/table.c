@@ -74,7 +74,7 @@ static void keep_endpoints(struct routing *routing, struct table_scratch *scratc
     uint64_t table = routing->health.table_version;
     for (uint32_t i = 0; i < routing->endpoint_slot_count && table > 0; i++) {
         const struct routing_endpoint_slot *slot = &routing->endpoint_slots[i];
-        if (slot->version == version->slot && slot->table == table)
+        if (slot->version == version->slot && slot->hold.table == table)
             (void)plan_endpoint(routing, scratch, &slot->addr, version);
     }
 }
@@ -107,7 +107,8 @@ static enum status plan_version(struct routing *routing, struct table_scratch *s
     *version =
         (struct proxy_version_plan){.name = name, .slot = routing_version_slot_give(routing, service, name)};
     if (version->slot == PROXY_SLOT_NONE)
-        return fault_set(fault, STATUS_FULL, "more than %d versions since the start; restart to go on",
+        return fault_set(fault, STATUS_FULL,
+                         "more than %d versions at once, those included whose last requests are still open",
                          PROXY_VERSIONS_MAX);
     return plan_endpoints(routing, scratch, addresses, count, version, fault);
 }
@@ -243,7 +244,8 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
                      .pool_idle_ms = clamp_ms(service->timeouts.pool_idle_ms)},
     };
     if (plan->slot == PROXY_SLOT_NONE)
-        return fault_set(fault, STATUS_FULL, "more than %d services since the start; restart to go on",
+        return fault_set(fault, STATUS_FULL,
+                         "more than %d services at once, those included whose last requests are still open",
                          PROXY_SERVICES_MAX);
     for (uint32_t i = 0; i < service->version_count; i++) {
         const struct config_version *version = &service->versions[i];

@@ -38,7 +38,7 @@ void routing_failures_get(const struct routing *routing, const char *service, st
 
 static void drain_unused(struct routing *routing)
 {
-    for (uint16_t slot = 0; slot < routing->service_slot_count; slot++) {
+    for (uint16_t slot = 0; slot < routing->service_slots.count; slot++) {
         uint64_t lost = 0;
         bool more = !routing->services[slot].gathered;
         for (int i = 0; i < ROUTING_GATHERS_PER_TICK && more; i++)
@@ -50,19 +50,21 @@ static void drain_unused(struct routing *routing)
 
 static void rates_advance(struct routing *routing)
 {
+    uint64_t requests[PROXY_SERVICES_MAX] = {0};
+    for (uint32_t i = 0; i < routing->version_slots.count; i++) {
+        uint16_t service = routing->version_slots.items[i].service;
+        uint64_t counts[PROXY_VERSION_COUNTERS];
+        if (service == PROXY_SLOT_NONE)
+            continue;
+        proxy_version_counts(routing->proxy, (uint16_t)i, counts);
+        requests[service] += counts[PROXY_VERSION_REQUESTS];
+    }
     routing->rate_at = (routing->rate_at + 1) % ROUTING_RATE_TICKS;
-    for (uint32_t i = 0; i < routing->service_slot_count; i++) {
+    for (uint32_t i = 0; i < routing->service_slots.count; i++) {
         struct routing_service *service = &routing->services[i];
-        uint64_t requests = 0;
-        for (uint32_t v = 0; v < routing->version_slot_count; v++) {
-            if (routing->version_slots[v].service != i)
-                continue;
-            uint64_t counts[PROXY_VERSION_COUNTERS];
-            proxy_version_counts(routing->proxy, (uint16_t)v, counts);
-            requests += counts[PROXY_VERSION_REQUESTS];
-        }
-        uint64_t fresh = requests - service->requests_before;
-        service->requests_before = requests;
+        uint64_t all = service->requests_forgotten + requests[i];
+        uint64_t fresh = all - service->requests_before;
+        service->requests_before = all;
         service->sum -= service->ring[routing->rate_at];
         service->ring[routing->rate_at] = (uint32_t)fresh;
         service->sum += (uint32_t)fresh;
@@ -98,9 +100,9 @@ void routing_traffic_get(const struct routing *routing, const char *service, str
 
 // ---- the proxy's events ----
 
-static const char *version_name(const struct routing *routing, uint16_t slot)
+static const char *slot_name(const struct routing_slots *slots, uint16_t slot)
 {
-    return slot < routing->version_slot_count ? routing->version_slots[slot].name : "-";
+    return slot < slots->count ? slots->items[slot].name : "-";
 }
 
 static void log_event(struct routing *routing, const struct proxy_event *event)
@@ -115,25 +117,24 @@ static void log_event(struct routing *routing, const struct proxy_event *event)
     };
     char ms[32];
     snprintf(ms, sizeof ms, "%.1f", (double)event->elapsed_us / 1000);
-    bool known = event->service < routing->service_slot_count;
     log_repeat(routing->parts.log, LOG_WARN, messages[event->kind],
                LOG_FIELDS(LOG_TEXT("reason", event->reason), LOG_NUMBER("status", event->status),
                           LOG_TEXT("method", event->method), LOG_TEXT("host", event->host),
                           LOG_TEXT("path", event->path), LOG_TEXT("ms", ms),
-                          LOG_TEXT("service", known ? routing->service_slots[event->service] : "-"),
-                          LOG_TEXT("version", version_name(routing, event->version)),
+                          LOG_TEXT("service", slot_name(&routing->service_slots, event->service)),
+                          LOG_TEXT("version", slot_name(&routing->version_slots, event->version)),
                           LOG_TEXT("endpoint", event->endpoint < routing->endpoint_slot_count
                                                    ? routing->endpoint_slots[event->endpoint].address
                                                    : "-"),
                           LOG_TEXT("client", event->client)));
 }
 
-static void log_events(struct routing *routing)
+void routing_events_tell(struct routing *routing, uint32_t most)
 {
     if (routing->config->log.requests == CONFIG_LOG_REQUESTS_NONE)
         return;
     struct proxy_event events[32];
-    for (int round = 0; round < ROUTING_EVENTS_PER_TICK / 32; round++) {
+    for (uint32_t told = 0; told < most; told += ARRAY_LEN(events)) {
         uint32_t count = proxy_events_take(routing->proxy, events, ARRAY_LEN(events));
         for (uint32_t i = 0; i < count; i++)
             log_event(routing, &events[i]);
@@ -149,6 +150,7 @@ void routing_tick_began(struct routing *routing)
     struct fault fault;
     routing->ticks++;
     rates_advance(routing);
+    routing_slots_tick(routing);
     routing_names_take(routing);
     routing_tls_tick(routing);
     // Not before the last table is in force everywhere: its slots come free only then.
@@ -162,7 +164,7 @@ void routing_tick_over(struct routing *routing, bool drain)
 {
     if (drain)
         drain_unused(routing);
-    log_events(routing);
+    routing_events_tell(routing, ROUTING_EVENTS_PER_TICK);
     routing_health_tick(routing);
     proxy_reclaim(routing->proxy);
 }

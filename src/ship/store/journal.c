@@ -100,6 +100,17 @@ static bool run_sql(struct journal *journal, const char *sql)
     return sqlite3_exec(journal->db, sql, NULL, NULL, NULL) == SQLITE_OK;
 }
 
+static enum status roll_back(struct journal *journal, void *unused, struct fault *fault)
+{
+    (void)unused;
+    (void)fault;
+    // SQLite may have rolled back by itself already, for example when the disk is full.
+    if (journal->in_transaction && sqlite3_get_autocommit(journal->db) == 0)
+        (void)run_sql(journal, "ROLLBACK");
+    journal->in_transaction = false;
+    return STATUS_OK;
+}
+
 static int64_t pragma_value(struct journal *journal, const char *sql, bool *ok)
 {
     sqlite3_stmt *statement = NULL;
@@ -407,8 +418,9 @@ static enum status open_for_reading(struct journal *journal, struct fault *fault
     return open_database(journal, uri, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, fault);
 }
 
-static enum status open_steps(struct journal *journal, struct fault *fault)
+static enum status open_steps(struct journal *journal, void *unused, struct fault *fault)
 {
+    (void)unused;
     bool fresh;
     enum status status = look_at_file(journal, &fresh, fault);
     if (status == STATUS_OK && journal->mode == JOURNAL_WRITE)
@@ -442,7 +454,8 @@ enum status journal_open(const char *path, enum journal_mode mode, struct journa
     journal->file_fd = -1;
     journal->mode = mode;
     memcpy(journal->path, path, strlen(path) + 1);
-    enum status status = open_steps(journal, fault);
+    journal_guard_init();
+    enum status status = journal_guard(journal, open_steps, NULL, fault);
     if (status != STATUS_OK) {
         journal_close(journal);
         return status;
@@ -451,14 +464,21 @@ enum status journal_open(const char *path, enum journal_mode mode, struct journa
     return STATUS_OK;
 }
 
-void journal_close(struct journal *journal)
+static enum status close_database(struct journal *journal, void *unused, struct fault *fault)
 {
-    if (journal == NULL)
-        return;
-    journal_rollback(journal);
+    (void)roll_back(journal, unused, fault);
     sqlite3_finalize(journal->insert);
     sqlite3_finalize(journal->update_head);
     sqlite3_close(journal->db);
+    return STATUS_OK;
+}
+
+void journal_close(struct journal *journal)
+{
+    struct fault fault;
+    if (journal == NULL)
+        return;
+    (void)!journal_guard(journal, close_database, NULL, &fault);
     if (journal->file_fd >= 0)
         close(journal->file_fd); // after SQLite, whose locks end with any descriptor of the file
     if (journal->lock_fd >= 0)
@@ -507,13 +527,13 @@ static enum status check_place(const struct journal *journal, struct fault *faul
                         journal->path);
 }
 
-enum status journal_begin(struct journal *journal, enum journal_sync sync, struct fault *fault)
+static enum status begin(struct journal *journal, void *sync, struct fault *fault)
 {
-    CHECK(journal->mode == JOURNAL_WRITE && !journal->in_transaction);
     enum status place = check_place(journal, fault);
     if (place != STATUS_OK)
         return place;
-    const char *level = sync == JOURNAL_SYNC_FULL ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL";
+    const char *level = *(const enum journal_sync *)sync == JOURNAL_SYNC_FULL ? "PRAGMA synchronous=FULL"
+                                                                              : "PRAGMA synchronous=NORMAL";
     if (!run_sql(journal, level) || !write_again(journal) || !run_sql(journal, "BEGIN IMMEDIATE"))
         return journal_fail_sqlite(journal, "write", fault);
     journal->in_transaction = true;
@@ -521,22 +541,29 @@ enum status journal_begin(struct journal *journal, enum journal_sync sync, struc
     return STATUS_OK;
 }
 
-void journal_rollback(struct journal *journal)
+enum status journal_begin(struct journal *journal, enum journal_sync sync, struct fault *fault)
 {
-    if (!journal->in_transaction)
-        return;
-    journal->in_transaction = false;
-    // SQLite may have rolled back by itself already, for example when the disk is full.
-    if (sqlite3_get_autocommit(journal->db) == 0)
-        (void)run_sql(journal, "ROLLBACK");
+    CHECK(journal->mode == JOURNAL_WRITE && !journal->in_transaction);
+    return journal_guard(journal, begin, &sync, fault);
 }
 
-enum status journal_append(struct journal *journal, const struct journal_entry *entry, uint64_t *seq,
-                           struct fault *fault)
+void journal_rollback(struct journal *journal)
 {
-    CHECK(journal->in_transaction);
+    struct fault fault;
+    (void)!journal_guard(journal, roll_back, NULL, &fault);
+}
+
+struct append {
+    const struct journal_entry *entry;
+    uint64_t *seq;
+};
+
+static enum status append(struct journal *journal, void *argument, struct fault *fault)
+{
+    const struct journal_entry *entry = ((const struct append *)argument)->entry;
+    uint64_t *seq = ((const struct append *)argument)->seq;
     if (entry->payload.len > JOURNAL_PAYLOAD_BYTES_MAX) {
-        journal_rollback(journal);
+        (void)roll_back(journal, NULL, NULL);
         return journal_fail(STATUS_FULL, 0, fault, "an entry of %zu bytes is too large for the journal",
                             entry->payload.len);
     }
@@ -558,7 +585,7 @@ enum status journal_append(struct journal *journal, const struct journal_entry *
     if (code != SQLITE_DONE) {
         enum status status = journal_fail_sqlite(journal, "write", fault);
         sqlite3_reset(s);
-        journal_rollback(journal);
+        (void)roll_back(journal, NULL, NULL);
         return status;
     }
     sqlite3_reset(s);
@@ -570,9 +597,17 @@ enum status journal_append(struct journal *journal, const struct journal_entry *
     return STATUS_OK;
 }
 
-enum status journal_commit(struct journal *journal, struct fault *fault)
+enum status journal_append(struct journal *journal, const struct journal_entry *entry, uint64_t *seq,
+                           struct fault *fault)
 {
     CHECK(journal->in_transaction);
+    struct append argument = {entry, seq};
+    return journal_guard(journal, append, &argument, fault);
+}
+
+static enum status commit(struct journal *journal, void *unused, struct fault *fault)
+{
+    (void)unused;
     sqlite3_stmt *s = journal->update_head;
     sqlite3_bind_int64(s, 1, (int64_t)journal->pending.count);
     sqlite3_bind_blob(s, 2, journal->pending.chain, JOURNAL_CHAIN_BYTES, SQLITE_STATIC);
@@ -581,13 +616,19 @@ enum status journal_commit(struct journal *journal, struct fault *fault)
         enum status status = journal_fail_sqlite(journal, "write", fault);
         note_sync_failure(journal);
         sqlite3_reset(s);
-        journal_rollback(journal);
+        (void)roll_back(journal, NULL, NULL);
         return status;
     }
     journal->in_transaction = false;
     journal->head = journal->pending;
     fold_log(journal);
     return STATUS_OK;
+}
+
+enum status journal_commit(struct journal *journal, struct fault *fault)
+{
+    CHECK(journal->in_transaction);
+    return journal_guard(journal, commit, NULL, fault);
 }
 
 uint64_t journal_count(const struct journal *journal)

@@ -32,9 +32,18 @@ struct journal {
     int log_pages;          // in the log beside the file after the last commit
     bool sync_failed;       // unsynced data may be gone from the disk although it still reads back
     bool in_transaction;
+    bool lost;                   // SQLite was left in the middle: it is not called again
     struct journal_head head;    // committed
     struct journal_head pending; // the head with the entries of the open transaction
 };
+
+// ---- journal_guard.c
+void journal_guard_init(void);
+typedef enum status journal_call(struct journal *journal, void *argument, struct fault *fault);
+// Makes the call, within which SQLite is used, on one thread and not one within another. STATUS_IO, now and
+// for ever, when its index was cut short.
+MUST_USE enum status journal_guard(struct journal *journal, journal_call *call, void *argument,
+                                   struct fault *fault);
 
 // Hash of an entry that follows `previous`.
 void journal_chain_next(const uint8_t previous[JOURNAL_CHAIN_BYTES], const struct journal_entry *entry,

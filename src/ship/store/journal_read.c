@@ -17,9 +17,9 @@ struct journal_cursor {
 
 // One read transaction around head and entries, so that a daemon that goes on writing does not look like
 // damage.
-static enum status begin_reading(struct journal_cursor *cursor, struct fault *fault)
+static enum status begin_reading(struct journal *journal, void *argument, struct fault *fault)
 {
-    struct journal *journal = cursor->journal;
+    struct journal_cursor *cursor = argument;
     static const char SQL[] =
         "SELECT e.seq, e.time_ms, e.kind, e.subject, e.run, e.payload, e.chain, h.count FROM journal_head h "
         "LEFT JOIN journal_entries e ORDER BY e.seq";
@@ -35,7 +35,7 @@ enum status journal_cursor_open(struct journal *journal, struct journal_cursor *
         return journal_fail(STATUS_NO_MEMORY, 0, fault, "no memory to read the journal");
     cursor->journal = journal;
     cursor->until = UINT64_MAX;
-    enum status status = begin_reading(cursor, fault);
+    enum status status = journal_guard(journal, begin_reading, cursor, fault);
     if (status != STATUS_OK) {
         journal_cursor_close(cursor);
         return status;
@@ -44,11 +44,20 @@ enum status journal_cursor_open(struct journal *journal, struct journal_cursor *
     return STATUS_OK;
 }
 
+static enum status end_reading(struct journal *journal, void *cursor, struct fault *fault)
+{
+    (void)journal;
+    (void)fault;
+    sqlite3_finalize(((struct journal_cursor *)cursor)->select);
+    return STATUS_OK;
+}
+
 void journal_cursor_close(struct journal_cursor *cursor)
 {
+    struct fault fault;
     if (cursor == NULL)
         return;
-    sqlite3_finalize(cursor->select);
+    (void)!journal_guard(cursor->journal, end_reading, cursor, &fault);
     heap_free(cursor);
 }
 
@@ -101,9 +110,16 @@ static enum status read_row(struct journal_cursor *cursor, struct journal_entry 
     return STATUS_OK;
 }
 
-enum status journal_cursor_next(struct journal_cursor *cursor, struct journal_entry *entry,
-                                struct fault *fault)
+struct next {
+    struct journal_cursor *cursor;
+    struct journal_entry *entry;
+};
+
+static enum status next(struct journal *journal, void *argument, struct fault *fault)
 {
+    (void)journal;
+    struct journal_cursor *cursor = ((const struct next *)argument)->cursor;
+    struct journal_entry *entry = ((const struct next *)argument)->entry;
     int code = sqlite3_step(cursor->select);
     if (code == SQLITE_DONE)
         return at_end(cursor, fault);
@@ -116,4 +132,11 @@ enum status journal_cursor_next(struct journal_cursor *cursor, struct journal_en
     if (sqlite3_column_type(cursor->select, 0) == SQLITE_NULL)
         return at_end(cursor, fault); // a head without any entry
     return read_row(cursor, entry, fault);
+}
+
+enum status journal_cursor_next(struct journal_cursor *cursor, struct journal_entry *entry,
+                                struct fault *fault)
+{
+    struct next argument = {cursor, entry};
+    return journal_guard(cursor->journal, next, &argument, fault);
 }

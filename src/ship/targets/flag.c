@@ -198,12 +198,13 @@ static void plan(const struct engine_rollout *rollout, const struct config_rollo
 
 // Variants are no versions, even where they have the same names: their requests are in one histogram.
 static bool latency(void *world, const struct rollout_spec *spec, const char *arm,
-                    struct stats_histogram *seen)
+                    struct stats_histogram *seen, uint64_t *since)
 {
     (void)world;
     (void)spec;
     (void)arm;
     (void)seen;
+    (void)since;
     return false;
 }
 

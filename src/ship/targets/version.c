@@ -74,13 +74,14 @@ static void plan(const struct engine_rollout *rollout, const struct config_rollo
 }
 
 static bool latency(void *world, const struct rollout_spec *spec, const char *arm,
-                    struct stats_histogram *seen)
+                    struct stats_histogram *seen, uint64_t *since)
 {
     struct targets *targets = world;
     uint16_t slot = routing_version_slot(targets->routing, spec->service, arm);
     if (slot == PROXY_SLOT_NONE)
         return false;
     proxy_version_latency(targets->proxy, slot, seen);
+    *since = routing_version_given(targets->routing, slot);
     return true;
 }
 
