@@ -349,7 +349,7 @@ static void check_version(struct world *world, uint32_t service, const char *ver
         world_fail(world, "%s: %" PRIu64 " requests, %" PRIu64 " completed, at rest", version,
                    c[PROXY_VERSION_REQUESTS], c[PROXY_VERSION_COMPLETED]);
     uint64_t errors = 0;
-    for (int k = PROXY_VERSION_ERROR_5XX; k <= PROXY_VERSION_ERROR_UNAVAILABLE; k++)
+    for (int k = PROXY_VERSION_ERROR_5XX; k <= PROXY_VERSION_ERROR_OPEN; k++)
         errors += c[k];
     if (errors != c[PROXY_VERSION_ERRORS])
         world_fail(world, "%s: %" PRIu64 " errors, the kinds sum to %" PRIu64, version,

@@ -143,13 +143,13 @@ def serving(pair, client_ca=None):
     return context
 
 
-def daemon(args, folder, stack, services, io="auto", more=""):
-    """services: name -> (endpoints, words of tls). Each has the path of its name; more: what else its route says."""
+def daemon(args, folder, stack, services, io="auto", more="", words=""):
+    """services: name -> (endpoints, words of tls). Each has the path of its name; more: what else its route says, words: the service."""
     port = harness.free_port()
     text = (f"io: {io}\njournal: @FOLDER@/sluice.db\nlisten: ['127.0.0.1:{port}']\nadmin: {{address: '@ADMIN@'}}\n"
             "timeouts: {connect: 1s, pool_idle: 2s}\nservices:\n")
-    for name, (endpoints, words) in services.items():
-        text += f"  {name}: {{routes: [{{path: /{name}{more}}}], versions: {{v1: {{endpoints: {endpoints}, tls: {words}}}}}}}\n"
+    for name, (endpoints, tls) in services.items():
+        text += f"  {name}: {{routes: [{{path: /{name}{more}}}], versions: {{v1: {{endpoints: {endpoints}, tls: {tls}}}}}{words}}}\n"
     sluice = harness.Sluice(folder, args.binary, text)
     sluice.port = port
     stack.callback(sluice.stop)
@@ -248,6 +248,28 @@ def serves_http2(args, folder, stack):
     assert whole.returncode == 0 and len(whole.stdout) == 100000, whole.returncode
     assert cut.returncode == 92, cut.returncode  # the stream was reset
     assert handshakes(sluice)["no"] >= 1 and failures(sluice) == {"cut": 1}, failures(sluice)
+
+
+def checks(args, folder, stack):
+    """active checks speak TLS as requests do: who is not believed is out of use, and the log says why"""
+    authority, other = Authority(folder), Authority(folder, "other")
+    good = Origin(stack, serving(authority.issue("shop", ["DNS:localhost"])))
+    bad = Origin(stack, serving(other.issue("stranger", ["DNS:localhost"])))
+    services = {"good": (f"['localhost:{good.port}']", "{ca: ca.pem}"), "bad": (f"['localhost:{bad.port}']", "{ca: ca.pem}")}
+    for way, host in (("{http: /healthz, every: 100ms, fall: 2}", ("/healthz", None, None)), ("{tcp: true, every: 100ms, fall: 2}", None)):
+        sluice = daemon(args, folder, stack, services, words=f", health: {way}, panic: 0%")
+        shown = lambda n: sluice.request("GET", "/v1/table")[1]["services"][n]["versions"][0]["health"][0]
+        harness.wait_for("the stranger to be out of use", lambda: not shown(1)["healthy"])
+        assert "of no issuer that is believed" in str(shown(1)) and "of no issuer that is believed" in sluice.output(), shown(1)
+        assert ask(sluice, "/bad")[0] == 503
+        # A connection that only opens is closed before the origin's session has come.
+        resumed = "no" if host is None else "yes"
+        harness.wait_for("further checks", lambda r=resumed: handshakes(sluice)[r] > 2)
+        assert shown(0)["healthy"] and ask(sluice, "/good") == (200, b"hello"), shown(0)
+        assert (host in good.asked) == (host is not None), good.asked
+        good.asked.clear()
+        assert set(failures(sluice)) == {"issuer"}, failures(sluice)
+        sluice.stop()
 
 
 def refuses(args, folder, stack):
@@ -416,6 +438,6 @@ def turns(args, folder, stack):
 
 
 if __name__ == "__main__":
-    ALL = {f.__name__: f for f in (serves, serves_by_rings, serves_http2, refuses, shows, believes, changes, turns)}
+    ALL = {f.__name__: f for f in (serves, serves_by_rings, serves_http2, checks, refuses, shows, believes, changes, turns)}
     arguments = harness.options(only="")
     harness.run([f for name, f in ALL.items() if arguments.only in ("", name)], arguments, at_once=3)

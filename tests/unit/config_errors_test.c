@@ -296,8 +296,15 @@ static const struct mistake mistakes[] = {
     {SECURE("{min_version: 1.1}"), 3, 49, "'min_version' wants 1.2 or 1.3"},
     {SECURED("'unix:/a'", "true"), 3, 34, "needs 'server_name': a socket of this machine has no name"},
     {SECURED("'srv:_a._tcp.b'", "true"), 3, 34, "needs 'server_name': what an SRV record tells has no name"},
-    {LISTEN "services: {a: {versions: {v: [h:1]}, health: {path: /healthz}}}\n", 2, 38,
-     "active health checks are not in this version yet"},
+    {LISTEN "services: {a: {versions: {v: [h:1]}, health: {every: 1s}}}\n", 2, 46,
+     "a health check is one thing"},
+    {LISTEN "services: {a: {versions: {v: [h:1]}, health: {http: /, tcp: true}}}\n", 2, 46,
+     "either 'http' with a path, or 'tcp: true'"},
+    {LISTEN "services: {a: {versions: {v: [h:1]}, health: {http: healthz, tcp: true}}}\n", 2, 53,
+     "begins with '/'"},
+    {LISTEN "services: {a: {versions: {v: [h:1]}, outlier: {ejection: 10m}}}\n", 2, 47,
+     "'longest' is less than 'ejection'"},
+    {LISTEN "services: {a: {versions: {v: [h:1]}, breaker: {probes: 0}}}\n", 2, 56, "outside its range"},
     {LISTEN SERVICES "admin: {tokens: file}\n", 5, 9, "tokens are not in this version yet"},
 };
 

@@ -145,6 +145,34 @@ static bool rollout_of(struct engine *engine, const struct config_service *servi
     return false;
 }
 
+enum { HEALTH_SHOWN_MAX = 512 };
+
+// Of a version whose endpoints are protected: who is in use, and why the others are not.
+static void write_health(struct json_out *out, struct engine *engine, const char *service,
+                         const char *version)
+{
+    const struct routing *routing = targets_of(engine)->routing;
+    struct routing_endpoint *shown = heap_alloc(HEALTH_SHOWN_MAX, sizeof *shown);
+    uint32_t count =
+        shown == NULL ? 0 : routing_endpoints(routing, service, version, shown, HEALTH_SHOWN_MAX);
+    if (count > 0) {
+        json_out_text(out, "breaker", routing_breaker(routing, service, version));
+        json_out_open(out, "health", '[');
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        json_out_open(out, NULL, '{');
+        json_out_text(out, "address", shown[i].address);
+        json_out_bool(out, "in_use", shown[i].in_use);
+        json_out_bool(out, "healthy", shown[i].healthy);
+        json_out_bool(out, "ejected", shown[i].ejected);
+        json_out_text(out, "problem", shown[i].why != NULL ? shown[i].why : "");
+        json_out_close(out, '}');
+    }
+    if (count > 0)
+        json_out_close(out, ']');
+    heap_free(shown);
+}
+
 static void write_service(struct json_out *out, struct engine *engine, const struct config_service *s)
 {
     struct engine_view r;
@@ -161,6 +189,7 @@ static void write_service(struct json_out *out, struct engine *engine, const str
         json_out_open(out, NULL, '{');
         json_out_text(out, "name", s->versions[i].name);
         write_endpoints(out, "endpoints", s->versions[i].endpoints, s->versions[i].endpoint_count);
+        write_health(out, engine, s->name, s->versions[i].name);
         json_out_close(out, '}');
     }
     json_out_close(out, ']');

@@ -347,6 +347,33 @@ struct config_service_errors {
     uint32_t grpc_count;
 };
 
+// What protects the endpoints of a service's versions, each on its own; not `given`: off.
+struct config_health {
+    bool given;
+    bool tcp;
+    bool unhealthy_first;
+    char path[CONFIG_PATH_BYTES]; // empty: tcp
+    char host[CONFIG_HOST_BYTES]; // empty: the endpoint's address
+    struct config_status_range status;
+    uint64_t every_ms, timeout_ms;
+    uint32_t rise, fall;
+};
+
+struct config_outlier {
+    bool given;
+    uint32_t consecutive;
+    uint64_t ejection_ms, longest_ms;
+    uint32_t at_most; // thousandths of a percent
+};
+
+struct config_breaker {
+    bool given;
+    uint32_t errors; // thousandths of a percent
+    uint64_t within_ms, open_ms;
+    uint32_t at_least, probes;
+    uint32_t requests; // 0: no limit
+};
+
 struct config_service {
     char name[CONFIG_NAME_BYTES];
     struct config_route *routes; // at least one; without `routes` it is any host, path "/"
@@ -362,6 +389,12 @@ struct config_service {
     struct config_timeouts timeouts;
     struct config_service_flags flags;
     struct config_service_errors errors;
+    struct config_health health;
+    struct config_outlier outlier;
+    struct config_breaker breaker;
+    uint32_t panic;         // share, thousandths of a percent; 0: never
+    uint64_t slow_start_ms; // 0: off
+    bool fallback;          // to the stable version
     struct config_position position;
 };
 

@@ -231,6 +231,8 @@ extern const struct config_choice config_tls_version_choices[];
 extern const struct config_section config_origin_section;
 extern const struct config_section config_service_flags_section;
 extern const struct config_section config_service_errors_section;
+extern const struct config_section config_health_section, config_outlier_section,
+    config_breaker_section; // service_health.c
 extern const struct config_section config_rollout_section;
 extern const struct config_section config_stage_section;
 extern const struct config_section config_checks_section;

@@ -204,6 +204,7 @@ static void service_finish(struct config_reader *reader, const struct config_nod
         config_version_unknown(reader, config_node_get(node, "stable"), service, service->stable);
 }
 
+static const struct config_choice fallback_choices[] = {{"none", false}, {"stable", true}, {NULL, 0}};
 static const struct config_word service_words[] = {
     {.word = "routes",
      .kind = CONFIG_KIND_LIST,
@@ -264,7 +265,52 @@ static const struct config_word service_words[] = {
      .section = &config_service_errors_section,
      .fallback = "5xx and gRPC's server faults",
      .help = "what counts as an error of its versions"},
-    {.word = "health", .kind = CONFIG_KIND_LATER, .help = "active health checks are"},
+    {.word = "health",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_service, health),
+     .section = &config_health_section,
+     .optional = true,
+     .fallback = "not checked",
+     .help = "how endpoints are checked"},
+    {.word = "outlier",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_service, outlier),
+     .section = &config_outlier_section,
+     .optional = true,
+     .fallback = "none is ejected",
+     .help = "when an endpoint whose requests fail is ejected"},
+    {.word = "breaker",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_service, breaker),
+     .section = &config_breaker_section,
+     .optional = true,
+     .fallback = "none",
+     .help = "when a version gets no requests for a while"},
+    {.word = "panic",
+     .kind = CONFIG_KIND_WEIGHT,
+     CONFIG_AT(struct config_service, panic),
+     .max = ROLLOUT_WEIGHT_FULL,
+     .fallback = "50%",
+     .help = "while less than this share of a version's endpoints are in use, all of them are used; `0%`: "
+             "never"},
+    {.word = "slow_start",
+     .kind = CONFIG_KIND_DURATION,
+     CONFIG_AT(struct config_service, slow_start_ms),
+     .min = 100,
+     .max = CONFIG_MINUTES(60),
+     .zero = "off",
+     .fallback = "off",
+     .help =
+         "an endpoint that is new or back in use takes its full part only after it, from a tenth on; only "
+         "with `health`, `outlier` or `breaker`"},
+    {.word = "fallback",
+     .kind = CONFIG_KIND_CHOICE,
+     CONFIG_AT(struct config_service, fallback),
+     .choices = fallback_choices,
+     .fallback = "none",
+     .help =
+         "`stable`: a request of the new version that reached nobody (no connection, no endpoint, an open "
+         "breaker) is served by the stable version; it is an error of the new one all the same"},
 };
 const struct config_section config_service_section = {
     .title = "service",

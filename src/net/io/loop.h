@@ -47,7 +47,7 @@ MUST_USE enum status io_addr_parse(const char *text, struct io_addr *addr);
 // only. The daemon follows names by net/names.
 MUST_USE enum status io_addr_resolve(const char *text, struct io_addr *addr);
 void io_addr_format(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTES]);
-// The address without its port ("10.0.0.1", "::1", "unix:"), for X-Forwarded-For.
+// The address without its port ("10.0.0.1", "::1", "unix:"), for X-Forwarded-For and certificates.
 void io_addr_format_host(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTES]);
 // The port of an IPv4 or IPv6 address.
 void io_addr_set_port(struct io_addr *addr, uint16_t port);

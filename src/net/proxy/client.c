@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What clients ask: the proxy as a handler of the server. Requests get their route here, and the answers that
 // need no origin; all else is the exchange's.
+#include <stdio.h>
+
 #include "net/proxy/proxy_private.h"
 
 static struct worker *worker_of(const struct server_stream *stream)
@@ -40,13 +42,18 @@ static struct http_answer local(unsigned status, const char *why, struct text *t
 
 enum { LOCAL_BYTES = 160 };
 
-bool client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only, bool close)
+bool client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only, bool close,
+                   uint32_t retry_s)
 {
-    char body[LOCAL_BYTES];
+    char body[LOCAL_BYTES], seconds[12];
     struct text text = text_over(body, sizeof body);
     struct http_answer answer = local(status, why, &text);
+    snprintf(seconds, sizeof seconds, "%u", retry_s);
+    const struct http_field retry = {.name = SLICE("Retry-After"), .value = slice_of(seconds)};
     answer.close = close;
     answer.head_only = head_only;
+    answer.add = &retry;
+    answer.add_count = retry_s > 0;
     return client_answer_made(stream, &answer);
 }
 
@@ -71,7 +78,7 @@ static void answer_unread(struct server_stream *stream, enum proxy_event_kind ki
     worker_event(worker, kind, status, why, server_from_host(stream), NOWHERE, NULL, 0);
     if (UNLIKELY(worker->access != NULL))
         access_tell(worker, status, server_from_host(stream), &UNREAD, SLICE(""));
-    client_answer(stream, status, why, false, true);
+    client_answer(stream, status, why, false, true, 0);
 }
 
 // A well-formed request that goes nowhere.
@@ -84,7 +91,7 @@ static void turn_away(struct server_stream *stream, struct event_where where, un
     worker_event(worker, PROXY_EVENT_LOCAL, status, why, server_from_host(stream), where, &asked, 0);
     if (UNLIKELY(worker->access != NULL))
         access_tell(worker, status, server_from_host(stream), &asked, SLICE(""));
-    client_answer(stream, status, why, head_only, false);
+    client_answer(stream, status, why, head_only, false, 0);
 }
 
 // ---- the server's events ----

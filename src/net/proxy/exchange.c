@@ -3,7 +3,7 @@
 // sheet_route has its sheet_complete, and every counted request its PROXY_VERSION_COMPLETED, whatever way the
 // exchange ends.
 #include "net/proxy/assign.h"
-#include "net/proxy/proxy_private.h"
+#include "net/proxy/protect.h"
 
 static struct worker *worker_of(const struct exchange *exchange)
 {
@@ -254,7 +254,7 @@ static inline void evidence_tell(struct exchange *exchange, enum exchange_fate f
                                     .status = exchange->faulty ? 0 : exchange->status,
                                     .ok = fate == FATE_OK && !exchange->faulty,
                                     .failed = exchange->erred,
-                                    .measured = exchange->request_done,
+                                    .measured = exchange->request_done && !exchange->fallen_back,
                                     .aborted = fate == FATE_ABORTED};
     (void)sheet_complete(exchange->sheet, exchange->span, exchange->place, &outcome);
     const struct proxy_service *service = exchange_service(exchange);
@@ -264,7 +264,7 @@ static inline void evidence_tell(struct exchange *exchange, enum exchange_fate f
 
 void exchange_answered(struct exchange *exchange)
 {
-    if (!exchange->tunnel)
+    if (!exchange->tunnel && !exchange->fallen_back)
         version_latency_record(exchange->counts, waited_us(exchange));
     if (LIKELY(!exchange->watch.open)) {
         evidence_tell(exchange, FATE_OK);
@@ -301,6 +301,8 @@ void exchange_count_error(struct exchange *exchange, enum attempt_error error, c
     if (!exchange->erred)
         failing_error(exchange, error);
     exchange->erred = true;
+    if (UNLIKELY(exchange->admitted))
+        protect_failed(exchange, error);
     version_count(exchange->counts, PROXY_VERSION_ERRORS, 1);
     version_count(exchange->counts, (enum proxy_version_counter)error, 1);
     if (event)
@@ -320,6 +322,8 @@ void exchange_complete(struct exchange *exchange, enum exchange_fate fate)
     if (exchange->completed)
         return;
     exchange->completed = true;
+    if (UNLIKELY(exchange->admitted))
+        protect_release(exchange, fate);
     evidence_tell(exchange, fate);
     uint64_t elapsed_us = worker_now_us(worker_of(exchange)) - exchange->started_us;
     bool good = fate == FATE_OK && !exchange->faulty && elapsed_us <= exchange->deadline_us;
@@ -400,8 +404,9 @@ void exchange_cut(struct exchange *exchange)
     server_reset(stream);
 }
 
-// Answers for the origin.
-static void exchange_answer(struct exchange *exchange, unsigned status, const char *why)
+// Answers for the origin; retry_s as in client_answer.
+static void exchange_answer_later(struct exchange *exchange, unsigned status, const char *why,
+                                  uint32_t retry_s)
 {
     struct server_stream *stream = exchange->stream;
     bool head_only = exchange->method == HTTP_METHOD_HEAD;
@@ -411,9 +416,14 @@ static void exchange_answer(struct exchange *exchange, unsigned status, const ch
     exchange_drop_upstream(exchange, false);
     exchange->status = (uint16_t)status; // what the client gets
     exchange_free(exchange);
-    if (client_answer(stream, status, why, head_only, close))
+    if (client_answer(stream, status, why, head_only, close, retry_s))
         version_count(counts, status < 500 ? PROXY_VERSION_LOCAL_4XX : PROXY_VERSION_LOCAL_5XX, 1);
     version_leave(counts);
+}
+
+void exchange_answer(struct exchange *exchange, unsigned status, const char *why)
+{
+    exchange_answer_later(exchange, status, why, 0);
 }
 
 void exchange_starved(struct exchange *exchange)
@@ -471,6 +481,13 @@ static bool retry_allowed(struct exchange *exchange, enum attempt_error error)
     return retry_within_budget(exchange, service);
 }
 
+// No byte of the request has left by this attempt.
+static bool reached_nobody(const struct exchange *exchange, enum attempt_error error)
+{
+    const struct upstream *upstream = exchange->upstream;
+    return upstream != NULL ? upstream->connecting : error == ATTEMPT_UNAVAILABLE || error == ATTEMPT_TLS;
+}
+
 static unsigned error_status(enum attempt_error error)
 {
     if (error == ATTEMPT_TIMEOUT)
@@ -487,9 +504,14 @@ void exchange_attempt_failed(struct exchange *exchange, enum attempt_error error
         return;
     }
     bool again = retry_allowed(exchange, error);
+    bool unsent = reached_nobody(exchange, error);
     exchange_drop_upstream(exchange, false);
     if (again) {
         version_count(exchange->counts, PROXY_VERSION_RETRIES, 1);
+        exchange_attempt(exchange);
+        return;
+    }
+    if (unsent && protect_fall_back(exchange)) {
         exchange_attempt(exchange);
         return;
     }
@@ -694,11 +716,11 @@ static enum status write_again(struct exchange *exchange)
     return STATUS_OK;
 }
 
-// A version without endpoints fails. One whose endpoints have all the connections that we allow does not:
-// that is a limit of ours, and says nothing about it.
+// A version without endpoints, or with none in use, fails. One whose endpoints have all the connections that
+// we allow does not: that is a limit of ours, and says nothing about it.
 static void no_endpoint(struct exchange *exchange, const struct proxy_version *version)
 {
-    if (version == NULL || version->endpoint_count == 0) {
+    if (version == NULL || protect_none_in_use(worker_of(exchange), version)) {
         exchange_attempt_failed(exchange, ATTEMPT_UNAVAILABLE, "no endpoint is available");
         return;
     }
@@ -714,8 +736,7 @@ static void no_upstream(struct exchange *exchange, const struct pool *pool)
         exchange_starved(exchange);
 }
 
-// A connection that could not be had, and why. Within the handshake TLS alone knows.
-static void not_connected(struct exchange *exchange, const char *plain, const char *shaking)
+void exchange_not_connected(struct exchange *exchange, const char *plain, const char *shaking)
 {
     const struct io_stream *stream = &exchange->upstream->stream;
     const char *why = tls_why(stream);
@@ -725,13 +746,42 @@ static void not_connected(struct exchange *exchange, const char *plain, const ch
                             why[0] != '\0' ? why : plain);
 }
 
+// A protected version may refuse a request before an endpoint is asked. False: the exchange is over, or
+// begins again with another version.
+static bool admit(struct exchange *exchange, const struct proxy_version *version)
+{
+    const char *why;
+    uint64_t retry_ms;
+    if (exchange->admitted || protect_admit(exchange, version, &why, &retry_ms))
+        return true;
+    exchange_count_error(exchange, ATTEMPT_OPEN, why);
+    if (protect_fall_back(exchange)) {
+        exchange_attempt(exchange);
+        return false;
+    }
+    exchange_complete(exchange, FATE_ERROR);
+    exchange_answer_later(exchange, 503, why, (uint32_t)((retry_ms + 999) / 1000));
+    return false;
+}
+
+// NULL: it has left. The slot is held for the version that it was assigned to, not for the one it fell back
+// to, which must be the stable one still.
+static const struct proxy_version *version_of(const struct exchange *exchange)
+{
+    const struct proxy_service *service = exchange_service(exchange);
+    const struct proxy_version *version =
+        service == NULL ? NULL : proxy_service_version(service, exchange->version);
+    bool other = exchange->fallen_back && version != NULL && version != service->arms[ROLLOUT_ARM_STABLE];
+    return UNLIKELY(other) ? NULL : version;
+}
+
 // Takes up a connection to one of the version's endpoints and sends what is pending.
 static void exchange_attempt(struct exchange *exchange)
 {
     struct worker *worker = worker_of(exchange);
-    const struct proxy_service *service = exchange_service(exchange);
-    const struct proxy_version *version =
-        service == NULL ? NULL : proxy_service_version(service, exchange->version);
+    const struct proxy_version *version = version_of(exchange);
+    if (UNLIKELY(version != NULL && version->protection != NULL) && !admit(exchange, version))
+        return;
     const struct proxy_endpoint *endpoint = version == NULL ? NULL : pool_choose(exchange, version);
     if (UNLIKELY(endpoint == NULL)) {
         no_endpoint(exchange, version);
@@ -741,6 +791,7 @@ static void exchange_attempt(struct exchange *exchange)
         exchange_starved(exchange);
         return;
     }
+    exchange->outlied = false;
     exchange->tried[exchange->attempts % TRIED_MAX] = endpoint->slot;
     exchange->attempts++;
     version_count(exchange->counts, PROXY_VERSION_ATTEMPTS, 1);
@@ -759,8 +810,8 @@ static void exchange_attempt(struct exchange *exchange)
 void exchange_upstream_opened(struct exchange *exchange, enum status status)
 {
     if (status != STATUS_OK) {
-        not_connected(exchange, "cannot connect to the origin",
-                      "the origin reset the connection within the TLS handshake");
+        exchange_not_connected(exchange, "cannot connect to the origin",
+                               "the origin reset the connection within the TLS handshake");
         return;
     }
     uint64_t now_us = worker_now_us(worker_of(exchange));
@@ -856,7 +907,7 @@ void exchange_begin(struct server_stream *stream, const struct proxy_service *se
     const struct http_request *request = worker->request;
     struct exchange *exchange = exchange_create(stream, service);
     if (UNLIKELY(exchange == NULL)) {
-        client_answer(stream, 503, "out of memory", request->method_id == HTTP_METHOD_HEAD, true);
+        client_answer(stream, 503, "out of memory", request->method_id == HTTP_METHOD_HEAD, true, 0);
         return;
     }
     (void)exchange_route(exchange, service);
@@ -870,122 +921,4 @@ void exchange_begin(struct server_stream *stream, const struct proxy_service *se
         return; // the body follows
     request_sent(exchange);
     exchange_attempt(exchange);
-}
-
-// ---- deadlines ----
-
-static uint64_t after_ms(uint64_t since_us, uint32_t ms)
-{
-    return since_us + (uint64_t)ms * 1000;
-}
-
-// A body must not pause longer than the idle time, and must keep up the least rate once that time is over,
-// unless we hold it back.
-static uint64_t body_due(const struct exchange *exchange)
-{
-    uint64_t idle_us = after_ms(exchange->activity_us, exchange->timeouts.idle_ms);
-    if (server_paused(exchange->stream))
-        return idle_us;
-    uint64_t bytes = exchange->request_bytes - exchange->rate_from_bytes;
-    uint64_t earned_us = bytes * 1000000 / worker_of(exchange)->table->body_rate_min;
-    uint64_t rate_us = after_ms(exchange->rate_from_us, exchange->timeouts.idle_ms) + earned_us;
-    return rate_us < idle_us ? rate_us : idle_us;
-}
-
-static uint64_t due_without_leaving(const struct exchange *exchange)
-{
-    const struct proxy_timeouts *timeouts = &exchange->timeouts;
-    uint64_t due_us;
-    if (exchange->tunnel)
-        return after_ms(exchange->activity_us, timeouts->tunnel_ms);
-    if (exchange->upstream != NULL && exchange->upstream->connecting)
-        due_us = after_ms(exchange->attempt_us, timeouts->connect_ms);
-    else if (exchange->answering)
-        due_us = after_ms(exchange->activity_us, timeouts->idle_ms);
-    else if (!exchange->request_done)
-        due_us = body_due(exchange);
-    else
-        due_us = after_ms(exchange->sent_us, timeouts->first_byte_ms);
-    uint64_t total_us = after_ms(exchange->started_us, timeouts->total_ms);
-    return timeouts->total_ms != 0 && total_us < due_us ? total_us : due_us;
-}
-
-uint64_t exchange_due(const struct exchange *exchange)
-{
-    uint64_t due_us = due_without_leaving(exchange);
-    if (UNLIKELY(exchange->hold_until_us != 0) && exchange->hold_until_us < due_us)
-        due_us = exchange->hold_until_us;
-    return UNLIKELY(exchange->leave_us != 0) && exchange->leave_us < due_us ? exchange->leave_us : due_us;
-}
-
-// What serves it has left, and its time to end by itself is over.
-static void leave(struct exchange *exchange)
-{
-    worker_count(worker_of(exchange), PROXY_WORKER_DRAINED);
-    if (exchange->tunnel) {
-        tunnel_close(exchange, false);
-        return;
-    }
-    exchange_complete(exchange, FATE_ABORTED);
-    if (exchange->answering)
-        exchange_cut(exchange);
-    else
-        exchange_answer(exchange, 503, "its version was taken back");
-}
-
-// The client is what is waited for: it does not send its body, or does not take the answer.
-static bool client_stalls(const struct exchange *exchange)
-{
-    if (exchange->answering)
-        return server_unsent(exchange->stream) > 0;
-    return !exchange->request_done && !server_paused(exchange->stream);
-}
-
-// Who still takes what the kernel was given is slow, not gone.
-static void note_progress(struct exchange *exchange)
-{
-    uint64_t now_us = worker_now_us(worker_of(exchange));
-    const struct upstream *upstream = exchange->upstream;
-    bool client = server_taking(exchange->stream, &exchange->client_mark);
-    bool origin = upstream != NULL && io_stream_taking(&upstream->stream, &exchange->upstream_mark);
-    if (client || origin)
-        exchange->activity_us = now_us;
-    if (origin && exchange->request_done)
-        exchange->sent_us = now_us;
-}
-
-void exchange_on_due(struct exchange *exchange)
-{
-    note_progress(exchange);
-    if (exchange->hold_until_us != 0 && worker_now_us(worker_of(exchange)) >= exchange->hold_until_us)
-        exchange_settle(exchange);
-    uint64_t due_us = exchange_due(exchange);
-    if (worker_now_us(worker_of(exchange)) < due_us) {
-        server_due(exchange->stream, due_us);
-        return;
-    }
-    if (exchange->leave_us != 0 && exchange->leave_us <= due_us) {
-        leave(exchange);
-        return;
-    }
-    if (exchange->tunnel) {
-        tunnel_close(exchange, false);
-        return;
-    }
-    if (exchange->upstream != NULL && exchange->upstream->connecting) {
-        upstream_failed(exchange->upstream);
-        not_connected(exchange, "connecting took too long", "the TLS handshake took too long");
-        return;
-    }
-    if (!client_stalls(exchange)) {
-        exchange_attempt_failed(exchange, ATTEMPT_TIMEOUT, "the origin took too long");
-        return;
-    }
-    worker_count(worker_of(exchange), PROXY_WORKER_HEAD_TIMEOUTS);
-    exchange_complete(exchange, FATE_ABORTED);
-    exchange->close = true;
-    if (exchange->answering)
-        exchange_cut(exchange);
-    else
-        exchange_answer(exchange, 408, "request body took too long");
 }

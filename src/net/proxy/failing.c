@@ -106,6 +106,8 @@ void failing_error(const struct exchange *exchange, enum attempt_error error)
         [ATTEMPT_RESET - ATTEMPT_5XX] = "(reset)",
         [ATTEMPT_BROKEN - ATTEMPT_5XX] = "(no HTTP)",
         [ATTEMPT_UNAVAILABLE - ATTEMPT_5XX] = "(no endpoint)",
+        [ATTEMPT_EJECTED - ATTEMPT_5XX] = "(endpoint out of use)",
+        [ATTEMPT_OPEN - ATTEMPT_5XX] = "(breaker)",
     };
     if (counts(exchange))
         note(exchange, ROLLOUT_FAILING_ERRORS, how[error - ATTEMPT_5XX]);

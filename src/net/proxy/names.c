@@ -4,12 +4,14 @@
 #include "net/proxy/proxy.h"
 
 static const char *const VERSION_NAMES[] = {
-    "requests",          "completed",     "forced",     "flagged",       "attempts",     "retries",
-    "status_1xx",        "status_2xx",    "status_3xx", "status_4xx",    "status_5xx",   "local_4xx",
-    "local_5xx",         "errors",        "error_5xx",  "error_status",  "error_header", "error_grpc",
-    "error_body",        "error_connect", "error_tls",  "error_timeout", "error_reset",  "error_broken",
-    "error_unavailable", "error_events",  "aborted",    "unsearched",    "good",         "upgrades",
-    "bytes_in",          "bytes_out",
+    "requests",      "completed",      "forced",         "flagged",         "attempts",
+    "retries",       "status_1xx",     "status_2xx",     "status_3xx",      "status_4xx",
+    "status_5xx",    "local_4xx",      "local_5xx",      "errors",          "error_5xx",
+    "error_status",  "error_header",   "error_grpc",     "error_body",      "error_connect",
+    "error_tls",     "error_timeout",  "error_reset",    "error_broken",    "error_unavailable",
+    "error_ejected", "error_open",     "error_events",   "aborted",         "unsearched",
+    "good",          "fallbacks",      "ejected_answer", "ejected_connect", "ejected_timeout",
+    "ejected_reset", "ejected_broken", "upgrades",       "bytes_in",        "bytes_out",
 };
 _Static_assert(ARRAY_LEN(VERSION_NAMES) == PROXY_VERSION_COUNTERS, "a name for each");
 

@@ -4,7 +4,7 @@
 #include "net/proxy/proxy.h"
 
 #include "base/heap.h"
-#include "net/proxy/proxy_private.h"
+#include "net/proxy/protect.h"
 
 // ---- creating ----
 
@@ -52,8 +52,10 @@ enum status proxy_create(const struct proxy_config *config, struct proxy **proxy
     if (made == NULL)
         return STATUS_NO_MEMORY;
     proxy_config_take(made, config);
+    made->endpoint_states = heap_alloc(PROXY_ENDPOINTS_MAX, sizeof *made->endpoint_states);
+    made->version_states = heap_alloc(PROXY_VERSIONS_MAX, sizeof *made->version_states);
     uint64_t seed = config->seed;
-    bool whole = true;
+    bool whole = made->endpoint_states != NULL && made->version_states != NULL;
     for (uint32_t i = 0; i < config->workers && whole; i++) {
         made->workers[i] = worker_create(made, i, rng_splitmix(&seed));
         whole = made->workers[i] != NULL && (!config->accesses || make_accesses(made->workers[i]));
@@ -237,6 +239,8 @@ void proxy_destroy(struct proxy *proxy)
         worker_deinit(worker);
         heap_free(worker);
     }
+    heap_free(proxy->endpoint_states);
+    heap_free(proxy->version_states);
     for (size_t i = 0; i < ARRAY_LEN(proxy->units); i++)
         heap_free(proxy->units[i]);
     while (proxy->retired != NULL) {
@@ -476,6 +480,7 @@ bool proxy_version_over(const struct proxy *proxy, uint16_t version)
 void proxy_version_forget(struct proxy *proxy, uint16_t version)
 {
     CHECK(proxy_version_over(proxy, version));
+    protect_forget(proxy, version);
     for (uint32_t i = 0; i < proxy->worker_count; i++) {
         heap_free(proxy->workers[i]->versions[version]);
         proxy->workers[i]->versions[version] = NULL;

@@ -117,7 +117,7 @@ enum proxy_version_counter {
     PROXY_VERSION_STATUS_5XX, // said by the origin, as the four above; all of them but 1XX end a request
     PROXY_VERSION_LOCAL_4XX,  // said by us in its place
     PROXY_VERSION_LOCAL_5XX,
-    PROXY_VERSION_ERRORS, // failed attempts: the sum of the eleven kinds below
+    PROXY_VERSION_ERRORS, // failed attempts: the sum of the thirteen kinds below
     PROXY_VERSION_ERROR_5XX,
     PROXY_VERSION_ERROR_STATUS, // another status that its service calls an error
     PROXY_VERSION_ERROR_HEADER, // a header that does
@@ -130,13 +130,21 @@ enum proxy_version_counter {
     PROXY_VERSION_ERROR_RESET,       // closed or reset before or within the answer
     PROXY_VERSION_ERROR_BROKEN,      // an answer that is no HTTP
     PROXY_VERSION_ERROR_UNAVAILABLE, // no endpoint could take it: the version answered 503
+    PROXY_VERSION_ERROR_EJECTED,     // drawn for an endpoint that is out of use; another one served it
+    PROXY_VERSION_ERROR_OPEN,        // its breaker took no more: answered 503, or the fallback served it
     PROXY_VERSION_ERROR_EVENTS,      // of the errors, first of their unit and window
     PROXY_VERSION_ABORTED,           // the client left before the end
     PROXY_VERSION_UNSEARCHED,        // answers whose body is encoded: no text was looked for in it
     PROXY_VERSION_GOOD,              // completed without error within the deadline
-    PROXY_VERSION_UPGRADES,          // tunnels opened
-    PROXY_VERSION_BYTES_IN,          // request body bytes sent on
-    PROXY_VERSION_BYTES_OUT,         // response body bytes sent on
+    PROXY_VERSION_FALLBACKS, // of the requests, served by the stable version: nothing had reached this one
+    PROXY_VERSION_EJECTED_ANSWER, // endpoints ejected, by the last failure: an answer that is an error
+    PROXY_VERSION_EJECTED_CONNECT,
+    PROXY_VERSION_EJECTED_TIMEOUT,
+    PROXY_VERSION_EJECTED_RESET,
+    PROXY_VERSION_EJECTED_BROKEN,
+    PROXY_VERSION_UPGRADES,  // tunnels opened
+    PROXY_VERSION_BYTES_IN,  // request body bytes sent on
+    PROXY_VERSION_BYTES_OUT, // response body bytes sent on
     PROXY_VERSION_COUNTERS
 };
 const char *proxy_version_counter_name(enum proxy_version_counter counter); // "requests", ...
@@ -198,6 +206,29 @@ enum proxy_worker_counter {
 const char *proxy_worker_counter_name(enum proxy_worker_counter counter);
 uint32_t proxy_worker_count(const struct proxy *proxy);
 void proxy_worker_counts(const struct proxy *proxy, uint32_t worker, uint64_t out[PROXY_WORKER_COUNTERS]);
+
+// ---- protection of endpoints ----
+
+enum proxy_endpoint_health {
+    PROXY_ENDPOINT_HEALTHY,
+    PROXY_ENDPOINT_UNHEALTHY, // by active checks: out of use, and what is drawn for it an error of its
+                              // version
+    PROXY_ENDPOINT_NEW,       // no check has passed yet: out of use, and no error
+};
+
+struct proxy_endpoint_view {
+    enum proxy_endpoint_health health;
+    uint32_t failures;     // in a row
+    uint64_t out_until_us; // ejected until then, on the clock of the workers' loops; in the past: it is not
+};
+
+// What active checks say of the endpoint of that slot; in force for all workers at once.
+void proxy_endpoint_health_set(struct proxy *proxy, uint16_t endpoint, enum proxy_endpoint_health health,
+                               uint64_t now_us);
+// The slot means a new endpoint: healthy, and nothing is known against it. Before a table has it.
+void proxy_endpoint_begin(struct proxy *proxy, uint16_t endpoint, uint64_t now_us);
+void proxy_endpoint_get(const struct proxy *proxy, uint16_t endpoint, struct proxy_endpoint_view *view);
+enum breaker_phase proxy_breaker_phase(const struct proxy *proxy, uint16_t version);
 
 // ---- events ----
 

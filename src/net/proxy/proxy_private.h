@@ -47,8 +47,9 @@ struct pool;
 extern const struct server_handler CLIENT_HANDLER;
 
 // Answers by ourselves and counts it. why is constant text. Ends the stream. False: no answer could be made.
-bool client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only,
-                   bool close);
+// retry_s: in so many seconds it is worth asking again; 0: nothing is said.
+bool client_answer(struct server_stream *stream, unsigned status, const char *why, bool head_only, bool close,
+                   uint32_t retry_s);
 
 // The same for an answer that says more.
 bool client_answer_made(struct server_stream *stream, const struct http_answer *answer);
@@ -133,6 +134,8 @@ enum attempt_error {
     ATTEMPT_RESET = PROXY_VERSION_ERROR_RESET,
     ATTEMPT_BROKEN = PROXY_VERSION_ERROR_BROKEN,
     ATTEMPT_UNAVAILABLE = PROXY_VERSION_ERROR_UNAVAILABLE,
+    ATTEMPT_EJECTED = PROXY_VERSION_ERROR_EJECTED,
+    ATTEMPT_OPEN = PROXY_VERSION_ERROR_OPEN,
 };
 
 struct exchange {
@@ -191,6 +194,11 @@ struct exchange {
     bool request_done;
     bool gathers;       // a short body is awaited before an endpoint is asked
     bool upstream_keep; // the origin lets its connection live
+    bool admitted;      // its version is protected, and has a part in it that is not over
+    bool limited;       // it counts among the version's requests under way
+    bool probe;         // of its version's breaker
+    bool outlied;       // the attempt's failure is counted against its endpoint
+    bool fallen_back;   // nothing reached the canary: the stable version serves it
     bool answering;     // the final head went to the client
     bool completed;     // counted
     bool tunnel;
@@ -234,6 +242,11 @@ void exchange_complete(struct exchange *exchange, enum exchange_fate fate);
 void exchange_end(struct exchange *exchange, bool reuse_upstream);
 // As end, but the stream is reset: its answer must not look complete.
 void exchange_cut(struct exchange *exchange);
+// Answers for the origin, and ends the exchange.
+void exchange_answer(struct exchange *exchange, unsigned status, const char *why);
+// A connection that could not be had, and why; `shaking`: within its handshake, where TLS alone may know
+// more.
+void exchange_not_connected(struct exchange *exchange, const char *plain, const char *shaking);
 // No buffer was to be had.
 void exchange_starved(struct exchange *exchange);
 uint64_t exchange_due(const struct exchange *exchange);
@@ -299,6 +312,9 @@ void pool_destroy(struct pool *pool); // NULL is allowed; after its streams
 // Chooses an endpoint of the version that the exchange has not tried yet, if it can be helped. NULL: none can
 // take it.
 const struct proxy_endpoint *pool_choose(struct exchange *exchange, const struct proxy_version *version);
+// Whether a connection to it may be used or begun; and whether nothing is known against it besides.
+bool pool_has_room(const struct exchange *exchange, const struct proxy_endpoint *endpoint);
+bool pool_eligible(const struct exchange *exchange, const struct proxy_endpoint *endpoint);
 // A connection of that endpoint for the exchange, reused or begun. NULL without memory.
 struct upstream *upstream_take(struct exchange *exchange, const struct proxy_endpoint *endpoint);
 // The exchange has no more use for it.
@@ -443,4 +459,6 @@ struct proxy {
     struct proxy_table *retired;                   // newest first
     struct sheet_units *units[PROXY_SERVICES_MAX]; // NULL: never needed
     struct worker *workers[PROXY_WORKERS_MAX];
+    struct endpoint_state *endpoint_states; // [PROXY_ENDPOINTS_MAX], shared by the workers
+    struct version_state *version_states;   // [PROXY_VERSIONS_MAX], as well
 };

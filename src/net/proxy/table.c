@@ -58,6 +58,20 @@ static bool arm_in_range(int32_t arm, uint32_t count)
     return arm == PROXY_VERSION_NONE || (arm >= 0 && (uint32_t)arm < count);
 }
 
+static const char *check_protection(const struct proxy_protection *protection)
+{
+    if (protection == NULL)
+        return NULL;
+    const struct breaker_rule *breaker = &protection->breaker;
+    if (protection->panic > ROLLOUT_WEIGHT_FULL || protection->outlier.at_most > ROLLOUT_WEIGHT_FULL ||
+        breaker->errors > ROLLOUT_WEIGHT_FULL)
+        return "a share is above 100 %";
+    if (breaker->errors > 0 && (breaker->window_ms < BREAKER_PARTS || breaker->open_ms == 0 ||
+                                breaker->probes == 0 || breaker->probes > BREAKER_PROBES_MAX))
+        return "a breaker has no window, no time or no probes";
+    return NULL;
+}
+
 static const char *check_service(const struct proxy_service_plan *service, struct slot_marks *marks)
 {
     if (!mark_slot(marks->services, PROXY_SERVICES_MAX, service->slot))
@@ -86,7 +100,9 @@ static const char *check_service(const struct proxy_service_plan *service, struc
         if (why != NULL)
             return why;
     }
-    const char *why = outcome_check(service->errors);
+    const char *why = check_protection(service->protection);
+    if (why == NULL)
+        why = outcome_check(service->errors);
     return why != NULL ? why : table_flags_check(service);
 }
 
@@ -140,6 +156,7 @@ static size_t plan_bytes(const struct proxy_table_plan *plan)
         const struct proxy_service_plan *service = &plan->services[i];
         bytes += table_text_bytes(service->unit_name) + table_flags_bytes(service) +
                  outcome_bytes(service->errors);
+        bytes += table_carve_bytes(service->protection != NULL, sizeof(struct proxy_protection));
         bytes += table_carve_bytes(service->version_count, sizeof(struct proxy_version));
         for (uint32_t j = 0; j < service->version_count; j++)
             bytes += version_bytes(&service->versions[j]);
@@ -171,6 +188,16 @@ static void compile_version(struct table_carve *from, const struct proxy_version
     version->secure = plan->secure;
     version->origin = plan->origin;
     memcpy(version->name, plan->name, strlen(plan->name));
+}
+
+static const struct proxy_protection *compile_protection(struct table_carve *from,
+                                                         const struct proxy_protection *plan)
+{
+    if (plan == NULL)
+        return NULL;
+    struct proxy_protection *protection = table_carve(from, 1, sizeof *protection);
+    *protection = *plan;
+    return protection;
 }
 
 static struct proxy_timeouts compile_timeouts(const struct proxy_timeouts *plan)
@@ -235,8 +262,11 @@ static void compile_service(struct table_carve *from, const struct proxy_service
                             struct proxy_service *service)
 {
     struct proxy_version *versions = table_carve(from, plan->version_count, sizeof *versions);
-    for (uint32_t i = 0; i < plan->version_count; i++)
+    service->protection = compile_protection(from, plan->protection);
+    for (uint32_t i = 0; i < plan->version_count; i++) {
         compile_version(from, &plan->versions[i], &versions[i]);
+        versions[i].protection = service->protection;
+    }
     service->versions = versions;
     service->version_count = plan->version_count;
     service->slot = plan->slot;

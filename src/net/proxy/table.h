@@ -23,6 +23,7 @@
 #include "flags/eval/tally.h"
 #include "net/http/message.h"
 #include "net/io/loop.h"
+#include "net/proxy/breaker.h"
 #include "net/proxy/secure.h"
 #include "ship/rollout/evidence.h"
 
@@ -107,6 +108,28 @@ struct proxy_retry {
     uint32_t attempts_max;   // in all, 0: PROXY_ATTEMPTS_DEFAULT
     uint32_t budget_percent; // of the worker's active requests of this service, 0: 20
     uint32_t budget_min;     // 0: 3
+};
+
+// ---- protection of endpoints ----
+
+// An endpoint is ejected when so many attempts in a row failed. It comes back by itself; until an answer
+// shows that it is well, one failure ejects it again. The n-th ejection in a row lasts n times as long, and a
+// row ends when the endpoint has been back for as long as it was last out.
+struct proxy_outlier {
+    uint32_t consecutive; // 0: none is ejected
+    uint32_t ejection_ms;
+    uint32_t ejection_ms_max;
+    uint32_t at_most; // of the version's endpoints, but one where there are two
+};
+
+// All counts are of each version by itself, over all workers. Shares are in thousandths of a percent.
+struct proxy_protection {
+    uint32_t panic;              // with a smaller share of endpoints in use, all are used; 0: never
+    uint32_t slow_start_ms;      // one that is new or back takes its full part only after it; 0: at once
+    uint32_t requests_max;       // under way at once; 0: no limit
+    struct breaker_rule breaker; // errors 0: it never opens
+    struct proxy_outlier outlier;
+    bool fallback; // a canary's request that could not be connected is served by the stable version
 };
 
 // ---- what counts as an error of a version ----
@@ -205,8 +228,9 @@ struct proxy_service_plan {
     struct rollout_yardstick yardstick;
     struct proxy_timeouts timeouts; // zero members (but total_ms): the defaults above
     struct proxy_retry retry;
-    uint64_t body_bytes_max;                // larger request bodies get 413; 0: no limit
-    const struct proxy_errors_plan *errors; // NULL: 5xx, and PROXY_GRPC_SERVER_FAULTS
+    const struct proxy_protection *protection; // NULL: none
+    uint64_t body_bytes_max;                   // larger request bodies get 413; 0: no limit
+    const struct proxy_errors_plan *errors;    // NULL: 5xx, and PROXY_GRPC_SERVER_FAULTS
     // Flags. The targeting key; NULL: the service's unit (REQUEST: none; STICKY: the cookie's unit as 16
     // hexadecimal digits, which a new epoch draws anew).
     const struct proxy_attribute_plan *key;

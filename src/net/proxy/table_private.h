@@ -19,6 +19,7 @@ struct proxy_version {
     uint16_t slot;
     uint16_t origin;
     bool secure;
+    const struct proxy_protection *protection; // the service's; NULL: none
     char name[PROXY_NAME_BYTES];
 };
 
@@ -89,9 +90,10 @@ struct proxy_service {
     struct rollout_yardstick yardstick; // edges that count nothing are UINT64_MAX
     struct proxy_timeouts timeouts;
     struct proxy_retry retry;
-    uint64_t body_bytes_max;                 // UINT64_MAX: no limit
-    const struct proxy_service_flags *flags; // NULL: nothing to do with any
-    const struct proxy_errors *errors;       // NULL: outcome_default
+    const struct proxy_protection *protection; // NULL: none
+    uint64_t body_bytes_max;                   // UINT64_MAX: no limit
+    const struct proxy_service_flags *flags;   // NULL: nothing to do with any
+    const struct proxy_errors *errors;         // NULL: outcome_default
     uint16_t slot;
     char name[PROXY_NAME_BYTES];
 };

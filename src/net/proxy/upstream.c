@@ -2,7 +2,7 @@
 // Connections to endpoints and their pools. An idle connection that says or ends anything is dead. Choice
 // within a version: two endpoints at random, the one with fewer exchanges in flight.
 #include "base/heap.h"
-#include "net/proxy/proxy_private.h"
+#include "net/proxy/protect.h"
 
 static struct upstream *upstream_of(struct io_stream *stream)
 {
@@ -95,6 +95,16 @@ static bool is_eligible(const struct exchange *exchange, const struct proxy_endp
            !was_tried(exchange, endpoint->slot);
 }
 
+bool pool_has_room(const struct exchange *exchange, const struct proxy_endpoint *endpoint)
+{
+    return has_room(exchange->worker->pools[endpoint->slot], endpoint);
+}
+
+bool pool_eligible(const struct exchange *exchange, const struct proxy_endpoint *endpoint)
+{
+    return is_eligible(exchange, endpoint);
+}
+
 // The first eligible one from a random place on; failing that, one with room, whatever is known against it.
 static const struct proxy_endpoint *choose_by_search(const struct exchange *exchange,
                                                      const struct proxy_version *version, uint32_t from)
@@ -114,6 +124,8 @@ const struct proxy_endpoint *pool_choose(struct exchange *exchange, const struct
 {
     struct worker *worker = exchange->worker;
     uint32_t count = version->endpoint_count;
+    if (UNLIKELY(version->protection != NULL))
+        return protect_choose(exchange, version);
     if (count <= 1)
         return count == 0 ? NULL : choose_by_search(exchange, version, 0);
     uint32_t first = (uint32_t)rng_below(&worker->rng, count);
@@ -146,10 +158,8 @@ static struct slice certified_name(const struct proxy_endpoint *endpoint, char t
 {
     if (endpoint->name.len > 0 || endpoint->addr.any.sa_family == AF_UNIX)
         return endpoint->name;
-    io_addr_format(&endpoint->addr, text);
-    char *end = strrchr(text, text[0] == '[' ? ']' : ':');
-    char *start = text[0] == '[' ? text + 1 : text;
-    return (struct slice){start, end != NULL ? (size_t)(end - start) : 0};
+    io_addr_format_host(&endpoint->addr, text);
+    return slice_of(text);
 }
 
 static enum status secure(struct upstream *upstream, const struct proxy_endpoint *endpoint)

@@ -24,6 +24,10 @@ METRICS_FAMILY(duration, HISTOGRAM, "request_duration_seconds",
 METRICS_FAMILY(attempts, COUNTER, "attempts_total", "Exchanges begun with an endpoint.");
 METRICS_FAMILY(retries, COUNTER, "retries_total", "Attempts after the first of their request.");
 METRICS_FAMILY(failures, COUNTER, "upstream_failures_total", "Failed attempts by reason.");
+METRICS_FAMILY(ejections, COUNTER, "ejections_total",
+               "Endpoints taken out of use because attempts in a row failed, by the last failure.");
+METRICS_FAMILY(fallbacks, COUNTER, "fallbacks_total",
+               "Requests of a new version that reached nobody and were served by the stable one.");
 METRICS_FAMILY(error_events, COUNTER, "error_events_total",
                "Failed attempts that were the first of their unit.");
 METRICS_FAMILY(aborted, COUNTER, "aborted_total", "Requests whose client left before the end.");
@@ -175,7 +179,14 @@ static void write_versions(const struct routing *routing, struct metrics_writer 
                                                       {"timeout", PROXY_VERSION_ERROR_TIMEOUT},
                                                       {"reset", PROXY_VERSION_ERROR_RESET},
                                                       {"broken", PROXY_VERSION_ERROR_BROKEN},
-                                                      {"unavailable", PROXY_VERSION_ERROR_UNAVAILABLE}};
+                                                      {"unavailable", PROXY_VERSION_ERROR_UNAVAILABLE},
+                                                      {"ejected", PROXY_VERSION_ERROR_EJECTED},
+                                                      {"breaker", PROXY_VERSION_ERROR_OPEN}};
+    static const struct labelled_counter ejected[] = {{"answer", PROXY_VERSION_EJECTED_ANSWER},
+                                                      {"connect", PROXY_VERSION_EJECTED_CONNECT},
+                                                      {"timeout", PROXY_VERSION_EJECTED_TIMEOUT},
+                                                      {"reset", PROXY_VERSION_EJECTED_RESET},
+                                                      {"broken", PROXY_VERSION_EJECTED_BROKEN}};
     static const struct labelled_counter directions[] = {{"in", PROXY_VERSION_BYTES_IN},
                                                          {"out", PROXY_VERSION_BYTES_OUT}};
     write_requests(routing, w);
@@ -195,6 +206,8 @@ static void write_versions(const struct routing *routing, struct metrics_writer 
     version_family(routing, w, &attempts, PROXY_VERSION_ATTEMPTS);
     version_family(routing, w, &retries, PROXY_VERSION_RETRIES);
     version_labelled(routing, w, &failures, "reason", reasons, ARRAY_LEN(reasons));
+    version_labelled(routing, w, &ejections, "reason", ejected, ARRAY_LEN(ejected));
+    version_family(routing, w, &fallbacks, PROXY_VERSION_FALLBACKS);
     version_family(routing, w, &error_events, PROXY_VERSION_ERROR_EVENTS);
     version_family(routing, w, &aborted, PROXY_VERSION_ABORTED);
     version_family(routing, w, &unsearched, PROXY_VERSION_UNSEARCHED);
@@ -253,6 +266,7 @@ void routing_metrics_write(const struct routing *routing, struct metrics_writer 
 {
     write_table(routing, writer);
     routing_names_metrics(routing, writer);
+    routing_health_metrics(routing, writer);
     routing_tls_metrics(routing, writer);
     write_workers(routing, writer);
     write_versions(routing, writer);

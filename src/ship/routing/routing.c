@@ -58,6 +58,7 @@ void routing_destroy(struct routing *routing)
         return;
     io_timer_clear(routing->parts.loop, &routing->ack_timer);
     names_destroy(routing->names);
+    routing_health_deinit(routing);
     routing_tls_deinit(routing);
     routing_slots_deinit(routing);
     heap_free(routing->services);

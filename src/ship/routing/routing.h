@@ -71,6 +71,20 @@ struct routing_traffic {
 uint16_t routing_stable_slot(const struct routing *routing, const char *service);
 void routing_traffic_get(const struct routing *routing, const char *service, struct routing_traffic *traffic);
 
+// What is known of one endpoint of a service that protects them.
+struct routing_endpoint {
+    char address[IO_ADDR_TEXT_BYTES];
+    bool in_use;
+    bool healthy; // by active checks, or not checked
+    bool ejected;
+    const char *why; // the last check failed; NULL: it did not
+};
+// Up to cap of them, by the newest table. Returns the count; 0 for a service without protection.
+uint32_t routing_endpoints(const struct routing *routing, const char *service, const char *version,
+                           struct routing_endpoint *out, uint32_t cap);
+// "closed", "open" or "half-open".
+const char *routing_breaker(const struct routing *routing, const char *service, const char *version);
+
 struct routing_health {
     uint64_t table_version;
     uint64_t table_acknowledged;

@@ -27,6 +27,7 @@ struct routing_slot {
     struct routing_hold hold;
     uint64_t given;              // the build that gave it to its name
     uint16_t service;            // of a version: the slot of its service; else PROXY_SLOT_NONE
+    enum breaker_phase told;     // of a version: what the log says
     char name[PROXY_NAME_BYTES]; // empty: nobody's
 };
 
@@ -45,6 +46,7 @@ struct routing_endpoint_slot {
     uint16_t next; // of the same bucket; PROXY_SLOT_NONE: the last one
     char address[IO_ADDR_TEXT_BYTES];
     struct io_addr addr;
+    bool told_ejected; // the log says so
 };
 
 struct routing_service {
@@ -67,6 +69,8 @@ struct routing {
     bool names_moved;        // addresses came or left: a table is due
     struct names *names;     // NULL: no file had a name yet
     uint64_t names_left_out; // addresses that found no room in the newest table
+    struct health *checks;   // active ones; NULL: no file asked for any yet
+    bool protects;           // a service of the newest table is protected
     struct proxy_tls *tls;   // of secure listeners and versions; NULL: there are none
     struct tls_tickets *tickets;
     struct tls_counts tls_counts;    // of listeners
@@ -119,6 +123,16 @@ MUST_USE enum status routing_names_follow(struct routing *routing, const struct 
 // Takes what is known by now and tells what changed.
 void routing_names_take(struct routing *routing);
 void routing_names_metrics(const struct routing *routing, struct metrics_writer *writer);
+
+// ---- health.c
+// What protects the service's endpoints; NULL: nothing. *storage is for what is told.
+const struct proxy_protection *routing_protection(const struct config_service *service,
+                                                  struct proxy_protection *storage);
+// Checks the endpoints of these services, which are the file's in order, and no others.
+MUST_USE enum status routing_health_follow(struct routing *routing, const struct proxy_service_plan *plans);
+void routing_health_tick(struct routing *routing); // tells what was ejected or opened
+void routing_health_deinit(struct routing *routing);
+void routing_health_metrics(const struct routing *routing, struct metrics_writer *writer);
 
 // ---- tls.c
 // Reads the certificates of this file; those in force stay when they cannot be used, but at the start.

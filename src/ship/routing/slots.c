@@ -231,6 +231,7 @@ uint16_t routing_endpoint_slot_give(struct routing *routing, uint16_t version, c
     *fresh = (struct routing_endpoint_slot){
         .version = version, .hold.build = routing->builds, .next = *bucket, .addr = *addr};
     io_addr_format(addr, fresh->address);
+    proxy_endpoint_begin(routing->proxy, place, io_loop_clock_us(routing->parts.loop));
     *bucket = place;
     return place;
 }

@@ -22,7 +22,8 @@ struct table_scratch {
     struct proxy_attribute_plan *attributes;
     struct proxy_flag_header_plan *flag_headers;
     const char **flag_keys;
-    struct errors_scratch *errors; // one of each service
+    struct errors_scratch *errors; // one of each service, as below
+    struct proxy_protection *protections;
     struct proxy_network networks[PROXY_NETWORKS_MAX];
     uint32_t version_count, endpoint_count, attribute_count, flag_header_count, flag_key_count;
     uint64_t left_out;
@@ -266,6 +267,7 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
         .unit = unit_of(service->unit.kind),
         .unit_name = service->unit.name[0] != '\0' ? service->unit.name : NULL,
         .body_bytes_max = routing->config->limits.request_body_bytes,
+        .protection = routing_protection(service, &scratch->protections[index]),
         .errors = plan_errors(&scratch->errors[index], &service->errors),
         .timeouts = {.connect_ms = clamp_ms(service->timeouts.connect_ms),
                      .first_byte_ms = clamp_ms(service->timeouts.first_byte_ms),
@@ -335,6 +337,7 @@ static void scratch_free(struct table_scratch *scratch)
     heap_free(scratch->flag_headers);
     heap_free(scratch->flag_keys);
     heap_free(scratch->errors);
+    heap_free(scratch->protections);
 }
 
 static enum status scratch_alloc(const struct config *config, struct table_scratch *scratch)
@@ -353,12 +356,13 @@ static enum status scratch_alloc(const struct config *config, struct table_scrat
     scratch->flag_keys = heap_alloc(keys, sizeof *scratch->flag_keys);
     scratch->services = heap_alloc(config->service_count + 1, sizeof *scratch->services);
     scratch->errors = heap_alloc(config->service_count + 1, sizeof *scratch->errors);
+    scratch->protections = heap_alloc(config->service_count + 1, sizeof *scratch->protections);
     scratch->versions = heap_alloc(versions, sizeof *scratch->versions);
     scratch->endpoints = heap_alloc(PROXY_TABLE_ENDPOINTS_MAX, sizeof *scratch->endpoints);
     bool routes = routing_routes_plan(config, &scratch->routes) == STATUS_OK;
     bool all = scratch->services != NULL && scratch->versions != NULL && scratch->endpoints != NULL &&
                routes && scratch->attributes != NULL && scratch->flag_headers != NULL &&
-               scratch->flag_keys != NULL && scratch->errors != NULL;
+               scratch->flag_keys != NULL && scratch->errors != NULL && scratch->protections != NULL;
     return all ? STATUS_OK : STATUS_NO_MEMORY;
 }
 
@@ -398,6 +402,8 @@ static enum status build(struct routing *routing, struct table_scratch *scratch,
         plan.flags_release(plan.flags_context);
     if (status != STATUS_OK)
         return fault_set(fault, status, "no routing table can be made: %s", why.text);
+    if (routing_health_follow(routing, scratch->services) != STATUS_OK)
+        log_write(routing->parts.log, LOG_ERROR, "no memory left: some endpoints are not checked", NULL, 0);
     return STATUS_OK;
 }
 

@@ -168,5 +168,6 @@ void routing_tick_over(struct routing *routing, bool drain)
     if (drain)
         drain_unused(routing);
     routing_events_tell(routing, ROUTING_EVENTS_PER_TICK);
+    routing_health_tick(routing);
     proxy_reclaim(routing->proxy);
 }
