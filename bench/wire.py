@@ -17,6 +17,7 @@ import harness  # noqa: E402
 from proxy import Contender  # noqa: E402
 
 PROXY_CPU, LOAD_CPU = ("0", "1") if os.cpu_count() > 1 else ("0", "0")
+PORTS = ("plain", "h2c", "tls")
 NGINX = """
 ssl_certificate {folder}/a.pem; ssl_certificate_key {folder}/a.key; ssl_session_cache shared:s:4m; ssl_protocols TLSv1.3;
 upstream origin {{ server 127.0.0.1:{origin}; keepalive 256; keepalive_requests 100000000; }}
@@ -35,7 +36,7 @@ defaults
   option http-keep-alive
   http-reuse always
   timeout connect 2s
-  timeout client 60s
+  timeout client 300s
   timeout server 15s
 frontend f
   bind 127.0.0.1:{plain}
@@ -63,14 +64,15 @@ server {{ listen 127.0.0.1:{port} backlog=4096; root {folder}/files; sendfile on
 
 
 def run(argv, seconds):
-    out = subprocess.run(["taskset", "-c", LOAD_CPU, *argv], capture_output=True, text=True, timeout=seconds + 10, check=False)
+    out = subprocess.run(["taskset", "-c", LOAD_CPU, *argv], capture_output=True, text=True, timeout=seconds + 20, check=False)
     return out.stdout + out.stderr
 
 
-def h2load(port, path, *more):
+def h2load(port, path, *more, count=0):
+    """For the seconds of a round, or so many requests: of long ones none may end in a second."""
     def load(ports, seconds):
         scheme = "https" if port == "tls" else "http"
-        out = run(["h2load", "-t1", f"-D{seconds}", *more, f"{scheme}://127.0.0.1:{ports[port]}{path}"], seconds)
+        out = run(["h2load", "-t1", f"-n{count}" if count else f"-D{seconds}", *more, f"{scheme}://127.0.0.1:{ports[port]}{path}"], seconds)
         match = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", out)
         # What the end of the time cuts off is no failure; without any answer there is no figure.
         if not match or int(match[1]) == 0 or int(match[2]) > int(match[1]) // 20:
@@ -100,42 +102,47 @@ LOADS = {
     "HTTP/2, 8 × 32 streams": h2load("h2c", "/hello", "-c8", "-m32"),
     "HTTP/2 over TLS, 8 × 32": h2load("tls", "/hello", "-c8", "-m32"),
     "64 KiB": h2load("plain", "/64k", "--h1", "-c16"),
-    "8 MiB": h2load("plain", "/8m", "--h1", "-c4"),
+    "8 MiB": h2load("plain", "/8m", "--h1", "-c4", count=60),
     "64 KiB, TLS": h2load("tls", "/64k", "--h1", "-c16"),
     "64 KiB, HTTP/2": h2load("h2c", "/64k", "-c4", "-m8"),
-    "8 MiB, HTTP/2": h2load("h2c", "/8m", "-c4", "-m2", "-w24", "-W26"),
+    "8 MiB, HTTP/2": h2load("h2c", "/8m", "-c4", "-m2", "-w24", "-W26", count=60),
 }
 
 
-def start(stack, folder, args, origin):
-    pin, out = ("taskset", "-c", PROXY_CPU), []
+def start_nginx(folder, pin, ports):
+    return harness.Nginx(folder, "nginx-proxy", NGINX.format(**ports), ports["plain"], prefix=pin)
 
-    def values():
-        return {"origin": origin, "folder": folder, **{name: harness.free_port() for name in ("plain", "h2c", "tls")}}
 
-    def add(name, process, ports):
-        stack.callback(process.stop)
-        harness.wait_for(f"{name}", lambda: all(harness.connects(ports[p]) for p in ("plain", "h2c", "tls")))
-        out.append(Contender(name, process, ports))
-
-    ports = values()
-    add("nginx", harness.Nginx(folder, "nginx-proxy", NGINX.format(**ports), ports["plain"], prefix=pin), ports)
-    ports = values()
+def start_haproxy(folder, pin, ports):
     with open(os.path.join(folder, "haproxy.cfg"), "w", encoding="utf-8") as f:
         f.write(HAPROXY.format(**ports))
-    add("HAProxy", harness.Process(folder, "haproxy", [*pin, harness.find_program("haproxy"), "-db", "-f", f.name]), ports)
-    ports = values()
+    return harness.Process(folder, "haproxy", [*pin, harness.find_program("haproxy"), "-db", "-f", f.name])
+
+
+def start_nghttpx(folder, pin, ports):
     fronts = [f"-f127.0.0.1,{ports[name]};no-tls" for name in ("plain", "h2c")] + [f"-f127.0.0.1,{ports['tls']}"]
-    add("nghttpx", harness.Process(folder, "nghttpx", [*pin, harness.find_program("nghttpx"), *fronts, f"-b127.0.0.1,{origin}", "--workers=1", "--single-process", "--no-ocsp",
-                                                        "-LERROR", "--errorlog-file=/dev/null", "--accesslog-file=/dev/null", f"{folder}/a.key", f"{folder}/a.pem"]), ports)
-    for name, build in (("Sluice", args.build), ("Sluice, other build", args.other)):
-        if build:
-            ports = values()
-            home = os.path.join(folder, name.replace(", ", "-").replace(" ", "-"))
-            os.mkdir(home)
-            for file in ("a.pem", "a.key"):
-                os.link(os.path.join(folder, file), os.path.join(home, file))
-            add(name, harness.Sluice(home, os.path.abspath(f"{build}/sluice"), SLUICE.format(**ports), prefix=pin), ports)
+    return harness.Process(folder, "nghttpx", [*pin, harness.find_program("nghttpx"), *fronts, f"-b127.0.0.1,{ports['origin']}", "--workers=1", "--single-process", "--no-ocsp",
+                                               "-LERROR", "--errorlog-file=/dev/null", "--accesslog-file=/dev/null", f"{folder}/a.key", f"{folder}/a.pem"])
+
+
+def start_sluice(build):
+    def begin(folder, pin, ports):
+        home = tempfile.mkdtemp(dir=folder)
+        for file in ("a.pem", "a.key"):
+            os.link(os.path.join(folder, file), os.path.join(home, file))
+        return harness.Sluice(home, os.path.abspath(f"{build}/sluice"), SLUICE.format(**ports), prefix=pin)
+    return begin
+
+
+def start(stack, folder, origin, starters):
+    """The contenders, each with its ports by name."""
+    out = []
+    for name, begin in starters.items():
+        ports = {"origin": origin, "folder": folder, **{name: harness.free_port() for name in PORTS}}
+        process = begin(folder, ("taskset", "-c", PROXY_CPU), ports)
+        stack.callback(process.stop)
+        harness.wait_for(name, lambda ports=ports: all(harness.connects(ports[p]) for p in PORTS))
+        out.append(Contender(name, process, ports))
     return out
 
 
@@ -188,7 +195,9 @@ def main():
         port = harness.free_port()
         origin = harness.Nginx(folder, "origin", ORIGIN.format(port=port, folder=folder), port, prefix=("taskset", "-c", LOAD_CPU))
         stack.callback(origin.stop)
-        contenders = start(stack, folder, args, port)
+        starters = {"nginx": start_nginx, "HAProxy": start_haproxy, "nghttpx": start_nghttpx, "Sluice": start_sluice(args.build)}
+        starters.update({"Sluice, other build": start_sluice(args.other)} if args.other else {})
+        contenders = start(stack, folder, port, starters)
         names = [c.name for c in contenders]
         print(f"| CPU µs per request | {' | '.join(names)} | ratio |\n|---|{'---|' * len(names)}---|", flush=True)
         for name, load in LOADS.items():

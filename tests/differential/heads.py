@@ -53,15 +53,18 @@ REFUSED = {
 
 # Where we take what the other refuses (what it said), and where both take it and read it otherwise. Each head of the class must
 # match the pattern; behind it stands why ours is right.
-OTHERWISE = {
-    ("llhttp", "refused HPE_INVALID_METHOD"): (rb"", "any token is a method: the origin knows its own (RFC 9110, 9.1)"),
-    ("llhttp", "refused HPE_INVALID_VERSION"): (rb"PRI ", "llhttp keeps the method PRI for HTTP/2.0; here it is a token (RFC 9110, 9.1)"),
-    ("llhttp", "keep-alive"): (rb"(?i)proxy-connection", "Proxy-Connection says nothing (RFC 9112, C.2.2)"),
-    ("llhttp", "upgrade"): (rb"(?i)content-length|transfer-encoding", "a request with a body is not made a tunnel (RFC 9110, 7.8: may be ignored)"),
-    ("Python", "refused empty line"): (rb"\A\r\n", "an empty line before a request is borne (RFC 9112, 2.2)"),
-    ("Python", "keep-alive"): (rb"(?i)\nconnection", "Connection is a list, in any number of lines (RFC 9110, 7.6.1)"),
-    ("Python", "target"): (rb" //", "a path may begin with two slashes (RFC 3986, 3.3); http.server takes one away"),
-}
+OTHERWISE = [
+    ("llhttp", "refused HPE_INVALID_METHOD", rb"", "any token is a method: the origin knows its own (RFC 9110, 9.1)"),
+    ("llhttp", "refused HPE_INVALID_VERSION", rb"PRI ", "llhttp keeps the method PRI for HTTP/2.0; here it is a token (RFC 9110, 9.1)"),
+    ("llhttp", "refused HPE_INVALID_CONTENT_LENGTH", rb"\d[ \t]+\r\n", "blanks behind a value do not belong to it, tabs included (RFC 9112, 5)"),
+    ("llhttp", "keep-alive", rb"(?i)proxy-connection", "Proxy-Connection says nothing (RFC 9112, C.2.2)"),
+    ("llhttp", "keep-alive", rb"(?is)HTTP/1.0.*close", "`close` closes, also beside `keep-alive` in HTTP/1.0 (RFC 9112, 9.3)"),
+    ("llhttp", "upgrade", rb"(?i)content-length|transfer-encoding", "a request with a body is not made a tunnel (RFC 9110, 7.8: may be ignored)"),
+    ("llhttp", "upgrade", rb"HTTP/1.0", "Upgrade MUST be ignored in HTTP/1.0 (RFC 9110, 7.8)"),
+    ("Python", "refused empty line", rb"\A\r\n", "an empty line before a request is borne (RFC 9112, 2.2)"),
+    ("Python", "keep-alive", rb"(?i)\nconnection", "Connection is a list, in any number of lines (RFC 9110, 7.6.1)"),
+    ("Python", "target", rb" //", "a path may begin with two slashes (RFC 3986, 3.3); http.server takes one away"),
+]
 
 
 # ---- generated heads ----
@@ -192,8 +195,8 @@ def reason(peer, kind, head):
     way, word = kind
     if way == "refused by us":
         return REFUSED.get(word)
-    pattern, why = OTHERWISE.get((peer, word), (None, None))
-    return why if pattern is not None and re.search(pattern, head) else None
+    whys = (why for who, what, pattern, why in OTHERWISE if (who, what) == (peer, word) and re.search(pattern, head))
+    return next(whys, None)
 
 
 def shows_framing(head):
