@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 SEED ?= 1
 FUZZ_SECONDS ?= 60
 
-.PHONY: all demo test check check-all tidy lint format sim torture crash fuzz bench bench-attack bench-flags bench-machine bench-noise bench-proxy bench-stats clang tsan planted coverage install uninstall clean help setup-build setup-test setup-check generated
+.PHONY: all demo test check check-all tidy lint format sim torture crash fuzz bench bench-attack bench-flags bench-hostile bench-machine bench-noise bench-proxy bench-stats bench-wire clang tsan planted coverage install uninstall clean help setup-build setup-test setup-check generated
 
 all: setup-build ## build the release binary: build/release/sluice
 	@cmake --preset $(notdir $(RELEASE)) --log-level=WARNING >/dev/null
@@ -69,6 +69,13 @@ bench-noise: setup-build ## verdicts under noise: identical versions stay, bad o
 bench-proxy: setup-check all ## CPU per request against nginx, HAProxy and a bare relay, alternating
 	@ninja -C $(RELEASE) -j $(JOBS) --quiet sluice io_relay_bench
 	@python3 bench/proxy.py --build $(RELEASE)
+
+bench-wire: setup-check all ## CPU per request for TLS, HTTP/2 and long answers, and memory of idle connections, beside nginx, HAProxy and nghttpx
+	@python3 bench/wire.py --build $(RELEASE)
+	@python3 bench/idle.py --build $(RELEASE)
+
+bench-hostile: setup-check all ## slow clients, floods, uploads and connections opened and closed, beside honest traffic
+	@python3 bench/hostile.py --binary $(RELEASE)/sluice
 
 bench-flags: setup-check all ## flags: evaluation, loading and updating a large set, OFREP beside nginx
 	@ninja -C $(RELEASE) -j $(JOBS) --quiet flags_evaluate_bench library_flags_bench flagset_load_bench proxy_flags_bench

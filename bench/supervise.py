@@ -7,6 +7,7 @@ time limit of its own."""
 import argparse
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -102,7 +103,7 @@ def main():
             print(f"{kind}: {len(times)} of {args.times}", file=sys.stderr, flush=True)
         times.sort()
         refused = sum("Refused" in w for w in wrong)
-        half, most = times[len(times) // 2], times[min(len(times) - 1, int(len(times) * 0.99))]
+        half, most = times[len(times) // 2], times[math.ceil(len(times) * 0.99) - 1]
         print(f"| {kind} | {len(times)} | {half * 1000:.0f}, {most * 1000:.0f}, {times[-1] * 1000:.0f} ms | {refused} | {answers} | {failed} |", flush=True)
         bad |= refused > 0 or (kind.startswith("upgraded") and (failed > 0 or len(wrong) > 0))
         if wrong:

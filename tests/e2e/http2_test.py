@@ -15,6 +15,7 @@ import threading
 import time
 
 import harness
+from http2_wire import Wire, frame
 
 BIG = 8 << 20
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -288,42 +289,6 @@ def off(args, folder, stack):
     for name in ("old", "old_secure"):
         harness.wait_for("HTTP/2 after the reload", lambda name=name: world.curl(
             name, "/x", "-o", "/dev/null", "-w", "%{http_version} %{http_code}").stdout == b"2 200")
-
-
-def frame(kind, flags, stream, payload=b""):
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
-
-def field(name, value):
-    """A literal that enters no table (RFC 7541, 6.2.2)."""
-    return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
-
-
-class Wire:
-    """A connection whose frames are made by hand."""
-
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
-        self.came = self.socket.makefile("rb")
-        self.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
-
-    def send(self, data):
-        self.socket.sendall(data)
-
-    def head(self, stream, flags, *fields):
-        self.send(frame(1, flags | 4, stream, b"".join(field(name, value) for name, value in fields)))
-
-    def get(self, stream, path):
-        self.head(stream, 1, (":method", "GET"), (":scheme", "http"), (":authority", "shop"), (":path", path))
-
-    def wait(self, kind):
-        """The flags and the payload of the next frame of that kind."""
-        while True:
-            start = self.came.read(9)
-            assert len(start) == 9, f"the connection ended before a frame of type {kind}"
-            payload = self.came.read(int.from_bytes(start[:3], "big"))
-            if start[3] == kind:
-                return start[4], payload
 
 
 def websocket(args, folder, stack):

@@ -4,6 +4,7 @@
 void policy_started(struct policy *policy, uint64_t now_ms)
 {
     policy->ready = false;
+    policy->signs = false;
     policy->silent_ms = 0;
     policy->seen_ms = now_ms;
 }
@@ -17,6 +18,7 @@ void policy_ready(struct policy *policy)
 
 void policy_beat(struct policy *policy)
 {
+    policy->signs = true;
     policy->silent_ms = 0;
 }
 
@@ -25,7 +27,8 @@ bool policy_hangs(struct policy *policy, uint64_t now_ms, uint64_t limit_ms)
     uint64_t passed = now_ms - policy->seen_ms;
     policy->seen_ms = now_ms;
     policy->silent_ms += passed < POLICY_WATCHED_MS_MAX ? passed : POLICY_WATCHED_MS_MAX;
-    return policy->silent_ms > limit_ms;
+    bool loading = !policy->signs && limit_ms < POLICY_FIRST_SIGN_MS;
+    return policy->silent_ms > (loading ? POLICY_FIRST_SIGN_MS : limit_ms);
 }
 
 uint64_t policy_died(struct policy *policy, uint64_t now_ms)
