@@ -300,7 +300,7 @@ static const struct config_word log_words[] = {
      .choices = paths_choices,
      .fallback = "words",
      .help =
-         "of requests that failed in a rollout, what is told of their paths in the log, the journal and the API: "
+         "where requests of a rollout failed, as its verdict and its views tell it, to the log and the journal too: "
          "`words` tells those parts that are words, never the query; `none` tells nothing of them"},
     {.word = "access",
      .kind = CONFIG_KIND_FILE,
