@@ -47,7 +47,8 @@ journal: @FOLDER@/sluice.db
 listen: [{{address: "127.0.0.1:{plain}"}}, {{address: "127.0.0.1:{secure}", tls: {{{tls}}}}}]
 admin: {{address: "@ADMIN@"}}
 timeouts: {{client_head: 1s}}
-services: {{shop: {{versions: {{v1: ["127.0.0.1:{origin}"]}}, stable: v1}}}}
+services: {{shop: {{versions: {{v1: ["127.0.0.1:{origin}"], v2: ["127.0.0.1:{origin}"]}}, stable: v1}}}}
+rollouts: {{ship: {{service: shop, to: v2, stages: [{{weight: 50%, for: 1h}}, {{weight: 100%, soak: 1h}}], checks: {{latency: off}}}}}}
 """
 
 
@@ -57,15 +58,19 @@ def certify(args, folder, stem, *names):
 
 class World:
     def __init__(self, args, folder, stack, tls="certificate: a.pem, key: a.key"):
+        self.args, self.stack = args, stack
         origin = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)
         stack.callback(origin.shutdown)
         threading.Thread(target=origin.serve_forever, daemon=True).start()
         self.folder, self.plain, self.secure = folder, harness.free_port(), harness.free_port()
         if not os.path.exists(os.path.join(folder, "a.pem")):
             certify(args, folder, "a", "shop.example", "127.0.0.1")
-        self.sluice = harness.Sluice(folder, args.binary, CONFIG.format(
-            plain=self.plain, secure=self.secure, tls=tls, origin=origin.server_address[1]))
-        stack.callback(self.sluice.stop)
+        self.config = CONFIG.format(plain=self.plain, secure=self.secure, tls=tls, origin=origin.server_address[1])
+        self.start()
+
+    def start(self):
+        self.sluice = harness.Sluice(self.folder, self.args.binary, self.config)
+        self.stack.callback(self.sluice.stop)
 
     def context(self, ca="a", version=None, chain=None):
         context = ssl.create_default_context(cafile=os.path.join(self.folder, ca + ".pem"))
@@ -292,7 +297,17 @@ def starts(args, folder, stack):
     harness.wait_for("the listener to serve", works)
 
 
+def resumes(args, folder, stack):
+    """a daemon that goes on with a run of before serves with its certificates from the first request on"""
+    world = World(args, folder, stack)
+    world.sluice.command("ship", "start")
+    world.sluice.stop()
+    world.start()
+    assert world.sluice.rollout("ship")["state"] == "Shifting"
+    assert world.ask(world.connect())[0] == 200
+
+
 if __name__ == "__main__":
-    ALL = {f.__name__: f for f in (serves, refuses, goodbyes, names, clients, changes, starts)}
+    ALL = {f.__name__: f for f in (serves, refuses, goodbyes, names, clients, changes, starts, resumes)}
     arguments = harness.options(only="")
     harness.run([f for name, f in ALL.items() if arguments.only in ("", name)], arguments, at_once=3)

@@ -230,6 +230,12 @@ TEST(states_that_need_a_word)
     cli_view_draw(&view, 110000, &style, &text);
     assert_has(frame, (const char *const[]){"[(staff)]", "staff: its members have v2, all others v1"}, 2);
     assert_null(strstr(frame, "wanted"));
+    // Whoever is told that it went back is told what to do.
+    read_view(&view);
+    snprintf(view.state, sizeof view.state, "RolledBack");
+    text = text_over(frame, sizeof frame);
+    cli_view_draw(&view, 110000, &style, &text);
+    assert_has(frame, (const char *const[]){"All traffic is on v1. With a mended v2 in place:"}, 1);
     // What is old says so, and its time stands still.
     read_view(&view);
     view.stale_since_ms = 110000;

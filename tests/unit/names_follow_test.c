@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/heap.h"
 #include "names_world.h"
+#include "net/names/names_private.h"
 
 enum { TEN = 10 << 24 }; // 10.0.0.0
 
@@ -304,4 +306,28 @@ TEST(another_resolv_conf_is_read)
     (void)wait_for("shop:80", NAMES_KNOWN, 1);
     assert_int_equal(unlink(path), 0);
     end();
+}
+
+// NAMES_HOSTS_MAX names that begin so.
+static void want_full(struct follower *follower, char first)
+{
+    struct names_text *wanted = heap_alloc(NAMES_HOSTS_MAX, sizeof *wanted);
+    assert_non_null(wanted);
+    for (int i = 0; i < NAMES_HOSTS_MAX; i++)
+        snprintf(wanted[i].name, sizeof wanted[i].name, "%c%d.example", first, i);
+    follow_want(follower, NULL, wanted, NAMES_HOSTS_MAX);
+}
+
+// A file that names other hosts than the one before gets the room that those leave.
+TEST(names_that_left_make_room_for_others)
+{
+    struct follower *follower = heap_alloc(1, sizeof *follower);
+    assert_non_null(follower);
+    want_full(follower, 'a');
+    want_full(follower, 'b');
+    assert_int_equal(follower->host_count, NAMES_HOSTS_MAX);
+    for (const struct host *host = follower->hosts; host != NULL; host = host->next)
+        assert_true(host->name[0] == 'b' && host->wanted);
+    follow_deinit(follower);
+    heap_free(follower);
 }

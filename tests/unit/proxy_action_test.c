@@ -84,15 +84,17 @@ TEST(headers_of_requests)
     static const struct proxy_edit_plan EDITS[] = {
         {PROXY_EDIT_SET, "X-Set", "{id} {client} {host} {scheme} {{}}"},
         {PROXY_EDIT_ADD, "X-Add", "more"},
+        {PROXY_EDIT_SET, "X-Both", "set"},
+        {PROXY_EDIT_ADD, "X-Both", "added"},
         {PROXY_EDIT_REMOVE, "X-Gone", NULL},
     };
     action = (struct proxy_action_plan){
         .request = EDITS, .request_count = ARRAY_LEN(EDITS), .host = "Inner.example"};
     struct world *w = world_acting("/{id}", PROXY_PATH_TEMPLATE);
-    struct peer *c =
-        world_ask(w, "POST /5 HTTP/1.1\r\nHost: shop:8080\r\nX-Set: forged\r\nx_set: forged\r\n"
-                     "X-Add: first\r\nX-GONE: 1\r\nX_Gone: 2\r\nTransfer-Encoding: chunked\r\n"
-                     "Trailer: x\r\n\r\n1\r\na\r\n0\r\nX-Gone: 3\r\nX-Set: 4\r\nX-Sum: 5\r\n\r\n");
+    struct peer *c = world_ask(
+        w, "POST /5 HTTP/1.1\r\nHost: shop:8080\r\nX-Set: forged\r\nx_set: forged\r\n"
+           "X-Both: forged\r\nX-Add: first\r\nX-GONE: 1\r\nX_Gone: 2\r\nTransfer-Encoding: chunked\r\n"
+           "Trailer: x\r\n\r\n1\r\na\r\n0\r\nX-Gone: 3\r\nX-Set: 4\r\nX-Sum: 5\r\n\r\n");
     assert_true(peer_has(c, "200 OK"));
     struct peer *o = w->origins[0].peers[0];
     assert_true(peer_has(o, "POST /5 HTTP/1.1\r\nHost: inner.example\r\n"));
@@ -101,6 +103,8 @@ TEST(headers_of_requests)
     assert_true(peer_has(o, " shop http {}\r\n"));
     assert_true(peer_has(o, "X-Add: first\r\n"));
     assert_true(peer_has(o, "X-Add: more\r\n"));
+    assert_true(peer_has(o, "X-Both: set\r\nX-Both: added\r\n"));
+    assert_int_equal(peer_count_of(o, "X-Both"), 2);
     assert_true(peer_has(o, "X-Sum: 5\r\n"));
     assert_false(peer_has(o, "forged"));
     assert_false(peer_has(o, "one: "));
@@ -212,6 +216,12 @@ TEST(redirects)
     w = world_of((struct proxy_route_plan){.path = "/old/{rest...}", .path_kind = PROXY_PATH_TEMPLATE}, true);
     expect_location(w, "/old/a/b?q", "shop:8080", "http://shop:8080/new/a/b?q");
     expect_location(w, "/old//evil.example", "shop", "http://shop/new/evil.example");
+    // Neither does it end a header.
+    expect_location(w, "/old/a%0d%0aX-Evil:1", "shop", "http://shop/new/a%0D%0AX-Evil:1");
+    c = world_ask(w, "GET /old/\\evil.example HTTP/1.1\r\nHost: shop\r\n\r\n");
+    assert_true(peer_has(c, "400 "));
+    c = world_ask(w, "GET /old/a HTTP/1.1\r\nHost: shop@evil.example\r\n\r\n");
+    assert_true(peer_has(c, "400 "));
     world_destroy(w);
     to = (struct proxy_redirect_plan){.status = 302, .host = "other.example", .port = 444};
     w = world_of((struct proxy_route_plan){.path = "/a"}, true);

@@ -130,6 +130,79 @@ TEST(failures_are_named)
     world_destroy(w);
 }
 
+// The route that is noted of a request for that target, which fails in the canary's arm.
+static void expect_route(struct world *w, const char *target, const char *expected)
+{
+    char request[256], what[ROLLOUT_FAILURE_BYTES];
+    w->service.epoch++;
+    world_publish(w);
+    struct peer *c = world_connect(w);
+    snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", target);
+    peer_send(c, request);
+    world_run(w, 10);
+    struct rollout_failures *failures = heap_alloc(1, sizeof *failures);
+    const struct rollout_failure *top[ROLLOUT_FAILURES_SHOWN];
+    proxy_failures(w->proxy, 0, failures);
+    assert_int_equal(rollout_failures_top(failures->kinds[ROLLOUT_FAILING_ERRORS].routes, top), 1);
+    snprintf(what, sizeof what, "GET %s 500", expected);
+    assert_string_equal(top[0]->what, what);
+    heap_free(failures);
+}
+
+static struct world *world_that_fails(void)
+{
+    struct world *w = world_create();
+    w->service.weight = 100000;
+    w->origins[1].reply = "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n";
+    return w;
+}
+
+TEST(words_of_paths_are_noted_and_tokens_are_not)
+{
+    static const char *const words[] = {"/orders/line-items/construct",
+                                        "/shop.CartService/GetItem",
+                                        "/api/v1/css",
+                                        "/static/index.html",
+                                        "/authentication/Users",
+                                        "/facade",
+                                        "/"};
+    static const char *const tokens[] = {
+        "dGhpc2lzc2VjcmV0",     // base64
+        "aBcDeFgHiJkL",         // letters of both cases
+        "AbCdEfGh",             //
+        "deadbeef",             // hex, letters alone
+        "c0ffee",               // and with digits
+        "JBSWYDPEHPKPXP",       // base32
+        "k3j9x",                // digits between letters
+        "qwrtpsdfgh",           // no vowels
+        "user=ann",             //
+        "a+b",                  //
+        "reset-9f8a7b6c",       // behind a word
+        "ann@shop.example",     //
+        "sk_live_xBkQzTrWpLmN", //
+        "2026-11-28",           //
+        "v12345",               //
+        "%61bc",                //
+    };
+    struct world *w = world_that_fails();
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        expect_route(w, words[i], words[i]);
+    for (size_t i = 0; i < ARRAY_LEN(tokens); i++) {
+        char target[64];
+        snprintf(target, sizeof target, "/reset/%s/now?%s", tokens[i], tokens[i]);
+        expect_route(w, target, "/reset/{}/now");
+    }
+    world_destroy(w);
+}
+
+TEST(no_path_is_noted_where_the_file_says_so)
+{
+    struct world *w = world_that_fails();
+    w->plan.paths_untold = true;
+    expect_route(w, "/orders/17", "/...");
+    world_destroy(w);
+}
+
 TEST(units_stay_and_count_once)
 {
     struct world *w = world_create();

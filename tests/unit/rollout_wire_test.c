@@ -53,7 +53,9 @@ static uint32_t make_inputs(struct rollout_input inputs[8], const struct rollout
                                .time_ms = 9,
                                .edges = {.requests = 10000, .edge_us = {1, 200, 30000, UINT64_MAX}}};
     inputs[count++] = (struct rollout_input){
-        .kind = ROLLOUT_INPUT_RESUMED, .time_ms = INT64_MAX, .resumed = {.strangers = true}};
+        .kind = ROLLOUT_INPUT_RESUMED, .time_ms = INT64_MAX, .resumed = {.strangers = true, .errors_id = 5}};
+    inputs[count++] = (struct rollout_input){
+        .kind = ROLLOUT_INPUT_REDEFINED, .time_ms = 10, .redefined = {.errors_id = UINT64_MAX, .table = 7}};
     memset(deltas, 0, 2 * sizeof *deltas);
     deltas[0] = (struct rollout_span_delta){.tick = 40, .table = 3, .weight = 5000, .weight_control = 5000};
     for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
@@ -93,7 +95,9 @@ TEST(inputs_survive_the_round_trip)
         assert_int_equal(encode(&out), len);
         assert_memory_equal(bytes, first, len);
         if (out.kind == ROLLOUT_INPUT_RESUMED)
-            assert_true(out.resumed.strangers);
+            assert_true(out.resumed.strangers && out.resumed.errors_id == 5);
+        if (out.kind == ROLLOUT_INPUT_REDEFINED)
+            assert_true(out.redefined.errors_id == UINT64_MAX && out.redefined.table == 7);
         if (out.kind == ROLLOUT_INPUT_TICK)
             assert_memory_equal(out.tick.spans, deltas, sizeof deltas);
         if (out.kind == ROLLOUT_INPUT_SPEC) {

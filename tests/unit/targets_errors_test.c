@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// targets: what the file calls an error reaches the routing table whole, and a change of it under a run is
-// told.
+// targets: what the file calls an error reaches the routing table whole, and a change of it under a run
+// begins the run's evidence afresh.
 #include "targets_bench.h"
 
 #include "net/proxy/outcome.h"
 #include "net/proxy/proxy_private.h"
+#include "ship/engine/engine_private.h"
 
 #define SHIP(to, more)                                                                                                                \
     "listen: [127.0.0.1:1]\nservices:\n  shop: {versions: {v1: [10.0.0.1:80], v2: [10.0.0.2:80], v3: [10.0.0.3:80]}, stable: v1" more \
@@ -70,8 +71,9 @@ TEST(the_table_has_what_the_file_says)
 static bool changed(void)
 {
     struct engine_view view;
+    engine_tick(bench.engine);
     engine_view_get(bench.engine, (uint32_t)engine_view_find(bench.engine, "ship"), &view);
-    return view.errors_changed;
+    return view.view.redefined_ms > 0;
 }
 
 static void command(enum rollout_command word)
@@ -81,7 +83,7 @@ static void command(enum rollout_command word)
 }
 
 // Only under a run, only by another meaning, and only until the next run.
-TEST(a_change_under_a_run_is_told)
+TEST(a_change_under_a_run_begins_evidence_afresh)
 {
     (void)errors_after(SHOP(LOST));
     assert_false(changed());
@@ -98,4 +100,30 @@ TEST(a_change_under_a_run_is_told)
     (void)errors_after(SHIP("v3", ""));
     command(ROLLOUT_COMMAND_START);
     assert_false(changed());
+}
+
+static void restart(const char *yaml)
+{
+    bench_down(&bench);
+    if (bench_up(&bench, yaml) != STATUS_OK)
+        fail_msg("%s", bench.fault.text);
+}
+
+// What was journalled stays so, and a file that was edited while no process ran is seen.
+TEST(a_change_is_kept_and_found_by_the_next_process)
+{
+    command(ROLLOUT_COMMAND_START);
+    (void)errors_after(SHOP(LOST));
+    assert_true(changed());
+    restart(SHOP(LOST));
+    assert_true(changed());
+    command(ROLLOUT_COMMAND_ABORT);
+    (void)errors_after(SHOP(""));
+    while (bench_rollout(&bench).view.state != ROLLOUT_ROLLED_BACK)
+        engine_tick(bench.engine);
+    command(ROLLOUT_COMMAND_START);
+    restart(SHOP(""));
+    assert_false(changed());
+    restart(SHOP(LOST));
+    assert_true(changed());
 }

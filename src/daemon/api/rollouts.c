@@ -225,7 +225,7 @@ static void write_errors(struct json_out *out, struct engine *engine, const stru
     }
     config_service_errors_write(&service->errors, &text);
     json_out_text(out, "errors", line);
-    json_out_bool(out, "errors_changed", r->errors_changed);
+    json_out_time(out, "errors_changed_ms", r->view.redefined_ms);
 }
 
 static void write_rollout(struct json_out *out, struct engine *engine, uint32_t index)

@@ -238,6 +238,15 @@ static bool takes_files(const struct cli_command *command)
     return false;
 }
 
+// The words that may stand for its argument, where they are known beforehand.
+static void print_arguments(FILE *out, const struct cli_command *command)
+{
+    if (strcmp(command->args, "SHELL") == 0)
+        fprintf(out, "bash zsh fish");
+    else if (strncmp(command->args, "COMMAND", 7) == 0)
+        print_groups(out, " ");
+}
+
 static void bash_completion(FILE *out)
 {
     fprintf(out, "_sluice() {\n    local cur=${COMP_WORDS[COMP_CWORD]} words= files=\n"
@@ -247,7 +256,9 @@ static void bash_completion(FILE *out)
                 takes_files(c) ? "files=1 " : "");
         for (const struct cli_option *o = c->options; o != NULL && o->name != NULL; o++)
             fprintf(out, "--%s ", o->name);
-        fprintf(out, "--help\" ;;\n");
+        fprintf(out, "--help ");
+        print_arguments(out, c);
+        fprintf(out, "\" ;;\n");
     }
     fprintf(out, "    esac\n    if [ \"$COMP_CWORD\" -eq 1 ]; then words=\"");
     print_groups(out, " ");
@@ -282,7 +293,9 @@ static void zsh_completion(FILE *out)
         fprintf(out, "    \"%s %s\"*) compadd -- ", c->group, c->verb != NULL ? c->verb : "");
         for (const struct cli_option *o = c->options; o != NULL && o->name != NULL; o++)
             fprintf(out, "--%s ", o->name);
-        fprintf(out, "--help%s ;;\n", takes_files(c) ? "; _files" : "");
+        fprintf(out, "--help ");
+        print_arguments(out, c);
+        fprintf(out, "%s ;;\n", takes_files(c) ? "; _files" : "");
     }
     // Found on the path of functions, it is called by its file; read by hand, it must be made known.
     fprintf(
@@ -301,31 +314,42 @@ static void fish_quoted(FILE *out, const char *text)
     fputc('\'', out);
 }
 
+static void fish_when(FILE *out, const struct cli_command *c)
+{
+    fprintf(out, "complete -c sluice -n '__fish_seen_subcommand_from %s%s%s'", c->group,
+            c->verb != NULL ? "; and __fish_seen_subcommand_from " : "", c->verb != NULL ? c->verb : "");
+}
+
+static void fish_word(FILE *out, const struct cli_command *c)
+{
+    if (first_of_group(c))
+        fprintf(out, "complete -c sluice -n __fish_use_subcommand -f -a %s", c->group);
+    if (first_of_group(c) && c->verb != NULL)
+        fputc('\n', out);
+    if (c->verb != NULL) {
+        fprintf(out,
+                "complete -c sluice -n '__fish_seen_subcommand_from %s; and not __fish_seen_subcommand_from ",
+                c->group);
+        print_verbs(out, c->group);
+        fprintf(out, "' -f -a %s", c->verb);
+    }
+    fprintf(out, " -d ");
+    fish_quoted(out, c->summary);
+    fputc('\n', out);
+}
+
 static void fish_completion(FILE *out)
 {
-    fprintf(out, "complete -c sluice -f\n");
+    fprintf(out, "complete -c sluice -f\ncomplete -c sluice -l help -d 'what a command does'\n");
     for (const struct cli_command *c = cli_commands; c->group != NULL; c++) {
-        if (first_of_group(c) && c->verb == NULL) {
-            fprintf(out, "complete -c sluice -n __fish_use_subcommand -f -a %s -d ", c->group);
-            fish_quoted(out, c->summary);
-            fputc('\n', out);
-        }
-        if (first_of_group(c) && c->verb != NULL)
-            fprintf(out, "complete -c sluice -n __fish_use_subcommand -f -a %s\n", c->group);
-        if (c->verb != NULL) {
-            fprintf(out, "complete -c sluice -n '__fish_seen_subcommand_from %s' -f -a %s -d ", c->group,
-                    c->verb);
-            fish_quoted(out, c->summary);
-            fputc('\n', out);
-        }
-        if (takes_files(c))
-            fprintf(out, "complete -c sluice -n '__fish_seen_subcommand_from %s%s%s' -F\n", c->group,
-                    c->verb != NULL ? "; and __fish_seen_subcommand_from " : "",
-                    c->verb != NULL ? c->verb : "");
+        fish_word(out, c);
+        fish_when(out, c);
+        fprintf(out, "%s -a '", takes_files(c) ? " -F" : " -f");
+        print_arguments(out, c);
+        fprintf(out, "'\n");
         for (const struct cli_option *o = c->options; o != NULL && o->name != NULL; o++) {
-            fprintf(out, "complete -c sluice -n '__fish_seen_subcommand_from %s%s%s' -l %s%s -d ", c->group,
-                    c->verb != NULL ? "; and __fish_seen_subcommand_from " : "",
-                    c->verb != NULL ? c->verb : "", o->name, o->value != NULL ? " -r" : "");
+            fish_when(out, c);
+            fprintf(out, " -l %s%s -d ", o->name, o->value != NULL ? " -r" : "");
             fish_quoted(out, o->help);
             fputc('\n', out);
         }

@@ -35,15 +35,18 @@ struct draft {
 
 static void compose(struct draft *draft, const char *path)
 {
+    static const char start[] = "rollout start v2";
+    size_t named = strlen("check ") + strlen(path);
+    int width = (int)(named > strlen(start) ? named : strlen(start));
     struct text text = text_over(draft->text, sizeof draft->text);
     text_addf(&text,
               "# Written by sluice init. Every word is explained in docs/guide/configuration.md.\n"
               "#\n"
-              "#   sluice check %s      what would happen, and how long it takes\n"
-              "#   sluice serve %s      the daemon\n"
-              "#   sluice rollout start v2           off it goes\n"
-              "#   sluice reload                     after a change of this file\n",
-              path, path);
+              "#   sluice check %-*s      what would happen, and how long it takes\n"
+              "#   sluice serve %-*s      the daemon\n"
+              "#   sluice %-*s      off it goes\n"
+              "#   sluice %-*s      after a change of this file\n",
+              width - 6, path, width - 6, path, width, start, width, "reload");
     text_addf(&text,
               "\n# Where clients connect.\n"
               "listen: [\"%s\"]\n"
@@ -143,6 +146,9 @@ static int answer_all(const struct cli_call *call, struct draft *draft)
         } else if (!take(call, draft, i, given)) {
             return CLI_EXIT_USAGE;
         }
+        if (given == NULL && !person)
+            fprintf(call->err, "--%s is %s: this is no terminal, so nobody was asked\n", questions[i].option,
+                    draft->answers[i]);
     }
     return CLI_EXIT_OK;
 }

@@ -408,9 +408,22 @@ static void explain_errors(FILE *out, const json_t *rollout)
     fprintf(out, "\nAn error is: ");
     cli_print_told(out, errors);
     fprintf(out, ".\n");
-    if (json_is_true(json_object_get(rollout, "errors_changed")))
-        fprintf(out, "That was changed while it ran: its evidence is of both kinds. Abort and start it to "
-                     "begin anew.\n");
+    int64_t changed_ms = json_integer_value(json_object_get(rollout, "errors_changed_ms"));
+    if (changed_ms == 0)
+        return;
+    char storage[32];
+    struct text date = text_over(storage, sizeof storage);
+    cli_date_write(changed_ms, &date);
+    fprintf(out, "That was changed while it ran: its evidence counts from %s on.\n", storage);
+}
+
+static void explain_next(FILE *out, const struct cli_view *view)
+{
+    char storage[CLI_NEXT_BYTES];
+    struct text text = text_over(storage, sizeof storage);
+    cli_view_next(view, cli_now_ms(), &text);
+    if (text.len > 0)
+        fprintf(out, "\n%s.\n", storage);
 }
 
 static void explain(const struct cli_call *call, const struct cli_view *view, const json_t *rollout)
@@ -422,6 +435,7 @@ static void explain(const struct cli_call *call, const struct cli_view *view, co
         fprintf(out, "\nThe last decision:\n%s\n", view->verdict);
     if (view->failures[0] != '\0')
         fprintf(out, "%s\n", view->failures);
+    explain_next(out, view);
     if (cli_view_final(view) || view->started_ms == 0)
         return;
     fprintf(out, "\nTo take it back: ln E %.2f of the %.2f that is needed.\n", view->bad, view->bad_needed);

@@ -552,37 +552,44 @@ static bool is_first_share(const struct cli_view *view)
 }
 
 // The next thing that time alone will do.
-static void draw_waiting(struct canvas *canvas, const struct cli_view *view, int64_t now_ms)
+void cli_view_next(const struct cli_view *view, int64_t now_ms, struct text *out)
 {
     int64_t left_ms = view->stage_since_ms + (int64_t)view->stage_for_ms - now_ms;
     int64_t warming_ms = view->stage_since_ms + (int64_t)view->warmup_ms - now_ms;
     bool first = is_first_share(view);
-    char storage[320];
-    struct text text = text_over(storage, sizeof storage);
     if (state_is(view, ROLLOUT_BASELINE)) {
-        text_addf(&text,
+        text_addf(out,
                   "Baseline: measuring how fast %s is, before %s gets traffic; %" PRIu64 " requests so far",
                   view->from, view->to,
                   view->edge_requests > 0 ? view->edge_requests : view->arms[ROLLOUT_ARM_STABLE].requests);
     } else if (state_is(view, ROLLOUT_PENDING)) {
-        text_addf(&text, "Not started: sluice rollout start %s", view->name);
+        text_addf(out, "Not started: sluice rollout start %s", view->name);
     } else if (state_is(view, ROLLOUT_AWAITING_APPROVAL)) {
-        text_addf(&text, "Waits for a person: sluice rollout approve %s", view->name);
+        text_addf(out, "Waits for a person: sluice rollout approve %s", view->name);
     } else if (state_is(view, ROLLOUT_PAUSED)) {
-        text_addf(&text, "Paused by hand: sluice rollout resume %s", view->name);
+        text_addf(out, "Paused by hand: sluice rollout resume %s", view->name);
     } else if (state_is(view, ROLLOUT_UNDECIDED)) {
-        text_add(
-            &text,
-            SLICE("Held, undecided: resume gives it another horizon; promote or abort decides by hand."));
+        text_add(out,
+                 SLICE("Held, undecided: resume gives it another horizon; promote or abort decides by hand"));
+    } else if (state_is(view, ROLLOUT_ROLLED_BACK)) {
+        text_addf(out, "All traffic is on %s. With a mended %s in place: sluice rollout start %s", view->from,
+                  view->to, view->name);
     } else if (state_is(view, ROLLOUT_SHIFTING) && first && warming_ms > 0) {
-        text_addf(&text, "Warming up: %s is new to its traffic, so its latency counts only in ", view->to);
-        cli_span_write(warming_ms + 999, &text);
-        text_add(&text, SLICE("; errors count already"));
+        text_addf(out, "Warming up: %s is new to its traffic, so its latency counts only in ", view->to);
+        cli_span_write(warming_ms + 999, out);
+        text_add(out, SLICE("; errors count already"));
     } else if (left_ms > 0 && (state_is(view, ROLLOUT_SHIFTING) || state_is(view, ROLLOUT_SOAKING))) {
-        text_add(&text, state_is(view, ROLLOUT_SOAKING) ? SLICE("Watched at full weight for another ")
-                                                        : SLICE("Stays in this stage for at least another "));
-        cli_span_write(left_ms + 999, &text);
+        text_add(out, state_is(view, ROLLOUT_SOAKING) ? SLICE("Watched at full weight for another ")
+                                                      : SLICE("Stays in this stage for at least another "));
+        cli_span_write(left_ms + 999, out);
     }
+}
+
+static void draw_next(struct canvas *canvas, const struct cli_view *view, int64_t now_ms)
+{
+    char storage[CLI_NEXT_BYTES];
+    struct text text = text_over(storage, sizeof storage);
+    cli_view_next(view, now_ms, &text);
     if (text.len > 0)
         put_wrapped(canvas, cli_view_waits(view) ? PAINT_WARN : PAINT_DIM, text_slice(&text));
 }
@@ -636,8 +643,8 @@ void cli_view_draw(const struct cli_view *view, int64_t now_ms, const struct cli
     draw_arms(&canvas, view);
     draw_evidence(&canvas, view);
     draw_failing(&canvas, view);
-    draw_waiting(&canvas, view, now_ms);
     draw_verdict(&canvas, view);
+    draw_next(&canvas, view, now_ms);
 }
 
 static void line_arm(const struct cli_view_arm *arm, struct text *out)

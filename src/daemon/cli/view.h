@@ -84,6 +84,10 @@ void cli_view_row(const struct cli_view *view, int64_t now_ms, const struct cli_
 void cli_view_row_heads(const struct cli_style *style, struct text *out);
 // One line, without its end.
 void cli_view_line(const struct cli_view *view, int64_t now_ms, struct text *out);
+enum { CLI_NEXT_BYTES = 320 };
+// What it waits for, or what a person can do next, in a sentence without its end; nothing when it just goes
+// on.
+void cli_view_next(const struct cli_view *view, int64_t now_ms, struct text *out);
 // A service of the API's status whose stable version is not the one that its file names: one line that says
 // so, without its end. False: file and fact agree.
 bool cli_view_stable(const json_t *service, struct text *out);

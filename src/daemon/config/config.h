@@ -99,10 +99,13 @@ enum config_log_level { CONFIG_LOG_ERROR, CONFIG_LOG_WARN, CONFIG_LOG_INFO, CONF
 enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
 enum config_log_requests { CONFIG_LOG_REQUESTS_NONE, CONFIG_LOG_REQUESTS_ERRORS };
 
+enum config_log_paths { CONFIG_LOG_PATHS_WORDS, CONFIG_LOG_PATHS_NONE };
+
 struct config_log {
     enum config_log_level level;
     enum config_log_format format;
     enum config_log_requests requests;
+    enum config_log_paths paths;
     char access[CONFIG_PATH_BYTES]; // file; "-": standard output; empty: none
 };
 

@@ -271,6 +271,8 @@ static const struct config_choice format_choices[] = {
     {"text", CONFIG_LOG_TEXT}, {"json", CONFIG_LOG_JSON}, {NULL, 0}};
 static const struct config_choice requests_choices[] = {
     {"none", CONFIG_LOG_REQUESTS_NONE}, {"errors", CONFIG_LOG_REQUESTS_ERRORS}, {NULL, 0}};
+static const struct config_choice paths_choices[] = {
+    {"words", CONFIG_LOG_PATHS_WORDS}, {"none", CONFIG_LOG_PATHS_NONE}, {NULL, 0}};
 static const struct config_word log_words[] = {
     {.word = "level",
      .kind = CONFIG_KIND_CHOICE,
@@ -292,6 +294,14 @@ static const struct config_word log_words[] = {
      .help =
          "which requests get a line here: `errors` are those that an origin answered with 5xx, whose answer failed, or "
          "that were answered here"},
+    {.word = "paths",
+     .kind = CONFIG_KIND_CHOICE,
+     CONFIG_AT(struct config_log, paths),
+     .choices = paths_choices,
+     .fallback = "words",
+     .help =
+         "where requests of a rollout failed, as its verdict and its views tell it, to the log and the journal too: "
+         "`words` tells those parts that are words, never the query; `none` tells nothing of them"},
     {.word = "access",
      .kind = CONFIG_KIND_FILE,
      CONFIG_AT(struct config_log, access),

@@ -102,25 +102,31 @@ static void host_free(struct host *host)
     heap_free(host);
 }
 
-static void want(struct follower *follower, const char *name, bool srv)
+static void want(struct follower *follower, const char *name, bool srv, bool add)
 {
     struct host *host = host_find(follower, name, srv);
-    if (host == NULL)
+    if (host == NULL && add)
         host = host_add(follower, name, srv);
     if (host != NULL)
         host->wanted = true;
 }
 
-// Keeps what the wanted names need: their hosts, and those that their SRV records name.
+// The hosts of the wanted names, and those that their SRV records name.
+static void want_all(struct follower *follower, bool add)
+{
+    for (uint32_t i = 0; i < follower->wanted_count; i++)
+        want(follower, follower->wanted[i].name, follower->wanted[i].srv, add);
+    for (const struct host *host = follower->hosts; host != NULL; host = host->next)
+        for (uint32_t i = 0; host->srv && host->wanted && i < host->targets->count; i++)
+            want(follower, host->targets->items[i].name, false, add);
+}
+
+// What nobody needs any more leaves first: its room may be what the new ones need.
 static void keep_wanted(struct follower *follower)
 {
     for (struct host *host = follower->hosts; host != NULL; host = host->next)
         host->wanted = false;
-    for (uint32_t i = 0; i < follower->wanted_count; i++)
-        want(follower, follower->wanted[i].name, follower->wanted[i].srv);
-    for (const struct host *host = follower->hosts; host != NULL; host = host->next)
-        for (uint32_t i = 0; host->srv && host->wanted && i < host->targets->count; i++)
-            want(follower, host->targets->items[i].name, false);
+    want_all(follower, false);
     for (struct host **place = &follower->hosts; *place != NULL;) {
         struct host *host = *place;
         if (host->wanted || host->asked > 0) {
@@ -131,6 +137,7 @@ static void keep_wanted(struct follower *follower)
         follower->host_count--;
         host_free(host);
     }
+    want_all(follower, true);
 }
 
 void follow_want(struct follower *follower, char (*texts)[NAMES_TEXT_BYTES], struct names_text *wanted,

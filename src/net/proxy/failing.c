@@ -9,32 +9,80 @@
 
 enum {
     SEGMENTS_SHOWN = 5,
-    SEGMENT_WORD_MAX = 24, // a longer one is no word
-    SLOW_EDGE = 2,         // of struct rollout_yardstick: p99
+    SEGMENT_MAX = 24,   // a longer one is no words
+    ANY_WORD_MAX = 4,   // so few letters hide no secret
+    HEX_WORD_MAX = 7,   // "facade" is a word, "deadbeef" need not be one
+    CONSONANTS_MAX = 4, // in a row, as in "construct"
+    SLOW_EDGE = 2,      // of struct rollout_yardstick: p99
 };
-
-// Ids, dates, tokens: they would make each request a route of its own.
-static bool is_value(struct slice segment)
-{
-    if (segment.len > SEGMENT_WORD_MAX)
-        return true;
-    size_t digits = 0;
-    for (size_t i = 0; i < segment.len; i++) {
-        if (segment.data[i] == '%')
-            return true;
-        digits += isdigit((unsigned char)segment.data[i]) != 0;
-    }
-    return digits * 3 > segment.len; // "v2" is a word, "17" and "a93f" are not
-}
 
 static bool is_version(struct slice segment)
 {
     return segment.len == 2 && segment.data[0] == 'v' && isdigit((unsigned char)segment.data[1]);
 }
 
-// "/orders/17/items?x=1" is "/orders/{}/items".
-static void add_route(struct text *text, struct slice target)
+static bool is_lower(char c)
 {
+    return c >= 'a' && c <= 'z';
+}
+
+static bool is_upper(char c)
+{
+    return c >= 'A' && c <= 'Z';
+}
+
+// The letters of one case, after one capital at most, with which the rest begins.
+static size_t word_length(struct slice rest)
+{
+    size_t len = rest.len > 0 && is_upper(rest.data[0]) ? 1 : 0;
+    while (len < rest.len && is_lower(rest.data[len]))
+        len++;
+    return len;
+}
+
+// Whether people may have made the word: lower case letters, of which a few in a row can be pronounced.
+static bool is_word(struct slice word)
+{
+    size_t vowels = 0, row = 0, hex = 0;
+    for (size_t i = 0; i < word.len; i++) {
+        bool vowel = strchr("aeiouyAEIOUY", word.data[i]) != NULL;
+        vowels += vowel;
+        row = vowel ? 0 : row + 1;
+        hex += isxdigit((unsigned char)word.data[i]) != 0;
+        if (row > CONSONANTS_MAX)
+            return false;
+    }
+    return word.len <= ANY_WORD_MAX || (vowels * 5 >= word.len && (hex < word.len || hex <= HEX_WORD_MAX));
+}
+
+// Ids, dates, tokens: they would make each request a route of its own, and some of them are secrets. What is
+// not made of words ("line-items", "GetItem", "index.html") is one.
+static bool is_value(struct slice segment)
+{
+    if (is_version(segment))
+        return false;
+    if (segment.len > SEGMENT_MAX)
+        return true;
+    for (struct slice rest = segment; rest.len > 0;) {
+        size_t len = word_length(rest);
+        bool behind = rest.data > segment.data && isalpha((unsigned char)rest.data[-1]);
+        if ((behind && len > 0 && len < 3) || !is_word((struct slice){rest.data, len}))
+            return true;
+        if (len == 0 && strchr("-_.", rest.data[0]) == NULL)
+            return true;
+        len += len == 0;
+        rest = (struct slice){rest.data + len, rest.len - len};
+    }
+    return false;
+}
+
+// "/orders/17/items?x=1" is "/orders/{}/items".
+static void add_route(struct text *text, struct slice target, bool untold)
+{
+    if (untold) {
+        text_add(text, SLICE("/..."));
+        return;
+    }
     const char *query = memchr(target.data, '?', target.len);
     struct slice rest = {target.data, query != NULL ? (size_t)(query - target.data) : target.len};
     for (int shown = 0; rest.len > 0; shown++) {
@@ -47,7 +95,7 @@ static void add_route(struct text *text, struct slice target)
         const char *end = memchr(rest.data, '/', rest.len);
         struct slice segment = {rest.data, end != NULL ? (size_t)(end - rest.data) : rest.len};
         text_add_char(text, '/');
-        text_add(text, is_value(segment) && !is_version(segment) ? SLICE("{}") : segment);
+        text_add(text, is_value(segment) ? SLICE("{}") : segment);
         rest = (struct slice){rest.data + segment.len, rest.len - segment.len};
     }
 }
@@ -78,7 +126,7 @@ __attribute__((noinline)) static void note(const struct exchange *exchange, enum
     struct text text = text_over(route, sizeof route);
     text_add(&text, asked.method);
     text_add_char(&text, ' ');
-    add_route(&text, asked.target);
+    add_route(&text, asked.target, exchange->worker->table->paths_untold);
     if (how != NULL)
         text_addf(&text, " %s", how);
     else if (kind != ROLLOUT_FAILING_SLOW)

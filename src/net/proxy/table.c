@@ -406,6 +406,7 @@ static struct proxy_table *compile(const struct proxy_table_plan *plan, char *bl
     struct proxy_table *table = table_carve(&from, 1, sizeof *table);
     table->version = plan->version;
     table->trusted_hops = plan->trusted_hops;
+    table->paths_untold = plan->paths_untold;
     table->drain_us = (uint64_t)or_default(plan->drain_ms, 30000) * 1000;
     table->clients_per_site = plan->clients_per_site;
     table->listen_http1 = plan->listen_http1;

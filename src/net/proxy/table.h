@@ -342,6 +342,7 @@ struct proxy_table_plan {
     uint32_t client_idle_ms;   // keep-alive without a request, and up to an eighth longer; 0: 75 s
     uint32_t drain_ms;         // exchanges with endpoints that the table has no more end after it; 0: 30 s
     uint32_t clients_per_site; // connections of one IPv4 address or IPv6 /64, per worker; 0: no limit
+    bool paths_untold;         // of requests that failed: noted without their paths
     uint32_t body_rate_min;    // bytes per second that a sending client must reach beyond idle_ms; 0: 500
     const char *via;           // our pseudonym in Via; NULL: "sluice", "": none
     // The flags that services evaluate; schedules and $flagd.timestamp follow the workers' wall clock. NULL:

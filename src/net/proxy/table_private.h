@@ -158,6 +158,7 @@ struct proxy_table {
     uint32_t operator_count;
     uint32_t trusted_hops;
     bool by_path; // a route asks for one
+    bool paths_untold;
     bool written; // a route is more than a host and a prefix, or a listener redirects
     uint32_t https_listeners;
     uint64_t drain_us;

@@ -3,6 +3,7 @@
 // its word, and what a new file moves, said in the log.
 #include <string.h>
 
+#include "base/siphash.h"
 #include "ship/engine/engine_private.h"
 
 // ---- runs under way ----
@@ -146,8 +147,20 @@ static void tell_shares(struct engine *engine, const struct config *before)
     }
 }
 
-// Requests are counted by the definition in force when they are answered, in all arms alike. What was frozen
-// or summed before is of the other one: people have to know.
+uint64_t engine_errors_id(const struct config *config, const struct rollout_spec *spec)
+{
+    static const struct siphash_key key = {0x736c75696365, 0x6572726f7273};
+    const struct config_service *service = config_service_find(config, spec->service);
+    if (service == NULL)
+        return 0;
+    char line[CONFIG_ERROR_LINE_BYTES];
+    struct text text = text_over(line, sizeof line);
+    config_service_errors_write(&service->errors, &text);
+    return siphash(key, line, strlen(line)) | 1;
+}
+
+// Requests are counted by the definition in force when they are answered, in all arms alike: what was counted
+// before is of the other one, and is no evidence any more.
 static void tell_errors(struct engine *engine, const struct config_service *service,
                         const struct config_service *before)
 {
@@ -160,12 +173,12 @@ static void tell_errors(struct engine *engine, const struct config_service *serv
         return;
     log_write(
         engine->log, LOG_WARN,
-        "what counts as an error of a service has changed: a rollout under way has evidence of both kinds",
+        "what counts as an error of a service has changed: a rollout under way gathers its evidence afresh",
         LOG_FIELDS(LOG_TEXT("service", service->name), LOG_TEXT("from", was), LOG_TEXT("to", now)));
     for (uint32_t i = 0; i < engine->rollout_count; i++)
         if (engine_rollout_active(&engine->rollouts[i]) &&
             strcmp(engine->rollouts[i].route.spec.service, service->name) == 0)
-            engine->rollouts[i].errors_changed = true;
+            engine->rollouts[i].redefined_table = engine->host->table_version(engine->world);
 }
 
 void engine_config_adopted(struct engine *engine, const struct config *before)

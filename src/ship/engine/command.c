@@ -36,6 +36,7 @@ static enum status begin_run(struct engine *engine, struct engine_rollout *rollo
         return fault_set(fault, STATUS_NO_MEMORY, "no memory left for another rollout");
     struct rollout_spec spec = entry->spec;
     draw_salt(engine, rollout, &spec);
+    spec.errors_id = engine_errors_id(engine->config, &spec);
     struct rollout_input input = {
         .kind = ROLLOUT_INPUT_SPEC, .time_ms = engine_wall_ms(engine), .spec = &spec};
     struct rollout_effects effects;
@@ -44,7 +45,8 @@ static enum status begin_run(struct engine *engine, struct engine_rollout *rollo
         return journal_fault(engine, status, fault);
     if (effects.refused != STATUS_OK)
         return fault_set(fault, effects.refused, "%s", effects.refused_text);
-    rollout->mismatch_told = rollout->errors_changed = false;
+    rollout->mismatch_told = false;
+    rollout->redefined_table = 0;
     engine_rollout_run_began(engine, rollout);
     return STATUS_OK;
 }

@@ -164,6 +164,7 @@ static enum status resume_all(struct engine *engine, struct fault *fault)
             continue;
         struct rollout_input input = {.kind = ROLLOUT_INPUT_RESUMED, .time_ms = engine_wall_ms(engine)};
         input.resumed.strangers = true;
+        input.resumed.errors_id = engine_errors_id(engine->config, rollout_spec_of(rollout->record->core));
         struct rollout_effects effects;
         if (rollout->record->foreign.on) {
             input = engine_record_takeover(rollout->record, input.time_ms);

@@ -89,8 +89,7 @@ struct engine_view {
     const struct rollout_spec *spec; // what is being done; before the first run, what the file says
     uint32_t run;                    // 0: never started
     bool in_file;
-    bool file_differs;   // the file says something else than the run under way
-    bool errors_changed; // another file changed what counts as an error while the run was under way
+    bool file_differs; // the file says something else than the run under way
     struct rollout_view view;
     struct engine_arm arms[ROLLOUT_ARMS];
     const struct engine_record *record; // NULL: never started

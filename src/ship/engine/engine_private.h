@@ -123,6 +123,8 @@ MUST_USE enum status engine_take_back_misfits(struct engine *engine, struct faul
 // The engine's file is in force; before: the one until now, NULL at a start. Tells whose traffic it moved and
 // where its word is not what is served, and journals the edits.
 void engine_config_adopted(struct engine *engine, const struct config *before);
+// Stands for what counts as an error of the service that the rollout is judged by; 0: it has none.
+uint64_t engine_errors_id(const struct config *config, const struct rollout_spec *spec);
 // CONFLICT with a sentence when an undo of the completed rollout would not move its service back.
 MUST_USE enum status engine_undo_fits(const struct engine *engine, const struct engine_rollout *rollout,
                                       struct fault *fault);

@@ -120,13 +120,13 @@ bool engine_command_is_safe(enum rollout_command command)
            command == ROLLOUT_COMMAND_PAUSE;
 }
 
-// A tick that is told to hold forward moves, and words that lead back, may be taken before they are
-// journalled.
+// A tick that is told to hold forward moves, words that lead back, and what only makes evidence less, may be
+// taken before they are journalled.
 static bool may_run_ahead(const struct rollout_input *input)
 {
     if (input->kind == ROLLOUT_INPUT_COMMAND)
         return engine_command_is_safe(input->command.command);
-    return input->kind == ROLLOUT_INPUT_TICK && input->tick.hold;
+    return input->kind == ROLLOUT_INPUT_REDEFINED || (input->kind == ROLLOUT_INPUT_TICK && input->tick.hold);
 }
 
 static enum status append_input(struct engine *engine, const struct engine_rollout *rollout,

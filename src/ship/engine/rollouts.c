@@ -122,12 +122,13 @@ bool engine_run_applies(const struct engine *engine, const struct config *config
 
 // ---- and the file ----
 
-// But for the salt, which is the run's.
+// But for what is the run's alone.
 static bool spec_equal(const struct rollout_spec *of_file, const struct rollout_spec *b)
 {
     struct rollout_spec salted = *of_file;
     const struct rollout_spec *a = &salted;
     memcpy(salted.salt, b->salt, sizeof salted.salt);
+    salted.errors_id = b->errors_id;
     uint8_t bytes[2][ROLLOUT_SPEC_WIRE_BYTES_MAX];
     struct wire_writer writers[2] = {{.data = bytes[0], .cap = sizeof bytes[0]},
                                      {.data = bytes[1], .cap = sizeof bytes[1]}};

@@ -55,7 +55,7 @@ struct engine_rollout {
     uint64_t slept_told;      // of engine->slept_ticks, to the core
     uint64_t spans_unwritten; // gathered, but the journal did not take them: told to the core as lost
     bool mismatch_told;       // "the file differs from the run" was logged
-    bool errors_changed; // what counts as an error of its service, since the run began or the process did
+    uint64_t redefined_table; // the first with another definition of errors, which the core does not know yet
     struct engine_kill kill;
     // Routed per arm and tick, for the rates shown.
     uint32_t rate_ring[ENGINE_RATE_TICKS][ROLLOUT_ARMS];

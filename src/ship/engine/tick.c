@@ -74,8 +74,25 @@ static bool can_step(const struct engine *engine, const struct engine_rollout *r
     return room && !rollout->owed && engine_rollout_active(rollout);
 }
 
+// Before anything more is gathered. A failure is told by order.c, and it is tried again.
+static void redefine(struct engine *engine, struct engine_rollout *rollout)
+{
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_REDEFINED, .time_ms = engine_wall_ms(engine)};
+    input.redefined.errors_id = engine_errors_id(engine->config, rollout_spec_of(rollout->record->core));
+    input.redefined.table = rollout->redefined_table;
+    struct rollout_effects effects;
+    if (engine_journal_input(engine, rollout, &input, rollout->record->run, &effects) != STATUS_OK)
+        return;
+    rollout->redefined_table = 0;
+    memset(&rollout->kill, 0, sizeof rollout->kill);
+}
+
 static void tick_rollout(struct engine *engine, struct engine_rollout *rollout)
 {
+    if (rollout->redefined_table > 0 && can_step(engine, rollout))
+        redefine(engine, rollout);
+    if (rollout->redefined_table > 0)
+        return;
     bool more = true;
     for (int i = 0; i < ENGINE_GATHERS_PER_TICK && more && can_step(engine, rollout); i++) {
         const struct engine_source *source = engine->sources[rollout->route.spec.source];

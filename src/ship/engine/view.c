@@ -125,7 +125,6 @@ void engine_view_get(struct engine *engine, uint32_t index, struct engine_view *
     *view = (struct engine_view){
         .name = rollout->name, .in_file = entry != NULL, .record = rollout->record, .failures = ""};
     view->file_differs = engine_rollout_file_differs(engine, rollout);
-    view->errors_changed = rollout->errors_changed;
     if (rollout->record != NULL) {
         view->run = rollout->record->run;
         view->spec = rollout_spec_of(rollout->record->core);

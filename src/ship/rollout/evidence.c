@@ -8,10 +8,29 @@
 #include "stats/histogram.h"
 #include "stats/real.h"
 
-void evidence_reset(struct rollout *rollout)
+static void outcomes_forget(struct rollout *rollout)
 {
     rollout->span_first = 0;
     rollout->span_count = 0;
+    rollout->before = (struct rollout_totals){.all = {{.routed = 0}}};
+    rollout->shared = rollout->before;
+    rollout->full = rollout->before;
+    memset(&rollout->bank, 0, sizeof rollout->bank);
+    memset(&rollout->watch, 0, sizeof rollout->watch);
+    memset(&rollout->alarm, 0, sizeof rollout->alarm);
+    rollout->good_second = UINT64_MAX;
+    memset(&rollout->judgement, 0, sizeof rollout->judgement);
+}
+
+void evidence_redefine(struct rollout *rollout, uint64_t table)
+{
+    rollout->table_first = table;
+    outcomes_forget(rollout);
+    evidence_stage_reset(rollout);
+}
+
+void evidence_reset(struct rollout *rollout)
+{
     rollout->has_closed = rollout->tick > 0;
     rollout->closed_tick = rollout->tick > 0 ? rollout->tick - 1 : 0;
     rollout->closed_table = UINT64_MAX;
@@ -23,14 +42,7 @@ void evidence_reset(struct rollout *rollout)
     rollout->blocked = false;
     evidence_edges_set(rollout, &(struct rollout_edges){.requests = 0});
     memset(rollout->routed, 0, sizeof rollout->routed);
-    rollout->before = (struct rollout_totals){.all = {{.routed = 0}}};
-    rollout->shared = rollout->before;
-    rollout->full = rollout->before;
-    memset(&rollout->bank, 0, sizeof rollout->bank);
-    memset(&rollout->watch, 0, sizeof rollout->watch);
-    memset(&rollout->alarm, 0, sizeof rollout->alarm);
-    rollout->good_second = UINT64_MAX;
-    memset(&rollout->judgement, 0, sizeof rollout->judgement);
+    outcomes_forget(rollout);
     stats_srm_init(&rollout->srm, ROLLOUT_ARMS);
     rollout->srm_restarts = 0;
     evidence_stage_reset(rollout);
@@ -139,8 +151,8 @@ static struct rollout_span *span_find(struct rollout *rollout, const struct roll
 bool evidence_lacks_room(struct rollout *rollout, const struct rollout_span_delta *delta)
 {
     uint32_t at;
-    return rollout->span_count == ROLLOUT_SPANS_OPEN_MAX && delta_fits(rollout, delta) &&
-           span_find(rollout, delta, &at) == NULL && at > 0;
+    return rollout->span_count == ROLLOUT_SPANS_OPEN_MAX && delta->table >= rollout->table_first &&
+           delta_fits(rollout, delta) && span_find(rollout, delta, &at) == NULL && at > 0;
 }
 
 // What is usual for the baseline, from answers known now: it sets how large a difference of a second is
@@ -251,6 +263,8 @@ static void note_canary(struct rollout *rollout, struct rollout_span *span,
 
 void evidence_add(struct rollout *rollout, const struct rollout_span_delta *delta)
 {
+    if (delta->table < rollout->table_first)
+        return;
     struct rollout_span *span = delta_fits(rollout, delta) ? span_open(rollout, delta) : NULL;
     if (span == NULL || span->weight != delta->weight || span->weight_control != delta->weight_control) {
         rollout->spans_ignored++;
@@ -391,7 +405,7 @@ void evidence_forget_open(struct rollout *rollout)
 {
     rollout->span_count = 0;
     rollout->has_closed = false;
-    rollout->tick = 0;
+    rollout->tick = rollout->table_first = 0;
 }
 
 // The new process would draw the same lot again and call it fresh draws: with enough restarts every lot looks

@@ -35,6 +35,7 @@ static void run_reset(struct rollout *rollout)
     rollout->ring_stages = 0;
     rollout->weight = 0;
     rollout->started_ms = 0;
+    rollout->redefined_ms = 0;
     rollout->stage_since_ms = 0;
     rollout->stage_awake_ms = rollout->stage_watched_ms = 0;
     rollout->quiet_ms = 0;
@@ -541,6 +542,31 @@ static bool step_edges(struct rollout *rollout, const struct rollout_input *inpu
     return true;
 }
 
+// A run that goes back has decided: nothing is weighed any more.
+static void step_redefined(struct rollout *rollout, uint64_t errors_id, uint64_t table)
+{
+    rollout->spec.errors_id = errors_id;
+    if (!state_runs(rollout->state) || rollout->state == ROLLOUT_ROLLING_BACK)
+        return;
+    evidence_redefine(rollout, table);
+    rollout->redefined_ms = rollout->stage_since_ms = rollout->now_ms;
+    rollout->stage_awake_ms = rollout->stage_watched_ms = 0;
+    if (rollout->weight > 0)
+        judge_stage_start(rollout);
+    if (rollout->weight == ROLLOUT_WEIGHT_FULL)
+        watch_start(rollout);
+}
+
+// A file may have been edited while no process ran.
+static void step_resumed_by(struct rollout *rollout, uint64_t errors_id)
+{
+    bool known = errors_id != 0 && rollout->spec.errors_id != 0;
+    if (known && rollout->spec.errors_id != errors_id)
+        step_redefined(rollout, errors_id, 0);
+    else if (errors_id != 0)
+        rollout->spec.errors_id = errors_id;
+}
+
 // The weight that stands when the stage is entered.
 static uint32_t weight_before(const struct rollout_spec *spec, uint32_t stage)
 {
@@ -659,6 +685,7 @@ void rollout_step(struct rollout *rollout, const struct rollout_input *input, st
         step_resumed(rollout);
         if (input->resumed.strangers)
             evidence_strangers(rollout);
+        step_resumed_by(rollout, input->resumed.errors_id);
         effects->publish = rollout->state != ROLLOUT_PENDING;
         break;
     case ROLLOUT_INPUT_TAKEOVER:
@@ -667,6 +694,9 @@ void rollout_step(struct rollout *rollout, const struct rollout_input *input, st
         stage_before = rollout->stage;
         weight_before = rollout->weight;
         effects->publish = true;
+        break;
+    case ROLLOUT_INPUT_REDEFINED:
+        step_redefined(rollout, input->redefined.errors_id, input->redefined.table);
         break;
     case ROLLOUT_INPUTS:
         break;

@@ -49,6 +49,9 @@ enum rollout_input_kind {
     ROLLOUT_INPUT_RESUMED,
     // A run that another rule of decision began: it goes on where it stands, with evidence gathered afresh.
     ROLLOUT_INPUT_TAKEOVER,
+    // What counts as an error is another from some table on: evidence and the stage's time begin afresh, and
+    // no request that an earlier table routed counts any more.
+    ROLLOUT_INPUT_REDEFINED,
     ROLLOUT_INPUTS
 };
 
@@ -111,7 +114,12 @@ struct rollout_input {
         struct rollout_edges edges;
         struct {
             bool strangers; // the new process knows no unit yet: all are seen for the first time once more
+            uint64_t errors_id; // as in the spec, of now: when it differs, as REDEFINED too. 0: unknown
         } resumed;
+        struct {
+            uint64_t errors_id;
+            uint64_t table; // the first that counts by it
+        } redefined;
         struct {
             uint64_t tick;        // the present tick; one below an earlier one means a restart (as RESUMED)
             uint64_t slept_ticks; // of the ticks since the last TICK, those in which this process did not run
@@ -185,6 +193,7 @@ struct rollout_view {
     int64_t started_ms;   // 0: not started
     int64_t stage_since_ms;
     int64_t state_since_ms;
+    int64_t redefined_ms;                // when REDEFINED last began evidence afresh in this run; 0: never
     uint64_t stage_watched_ms;           // of the stage: what its minimum time and its soak are measured in
     uint64_t quiet_ms;                   // since the last canary request, while the process ran
     uint64_t routed[ROLLOUT_ARMS];       // whole rollout

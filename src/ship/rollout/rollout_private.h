@@ -210,6 +210,7 @@ struct rollout {
     int64_t started_ms;
     int64_t stage_since_ms;
     int64_t state_since_ms;
+    int64_t redefined_ms;
     bool clock_runs;           // time is counted from the last tick on; not before a run's first one
     uint64_t stage_awake_ms;   // of the stage, while the process ran and nothing was paused
     uint64_t stage_watched_ms; // of that, with canary traffic
@@ -226,6 +227,7 @@ struct rollout {
     bool has_closed; // names up to and including (closed_tick, closed_table) are closed
     uint64_t closed_tick;
     uint64_t closed_table;
+    uint64_t table_first; // requests routed by earlier ones were counted by another definition of errors
     uint64_t spans_lost;
     uint64_t spans_ignored;
     uint32_t baseline_count;
@@ -276,6 +278,9 @@ static inline uint64_t evidence_pending(const struct rollout_sums *arm)
 }
 // Forgets all evidence; spans routed before the present tick never count again.
 void evidence_reset(struct rollout *rollout);
+// Forgets what was counted by another definition of errors than that of the tables from `table` on. What does
+// not rest on it stays: edges, warm-up, the sample ratio.
+void evidence_redefine(struct rollout *rollout, uint64_t table);
 // Starts what a stage counts for itself.
 void evidence_stage_reset(struct rollout *rollout);
 // Whether the delta opens a span for which the oldest must be taken out first.

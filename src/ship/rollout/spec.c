@@ -8,7 +8,7 @@
 #include "base/check.h"
 
 enum {
-    SPEC_WIRE_VERSION = 3, // 1 had neither flags nor segments, 2 no rule; both are still read
+    SPEC_WIRE_VERSION = 4, // 1 had neither flags nor segments, 2 no rule, 3 no errors_id; all are still read
     MINUTE_MS = 60000,
 };
 
@@ -321,6 +321,7 @@ void rollout_spec_encode(const struct rollout_spec *spec, struct wire_writer *wr
     wire_put_u64(writer, spec->deadline_ms);
     wire_put_u64(writer, spec->drain_ms);
     wire_put_u64(writer, spec->keep_ms);
+    wire_put_u64(writer, spec->errors_id);
 }
 
 static uint64_t get_at_most(struct wire_reader *reader, uint64_t most)
@@ -417,6 +418,7 @@ enum status rollout_spec_decode(struct wire_reader *reader, struct rollout_spec 
     out.deadline_ms = get_at_most(reader, ROLLOUT_DEADLINE_MS_MAX);
     out.drain_ms = get_at_most(reader, DURATION_MS_MAX);
     out.keep_ms = get_at_most(reader, DURATION_MS_MAX);
+    out.errors_id = version >= 4 ? wire_get_u64(reader) : 0;
     if (reader->bad)
         return STATUS_CORRUPT;
     rollout_spec_classify(&out);

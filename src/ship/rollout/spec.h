@@ -113,6 +113,7 @@ struct rollout_spec {
     uint32_t rule;                    // of decision, see above
     uint64_t
         salt[2]; // of the run, drawn as it starts: nobody can reckon beforehand who gets what. Zeros: none
+    uint64_t errors_id; // stands for what counted as an error of the service when the run began; 0: unknown
     uint32_t stage_count;
     struct rollout_stage stages[ROLLOUT_STAGES_MAX];
     struct rollout_check_errors errors;

@@ -72,6 +72,7 @@ void rollout_view_get(const struct rollout *rollout, struct rollout_view *view)
         .stage_watched_ms = rollout->stage_watched_ms,
         .quiet_ms = rollout->quiet_ms,
         .state_since_ms = rollout->state_since_ms,
+        .redefined_ms = rollout->redefined_ms,
         .ring_stages = rollout->ring_stages,
         .log_e_srm = presentable(stats_srm_log_e(&rollout->srm)),
         .blocked = rollout->blocked,

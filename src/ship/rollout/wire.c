@@ -7,8 +7,8 @@
 #include "ship/rollout/rollout.h"
 
 // Inputs of version 1 had 14 counts, no time slept and no run taken over; of version 2, a process that
-// resumed went on with the sample ratio of the one before.
-enum { INPUT_WIRE_VERSION = 3, EFFECTS_WIRE_VERSION = 1, EFFECTS_WIRE_BYTES_MAX = 2560 };
+// resumed went on with the sample ratio of the one before; of version 3, it told no errors_id.
+enum { INPUT_WIRE_VERSION = 4, EFFECTS_WIRE_VERSION = 1, EFFECTS_WIRE_BYTES_MAX = 2560 };
 
 // The members of struct rollout_counts in wire order, as an array.
 enum { COUNT_FIELDS = sizeof(struct rollout_counts) / sizeof(uint32_t), COUNT_FIELDS_V1 = 14 };
@@ -229,6 +229,11 @@ void rollout_input_encode(const struct rollout_input *input, struct wire_writer 
         break;
     case ROLLOUT_INPUT_RESUMED:
         wire_put_u64(writer, input->resumed.strangers);
+        wire_put_u64(writer, input->resumed.errors_id);
+        break;
+    case ROLLOUT_INPUT_REDEFINED:
+        wire_put_u64(writer, input->redefined.errors_id);
+        wire_put_u64(writer, input->redefined.table);
         break;
     case ROLLOUT_INPUTS:
         break;
@@ -276,6 +281,11 @@ enum status rollout_input_decode(struct wire_reader *reader, struct rollout_spec
         break;
     case ROLLOUT_INPUT_RESUMED:
         out.resumed.strangers = version >= 3 && get_at_most(reader, 1) == 1;
+        out.resumed.errors_id = version >= 4 ? wire_get_u64(reader) : 0;
+        break;
+    case ROLLOUT_INPUT_REDEFINED:
+        out.redefined.errors_id = wire_get_u64(reader);
+        out.redefined.table = wire_get_u64(reader);
         break;
     case ROLLOUT_INPUTS:
         break;

@@ -97,6 +97,8 @@ enum status routing_publish(struct routing *routing, const struct config *config
     struct proxy_tls *tls_before = routing->tls;
     struct fault other;
     proxy_tls_hold(tls_before);
+    // At a start, what a run of before wants comes first: with certificates and names it is as good as any.
+    fresh |= routing->health.table_version == 0;
     enum status status = fresh ? routing_tls_load(routing, config, fault) : STATUS_OK;
     if (status == STATUS_OK && fresh)
         status = routing_names_follow(routing, config, fault);
@@ -122,7 +124,7 @@ enum status routing_publish(struct routing *routing, const struct config *config
 void routing_publish_or_retry(struct routing *routing)
 {
     struct fault fault;
-    enum status status = publish(routing, &fault);
+    enum status status = routing_publish(routing, routing->config, false, &fault);
     routing->table_dirty = status != STATUS_OK;
     if (status != STATUS_OK)
         log_write(routing->parts.log, LOG_ERROR,
