@@ -163,6 +163,7 @@ static void on_look(struct io_timer *timer)
     atomic_store_explicit(&thread->connections, stats.connections, memory_order_relaxed);
     atomic_store_explicit(&thread->streams, stats.streams, memory_order_relaxed);
     ofrep_streams_tell_time(&thread->core, io_loop_wall_ms(thread->loop));
+    ofrep_streams_due(&thread->core, now_us);
     if (now_us >= thread->beat_us) {
         thread->beat_us = now_us + (uint64_t)OFREP_HEARTBEAT_MS * 1000;
         ofrep_streams_beat(&thread->core);
@@ -175,6 +176,7 @@ static void on_stop(struct io_task *task)
     struct ofrep_thread *thread = CONTAINER_OF(task, struct ofrep_thread, stop);
     thread->stopping = true;
     io_timer_clear(thread->loop, &thread->look);
+    ofrep_streams_end(&thread->core);
     web_close(thread->web);
 }
 
@@ -197,6 +199,13 @@ static void on_request(void *context, const struct web_request *request, struct 
     ofrep_core_answer(&thread->core, request, answer);
 }
 
+static bool on_refused(void *context, const struct web_request *request, unsigned status,
+                       const char *sentence, struct web_answer *answer)
+{
+    struct ofrep_thread *thread = context;
+    return ofrep_core_refuse(&thread->core, request, status, sentence, answer);
+}
+
 static void on_opened(void *context, struct web_connection *connection, void *subject)
 {
     struct ofrep_thread *thread = context;
@@ -216,8 +225,11 @@ static enum status thread_init(struct ofrep *ofrep, struct ofrep_thread *thread,
                                const struct ofrep_config *config, uint32_t index)
 {
     struct io_loop_config loop = {.kind = config->io};
-    struct web_handler handler = {
-        .context = thread, .handle = on_request, .opened = on_opened, .closed = on_closed};
+    struct web_handler handler = {.context = thread,
+                                  .handle = on_request,
+                                  .refuse = on_refused,
+                                  .opened = on_opened,
+                                  .closed = on_closed};
     struct web_limits limits = {
         .connections = config->connections > 0 ? config->connections : OFREP_CONNECTIONS_MAX,
         .streams = OFREP_STREAMS_MAX,
