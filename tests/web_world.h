@@ -190,6 +190,10 @@ static void world_handle(void *context, const struct web_request *request, struc
         answer->body = SLICE("must not be seen");
     } else if (slice_equal(request->path, SLICE("/empty"))) {
         answer->content_type = NULL;
+    } else if (slice_equal(request->path, SLICE("/trailed")) || slice_equal(request->path, SLICE("/bare"))) {
+        answer->trailed = true;
+        answer->trailers = SLICE("grpc-status: 7\r\ngrpc-message: no\r\n");
+        answer->body = slice_equal(request->path, SLICE("/bare")) ? SLICE("") : request->path;
     } else if (slice_equal(request->path, SLICE("/stream"))) {
         answer->stream = true;
         answer->content_type = "text/event-stream";

@@ -40,6 +40,23 @@ TEST(kinds_of_answers)
     world_down(&world);
 }
 
+// Trailers behind a body, and in the head where there is none.
+TEST(trailers)
+{
+    struct client client;
+    world_up(&world, &WORLD_CALM, NULL);
+    expect_only(&client, "GET /trailed HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\n",
+                "\r\n\r\n8\r\n/trailed\r\n0\r\ngrpc-status: 7\r\ngrpc-message: no\r\n\r\n");
+    assert_non_null(strstr(client.answer, "Transfer-Encoding: chunked\r\n"));
+    assert_null(strstr(client.answer, "Content-Length"));
+    client_end(&world, &client);
+    expect_only(&client, "GET /bare HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\n",
+                "grpc-status: 7\r\ngrpc-message: no\r\n");
+    assert_string_equal(strstr(client.answer, "\r\n\r\n"), "\r\n\r\n");
+    client_end(&world, &client);
+    world_down(&world);
+}
+
 TEST(persistence)
 {
     static const struct {
