@@ -237,14 +237,16 @@ class Grpc:
     READ = {"Boolean": bool, "String": bytes.decode, "Integer": lambda v: v - (v >> 63 << 64), "Float": float, "Object": protobuf.decode_struct}
 
     def __init__(self, port, service, folder, stack):
-        self.port, self.service, self.folder, self.stack = port, service, folder, stack
-        self.application = self.begin("calls")
+        self.port, self.service = port, service
+        self.application, self.watcher = self.begin(folder, stack, "calls"), self.begin(folder, stack, "changes")
+        self.watcher("open", name="s", port=port, path=f"/{service}/EventStream", body="")
+        self.watcher("stream", name="s", messages=1, seconds=10)
 
-    def begin(self, name):
-        home = os.path.join(self.folder, name)
+    def begin(self, folder, stack, name):
+        home = os.path.join(folder, name)
         os.makedirs(home)
         application = flag_sdk_test.Application(home, "grpc.mjs")
-        self.stack.callback(application.stop)
+        stack.callback(application.stop)
         return application
 
     def evaluate(self, key, kind, default, context, selector):
@@ -258,13 +260,13 @@ class Grpc:
         return {"value": value, "variant": parts.get(3, b"").decode(), "reason": parts[2].decode(), "error": "", "metadata": protobuf.decode_struct(parts.get(4, b""))}
 
     def changes(self, into):
-        application = self.begin("changes")
-        application("open", name="s", port=self.port, path=f"/{self.service}/EventStream", body="")
-        for count in range(1, 1000):
-            message = application("stream", name="s", messages=count, seconds=600)["messages"][count - 1]
-            parts = dict(protobuf.fields(base64.b64decode(message)))
-            if parts[1] == b"configuration_change":
-                into.put(protobuf.decode_struct(parts[2])["flags"])
+        count = len(self.watcher("stream", name="s", messages=1, seconds=10)["messages"])
+        while not (came := self.watcher("stream", name="s", messages=count + 1, seconds=600))["status"]:
+            for message in came["messages"][count:]:
+                parts = dict(protobuf.fields(base64.b64decode(message)))
+                if parts[1] == b"configuration_change":
+                    into.put(protobuf.decode_struct(parts[2])["flags"])
+            count = len(came["messages"])
 
 
 def grpc_asker(port, folder, stack):

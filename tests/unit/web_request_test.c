@@ -57,6 +57,26 @@ TEST(trailers)
     world_down(&world);
 }
 
+// What is refused before the handler gets it may still have its words.
+TEST(worded_refusals)
+{
+    static char chunked[20100];
+    struct client client;
+    int len = snprintf(chunked, sizeof chunked,
+                       "POST /worded HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4e20\r\n");
+    memset(chunked + len, 'x', 20000);
+    world_up(&world, &WORLD_CALM, NULL);
+    expect_only(&client, "POST /worded HTTP/1.1\r\nHost: a\r\nContent-Length: 99000000\r\n\r\n",
+                "HTTP/1.1 200", "grpc-status: 8\r\n");
+    client_end(&world, &client);
+    expect_only(&client, chunked, "HTTP/1.1 200", "grpc-status: 8\r\n");
+    client_end(&world, &client);
+    expect_only(&client, "POST /other HTTP/1.1\r\nHost: a\r\nContent-Length: 99000000\r\n\r\n",
+                "HTTP/1.1 413", "the body is too large\n");
+    client_end(&world, &client);
+    world_down(&world);
+}
+
 TEST(persistence)
 {
     static const struct {
