@@ -167,6 +167,19 @@ static inline bool answer_begins(const struct client *client, const char *text)
 
 // "/echo" returns the body; "/big" WORLD_BIG_BYTES; "/none" 204, "/same" 304, "/empty" 200 without a body;
 // "/stream" a stream; anything else its own path.
+// Of requests for /worded: as an answer with trailers.
+static bool world_refuse(void *context, const struct web_request *request, unsigned status,
+                         const char *sentence, struct web_answer *answer)
+{
+    (void)context;
+    CHECK(status >= 400 && sentence[0] != '\0');
+    answer->status = 200;
+    answer->content_type = "application/grpc";
+    answer->trailed = true;
+    answer->trailers = status == 413 ? SLICE("grpc-status: 8\r\n") : SLICE("grpc-status: 4\r\n");
+    return slice_equal(request->path, SLICE("/worded"));
+}
+
 static void world_handle(void *context, const struct web_request *request, struct web_answer *answer)
 {
     struct world *world = context;
@@ -190,6 +203,10 @@ static void world_handle(void *context, const struct web_request *request, struc
         answer->body = SLICE("must not be seen");
     } else if (slice_equal(request->path, SLICE("/empty"))) {
         answer->content_type = NULL;
+    } else if (slice_equal(request->path, SLICE("/trailed")) || slice_equal(request->path, SLICE("/bare"))) {
+        answer->trailed = true;
+        answer->trailers = SLICE("grpc-status: 7\r\ngrpc-message: no\r\n");
+        answer->body = slice_equal(request->path, SLICE("/bare")) ? SLICE("") : request->path;
     } else if (slice_equal(request->path, SLICE("/stream"))) {
         answer->stream = true;
         answer->content_type = "text/event-stream";
@@ -227,6 +244,7 @@ static inline void world_up(struct world *world, const struct io_sim_config *sim
 {
     struct io_addr any;
     const struct web_handler handler = {.context = world,
+                                        .refuse = world_refuse,
                                         .handle = world_handle,
                                         .body_bytes_max = world_body_max,
                                         .opened = world_opened,

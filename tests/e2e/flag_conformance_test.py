@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""flagd's evaluator and provider scenarios against the real daemon, over OFREP and over flagd's RPC (Connect's JSON), for all
+"""flagd's evaluator and provider scenarios against the real daemon, over OFREP and over flagd's RPC (Connect's JSON and gRPC), for all
 three generations of `fractional`. The cases are others' and run where they lie (SLUICE_CONFORMANCE). Every OFREP answer is
 held against the protocol's OpenAPI document. Scenarios about a client's own options, connections and files say nothing about
 a server and are counted apart; so are those whose expectation the published format has replaced (@deprecated)."""
+import base64
 import http.client
 import json
 import os
@@ -18,7 +19,9 @@ try:
 except ImportError:
     yaml = None
 
+import flag_sdk_test
 import harness
+import protobuf
 
 CONFIG = """
 journal: @FOLDER@/sluice.db
@@ -156,7 +159,7 @@ class Openapi:
         self.checked += 1
 
 
-# ---- the two ways to ask ----
+# ---- the ways to ask ----
 
 class Ofrep:
     name = "OFREP"
@@ -226,6 +229,53 @@ class Rpc:
             message = json.loads(answer.read(size))
             if flags == 0 and message.get("type") == "configuration_change":
                 into.put(message.get("data", {}).get("flags", {}))
+
+
+class Grpc:
+    name = "gRPC"
+    ERRORS = {5: "FLAG_NOT_FOUND", 3: "TYPE_MISMATCH", 15: "PARSE_ERROR"}
+    READ = {"Boolean": bool, "String": bytes.decode, "Integer": lambda v: v - (v >> 63 << 64), "Float": float, "Object": protobuf.decode_struct}
+
+    def __init__(self, port, service, folder, stack):
+        self.port, self.service = port, service
+        self.application, self.watcher = self.begin(folder, stack, "calls"), self.begin(folder, stack, "changes")
+        self.watcher("open", name="s", port=port, path=f"/{service}/EventStream", body="")
+        self.watcher("stream", name="s", messages=1, seconds=10)
+
+    def begin(self, folder, stack, name):
+        home = os.path.join(folder, name)
+        os.makedirs(home)
+        application = flag_sdk_test.Application(home, "grpc.mjs")
+        stack.callback(application.stop)
+        return application
+
+    def evaluate(self, key, kind, default, context, selector):
+        message = protobuf.field(1, key) + protobuf.field(2, protobuf.encode_struct(context))
+        answer = self.application("call", port=self.port, path=f"/{self.service}/{Rpc.METHODS[kind]}", body=base64.b64encode(message).decode(),
+                                  fields={"flagd-selector": selector} if selector else {})
+        if answer["code"] != 0:
+            return {"value": default, "variant": "", "reason": "ERROR", "error": self.ERRORS.get(answer["code"], "GENERAL"), "metadata": {}}
+        parts = dict(protobuf.fields(base64.b64decode(answer["answer"])))
+        value = self.READ[kind](parts[1]) if 1 in parts else default
+        return {"value": value, "variant": parts.get(3, b"").decode(), "reason": parts[2].decode(), "error": "", "metadata": protobuf.decode_struct(parts.get(4, b""))}
+
+    def changes(self, into):
+        count = len(self.watcher("stream", name="s", messages=1, seconds=10)["messages"])
+        while not (came := self.watcher("stream", name="s", messages=count + 1, seconds=600))["status"]:
+            for message in came["messages"][count:]:
+                parts = dict(protobuf.fields(base64.b64decode(message)))
+                if parts[1] == b"configuration_change":
+                    into.put(protobuf.decode_struct(parts[2])["flags"])
+            count = len(came["messages"])
+
+
+def grpc_asker(port, folder, stack):
+    """None where gRPC's client is not installed and cannot be."""
+    try:
+        return Grpc(port, "flagd.evaluation.v2.Service", folder, stack)
+    except SystemExit:
+        harness.log("  SKIPPED over gRPC")
+        return None
 
 
 # ---- running ----
@@ -367,6 +417,8 @@ def run_all(args, folder, stack, root, kind):
         stack.callback(daemon.stop)
         harness.wait_for("evaluation", lambda: harness.connects(port))
         askers = [Ofrep(port, openapi), Rpc(port, "flagd.evaluation.v1.Service"), Rpc(port, "flagd.evaluation.v2.Service")]
+        grpc = grpc_asker(port, home, stack)
+        askers += [grpc] if grpc else []
         scenarios = [s for name in sorted(os.listdir(cases)) for s in parse(os.path.join(cases, name)) if concerns(s, generation)]
         for asker in askers:
             world = World(home, asker)
@@ -400,12 +452,12 @@ def find_root():
 
 
 def evaluator_scenarios(args, folder, stack):
-    """flagd's evaluator scenarios over OFREP and RPC, all generations."""
+    """flagd's evaluator scenarios over OFREP, RPC and gRPC, all generations."""
     run_all(args, folder, stack, find_root(), "evaluator")
 
 
 def provider_scenarios(args, folder, stack):
-    """flagd's provider scenarios over OFREP and RPC, all generations."""
+    """flagd's provider scenarios over OFREP, RPC and gRPC, all generations."""
     run_all(args, folder, stack, find_root(), "provider")
 
 

@@ -46,7 +46,8 @@ static void on_changed(void *context, const struct flagset_snapshot *snapshot)
     (void)snapshot;
 }
 
-static uint32_t rate; // of the worlds opened from now on
+static uint32_t rate;      // of the worlds opened from now on
+static bool ready_at_once; // likewise: there is a set from the beginning
 
 static void world_open(struct world *world, const char *tokens, uint32_t threads)
 {
@@ -71,6 +72,7 @@ static void world_open(struct world *world, const char *tokens, uint32_t threads
                                  .reader_count = READERS,
                                  .changed = on_changed};
     assert_int_equal(flagset_create(&set, &world->set, problems, &problem_count), STATUS_OK);
+    config.snapshot = ready_at_once ? flagset_current(world->set) : NULL;
     assert_int_equal(io_addr_parse("127.0.0.1:0", &config.addr), STATUS_OK);
     enum status status = ofrep_start(&config, &world->ofrep, &fault);
     if (status != STATUS_OK)
@@ -196,6 +198,26 @@ static void await_ready(const struct world *world)
     }
 }
 
+// The envelope's zero bytes end a text, so the message is waited for by its length.
+static void read_event(int fd, const char *wanted)
+{
+    char bytes[600];
+    size_t got = 0;
+    while (memmem(bytes, got, wanted, strlen(wanted)) == NULL) {
+        ssize_t n = receive(fd, bytes + got, sizeof bytes - got);
+        assert_true(n > 0);
+        got += (size_t)n;
+    }
+}
+
+static void open_events(int fd)
+{
+    send_text(fd, "POST /flagd.evaluation.v1.Service/EventStream HTTP/1.1\r\nHost: x\r\n"
+                  "Content-Type: application/connect+json\r\nContent-Length: 7\r\n\r\n");
+    assert_int_equal(send(fd, "\0\0\0\0\2{}", 7, MSG_NOSIGNAL), 7);
+    read_event(fd, "provider_ready\"}");
+}
+
 // ---- cases ----
 
 TEST(ready_and_change)
@@ -229,17 +251,7 @@ TEST(ready_and_change)
     int refetch = dial(&world);
     send_request(refetch, "GET", "/ofrep/v1/stream", "", "");
     (void)read_until(refetch, "\n\n");
-    send_text(events, "POST /flagd.evaluation.v1.Service/EventStream HTTP/1.1\r\nHost: x\r\n"
-                      "Content-Type: application/connect+json\r\nContent-Length: 7\r\n\r\n");
-    assert_int_equal(send(events, "\0\0\0\0\2{}", 7, MSG_NOSIGNAL), 7);
-    // The envelope's zero bytes end a text, so the message is waited for by its length.
-    char ready[600];
-    size_t got = 0;
-    while (memmem(ready, got, "provider_ready\"}", 16) == NULL) {
-        ssize_t n = receive(events, ready + got, sizeof ready - got);
-        assert_true(n > 0);
-        got += (size_t)n;
-    }
+    open_events(events);
     change(&world, "off");
     const char *event = read_until(refetch, "refetchEvaluation");
     assert_non_null(strstr(event, "id: "));
@@ -250,12 +262,7 @@ TEST(ready_and_change)
         close(other);
     }
     assert_int_equal(ask(fd, "POST", BULK, headers, ALICE, answer), 200);
-    got = 0;
-    while (memmem(ready, got, "\"f\":{\"type\":\"update\"}", 21) == NULL) {
-        ssize_t n = receive(events, ready + got, sizeof ready - got);
-        assert_true(n > 0);
-        got += (size_t)n;
-    }
+    read_event(events, "\"f\":{\"type\":\"update\"}");
     ofrep_stats_get(world.ofrep, &stats);
     assert_true(stats.evaluations >= 37 && stats.errors == 1 && stats.requests >= 100);
     assert_true(ofrep_exposures_take(world.ofrep, exposures, 16) >= 2);
@@ -264,6 +271,22 @@ TEST(ready_and_change)
     close(fd);
     close(events);
     close(refetch);
+}
+
+// The set from the beginning is what the first change is compared with, and the end is told.
+TEST(first_change)
+{
+    struct world world;
+    ready_at_once = true;
+    world_open(&world, NULL, 2);
+    ready_at_once = false;
+    int events = dial(&world);
+    open_events(events);
+    change(&world, "off");
+    read_event(events, "{\"flags\":{\"f\":{\"type\":\"update\"}}}");
+    world_close(&world);
+    read_event(events, "\"code\":\"unavailable\"");
+    close(events);
 }
 
 TEST(too_large)

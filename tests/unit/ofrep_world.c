@@ -89,3 +89,9 @@ void web_stream_end(struct web_connection *connection)
     (void)connection;
     world_ended++;
 }
+
+void web_stream_end_trailed(struct web_connection *connection, struct slice trailers)
+{
+    (void)web_stream_send(connection, trailers);
+    web_stream_end(connection);
+}

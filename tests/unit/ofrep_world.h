@@ -108,6 +108,7 @@ struct world_answer {
     unsigned status;
     char type[64];
     char fields[OFREP_FIELD_BYTES];
+    char trailers[OFREP_TRAILER_BYTES];
     char body[1 << 17];
     size_t body_len;
     void *subject; // of a stream
@@ -115,6 +116,8 @@ struct world_answer {
 
 static struct world_answer world_answer;
 static uint64_t world_now_us;
+static uint64_t world_begun_us;
+static bool world_http2;                     // requests come over it
 static const char *world_from = "192.0.2.1"; // who asks
 
 // Headers as "name: value" strings, ended by NULL.
@@ -141,6 +144,8 @@ static inline const struct world_answer *world_ask_bytes(struct ofrep_core *core
         .fields = &fields,
         .from = "192.0.2.1:4711",
         .from_host = slice_of(world_from),
+        .http2 = world_http2,
+        .begun_us = world_begun_us,
         .now_us = world_now_us,
         .wall_ms = world_wall_ms,
     };
@@ -150,6 +155,8 @@ static inline const struct world_answer *world_ask_bytes(struct ofrep_core *core
     snprintf(world_answer.type, sizeof world_answer.type, "%s",
              answer.content_type != NULL ? answer.content_type : "");
     snprintf(world_answer.fields, sizeof world_answer.fields, SLICE_FMT, SLICE_ARG(answer.fields));
+    snprintf(world_answer.trailers, sizeof world_answer.trailers, SLICE_FMT, (int)answer.trailers.len,
+             answer.trailers.len > 0 ? answer.trailers.data : "");
     if (answer.body.len > 0)
         memcpy(world_answer.body, answer.body.data, answer.body.len);
     world_answer.body[answer.body.len] = '\0';

@@ -40,6 +40,43 @@ TEST(kinds_of_answers)
     world_down(&world);
 }
 
+// Trailers behind a body, and in the head where there is none.
+TEST(trailers)
+{
+    struct client client;
+    world_up(&world, &WORLD_CALM, NULL);
+    expect_only(&client, "GET /trailed HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\n",
+                "\r\n\r\n8\r\n/trailed\r\n0\r\ngrpc-status: 7\r\ngrpc-message: no\r\n\r\n");
+    assert_non_null(strstr(client.answer, "Transfer-Encoding: chunked\r\n"));
+    assert_null(strstr(client.answer, "Content-Length"));
+    client_end(&world, &client);
+    expect_only(&client, "GET /bare HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\n",
+                "grpc-status: 7\r\ngrpc-message: no\r\n");
+    assert_string_equal(strstr(client.answer, "\r\n\r\n"), "\r\n\r\n");
+    client_end(&world, &client);
+    world_down(&world);
+}
+
+// What is refused before the handler gets it may still have its words.
+TEST(worded_refusals)
+{
+    static char chunked[20100];
+    struct client client;
+    int len = snprintf(chunked, sizeof chunked,
+                       "POST /worded HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4e20\r\n");
+    memset(chunked + len, 'x', 20000);
+    world_up(&world, &WORLD_CALM, NULL);
+    expect_only(&client, "POST /worded HTTP/1.1\r\nHost: a\r\nContent-Length: 99000000\r\n\r\n",
+                "HTTP/1.1 200", "grpc-status: 8\r\n");
+    client_end(&world, &client);
+    expect_only(&client, chunked, "HTTP/1.1 200", "grpc-status: 8\r\n");
+    client_end(&world, &client);
+    expect_only(&client, "POST /other HTTP/1.1\r\nHost: a\r\nContent-Length: 99000000\r\n\r\n",
+                "HTTP/1.1 413", "the body is too large\n");
+    client_end(&world, &client);
+    world_down(&world);
+}
+
 TEST(persistence)
 {
     static const struct {

@@ -17,7 +17,7 @@ static const char JSON_TYPE[] = "application/json";
 enum status ofrep_core_init(struct ofrep_core *core, const struct ofrep_config *config)
 {
     *core = (struct ofrep_core){.cors_origin = config->cors_origin, .strict_reasons = config->strict_reasons};
-    core->body.max = core->event.max = OFREP_ANSWER_BYTES_MAX;
+    core->body.max = core->event.max = core->aside.max = OFREP_ANSWER_BYTES_MAX;
     list_init(&core->streams);
     core->space = (struct flags_json_space){
         .nodes = heap_alloc(flags_json_node_need(OFREP_CONTEXT_NODES_MAX), sizeof(struct flags_json)),
@@ -59,6 +59,7 @@ void ofrep_core_deinit(struct ofrep_core *core)
     ofrep_exposures_destroy(core->exposures);
     json_out_free(&core->body);
     json_out_free(&core->event);
+    json_out_free(&core->aside);
 }
 
 // ---- small tools ----
@@ -83,19 +84,19 @@ void ofrep_finish(struct ofrep_call *call, unsigned status)
     call->answer->status = status;
     call->answer->body = json_out_slice(&core->body);
     call->answer->content_type = core->body.len > 0 ? JSON_TYPE : NULL;
+    if (call->form != NULL && call->form->finish != NULL)
+        call->form->finish(call);
 }
 
-void ofrep_refuse(struct ofrep_call *call, unsigned status, const char *connect_code, const char *message)
+void ofrep_refuse(struct ofrep_call *call, unsigned status, const char *code, const char *message)
 {
     struct json_out *body = &call->core->body;
     json_out_reset(body);
-    if (call->route == OFREP_ROUTE_RPC) {
-        JSON_OUT(body, "{\"code\":");
-        json_out_quote(body, slice_of(connect_code));
-        JSON_OUT(body, ",\"message\":");
-    } else {
-        JSON_OUT(body, "{\"errorDetails\":");
+    if (call->form != NULL) {
+        call->form->refuse(call, status, code, message);
+        return;
     }
+    JSON_OUT(body, "{\"errorDetails\":");
     json_out_quote(body, slice_of(message));
     JSON_OUT(body, "}");
     ofrep_finish(call, status);
@@ -191,6 +192,7 @@ static void find_route(struct ofrep_call *call)
         {{"flagd.evaluation.v2.Service/", 28}, OFREP_SERVICE_EVALUATION},
         {{"schema.v1.Service/", 18}, OFREP_SERVICE_EVALUATION},
         {{"flagd.sync.v1.FlagSyncService/", 30}, OFREP_SERVICE_SYNC},
+        {{"grpc.health.v1.Health/", 22}, OFREP_SERVICE_HEALTH},
     };
     struct slice rest;
     call->route = OFREP_ROUTE_NONE;
@@ -212,12 +214,23 @@ static void find_route(struct ofrep_call *call)
         if (under(rest, SERVICES[i].prefix, &call->rest)) {
             call->route = OFREP_ROUTE_RPC;
             call->service = SERVICES[i].service;
+            call->form = &OFREP_FORM_JSON;
             return;
         }
     if (slice_equal(rest, SLICE("healthz")))
         call->route = OFREP_ROUTE_HEALTH;
     else if (slice_equal(rest, SLICE("readyz")))
         call->route = OFREP_ROUTE_READY;
+}
+
+// What is no call of OFREP may be one of gRPC, also of a service that is not here.
+static void find_form(struct ofrep_call *call)
+{
+    bool open = call->route == OFREP_ROUTE_RPC || call->route == OFREP_ROUTE_NONE;
+    if (!open || !ofrep_is_grpc(call->request))
+        return;
+    call->form = &OFREP_FORM_GRPC;
+    call->core->trailers = text_over(call->core->trailer_bytes, sizeof call->core->trailer_bytes);
 }
 
 // ---- who asks ----
@@ -436,13 +449,40 @@ static void answer_admitted(struct ofrep_call *call)
         ofrep_answer_rpc(call);
 }
 
-void ofrep_core_answer(struct ofrep_core *core, const struct web_request *request, struct web_answer *answer)
+static struct ofrep_call begin_call(struct ofrep_core *core, const struct web_request *request,
+                                    struct web_answer *answer)
 {
-    struct ofrep_call call = {.core = core, .request = request, .answer = answer};
+    struct ofrep_call call = {.core = core, .request = request, .answer = answer, .due_us = UINT64_MAX};
     core->fields = text_over(core->field_bytes, sizeof core->field_bytes);
     json_out_reset(&core->body);
-    ofrep_count(&core->counts.requests);
     find_route(&call);
+    find_form(&call);
+    return call;
+}
+
+bool ofrep_core_refuse(struct ofrep_core *core, const struct web_request *request, unsigned status,
+                       const char *sentence, struct web_answer *answer)
+{
+    struct ofrep_call call = begin_call(core, request, answer);
+    if (call.form != &OFREP_FORM_GRPC)
+        return false;
+    ofrep_refuse(&call, status,
+                 status == 413   ? "resource_exhausted"
+                 : status == 408 ? "deadline_exceeded"
+                                 : "unavailable",
+                 sentence);
+    return true;
+}
+
+void ofrep_core_answer(struct ofrep_core *core, const struct web_request *request, struct web_answer *answer)
+{
+    struct ofrep_call call = begin_call(core, request, answer);
+    ofrep_count(&core->counts.requests);
+    if (call.service == OFREP_SERVICE_HEALTH) {
+        if (method_fits(&call))
+            ofrep_answer_rpc(&call);
+        return;
+    }
     if (call.route == OFREP_ROUTE_HEALTH || call.route == OFREP_ROUTE_READY) {
         if (method_fits(&call))
             answer_health(&call);

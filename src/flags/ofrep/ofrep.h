@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Flag evaluation over HTTP: OFREP (OpenFeature Remote Evaluation Protocol 0.3) and flagd's evaluation
-// service in Connect's JSON form (flagd.evaluation.v1 and .v2), on threads of their own, so that evaluation
-// never waits for the engine and the engine never for it. Reads immutable snapshots only.
+// Flag evaluation over HTTP: OFREP (OpenFeature Remote Evaluation Protocol 0.3), and flagd's evaluation
+// services (flagd.evaluation.v1 and .v2) and sync service over gRPC and in Connect's JSON form, on threads of
+// their own, so that evaluation never waits for the engine and the engine never for it. Reads immutable
+// snapshots only.
 #pragma once
 
 #include <stdbool.h>

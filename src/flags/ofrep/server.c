@@ -31,6 +31,7 @@ struct ofrep_thread {
     _Atomic bool tell_posted;
     _Atomic uint64_t generation; // taken up
     bool stopping;               // of the thread itself
+    bool closing;                // everything is
     struct io_timer look;
     uint64_t beat_us; // when streams next hear a heartbeat
     _Atomic uint64_t refused;
@@ -163,6 +164,7 @@ static void on_look(struct io_timer *timer)
     atomic_store_explicit(&thread->connections, stats.connections, memory_order_relaxed);
     atomic_store_explicit(&thread->streams, stats.streams, memory_order_relaxed);
     ofrep_streams_tell_time(&thread->core, io_loop_wall_ms(thread->loop));
+    ofrep_streams_due(&thread->core, now_us);
     if (now_us >= thread->beat_us) {
         thread->beat_us = now_us + (uint64_t)OFREP_HEARTBEAT_MS * 1000;
         ofrep_streams_beat(&thread->core);
@@ -173,9 +175,16 @@ static void on_look(struct io_timer *timer)
 static void on_stop(struct io_task *task)
 {
     struct ofrep_thread *thread = CONTAINER_OF(task, struct ofrep_thread, stop);
-    thread->stopping = true;
-    io_timer_clear(thread->loop, &thread->look);
+    if (!thread->stopping) {
+        // What ends the streams leaves with this turn.
+        thread->stopping = true;
+        io_timer_clear(thread->loop, &thread->look);
+        ofrep_streams_end(&thread->core);
+        io_loop_post(thread->loop, task);
+        return;
+    }
     web_close(thread->web);
+    thread->closing = true;
 }
 
 static void *thread_main(void *argument)
@@ -183,7 +192,7 @@ static void *thread_main(void *argument)
     struct ofrep_thread *thread = argument;
     thread->beat_us = io_loop_now_us(thread->loop) + (uint64_t)OFREP_HEARTBEAT_MS * 1000;
     io_timer_set(thread->loop, &thread->look, io_loop_now_us(thread->loop));
-    while (!thread->stopping || !web_closed(thread->web))
+    while (!thread->closing || !web_closed(thread->web))
         if (io_loop_turn(thread->loop, UINT64_MAX) != STATUS_OK)
             continue; // cut short by a signal
     return NULL;
@@ -195,6 +204,13 @@ static void on_request(void *context, const struct web_request *request, struct 
 {
     struct ofrep_thread *thread = context;
     ofrep_core_answer(&thread->core, request, answer);
+}
+
+static bool on_refused(void *context, const struct web_request *request, unsigned status,
+                       const char *sentence, struct web_answer *answer)
+{
+    struct ofrep_thread *thread = context;
+    return ofrep_core_refuse(&thread->core, request, status, sentence, answer);
 }
 
 static void on_opened(void *context, struct web_connection *connection, void *subject)
@@ -216,8 +232,11 @@ static enum status thread_init(struct ofrep *ofrep, struct ofrep_thread *thread,
                                const struct ofrep_config *config, uint32_t index)
 {
     struct io_loop_config loop = {.kind = config->io};
-    struct web_handler handler = {
-        .context = thread, .handle = on_request, .opened = on_opened, .closed = on_closed};
+    struct web_handler handler = {.context = thread,
+                                  .handle = on_request,
+                                  .refuse = on_refused,
+                                  .opened = on_opened,
+                                  .closed = on_closed};
     struct web_limits limits = {
         .connections = config->connections > 0 ? config->connections : OFREP_CONNECTIONS_MAX,
         .streams = OFREP_STREAMS_MAX,
@@ -312,8 +331,10 @@ static enum status prepare(struct ofrep *ofrep, const struct ofrep_config *confi
     if (config->snapshot != NULL)
         ofrep->snapshot = flagset_snapshot_ref(config->snapshot);
     for (uint32_t i = 0; i < config->threads && status == STATUS_OK; i++) {
-        if (ofrep->snapshot != NULL)
+        if (ofrep->snapshot != NULL) {
             set_snapshot(&ofrep->threads[i], flagset_snapshot_ref(ofrep->snapshot));
+            ofrep->threads[i].core.told = flagset_snapshot_ref(ofrep->snapshot); // nobody was told of another
+        }
         if (pthread_create(&ofrep->threads[i].thread, NULL, thread_main, &ofrep->threads[i]) != 0)
             status = STATUS_NO_MEMORY;
         else

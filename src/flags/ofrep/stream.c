@@ -44,6 +44,8 @@ bool ofrep_stream_begin(struct ofrep_call *call, enum ofrep_stream_kind kind, co
     if (stream == NULL)
         return false;
     stream->kind = kind;
+    stream->form = call->form;
+    stream->due_us = call->due_us;
     stream->told_s = call->request->wall_ms / 1000;
     stream->state =
         view_of(core->snapshot, call->selector, &view) ? state_of(kind, &view, stream->told_s) : 0;
@@ -93,31 +95,23 @@ void ofrep_envelope_end(struct json_out *writer, size_t begin)
         writer->data[begin + 1 + (size_t)i] = (char)(len >> (24 - 8 * i));
 }
 
-void ofrep_put_provider_ready(struct json_out *writer)
+static void put_message(struct ofrep_core *core, const struct ofrep_form *form, const char *type,
+                        struct slice data)
 {
-    size_t begin = ofrep_envelope_begin(writer, false);
-    JSON_OUT(writer, "{\"type\":\"provider_ready\"}");
-    ofrep_envelope_end(writer, begin);
+    size_t begin = ofrep_envelope_begin(&core->event, false);
+    form->put_event(&core->event, type, data);
+    ofrep_envelope_end(&core->event, begin);
 }
 
-static void put_keep_alive(struct json_out *writer)
-{
-    size_t begin = ofrep_envelope_begin(writer, false);
-    JSON_OUT(writer, "{\"type\":\"keep_alive\"}");
-    ofrep_envelope_end(writer, begin);
-}
-
-enum status ofrep_put_configuration(struct json_out *writer, const struct flagset_snapshot *snapshot,
-                                    struct slice selector)
+enum status ofrep_put_configuration(struct json_out *writer, const struct ofrep_form *form,
+                                    const struct flagset_snapshot *snapshot, struct slice selector)
 {
     char *json;
     size_t len;
     enum status status = flagset_snapshot_export_view(snapshot, selector, &json, &len);
     if (status != STATUS_OK)
         return status;
-    JSON_OUT(writer, "{\"flagConfiguration\":");
-    json_out_quote(writer, (struct slice){json, len});
-    JSON_OUT(writer, "}");
+    form->put_configuration(writer, (struct slice){json, len});
     heap_free(json);
     return STATUS_OK;
 }
@@ -244,17 +238,20 @@ static void put_changes(struct ofrep_core *core, struct json_out *writer, const 
 
 // ---- telling ----
 
-// A Connect stream ends with a message that says so; server-sent events just end, and the client comes back.
-static void end_stream(struct ofrep_core *core, struct ofrep_stream *stream)
+// Calls end with a word of how; server-sent events just end, and the client comes back.
+static void end_stream(struct ofrep_core *core, struct ofrep_stream *stream, const char *code,
+                       const char *message)
 {
-    if (stream->kind != OFREP_STREAM_REFETCH) {
-        json_out_reset(&core->event);
-        size_t begin = ofrep_envelope_begin(&core->event, true);
-        JSON_OUT(&core->event, "{\"error\":{\"code\":\"unavailable\",\"message\":\"the stream ends here\"}}");
-        ofrep_envelope_end(&core->event, begin);
-        (void)web_stream_send(stream->connection, json_out_slice(&core->event));
-    }
-    web_stream_end(stream->connection);
+    json_out_reset(&core->event);
+    if (stream->form != NULL)
+        stream->form->end(&core->event, stream->connection, code, message);
+    else
+        web_stream_end(stream->connection);
+}
+
+static void break_off(struct ofrep_core *core, struct ofrep_stream *stream)
+{
+    end_stream(core, stream, "unavailable", "the stream ends here");
 }
 
 // False: the stream cannot be told and must end, so that the client comes back and asks.
@@ -268,17 +265,20 @@ static bool put_event(struct ofrep_core *core, const struct ofrep_stream *stream
         put_refetch(event, state, turned_ms);
         return event->status == STATUS_OK;
     }
-    size_t begin = ofrep_envelope_begin(event, false);
     if (stream->kind == OFREP_STREAM_SYNC) {
-        if (ofrep_put_configuration(event, core->snapshot, selector_of(stream)) != STATUS_OK)
-            return false;
-    } else {
-        JSON_OUT(event, "{\"type\":\"configuration_change\",\"data\":{\"flags\":{");
-        put_changes(core, event, stream, now_s);
-        JSON_OUT(event, "}}}");
+        size_t begin = ofrep_envelope_begin(event, false);
+        enum status status =
+            ofrep_put_configuration(event, stream->form, core->snapshot, selector_of(stream));
+        ofrep_envelope_end(event, begin);
+        return status == STATUS_OK && event->status == STATUS_OK;
     }
-    ofrep_envelope_end(event, begin);
-    return event->status == STATUS_OK;
+    json_out_reset(&core->aside);
+    JSON_OUT(&core->aside, "{\"flags\":{");
+    put_changes(core, &core->aside, stream, now_s);
+    JSON_OUT(&core->aside, "}}");
+    if (core->aside.status == STATUS_OK)
+        put_message(core, stream->form, "configuration_change", json_out_slice(&core->aside));
+    return core->aside.status == STATUS_OK && event->status == STATUS_OK;
 }
 
 static void tell_all(struct ofrep_core *core, int64_t now_s)
@@ -299,15 +299,15 @@ static void tell_all(struct ofrep_core *core, int64_t now_s)
             stream->told_s = now_s;
             continue;
         }
-        bool same = have && written.kind == stream->kind && written.state == state &&
-                    written.told_s == stream->told_s &&
+        bool same = have && written.kind == stream->kind && written.form == stream->form &&
+                    written.state == state && written.told_s == stream->told_s &&
                     slice_equal(selector_of(&written), selector_of(stream));
         struct ofrep_stream before = *stream;
         stream->state = state;
         stream->told_s = now_s;
         if (!same && !put_event(core, &before, state, now_s)) {
             have = false;
-            end_stream(core, stream);
+            break_off(core, stream);
             continue;
         }
         if (!same) {
@@ -347,7 +347,7 @@ void ofrep_streams_beat(struct ofrep_core *core)
         if (stream->kind == OFREP_STREAM_REFETCH)
             JSON_OUT(&core->event, ": keep-alive\n\n");
         else
-            put_keep_alive(&core->event);
+            put_message(core, stream->form, "keep_alive", (struct slice){"", 0});
         (void)web_stream_send(stream->connection, json_out_slice(&core->event));
     }
 }
@@ -359,6 +359,17 @@ void ofrep_streams_end(struct ofrep_core *core)
         struct ofrep_stream *stream = CONTAINER_OF(at, struct ofrep_stream, link);
         next = at->next;
         if (stream->connection != NULL)
-            end_stream(core, stream);
+            break_off(core, stream);
+    }
+}
+
+void ofrep_streams_due(struct ofrep_core *core, uint64_t now_us)
+{
+    struct list *next;
+    for (struct list *at = core->streams.next; at != &core->streams; at = next) {
+        struct ofrep_stream *stream = CONTAINER_OF(at, struct ofrep_stream, link);
+        next = at->next;
+        if (stream->connection != NULL && now_us >= stream->due_us)
+            end_stream(core, stream, "deadline_exceeded", "the time of the stream is over");
     }
 }

@@ -69,6 +69,15 @@ static void add_lines(struct http_fields *fields, struct slice lines)
     }
 }
 
+enum status web_trailers_send(struct server_stream *stream, struct slice lines)
+{
+    struct http_fields *fields = &web_of(stream)->response.fields;
+    fields->count = 0;
+    fields->present = 0;
+    add_lines(fields, lines);
+    return server_data_end(stream, fields);
+}
+
 bool web_answer_send(struct server_stream *stream, const struct web_answer *answer, bool head_only,
                      bool close)
 {
@@ -85,16 +94,23 @@ bool web_answer_send(struct server_stream *stream, const struct web_answer *answ
     if (typed)
         add(fields, SLICE("Content-Type"), slice_of(answer->content_type), 0);
     add_lines(fields, answer->fields);
+    bool bare = answer->trailed && body.len == 0 && !answer->stream;
+    if (bare)
+        add_lines(fields, answer->trailers);
     response->status = (uint16_t)answer->status;
     response->reason = http_reason_phrase(answer->status);
-    response->has_content_length = may && !answer->stream;
+    response->has_content_length = may && !answer->stream && !answer->trailed;
     response->content_length = body.len;
-    response->framing = answer->stream ? HTTP_FRAMING_UNTIL_CLOSE : HTTP_FRAMING_LENGTH;
-    if (!may || head_only)
+    response->framing = answer->trailed  ? HTTP_FRAMING_CHUNKED
+                        : answer->stream ? HTTP_FRAMING_UNTIL_CLOSE
+                                         : HTTP_FRAMING_LENGTH;
+    if (!may || head_only || bare)
         response->framing = HTTP_FRAMING_NONE;
     enum status status = server_head(stream, response, &added);
     if (status == STATUS_OK && body.len > 0 && !head_only)
         status = server_data(stream, body, NULL);
+    if (status == STATUS_OK && answer->trailed && !bare && !answer->stream)
+        status = web_trailers_send(stream, answer->trailers);
     CHECK(status != STATUS_INVALID); // the bound on fields keeps a head in a buffer
     if (UNLIKELY(status != STATUS_OK))
         server_reset(stream);

@@ -35,12 +35,30 @@ static struct web_request request_of(struct server_stream *stream, const struct 
         .body = {"", 0},
         .host = r->authority,
         .fields = &r->fields,
+        .http2 = r->http2,
         .cross_site = is_cross_site(&r->fields),
         .from = server_from(stream),
         .from_host = server_from_host(stream),
+        .begun_us = server_begun_us(stream),
         .now_us = io_loop_now_us(web->loop),
         .wall_ms = io_loop_wall_ms(web->loop),
     };
+}
+
+// In the words of the handler, where it has some.
+static void refuse_request(struct server_stream *stream, const struct web_request *request, unsigned status,
+                           const char *sentence)
+{
+    struct web *web = web_of(stream);
+    struct web_answer answer = {0};
+    if (web->handler.refuse == NULL ||
+        !web->handler.refuse(web->handler.context, request, status, sentence, &answer)) {
+        refuse(stream, status, sentence);
+        return;
+    }
+    web->stats.refused++;
+    if (web_answer_send(stream, &answer, false, true))
+        server_end(stream);
 }
 
 static void answer(struct server_stream *stream, const struct web_request *request, bool head_only)
@@ -48,7 +66,7 @@ static void answer(struct server_stream *stream, const struct web_request *reque
     struct web *web = web_of(stream);
     struct web_answer answer = {0};
     if (UNLIKELY(web_memory(web) > web->limits.memory_bytes)) {
-        refuse(stream, 503, "too much is under way; try again soon\n");
+        refuse_request(stream, request, 503, "too much is under way; try again soon\n");
         return;
     }
     web->stats.requests++;
@@ -160,8 +178,10 @@ static bool body_grow(struct web_connection *c, size_t bytes)
 static void refuse_gathered(struct web_connection *c, unsigned status, const char *sentence)
 {
     struct server_stream *stream = c->stream;
+    struct web_request request = request_of(stream, c->head);
+    stream->subject = NULL;
+    refuse_request(stream, &request, status, sentence);
     forget(c);
-    refuse(stream, status, sentence);
 }
 
 static void body_keep(struct web_connection *c, struct slice run)
@@ -206,7 +226,7 @@ static void begin_body(struct server_stream *stream, struct http_request *r)
     uint32_t limit = body_limit(web, &request);
     bool sized = r->framing == HTTP_FRAMING_LENGTH;
     if (sized && r->content_length > limit) {
-        refuse(stream, 413, "the body is too large\n");
+        refuse_request(stream, &request, 413, "the body is too large\n");
         return;
     }
     if (sized && r->content_length <= at_hand) {
@@ -215,7 +235,7 @@ static void begin_body(struct server_stream *stream, struct http_request *r)
     }
     stream->subject = gather(stream, r, limit);
     if (stream->subject == NULL) {
-        refuse(stream, 503, "no memory for the body; try again soon\n");
+        refuse_request(stream, &request, 503, "no memory for the body; try again soon\n");
         return;
     }
     server_due(stream, server_begun_us(stream) + (uint64_t)web->limits.request_ms * 1000);

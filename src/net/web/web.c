@@ -107,6 +107,15 @@ void web_stream_end(struct web_connection *c)
     server_end(stream);
 }
 
+void web_stream_end_trailed(struct web_connection *c, struct slice trailers)
+{
+    struct server_stream *stream = c->stream;
+    if (stream != NULL && web_trailers_send(stream, trailers) != STATUS_OK)
+        drop(c);
+    else
+        web_stream_end(c);
+}
+
 // ---- life ----
 
 static void limits_fill(struct web_limits *limits)

@@ -22,9 +22,11 @@ struct web_request {
     struct slice body;
     struct slice host;
     const struct http_fields *fields;
+    bool http2;             // what answers it can have trailers
     bool cross_site;        // sent by a page of another origin
     const char *from;       // the peer's address, with its port
     struct slice from_host; // and without
+    uint64_t begun_us;      // its first byte was seen; the loop's clock
     uint64_t now_us;        // the loop's clock
     int64_t wall_ms;
 };
@@ -35,15 +37,21 @@ struct web_answer {
     struct slice
         fields;        // further field lines, each ended by CRLF; borrowed until the handler is called again
     struct slice body; // borrowed likewise; copied to buffers before the server goes on
-    void *release;     // heap memory to free once the body was copied, or NULL
-    bool stream;       // keep the connection open after the body (close-delimited): `opened` is called
-    void *subject;     // stream: given to `opened`
+    bool trailed;      // its length is not told, and trailers follow; without a body they are in its head
+    struct slice trailers; // as `fields`; those of a stream are given at its end
+    void *release;         // heap memory to free once the body was copied, or NULL
+    bool stream;           // keep the connection open after the body (close-delimited): `opened` is called
+    void *subject;         // stream: given to `opened`
 };
 
 struct web_handler {
     void *context;
     // Answers one request. Never fails: what goes wrong is an answer. The answer comes zeroed.
     void (*handle)(void *context, const struct web_request *request, struct web_answer *answer);
+    // Words the refusal of a request that never came whole, with that status or another. False: one sentence
+    // as text will do. NULL: it always does.
+    bool (*refuse)(void *context, const struct web_request *request, unsigned status, const char *sentence,
+                   struct web_answer *answer);
     // The largest body this request (all there but its body) may have, at most limits.body_bytes; NULL: that.
     uint32_t (*body_bytes_max)(void *context, const struct web_request *request);
     // Streams; NULL when the handler never answers with one. Each subject is given to `closed` exactly once,
@@ -96,6 +104,8 @@ void web_stats_get(const struct web *web, struct web_stats *stats);
 // per event: what follows while the first is under way leaves with the next send.
 bool web_stream_send(struct web_connection *connection, struct slice bytes);
 void web_stream_end(struct web_connection *connection); // sends what is queued, then closes
+// The same for an answer that is trailed.
+void web_stream_end_trailed(struct web_connection *connection, struct slice trailers);
 
 // ---- addresses ----
 

@@ -81,5 +81,7 @@ extern const struct server_handler WEB_HANDLER;
 // Head and body, without the end. False: out of buffers, the stream was reset.
 MUST_USE bool web_answer_send(struct server_stream *stream, const struct web_answer *answer, bool head_only,
                               bool close);
+// What follows the body of an answer that is trailed.
+MUST_USE enum status web_trailers_send(struct server_stream *stream, struct slice lines);
 // One sentence, then the end of the connection. Not counted.
 void web_refuse(struct server_stream *stream, unsigned status, const char *sentence);
