@@ -144,7 +144,9 @@ struct config_listener {
     struct config_address address;
     bool secure; // with TLS
     bool http2;
-    bool https; // all that comes is redirected to https
+    bool https;                          // all that comes is redirected to https
+    struct config_network *header_peers; // whose connections begin with a PROXY header
+    uint32_t header_peer_count;
     struct config_tls tls;
 };
 

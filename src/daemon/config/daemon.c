@@ -90,8 +90,13 @@ static void listener_finish(struct config_reader *reader, const struct config_no
     if (listener->secure && listener->https)
         config_error_at(reader, config_place(node, "redirect"),
                         "what comes to a listener with 'tls' is https already");
+    if (listener->header_peer_count > 0 && listener->address.addr.any.sa_family == AF_UNIX)
+        config_error_at(reader, config_place(node, "proxy_protocol"),
+                        "peers of a unix socket have no address to be known by");
 }
 
+static const struct config_word network_item = {
+    .word = "networks", .kind = CONFIG_KIND_NETWORK, .size = sizeof(struct config_network)};
 static const struct config_choice redirect_choices[] = {{"none", false}, {"https", true}, {NULL, 0}};
 
 static const struct config_word address_words[] = {
@@ -122,6 +127,16 @@ static const struct config_word address_words[] = {
      .choices = redirect_choices,
      .fallback = "none",
      .help = "https: every request is answered 308 with the same host and path as https://"},
+    {.word = "proxy_protocol",
+     .kind = CONFIG_KIND_LIST,
+     .live = true,
+     CONFIG_ITEMS(struct config_listener, header_peers, header_peer_count),
+     .max = CONFIG_NETWORKS_MAX,
+     .item = &network_item,
+     .fallback = "none",
+     .help =
+         "peers whose connections must begin with a PROXY header (version 1 or 2), which says who the client is; "
+         "nobody else's is believed"},
 };
 const struct config_section config_listen_section = {
     .title = "listener",
@@ -162,8 +177,6 @@ const struct config_section config_admin_section = {
     .finish = admin_finish,
 };
 
-static const struct config_word network_item = {
-    .word = "networks", .kind = CONFIG_KIND_NETWORK, .size = sizeof(struct config_network)};
 static const struct config_word trust_words[] = {
     {.word = "networks",
      .kind = CONFIG_KIND_LIST,

@@ -208,6 +208,10 @@ static void on_refused(struct server_stream *stream, enum server_refusal refusal
     case SERVER_REFUSAL_MALFORMED:
         reject(stream, status, why);
         return;
+    case SERVER_REFUSAL_PROXY: // nobody is there who would understand an answer
+        worker_count(worker, PROXY_WORKER_PROXY_HEADERS_REFUSED);
+        worker_event(worker, PROXY_EVENT_REJECTED, 0, why, server_from_host(stream), NOWHERE, NULL, 0);
+        return;
     }
 }
 
@@ -230,6 +234,14 @@ static void on_note(struct server *server, enum server_note note)
     worker_count(CONTAINER_OF(server, struct worker, server), counters[note]);
 }
 
+static bool on_proxied(struct server *server, uint32_t listener, const struct io_addr *peer)
+{
+    const struct proxy_table *table = CONTAINER_OF(server, struct worker, server)->table;
+    if (LIKELY(table == NULL || table->header_peer_count == 0))
+        return false;
+    return proxy_table_header_peer(table, listener, peer);
+}
+
 // A listener that is to be secure never serves in the clear, whatever is amiss with its certificates.
 static bool on_secure(struct server *server, uint32_t listener, struct io_stream *stream)
 {
@@ -250,7 +262,8 @@ static bool on_http2(struct server *server, uint32_t listener, const struct io_s
     return tls_info_get(stream, &info) && strcmp(info.protocol, "h2") == 0;
 }
 
-const struct server_handler CLIENT_HANDLER = {.secure = on_secure,
+const struct server_handler CLIENT_HANDLER = {.proxied = on_proxied,
+                                              .secure = on_secure,
                                               .http2 = on_http2,
                                               .request = on_request,
                                               .data = on_data,

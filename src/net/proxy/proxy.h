@@ -157,11 +157,12 @@ enum proxy_worker_counter {
     PROXY_WORKER_REFUSED,        // of those, turned away: too many clients, or too many of one address
     PROXY_WORKER_CLIENTS_CLOSED, // accepted - refused - this = open now
     PROXY_WORKER_ACCEPT_FAILURES,
-    PROXY_WORKER_RECEIVED, // requests whose head, or whose fault, was seen
-    PROXY_WORKER_ANSWERED, // of those, with a final status, ours or the origin's
-    PROXY_WORKER_ABORTED,  // of those, ended without a final status
-    PROXY_WORKER_CUT,      // of the answered, cut off within the body
-    PROXY_WORKER_LOCAL,    // of the answered, by an answer of our own: with 4xx, or
+    PROXY_WORKER_PROXY_HEADERS_REFUSED, // connections of listed peers without a sound PROXY header
+    PROXY_WORKER_RECEIVED,              // requests whose head, or whose fault, was seen
+    PROXY_WORKER_ANSWERED,              // of those, with a final status, ours or the origin's
+    PROXY_WORKER_ABORTED,               // of those, ended without a final status
+    PROXY_WORKER_CUT,                   // of the answered, cut off within the body
+    PROXY_WORKER_LOCAL,                 // of the answered, by an answer of our own: with 4xx, or
     PROXY_WORKER_LOCAL_5XX,
     PROXY_WORKER_REJECTED,        // of the local, because the request was malformed or too large
     PROXY_WORKER_UNROUTED,        // of the local, 404: no route

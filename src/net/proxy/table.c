@@ -123,6 +123,7 @@ static const char *check_plan(const struct proxy_table_plan *plan)
 static size_t plan_bytes(const struct proxy_table_plan *plan)
 {
     size_t bytes = table_carve_bytes(1, sizeof(struct proxy_table)) + table_text_bytes(plan->via);
+    bytes += table_carve_bytes(plan->header_peer_count, sizeof(struct proxy_header_peers));
     bytes += table_carve_bytes(plan->service_count, sizeof(struct proxy_service));
     bytes += table_carve_bytes(plan->route_count, sizeof(struct proxy_route));
     for (uint32_t i = 0; i < plan->route_count; i++)
@@ -378,6 +379,12 @@ static struct proxy_table *compile(const struct proxy_table_plan *plan, char *bl
     table->operator_count = plan->operator_count;
     for (uint32_t i = 0; i < plan->operator_count; i++)
         table->operators[i] = plan->operators[i];
+    if (plan->header_peer_count > 0) {
+        struct proxy_header_peers *peers = table_carve(&from, plan->header_peer_count, sizeof *peers);
+        memcpy(peers, plan->header_peers, plan->header_peer_count * sizeof *peers);
+        table->header_peers = peers;
+        table->header_peer_count = plan->header_peer_count;
+    }
     table->service_count = plan->service_count;
     table->services = table_carve(&from, plan->service_count, sizeof *table->services);
     for (uint32_t i = 0; i < plan->service_count; i++) {
@@ -420,7 +427,7 @@ enum status proxy_table_build(const struct proxy_table_plan *plan, struct proxy_
                               struct fault *fault)
 {
     if (plan->service_count > PROXY_SERVICES_MAX || plan->route_count > PROXY_ROUTES_MAX ||
-        plan->operator_count > PROXY_NETWORKS_MAX)
+        plan->operator_count > PROXY_NETWORKS_MAX || plan->header_peer_count > PROXY_HEADER_PEERS_MAX)
         return fault_set(fault, STATUS_FULL, "more services, routes or networks than a table holds");
     const char *why = check_plan(plan);
     if (why != NULL)
@@ -683,6 +690,14 @@ static bool network_has(const struct proxy_network *network, const struct io_add
     if (network->ipv6)
         return bits_equal(bytes, network->bytes, network->bits);
     return memcmp(bytes, mapped, sizeof mapped) == 0 && bits_equal(bytes + 12, network->bytes, network->bits);
+}
+
+bool proxy_table_header_peer(const struct proxy_table *table, uint32_t listener, const struct io_addr *peer)
+{
+    for (uint32_t i = 0; i < table->header_peer_count; i++)
+        if (table->header_peers[i].listener == listener && network_has(&table->header_peers[i].network, peer))
+            return true;
+    return false;
 }
 
 bool proxy_table_operator(const struct proxy_table *table, const struct io_addr *addr)

@@ -34,6 +34,7 @@ enum {
         2 * PROXY_TABLE_ENDPOINTS_MAX, // endpoint slots: a table and the one before may share none
     PROXY_ROUTES_MAX = 4096,
     PROXY_NETWORKS_MAX = 64,
+    PROXY_HEADER_PEERS_MAX = 16 * PROXY_NETWORKS_MAX,
     PROXY_VERSION_ENDPOINTS_MAX = 512, // of one version
     PROXY_SERVICE_VERSIONS_MAX = 16,   // of one service
     PROXY_NAME_BYTES = 64,             // names, the NUL included
@@ -299,6 +300,12 @@ struct proxy_network {
     bool ipv6;
 };
 
+// Peers of a listener whose connections must begin with a PROXY header.
+struct proxy_header_peers {
+    uint32_t listener;
+    struct proxy_network network;
+};
+
 struct proxy_table_plan {
     uint64_t version;      // grows with every table
     struct proxy_tls *tls; // what secure listeners answer with; the table holds it. NULL: nothing
@@ -309,14 +316,16 @@ struct proxy_table_plan {
     uint32_t route_count;
     const struct proxy_network *operators; // X-Sluice-Version is honoured from these peers only
     uint32_t operator_count;
-    uint32_t trusted_hops;     // proxies before us whose X-Forwarded-For entries are believed
-    uint32_t https_listeners;  // a bit for each: what comes there in the clear is redirected to https
-    uint32_t client_head_ms;   // from the first byte of a head to its end; 0: 10 s
-    uint32_t client_idle_ms;   // keep-alive without a request, and up to an eighth longer; 0: 75 s
-    uint32_t drain_ms;         // exchanges with endpoints that the table has no more end after it; 0: 30 s
-    uint32_t clients_per_site; // connections of one IPv4 address or IPv6 /64, per worker; 0: no limit
-    uint32_t body_rate_min;    // bytes per second that a sending client must reach beyond idle_ms; 0: 500
-    const char *via;           // our pseudonym in Via; NULL: "sluice", "": none
+    const struct proxy_header_peers *header_peers;
+    uint32_t header_peer_count; // at most PROXY_HEADER_PEERS_MAX
+    uint32_t trusted_hops;      // proxies before us whose X-Forwarded-For entries are believed
+    uint32_t https_listeners;   // a bit for each: what comes there in the clear is redirected to https
+    uint32_t client_head_ms;    // from the first byte of a head to its end; 0: 10 s
+    uint32_t client_idle_ms;    // keep-alive without a request, and up to an eighth longer; 0: 75 s
+    uint32_t drain_ms;          // exchanges with endpoints that the table has no more end after it; 0: 30 s
+    uint32_t clients_per_site;  // connections of one IPv4 address or IPv6 /64, per worker; 0: no limit
+    uint32_t body_rate_min;     // bytes per second that a sending client must reach beyond idle_ms; 0: 500
+    const char *via;            // our pseudonym in Via; NULL: "sluice", "": none
     // The flags that services evaluate; schedules and $flagd.timestamp follow the workers' wall clock. NULL:
     // none; then flag fields stay away (forged ones too), and version and arm flags say nothing.
     const struct flags_image *flags; // the view is copied, the image is not: it must live until the release

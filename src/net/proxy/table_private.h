@@ -151,6 +151,7 @@ struct proxy_table {
     uint32_t service_count;
     uint32_t route_count;
     uint32_t operator_count;
+    uint32_t header_peer_count;
     uint32_t trusted_hops;
     bool by_path; // a route asks for one
     bool written; // a route is more than a host and a prefix, or a listener redirects
@@ -168,6 +169,7 @@ struct proxy_table {
     void *flags_context;
     struct proxy_service *services;
     struct proxy_route *routes; // most specific first
+    const struct proxy_header_peers *header_peers;
     struct proxy_network operators[PROXY_NETWORKS_MAX];
     const struct proxy_service *by_slot[PROXY_SERVICES_MAX];
 };
@@ -268,5 +270,7 @@ enum proxy_scheme proxy_table_scheme(const struct proxy_table *table, const stru
 const struct proxy_version *proxy_service_version(const struct proxy_service *service, uint16_t version_slot);
 const struct proxy_version *proxy_service_version_named(const struct proxy_service *service,
                                                         struct slice name);
+// Whether a connection of that peer to that listener must begin with a PROXY header.
+bool proxy_table_header_peer(const struct proxy_table *table, uint32_t listener, const struct io_addr *peer);
 // Whether the address belongs to an operator's network.
 bool proxy_table_operator(const struct proxy_table *table, const struct io_addr *addr);

@@ -80,7 +80,7 @@ void tls_server_destroy(struct tls_server *server); // NULL is allowed. Streams 
 // When the first of its certificates ends, milliseconds since 1970.
 int64_t tls_server_expires_ms(const struct tls_server *server);
 
-// Right after io_stream_adopt. on_open of the stream's ops may be NULL. NO_MEMORY.
+// When io_filter_put may be called. on_open of the stream's ops may be NULL. NO_MEMORY.
 MUST_USE enum status tls_accept(struct tls_server *server, struct io_stream *stream);
 
 // ---- clients ----

@@ -120,6 +120,8 @@ void routing_names_take(struct routing *routing);
 void routing_names_metrics(const struct routing *routing, struct metrics_writer *writer);
 
 // ---- tls.c
+// The listener of the file at that address; NULL when the file has it no more.
+const struct config_listener *routing_listener(const struct config *config, const char *address);
 // Reads the certificates of this file; those in force stay when they cannot be used, but at the start.
 MUST_USE enum status routing_tls_load(struct routing *routing, const struct config *config,
                                       struct fault *fault);
@@ -146,6 +148,18 @@ MUST_USE enum status routing_routes_plan(const struct config *config, struct rou
 void routing_routes_free(struct routing_routes *routes);
 // A bit for each listener that redirects to https.
 uint32_t routing_https_listeners(const struct routing *routing);
+
+// ---- identity.c
+// What a table plan borrows.
+struct routing_identity {
+    struct proxy_network operators[PROXY_NETWORKS_MAX];
+    struct proxy_header_peers *header_peers; // [PROXY_HEADER_PEERS_MAX]
+    uint32_t header_peer_count;
+};
+// To be freed also when memory ran out.
+MUST_USE enum status routing_identity_plan(const struct routing *routing, struct routing_identity *identity,
+                                           struct proxy_table_plan *plan);
+void routing_identity_free(struct routing_identity *identity);
 
 // ---- table.c
 MUST_USE enum status routing_table_make(struct routing *routing, struct proxy_table **table,

@@ -23,7 +23,7 @@ struct table_scratch {
     struct proxy_flag_header_plan *flag_headers;
     const char **flag_keys;
     struct errors_scratch *errors; // one of each service
-    struct proxy_network networks[PROXY_NETWORKS_MAX];
+    struct routing_identity identity;
     uint32_t version_count, endpoint_count, attribute_count, flag_header_count, flag_key_count;
     uint64_t left_out;
 };
@@ -262,23 +262,6 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
                         service->control_endpoint_count, fault);
 }
 
-static uint32_t plan_networks(const struct config *config, struct proxy_network *networks)
-{
-    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    uint32_t count = 0;
-    for (; count < config->trust.network_count && count < PROXY_NETWORKS_MAX; count++) {
-        const struct config_network *from = &config->trust.networks[count];
-        struct proxy_network *to = &networks[count];
-        *to = (struct proxy_network){.bits = from->prefix_bits, .ipv6 = true};
-        memcpy(to->bytes, from->address, sizeof to->bytes);
-        if (from->prefix_bits < 96 || memcmp(from->address, mapped, sizeof mapped) != 0)
-            continue;
-        *to = (struct proxy_network){.bits = (uint8_t)(from->prefix_bits - 96)};
-        memcpy(to->bytes, from->address + 12, 4);
-    }
-    return count;
-}
-
 // Per worker. Where proxies of our own stand before us, all clients come from their addresses.
 static uint32_t clients_per_site(const struct config *config, uint32_t workers)
 {
@@ -300,6 +283,7 @@ static void scratch_free(struct table_scratch *scratch)
     heap_free(scratch->flag_headers);
     heap_free(scratch->flag_keys);
     heap_free(scratch->errors);
+    routing_identity_free(&scratch->identity);
 }
 
 static enum status scratch_alloc(const struct config *config, struct table_scratch *scratch)
@@ -347,9 +331,6 @@ static enum status build(struct routing *routing, struct table_scratch *scratch,
         .routes = scratch->routes.routes,
         .route_count = scratch->routes.route_count,
         .https_listeners = routing_https_listeners(routing),
-        .operators = scratch->networks,
-        .operator_count = plan_networks(config, scratch->networks),
-        .trusted_hops = config->trust.forwarded_hops,
         .clients_per_site = clients_per_site(config, proxy_worker_count(routing->proxy)),
         .drain_ms = clamp_ms(config->timeouts.drain_ms > 0 ? config->timeouts.drain_ms : 1),
         .body_rate_min = (uint32_t)config->limits.request_rate_bytes,
@@ -357,6 +338,8 @@ static enum status build(struct routing *routing, struct table_scratch *scratch,
         .client_idle_ms = clamp_ms(config->timeouts.client_idle_ms),
     };
     struct fault why;
+    if (routing_identity_plan(routing, &scratch->identity, &plan) != STATUS_OK)
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory left for a routing table");
     routing->parts.flags(routing->parts.context, routing->config, &plan);
     enum status status = proxy_table_build(&plan, table, &why);
     if (status != STATUS_OK && plan.flags_release != NULL)
