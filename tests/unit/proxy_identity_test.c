@@ -172,3 +172,197 @@ TEST(operators_are_known_by_the_told_address)
     assert_int_equal(version_counter(w, 1, PROXY_VERSION_REQUESTS), 1);
     assert_int_equal(version_counter(w, 0, PROXY_VERSION_REQUESTS), 1);
 }
+
+// ---- proxies that are believed by their networks
+
+static const struct proxy_network PROXIES[] = {{.bytes = {203, 0, 113, 0}, .bits = 24},
+                                               {.bytes = {0x20, 0x01, 0x0d, 0xb8}, .bits = 32, .ipv6 = true}};
+
+static void want_proxies(void)
+{
+    w->plan.proxies = PROXIES;
+    w->plan.proxy_count = ARRAY_LEN(PROXIES);
+    want_headers();
+}
+
+// What the origin gets of a request with these fields; the peer is as the PROXY header tells.
+static const char *told_to_origin(const char *header, const char *fields)
+{
+    char text[1024];
+    snprintf(text, sizeof text, "%sGET / HTTP/1.1\r\nHost: shop\r\n%s\r\n", header, fields);
+    struct peer *origin = w->origins[0].accepted > 0 ? w->origins[0].peers[0] : NULL;
+    if (origin != NULL)
+        peer_clear(origin);
+    struct peer *c = world_ask(w, text);
+    assert_true(peer_has(c, "hello"));
+    return w->origins[0].peers[0]->got;
+}
+
+static void expect_in(const char *got, const char *line)
+{
+    if (strstr(got, line) == NULL)
+        fail_msg("no \"%s\" in\n%s", line, got);
+}
+
+static void expect_not_in(const char *got, const char *part)
+{
+    if (strcasestr(got, part) != NULL)
+        fail_msg("\"%s\" in\n%s", part, got);
+}
+
+TEST(of_a_proxy_the_first_stranger_from_the_right_is_the_client)
+{
+    static const char *const cases[][2] = {
+        {"X-Forwarded-For: 6.6.6.6, 198.51.100.9\r\n", "198.51.100.9, 203.0.113.7"},
+        {"X-Forwarded-For: 6.6.6.6, 198.51.100.9, 203.0.113.8\r\n", "198.51.100.9, 203.0.113.8, 203.0.113.7"},
+        {"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 198.51.100.9\r\nX-Forwarded-For: [2001:db8::5]:99\r\n",
+         "198.51.100.9, [2001:db8::5]:99, 203.0.113.7"},
+        {"X-Forwarded-For: 203.0.113.9, 203.0.113.8\r\n", "203.0.113.9, 203.0.113.8, 203.0.113.7"},
+        {"X-Forwarded-For: 6.6.6.6, unknown\r\n", "203.0.113.7"},
+        {"X-Forwarded-For: 6.6.6.6, x, 203.0.113.8\r\n", "203.0.113.8, 203.0.113.7"},
+        {"X-Forwarded-For: ,,\r\n", "203.0.113.7"},
+        {"", "203.0.113.7"},
+    };
+    want_proxies();
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char wanted[160];
+        snprintf(wanted, sizeof wanted, "X-Forwarded-For: %s\r\n", cases[i][1]);
+        expect_in(told_to_origin(TOLD, cases[i][0]), wanted);
+    }
+    expect_in(
+        told_to_origin(TOLD, "X-Forwarded-Proto: https\r\nX-Forwarded-Host: h\r\nX-Real-IP: 1.2.3.4\r\n"),
+        "X-Forwarded-Proto: https\r\nX-Forwarded-Host: h\r\nX-Real-IP: 1.2.3.4\r\n");
+}
+
+TEST(a_number_of_proxies_is_the_most_that_is_believed)
+{
+    w->plan.trusted_hops = 2;
+    want_proxies();
+    expect_in(told_to_origin(TOLD, "X-Forwarded-For: 198.51.100.9, 203.0.113.9, 203.0.113.8\r\n"),
+              "X-Forwarded-For: 203.0.113.9, 203.0.113.8, 203.0.113.7\r\n");
+}
+
+TEST(what_strangers_forward_is_replaced)
+{
+    want_proxies();
+    const char *got =
+        told_to_origin("PROXY TCP4 198.51.100.9 192.0.2.1 40001 443\r\n",
+                       "X-Forwarded-For: 6.6.6.6\r\nx-forwarded-for: 203.0.113.1\r\nX-Real-IP: 6.6.6.6\r\n"
+                       "X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nForwarded: for=6.6.6.6\r\n"
+                       "X-Forwarded-Port: 1\r\nX-Other: 1\r\n");
+    expect_in(got, "X-Other: 1\r\nX-Forwarded-For: 198.51.100.9\r\nX-Forwarded-Proto: http\r\n");
+    expect_not_in(got, "6.6.6.6");
+    expect_not_in(got, "evil");
+    expect_not_in(got, "Forwarded-Port");
+}
+
+// The unit by address: all requests of one client go one way, whatever else they say.
+TEST(strangers_cannot_choose_their_unit)
+{
+    w->service.unit = PROXY_UNIT_ADDRESS;
+    w->service.weight = 50000;
+    w->service.epoch = 1;
+    want_proxies();
+    for (int i = 0; i < 40; i++) {
+        char text[300];
+        snprintf(
+            text, sizeof text,
+            "PROXY TCP4 198.51.100.9 192.0.2.1 4%d 443\r\nGET / HTTP/1.1\r\nHost: shop\r\nX-Forwarded-For: 6.6.6.%d\r\n\r\n",
+            i, i);
+        peer_close(world_ask(w, text));
+    }
+    uint64_t stable = version_counter(w, 0, PROXY_VERSION_REQUESTS),
+             canary = version_counter(w, 1, PROXY_VERSION_REQUESTS);
+    assert_int_equal(stable + canary, 40);
+    assert_true(stable == 0 || canary == 0);
+    for (int i = 0; i < 40; i++) {
+        char text[300];
+        snprintf(text, sizeof text, TOLD "GET / HTTP/1.1\r\nHost: shop\r\nX-Forwarded-For: 6.6.6.%d\r\n\r\n",
+                 i);
+        peer_close(world_ask(w, text));
+    }
+    assert_true(version_counter(w, 0, PROXY_VERSION_REQUESTS) > stable);
+    assert_true(version_counter(w, 1, PROXY_VERSION_REQUESTS) > canary);
+}
+
+TEST(forwarded_is_sent_where_it_is_wanted)
+{
+    w->plan.forwarded = true;
+    want_headers();
+    expect_in(told_to_origin(TOLD, ""), "Forwarded: for=203.0.113.7;by=_sluice;proto=http;host=\"shop\"\r\n");
+    expect_in(told_to_origin("PROXY TCP6 2001:db8::7 2001:db8::1 1 443\r\n", "Forwarded: for=6.6.6.6\r\n"),
+              "Forwarded: for=\"[2001:db8::7]\";by=_sluice;proto=http;host=\"shop\"\r\n");
+    expect_not_in(w->origins[0].peers[0]->got, "6.6.6.6");
+}
+
+// ---- names of requests
+
+static void want_ids(enum proxy_id_kept kept)
+{
+    w->plan.request_id = "X-Request-Id";
+    w->plan.request_id_kept = kept;
+    want_proxies();
+}
+
+static const char *id_of(const char *got)
+{
+    static char id[160];
+    const char *at = strstr(got, "X-Request-Id: ");
+    assert_non_null(at);
+    assert_null(strcasestr(at + 14, "request"));
+    snprintf(id, sizeof id, "%.*s", (int)strcspn(at + 14, "\r"), at + 14);
+    return id;
+}
+
+TEST(each_request_gets_an_id_of_its_own)
+{
+    char first[160];
+    want_ids(PROXY_ID_NOBODYS);
+    snprintf(first, sizeof first, "%s", id_of(told_to_origin(TOLD, "")));
+    assert_int_equal(strlen(first), 32);
+    assert_int_equal(strspn(first, "0123456789abcdef"), 32);
+    const char *second = id_of(told_to_origin(TOLD, "x-request-id: mine\r\nX_Request_Id: mine\r\n"));
+    assert_int_equal(strlen(second), 32);
+    assert_string_not_equal(first, second);
+    expect_not_in(w->origins[0].peers[0]->got, "mine");
+}
+
+TEST(ids_of_proxies_are_kept_where_it_says_so)
+{
+    want_ids(PROXY_ID_PROXIES);
+    assert_string_equal(id_of(told_to_origin(TOLD, "X-Request-Id: Root=1-67:a/b\r\n")), "Root=1-67:a/b");
+    assert_int_equal(
+        strlen(id_of(told_to_origin("PROXY TCP4 198.51.100.9 192.0.2.1 1 2\r\n", "X-Request-Id: mine\r\n"))),
+        32);
+}
+
+TEST(ids_that_are_none_are_replaced)
+{
+    char fields[300], longest[129];
+    want_ids(PROXY_ID_ANYBODYS);
+    memset(longest, 'x', 128);
+    longest[128] = '\0';
+    snprintf(fields, sizeof fields, "X-Request-Id: %s\r\n", longest);
+    assert_string_equal(id_of(told_to_origin(TOLD, fields)), longest);
+    snprintf(fields, sizeof fields, "X-Request-Id: %sx\r\n", longest);
+    assert_int_equal(strlen(id_of(told_to_origin(TOLD, fields))), 32);
+    static const char *const none[] = {"X-Request-Id: a b\r\n", "X-Request-Id:\r\n",
+                                       "X-Request-Id: \"a\"\r\n", "X-Request-Id: a\r\nX-Request-Id: a\r\n"};
+    for (size_t i = 0; i < ARRAY_LEN(none); i++)
+        assert_int_equal(strlen(id_of(told_to_origin(TOLD, none[i]))), 32);
+}
+
+// The trace is its owners': whatever it is, it goes on as it came (W3C Trace Context, 3.2 leaves that to
+// those who take part).
+TEST(traces_pass_untouched)
+{
+    static const char sound[] = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
+                                "tracestate: a=1,b=2\r\ntracestate: c=3\r\n";
+    static const char odd[] = "traceparent: ff-malformed\r\ntraceparent: 00-0-0-0\r\nTraceParent: \r\n";
+    want_ids(PROXY_ID_ANYBODYS);
+    expect_in(told_to_origin(TOLD, sound), sound);
+    const char *got = told_to_origin(TOLD, odd);
+    expect_in(got, "traceparent: ff-malformed\r\ntraceparent: 00-0-0-0\r\nTraceParent: \r\n");
+    expect_not_in(got, "tracestate");
+    expect_not_in(told_to_origin(TOLD, ""), "trace");
+}

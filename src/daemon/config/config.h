@@ -59,7 +59,8 @@ enum {
     CONFIG_ERRORS_MAX = 20,
     CONFIG_CIPHERS_BYTES = 512,
     CONFIG_CERTIFICATES_MAX = 63,
-    CONFIG_NOTES_MAX = 8, // the last one stands for all that follow
+    CONFIG_CLIENT_HEADERS_MAX = 4, // per listener
+    CONFIG_NOTES_MAX = 8,          // the last one stands for all that follow
     CONFIG_NOTE_BYTES = 256,
     CONFIG_FILE_NAME_BYTES = 256,
     CONFIG_MESSAGE_BYTES = 400,
@@ -129,6 +130,17 @@ struct config_certificate {
 
 enum config_tls_version { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
 
+enum config_certificate_value {
+    CONFIG_CERTIFICATE_SUBJECT,
+    CONFIG_CERTIFICATE_NAMES,
+    CONFIG_CERTIFICATE_FINGERPRINT
+};
+
+struct config_client_header {
+    char header[CONFIG_WORD_BYTES];
+    enum config_certificate_value value;
+};
+
 struct config_tls {
     struct config_certificate first; // for names that no other has
     struct config_certificate *more;
@@ -137,6 +149,8 @@ struct config_tls {
     char ciphers[CONFIG_CIPHERS_BYTES]; // empty: the library's
     char client_ca[CONFIG_PATH_BYTES];  // empty: clients are not asked
     bool client_required;
+    struct config_client_header *client_headers; // tell services of a client's certificate
+    uint32_t client_header_count;
 };
 
 // Where clients connect.
@@ -153,7 +167,16 @@ struct config_listener {
 struct config_trust {
     struct config_network *networks; // peers that may force a version by header
     uint32_t network_count;
-    uint32_t forwarded_hops; // X-Forwarded-For entries, from the right, written by proxies of our own
+    uint32_t forwarded_hops;        // X-Forwarded-For entries, from the right, written by proxies of our own
+    struct config_network *proxies; // where these are
+    uint32_t proxy_count;
+};
+
+enum config_id_kept { CONFIG_ID_NOBODYS, CONFIG_ID_PROXIES, CONFIG_ID_ANYBODYS };
+
+struct config_request_id {
+    char header[CONFIG_WORD_BYTES]; // empty: none is given
+    enum config_id_kept keep;
 };
 
 struct config_limits {
@@ -402,6 +425,8 @@ struct config {
     uint32_t listen_count;       // at least 1
     struct config_address admin; // loopback or unix
     struct config_trust trust;
+    bool forwarded;
+    struct config_request_id request_id;
     struct config_limits limits;
     struct config_timeouts timeouts;
     struct config_log log;

@@ -43,6 +43,8 @@ struct io_addr {
 
 // Parses "10.0.0.1:80", "[::1]:80" and "unix:/path". Never asks DNS. STATUS_INVALID on anything else.
 MUST_USE enum status io_addr_parse(const char *text, struct io_addr *addr);
+// An address alone, as "10.0.0.1" or "::1"; its port is 0. STATUS_INVALID on anything else.
+MUST_USE enum status io_addr_parse_host(const char *text, size_t len, struct io_addr *addr);
 // Also resolves "name:port" by getaddrinfo, which blocks, and takes the first address found: for commands
 // only. The daemon follows names by net/names.
 MUST_USE enum status io_addr_resolve(const char *text, struct io_addr *addr);

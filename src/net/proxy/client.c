@@ -80,10 +80,10 @@ static void turn_away(struct server_stream *stream, struct event_where where, un
 {
     struct worker *worker = worker_of(stream);
     bool head_only = worker->request->method_id == HTTP_METHOD_HEAD;
-    struct asked asked = asked_of_request(worker->request);
-    worker_event(worker, PROXY_EVENT_LOCAL, status, why, server_from_host(stream), where, &asked, 0);
+    struct asked asked = asked_of_request(worker);
+    worker_event(worker, PROXY_EVENT_LOCAL, status, why, identity_client(stream), where, &asked, 0);
     if (UNLIKELY(worker->access != NULL))
-        access_tell(worker, status, server_from_host(stream), &asked, SLICE(""));
+        access_tell(worker, status, identity_client(stream), &asked, SLICE(""));
     client_answer(stream, status, why, head_only, false);
 }
 
@@ -103,11 +103,20 @@ static void on_request(struct server_stream *stream, struct http_request *reques
 {
     struct worker *worker = worker_of(stream);
     worker->request = request;
+    worker->hops = 0;
+    worker->request_id.len = 0;
     worker_count(worker, PROXY_WORKER_RECEIVED);
     if (UNLIKELY(request->http2))
         worker_count(worker, PROXY_WORKER_HTTP2_REQUESTS);
     if (UNLIKELY(worker->table == NULL)) {
         turn_away(stream, NOWHERE, 503, "no routing table yet");
+        return;
+    }
+    worker->hops = worker->table->trusted_hops;
+    const char *untold = UNLIKELY(worker->table->identity) ? identity_settle(stream, request) : NULL;
+    if (UNLIKELY(untold != NULL)) {
+        worker_count(worker, PROXY_WORKER_REJECTED);
+        turn_away(stream, NOWHERE, 431, untold);
         return;
     }
     const struct proxy_route *route;

@@ -23,6 +23,7 @@ enum {
     PROXY_ACCESSES = 4096, // per worker, between two drains
     PROXY_ACCESS_TARGET_BYTES = 512,
     PROXY_ACCESS_FIELD_BYTES = 160,
+    PROXY_REQUEST_ID_BYTES = 129, // a longer one is not kept
 };
 
 struct proxy;
@@ -244,6 +245,7 @@ struct proxy_access {
     char target[PROXY_ACCESS_TARGET_BYTES];
     char referer[PROXY_ACCESS_FIELD_BYTES];
     char agent[PROXY_ACCESS_FIELD_BYTES];
+    char request_id[PROXY_REQUEST_ID_BYTES];
 };
 
 // As proxy_events_take; from one thread at a time, which may be another than the events'.

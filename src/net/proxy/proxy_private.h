@@ -33,7 +33,9 @@ enum {
     HOLD_US_MAX = 1000000,  // an answer that is looked at is judged then, by what was seen of it
     HEAD_COPY_BYTES = 1280, // longer heads are kept in a buffer for a second attempt
     TRIED_MAX = 4,
-    SKIP_US_MIN = 100000, // an endpoint that refused is passed over so long, doubling
+    CLIENT_BYTES = 48,            // an address; what is told as one and is longer is cut
+    CERTIFICATE_BYTES_MAX = 4096, // all that a request tells of its client's certificate
+    SKIP_US_MIN = 100000,         // an endpoint that refused is passed over so long, doubling
     SKIP_DOUBLINGS_MAX = 6,
 };
 
@@ -88,6 +90,18 @@ enum flags_arm request_flags_arm(struct exchange *exchange, const struct proxy_s
 // worker->flags.fields. Returns their count.
 size_t request_flags_fields(struct exchange *exchange, const struct proxy_service *service, size_t room);
 
+// ---- identity.c: whose a request is
+
+// Before a request of a table with `identity` is looked at: what strangers say of clients goes, and what
+// services are told comes. NULL, or why it cannot be told, as the text of a 431.
+const char *identity_settle(struct server_stream *stream, struct http_request *request);
+// The client of worker->request, borrowed from it or from the stream.
+struct slice identity_client(const struct server_stream *stream);
+// Keeps what the exchange needs when the request is gone.
+void identity_keep(struct exchange *exchange);
+// What stands in a trailer some origins take for a header.
+void identity_trailers(const struct worker *worker, struct http_fields *trailers);
+
 // ---- action.c: what the request's route does, where it does more than to lead to a service ----
 
 // Scratch of one callback.
@@ -138,7 +152,8 @@ struct exchange {
     struct worker *worker;
     struct server_stream *stream;
     struct upstream *upstream; // NULL between attempts
-    struct slice from;         // the client's address, the connection's text
+    struct slice from;         // the connection's client: its text
+    struct slice client;       // whose the request is, as far as can be believed
     struct version_sheet *counts;
     struct sheet *sheet;
     uint64_t epoch; // that it was routed in, and by which weights
@@ -194,8 +209,11 @@ struct exchange {
     bool completed;     // counted
     bool tunnel;
     bool tunnel_client_ended, tunnel_upstream_ended;
+    uint8_t request_id_len;
     struct http1_body response;
     char head[HEAD_COPY_BYTES];
+    char request_id[PROXY_REQUEST_ID_BYTES];
+    char client_text[CLIENT_BYTES];
 };
 
 // Begins the exchange for worker->request, by worker->route.
@@ -363,6 +381,10 @@ struct worker {
     char network[2 * ASSIGN_NETWORK_BYTES];
     struct http_request *request;
     const struct proxy_route *route; // the request's
+    uint32_t hops;                   // entries of its X-Forwarded-For that are believed
+    struct slice request_id;         // empty: none is given
+    char request_id_text[32];
+    char certificate_text[CERTIFICATE_BYTES_MAX];
     struct http_response response;
     struct request_flags flags;
     struct action_scratch action;
@@ -384,7 +406,7 @@ void worker_deinit(struct worker *worker);
 
 // What a client asked; slices of the request or of what is kept of it. Empty: not known.
 struct asked {
-    struct slice method, target, host, referer, agent, forwarded;
+    struct slice method, target, host, referer, agent, request_id;
 };
 struct event_where {
     uint16_t service, version, endpoint;
@@ -396,7 +418,7 @@ void worker_event(struct worker *worker, enum proxy_event_kind kind, unsigned st
 
 // ---- access.c
 
-struct asked asked_of_request(const struct http_request *request);
+struct asked asked_of_request(const struct worker *worker); // of worker->request
 // From the kept head, good as long as the exchange.
 struct asked asked_of_exchange(const struct exchange *exchange);
 void asked_copy(struct slice from, char *to, size_t cap);

@@ -34,6 +34,7 @@ enum {
         2 * PROXY_TABLE_ENDPOINTS_MAX, // endpoint slots: a table and the one before may share none
     PROXY_ROUTES_MAX = 4096,
     PROXY_NETWORKS_MAX = 64,
+    PROXY_CERTIFICATES_MAX = 64,
     PROXY_HEADER_PEERS_MAX = 16 * PROXY_NETWORKS_MAX,
     PROXY_VERSION_ENDPOINTS_MAX = 512, // of one version
     PROXY_SERVICE_VERSIONS_MAX = 16,   // of one service
@@ -300,6 +301,17 @@ struct proxy_network {
     bool ipv6;
 };
 
+// Whose request ids are kept; others get a new one.
+enum proxy_id_kept { PROXY_ID_NOBODYS, PROXY_ID_PROXIES, PROXY_ID_ANYBODYS };
+
+// A field that tells services of the certificate of the listener's client. From clients it comes to nobody,
+// whatever listener they use.
+struct proxy_certificate_plan {
+    uint32_t listener;
+    const char *field;
+    enum tls_peer value;
+};
+
 // Peers of a listener whose connections must begin with a PROXY header.
 struct proxy_header_peers {
     uint32_t listener;
@@ -319,6 +331,15 @@ struct proxy_table_plan {
     const struct proxy_header_peers *header_peers;
     uint32_t header_peer_count; // at most PROXY_HEADER_PEERS_MAX
     uint32_t trusted_hops;      // proxies before us whose X-Forwarded-For entries are believed
+    // Their networks: then only such peers are believed, and of X-Forwarded-For all from the right up to the
+    // first address that is none of theirs, at most trusted_hops entries where that is not 0.
+    const struct proxy_network *proxies;
+    uint32_t proxy_count;   // at most PROXY_NETWORKS_MAX
+    bool forwarded;         // services get Forwarded (RFC 7239) as well
+    const char *request_id; // the field that names a request; NULL: none
+    enum proxy_id_kept request_id_kept;
+    const struct proxy_certificate_plan *certificates;
+    uint32_t certificate_count; // at most PROXY_CERTIFICATES_MAX
     uint32_t https_listeners;   // a bit for each: what comes there in the clear is redirected to https
     uint32_t client_head_ms;    // from the first byte of a head to its end; 0: 10 s
     uint32_t client_idle_ms;    // keep-alive without a request, and up to an eighth longer; 0: 75 s

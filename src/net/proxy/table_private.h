@@ -144,6 +144,12 @@ struct proxy_route {
     bool written;                              // more than a host and a prefix that leads to a service
 };
 
+struct proxy_certificate {
+    uint32_t listener;
+    enum tls_peer value;
+    struct slice field;
+};
+
 struct proxy_table {
     struct proxy_table *retired_next; // proxy.c's list of tables waiting to be freed
     uint64_t version;
@@ -153,6 +159,14 @@ struct proxy_table {
     uint32_t operator_count;
     uint32_t header_peer_count;
     uint32_t trusted_hops;
+    uint32_t proxy_count;
+    uint32_t certificate_count;
+    bool trusts; // proxies before us: a number of them, or networks
+    bool forwarded;
+    bool identity; // identity_settle has something to do
+    enum proxy_id_kept request_id_kept;
+    struct slice request_id; // its field; empty: none
+    const struct proxy_certificate *certificates;
     bool by_path; // a route asks for one
     bool written; // a route is more than a host and a prefix, or a listener redirects
     uint32_t https_listeners;
@@ -170,7 +184,7 @@ struct proxy_table {
     struct proxy_service *services;
     struct proxy_route *routes; // most specific first
     const struct proxy_header_peers *header_peers;
-    struct proxy_network operators[PROXY_NETWORKS_MAX];
+    struct proxy_network operators[PROXY_NETWORKS_MAX], proxies[PROXY_NETWORKS_MAX];
     const struct proxy_service *by_slot[PROXY_SERVICES_MAX];
 };
 
@@ -272,5 +286,7 @@ const struct proxy_version *proxy_service_version_named(const struct proxy_servi
                                                         struct slice name);
 // Whether a connection of that peer to that listener must begin with a PROXY header.
 bool proxy_table_header_peer(const struct proxy_table *table, uint32_t listener, const struct io_addr *peer);
+// Whether the address is a proxy's that is believed by its network.
+bool proxy_table_proxy(const struct proxy_table *table, const struct io_addr *addr);
 // Whether the address belongs to an operator's network.
 bool proxy_table_operator(const struct proxy_table *table, const struct io_addr *addr);

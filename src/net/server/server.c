@@ -603,6 +603,11 @@ uint32_t server_listener_number(const struct server_stream *stream)
     return connection_of(stream)->listener;
 }
 
+const struct io_stream *server_io(const struct server_stream *stream)
+{
+    return &stream->connection->io;
+}
+
 bool server_is_secure(const struct server_stream *stream)
 {
     return stream->connection->io.filter != NULL;

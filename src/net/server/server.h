@@ -229,6 +229,8 @@ const char *server_from(const struct server_stream *stream);
 struct slice server_from_host(const struct server_stream *stream);
 // Which of the server's listeners it came by.
 uint32_t server_listener_number(const struct server_stream *stream);
+// Its connection, to be asked only.
+const struct io_stream *server_io(const struct server_stream *stream);
 // Whether it came over TLS.
 bool server_is_secure(const struct server_stream *stream);
 // The same as io_addr_parse makes of it: STATUS_INVALID for a unix socket without a path.

@@ -12,6 +12,7 @@
 
 #include "base/fault.h"
 #include "base/slice.h"
+#include "base/text.h"
 #include "net/io/loop.h"
 
 enum {
@@ -112,6 +113,14 @@ struct tls_info {
     char subject[TLS_NAME_BYTES];      // of the peer's certificate (RFC 4514); empty: none
 };
 bool tls_on(const struct io_stream *stream);
+
+enum tls_peer {
+    TLS_PEER_SUBJECT,     // RFC 4514, ASCII
+    TLS_PEER_NAMES,       // "DNS:a.example, URI:spiffe://b, email:c@d", what is unsafe in there as %XX
+    TLS_PEER_FINGERPRINT, // SHA-256 in lower-case hexadecimal
+};
+// What the peer's certificate says; nothing where there is none.
+void tls_peer_write(const struct io_stream *stream, enum tls_peer what, struct text *out);
 // After the handshake. False: the stream has no TLS, or not yet.
 bool tls_info_get(const struct io_stream *stream, struct tls_info *info);
 // Why the stream failed, in words, for on_open and on_end; empty: not by TLS.

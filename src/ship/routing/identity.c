@@ -33,6 +33,20 @@ static void plan_header_peers(struct routing_identity *identity, uint32_t number
             .listener = number, .network = network_of(&listener->header_peers[i])};
 }
 
+static void plan_certificates(struct routing_identity *identity, uint32_t number,
+                              const struct config_listener *listener)
+{
+    static const enum tls_peer values[] = {[CONFIG_CERTIFICATE_SUBJECT] = TLS_PEER_SUBJECT,
+                                           [CONFIG_CERTIFICATE_NAMES] = TLS_PEER_NAMES,
+                                           [CONFIG_CERTIFICATE_FINGERPRINT] = TLS_PEER_FINGERPRINT};
+    const struct config_tls *tls = &listener->tls;
+    for (uint32_t i = 0; i < tls->client_header_count; i++)
+        identity->certificates[identity->certificate_count++] =
+            (struct proxy_certificate_plan){.listener = number,
+                                            .field = tls->client_headers[i].header,
+                                            .value = values[tls->client_headers[i].value]};
+}
+
 enum status routing_identity_plan(const struct routing *routing, struct routing_identity *identity,
                                   struct proxy_table_plan *plan)
 {
@@ -42,8 +56,10 @@ enum status routing_identity_plan(const struct routing *routing, struct routing_
         return STATUS_NO_MEMORY;
     for (uint32_t i = 0; i < routing->listener_count; i++) {
         const struct config_listener *listener = routing_listener(config, routing->listeners[i]);
-        if (listener != NULL)
-            plan_header_peers(identity, i, listener);
+        if (listener == NULL)
+            continue;
+        plan_header_peers(identity, i, listener);
+        plan_certificates(identity, i, listener);
     }
     plan->operators = identity->operators;
     plan->operator_count =
@@ -51,6 +67,13 @@ enum status routing_identity_plan(const struct routing *routing, struct routing_
     plan->header_peers = identity->header_peers;
     plan->header_peer_count = identity->header_peer_count;
     plan->trusted_hops = config->trust.forwarded_hops;
+    plan->proxies = identity->proxies;
+    plan->proxy_count = plan_networks(config->trust.proxies, config->trust.proxy_count, identity->proxies);
+    plan->forwarded = config->forwarded;
+    plan->request_id = config->request_id.header[0] != '\0' ? config->request_id.header : NULL;
+    plan->request_id_kept = (enum proxy_id_kept)config->request_id.keep;
+    plan->certificates = identity->certificates;
+    plan->certificate_count = identity->certificate_count;
     return STATUS_OK;
 }
 

@@ -236,7 +236,8 @@ enum status routing_routes_table(const struct config *config, struct proxy_table
                                           .service_count = config->service_count,
                                           .routes = routes.routes,
                                           .route_count = routes.route_count,
-                                          .trusted_hops = config->trust.forwarded_hops};
+                                          .trusted_hops =
+                                              config->trust.forwarded_hops + config->trust.proxy_count};
     if (status == STATUS_OK)
         status = proxy_table_build(&plan, table, fault);
     heap_free(services);

@@ -152,7 +152,9 @@ uint32_t routing_https_listeners(const struct routing *routing);
 // ---- identity.c
 // What a table plan borrows.
 struct routing_identity {
-    struct proxy_network operators[PROXY_NETWORKS_MAX];
+    struct proxy_network operators[PROXY_NETWORKS_MAX], proxies[PROXY_NETWORKS_MAX];
+    struct proxy_certificate_plan certificates[PROXY_CERTIFICATES_MAX];
+    uint32_t certificate_count;
     struct proxy_header_peers *header_peers; // [PROXY_HEADER_PEERS_MAX]
     uint32_t header_peer_count;
 };

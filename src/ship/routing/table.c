@@ -266,7 +266,7 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
 static uint32_t clients_per_site(const struct config *config, uint32_t workers)
 {
     uint32_t all = config->limits.address_connections;
-    if (all == 0 && config->trust.forwarded_hops > 0)
+    if (all == 0 && (config->trust.forwarded_hops > 0 || config->trust.proxy_count > 0))
         return 0;
     if (all == 0)
         all = config->limits.connections / 4;
