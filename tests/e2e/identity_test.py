@@ -222,6 +222,41 @@ services: {{shop: {{versions: {{v1: ["127.0.0.1:{origin.port}"]}}, stable: v1, u
     assert not origin.bad, origin.bad
 
 
+def origins(args, folder, stack):
+    """HAProxy as the origin, told by PROXY headers of both versions whose each request is, over IPv4, with clients in turn"""
+    program = harness.find_program("haproxy")
+    world = World(args, folder, stack)
+    ports = {"v1": harness.free_port(), "v2": harness.free_port()}
+    path = os.path.join(folder, "accepts.cfg")
+    with open(path, "w", encoding="utf-8") as out:
+        out.write("global\n  maxconn 100\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n")
+        for name, port in ports.items():
+            out.write(f"listen {name}\n  bind 127.0.0.1:{port} accept-proxy\n  http-request set-header X-Seen %[src]\n"
+                      f"  server s 127.0.0.1:{world.origin.port}\n")
+    process = harness.Process(folder, "accepts", [program, "-db", "-f", path])
+    stack.callback(process.stop)
+    for port in ports.values():
+        harness.wait_for("HAProxy", lambda port=port: harness.connects(port))
+    listener = harness.free_port()
+    inner = os.path.join(folder, "inner")
+    os.mkdir(inner)
+    versions = ", ".join(f'{name}: {{endpoints: ["127.0.0.1:{port}"], proxy_protocol: {name}}}' for name, port in ports.items())
+    sluice = harness.Sluice(inner, args.binary, f"""
+journal: @FOLDER@/sluice.db
+listen: ["127.0.0.1:{listener}"]
+admin: {{address: "@ADMIN@"}}
+trust: {{networks: [127.0.0.0/8]}}
+services: {{shop: {{versions: {{{versions}}}, stable: v1}}}}
+""")
+    stack.callback(sluice.stop)
+    for turn in range(12):
+        client = f"127.0.0.{5 + turn % 3}"
+        for name in ports:
+            protocol = "--http1.1" if turn % 2 else "--http2-prior-knowledge"
+            answer = world.curl(protocol, "--interface", client, "-H", f"X-Sluice-Version: {name}", f"http://127.0.0.1:{listener}/")
+            assert b"x-seen: " + client.encode() + b"\r\n" in answer.lower(), (name, client, answer)
+
+
 def hostile(args, folder, stack):
     """no header, a bad one, a long one, a slow one, two, and one of a stranger: none reaches the origin, all are counted"""
     world = World(args, folder, stack)
@@ -245,6 +280,6 @@ def hostile(args, folder, stack):
 
 
 if __name__ == "__main__":
-    ALL = {f.__name__: f for f in (headers, haproxy, forwarded, ids, certificates, hostile)}
+    ALL = {f.__name__: f for f in (headers, haproxy, forwarded, ids, certificates, origins, hostile)}
     arguments = harness.options(only="")
     harness.run([f for name, f in ALL.items() if arguments.only in ("", name)], arguments, at_once=3)

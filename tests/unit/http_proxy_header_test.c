@@ -97,6 +97,34 @@ TEST(no_headers)
     REFUSE("\r\n\r\n\0\r\nQUIX");
 }
 
+TEST(what_is_written_is_read_back)
+{
+    static const struct http_proxy_header targets[] = {
+        {.family = HTTP_PROXY_IPV4, .address = {192, 0, 2, 1}, .port = 443},
+        {.family = HTTP_PROXY_IPV6, .address = {0x20, 0x01, 0x0d, 0xb8, [15] = 1}, .port = 443}};
+    static const struct http_proxy_header clients[] = {
+        {.family = HTTP_PROXY_IPV4, .address = {203, 0, 113, 7}, .port = 40001},
+        {.family = HTTP_PROXY_IPV6, .address = {0x20, 0x01, 0x0d, 0xb8, [15] = 7}, .port = 40001}};
+    char out[HTTP_PROXY_HEADER_V1_BYTES_MAX];
+    for (unsigned version = 1; version <= 2; version++)
+        for (int i = 0; i < 4; i++) {
+            size_t len = http_proxy_header_write(version, &clients[i / 2], &targets[i % 2], out);
+            expect(out, len, i / 2 == 0 ? "203.0.113.7" : "2001:db8::7", 40001);
+        }
+    size_t len = http_proxy_header_write(2, &clients[0], &targets[0], out);
+    assert_int_equal(len, 28);
+    assert_memory_equal(out, SIGNATURE "\x21\x11\0\x0c" FOUR, 28);
+    len = http_proxy_header_write(1, &clients[0], &targets[0], out);
+    assert_memory_equal(out, "PROXY TCP4 203.0.113.7 192.0.2.1 40001 443\r\n", len);
+    len = http_proxy_header_write(1, &clients[1], &targets[0], out);
+    assert_memory_equal(out, "PROXY TCP6 2001:db8::7 :: 40001 443\r\n", len);
+    const struct http_proxy_header nobody = {.family = HTTP_PROXY_NOBODY};
+    for (unsigned version = 1; version <= 2; version++) {
+        len = http_proxy_header_write(version, &nobody, &targets[0], out);
+        expect(out, len, "nobody", 0);
+    }
+}
+
 TEST(lengths_are_bounded)
 {
     char line[HTTP_PROXY_HEADER_V1_BYTES_MAX + 1];

@@ -366,3 +366,79 @@ TEST(traces_pass_untouched)
     expect_not_in(got, "tracestate");
     expect_not_in(told_to_origin(TOLD, ""), "trace");
 }
+
+// ---- origins that are told by PROXY headers
+
+#define OTHER "PROXY TCP4 203.0.113.8 192.0.2.1 40002 443\r\n"
+
+TEST(a_connection_to_an_origin_is_one_clients)
+{
+    w->versions[0].header = 1;
+    want_headers();
+    struct peer *one = world_ask(w, TOLD REQUEST), *other = world_ask(w, OTHER REQUEST);
+    for (int i = 0; i < 3; i++) {
+        peer_send(one, REQUEST);
+        peer_send(other, REQUEST);
+        world_run(w, 100);
+    }
+    assert_int_equal(peer_count_of(one, "hello"), 4);
+    assert_int_equal(peer_count_of(other, "hello"), 4);
+    assert_int_equal(w->origins[0].accepted, 2);
+    static const char *const heads[] = {"PROXY TCP4 203.0.113.7 10.1.0.1 40001 8080\r\nGET / HTTP/1.1\r\n",
+                                        "PROXY TCP4 203.0.113.8 10.1.0.1 40002 8080\r\nGET / HTTP/1.1\r\n"};
+    for (int i = 0; i < 2; i++) {
+        const struct peer *origin = w->origins[0].peers[i];
+        assert_memory_equal(origin->got, heads[i], strlen(heads[i]));
+        assert_int_equal(peer_count_of(origin, "PROXY"), 1);
+        assert_int_equal(peer_count_of(origin, i == 0 ? "X-Forwarded-For: 203.0.113.7\r\n"
+                                                      : "X-Forwarded-For: 203.0.113.8\r\n"),
+                         4);
+    }
+}
+
+// The same address, another connection: ports tell clients apart, so they must not be another's.
+TEST(connections_to_origins_are_told_apart_by_ports)
+{
+    w->versions[0].header = 1;
+    want_headers();
+    world_ask(w, TOLD REQUEST);
+    world_ask(w, "PROXY TCP4 203.0.113.7 192.0.2.1 40009 443\r\n" REQUEST);
+    assert_int_equal(w->origins[0].accepted, 2);
+    assert_true(peer_has(w->origins[0].peers[1], "PROXY TCP4 203.0.113.7 10.1.0.1 40009 8080\r\n"));
+}
+
+TEST(an_idle_connection_of_another_client_gives_way)
+{
+    w->versions[0].header = 1;
+    w->endpoints[0].connections_max = 1;
+    want_headers();
+    assert_true(peer_has(world_ask(w, TOLD REQUEST), "hello"));
+    assert_true(peer_has(world_ask(w, OTHER REQUEST), "hello"));
+    assert_int_equal(w->origins[0].accepted, 2);
+    assert_true(w->origins[0].peers[0]->ended);
+}
+
+TEST(what_a_proxy_told_is_told_on)
+{
+    w->versions[0].header = 1;
+    want_proxies();
+    told_to_origin(TOLD, "X-Forwarded-For: 2001:db9::9\r\n");
+    assert_true(peer_has(w->origins[0].peers[0], "PROXY TCP6 2001:db9::9 :: 0 8080\r\n"));
+}
+
+// A connection from before the word was in the file has told nothing.
+TEST(old_connections_are_not_taken_for_told_ones)
+{
+    want_headers();
+    world_ask(w, TOLD REQUEST);
+    w->versions[0].header = 1;
+    world_publish(w);
+    world_ask(w, TOLD REQUEST);
+    assert_int_equal(w->origins[0].accepted, 2);
+    assert_true(peer_has(w->origins[0].peers[1], "PROXY TCP4 203.0.113.7 "));
+    w->versions[0].header = 0;
+    world_publish(w);
+    world_ask(w, TOLD REQUEST);
+    assert_int_equal(w->origins[0].accepted, 3);
+    assert_false(peer_has(w->origins[0].peers[2], "PROXY"));
+}

@@ -286,6 +286,7 @@ struct config_version {
     char name[CONFIG_NAME_BYTES];
     struct config_address *endpoints;
     uint32_t endpoint_count; // at least 1
+    int proxy_header;        // version of the PROXY header that its endpoints get; 0: none
 };
 
 enum config_unit_kind { CONFIG_UNIT_REQUEST, CONFIG_UNIT_COOKIE, CONFIG_UNIT_HEADER, CONFIG_UNIT_ADDRESS };

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/slice.h"
+#include "base/text.h"
 
 enum { V2_SIGNATURE_BYTES = 12, V2_FIXED_BYTES = 16, COMMAND_LOCAL = 0x20, COMMAND_PROXY = 0x21 };
 
@@ -137,6 +138,61 @@ static enum status read_v2(const uint8_t *data, size_t len, struct http_proxy_he
         *header_len = V2_FIXED_BYTES + block;
     return status;
 }
+
+// ---- writing
+
+static size_t write_v1(const struct http_proxy_header *client, const struct http_proxy_header *target,
+                       char *out)
+{
+    char from[INET6_ADDRSTRLEN], to[INET6_ADDRSTRLEN];
+    bool ipv6 = client->family == HTTP_PROXY_IPV6;
+    struct text text = text_over(out, HTTP_PROXY_HEADER_V1_BYTES_MAX);
+    if (client->family == HTTP_PROXY_NOBODY) {
+        text_add(&text, SLICE("PROXY UNKNOWN\r\n"));
+        return text.len;
+    }
+    inet_ntop(ipv6 ? AF_INET6 : AF_INET, client->address, from, sizeof from);
+    inet_ntop(ipv6 ? AF_INET6 : AF_INET, target->address, to, sizeof to);
+    text_addf(&text, "PROXY %s %s %s %u %u\r\n", ipv6 ? "TCP6" : "TCP4", from, to, client->port,
+              target->port);
+    return text.len;
+}
+
+static uint8_t *put_big_endian(uint8_t *at, uint16_t value)
+{
+    at[0] = (uint8_t)(value >> 8);
+    at[1] = (uint8_t)value;
+    return at + 2;
+}
+
+static size_t write_v2(const struct http_proxy_header *client, const struct http_proxy_header *target,
+                       uint8_t *out)
+{
+    size_t bytes = client->family == HTTP_PROXY_NOBODY ? 0 : client->family == HTTP_PROXY_IPV4 ? 4 : 16;
+    memcpy(out, V2_SIGNATURE, V2_SIGNATURE_BYTES);
+    out[12] = bytes == 0 ? COMMAND_LOCAL : COMMAND_PROXY;
+    out[13] = bytes == 0 ? 0x00 : bytes == 4 ? 0x11 : 0x21;
+    uint8_t *at = put_big_endian(out + 14, (uint16_t)(bytes == 0 ? 0 : 2 * bytes + 4));
+    if (bytes == 0)
+        return V2_FIXED_BYTES;
+    memcpy(at, client->address, bytes);
+    memcpy(at + bytes, target->address, bytes);
+    at = put_big_endian(at + 2 * bytes, client->port);
+    at = put_big_endian(at, target->port);
+    return (size_t)(at - out);
+}
+
+size_t http_proxy_header_write(unsigned version, const struct http_proxy_header *client,
+                               const struct http_proxy_header *target,
+                               char out[HTTP_PROXY_HEADER_V1_BYTES_MAX])
+{
+    struct http_proxy_header to = {.family = client->family, .port = target->port};
+    if (target->family == client->family)
+        memcpy(to.address, target->address, sizeof to.address);
+    return version == 1 ? write_v1(client, &to, out) : write_v2(client, &to, (uint8_t *)out);
+}
+
+// ----
 
 enum status http_proxy_header_read(const char *data, size_t len, struct http_proxy_header *header,
                                    size_t *header_len)

@@ -25,6 +25,12 @@ struct http_proxy_header {
     uint16_t port;       // in the order of this machine
 };
 
+// Writes one of that version (1 or 2) from the client to where it connected, and gives its length. A target
+// of another family is told as the unspecified address; NOBODY is UNKNOWN, or LOCAL.
+size_t http_proxy_header_write(unsigned version, const struct http_proxy_header *client,
+                               const struct http_proxy_header *target,
+                               char out[HTTP_PROXY_HEADER_V1_BYTES_MAX]);
+
 // Reads the header that data begins with; *header_len bytes are its own, extensions (TLVs) of version 2
 // included, which are skipped. STATUS_AGAIN: so far it is one, and more must come. STATUS_INVALID: it is
 // none.

@@ -52,6 +52,7 @@ void io_addr_format(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTES]);
 // The address without its port ("10.0.0.1", "::1", "unix:"), for X-Forwarded-For.
 void io_addr_format_host(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTES]);
 // The port of an IPv4 or IPv6 address.
+uint16_t io_addr_port(const struct io_addr *addr);
 void io_addr_set_port(struct io_addr *addr, uint16_t port);
 
 // What one subscriber of the network holds of an address: that of IPv4, the first 64 bits of IPv6. False for

@@ -18,6 +18,7 @@
 #include "base/text.h"
 #include "net/http/http1.h"
 #include "net/http/http1_write.h"
+#include "net/http/proxy_header.h"
 #include "net/io/chain.h"
 #include "net/proxy/assign.h"
 #include "net/proxy/outcome.h"
@@ -281,7 +282,9 @@ struct upstream {
     struct io_buf *held;       // part of an answer's head
     uint64_t idle_since_us;
     uint32_t uses;
-    uint32_t generation; // of its pool, when it was begun
+    uint32_t generation;            // of its pool, when it was begun
+    uint8_t header;                 // version of the PROXY header that it began with; 0: none
+    struct http_proxy_header whose; // as that told
     bool connecting;
     bool closed;
     bool paused;
@@ -301,6 +304,7 @@ struct pool {
     uint32_t active; // exchanges on it
     uint32_t open;   // connections
     uint16_t slot;
+    uint8_t header; // of its endpoint
 };
 
 // The slot comes back, perhaps as another address: nothing is known against it.
@@ -319,6 +323,14 @@ void upstream_resume(struct upstream *upstream);
 // Its endpoint is passed over for a while.
 void upstream_failed(struct upstream *upstream);
 void pool_close_idle(struct pool *pool);
+
+// ---- upstream_header.c: where pool->header is not 0
+
+// An idle connection that is this client's. NULL: there is none, and room for one was made.
+struct upstream *upstream_header_idle(const struct exchange *exchange, struct pool *pool,
+                                      const struct proxy_endpoint *endpoint);
+// Queues the header of a connection that was begun for the exchange. False without a buffer.
+MUST_USE bool upstream_header_say(const struct exchange *exchange, struct upstream *upstream);
 
 // ---- worker ----
 

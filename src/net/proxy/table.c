@@ -158,6 +158,7 @@ static void compile_version(struct table_carve *from, const struct proxy_version
     for (uint32_t i = 0; i < plan->endpoint_count; i++) {
         endpoints[i].addr = plan->endpoints[i].addr;
         endpoints[i].slot = plan->endpoints[i].slot;
+        endpoints[i].header = plan->header;
         endpoints[i].connections_max =
             or_default(plan->endpoints[i].connections_max, PROXY_CONNECTIONS_DEFAULT);
     }

@@ -88,6 +88,7 @@ struct proxy_version_plan {
     const char *name;
     const struct proxy_endpoint_plan *endpoints;
     uint32_t endpoint_count;
+    uint8_t header; // version of the PROXY header that tells its endpoints of the client; 0: none
 };
 
 struct proxy_timeouts {

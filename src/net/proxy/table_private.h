@@ -10,6 +10,7 @@ struct proxy_endpoint {
     struct io_addr addr;
     uint32_t connections_max;
     uint16_t slot;
+    uint8_t header; // version of the PROXY header; 0: none
 };
 
 struct proxy_version {

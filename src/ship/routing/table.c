@@ -251,6 +251,7 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
                                           version->endpoint_count, fault);
         if (status != STATUS_OK)
             return status;
+        scratch->versions[scratch->version_count - 1].header = (uint8_t)version->proxy_header;
     }
     plan_flags(scratch, service, plan);
     routing->parts.govern(routing->parts.context, service, plan);
@@ -258,8 +259,10 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
     if (service->control_endpoint_count == 0)
         return STATUS_OK;
     plan->control = (int32_t)plan->version_count++;
-    return plan_version(routing, scratch, plan->slot, "(control)", service->control_endpoints,
-                        service->control_endpoint_count, fault);
+    enum status status = plan_version(routing, scratch, plan->slot, "(control)", service->control_endpoints,
+                                      service->control_endpoint_count, fault);
+    scratch->versions[scratch->version_count - 1].header = plan->versions[plan->stable].header;
+    return status;
 }
 
 // Per worker. Where proxies of our own stand before us, all clients come from their addresses.
