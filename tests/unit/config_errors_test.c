@@ -64,7 +64,7 @@ static const struct mistake mistakes[] = {
     {LISTEN SERVICES "request_id: X-Forwarded-For\n", 5, 13, "'X-Forwarded-For' has a meaning of its own"},
     {LISTEN SERVICES "request_id: {header: X-Sluice-Version}\n", 5, 22,
      "'X-Sluice-Version' has a meaning of its own"},
-    {LISTEN SERVICES "request_id: {keep: some}\n", 5, 20, "none, proxies, all"},
+    {LISTEN SERVICES "request_id: {keep: some}\n", 5, 20, "'keep' wants none, proxies or all, not 'some'"},
     // words and shapes
     {LISTEN SERVICES "rollouts:\n  checkout-v2: {service: shop, to: v2, stagse: []}\n", 6, 40,
      "unknown word 'stagse' in rollout 'checkout-v2'; did you mean 'stages'? known: service, flag, from, to, "

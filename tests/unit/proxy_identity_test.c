@@ -325,6 +325,8 @@ TEST(each_request_gets_an_id_of_its_own)
     assert_int_equal(strlen(second), 32);
     assert_string_not_equal(first, second);
     expect_not_in(w->origins[0].peers[0]->got, "mine");
+    // What comes from us is no client's to call off.
+    assert_int_equal(strlen(id_of(told_to_origin(TOLD, "Connection: X-Request-Id\r\n"))), 32);
 }
 
 TEST(ids_of_proxies_are_kept_where_it_says_so)

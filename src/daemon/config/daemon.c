@@ -412,7 +412,8 @@ static const struct config_word log_words[] = {
      .restart = CONFIG_RESTART_CHANGED,
      .help =
          "a file that gets a line for every request, `-` for standard output; in the combined format, followed by host, "
-         "service, version and milliseconds, or as JSON where `format` is. Reading the file again opens it anew"},
+         "service, version, milliseconds and the `request_id` where there is one, or as JSON where `format` is. Reading "
+         "the file again opens it anew"},
 };
 const struct config_section config_log_section = {
     .title = "log", .help = "What is written to standard error.", CONFIG_WORDS(log_words)};

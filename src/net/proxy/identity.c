@@ -156,10 +156,12 @@ void identity_trailers(const struct worker *worker, struct http_fields *trailers
 void identity_keep(struct exchange *exchange)
 {
     const struct worker *worker = exchange->worker;
-    struct slice client = identity_client(exchange->stream);
     exchange->from = server_from_host(exchange->stream);
-    exchange->client = client;
+    exchange->client = exchange->from;
+    if (UNLIKELY(exchange->from.data[0] == ':')) // perhaps an IPv4 address as one of IPv6
+        exchange->client = http_address_alone(exchange->from);
     if (UNLIKELY(worker->hops > 0)) {
+        struct slice client = identity_client(exchange->stream);
         size_t len = client.len < CLIENT_BYTES ? client.len : CLIENT_BYTES;
         memcpy(exchange->client_text, client.data, len);
         exchange->client = (struct slice){exchange->client_text, len};
