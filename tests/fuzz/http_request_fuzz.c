@@ -51,6 +51,7 @@ static size_t write_head(char *bytes, const struct http_request *what)
     const struct http1_forward forward = {
         .upgrade = true,
         .keep_sluice = true,
+        .trusted = true,
         .trusted_hops = 2,
         .host_replace = what->authority.len == 0 ? SLICE("none") : (struct slice){NULL, 0},
     };

@@ -54,6 +54,19 @@ static const struct mistake mistakes[] = {
     {"[a]: b\n", 1, 1, "a word was expected here, not a list"},
     {LISTEN "listen: [0.0.0.0:81]\n", 2, 1, "'listen' is given twice here; it is first given in line 1"},
     {"a: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]\n", 1, 35, "nested too deeply"},
+    // who a client is
+    {"listen: [{address: 'unix:/run/s', proxy_protocol: [10.0.0.1]}]\n" SERVICES, 1, 51,
+     "peers of a unix socket have no address to be known by"},
+    {"listen: [{address: 0.0.0.0:80, proxy_protocol: [10.0.0.1/8]}]\n" SERVICES, 1, 49,
+     "a network whose address is zero behind the prefix"},
+    {"listen: [{address: 0.0.0.0:80, tls: {certificate: a, key: b, client_headers: [X-A]}}]\n" SERVICES, 1,
+     78, "'client_headers' needs 'client_ca'"},
+    {"listen: [{address: 0.0.0.0:80, tls: {certificate: a, key: b, client_ca: c, client_headers: [Cookie]}}]\n" SERVICES,
+     1, 93, "'Cookie' has a meaning of its own"},
+    {LISTEN SERVICES "request_id: X-Forwarded-For\n", 5, 13, "'X-Forwarded-For' has a meaning of its own"},
+    {LISTEN SERVICES "request_id: {header: X-Sluice-Version}\n", 5, 22,
+     "'X-Sluice-Version' has a meaning of its own"},
+    {LISTEN SERVICES "request_id: {keep: some}\n", 5, 20, "'keep' wants none, proxies or all, not 'some'"},
     // words and shapes
     {LISTEN SERVICES "rollouts:\n  checkout-v2: {service: shop, to: v2, stagse: []}\n", 6, 40,
      "unknown word 'stagse' in rollout 'checkout-v2'; did you mean 'stages'? known: service, flag, from, to, "

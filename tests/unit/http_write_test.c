@@ -86,6 +86,7 @@ TEST(request_forwarding_fields)
         "Via: 1.1 sluice\r\n\r\n");
     assert_text(forwarded_request(text, &nothing), "GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 v\r\n\r\n");
     struct http1_forward trusted = proxied;
+    trusted.trusted = true;
     trusted.trusted_hops = 2;
     trusted.keep_sluice = true;
     assert_text(
@@ -102,6 +103,26 @@ TEST(request_forwarding_fields)
                 "GET /n HTTP/1.1\r\nHost: up\r\nX-Forwarded-For: ::1\r\nX-Forwarded-Proto: "
                 "http\r\nX-Forwarded-Host: a:1\r\n"
                 "Forwarded: for=\"[::1]\";proto=http;host=\"a:1\"\r\n\r\n");
+}
+
+TEST(forwarded_is_quoted)
+{
+    static const char *const cases[][3] = {
+        {"203.0.113.7", "[2001:db8::1]:80", "for=203.0.113.7;by=_sluice;host=\"[2001:db8::1]:80\""},
+        {"2001:db8::7", "a;c=d!$&'()*+", "for=\"[2001:db8::7]\";by=_sluice;host=\"a;c=d!$&'()*+\""},
+        {"unix:/run/x", "a", "for=unknown;by=_sluice;host=\"a\""},
+        {"", "a%22b", "for=unknown;by=_sluice;host=\"a%22b\""},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct http1_forward forward = {
+            .via = SLICE("sluice"), .peer_address = slice_of(cases[i][0]), .forwarded = true};
+        char text[200], wanted[200];
+        snprintf(text, sizeof text, "GET / HTTP/1.1\r\nHost: %s\r\n\r\n", cases[i][1]);
+        snprintf(wanted, sizeof wanted, "\r\nForwarded: %s\r\n", cases[i][2]);
+        struct slice written = forwarded_request(text, &forward);
+        if (memmem(written.data, written.len, wanted, strlen(wanted)) == NULL)
+            fail_msg("no %s in\n%.*s", wanted, (int)written.len, written.data);
+    }
 }
 
 TEST(add_and_strip)

@@ -59,7 +59,8 @@ enum {
     CONFIG_ERRORS_MAX = 20,
     CONFIG_CIPHERS_BYTES = 512,
     CONFIG_CERTIFICATES_MAX = 63,
-    CONFIG_NOTES_MAX = 8, // the last one stands for all that follow
+    CONFIG_CLIENT_HEADERS_MAX = 4, // per listener
+    CONFIG_NOTES_MAX = 8,          // the last one stands for all that follow
     CONFIG_NOTE_BYTES = 256,
     CONFIG_FILE_NAME_BYTES = 256,
     CONFIG_MESSAGE_BYTES = 400,
@@ -132,6 +133,17 @@ struct config_certificate {
 
 enum config_tls_version { CONFIG_TLS_1_2, CONFIG_TLS_1_3 };
 
+enum config_certificate_value {
+    CONFIG_CERTIFICATE_SUBJECT,
+    CONFIG_CERTIFICATE_NAMES,
+    CONFIG_CERTIFICATE_FINGERPRINT
+};
+
+struct config_client_header {
+    char header[CONFIG_WORD_BYTES];
+    enum config_certificate_value value;
+};
+
 struct config_tls {
     struct config_certificate first; // for names that no other has
     struct config_certificate *more;
@@ -140,6 +152,8 @@ struct config_tls {
     char ciphers[CONFIG_CIPHERS_BYTES]; // empty: the library's
     char client_ca[CONFIG_PATH_BYTES];  // empty: clients are not asked
     bool client_required;
+    struct config_client_header *client_headers; // tell services of a client's certificate
+    uint32_t client_header_count;
 };
 
 // Where clients connect.
@@ -147,14 +161,25 @@ struct config_listener {
     struct config_address address;
     bool secure; // with TLS
     bool http2;
-    bool https; // all that comes is redirected to https
+    bool https;                          // all that comes is redirected to https
+    struct config_network *header_peers; // whose connections begin with a PROXY header
+    uint32_t header_peer_count;
     struct config_tls tls;
 };
 
 struct config_trust {
     struct config_network *networks; // peers that may force a version by header
     uint32_t network_count;
-    uint32_t forwarded_hops; // X-Forwarded-For entries, from the right, written by proxies of our own
+    uint32_t forwarded_hops;        // X-Forwarded-For entries, from the right, written by proxies of our own
+    struct config_network *proxies; // where these are
+    uint32_t proxy_count;
+};
+
+enum config_id_kept { CONFIG_ID_NOBODYS, CONFIG_ID_PROXIES, CONFIG_ID_ANYBODYS };
+
+struct config_request_id {
+    char header[CONFIG_WORD_BYTES]; // empty: none is given
+    enum config_id_kept keep;
 };
 
 struct config_limits {
@@ -279,6 +304,7 @@ struct config_version {
     struct config_origin origin; // its service's where it says nothing itself
     struct config_address *endpoints;
     uint32_t endpoint_count; // at least 1
+    int proxy_header;        // version of the PROXY header that its endpoints get; 0: none
 };
 
 enum config_unit_kind { CONFIG_UNIT_REQUEST, CONFIG_UNIT_COOKIE, CONFIG_UNIT_HEADER, CONFIG_UNIT_ADDRESS };
@@ -453,6 +479,8 @@ struct config {
     uint32_t listen_count;       // at least 1
     struct config_address admin; // loopback or unix
     struct config_trust trust;
+    bool forwarded;
+    struct config_request_id request_id;
     struct config_limits limits;
     struct config_timeouts timeouts;
     struct config_log log;

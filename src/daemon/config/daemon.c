@@ -33,12 +33,60 @@ const struct config_choice config_tls_version_choices[] = {
     {"1.2", CONFIG_TLS_1_2}, {"1.3", CONFIG_TLS_1_3}, {NULL, 0}};
 static const struct config_choice client_choices[] = {{"optional", 0}, {"required", 1}, {NULL, 0}};
 
+// Whether we may fill a field of that name for services: it has no meaning of its own.
+static bool is_free_field(const char *name, enum http_field_id also)
+{
+    enum http_field_id id = http_field_id_of(slice_of(name));
+    return (id == HTTP_FIELD_OTHER || id == also) && !http_field_reserved(slice_of(name));
+}
+
+static void client_header_finish(struct config_reader *reader, const struct config_node *node, void *target)
+{
+    const struct config_client_header *header = target;
+    if (!is_free_field(header->header, HTTP_FIELD_OTHER))
+        config_error_at(reader, config_place(node, "header"),
+                        "'%s' has a meaning of its own; choose another, such as X-Client-Subject",
+                        header->header);
+}
+
+static const struct config_choice certificate_choices[] = {{"subject", CONFIG_CERTIFICATE_SUBJECT},
+                                                           {"names", CONFIG_CERTIFICATE_NAMES},
+                                                           {"fingerprint", CONFIG_CERTIFICATE_FINGERPRINT},
+                                                           {NULL, 0}};
+static const struct config_word client_header_words[] = {
+    {.word = "header",
+     .kind = CONFIG_KIND_TOKEN,
+     .live = true,
+     CONFIG_AT(struct config_client_header, header),
+     .required = true,
+     .help = "taken out of what clients send, whatever listener they use"},
+    {.word = "value",
+     .kind = CONFIG_KIND_CHOICE,
+     .live = true,
+     CONFIG_AT(struct config_client_header, value),
+     .choices = certificate_choices,
+     .fallback = "subject",
+     .help =
+         "subject: as RFC 4514 writes it; names: the alternative names of kind DNS, URI and email; fingerprint: "
+         "SHA-256 in hexadecimal"},
+};
+static const struct config_section client_header_section = {
+    .title = "tls.client_headers[]",
+    .help = "A header that tells services whose certificate the client has.",
+    CONFIG_WORDS(client_header_words),
+    .shorthand = "header",
+    .finish = client_header_finish,
+};
+
 static void tls_finish(struct config_reader *reader, const struct config_node *node, void *target)
 {
     const struct config_tls *tls = target;
     if (config_given(node, "clients") && tls->client_ca[0] == '\0')
         config_error_at(reader, config_place(node, "clients"),
                         "'clients' needs 'client_ca': the issuers whose certificates are believed");
+    if (tls->client_header_count > 0 && tls->client_ca[0] == '\0')
+        config_error_at(reader, config_place(node, "client_headers"),
+                        "'client_headers' needs 'client_ca': without it no client shows a certificate");
 }
 
 static const struct config_word tls_words[] = {
@@ -75,6 +123,14 @@ static const struct config_word tls_words[] = {
      .choices = client_choices,
      .fallback = "required",
      .help = "with `client_ca`: whether those without a certificate are served"},
+    {.word = "client_headers",
+     .kind = CONFIG_KIND_LIST,
+     .live = true,
+     CONFIG_ITEMS(struct config_tls, client_headers, client_header_count),
+     .max = CONFIG_CLIENT_HEADERS_MAX,
+     .section = &client_header_section,
+     .fallback = "none",
+     .help = "headers that tell services of the client's certificate"},
 };
 static const struct config_section tls_section = {
     .title = "tls",
@@ -90,8 +146,13 @@ static void listener_finish(struct config_reader *reader, const struct config_no
     if (listener->secure && listener->https)
         config_error_at(reader, config_place(node, "redirect"),
                         "what comes to a listener with 'tls' is https already");
+    if (listener->header_peer_count > 0 && listener->address.addr.any.sa_family == AF_UNIX)
+        config_error_at(reader, config_place(node, "proxy_protocol"),
+                        "peers of a unix socket have no address to be known by");
 }
 
+static const struct config_word network_item = {
+    .word = "networks", .kind = CONFIG_KIND_NETWORK, .size = sizeof(struct config_network)};
 static const struct config_choice redirect_choices[] = {{"none", false}, {"https", true}, {NULL, 0}};
 
 static const struct config_word address_words[] = {
@@ -122,6 +183,16 @@ static const struct config_word address_words[] = {
      .choices = redirect_choices,
      .fallback = "none",
      .help = "https: every request is answered 308 with the same host and path as https://"},
+    {.word = "proxy_protocol",
+     .kind = CONFIG_KIND_LIST,
+     .live = true,
+     CONFIG_ITEMS(struct config_listener, header_peers, header_peer_count),
+     .max = CONFIG_NETWORKS_MAX,
+     .item = &network_item,
+     .fallback = "none",
+     .help =
+         "peers whose connections must begin with a PROXY header (version 1 or 2), which says who the client is; "
+         "nobody else's is believed"},
 };
 const struct config_section config_listen_section = {
     .title = "listener",
@@ -162,8 +233,6 @@ const struct config_section config_admin_section = {
     .finish = admin_finish,
 };
 
-static const struct config_word network_item = {
-    .word = "networks", .kind = CONFIG_KIND_NETWORK, .size = sizeof(struct config_network)};
 static const struct config_word trust_words[] = {
     {.word = "networks",
      .kind = CONFIG_KIND_LIST,
@@ -177,10 +246,55 @@ static const struct config_word trust_words[] = {
      CONFIG_AT(struct config_trust, forwarded_hops),
      .max = 16,
      .fallback = "0",
-     .help = "proxies of your own before this one, whose entries in X-Forwarded-For are believed"},
+     .help = "proxies of your own before this one, whose entries in X-Forwarded-For are believed; without "
+             "`proxies`, whoever the peer is"},
+    {.word = "proxies",
+     .kind = CONFIG_KIND_LIST,
+     CONFIG_ITEMS(struct config_trust, proxies, proxy_count),
+     .max = CONFIG_NETWORKS_MAX,
+     .item = &network_item,
+     .fallback = "none",
+     .help =
+         "where proxies of your own are: X-Forwarded-For of other peers is not believed, and of theirs the "
+         "client is the first address from the right that is none of them; with `forwarded_hops`, at most so "
+         "many entries are believed"},
 };
 const struct config_section config_trust_section = {
     .title = "trust", .help = "Whom to believe. By default nobody.", CONFIG_WORDS(trust_words)};
+
+static void request_id_finish(struct config_reader *reader, const struct config_node *node, void *target)
+{
+    const struct config_request_id *id = target;
+    if (node != NULL && !is_free_field(id->header, HTTP_FIELD_X_REQUEST_ID))
+        config_error_at(reader, config_place(node, "header"),
+                        "'%s' has a meaning of its own; choose another, such as X-Request-Id", id->header);
+}
+
+static const struct config_choice id_choices[] = {
+    {"none", CONFIG_ID_NOBODYS}, {"proxies", CONFIG_ID_PROXIES}, {"all", CONFIG_ID_ANYBODYS}, {NULL, 0}};
+static const struct config_word request_id_words[] = {
+    {.word = "header",
+     .kind = CONFIG_KIND_TOKEN,
+     CONFIG_AT(struct config_request_id, header),
+     .fallback = "X-Request-Id",
+     .help = "the header that names each request to its service, and in the access log"},
+    {.word = "keep",
+     .kind = CONFIG_KIND_CHOICE,
+     CONFIG_AT(struct config_request_id, keep),
+     .choices = id_choices,
+     .fallback = "none",
+     .help =
+         "whose ids are kept: nobody's, those of proxies that `trust` believes, or all; others get a new one"},
+};
+const struct config_section config_request_id_section = {
+    .title = "request_id",
+    .help =
+        "An id for each request: 128 bits in hexadecimal, or, where it is kept, what came (at most 128 letters, "
+        "digits and -._~+/=:).",
+    CONFIG_WORDS(request_id_words),
+    .shorthand = "header",
+    .finish = request_id_finish,
+};
 
 static const struct config_choice raw_query_choices[] = {{"refuse", false}, {"pass", true}, {NULL, 0}};
 
@@ -241,7 +355,7 @@ static const struct config_word limit_words[] = {
      .fallback = "auto",
      .help =
          "client connections at once from one IPv4 address or IPv6 /64; more get 503. `auto`: a quarter of "
-         "`connections`, or no limit where `trust.forwarded_hops` says that they come from proxies of your own"},
+         "`connections`, or no limit where `trust` says that they come from proxies of your own"},
     {.word = "request_rate",
      .kind = CONFIG_KIND_SIZE,
      CONFIG_AT(struct config_limits, request_rate_bytes),
@@ -308,7 +422,8 @@ static const struct config_word log_words[] = {
      .restart = CONFIG_RESTART_CHANGED,
      .help =
          "a file that gets a line for every request, `-` for standard output; in the combined format, followed by host, "
-         "service, version and milliseconds, or as JSON where `format` is. Reading the file again opens it anew"},
+         "service, version, milliseconds and the `request_id` where there is one, or as JSON where `format` is. Reading "
+         "the file again opens it anew"},
 };
 const struct config_section config_log_section = {
     .title = "log", .help = "What is written to standard error.", CONFIG_WORDS(log_words)};

@@ -33,6 +33,8 @@ static void version_finish(struct config_reader *reader, const struct config_nod
 static const struct config_word endpoint_item = {
     .word = "endpoints", .kind = CONFIG_KIND_ENDPOINT, .size = sizeof(struct config_address)};
 
+static const struct config_choice header_choices[] = {{"none", 0}, {"v1", 1}, {"v2", 2}, {NULL, 0}};
+
 static const struct config_word version_words[] = {
     {.word = "endpoints",
      .kind = CONFIG_KIND_LIST,
@@ -51,6 +53,14 @@ static const struct config_word version_words[] = {
      .optional = true,
      .fallback = "as at its service",
      .help = "HTTPS to these endpoints"},
+    {.word = "proxy_protocol",
+     .kind = CONFIG_KIND_CHOICE,
+     CONFIG_AT(struct config_version, proxy_header),
+     .choices = header_choices,
+     .fallback = "none",
+     .help =
+         "whether connections to it begin with a PROXY header, which tells whose they are; each then serves one "
+         "client's connection only"},
 };
 static const struct config_section version_section = {
     .title = "version",

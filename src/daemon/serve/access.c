@@ -85,8 +85,11 @@ static void add_combined(struct text *out, const struct proxy_access *access)
     add_quoted(out, access->agent);
     text_add_char(out, ' ');
     add_quoted(out, access->host);
-    text_addf(out, " %s %s %.3f\n", or_dash(access->service), or_dash(access->version),
+    text_addf(out, " %s %s %.3f", or_dash(access->service), or_dash(access->version),
               (double)access->elapsed_us / 1000);
+    if (access->request_id[0] != '\0')
+        text_addf(out, " %s", access->request_id);
+    text_add_char(out, '\n');
 }
 
 static void add_member(struct text *out, const char *name, const char *value)
@@ -110,6 +113,8 @@ static void add_json(struct text *out, const struct proxy_access *access)
     add_member(out, "route", access->route);
     add_member(out, "referer", access->referer);
     add_member(out, "agent", access->agent);
+    if (access->request_id[0] != '\0')
+        add_member(out, "request_id", access->request_id);
     text_addf(out, "}\n");
 }
 

@@ -88,6 +88,25 @@ enum status http_fields_add(struct http_fields *fields, struct slice name, struc
     return STATUS_OK;
 }
 
+void http_fields_remove(struct http_fields *fields,
+                        bool (*which)(const void *context, const struct http_field *field),
+                        const void *context)
+{
+    uint32_t count = fields->count;
+    fields->count = 0;
+    fields->present = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct http_field field = fields->items[i];
+        if (which(context, &field))
+            continue;
+        uint64_t bit = http_field_bit((enum http_field_id)field.id);
+        if ((fields->present & bit) == 0)
+            fields->first[field.id] = (uint8_t)fields->count;
+        fields->present |= bit;
+        fields->items[fields->count++] = field;
+    }
+}
+
 bool http_list_next(struct slice *rest, struct slice *element)
 {
     while (rest->len > 0) {
@@ -270,8 +289,7 @@ static struct slice until(struct slice text, char end)
     return at == NULL ? text : (struct slice){text.data, (size_t)(at - text.data)};
 }
 
-// "203.0.113.7:40001", "[2001:db8::1]:443", "fe80::1%eth0", "::ffff:203.0.113.7": what names the host.
-static struct slice address_alone(struct slice entry)
+struct slice http_address_alone(struct slice entry)
 {
     const struct slice mapped = SLICE("::ffff:");
     if (entry.len > 0 && entry.data[0] == '[')
@@ -288,34 +306,55 @@ static struct slice address_alone(struct slice entry)
     return entry;
 }
 
+static bool is_forwarding(const void *context, const struct http_field *field)
+{
+    (void)context;
+    return (http_field_bit((enum http_field_id)field->id) & HTTP_FIELDS_FORWARDING) != 0;
+}
+
+void http_forwarded_remove(struct http_fields *fields)
+{
+    if ((fields->present & HTTP_FIELDS_FORWARDING) != 0)
+        http_fields_remove(fields, is_forwarding, NULL);
+}
+
+struct http_forwarded http_forwarded_of(const struct http_fields *fields)
+{
+    bool any = http_fields_have(fields, HTTP_FIELD_X_FORWARDED_FOR);
+    return (struct http_forwarded){.fields = fields, .at = any ? fields->count : 0};
+}
+
+bool http_forwarded_next(struct http_forwarded *walk, struct slice *entry)
+{
+    for (;;) {
+        while (walk->rest.len == 0) {
+            if (walk->at == 0)
+                return false;
+            const struct http_field *field = &walk->fields->items[--walk->at];
+            if (field->id == HTTP_FIELD_X_FORWARDED_FOR)
+                walk->rest = field->value;
+        }
+        size_t start = walk->rest.len;
+        while (start > 0 && walk->rest.data[start - 1] != ',')
+            start--;
+        *entry = http_trim((struct slice){walk->rest.data + start, walk->rest.len - start});
+        walk->rest.len = start > 0 ? start - 1 : 0;
+        if (entry->len > 0)
+            return true;
+    }
+}
+
 static struct slice forwarded_address(const struct http_fields *fields, unsigned trusted_hops,
                                       struct slice peer)
 {
-    if (trusted_hops == 0 || !http_fields_have(fields, HTTP_FIELD_X_FORWARDED_FOR))
-        return peer;
+    struct http_forwarded walk = http_forwarded_of(fields);
     struct slice found = peer;
-    unsigned seen = 0;
-    for (uint32_t i = fields->count; i > 0; i--) {
-        if (fields->items[i - 1].id != HTTP_FIELD_X_FORWARDED_FOR)
-            continue;
-        struct slice rest = fields->items[i - 1].value;
-        while (rest.len > 0) {
-            size_t start = rest.len;
-            while (start > 0 && rest.data[start - 1] != ',')
-                start--;
-            struct slice entry = http_trim((struct slice){rest.data + start, rest.len - start});
-            rest.len = start > 0 ? start - 1 : 0;
-            if (entry.len == 0)
-                continue;
-            found = entry;
-            if (++seen == trusted_hops)
-                return found;
-        }
-    }
+    for (unsigned seen = 0; seen < trusted_hops && http_forwarded_next(&walk, &found); seen++)
+        continue;
     return found;
 }
 
 struct slice http_client_address(const struct http_fields *fields, unsigned trusted_hops, struct slice peer)
 {
-    return address_alone(forwarded_address(fields, trusted_hops, peer));
+    return http_address_alone(forwarded_address(fields, trusted_hops, peer));
 }

@@ -132,6 +132,26 @@ MUST_USE enum status http_cookie_find(const struct http_fields *fields, struct s
 // STATUS_NOT_FOUND.
 MUST_USE enum status http_query_find(struct slice query, struct slice name, struct slice *value);
 
+// Takes out the fields that `which` names; the others keep their order.
+void http_fields_remove(struct http_fields *fields,
+                        bool (*which)(const void *context, const struct http_field *field),
+                        const void *context);
+
+// Takes out what tells of clients and earlier proxies: X-Forwarded-*, X-Real-IP, Forwarded.
+void http_forwarded_remove(struct http_fields *fields);
+// The entries of X-Forwarded-For from the right, all fields of that name being one list; empty ones are
+// skipped.
+struct http_forwarded {
+    const struct http_fields *fields;
+    uint32_t at; // the field, and those behind it, were walked
+    struct slice rest;
+};
+struct http_forwarded http_forwarded_of(const struct http_fields *fields);
+// False: there are no more. *entry as received: http_address_alone gives the address in it.
+bool http_forwarded_next(struct http_forwarded *walk, struct slice *entry);
+// "203.0.113.7:40001", "[2001:db8::1]:443", "fe80::1%eth0", "::ffff:203.0.113.7": what names the host.
+struct slice http_address_alone(struct slice entry);
+
 // The client's address as far as it can be believed: with no trusted hop the peer itself, else the n-th entry
 // of X-Forwarded-For counted from the right (all fields of that name are one list), or the leftmost when
 // there are fewer. The address alone: without port, brackets and zone, an IPv4 address without the prefix

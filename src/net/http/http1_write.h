@@ -34,9 +34,10 @@ struct http1_forward {
     struct slice protocol; // "http" or "https"; empty: X-Forwarded-Proto is not written
     struct slice target_replace; // written in place of the request's path and query when not empty
     struct slice host_replace;   // written as Host when not empty; the old one becomes X-Forwarded-Host
-    // How many proxies before us are believed. 0: every received X-Forwarded-*, X-Real-IP and Forwarded field
-    // is dropped. n: the last n entries of X-Forwarded-For stay, further left ones (which anyone may have
-    // written) go.
+    // Whether the peer is a proxy that is believed. If not, every received X-Forwarded-*, X-Real-IP and
+    // Forwarded field is dropped. If so, the last trusted_hops entries of X-Forwarded-For stay, further left
+    // ones (which anyone may have written) go.
+    bool trusted;
     unsigned trusted_hops;
     bool forwarded;   // also write Forwarded (RFC 7239)
     bool keep_sluice; // keep received x-sluice-* fields (trusted operator); otherwise they are dropped

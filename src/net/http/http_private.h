@@ -196,6 +196,12 @@ static inline bool http_fields_have(const struct http_fields *fields, enum http_
     return (fields->present & http_field_bit(id)) != 0;
 }
 
+// Ids that tell of clients and earlier proxies.
+#define HTTP_FIELDS_FORWARDING                                                                               \
+    (1ULL << HTTP_FIELD_FORWARDED | 1ULL << HTTP_FIELD_X_FORWARDED_FOR |                                     \
+     1ULL << HTTP_FIELD_X_FORWARDED_PROTO | 1ULL << HTTP_FIELD_X_FORWARDED_HOST |                            \
+     1ULL << HTTP_FIELD_X_FORWARDED_PORT | 1ULL << HTTP_FIELD_X_REAL_IP)
+
 // Ids that Connection may not nominate away, and ids that are hop-by-hop by nature.
 #define HTTP_FIELDS_KEPT                                                                                     \
     (1ULL << HTTP_FIELD_HOST | 1ULL << HTTP_FIELD_CONTENT_LENGTH | 1ULL << HTTP_FIELD_EXPECT |               \

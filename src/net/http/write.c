@@ -50,7 +50,7 @@ static size_t fields_bound(const struct http_field *fields, size_t count)
 
 static size_t forward_bound(const struct http1_forward *forward)
 {
-    return forward->via.len + 2 * forward->peer_address.len + 2 * forward->protocol.len +
+    return 2 * forward->via.len + 2 * forward->peer_address.len + 2 * forward->protocol.len +
            fields_bound(forward->add, forward->add_count);
 }
 
@@ -172,18 +172,26 @@ static char *put_forwarded_for_kept(char *at, const struct http_fields *fields, 
     return at;
 }
 
-// RFC 7239: an IPv6 address is quoted and bracketed, a host with a port is quoted.
+static bool begins_unix(struct slice address)
+{
+    return address.len >= 5 && memcmp(address.data, "unix:", 5) == 0;
+}
+
+// RFC 7239: an IPv6 address is quoted and bracketed (6), a host is quoted (4), and no host of ours can hold a
+// quote or a backslash. What we are called by is no address (6.3).
 static char *put_forwarded(char *at, const struct http_request *request, const struct http1_forward *forward)
 {
-    bool ipv6 =
-        forward->peer_address.len > 0 && memchr(forward->peer_address.data, ':', forward->peer_address.len);
+    bool known = forward->peer_address.len > 0 && !begins_unix(forward->peer_address);
+    bool ipv6 = known && memchr(forward->peer_address.data, ':', forward->peer_address.len) != NULL;
     at = PUT(at, "Forwarded: for=");
-    if (forward->peer_address.len == 0)
+    if (!known)
         at = PUT(at, "unknown");
     else if (ipv6)
         at = PUT(put(PUT(at, "\"["), forward->peer_address), "]\"");
     else
         at = put(at, forward->peer_address);
+    if (forward->via.len > 0)
+        at = put(PUT(at, ";by=_"), forward->via);
     if (forward->protocol.len > 0)
         at = put(PUT(at, ";proto="), forward->protocol);
     if (request->authority.len > 0)
@@ -194,8 +202,8 @@ static char *put_forwarded(char *at, const struct http_request *request, const s
 static char *put_forwarding(char *at, const struct http_request *request, const struct http1_forward *forward)
 {
     const struct http_fields *fields = &request->fields;
-    bool trusted = forward->trusted_hops > 0;
-    bool kept = trusted && http_fields_have(fields, HTTP_FIELD_X_FORWARDED_FOR);
+    bool trusted = forward->trusted;
+    bool kept = trusted && forward->trusted_hops > 0 && http_fields_have(fields, HTTP_FIELD_X_FORWARDED_FOR);
     if (forward->peer_address.len > 0 || kept) {
         char *start = at = PUT(at, "X-Forwarded-For: ");
         if (kept)
@@ -218,10 +226,8 @@ static uint64_t request_drop(const struct http1_forward *forward)
 {
     uint64_t drop = http_field_bit(HTTP_FIELD_HOST) | http_field_bit(HTTP_FIELD_CONTENT_LENGTH) |
                     http_field_bit(HTTP_FIELD_X_FORWARDED_FOR);
-    if (forward->trusted_hops == 0)
-        drop |= http_field_bit(HTTP_FIELD_X_FORWARDED_PROTO) | http_field_bit(HTTP_FIELD_X_FORWARDED_HOST) |
-                http_field_bit(HTTP_FIELD_X_FORWARDED_PORT) | http_field_bit(HTTP_FIELD_X_REAL_IP) |
-                http_field_bit(HTTP_FIELD_FORWARDED);
+    if (!forward->trusted)
+        drop |= HTTP_FIELDS_FORWARDING;
     if (!forward->keep_sluice)
         drop |= http_field_bit(HTTP_FIELD_X_SLUICE);
     return drop;

@@ -68,28 +68,39 @@ static enum status parse_unix(const char *path, struct io_addr *addr)
     return STATUS_OK;
 }
 
+// port in network order.
+static enum status parse_literal(const char *host, bool ipv6, in_port_t port, struct io_addr *addr)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = port};
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = port};
+    if (inet_pton(ipv6 ? AF_INET6 : AF_INET, host, ipv6 ? (void *)&in6.sin6_addr : (void *)&in.sin_addr) != 1)
+        return STATUS_INVALID;
+    memset(addr, 0, sizeof *addr);
+    addr->len = ipv6 ? sizeof in6 : sizeof in;
+    memcpy(addr->bytes, ipv6 ? (void *)&in6 : (void *)&in, addr->len);
+    return STATUS_OK;
+}
+
+enum status io_addr_parse_host(const char *text, size_t len, struct io_addr *addr)
+{
+    char host[INET6_ADDRSTRLEN];
+    if (len >= sizeof host)
+        return STATUS_INVALID;
+    memcpy(host, text, len);
+    host[len] = '\0';
+    return parse_literal(host, memchr(host, ':', len) != NULL, 0, addr);
+}
+
 enum status io_addr_parse(const char *text, struct io_addr *addr)
 {
     char host[HOST_BYTES];
     const char *port_text;
+    in_port_t port;
     if (strncmp(text, "unix:", 5) == 0)
         return parse_unix(text + 5, addr);
-    if (cut_host(text, host, &port_text) != STATUS_OK)
+    if (cut_host(text, host, &port_text) != STATUS_OK || parse_port(port_text, &port) != STATUS_OK)
         return STATUS_INVALID;
-    struct sockaddr_in in = {.sin_family = AF_INET};
-    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
-    in_port_t port;
-    if (parse_port(port_text, &port) != STATUS_OK)
-        return STATUS_INVALID;
-    in.sin_port = in6.sin6_port = port;
-    bool bracketed = *text == '[';
-    if (inet_pton(bracketed ? AF_INET6 : AF_INET, host,
-                  bracketed ? (void *)&in6.sin6_addr : (void *)&in.sin_addr) != 1)
-        return STATUS_INVALID;
-    memset(addr, 0, sizeof *addr);
-    addr->len = bracketed ? sizeof in6 : sizeof in;
-    memcpy(addr->bytes, bracketed ? (void *)&in6 : (void *)&in, addr->len);
-    return STATUS_OK;
+    return parse_literal(host, *text == '[', port, addr);
 }
 
 static enum status status_of_lookup(int error)

@@ -32,8 +32,10 @@ struct io_filter {
     bool waiting;   // `ready` is wanted
 };
 
-// Right after io_stream_adopt or io_stream_connect, in the same callback.
+// Right after io_stream_adopt or io_stream_connect, in the same callback; or on an accepted stream later,
+// when nothing was sent yet: what the owner was told meanwhile, and is not its own, goes to the filter then.
 void io_filter_put(struct io_stream *stream, struct io_filter *filter);
+void io_filter_receive(struct io_stream *stream, struct io_buf *buf); // taken
 // Bytes for the socket, taken.
 void io_filter_send(struct io_stream *stream, struct io_buf *buf);
 // What is queued for the socket is tried at once: the stream is about to be closed.

@@ -166,7 +166,6 @@ void io_listener_pause(struct io_listener *listener);
 
 // ---- addr.c: internet addresses only, except io_addr_reaches ----
 
-uint16_t io_addr_port(const struct io_addr *addr);
 // Whether a connect to the address `wanted` arrives at a listener bound to `listening`.
 bool io_addr_reaches(const struct io_addr *wanted, const struct io_addr *listening);
 

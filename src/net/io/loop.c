@@ -807,6 +807,14 @@ void io_filter_put(struct io_stream *stream, struct io_filter *filter)
     filter->opening = (stream->flags & (IO_STREAM_CONNECTING | IO_STREAM_OPENING)) != 0;
 }
 
+void io_filter_receive(struct io_stream *stream, struct io_buf *buf)
+{
+    if (io_stream_dead(stream))
+        io_buf_put(buf);
+    else
+        stream->filter->ops->received(stream, buf);
+}
+
 void io_filter_send(struct io_stream *stream, struct io_buf *buf)
 {
     if (io_stream_dead(stream) || io_buf_len(buf) == 0) {

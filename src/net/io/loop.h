@@ -43,6 +43,8 @@ struct io_addr {
 
 // Parses "10.0.0.1:80", "[::1]:80" and "unix:/path". Never asks DNS. STATUS_INVALID on anything else.
 MUST_USE enum status io_addr_parse(const char *text, struct io_addr *addr);
+// An address alone, as "10.0.0.1" or "::1"; its port is 0. STATUS_INVALID on anything else.
+MUST_USE enum status io_addr_parse_host(const char *text, size_t len, struct io_addr *addr);
 // Also resolves "name:port" by getaddrinfo, which blocks, and takes the first address found: for commands
 // only. The daemon follows names by net/names.
 MUST_USE enum status io_addr_resolve(const char *text, struct io_addr *addr);
@@ -50,6 +52,7 @@ void io_addr_format(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTES]);
 // The address without its port ("10.0.0.1", "::1", "unix:"), for X-Forwarded-For and certificates.
 void io_addr_format_host(const struct io_addr *addr, char text[IO_ADDR_TEXT_BYTES]);
 // The port of an IPv4 or IPv6 address.
+uint16_t io_addr_port(const struct io_addr *addr);
 void io_addr_set_port(struct io_addr *addr, uint16_t port);
 
 // What one subscriber of the network holds of an address: that of IPv4, the first 64 bits of IPv6. False for

@@ -36,7 +36,7 @@ static void take_field(struct slice line, struct slice name, struct slice *value
 
 struct asked asked_of_exchange(const struct exchange *exchange)
 {
-    struct asked asked = {.method = {"", 0}};
+    struct asked asked = {.method = {"", 0}, .request_id = {exchange->request_id, exchange->request_id_len}};
     const char *head = exchange->head_buf != NULL ? (const char *)exchange->head_buf->data : exchange->head;
     struct slice rest = {head, exchange->head_len};
     if (rest.len == 0)
@@ -49,7 +49,6 @@ struct asked asked_of_exchange(const struct exchange *exchange)
         take_field(line, SLICE("host:"), &asked.host);
         take_field(line, SLICE("referer:"), &asked.referer);
         take_field(line, SLICE("user-agent:"), &asked.agent);
-        take_field(line, SLICE("x-forwarded-for:"), &asked.forwarded);
     }
     return asked;
 }
@@ -60,9 +59,11 @@ static struct slice field_of(const struct http_request *request, struct slice na
     return field != NULL ? field->value : (struct slice){"", 0};
 }
 
-struct asked asked_of_request(const struct http_request *request)
+struct asked asked_of_request(const struct worker *worker)
 {
-    return (struct asked){.method = request->method,
+    const struct http_request *request = worker->request;
+    return (struct asked){.request_id = worker->request_id,
+                          .method = request->method,
                           .target = request->target,
                           .host = request->authority,
                           .referer = field_of(request, SLICE("referer")),
@@ -108,6 +109,7 @@ static void fill(struct worker *worker, struct proxy_access *access, unsigned st
     asked_copy(asked->target, access->target, sizeof access->target);
     asked_copy(asked->referer, access->referer, sizeof access->referer);
     asked_copy(asked->agent, access->agent, sizeof access->agent);
+    asked_copy(asked->request_id, access->request_id, sizeof access->request_id);
 }
 
 void access_tell(struct worker *worker, unsigned status, struct slice client, const struct asked *asked,
@@ -128,7 +130,7 @@ void access_tell_exchange(struct exchange *exchange)
     if (access == NULL)
         return;
     struct asked asked = asked_of_exchange(exchange);
-    fill(worker, access, exchange->status, exchange->from, &asked);
+    fill(worker, access, exchange->status, exchange->client, &asked);
     access->elapsed_us = worker_now_us(worker) - exchange->started_us;
     access->bytes = exchange->response.total;
     const struct proxy_service *service = worker->table->by_slot[exchange->service];

@@ -60,8 +60,7 @@ static void request_captures(struct exchange *exchange, const struct proxy_route
     bool secure = server_is_secure(exchange->stream);
     enum proxy_scheme scheme = proxy_table_scheme(worker->table, request, secure);
     table_action_captures(route, http_path_normal(request->path, worker->action.path), captures);
-    add_capture(captures, SLICE("client"),
-                http_client_address(&request->fields, worker->table->trusted_hops, exchange->from));
+    add_capture(captures, SLICE("client"), exchange->client);
     add_capture(captures, SLICE("host"), request->host);
     add_capture(captures, SLICE("scheme"), scheme == PROXY_SCHEME_HTTPS ? SLICE("https") : SLICE("http"));
 }
@@ -144,10 +143,10 @@ void action_response_trailers(const struct exchange *exchange, struct http_field
 static void answer(struct server_stream *stream, struct slice name, struct http_answer *made)
 {
     struct worker *worker = CONTAINER_OF(stream->server, struct worker, server);
-    struct asked asked = asked_of_request(worker->request);
+    struct asked asked = asked_of_request(worker);
     made->head_only = worker->request->method_id == HTTP_METHOD_HEAD;
     if (UNLIKELY(worker->access != NULL))
-        access_tell(worker, made->status, server_from_host(stream), &asked, name);
+        access_tell(worker, made->status, identity_client(stream), &asked, name);
     client_answer_made(stream, made);
 }
 

@@ -87,10 +87,10 @@ static void turn_away(struct server_stream *stream, struct event_where where, un
 {
     struct worker *worker = worker_of(stream);
     bool head_only = worker->request->method_id == HTTP_METHOD_HEAD;
-    struct asked asked = asked_of_request(worker->request);
-    worker_event(worker, PROXY_EVENT_LOCAL, status, why, server_from_host(stream), where, &asked, 0);
+    struct asked asked = asked_of_request(worker);
+    worker_event(worker, PROXY_EVENT_LOCAL, status, why, identity_client(stream), where, &asked, 0);
     if (UNLIKELY(worker->access != NULL))
-        access_tell(worker, status, server_from_host(stream), &asked, SLICE(""));
+        access_tell(worker, status, identity_client(stream), &asked, SLICE(""));
     client_answer(stream, status, why, head_only, false, 0);
 }
 
@@ -110,11 +110,20 @@ static void on_request(struct server_stream *stream, struct http_request *reques
 {
     struct worker *worker = worker_of(stream);
     worker->request = request;
+    worker->hops = 0;
+    worker->request_id.len = 0;
     worker_count(worker, PROXY_WORKER_RECEIVED);
     if (UNLIKELY(request->http2))
         worker_count(worker, PROXY_WORKER_HTTP2_REQUESTS);
     if (UNLIKELY(worker->table == NULL)) {
         turn_away(stream, NOWHERE, 503, "no routing table yet");
+        return;
+    }
+    worker->hops = worker->table->trusted_hops;
+    const char *untold = UNLIKELY(worker->table->identity) ? identity_settle(stream, request) : NULL;
+    if (UNLIKELY(untold != NULL)) {
+        worker_count(worker, PROXY_WORKER_REJECTED);
+        turn_away(stream, NOWHERE, 431, untold);
         return;
     }
     const struct proxy_route *route;
@@ -215,6 +224,10 @@ static void on_refused(struct server_stream *stream, enum server_refusal refusal
     case SERVER_REFUSAL_MALFORMED:
         reject(stream, status, why);
         return;
+    case SERVER_REFUSAL_PROXY: // nobody is there who would understand an answer
+        worker_count(worker, PROXY_WORKER_PROXY_HEADERS_REFUSED);
+        worker_event(worker, PROXY_EVENT_REJECTED, 0, why, server_from_host(stream), NOWHERE, NULL, 0);
+        return;
     }
 }
 
@@ -237,6 +250,14 @@ static void on_note(struct server *server, enum server_note note)
     worker_count(CONTAINER_OF(server, struct worker, server), counters[note]);
 }
 
+static bool on_proxied(struct server *server, uint32_t listener, const struct io_addr *peer)
+{
+    const struct proxy_table *table = CONTAINER_OF(server, struct worker, server)->table;
+    if (LIKELY(table == NULL || table->header_peer_count == 0))
+        return false;
+    return proxy_table_header_peer(table, listener, peer);
+}
+
 // A listener that is to be secure never serves in the clear, whatever is amiss with its certificates.
 static bool on_secure(struct server *server, uint32_t listener, struct io_stream *stream)
 {
@@ -257,7 +278,8 @@ static bool on_http2(struct server *server, uint32_t listener, const struct io_s
     return tls_info_get(stream, &info) && strcmp(info.protocol, "h2") == 0;
 }
 
-const struct server_handler CLIENT_HANDLER = {.secure = on_secure,
+const struct server_handler CLIENT_HANDLER = {.proxied = on_proxied,
+                                              .secure = on_secure,
                                               .http2 = on_http2,
                                               .request = on_request,
                                               .data = on_data,

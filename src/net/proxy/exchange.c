@@ -30,7 +30,7 @@ static void exchange_event(struct exchange *exchange, enum proxy_event_kind kind
                            const char *why)
 {
     struct asked asked = asked_of_exchange(exchange);
-    worker_event(worker_of(exchange), kind, status, why, exchange->from, exchange_where(exchange), &asked,
+    worker_event(worker_of(exchange), kind, status, why, exchange->client, exchange_where(exchange), &asked,
                  worker_now_us(worker_of(exchange)) - exchange->started_us);
 }
 
@@ -87,8 +87,7 @@ static inline bool unit_of(struct exchange *exchange, const struct proxy_service
     case PROXY_UNIT_COOKIE:
         return http_cookie_find(fields, service->unit_name, unit) == STATUS_OK && unit->len > 0;
     case PROXY_UNIT_ADDRESS:
-        *unit = http_client_address(fields, worker->table->trusted_hops, exchange->from);
-        *unit = assign_network(*unit, worker->network);
+        *unit = assign_network(exchange->client, worker->network);
         return unit->len > 0;
     case PROXY_UNIT_STICKY:
         *sticky = sticky_unit(exchange, service);
@@ -570,7 +569,9 @@ static enum status write_head(struct exchange *exchange, const struct proxy_serv
                                     .peer_address = exchange->from,
                                     .protocol =
                                         server_is_secure(exchange->stream) ? SLICE("https") : SLICE("http"),
-                                    .trusted_hops = worker->table->trusted_hops,
+                                    .trusted = worker->table->trusts,
+                                    .trusted_hops = worker->hops,
+                                    .forwarded = worker->table->forwarded,
                                     .keep_sluice = exchange->operator_sent,
                                     .upgrade = exchange->upgrade};
     char host[IO_ADDR_TEXT_BYTES];
@@ -668,6 +669,8 @@ void exchange_request_ended(struct exchange *exchange, struct http_fields *trail
         trailers = NULL;
     if (trailers != NULL)
         mark_forged(trailers, service == NULL ? NULL : service->flags);
+    if (trailers != NULL)
+        identity_trailers(worker_of(exchange), trailers);
     action_request_trailers(exchange, trailers);
     if (exchange->request_chunked &&
         server_frame_last(&exchange->pending, worker_of(exchange)->loop, trailers) != STATUS_OK)
@@ -859,7 +862,7 @@ static struct exchange *exchange_create(struct server_stream *stream, const stru
     exchange->response.total = 0;
     exchange->worker = worker;
     exchange->stream = stream;
-    exchange->from = server_from_host(stream);
+    identity_keep(exchange);
     exchange->started_us = worker_now_us(worker);
     exchange->activity_us = exchange->started_us;
     exchange->rate_from_us = exchange->started_us;

@@ -100,19 +100,6 @@ static void add_route(struct text *text, struct slice target, bool untold)
     }
 }
 
-// As a unit by address is told: what we send on has the connection's own address behind what came.
-static struct slice client_of(const struct exchange *exchange, const struct asked *asked)
-{
-    unsigned hops = exchange->worker->table->trusted_hops;
-    struct http_fields fields = {.count = 0};
-    if (hops == 0 || asked->forwarded.len == 0)
-        return http_client_address(&fields, 0, exchange->from);
-    fields.items[0] = (struct http_field){.id = HTTP_FIELD_X_FORWARDED_FOR, .value = asked->forwarded};
-    fields.count = 1;
-    fields.present = UINT64_C(1) << HTTP_FIELD_X_FORWARDED_FOR;
-    return http_client_address(&fields, hops + 1, exchange->from);
-}
-
 __attribute__((noinline)) static void note(const struct exchange *exchange, enum rollout_failing kind,
                                            const char *how)
 {
@@ -131,8 +118,7 @@ __attribute__((noinline)) static void note(const struct exchange *exchange, enum
         text_addf(&text, " %s", how);
     else if (kind != ROLLOUT_FAILING_SLOW)
         text_addf(&text, " %u", exchange->status);
-    rollout_failures_note(&failing->seen, kind, exchange->place, text_slice(&text),
-                          client_of(exchange, &asked));
+    rollout_failures_note(&failing->seen, kind, exchange->place, text_slice(&text), exchange->client);
     pthread_mutex_unlock(&failing->lock);
 }
 

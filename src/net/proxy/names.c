@@ -20,6 +20,7 @@ static const char *const WORKER_NAMES[] = {
     "refused",
     "clients_closed",
     "accept_failures",
+    "proxy_headers_refused",
     "received",
     "answered",
     "aborted",

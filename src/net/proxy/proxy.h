@@ -23,6 +23,7 @@ enum {
     PROXY_ACCESSES = 4096, // per worker, between two drains
     PROXY_ACCESS_TARGET_BYTES = 512,
     PROXY_ACCESS_FIELD_BYTES = 160,
+    PROXY_REQUEST_ID_BYTES = 129, // a longer one is not kept
 };
 
 struct proxy;
@@ -169,11 +170,12 @@ enum proxy_worker_counter {
     PROXY_WORKER_REFUSED,        // of those, turned away: too many clients, or too many of one address
     PROXY_WORKER_CLIENTS_CLOSED, // accepted - refused - this = open now
     PROXY_WORKER_ACCEPT_FAILURES,
-    PROXY_WORKER_RECEIVED, // requests whose head, or whose fault, was seen
-    PROXY_WORKER_ANSWERED, // of those, with a final status, ours or the origin's
-    PROXY_WORKER_ABORTED,  // of those, ended without a final status
-    PROXY_WORKER_CUT,      // of the answered, cut off within the body
-    PROXY_WORKER_LOCAL,    // of the answered, by an answer of our own: with 4xx, or
+    PROXY_WORKER_PROXY_HEADERS_REFUSED, // connections of listed peers without a sound PROXY header
+    PROXY_WORKER_RECEIVED,              // requests whose head, or whose fault, was seen
+    PROXY_WORKER_ANSWERED,              // of those, with a final status, ours or the origin's
+    PROXY_WORKER_ABORTED,               // of those, ended without a final status
+    PROXY_WORKER_CUT,                   // of the answered, cut off within the body
+    PROXY_WORKER_LOCAL,                 // of the answered, by an answer of our own: with 4xx, or
     PROXY_WORKER_LOCAL_5XX,
     PROXY_WORKER_REJECTED,        // of the local, because the request was malformed or too large
     PROXY_WORKER_UNROUTED,        // of the local, 404: no route
@@ -278,6 +280,7 @@ struct proxy_access {
     char target[PROXY_ACCESS_TARGET_BYTES];
     char referer[PROXY_ACCESS_FIELD_BYTES];
     char agent[PROXY_ACCESS_FIELD_BYTES];
+    char request_id[PROXY_REQUEST_ID_BYTES];
 };
 
 // As proxy_events_take; from one thread at a time, which may be another than the events'.

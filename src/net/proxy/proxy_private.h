@@ -18,6 +18,7 @@
 #include "base/text.h"
 #include "net/http/http1.h"
 #include "net/http/http1_write.h"
+#include "net/http/proxy_header.h"
 #include "net/io/chain.h"
 #include "net/proxy/assign.h"
 #include "net/proxy/outcome.h"
@@ -33,7 +34,9 @@ enum {
     HOLD_US_MAX = 1000000,  // an answer that is looked at is judged then, by what was seen of it
     HEAD_COPY_BYTES = 1280, // longer heads are kept in a buffer for a second attempt
     TRIED_MAX = 4,
-    SKIP_US_MIN = 100000, // an endpoint that refused is passed over so long, doubling
+    CLIENT_BYTES = 48,            // an address; what is told as one and is longer is cut
+    CERTIFICATE_BYTES_MAX = 4096, // all that a request tells of its client's certificate
+    SKIP_US_MIN = 100000,         // an endpoint that refused is passed over so long, doubling
     SKIP_DOUBLINGS_MAX = 6,
 };
 
@@ -89,6 +92,18 @@ enum flags_arm request_flags_arm(struct exchange *exchange, const struct proxy_s
 // worker->flags.fields. Returns their count.
 size_t request_flags_fields(struct exchange *exchange, const struct proxy_service *service, size_t room);
 
+// ---- identity.c: whose a request is
+
+// Before a request of a table with `identity` is looked at: what strangers say of clients goes, and what
+// services are told comes. NULL, or why it cannot be told, as the text of a 431.
+const char *identity_settle(struct server_stream *stream, struct http_request *request);
+// The client of worker->request, borrowed from it or from the stream.
+struct slice identity_client(const struct server_stream *stream);
+// Keeps what the exchange needs when the request is gone.
+void identity_keep(struct exchange *exchange);
+// What stands in a trailer some origins take for a header.
+void identity_trailers(const struct worker *worker, struct http_fields *trailers);
+
 // ---- action.c: what the request's route does, where it does more than to lead to a service ----
 
 // Scratch of one callback.
@@ -142,7 +157,8 @@ struct exchange {
     struct worker *worker;
     struct server_stream *stream;
     struct upstream *upstream; // NULL between attempts
-    struct slice from;         // the client's address, the connection's text
+    struct slice from;         // the connection's client: its text
+    struct slice client;       // whose the request is, as far as can be believed
     struct version_sheet *counts;
     struct sheet *sheet;
     uint64_t epoch; // that it was routed in, and by which weights
@@ -203,8 +219,11 @@ struct exchange {
     bool completed;     // counted
     bool tunnel;
     bool tunnel_client_ended, tunnel_upstream_ended;
+    uint8_t request_id_len;
     struct http1_body response;
     char head[HEAD_COPY_BYTES];
+    char request_id[PROXY_REQUEST_ID_BYTES];
+    char client_text[CLIENT_BYTES];
 };
 
 // Begins the exchange for worker->request, by worker->route.
@@ -278,8 +297,10 @@ struct upstream {
     const struct tls_client *client; // that it was begun with; NULL: in the clear
     uint64_t idle_since_us;
     uint32_t uses;
-    uint32_t generation; // of its pool, when it was begun
-    bool connecting;     // until it is open, and still so when that failed: no byte of a request has left
+    uint32_t generation;            // of its pool, when it was begun
+    uint8_t header;                 // version of the PROXY header that it began with; 0: none
+    struct http_proxy_header whose; // as that told
+    bool connecting; // until it is open, and still so when that failed: no byte of a request has left
     bool closed;
     bool paused;
     bool answered; // a byte came for this exchange
@@ -301,6 +322,7 @@ struct pool {
     bool secure;               // by TLS alone
     struct tls_client *client; // of the table in force; NULL and secure: none can be used
     struct tls_resume resume;
+    uint8_t header; // of its endpoint
 };
 
 // How the endpoint is spoken to from now on. Idle connections that were begun otherwise are closed.
@@ -325,6 +347,14 @@ void upstream_resume(struct upstream *upstream);
 // Its endpoint is passed over for a while.
 void upstream_failed(struct upstream *upstream);
 void pool_close_idle(struct pool *pool);
+
+// ---- upstream_header.c: where pool->header is not 0
+
+// An idle connection that is this client's. NULL: there is none, and room for one was made.
+struct upstream *upstream_header_idle(const struct exchange *exchange, struct pool *pool,
+                                      const struct proxy_endpoint *endpoint);
+// Queues the header of a connection that was begun for the exchange. False without a buffer.
+MUST_USE bool upstream_header_say(const struct exchange *exchange, struct upstream *upstream);
 
 // ---- worker ----
 
@@ -387,6 +417,10 @@ struct worker {
     char network[2 * ASSIGN_NETWORK_BYTES];
     struct http_request *request;
     const struct proxy_route *route; // the request's
+    uint32_t hops;                   // entries of its X-Forwarded-For that are believed
+    struct slice request_id;         // empty: none is given
+    char request_id_text[32];
+    char certificate_text[CERTIFICATE_BYTES_MAX];
     struct http_response response;
     struct request_flags flags;
     struct action_scratch action;
@@ -408,7 +442,7 @@ void worker_deinit(struct worker *worker);
 
 // What a client asked; slices of the request or of what is kept of it. Empty: not known.
 struct asked {
-    struct slice method, target, host, referer, agent, forwarded;
+    struct slice method, target, host, referer, agent, request_id;
 };
 struct event_where {
     uint16_t service, version, endpoint;
@@ -420,7 +454,7 @@ void worker_event(struct worker *worker, enum proxy_event_kind kind, unsigned st
 
 // ---- access.c
 
-struct asked asked_of_request(const struct http_request *request);
+struct asked asked_of_request(const struct worker *worker); // of worker->request
 // From the kept head, good as long as the exchange.
 struct asked asked_of_exchange(const struct exchange *exchange);
 void asked_copy(struct slice from, char *to, size_t cap);

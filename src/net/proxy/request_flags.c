@@ -32,7 +32,7 @@ static bool attribute_value(const struct exchange *exchange, const struct proxy_
         return http_cookie_find(&request->fields, attribute->source, value) == STATUS_OK &&
                utf8_valid(*value);
     case PROXY_ATTRIBUTE_ADDRESS:
-        *value = http_client_address(&request->fields, worker->table->trusted_hops, exchange->from);
+        *value = exchange->client;
         return value->len > 0 && utf8_valid(*value);
     case PROXY_ATTRIBUTE_METHOD:
         *value = request->method;
@@ -129,7 +129,7 @@ static void complain(struct exchange *exchange, const struct proxy_service *serv
     if (*told == worker->table->version)
         return;
     *told = worker->table->version;
-    worker_event(worker, PROXY_EVENT_FLAG, 0, why, exchange->from,
+    worker_event(worker, PROXY_EVENT_FLAG, 0, why, exchange->client,
                  (struct event_where){service->slot, PROXY_SLOT_NONE, PROXY_SLOT_NONE}, NULL, 0);
 }
 

@@ -147,6 +147,11 @@ static size_t version_bytes(const struct proxy_version_plan *version)
 static size_t plan_bytes(const struct proxy_table_plan *plan)
 {
     size_t bytes = table_carve_bytes(1, sizeof(struct proxy_table)) + table_text_bytes(plan->via);
+    bytes += table_carve_bytes(plan->header_peer_count, sizeof(struct proxy_header_peers));
+    bytes += table_text_bytes(plan->request_id);
+    bytes += table_carve_bytes(plan->certificate_count, sizeof(struct proxy_certificate));
+    for (uint32_t i = 0; i < plan->certificate_count; i++)
+        bytes += table_text_bytes(plan->certificates[i].field);
     bytes += table_carve_bytes(plan->service_count, sizeof(struct proxy_service));
     bytes += table_carve_bytes(plan->route_count, sizeof(struct proxy_route));
     for (uint32_t i = 0; i < plan->route_count; i++)
@@ -179,6 +184,7 @@ static void compile_version(struct table_carve *from, const struct proxy_version
         endpoints[i].addr = plan->endpoints[i].addr;
         endpoints[i].slot = plan->endpoints[i].slot;
         endpoints[i].name = table_carve_slice(from, plan->endpoints[i].name);
+        endpoints[i].header = plan->header;
         endpoints[i].connections_max =
             or_default(plan->endpoints[i].connections_max, PROXY_CONNECTIONS_DEFAULT);
     }
@@ -400,12 +406,53 @@ static bool routes_repeat(const struct proxy_route *routes, uint32_t count)
     return false;
 }
 
+static void compile_networks(const struct proxy_network *from, uint32_t count, struct proxy_network *to)
+{
+    for (uint32_t i = 0; i < count; i++)
+        to[i] = from[i];
+}
+
+static void compile_certificates(struct table_carve *from, const struct proxy_table_plan *plan,
+                                 struct proxy_table *table)
+{
+    struct proxy_certificate *certificates = table_carve(from, plan->certificate_count, sizeof *certificates);
+    for (uint32_t i = 0; i < plan->certificate_count; i++) {
+        const struct proxy_certificate_plan *one = &plan->certificates[i];
+        certificates[i] = (struct proxy_certificate){.listener = one->listener,
+                                                     .value = one->value,
+                                                     .field = table_carve_text(from, one->field, false)};
+    }
+    table->certificates = certificates;
+    table->certificate_count = plan->certificate_count;
+}
+
+static void compile_identity(struct table_carve *from, const struct proxy_table_plan *plan,
+                             struct proxy_table *table)
+{
+    compile_networks(plan->operators, plan->operator_count, table->operators);
+    compile_networks(plan->proxies, plan->proxy_count, table->proxies);
+    table->operator_count = plan->operator_count;
+    table->proxy_count = plan->proxy_count;
+    table->trusted_hops = plan->trusted_hops;
+    table->trusts = plan->trusted_hops > 0 || plan->proxy_count > 0;
+    table->forwarded = plan->forwarded;
+    table->request_id = table_carve_text(from, plan->request_id, false);
+    table->request_id_kept = plan->request_id_kept;
+    table->identity = plan->proxy_count > 0 || plan->request_id != NULL || plan->certificate_count > 0;
+    compile_certificates(from, plan, table);
+    if (plan->header_peer_count == 0)
+        return;
+    struct proxy_header_peers *peers = table_carve(from, plan->header_peer_count, sizeof *peers);
+    memcpy(peers, plan->header_peers, plan->header_peer_count * sizeof *peers);
+    table->header_peers = peers;
+    table->header_peer_count = plan->header_peer_count;
+}
+
 static struct proxy_table *compile(const struct proxy_table_plan *plan, char *block, size_t bytes)
 {
     struct table_carve from = {block, block + bytes};
     struct proxy_table *table = table_carve(&from, 1, sizeof *table);
     table->version = plan->version;
-    table->trusted_hops = plan->trusted_hops;
     table->paths_untold = plan->paths_untold;
     table->drain_us = (uint64_t)or_default(plan->drain_ms, 30000) * 1000;
     table->clients_per_site = plan->clients_per_site;
@@ -417,9 +464,7 @@ static struct proxy_table *compile(const struct proxy_table_plan *plan, char *bl
     if (plan->flags != NULL)
         table->flags = *plan->flags;
     table->tallies = plan->tallies;
-    table->operator_count = plan->operator_count;
-    for (uint32_t i = 0; i < plan->operator_count; i++)
-        table->operators[i] = plan->operators[i];
+    compile_identity(&from, plan, table);
     table->service_count = plan->service_count;
     table->services = table_carve(&from, plan->service_count, sizeof *table->services);
     for (uint32_t i = 0; i < plan->service_count; i++) {
@@ -462,7 +507,8 @@ enum status proxy_table_build(const struct proxy_table_plan *plan, struct proxy_
                               struct fault *fault)
 {
     if (plan->service_count > PROXY_SERVICES_MAX || plan->route_count > PROXY_ROUTES_MAX ||
-        plan->operator_count > PROXY_NETWORKS_MAX)
+        plan->operator_count > PROXY_NETWORKS_MAX || plan->proxy_count > PROXY_NETWORKS_MAX ||
+        plan->certificate_count > PROXY_CERTIFICATES_MAX || plan->header_peer_count > PROXY_HEADER_PEERS_MAX)
         return fault_set(fault, STATUS_FULL, "more services, routes or networks than a table holds");
     const char *why = check_plan(plan);
     if (why != NULL)
@@ -577,7 +623,7 @@ enum proxy_scheme proxy_table_scheme(const struct proxy_table *table, const stru
                                      bool secure)
 {
     const struct http_field *told =
-        table->trusted_hops > 0 ? http_fields_find(&request->fields, HTTP_FIELD_X_FORWARDED_PROTO) : NULL;
+        table->trusts ? http_fields_find(&request->fields, HTTP_FIELD_X_FORWARDED_PROTO) : NULL;
     if (told != NULL)
         secure = slice_equal_nocase(told->value, SLICE("https"));
     return secure ? PROXY_SCHEME_HTTPS : PROXY_SCHEME_HTTP;
@@ -739,10 +785,28 @@ static bool network_has(const struct proxy_network *network, const struct io_add
     return memcmp(bytes, mapped, sizeof mapped) == 0 && bits_equal(bytes + 12, network->bytes, network->bits);
 }
 
-bool proxy_table_operator(const struct proxy_table *table, const struct io_addr *addr)
+static bool networks_have(const struct proxy_network *networks, uint32_t count, const struct io_addr *addr)
 {
-    for (uint32_t i = 0; i < table->operator_count; i++)
-        if (network_has(&table->operators[i], addr))
+    for (uint32_t i = 0; i < count; i++)
+        if (network_has(&networks[i], addr))
             return true;
     return false;
+}
+
+bool proxy_table_header_peer(const struct proxy_table *table, uint32_t listener, const struct io_addr *peer)
+{
+    for (uint32_t i = 0; i < table->header_peer_count; i++)
+        if (table->header_peers[i].listener == listener && network_has(&table->header_peers[i].network, peer))
+            return true;
+    return false;
+}
+
+bool proxy_table_proxy(const struct proxy_table *table, const struct io_addr *addr)
+{
+    return networks_have(table->proxies, table->proxy_count, addr);
+}
+
+bool proxy_table_operator(const struct proxy_table *table, const struct io_addr *addr)
+{
+    return networks_have(table->operators, table->operator_count, addr);
 }

@@ -35,6 +35,8 @@ enum {
         2 * PROXY_TABLE_ENDPOINTS_MAX, // endpoint slots: a table and the one before may share none
     PROXY_ROUTES_MAX = 4096,
     PROXY_NETWORKS_MAX = 64,
+    PROXY_CERTIFICATES_MAX = 64,
+    PROXY_HEADER_PEERS_MAX = 16 * PROXY_NETWORKS_MAX,
     PROXY_VERSION_ENDPOINTS_MAX = 512, // of one version
     PROXY_SERVICE_VERSIONS_MAX = 16,   // of one service
     PROXY_NAME_BYTES = 64,             // names, the NUL included
@@ -90,6 +92,7 @@ struct proxy_version_plan {
     uint32_t endpoint_count;
     bool secure;     // spoken to by TLS alone
     uint16_t origin; // secure: in which way, an index of the table's `tls`. One that cannot be used fails
+    uint8_t header;  // version of the PROXY header that tells its endpoints of the client; 0: none
 };
 
 struct proxy_timeouts {
@@ -326,6 +329,23 @@ struct proxy_network {
     bool ipv6;
 };
 
+// Whose request ids are kept; others get a new one.
+enum proxy_id_kept { PROXY_ID_NOBODYS, PROXY_ID_PROXIES, PROXY_ID_ANYBODYS };
+
+// A field that tells services of the certificate of the listener's client. From clients it comes to nobody,
+// whatever listener they use.
+struct proxy_certificate_plan {
+    uint32_t listener;
+    const char *field;
+    enum tls_peer value;
+};
+
+// Peers of a listener whose connections must begin with a PROXY header.
+struct proxy_header_peers {
+    uint32_t listener;
+    struct proxy_network network;
+};
+
 struct proxy_table_plan {
     uint64_t version;      // grows with every table
     struct proxy_tls *tls; // for secure listeners and versions; the table holds it. NULL: nothing
@@ -336,15 +356,26 @@ struct proxy_table_plan {
     uint32_t route_count;
     const struct proxy_network *operators; // X-Sluice-Version is honoured from these peers only
     uint32_t operator_count;
-    uint32_t trusted_hops;     // proxies before us whose X-Forwarded-For entries are believed
-    uint32_t https_listeners;  // a bit for each: what comes there in the clear is redirected to https
-    uint32_t client_head_ms;   // from the first byte of a head to its end; 0: 10 s
-    uint32_t client_idle_ms;   // keep-alive without a request, and up to an eighth longer; 0: 75 s
-    uint32_t drain_ms;         // exchanges with endpoints that the table has no more end after it; 0: 30 s
-    uint32_t clients_per_site; // connections of one IPv4 address or IPv6 /64, per worker; 0: no limit
-    bool paths_untold;         // of requests that failed: noted without their paths
-    uint32_t body_rate_min;    // bytes per second that a sending client must reach beyond idle_ms; 0: 500
-    const char *via;           // our pseudonym in Via; NULL: "sluice", "": none
+    const struct proxy_header_peers *header_peers;
+    uint32_t header_peer_count; // at most PROXY_HEADER_PEERS_MAX
+    uint32_t trusted_hops;      // proxies before us whose X-Forwarded-For entries are believed
+    // Their networks: then only such peers are believed, and of X-Forwarded-For all from the right up to the
+    // first address that is none of theirs, at most trusted_hops entries where that is not 0.
+    const struct proxy_network *proxies;
+    uint32_t proxy_count;   // at most PROXY_NETWORKS_MAX
+    bool forwarded;         // services get Forwarded (RFC 7239) as well
+    const char *request_id; // the field that names a request; NULL: none
+    enum proxy_id_kept request_id_kept;
+    const struct proxy_certificate_plan *certificates;
+    uint32_t certificate_count; // at most PROXY_CERTIFICATES_MAX
+    uint32_t https_listeners;   // a bit for each: what comes there in the clear is redirected to https
+    uint32_t client_head_ms;    // from the first byte of a head to its end; 0: 10 s
+    uint32_t client_idle_ms;    // keep-alive without a request, and up to an eighth longer; 0: 75 s
+    uint32_t drain_ms;          // exchanges with endpoints that the table has no more end after it; 0: 30 s
+    uint32_t clients_per_site;  // connections of one IPv4 address or IPv6 /64, per worker; 0: no limit
+    bool paths_untold;          // of requests that failed: noted without their paths
+    uint32_t body_rate_min;     // bytes per second that a sending client must reach beyond idle_ms; 0: 500
+    const char *via;            // our pseudonym in Via; NULL: "sluice", "": none
     // The flags that services evaluate; schedules and $flagd.timestamp follow the workers' wall clock. NULL:
     // none; then flag fields stay away (forged ones too), and version and arm flags say nothing.
     const struct flags_image *flags; // the view is copied, the image is not: it must live until the release

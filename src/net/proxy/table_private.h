@@ -11,6 +11,7 @@ struct proxy_endpoint {
     uint32_t connections_max;
     uint16_t slot;
     struct slice name; // empty: its address
+    uint8_t header;    // version of the PROXY header; 0: none
 };
 
 struct proxy_version {
@@ -149,6 +150,12 @@ struct proxy_route {
     bool written;                              // more than a host and a prefix that leads to a service
 };
 
+struct proxy_certificate {
+    uint32_t listener;
+    enum tls_peer value;
+    struct slice field;
+};
+
 struct proxy_table {
     struct proxy_table *retired_next; // proxy.c's list of tables waiting to be freed
     uint64_t version;
@@ -156,7 +163,16 @@ struct proxy_table {
     uint32_t service_count;
     uint32_t route_count;
     uint32_t operator_count;
+    uint32_t header_peer_count;
     uint32_t trusted_hops;
+    uint32_t proxy_count;
+    uint32_t certificate_count;
+    bool trusts; // proxies before us: a number of them, or networks
+    bool forwarded;
+    bool identity; // identity_settle has something to do
+    enum proxy_id_kept request_id_kept;
+    struct slice request_id; // its field; empty: none
+    const struct proxy_certificate *certificates;
     bool by_path; // a route asks for one
     bool paths_untold;
     bool written; // a route is more than a host and a prefix, or a listener redirects
@@ -174,7 +190,8 @@ struct proxy_table {
     void *flags_context;
     struct proxy_service *services;
     struct proxy_route *routes; // most specific first
-    struct proxy_network operators[PROXY_NETWORKS_MAX];
+    const struct proxy_header_peers *header_peers;
+    struct proxy_network operators[PROXY_NETWORKS_MAX], proxies[PROXY_NETWORKS_MAX];
     const struct proxy_service *by_slot[PROXY_SERVICES_MAX];
 };
 
@@ -285,5 +302,9 @@ const struct proxy_version *proxy_service_version_named(const struct proxy_servi
                                                         struct slice name);
 // What the certificate of the endpoint in that slot must be for; empty: its address, or no such endpoint.
 struct slice proxy_table_endpoint_name(const struct proxy_table *table, uint16_t slot);
+// Whether a connection of that peer to that listener must begin with a PROXY header.
+bool proxy_table_header_peer(const struct proxy_table *table, uint32_t listener, const struct io_addr *peer);
+// Whether the address is a proxy's that is believed by its network.
+bool proxy_table_proxy(const struct proxy_table *table, const struct io_addr *addr);
 // Whether the address belongs to an operator's network.
 bool proxy_table_operator(const struct proxy_table *table, const struct io_addr *addr);

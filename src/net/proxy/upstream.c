@@ -195,20 +195,37 @@ static struct upstream *upstream_connect(struct pool *pool, const struct proxy_e
     return upstream;
 }
 
+// An idle connection that may serve the exchange.
+static struct upstream *idle_for(const struct exchange *exchange, struct pool *pool,
+                                 const struct proxy_endpoint *endpoint)
+{
+    if (UNLIKELY(pool->header != endpoint->header)) {
+        pool_close_idle(pool);
+        pool->header = endpoint->header;
+    }
+    if (UNLIKELY(pool->header != 0))
+        return upstream_header_idle(exchange, pool, endpoint);
+    return list_empty(&pool->idle) ? NULL : CONTAINER_OF(pool->idle.next, struct upstream, link);
+}
+
 struct upstream *upstream_take(struct exchange *exchange, const struct proxy_endpoint *endpoint)
 {
     struct worker *worker = exchange->worker;
     struct pool *pool = worker->pools[endpoint->slot];
-    struct upstream *upstream;
+    struct upstream *upstream = idle_for(exchange, pool, endpoint);
     pool->idle_max_us = (uint64_t)exchange->timeouts.pool_idle_ms * 1000;
-    if (LIKELY(!list_empty(&pool->idle))) {
-        upstream = CONTAINER_OF(pool->idle.next, struct upstream, link);
+    if (LIKELY(upstream != NULL)) {
         list_remove(&upstream->link);
         worker_count(worker, PROXY_WORKER_UPSTREAM_REUSED);
     } else {
         upstream = upstream_connect(pool, endpoint);
         if (upstream == NULL)
             return NULL;
+        upstream->header = pool->header;
+        if (UNLIKELY(pool->header != 0) && !upstream_header_say(exchange, upstream)) {
+            upstream_close(upstream);
+            return NULL;
+        }
     }
     upstream_use(upstream, exchange);
     return upstream;
@@ -241,7 +258,8 @@ void upstream_give_back(struct upstream *upstream)
     struct pool *pool = upstream->pool;
     struct worker *worker = pool->worker;
     bool endpoint_gone = worker->table == NULL || pool->table != worker->table->version ||
-                         upstream->generation != pool->generation || upstream->client != pool->client;
+                         upstream->generation != pool->generation || upstream->client != pool->client ||
+                         upstream->header != pool->header;
     if (UNLIKELY(endpoint_gone || worker->phase != PHASE_SERVE || upstream->held != NULL)) {
         upstream_close(upstream);
         return;

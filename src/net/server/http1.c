@@ -220,6 +220,10 @@ static void on_data(struct io_stream *stream, struct io_buf *buf)
         connection_drop(c, buf);
         return;
     }
+    if (UNLIKELY(c->untold)) {
+        connection_hear(c, buf);
+        return;
+    }
     c->busy = true;
     if (!c->active) {
         c->held = io_held_join(c->held, buf);

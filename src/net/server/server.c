@@ -84,7 +84,7 @@ uint64_t connection_idle_due_us(const struct connection *c)
     return connection_now_us(c) + (draining ? DRAIN_GRACE_US : limits->idle_us + longer_us);
 }
 
-static void wait_for_request(struct connection *c)
+void connection_wait(struct connection *c)
 {
     connection_due(c, connection_idle_due_us(c));
 }
@@ -116,7 +116,7 @@ void connection_over(struct connection *c)
     if (!c->keep || !c->request_done || server->draining)
         connection_linger(c);
     else
-        wait_for_request(c);
+        connection_wait(c);
     if (c->busy)
         return;
     c->busy = true;
@@ -193,6 +193,10 @@ void connection_wait_over(struct connection *c)
         connection_due(c, connection_now_us(c) + server->limits.idle_us);
         return;
     }
+    if (UNLIKELY(c->untold)) {
+        connection_refuse(c, SERVER_REFUSAL_PROXY, 408, "no PROXY header came in time");
+        return;
+    }
     if (c->state == CONNECTION_OPEN && c->head_started && connection_unsent(c) == 0) {
         connection_refuse(c, SERVER_REFUSAL_LATE, 408, "request head took too long");
         return;
@@ -248,12 +252,13 @@ void connection_flush(struct connection *c, bool always)
 // ---- accepting ----
 
 // "10.0.0.1:80", "[::1]:80", "unix:...": what stands before the port.
-static void set_from(struct connection *c, const struct io_addr *peer)
+void connection_belongs(struct connection *c, const struct io_addr *client)
 {
     char text[IO_ADDR_TEXT_BYTES];
-    io_addr_format(peer, text);
+    io_addr_format(client, text);
     size_t len = strnlen(text, sizeof c->from - 1);
     memcpy(c->from, text, len);
+    c->from[len] = '\0';
     const char *colon = strrchr(text, ':');
     size_t host = colon == NULL || strncmp(text, "unix:", 5) == 0 ? len : (size_t)(colon - text);
     bool brackets = text[0] == '[' && host > 2;
@@ -296,8 +301,44 @@ static bool give_way(struct server *server)
     return true;
 }
 
-// Whether the connection may go on.
-static bool make_secure(struct connection *c)
+static bool site_full(const struct server *server, uint16_t site)
+{
+    return site != SITE_NONE && server->sites[site] >= server->limits.connections_per_site;
+}
+
+static bool may_refuse(const struct server *server)
+{
+    uint32_t part = server->limits.connections / REFUSE_PART + 1;
+    return server->turned_away < (part < REFUSE_MAX ? part : REFUSE_MAX);
+}
+
+static void turn_away(struct connection *c)
+{
+    connection_refuse(c, SERVER_REFUSAL_CROWDED, 503, "too many connections");
+}
+
+bool connection_enter(struct connection *c, const struct io_addr *client)
+{
+    struct server *server = c->stream.server;
+    uint16_t site = site_of(server, client);
+    if (!site_full(server, site)) {
+        c->site = site;
+        if (site != SITE_NONE)
+            server->sites[site]++;
+        return true;
+    }
+    note(server, SERVER_NOTE_CROWDED);
+    c->crowded = true;
+    server->open--;
+    if (may_refuse(server))
+        turn_away(c);
+    else
+        connection_close(c, false);
+    server->turned_away++;
+    return false;
+}
+
+bool connection_secure(struct connection *c)
 {
     struct server *server = c->stream.server;
     if (server->handler->secure == NULL)
@@ -312,7 +353,7 @@ bool connection_may_http2(const struct connection *c)
 }
 
 static void connection_begin(struct connection *c, const struct server_listener *listener, int handle,
-                             const struct io_addr *peer, bool crowded)
+                             const struct io_addr *peer, bool proxied, bool crowded)
 {
     struct server *server = listener->server;
     memset(c, 0, sizeof *c);
@@ -325,17 +366,17 @@ static void connection_begin(struct connection *c, const struct server_listener 
     c->spread = (uint16_t)(server->met++ * 40503u); // by the golden ratio: even, however many there are
     io_timer_init(&c->timer, on_timer);
     list_push_back(&server->connections, &c->link);
-    set_from(c, peer);
+    connection_belongs(c, peer);
     io_stream_adopt(server->loop, &c->io, handle, &CONNECTION_OPS);
-    bool goes_on = make_secure(c);
+    c->untold = proxied && !crowded;
+    bool goes_on = c->untold || connection_secure(c);
     if (!crowded) {
         server->open++;
-        c->site = site_of(server, peer);
-        if (c->site != SITE_NONE)
-            server->sites[c->site]++;
-        wait_for_request(c);
-        // A handshake has as long as a head.
-        if (c->io.filter != NULL)
+        if (!proxied)
+            (void)connection_enter(c, peer); // on_accept has asked for room
+        connection_wait(c);
+        // A PROXY header and a handshake have as long as a head.
+        if (c->untold || c->io.filter != NULL)
             connection_due(c, connection_now_us(c) + server->limits.head_us);
         if (!goes_on)
             connection_close(c, true);
@@ -347,29 +388,25 @@ static void connection_begin(struct connection *c, const struct server_listener 
         return;
     }
     c->busy = true;
-    connection_refuse(c, SERVER_REFUSAL_CROWDED, 503, "too many connections");
+    turn_away(c);
     connection_leave(c);
 }
 
-static bool is_crowded(struct server *server, const struct io_addr *peer)
+// Whose a proxied connection is, is not known yet.
+static bool is_crowded(struct server *server, const struct io_addr *peer, bool proxied)
 {
-    uint16_t site = site_of(server, peer);
-    if (site != SITE_NONE && server->sites[site] >= server->limits.connections_per_site)
+    if (!proxied && site_full(server, site_of(server, peer)))
         return true;
     return server->open >= server->limits.connections && !give_way(server);
-}
-
-static bool may_refuse(const struct server *server)
-{
-    uint32_t part = server->limits.connections / REFUSE_PART + 1;
-    return server->turned_away < (part < REFUSE_MAX ? part : REFUSE_MAX);
 }
 
 static void on_accept(struct io_listener *listener, int handle, const struct io_addr *peer)
 {
     const struct server_listener *ours = CONTAINER_OF(listener, struct server_listener, io);
     struct server *server = ours->server;
-    bool crowded = is_crowded(server, peer);
+    uint32_t number = (uint32_t)(ours - server->listeners);
+    bool proxied = server->handler->proxied != NULL && server->handler->proxied(server, number, peer);
+    bool crowded = is_crowded(server, peer, proxied);
     bool silent = crowded && !may_refuse(server);
     struct connection *c =
         silent ? NULL : free_list_get(&server->free_connections, sizeof(struct connection));
@@ -379,7 +416,7 @@ static void on_accept(struct io_listener *listener, int handle, const struct io_
     if (c == NULL)
         io_handle_close(server->loop, handle);
     else
-        connection_begin(c, ours, handle, peer, crowded);
+        connection_begin(c, ours, handle, peer, proxied, crowded);
 }
 
 static void on_accept_failure(struct io_listener *listener, enum status status)
@@ -566,6 +603,11 @@ uint32_t server_listener_number(const struct server_stream *stream)
     return connection_of(stream)->listener;
 }
 
+const struct io_stream *server_io(const struct server_stream *stream)
+{
+    return &stream->connection->io;
+}
+
 bool server_is_secure(const struct server_stream *stream)
 {
     return stream->connection->io.filter != NULL;
@@ -573,7 +615,7 @@ bool server_is_secure(const struct server_stream *stream)
 
 enum status server_peer(const struct server_stream *stream, struct io_addr *addr)
 {
-    return io_stream_peer(&stream->connection->io, addr);
+    return io_addr_parse(stream->connection->from, addr);
 }
 
 // ---- flow and time ----

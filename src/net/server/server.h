@@ -51,6 +51,7 @@ enum server_refusal {
     SERVER_REFUSAL_CROWDED,   // a connection beyond the limit
     SERVER_REFUSAL_BODY,      // the body of a request that was told is malformed
     SERVER_REFUSAL_STARVED,   // no buffer for what the body needs; the request was not told
+    SERVER_REFUSAL_PROXY, // no PROXY header came, or not in time, of a peer that owes one: is not answered
 };
 
 enum server_note {
@@ -71,6 +72,9 @@ enum server_note {
 };
 
 struct server_handler {
+    // Whether a connection of that peer to the server's n-th listener must begin with a PROXY header
+    // (net/http/proxy_header.h), which says whose it is. NULL: none must.
+    bool (*proxied)(struct server *server, uint32_t listener, const struct io_addr *peer);
     // A connection of the server's n-th listener begins: puts TLS on its stream where it belongs. False: that
     // cannot be, and the connection is closed. NULL: none of its listeners has any.
     bool (*secure)(struct server *server, uint32_t listener, struct io_stream *stream);
@@ -219,14 +223,17 @@ bool server_taking(const struct server_stream *stream, uint64_t *mark);
 bool server_is_half_closed(const struct server_stream *stream);
 // When the request's first byte was seen waiting.
 uint64_t server_begun_us(const struct server_stream *stream);
-// The client's address with its port, and without (brackets of IPv6 fall away).
+// The client's address with its port, and without (brackets of IPv6 fall away): that of the connection's
+// peer, or the one that its PROXY header tells.
 const char *server_from(const struct server_stream *stream);
 struct slice server_from_host(const struct server_stream *stream);
 // Which of the server's listeners it came by.
 uint32_t server_listener_number(const struct server_stream *stream);
+// Its connection, to be asked only.
+const struct io_stream *server_io(const struct server_stream *stream);
 // Whether it came over TLS.
 bool server_is_secure(const struct server_stream *stream);
-// STATUS_CLOSED when it is gone.
+// The same as io_addr_parse makes of it: STATUS_INVALID for a unix socket without a path.
 MUST_USE enum status server_peer(const struct server_stream *stream, struct io_addr *addr);
 
 // ---- flow and time ----

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Between the parts of the server: life and time (server.c), and an engine for each protocol: HTTP/1 with
-// bytes in (http1.c) and bytes out (http1_answer.c), HTTP/2 with http2.c and http2_answer.c.
+// bytes in (http1.c) and bytes out (http1_answer.c), HTTP/2 with http2.c and http2_answer.c. What a proxy of
+// TCP says before either (proxied.c).
 //
 // A connection of HTTP/1 waits, reads a head, or has one stream. Events are told only while it is `busy`: in
 // a callback of its own. The end of every such callback (connection_leave) goes on with what is held and
@@ -81,6 +82,7 @@ struct connection {
     bool rests;        // until the timer
     bool crowded;
     bool settled;     // HTTP/1 is what it speaks
+    bool untold;      // its PROXY header is awaited
     uint8_t listener; // its number
     // Of the present stream.
     bool request_done;
@@ -131,6 +133,14 @@ void connection_drop(struct connection *c, struct io_buf *buf);
 // It lingers, and all that was queued has left.
 void connection_linger_drained(struct connection *c);
 void connection_note(const struct connection *c, enum server_note what);
+// Whose it is from now on.
+void connection_belongs(struct connection *c, const struct io_addr *client);
+// Counts it for its client. False: of that one there are as many as may be, and it ends.
+bool connection_enter(struct connection *c, const struct io_addr *client);
+// Puts TLS on it where it belongs. False: that cannot be.
+bool connection_secure(struct connection *c);
+// From when it may have a request: until when it must.
+void connection_wait(struct connection *c);
 // Whether the handler lets it speak HTTP/2.
 bool connection_may_http2(const struct connection *c);
 // Ends our side after what is queued and drops what still comes.
@@ -153,6 +163,11 @@ static inline void connection_flush_some(struct connection *c)
     if (c->out.head != NULL || c->counted != io_stream_pending(&c->io))
         connection_flush(c, false);
 }
+
+// ---- proxied.c
+
+// Bytes of a connection whose PROXY header is awaited; takes buf.
+void connection_hear(struct connection *c, struct io_buf *buf);
 
 // ---- http1.c
 

@@ -391,18 +391,68 @@ void tls_say_end(struct io_stream *stream)
     io_filter_send_now(stream);
 }
 
-static void subject_write(SSL *ssl, char *to, int cap)
+static void add_subject(const X509 *peer, struct text *out)
 {
-    const X509 *peer = SSL_get0_peer_certificate(ssl);
-    BIO *bio = peer != NULL ? BIO_new(BIO_s_mem()) : NULL;
-    if (bio == NULL)
-        return;
+    BIO *bio = BIO_new(BIO_s_mem());
     char *text;
-    if (X509_NAME_print_ex(bio, X509_get_subject_name(peer), 0, XN_FLAG_RFC2253) >= 0) {
+    if (bio != NULL && X509_NAME_print_ex(bio, X509_get_subject_name(peer), 0, XN_FLAG_RFC2253) >= 0) {
         long len = BIO_get_mem_data(bio, &text);
-        utf8_copy(to, (size_t)cap, (struct slice){text, len > 0 ? (size_t)len : 0});
+        text_add(out, (struct slice){text, len > 0 ? (size_t)len : 0});
     }
     BIO_free(bio);
+}
+
+// The issuer may have let anything into it: what could begin another name, or another line, is escaped.
+static void add_name(const char *kind, const ASN1_STRING *name, struct text *out)
+{
+    const unsigned char *bytes = ASN1_STRING_get0_data(name);
+    text_addf(out, out->len > 0 ? ", %s:" : "%s:", kind);
+    for (int i = 0; i < ASN1_STRING_length(name); i++) {
+        if (bytes[i] > ' ' && bytes[i] < 0x7f && bytes[i] != ',' && bytes[i] != '%')
+            text_add_char(out, (char)bytes[i]);
+        else
+            text_addf(out, "%%%02X", bytes[i]);
+    }
+}
+
+static void add_names(const X509 *peer, struct text *out)
+{
+    GENERAL_NAMES *names = X509_get_ext_d2i(peer, NID_subject_alt_name, NULL, NULL);
+    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+        int kind;
+        const ASN1_STRING *name = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &kind);
+        if (kind == GEN_DNS)
+            add_name("DNS", name, out);
+        else if (kind == GEN_URI)
+            add_name("URI", name, out);
+        else if (kind == GEN_EMAIL)
+            add_name("email", name, out);
+    }
+    GENERAL_NAMES_free(names);
+}
+
+static void add_fingerprint(const X509 *peer, struct text *out)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned len = 0;
+    if (X509_digest(peer, EVP_sha256(), digest, &len) != 1)
+        return;
+    for (unsigned i = 0; i < len; i++)
+        text_addf(out, "%02x", digest[i]);
+}
+
+void tls_peer_write(const struct io_stream *stream, enum tls_peer what, struct text *out)
+{
+    const X509 *peer = is_ours(stream) ? SSL_get0_peer_certificate(session_of(stream)->ssl) : NULL;
+    if (peer == NULL)
+        return;
+    ERR_clear_error();
+    if (what == TLS_PEER_SUBJECT)
+        add_subject(peer, out);
+    else if (what == TLS_PEER_NAMES)
+        add_names(peer, out);
+    else
+        add_fingerprint(peer, out);
 }
 
 bool tls_info_get(const struct io_stream *stream, struct tls_info *info)
@@ -419,6 +469,7 @@ bool tls_info_get(const struct io_stream *stream, struct tls_info *info)
         utf8_copy(info->protocol, sizeof info->protocol, (struct slice){(const char *)protocol, len});
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     utf8_copy(info->name, sizeof info->name, slice_of(name != NULL ? name : ""));
-    subject_write(ssl, info->subject, sizeof info->subject);
+    struct text subject = text_over(info->subject, sizeof info->subject);
+    tls_peer_write(stream, TLS_PEER_SUBJECT, &subject);
     return true;
 }

@@ -12,6 +12,7 @@
 
 #include "base/fault.h"
 #include "base/slice.h"
+#include "base/text.h"
 #include "net/io/loop.h"
 
 enum {
@@ -83,7 +84,7 @@ void tls_server_destroy(struct tls_server *server); // NULL is allowed. Streams 
 // When the first of its certificates ends, milliseconds since 1970.
 int64_t tls_server_expires_ms(const struct tls_server *server);
 
-// Right after io_stream_adopt. on_open of the stream's ops may be NULL. NO_MEMORY.
+// When io_filter_put may be called. on_open of the stream's ops may be NULL. NO_MEMORY.
 MUST_USE enum status tls_accept(struct tls_server *server, struct io_stream *stream);
 
 // ---- clients ----
@@ -131,6 +132,14 @@ struct tls_info {
 bool tls_on(const struct io_stream *stream);
 // The handshake has begun and is not over.
 bool tls_shaking(const struct io_stream *stream);
+
+enum tls_peer {
+    TLS_PEER_SUBJECT,     // RFC 4514, ASCII
+    TLS_PEER_NAMES,       // "DNS:a.example, URI:spiffe://b, email:c@d", what is unsafe in there as %XX
+    TLS_PEER_FINGERPRINT, // SHA-256 in lower-case hexadecimal
+};
+// What the peer's certificate says; nothing where there is none.
+void tls_peer_write(const struct io_stream *stream, enum tls_peer what, struct text *out);
 // After the handshake. False: the stream has no TLS, or not yet.
 bool tls_info_get(const struct io_stream *stream, struct tls_info *info);
 // Why the stream failed, in constant text, for on_open and on_end; empty: not by TLS.

@@ -327,6 +327,8 @@ static void on_refused(struct server_stream *stream, enum server_refusal refusal
     case SERVER_REFUSAL_MALFORMED:
         refuse(stream, status, why);
         return;
+    case SERVER_REFUSAL_PROXY: // none is asked for
+        return;
     }
 }
 

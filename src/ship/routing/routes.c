@@ -205,10 +205,10 @@ uint32_t routing_https_listeners(const struct routing *routing)
 {
     const struct config *config = routing->config;
     uint32_t bits = 0;
-    for (uint32_t i = 0; i < routing->listener_count; i++)
-        for (uint32_t j = 0; j < config->listen_count; j++)
-            if (config->listen[j].https && strcmp(config->listen[j].address.text, routing->listeners[i]) == 0)
-                bits |= 1u << i;
+    for (uint32_t i = 0; i < routing->listener_count; i++) {
+        const struct config_listener *listener = routing_listener(config, routing->listeners[i]);
+        bits |= (uint32_t)(listener != NULL && listener->https) << i;
+    }
     return bits;
 }
 
@@ -236,7 +236,8 @@ enum status routing_routes_table(const struct config *config, struct proxy_table
                                           .service_count = config->service_count,
                                           .routes = routes.routes,
                                           .route_count = routes.route_count,
-                                          .trusted_hops = config->trust.forwarded_hops};
+                                          .trusted_hops =
+                                              config->trust.forwarded_hops + config->trust.proxy_count};
     if (status == STATUS_OK)
         status = proxy_table_build(&plan, table, fault);
     heap_free(services);

@@ -135,6 +135,8 @@ void routing_health_deinit(struct routing *routing);
 void routing_health_metrics(const struct routing *routing, struct metrics_writer *writer);
 
 // ---- tls.c
+// The listener of the file at that address; NULL when the file has it no more.
+const struct config_listener *routing_listener(const struct config *config, const char *address);
 // Reads the certificates of this file; those in force stay when they cannot be used, but at the start.
 MUST_USE enum status routing_tls_load(struct routing *routing, const struct config *config,
                                       struct fault *fault);
@@ -176,6 +178,20 @@ MUST_USE enum status routing_origins_check(const struct routing_origins *origins
 void routing_origins_keep_usable(const struct routing *routing, struct routing_origins *origins);
 // Alike for words that are alike, but for the name that is asked for.
 uint64_t routing_origin_key(const struct config_origin *origin);
+
+// ---- identity.c
+// What a table plan borrows.
+struct routing_identity {
+    struct proxy_network operators[PROXY_NETWORKS_MAX], proxies[PROXY_NETWORKS_MAX];
+    struct proxy_certificate_plan certificates[PROXY_CERTIFICATES_MAX];
+    uint32_t certificate_count;
+    struct proxy_header_peers *header_peers; // [PROXY_HEADER_PEERS_MAX]
+    uint32_t header_peer_count;
+};
+// To be freed also when memory ran out.
+MUST_USE enum status routing_identity_plan(const struct routing *routing, struct routing_identity *identity,
+                                           struct proxy_table_plan *plan);
+void routing_identity_free(struct routing_identity *identity);
 
 // ---- table.c
 MUST_USE enum status routing_table_make(struct routing *routing, struct proxy_table **table,

@@ -24,7 +24,7 @@ struct table_scratch {
     const char **flag_keys;
     struct errors_scratch *errors; // one of each service, as below
     struct proxy_protection *protections;
-    struct proxy_network networks[PROXY_NETWORKS_MAX];
+    struct routing_identity identity;
     uint32_t version_count, endpoint_count, attribute_count, flag_header_count, flag_key_count;
     uint64_t left_out;
 };
@@ -287,6 +287,7 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
         enum status status = plan_version(routing, scratch, plan->slot, &words, fault);
         if (status != STATUS_OK)
             return status;
+        scratch->versions[scratch->version_count - 1].header = (uint8_t)version->proxy_header;
     }
     plan_flags(scratch, service, plan);
     routing->parts.govern(routing->parts.context, service, plan);
@@ -296,31 +297,16 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
     plan->control = (int32_t)plan->version_count++;
     const struct version_words control = {"(control)", service->control_endpoints,
                                           service->control_endpoint_count, &service->control_origin};
-    return plan_version(routing, scratch, plan->slot, &control, fault);
-}
-
-static uint32_t plan_networks(const struct config *config, struct proxy_network *networks)
-{
-    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    uint32_t count = 0;
-    for (; count < config->trust.network_count && count < PROXY_NETWORKS_MAX; count++) {
-        const struct config_network *from = &config->trust.networks[count];
-        struct proxy_network *to = &networks[count];
-        *to = (struct proxy_network){.bits = from->prefix_bits, .ipv6 = true};
-        memcpy(to->bytes, from->address, sizeof to->bytes);
-        if (from->prefix_bits < 96 || memcmp(from->address, mapped, sizeof mapped) != 0)
-            continue;
-        *to = (struct proxy_network){.bits = (uint8_t)(from->prefix_bits - 96)};
-        memcpy(to->bytes, from->address + 12, 4);
-    }
-    return count;
+    enum status status = plan_version(routing, scratch, plan->slot, &control, fault);
+    scratch->versions[scratch->version_count - 1].header = plan->versions[plan->stable].header;
+    return status;
 }
 
 // Per worker. Where proxies of our own stand before us, all clients come from their addresses.
 static uint32_t clients_per_site(const struct config *config, uint32_t workers)
 {
     uint32_t all = config->limits.address_connections;
-    if (all == 0 && config->trust.forwarded_hops > 0)
+    if (all == 0 && (config->trust.forwarded_hops > 0 || config->trust.proxy_count > 0))
         return 0;
     if (all == 0)
         all = config->limits.connections / 4;
@@ -338,6 +324,7 @@ static void scratch_free(struct table_scratch *scratch)
     heap_free(scratch->flag_keys);
     heap_free(scratch->errors);
     heap_free(scratch->protections);
+    routing_identity_free(&scratch->identity);
 }
 
 static enum status scratch_alloc(const struct config *config, struct table_scratch *scratch)
@@ -386,9 +373,6 @@ static enum status build(struct routing *routing, struct table_scratch *scratch,
         .routes = scratch->routes.routes,
         .route_count = scratch->routes.route_count,
         .https_listeners = routing_https_listeners(routing),
-        .operators = scratch->networks,
-        .operator_count = plan_networks(config, scratch->networks),
-        .trusted_hops = config->trust.forwarded_hops,
         .paths_untold = config->log.paths == CONFIG_LOG_PATHS_NONE,
         .clients_per_site = clients_per_site(config, proxy_worker_count(routing->proxy)),
         .drain_ms = clamp_ms(config->timeouts.drain_ms > 0 ? config->timeouts.drain_ms : 1),
@@ -397,6 +381,8 @@ static enum status build(struct routing *routing, struct table_scratch *scratch,
         .client_idle_ms = clamp_ms(config->timeouts.client_idle_ms),
     };
     struct fault why;
+    if (routing_identity_plan(routing, &scratch->identity, &plan) != STATUS_OK)
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory left for a routing table");
     routing->parts.flags(routing->parts.context, routing->config, &plan);
     enum status status = proxy_table_build(&plan, table, &why);
     if (status != STATUS_OK && plan.flags_release != NULL)

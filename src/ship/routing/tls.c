@@ -49,15 +49,21 @@ static void plan_listener(struct plans *plans, uint32_t i, const struct config_l
     plans->secure[i] = &plans->configs[i];
 }
 
-// The listener of the file at that address; NULL when the file has it no more, or not with TLS (or not
-// without it): such a change waits for a restart, and what it has now stays.
+const struct config_listener *routing_listener(const struct config *config, const char *address)
+{
+    for (uint32_t i = 0; i < config->listen_count; i++)
+        if (strcmp(config->listen[i].address.text, address) == 0)
+            return &config->listen[i];
+    return NULL;
+}
+
+// NULL also when it is not with TLS in the file (or not without it): such a change waits for a restart, and
+// what it has now stays.
 static const struct config_listener *listener_of(const struct config *config, const char *address,
                                                  bool secure)
 {
-    for (uint32_t i = 0; i < config->listen_count; i++)
-        if (config->listen[i].secure == secure && strcmp(config->listen[i].address.text, address) == 0)
-            return &config->listen[i];
-    return NULL;
+    const struct config_listener *listener = routing_listener(config, address);
+    return listener != NULL && listener->secure == secure ? listener : NULL;
 }
 
 uint32_t routing_listen_http1(const struct routing *routing)
