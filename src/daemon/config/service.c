@@ -234,6 +234,13 @@ static const struct config_word service_words[] = {
      .section = &config_service_errors_section,
      .fallback = "5xx and gRPC's server faults",
      .help = "what counts as an error of its versions"},
+    {.word = "compression",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_service, compression),
+     .section = &config_compression_section,
+     .optional = true,
+     .fallback = "off",
+     .help = "compression of answers"},
     {.word = "health", .kind = CONFIG_KIND_LATER, .help = "active health checks are"},
 };
 const struct config_section config_service_section = {
