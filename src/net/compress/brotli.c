@@ -6,7 +6,7 @@
 
 static void *create(enum compress_level level, uint64_t bytes)
 {
-    static const uint32_t levels[] = {[COMPRESS_FAST] = 2, [COMPRESS_BALANCED] = 4, [COMPRESS_SMALL] = 7};
+    static const uint32_t levels[] = {[COMPRESS_FAST] = 3, [COMPRESS_BALANCED] = 5, [COMPRESS_SMALL] = 6};
     BrotliEncoderState *encoder = BrotliEncoderCreateInstance(NULL, NULL, NULL);
     if (encoder == NULL)
         return NULL;

@@ -15,7 +15,7 @@ enum {
 
 static void *create(enum compress_level level, uint64_t bytes)
 {
-    static const int levels[] = {[COMPRESS_FAST] = 1, [COMPRESS_BALANCED] = 5, [COMPRESS_SMALL] = 9};
+    static const int levels[] = {[COMPRESS_FAST] = 1, [COMPRESS_BALANCED] = 5, [COMPRESS_SMALL] = 7};
     z_stream *z = heap_alloc(1, sizeof *z);
     int bits = WINDOW_BITS_MAX;
     int memory = 8; // as much for the tables as zlib takes by itself

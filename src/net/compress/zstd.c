@@ -19,7 +19,7 @@ static void destroy(void *state)
 
 static void *create(enum compress_level level, uint64_t bytes)
 {
-    static const int levels[] = {[COMPRESS_FAST] = 1, [COMPRESS_BALANCED] = 3, [COMPRESS_SMALL] = 8};
+    static const int levels[] = {[COMPRESS_FAST] = 1, [COMPRESS_BALANCED] = 3, [COMPRESS_SMALL] = 6};
     ZSTD_CCtx *context = ZSTD_createCCtx();
     if (context != NULL && set_up(context, levels[level], bytes))
         return context;

@@ -116,7 +116,7 @@ void action_redirect_https(struct server_stream *stream);
 // ---- compressed.c: answers that are compressed on their way ----
 
 enum {
-    COMPRESSED_STREAMS_MAX = 128,   // of one worker; further answers stay as they are
+    COMPRESSED_STREAMS_MAX = 64,    // of one worker; further answers stay as they are
     COMPRESSED_TURN_BYTES = 131072, // of bodies that a worker compresses in one turn of its loop, ...
                                     // beyond what is at hand in one buffer; more waits for the next
     COMPRESSED_HOLD_US = 10000,     // bytes that came are with the client, or on their way, after it
