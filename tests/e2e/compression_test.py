@@ -269,7 +269,19 @@ def words(args, folder, stack):
     assert world.counts("uncompressed_answers_total")['reason="small"'] >= 1
 
 
+def guide(args, folder, stack):
+    """the example of the guide is a valid file"""
+    with open(os.path.join(harness.ROOT, "docs/guide/compression.md"), encoding="utf-8") as f:
+        examples = re.findall(r"^```yaml\n(.*?)^```", f.read(), re.M | re.S)
+    for example in examples:
+        path = os.path.join(folder, "example.yaml")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(example)
+        subprocess.run([args.binary, "check", path], check=True, stdout=subprocess.DEVNULL)
+    assert examples
+
+
 if __name__ == "__main__":
-    ALL = {f.__name__: f for f in (decoders, heads, revalidation, slow, broken, words)}
+    ALL = {f.__name__: f for f in (decoders, heads, revalidation, slow, broken, words, guide)}
     arguments = harness.options(only="")
     harness.run([f for name, f in ALL.items() if arguments.only in ("", name)], arguments, at_once=2)

@@ -376,33 +376,6 @@ TEST(so_much_in_one_turn)
     world_destroy(w);
 }
 
-#define FIRST_LINE "HTTP/1.1 200 OK\r\n"
-static void serve_first_line(struct peer *peer)
-{
-    peer_send(peer, FIRST_LINE);
-}
-
-// What an origin sends behind its answer is no other request's, also when it waited for a turn: here it lies
-// in a buffer of its own, as the head came in two pieces.
-TEST(bytes_behind_an_answer)
-{
-    static char rest[IO_BUF_BYTES];
-    struct world *w = world_serving(0);
-    w->origins[0].serve = serve_first_line;
-    struct peer *c = world_ask(w, ASK);
-    size_t head = (size_t)sprintf(rest, "Content-Type: text/html\r\nContent-Length: %05u\r\n\r\n", 0);
-    make_body(sizeof rest - head - strlen(FIRST_LINE));
-    sprintf(rest, "Content-Type: text/html\r\nContent-Length: %05zu\r\n\r\n", body_bytes);
-    memcpy(rest + head, body, body_bytes);
-    memset(rest + head + body_bytes, 'x', strlen(FIRST_LINE));
-    peer_send_bytes(w->origins[0].peers[0], rest, sizeof rest);
-    assert_true(run_short_of_turns(w, 1000));
-    world_run(w, 1000);
-    expect_body(c);
-    assert_true(w->origins[0].peers[0]->ended);
-    world_destroy(w);
-}
-
 static void serve_and_leave(struct peer *peer)
 {
     peer_send(peer, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n");
