@@ -7,6 +7,7 @@ _sluice() {
     "serve "*) files=1 words="--log --workers --io --supervise --hang-after --help" ;;
     "check "*) files=1 words="--rate --error-rate --admin --no-ask --route --header --json --help" ;;
     "reload "*) words="--admin --json --who --help" ;;
+    "upgrade "*) words="--admin --who --help" ;;
     "status "*) words="--watch --json --admin --help" ;;
     "rollout start"*) words="--admin --json --who --help" ;;
     "rollout watch"*) words="--admin --once --plain --help" ;;
@@ -37,7 +38,7 @@ _sluice() {
     "man "*) words="--help" ;;
     "help "*) words="--help" ;;
     esac
-    if [ "$COMP_CWORD" -eq 1 ]; then words="demo init certificate serve check reload status rollout flag replay load version completion man help"; fi
+    if [ "$COMP_CWORD" -eq 1 ]; then words="demo init certificate serve check reload upgrade status rollout flag replay load version completion man help"; fi
     if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = rollout ]; then words="start watch pause resume promote abort undo approve explain history"; fi
     if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = flag ]; then words="list show off on set unset eval history import export lint token"; fi
     COMPREPLY=($(compgen -W "$words" -- "$cur"))

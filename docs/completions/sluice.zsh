@@ -1,6 +1,6 @@
 #compdef sluice
 _sluice() {
-    if (( CURRENT == 2 )); then compadd demo init certificate serve check reload status rollout flag replay load version completion man help; return; fi
+    if (( CURRENT == 2 )); then compadd demo init certificate serve check reload upgrade status rollout flag replay load version completion man help; return; fi
     if (( CURRENT == 3 )) && [[ $words[2] == rollout ]]; then compadd start watch pause resume promote abort undo approve explain history; return; fi
     if (( CURRENT == 3 )) && [[ $words[2] == flag ]]; then compadd list show off on set unset eval history import export lint token; return; fi
     case "$words[2] $words[3]" in
@@ -10,6 +10,7 @@ _sluice() {
     "serve "*) compadd -- --log --workers --io --supervise --hang-after --help; _files ;;
     "check "*) compadd -- --rate --error-rate --admin --no-ask --route --header --json --help; _files ;;
     "reload "*) compadd -- --admin --json --who --help ;;
+    "upgrade "*) compadd -- --admin --who --help ;;
     "status "*) compadd -- --watch --json --admin --help ;;
     "rollout start"*) compadd -- --admin --json --who --help ;;
     "rollout watch"*) compadd -- --admin --once --plain --help ;;

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #define STATS_BERNOULLI_ALTERNATIVES 24
-#define STATS_BERNOULLI_STEP_MIN 0.10
+#define STATS_BERNOULLI_STEP_MIN 0.01
 #define STATS_BERNOULLI_STEP_MAX 3.5
 
 enum stats_bernoulli_side {

@@ -42,13 +42,13 @@ TEST(guide)
 // One call without a socket; its text is NUL-terminated.
 static struct api_call call;
 static struct bench bench;
-static const struct api_reloader *reloader;
+static const struct api_program *program;
 
 static const char *ask(const char *method, const char *path, const char *body)
 {
     json_out_free(&call.out);
     call = (struct api_call){.engine = bench.engine,
-                             .reloader = reloader,
+                             .program = program,
                              .method = slice_of(method),
                              .path = slice_of(path),
                              .body = slice_of(body),
@@ -138,16 +138,52 @@ static enum status reload_fake(void *context, struct text *told)
     return *outcome;
 }
 
+static enum status upgrade_fake(void *context)
+{
+    return *(const enum status *)context;
+}
+
+static void supervisor_fake(void *context, struct api_supervisor *supervisor)
+{
+    *supervisor = (struct api_supervisor){.present = *(const enum status *)context == STATUS_OK,
+                                          .deaths = 2,
+                                          .refused = 1,
+                                          .why = "killed by \"9\"",
+                                          .refusal = "no"};
+}
+
+TEST(upgrade)
+{
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    enum status outcome = STATUS_OK;
+    const struct api_program fake = {&outcome, reload_fake, upgrade_fake, supervisor_fake};
+    expect("POST", "/v1/upgrade", 409, "serve with --supervise", "");
+    expect("GET", "/v1/status", 200, "\"supervisor\":null", "");
+    program = &fake;
+    expect("POST", "/v1/upgrade", 200, "{\"process\":", "");
+    expect("GET", "/v1/status", 200,
+           "\"supervisor\":{\"deaths\":2,\"why\":\"killed by \\\"9\\\"\",\"upgrades_refused\":1,"
+           "\"refusal\":\"no\"}",
+           "");
+    outcome = STATUS_NOT_FOUND;
+    expect("POST", "/v1/upgrade", 409, "serve with --supervise", "");
+    expect("GET", "/v1/status", 200, "\"supervisor\":null", "");
+    program = NULL;
+    json_out_free(&call.out);
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
 TEST(reload)
 {
     enum status outcome = STATUS_OK;
-    const struct api_reloader fake = {reload_fake, &outcome};
+    const struct api_program fake = {&outcome, reload_fake, upgrade_fake, supervisor_fake};
     expect("POST", "/v1/reload", 409, "this daemon was not started from a file", "");
-    reloader = &fake;
+    program = &fake;
     expect("POST", "/v1/reload", 200, "{\"in_force\":true,\"told\":\"later: workers\"}", "");
     outcome = STATUS_INVALID;
     expect("POST", "/v1/reload", 409, "no good:\\n  line 3", "");
-    reloader = NULL;
+    program = NULL;
     expect("GET", "/v1/reload", 405, "this address answers POST", "POST");
     json_out_free(&call.out);
 }

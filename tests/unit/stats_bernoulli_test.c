@@ -16,7 +16,7 @@ static double direct_log_e(double null_rate, double sign, double trials, double 
 {
     double sum = 0.0;
     for (int j = 0; j < 24; j++) {
-        double odds = null_rate / (1.0 - null_rate) * exp(sign * 0.1 * pow(35.0, j / 23.0));
+        double odds = null_rate / (1.0 - null_rate) * exp(sign * 0.01 * pow(350.0, j / 23.0));
         double p = odds / (1.0 + odds);
         sum += exp(events * log(p / null_rate) + (trials - events) * log((1.0 - p) / (1.0 - null_rate)));
     }

@@ -30,7 +30,7 @@ TEST(recursion)
         double mean = 0.0;
         stats_ecusum_add(&grid, &ecusum, 50, EVENTS[t]);
         for (int j = 0; j < 24; j++) {
-            double odds = 0.02 / 0.98 * exp(0.1 * pow(35.0, j / 23.0));
+            double odds = 0.02 / 0.98 * exp(0.01 * pow(350.0, j / 23.0));
             double p = odds / (1.0 + odds);
             double events = (double)EVENTS[t];
             m[j] = fmax(1.0, m[j]) * pow(p / 0.02, events) * pow((1.0 - p) / 0.98, 50.0 - events);

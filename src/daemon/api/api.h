@@ -23,18 +23,33 @@ enum {
 
 struct api;
 
-// Who can read the daemon's file again. Called on the engine's loop. STATUS_OK: the file is in force;
-// anything else: nothing changed. told has room for API_RELOAD_BYTES_MAX and takes what people should know:
-// why it was refused, or what waits for a restart (nothing: all of it is in force).
-struct api_reloader {
-    enum status (*reload)(void *context, struct text *told);
-    void *context;
+enum { API_WHY_BYTES = 160 };
+
+// The parent that holds this process's sockets.
+struct api_supervisor {
+    bool present;
+    uint32_t deaths;             // of processes before this one
+    uint32_t refused;            // other binaries, since this process began
+    char why[API_WHY_BYTES];     // this one took the place of one before; empty: it did not
+    char refusal[API_WHY_BYTES]; // the last
 };
 
-// Listens on addr and answers from now on, at most so many connections at once. reloader is borrowed; NULL:
-// there is no file to read again. Statuses as io_listener_open, and NO_MEMORY.
+// What the API has from the program around it. Called on the engine's loop.
+struct api_program {
+    void *context;
+    // Reads the daemon's file again. STATUS_OK: it is in force; anything else: nothing changed. told has room
+    // for API_RELOAD_BYTES_MAX and takes what people should know: why it was refused, or what waits for a
+    // restart (nothing: all of it is in force).
+    enum status (*reload)(void *context, struct text *told);
+    // Asks the supervisor for the binary that is installed now. NOT_FOUND: there is none.
+    enum status (*upgrade)(void *context);
+    void (*supervisor)(void *context, struct api_supervisor *supervisor);
+};
+
+// Listens on addr and answers from now on, at most so many connections at once. program is borrowed; NULL:
+// there is no program around it. Statuses as io_listener_open, and NO_MEMORY.
 MUST_USE enum status api_create(struct engine *engine, const struct io_addr *addr, uint32_t connections,
-                                const struct api_reloader *reloader, struct api **api);
+                                const struct api_program *program, struct api **api);
 // The address it is bound to.
 void api_addr(const struct api *api, struct io_addr *addr);
 // Closes everything; turn the loop until api_closed, then destroy.

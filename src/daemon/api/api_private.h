@@ -15,7 +15,7 @@ enum {
 
 struct api_call {
     struct engine *engine;
-    const struct api_reloader *reloader; // NULL: there is no file to read again
+    const struct api_program *program; // NULL: there is none around it
     // The request.
     struct slice method;
     struct slice path;

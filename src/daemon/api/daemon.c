@@ -81,6 +81,23 @@ static void write_names(struct json_out *out, struct engine *engine)
     json_out_close(out, ']');
 }
 
+static void write_supervisor(struct json_out *out, const struct api_program *program)
+{
+    struct api_supervisor supervisor = {.present = false};
+    if (program != NULL)
+        program->supervisor(program->context, &supervisor);
+    if (!supervisor.present) {
+        json_out_null(out, "supervisor");
+        return;
+    }
+    json_out_open(out, "supervisor", '{');
+    json_out_count(out, "deaths", supervisor.deaths);
+    json_out_text(out, "why", supervisor.why);
+    json_out_count(out, "upgrades_refused", supervisor.refused);
+    json_out_text(out, "refusal", supervisor.refusal);
+    json_out_close(out, '}');
+}
+
 static void get_status(struct api_call *call)
 {
     struct json_out *out = &call->out;
@@ -98,6 +115,7 @@ static void get_status(struct api_call *call)
     json_out_bool(out, "draining", h.draining);
     json_out_bool(out, "careful", h.careful);
     json_out_count(out, "process", (uint64_t)getpid());
+    write_supervisor(out, call->program);
     write_journal(out, &h);
     json_out_open(out, "table", '{');
     json_out_count(out, "version", table.table_version);
@@ -247,7 +265,7 @@ static void get_metrics(struct api_call *call)
 static void reload_into(struct api_call *call, char *storage)
 {
     struct text told = text_over(storage, API_RELOAD_BYTES_MAX);
-    if (call->reloader->reload(call->reloader->context, &told) != STATUS_OK) {
+    if (call->program->reload(call->program->context, &told) != STATUS_OK) {
         api_error(call, 409, "conflict", storage);
         return;
     }
@@ -259,7 +277,7 @@ static void reload_into(struct api_call *call, char *storage)
 
 static void post_reload(struct api_call *call)
 {
-    if (call->reloader == NULL) {
+    if (call->program == NULL) {
         api_error(call, 409, "conflict", "this daemon was not started from a file");
         return;
     }
@@ -271,6 +289,17 @@ static void post_reload(struct api_call *call)
     heap_free(storage);
 }
 
+static void post_upgrade(struct api_call *call)
+{
+    if (call->program == NULL || call->program->upgrade(call->program->context) != STATUS_OK) {
+        api_error(call, 409, "conflict", "no supervisor can start another binary: serve with --supervise");
+        return;
+    }
+    json_out_open(&call->out, NULL, '{');
+    json_out_count(&call->out, "process", (uint64_t)getpid());
+    json_out_close(&call->out, '}');
+}
+
 static const struct api_route ROUTES[] = {
     {"GET", "/v1/status", API_READ, get_status,
      "the daemon, its journal, its table, all services, names of endpoints and rollouts"},
@@ -279,6 +308,9 @@ static const struct api_route ROUTES[] = {
     {"POST", "/v1/reload", API_OPERATE, post_reload,
      "reads the file again: it is in force, and `told` has what waits for a restart; or 409 with the reasons, and nothing "
      "changed"},
+    {"POST", "/v1/upgrade", API_OPERATE, post_upgrade,
+     "asks the supervisor for the binary that is installed now; `process` is the one that serves yet. How it went: "
+     "`process` and `supervisor` of the status"},
     {"GET", "/healthz", API_READ, get_healthz, "200 as long as the process runs"},
     {"GET", "/readyz", API_READ, get_readyz,
      "200, or 503 with reasons: listeners not open, draining, journal not writable"},

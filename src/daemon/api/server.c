@@ -23,7 +23,7 @@ struct subscriber {
 
 struct api {
     struct engine *engine;
-    const struct api_reloader *reloader;
+    const struct api_program *program;
     struct web *web;
     struct io_loop *loop;
     struct io_timer progress;
@@ -148,7 +148,7 @@ static void on_request(void *context, const struct web_request *request, struct 
     const struct http_field *who = http_fields_find_name(request->fields, SLICE("x-sluice-who"));
     struct api_call call = {
         .engine = api->engine,
-        .reloader = api->reloader,
+        .program = api->program,
         .method = request->method,
         .path = request->path,
         .query = request->query,
@@ -177,7 +177,7 @@ static uint32_t body_bytes_max(void *context, const struct web_request *request)
 // ---- life ----
 
 enum status api_create(struct engine *engine, const struct io_addr *addr, uint32_t connections,
-                       const struct api_reloader *reloader, struct api **out)
+                       const struct api_program *program, struct api **out)
 {
     const struct web_limits limits = {.rests = true, // the engine's loop decides first
                                       .connections = connections,
@@ -195,7 +195,7 @@ enum status api_create(struct engine *engine, const struct io_addr *addr, uint32
                                         .opened = on_opened,
                                         .closed = on_closed};
     api->engine = engine;
-    api->reloader = reloader;
+    api->program = program;
     api->loop = engine_loop(engine);
     list_init(&api->subscribers);
     enum status status =

@@ -93,6 +93,7 @@ int cli_run_init(const struct cli_call *call);
 int cli_run_certificate(const struct cli_call *call);
 int cli_run_serve(const struct cli_call *call);
 int cli_run_reload(const struct cli_call *call);
+int cli_run_upgrade(const struct cli_call *call);
 int cli_run_check(const struct cli_call *call);
 int cli_run_status(const struct cli_call *call);
 int cli_run_rollout_command(const struct cli_call *call);

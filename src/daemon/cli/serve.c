@@ -131,8 +131,7 @@ static int serve_config(const struct start *start, struct log *log, struct serve
     struct serve_options options = {.config = start->config,
                                     .log = log,
                                     .err = call->err,
-                                    .supervised = start->supervised,
-                                    .careful = start->begin.careful};
+                                    .begin = start->supervised ? &start->begin : NULL};
     double workers;
     if (!io_of(call, &options.io) || cli_value_number(call, "workers", 0, &workers) != STATUS_OK) {
         config_destroy(start->config);

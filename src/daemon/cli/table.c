@@ -104,6 +104,15 @@ static const struct cli_exit_note check_exits[] = {
     {0, "the file is valid"}, {1, "the file is not valid"}, {4, "the file cannot be read"}, END_EXIT};
 
 static const struct cli_option command_options[] = {OPTION_ADMIN, OPTION_JSON, OPTION_WHO, END_OPTION};
+static const struct cli_option upgrade_options[] = {OPTION_ADMIN, OPTION_WHO, END_OPTION};
+static const struct cli_example upgrade_examples[] = {
+    {"mv sluice.new /usr/bin/sluice && sluice upgrade", "another binary, while requests are served"},
+    END_PAIR};
+static const struct cli_exit_note upgrade_exits[] = {
+    {0, "the other binary serves"},
+    {1, "it does not: the one before serves on, and the reason is printed"},
+    {3, "the daemon does not answer"},
+    END_EXIT};
 static const struct cli_example reload_examples[] = {
     {"sluice reload && sluice rollout start checkout-v2", "put an edited file in force, then ship"},
     END_PAIR};
@@ -356,6 +365,11 @@ const struct cli_command cli_commands[] = {
      "The daemon reads the file that it was started with. A bad file changes nothing. What takes effect only when "
      "the daemon is started again is named.",
      command_options, reload_examples, reload_exits, cli_run_reload},
+    {"upgrade", NULL, "",
+     "put the binary that is installed now in the place of the one that serves, and wait for the outcome",
+     "For a daemon that was started with --supervise: no connection is refused, what is under way is served to its end, "
+     "and a binary that does not take the file, or does not serve, is taken back.",
+     upgrade_options, upgrade_examples, upgrade_exits, cli_run_upgrade},
     {"status", NULL, "", "everything rolling, one line each; exit code for scripts", "", status_options,
      status_examples, status_exits, cli_run_status},
     {"rollout", "start", "NAME", "begin a rollout, or begin it anew after it was taken back", "",

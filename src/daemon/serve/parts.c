@@ -141,7 +141,7 @@ static enum serve_outcome engine_open(struct serve *serve)
     struct fault fault;
     if (targets_create(&parts, &serve->targets, &fault) == STATUS_OK) {
         serve->engine = serve->targets->engine;
-        if (serve->options.careful)
+        if (serve->options.begin != NULL && serve->options.begin->careful)
             engine_be_careful(serve->engine);
         return SERVE_OK;
     }
@@ -158,12 +158,31 @@ static const struct serve_part engine_part = {"engine", engine_open, NULL, engin
 
 // ---- the API ----
 
+static enum status ask_upgrade(void *context)
+{
+    (void)context;
+    return supervise_upgrade();
+}
+
+static void describe_supervisor(void *context, struct api_supervisor *supervisor)
+{
+    const struct serve *serve = context;
+    const struct supervise_begin *begin = serve->options.begin;
+    _Static_assert(sizeof begin->why == sizeof supervisor->why, "the same texts");
+    *supervisor = (struct api_supervisor){.present = begin != NULL};
+    if (begin == NULL)
+        return;
+    supervisor->deaths = begin->deaths;
+    memcpy(supervisor->why, begin->why, sizeof supervisor->why);
+    supervisor->refused = supervise_refused(supervisor->refusal);
+}
+
 static enum serve_outcome admin_open(struct serve *serve)
 {
     const struct config *config = engine_config(serve->engine);
-    serve->reloader = (struct api_reloader){serve_reload, serve};
+    serve->program = (struct api_program){serve, serve_reload, ask_upgrade, describe_supervisor};
     enum status status =
-        api_create(serve->engine, &config->admin.addr, serve->room.admin, &serve->reloader, &serve->api);
+        api_create(serve->engine, &config->admin.addr, serve->room.admin, &serve->program, &serve->api);
     if (status == STATUS_OK)
         return SERVE_OK;
     fprintf(serve->options.err, "sluice: cannot listen on the admin address %s: %s\n", config->admin.text,

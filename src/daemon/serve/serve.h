@@ -11,6 +11,7 @@
 
 #include "daemon/api/api.h"
 #include "daemon/config/config.h"
+#include "daemon/supervise/supervise.h"
 #include "flags/ofrep/ofrep.h"
 #include "flags/runtime/runtime.h"
 #include "net/io/loop.h"
@@ -25,13 +26,12 @@ enum serve_outcome {
 };
 
 struct serve_options {
-    struct config *config; // taken in every case
-    struct log *log;       // borrowed
-    uint32_t workers;      // 0: as the file says, or one per core
-    enum io_kind io;       // AUTO: as the file says
-    FILE *err;             // messages of a start that fails
-    bool supervised;       // by supervise_join: sockets are held, and signs of life wanted
-    bool careful;          // take no decisions that lead forward
+    struct config *config;               // taken in every case
+    struct log *log;                     // borrowed
+    uint32_t workers;                    // 0: as the file says, or one per core
+    enum io_kind io;                     // AUTO: as the file says
+    FILE *err;                           // messages of a start that fails
+    const struct supervise_begin *begin; // by supervise_join, borrowed; NULL: nobody supervises
 };
 
 // Evaluation for others, on threads of its own.
@@ -62,7 +62,7 @@ struct serve {
     struct targets *targets;
     struct engine *engine; // of targets
     struct api *api;
-    struct api_reloader reloader;
+    struct api_program program;
     struct serve_evaluation evaluation;
     struct serve_access *access; // NULL: the file has no `log.access`
     char access_path[CONFIG_PATH_BYTES];

@@ -27,7 +27,7 @@ bool serve_append(int file, struct slice text);
 // False: it was not started.
 bool serve_evaluation_addr(const struct serve *serve, struct io_addr *addr);
 // ---- reload.c
-// As struct api_reloader has it; context: the daemon. What it did is in the log too.
+// As struct api_program has it; context: the daemon. What it did is in the log too.
 enum status serve_reload(void *context, struct text *told);
 // What the file is valid with, yet should be known, into the log.
 void serve_say_notes(struct serve *serve, const struct config *config);

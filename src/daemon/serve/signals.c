@@ -135,7 +135,7 @@ enum serve_outcome serve_under_signals(struct serve *serve, const struct serve_o
     say_started(serve);
     const struct supervise_watch watch = {
         .context = serve, .stalled_ms = stalled_ms, .retire = retire, .end = end};
-    if (options->supervised)
+    if (options->begin != NULL)
         supervise_serving(&watch);
     serve_run(serve);
     supervise_leave();

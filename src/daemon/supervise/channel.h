@@ -17,6 +17,9 @@ enum channel_word {
     CHANNEL_BEAT,     // a sign of life. number: for how many milliseconds a worker has not moved
     CHANNEL_RETIRED,  // listeners and journal are free
     CHANNEL_RELOADED, // it has read the file again: a process that was loaded before is of the old one
+    CHANNEL_UPGRADE,  // somebody asks for the binary that is installed now
+    // to the serving process
+    CHANNEL_REFUSED, // no other binary takes its place. text: why
 };
 
 enum { CHANNEL_TEXT_BYTES = 160 };

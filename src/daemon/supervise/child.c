@@ -20,7 +20,10 @@ static struct {
     pthread_t thread;
     atomic_bool over;
     _Atomic(const struct supervise_watch *) watch; // NULL: it does not serve yet
-} self = {.channel = -1};
+    pthread_mutex_t lock;                          // of what was refused
+    uint32_t refused;
+    char why[CHANNEL_TEXT_BYTES];
+} self = {.channel = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void tell(enum channel_word word, uint32_t number)
 {
@@ -60,6 +63,15 @@ static void on_parent_gone(const struct supervise_watch *watch)
     watch->end(watch->context);
 }
 
+static void on_refused(struct channel_message *message)
+{
+    message->text[CHANNEL_TEXT_BYTES - 1] = '\0';
+    pthread_mutex_lock(&self.lock);
+    memcpy(self.why, message->text, sizeof self.why);
+    self.refused++;
+    pthread_mutex_unlock(&self.lock);
+}
+
 static void *give_signs(void *context)
 {
     (void)context;
@@ -76,6 +88,8 @@ static void *give_signs(void *context)
             close(fd);
         if (status == STATUS_OK && message.word == CHANNEL_RETIRE && watch != NULL)
             watch->retire(watch->context);
+        if (status == STATUS_OK && message.word == CHANNEL_REFUSED)
+            on_refused(&message);
         tell(CHANNEL_BEAT, watch != NULL ? (uint32_t)watch->stalled_ms(watch->context) : 0);
     }
     return NULL;
@@ -124,6 +138,23 @@ void supervise_reloaded(void)
 {
     if (self.channel >= 0)
         tell(CHANNEL_RELOADED, 0);
+}
+
+enum status supervise_upgrade(void)
+{
+    if (self.channel < 0)
+        return STATUS_NOT_FOUND;
+    tell(CHANNEL_UPGRADE, 0);
+    return STATUS_OK;
+}
+
+uint32_t supervise_refused(char why[CHANNEL_TEXT_BYTES])
+{
+    pthread_mutex_lock(&self.lock);
+    uint32_t refused = self.refused;
+    memcpy(why, self.why, sizeof self.why);
+    pthread_mutex_unlock(&self.lock);
+    return refused;
 }
 
 void supervise_leave(void)

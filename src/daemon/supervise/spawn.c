@@ -4,13 +4,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/supervise/supervise_private.h"
 
-enum { CHECK_LOOK_MS = 20, EXIT_NO_PROGRAM = 127 };
+enum { EXIT_NO_PROGRAM = 127 };
 
 enum status spawn_program_at(const char *path, int *program)
 {
@@ -58,10 +56,10 @@ enum status spawn_serving(int program, char *const *argv, int *channel, pid_t *p
     return STATUS_OK;
 }
 
-int spawn_check(int program, char *const *argv, int limit_ms)
+enum status spawn_check(int program, char *const *argv, pid_t *pid)
 {
-    pid_t child = fork();
-    if (child == 0) {
+    *pid = fork();
+    if (*pid == 0) {
         int null = open("/dev/null", O_RDWR);
         if (null >= 0) {
             (void)dup2(null, STDOUT_FILENO);
@@ -69,15 +67,5 @@ int spawn_check(int program, char *const *argv, int limit_ms)
         }
         become(program, argv);
     }
-    int code = 0;
-    for (int waited_ms = 0; child > 0; waited_ms += CHECK_LOOK_MS) {
-        pid_t ended = waitpid(child, &code, WNOHANG);
-        if (ended != 0)
-            return ended == child && WIFEXITED(code) ? WEXITSTATUS(code) : -1;
-        if (waited_ms >= limit_ms)
-            (void)kill(child, SIGKILL);
-        const struct timespec pause = {.tv_nsec = CHECK_LOOK_MS * 1000000L};
-        nanosleep(&pause, NULL);
-    }
-    return -1;
+    return *pid > 0 ? STATUS_OK : STATUS_NO_MEMORY;
 }

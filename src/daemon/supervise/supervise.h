@@ -19,6 +19,9 @@ struct supervise_options {
 
 enum { SUPERVISE_EXIT_START = 5 };
 
+// supervise_begin.why of the first process of another binary.
+#define SUPERVISE_UPGRADED "another binary was put in place"
+
 // Starts the serving process, again and again (one is always kept ready, so that the next need not be
 // loaded), until one of SIGTERM and SIGINT, which it is told. SIGHUP is passed on. SIGUSR2: the program's
 // file is started in its place; if that does not serve, the one before is. Returns the exit code of the
@@ -51,5 +54,9 @@ void supervise_serving(const struct supervise_watch *watch);
 void supervise_retired(void);
 // The file was read again and is in force. Nothing without a parent.
 void supervise_reloaded(void);
+// Asks the parent for the binary that is installed now, as SIGUSR2 does. NOT_FOUND: there is no parent.
+MUST_USE enum status supervise_upgrade(void);
+// How often that was refused since this process began, and why the last time ("": never). Any thread.
+uint32_t supervise_refused(char why[CHANNEL_TEXT_BYTES]);
 // No more signs of life: call before what the watch looks at goes.
 void supervise_leave(void);

@@ -16,5 +16,5 @@ MUST_USE enum status spawn_own_program(int *program);
 MUST_USE enum status spawn_program_at(const char *path, int *program);
 // Starts a serving process of that program with the other end of a new channel.
 MUST_USE enum status spawn_serving(int program, char *const *argv, int *channel, pid_t *pid);
-// Runs it to its end, silent, for limit_ms at most. Its exit code; -1: none.
-int spawn_check(int program, char *const *argv, int limit_ms);
+// Starts it, silent, for the sake of its exit code.
+MUST_USE enum status spawn_check(int program, char *const *argv, pid_t *pid);

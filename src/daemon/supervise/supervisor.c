@@ -34,7 +34,7 @@ struct process {
     char why[CHANNEL_TEXT_BYTES]; // it was killed; empty: it was not
 };
 
-enum upgrade { UPGRADE_NONE, UPGRADE_RETIRING, UPGRADE_TRYING };
+enum upgrade { UPGRADE_NONE, UPGRADE_CHECKING, UPGRADE_RETIRING, UPGRADE_TRYING };
 
 struct supervisor {
     const struct supervise_options *options;
@@ -46,12 +46,13 @@ struct supervisor {
     char path[PATH_MAX]; // of the program's file
     int program;         // what is started
     int trial;           // another binary, -1: none
+    pid_t check;         // of the file by that; 0: none runs
     enum upgrade upgrade;
     bool served; // once
     bool stopping, over;
     int code;
-    uint64_t start_ms; // when the next start is due; 0: none is
-    uint64_t trial_until_ms;
+    uint64_t start_ms;       // when the next start is due; 0: none is
+    uint64_t trial_until_ms; // of the check, then of the first process
     struct io_kept sockets[IO_KEPT_MAX], told[IO_KEPT_MAX];
     uint32_t socket_count, told_count;
     char why[CHANNEL_TEXT_BYTES];
@@ -138,27 +139,54 @@ static void upgrade_end(struct supervisor *sup, bool taken)
     sup->upgrade = UPGRADE_NONE;
 }
 
+static void upgrade_refuse(struct supervisor *sup, const char *why)
+{
+    struct channel_message message = {.word = CHANNEL_REFUSED};
+    (void)snprintf(message.text, sizeof message.text, "%s", why);
+    SAY(sup, LOG_ERROR, "no other binary takes over: the present one serves on",
+        LOG_FIELDS(LOG_TEXT("binary", sup->path), LOG_TEXT("reason", why)));
+    if (sup->serving.pid != 0)
+        (void)!channel_send(sup->serving.channel, &message, -1);
+}
+
 static void upgrade_begin(struct supervisor *sup)
 {
     if (sup->upgrade != UPGRADE_NONE || sup->leaving.pid != 0 || sup->serving.pid == 0 || sup->stopping) {
-        SAY(sup, LOG_WARN, "no other binary is started now: the last change of process is not over", NULL, 0);
+        upgrade_refuse(sup, "the last change of process is not over");
         return;
     }
     enum status status = spawn_program_at(sup->path, &sup->trial);
-    int code = status == STATUS_OK ? spawn_check(sup->trial, sup->options->check_argv, CHECK_MS) : -1;
-    if (code != 0) {
-        SAY(sup, LOG_ERROR, "the other binary does not take the file: the present one serves on",
-            LOG_FIELDS(LOG_TEXT("binary", sup->path), LOG_TEXT("reason", status_name(status)),
-                       LOG_NUMBER("code", (uint64_t)(code < 0 ? 0 : code))));
+    if (status == STATUS_OK)
+        status = spawn_check(sup->trial, sup->options->check_argv, &sup->check);
+    if (status != STATUS_OK) {
         upgrade_end(sup, false);
+        upgrade_refuse(sup, status_name(status));
         return;
     }
-    SAY(sup, LOG_INFO, "another binary takes over", LOG_FIELDS(LOG_TEXT("binary", sup->path)));
-    sup->upgrade = UPGRADE_RETIRING;
-    sup->leaving = sup->serving;
-    sup->leaving.asked_ms = now_ms();
-    sup->serving = (struct process){.pid = 0};
-    (void)!channel_send(sup->leaving.channel, &(struct channel_message){.word = CHANNEL_RETIRE}, -1);
+    sup->upgrade = UPGRADE_CHECKING;
+    sup->trial_until_ms = now_ms() + CHECK_MS;
+}
+
+static void upgrade_checked(struct supervisor *sup, int status)
+{
+    char why[CHANNEL_TEXT_BYTES];
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    sup->check = 0;
+    if (code == 0 && sup->serving.pid != 0 && !sup->stopping) {
+        SAY(sup, LOG_INFO, "another binary takes over", LOG_FIELDS(LOG_TEXT("binary", sup->path)));
+        sup->upgrade = UPGRADE_RETIRING;
+        sup->leaving = sup->serving;
+        sup->leaving.asked_ms = now_ms();
+        sup->serving = (struct process){.pid = 0};
+        (void)!channel_send(sup->leaving.channel, &(struct channel_message){.word = CHANNEL_RETIRE}, -1);
+        return;
+    }
+    if (code < 0)
+        (void)snprintf(why, sizeof why, "it does not end its check of the file");
+    else
+        (void)snprintf(why, sizeof why, "it does not take the file: its check ends with code %d", code);
+    upgrade_end(sup, false);
+    upgrade_refuse(sup, code == 0 ? "no process serves now" : why);
 }
 
 // The process before has left listeners and journal.
@@ -168,7 +196,7 @@ static void upgrade_go(struct supervisor *sup)
         return;
     sup->upgrade = UPGRADE_TRYING;
     sup->trial_until_ms = now_ms() + TRIAL_MS;
-    (void)snprintf(sup->why, sizeof sup->why, "another binary was put in place");
+    (void)snprintf(sup->why, sizeof sup->why, SUPERVISE_UPGRADED);
     start(sup);
 }
 
@@ -216,6 +244,8 @@ static void on_message(struct supervisor *sup, struct process *process, const st
         on_beat(sup, message->number);
     else if (serving && message->word == CHANNEL_RELOADED)
         renew_spare(sup);
+    else if (serving && message->word == CHANNEL_UPGRADE)
+        upgrade_begin(sup);
     else if (message->word == CHANNEL_RETIRED && !serving) {
         process->retired = true;
         upgrade_go(sup);
@@ -248,8 +278,11 @@ static void describe_end(const struct process *process, int status, char text[CH
 
 static void on_trial_failed(struct supervisor *sup)
 {
+    char why[CHANNEL_TEXT_BYTES];
+    (void)snprintf(why, sizeof why, "%s", sup->why);
     SAY(sup, LOG_ERROR, "the other binary does not serve: the one before is started again",
-        LOG_FIELDS(LOG_TEXT("reason", sup->why)));
+        LOG_FIELDS(LOG_TEXT("reason", why)));
+    (void)snprintf(sup->why, sizeof sup->why, "the other binary did not serve: %.120s", why);
     upgrade_end(sup, false);
     sup->start_ms = now_ms();
 }
@@ -290,6 +323,10 @@ static void reap(struct supervisor *sup)
         pid_t pid = waitpid(-1, &status, WNOHANG);
         if (pid <= 0)
             return;
+        if (pid == sup->check) {
+            upgrade_checked(sup, status);
+            continue;
+        }
         struct process *process = pid == sup->serving.pid   ? &sup->serving
                                   : pid == sup->leaving.pid ? &sup->leaving
                                   : pid == sup->spare.pid   ? &sup->spare
@@ -370,6 +407,8 @@ static void look_at_clock(struct supervisor *sup)
     }
     if (sup->upgrade == UPGRADE_RETIRING && now - sup->leaving.asked_ms > RETIRE_MS && sup->leaving.pid != 0)
         kill_for(&sup->leaving, "it did not let go of its listeners");
+    if (sup->check != 0 && now > sup->trial_until_ms)
+        (void)kill(sup->check, SIGKILL);
     if (sup->upgrade == UPGRADE_TRYING && now > sup->trial_until_ms && sup->serving.pid != 0)
         kill_for(&sup->serving, "it did not serve in time");
 }
@@ -420,6 +459,8 @@ int supervise_run(const struct supervise_options *options)
         wait_for_news(&sup);
         look_at_clock(&sup);
     }
+    if (sup.check != 0)
+        (void)kill(sup.check, SIGKILL);
     while (sup.leaving.pid != 0 && waitpid(sup.leaving.pid, NULL, 0) < 0 && errno == EINTR)
         continue;
     return sup.code;

@@ -55,7 +55,8 @@ struct rollout_stage {
 enum {
     ROLLOUT_RULE_REQUESTS = 1, // each request counted for itself; gone
     ROLLOUT_RULE_SECONDS = 2,  // each second is one vote, a stage is passed by what moving on can cost; gone
-    ROLLOUT_RULE_STALLS = 3,   // as 2; a second in which the baseline stalls or fails proves nothing
+    ROLLOUT_RULE_STALLS = 3,   // as 2; a second in which the baseline stalls or fails proves nothing, and
+                               // bounds close in on a rate
     ROLLOUT_RULE = ROLLOUT_RULE_STALLS,
 };
 
