@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """CPU time per MiB of compressed answers: each codec and level of Sluice, and nginx's gzip, in alternating rounds of one run. Each
 contender has one worker on one processor; origin (nginx, from memory) and load (wrk) are on the other. The body is 256 KiB of this
-project's documents. CPU time is the contender's own, user and system, with proxying; beside it stands what is left without that."""
+project's documents and sources. CPU time is the contender's own, user and system, with proxying; beside it stands what is left without that."""
 import argparse
 import contextlib
 import glob
@@ -36,9 +36,12 @@ services:
 
 
 def files(folder):
-    text = b"".join(open(name, "rb").read() for name in sorted(glob.glob(os.path.join(ROOT, "docs", "**", "*.md"), recursive=True)))
+    names = sorted(glob.glob(os.path.join(ROOT, "docs", "**", "*.md"), recursive=True))
+    names += sorted(glob.glob(os.path.join(ROOT, "src", "net", "**", "*.[ch]"), recursive=True))
+    text = b"".join(open(name, "rb").read() for name in names)
+    assert len(text) >= BODY_BYTES
     with open(os.path.join(folder, "a.html"), "wb") as f:
-        f.write((text * (BODY_BYTES // len(text) + 1))[:BODY_BYTES])
+        f.write(text[:BODY_BYTES])
 
 
 def start_sluice(stack, folder, binary, origin):
