@@ -104,7 +104,7 @@ static void print_counts(const struct proxy *proxy, uint32_t versions)
     for (uint32_t i = 0; i < proxy_worker_count(proxy); i++) {
         proxy_worker_counts(proxy, i, worker);
         printf("worker %u:", i);
-        for (int k = 0; k < PROXY_WORKER_COUNTERS; k++)
+        for (int k = 0; k < PROXY_WORKER_NAMED; k++)
             if (worker[k] != 0)
                 printf(" %s=%llu", proxy_worker_counter_name((enum proxy_worker_counter)k),
                        (unsigned long long)worker[k]);

@@ -3,7 +3,7 @@
 set_property(DIRECTORY ${CMAKE_SOURCE_DIR} APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/MODULES)
 set(SLUICE_LIBRARY_m m)
 set(SLUICE_LIBRARY_threads Threads::Threads)
-foreach(name cares crypto nghttp2 ssl curl jansson sqlite uring yaml)
+foreach(name brotli cares crypto nghttp2 ssl curl jansson sqlite uring yaml zlib zstd)
   string(TOUPPER ${name} upper)
   if(TARGET PkgConfig::${upper})
     set(SLUICE_LIBRARY_${name} PkgConfig::${upper})

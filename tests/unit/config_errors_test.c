@@ -15,6 +15,7 @@
 #define ERRING(text) LISTEN "services:\n  s: {versions: {v1: [h:1]}, errors: {" text "}}\n"
 #define SECURE(text) LISTEN "services:\n  s: {versions: {v1: [h:1]}, tls: " text "}\n"
 #define SECURED(endpoint, text) LISTEN "services:\n  s: {tls: " text ", versions: {v1: [" endpoint "]}}\n"
+#define COMPRESSING(text) LISTEN "services:\n  s: {versions: {v1: [h:1]}, compression: " text "}\n"
 #define ROLLOUT LISTEN SERVICES "rollouts:\n  r:\n    service: shop\n    to: v2\n"
 #define ROUTE(text) LISTEN "services: {a: {versions: {v: [h:1]}, routes: [" text "\n"
 #define OWN(text) LISTEN SERVICES "routes: [" text "\n"
@@ -271,6 +272,11 @@ static const struct mistake mistakes[] = {
     // what an error is: column 38 is the first word of `errors`
     {LISTEN "services:\n  s: {versions: {v1: [h:1]}, errors: 5xx}\n", 3, 38,
      "errors of a service of service 's' wants words beneath it, not '5xx'"},
+    {COMPRESSING("yes"), 3, 43, "compression"},
+    {COMPRESSING("{codecs: [gzip, br, gzip]}"), 3, 63, "'gzip' stands in this list twice"},
+    {COMPRESSING("{codecs: [deflate]}"), 3, 53, "zstd, br or gzip, not 'deflate'"},
+    {COMPRESSING("{types: [text/html, '*/*']}"), 3, 63, "'*/*' is no type"},
+    {COMPRESSING("{types: [html]}"), 3, 52, "'html' is no type"},
     {ERRING("statuses: 5xx"), 3, 49, "'statuses' wants a list"},
     {ERRING("statuses: [99]"), 3, 50,
      "'statuses' wants statuses from 200 to 599, such as 5xx, 429 or 404-410"},

@@ -11,6 +11,7 @@
 #include "base/slice.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "net/http/codec.h"
 #include "net/io/loop.h"
 #include "net/names/names.h"
 #include "ship/rollout/spec.h"
@@ -28,6 +29,7 @@ enum {
     CONFIG_ROUTES_MAX = 64,       // per service
     CONFIG_OWN_ROUTES_MAX = 1024, // without a service
     CONFIG_METHODS_MAX = 16,      // per route
+    CONFIG_TYPES_MAX = 64,        // to compress, per route
     CONFIG_CONDITIONS_MAX = 16,   // per route, on headers, and as many on the query
     CONFIG_EDITS_MAX = 10,        // per route and direction, of each kind
     CONFIG_METHOD_BYTES = 33,
@@ -246,6 +248,21 @@ struct config_route_timeouts {
 };
 
 // Which requests, and what becomes of them on their way to a service.
+enum config_compression_state { CONFIG_COMPRESSION_UNSAID, CONFIG_COMPRESSION_OFF, CONFIG_COMPRESSION_ON };
+enum config_level { CONFIG_LEVEL_FAST, CONFIG_LEVEL_BALANCED, CONFIG_LEVEL_SMALL };
+
+// Of answers. Of a route UNSAID is as its service says, of a service OFF.
+struct config_compression {
+    enum config_compression_state state;
+    enum http_codec codecs[HTTP_CODECS]; // the wanted first
+    uint32_t codec_count;                // at least one when ON
+    char (*types)[CONFIG_WORD_BYTES];    // lower case or not, "text/html" or "text/*"
+    uint32_t type_count;                 // 0: those of the guide
+    uint64_t bytes_min;
+    enum config_level level;
+    bool credentials;
+};
+
 struct config_route {
     char name[CONFIG_NAME_BYTES]; // empty: none
     char host[CONFIG_HOST_BYTES]; // lower case, no port; "*.name" for what lies below a name; empty: any
@@ -259,6 +276,7 @@ struct config_route {
     struct config_route_timeouts timeouts;
     bool retry_off;
     uint64_t request_body_bytes; // 0: as the file has it
+    struct config_compression compression;
     struct config_position position;
 };
 
@@ -424,6 +442,7 @@ struct config_service {
     uint32_t panic;         // share, thousandths of a percent; 0: never
     uint64_t slow_start_ms; // 0: off
     bool fallback;          // to the stable version
+    struct config_compression compression;
     struct config_position position;
 };
 

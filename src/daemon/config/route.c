@@ -384,6 +384,13 @@ static const struct config_word route_words[] = {
      .min = 1,
      .max = 1ULL << 50,
      .help = "larger request bodies are answered 413; without it as `limits.request_body` says"},
+    {.word = "compression",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_route, compression),
+     .section = &config_compression_section,
+     .optional = true,
+     .fallback = "as the service has it",
+     .help = "compression of this route's answers alone"},
 };
 const struct config_section config_route_section = {
     .title = "route",

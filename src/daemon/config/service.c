@@ -321,6 +321,13 @@ static const struct config_word service_words[] = {
      .help =
          "`stable`: a request of the new version that reached nobody (no connection, no endpoint, an open "
          "breaker) is served by the stable version; it is an error of the new one all the same"},
+    {.word = "compression",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_service, compression),
+     .section = &config_compression_section,
+     .optional = true,
+     .fallback = "off",
+     .help = "compression of answers"},
 };
 const struct config_section config_service_section = {
     .title = "service",

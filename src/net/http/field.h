@@ -105,6 +105,9 @@ MUST_USE enum status http_fields_add(struct http_fields *fields, struct slice na
 // RFC 9110 5.6.2 token, and 5.5 field value (visible, obs-text, SP, HTAB inside). Both refuse CR, LF, NUL.
 bool http_token_valid(struct slice text);
 bool http_value_valid(struct slice text);
+// Without blanks and tabs around it.
+struct slice http_trim(struct slice text);
+
 enum {
     HTTP_HOST_BYTES_MAX = 512,    // a name has 253 at most; it is written up to three times in one head
     HTTP_UPGRADE_BYTES_MAX = 256, // a longer list of protocols is no upgrade

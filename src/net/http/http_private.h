@@ -35,7 +35,6 @@ static inline unsigned http_hex_value(char c)
 }
 
 bool http_all(struct slice text, unsigned class_bits);
-struct slice http_trim(struct slice text);
 
 static inline uint64_t http_load64(const char *data)
 {

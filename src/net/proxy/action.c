@@ -30,6 +30,8 @@ void action_hold(struct exchange *exchange, struct proxy_action *action)
     timeouts->first_byte_ms = action->first_byte_ms != 0 ? action->first_byte_ms : timeouts->first_byte_ms;
     timeouts->idle_ms = action->idle_ms != 0 ? action->idle_ms : timeouts->idle_ms;
     timeouts->total_ms = action->total_ms != 0 ? action->total_ms : timeouts->total_ms;
+    if (action->compression.codec_count > 0)
+        compressed_ask(exchange);
 }
 
 void action_add_fields(struct worker *worker, struct http1_forward *forward, const struct http_field *fields,
@@ -114,7 +116,7 @@ void action_request_trailers(const struct exchange *exchange, struct http_fields
 
 // ---- the answer of a service ----
 
-void action_response(const struct exchange *exchange, struct http_fields *fields, struct server_added *added)
+void action_response(struct exchange *exchange, struct http_response *response, struct server_added *added)
 {
     const struct proxy_action *action = exchange->action;
     struct http_field *out = exchange->worker->action.fields;
@@ -122,13 +124,15 @@ void action_response(const struct exchange *exchange, struct http_fields *fields
     CHECK(count <= 1);
     if (count > 0)
         out[0] = added->fields[0];
-    take_out(action->response, action->response_count, fields);
+    take_out(action->response, action->response_count, &response->fields);
     for (uint32_t i = 0; i < action->response_count; i++)
         if (action->response[i].kind != PROXY_EDIT_REMOVE)
             out[count++] =
                 (struct http_field){.name = action->response[i].name, .value = action->response[i].value};
     added->fields = out;
     added->field_count = count;
+    if (action->compression.codec_count > 0)
+        compressed_head(exchange, response, added);
 }
 
 void action_response_trailers(const struct exchange *exchange, struct http_fields *trailers)

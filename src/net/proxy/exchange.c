@@ -352,6 +352,8 @@ static void exchange_free(struct exchange *exchange)
     io_buf_put(exchange->head_buf);
     io_buf_put(exchange->response_trailers);
     io_chain_put(&exchange->pending);
+    if (UNLIKELY(exchange->compressed != NULL))
+        compressed_free(exchange);
     if (UNLIKELY(exchange->action != NULL))
         proxy_action_release(exchange->action);
     free_list_put(&worker->free_exchanges, exchange);
@@ -691,7 +693,7 @@ static void let_client_on(struct exchange *exchange)
 void exchange_client_drained(struct exchange *exchange)
 {
     exchange->activity_us = worker_now_us(worker_of(exchange));
-    if (exchange->upstream != NULL)
+    if (exchange->upstream != NULL && !(exchange->compressed != NULL && compressed_waits(exchange)))
         upstream_resume(exchange->upstream);
 }
 

@@ -54,7 +54,7 @@ static const char *const WORKER_NAMES[] = {
     "flags_left_out",
     "flag_versions_unknown",
 };
-_Static_assert(ARRAY_LEN(WORKER_NAMES) == PROXY_WORKER_COUNTERS, "a name for each");
+_Static_assert(ARRAY_LEN(WORKER_NAMES) == PROXY_WORKER_NAMED, "a name for each");
 
 const char *proxy_version_counter_name(enum proxy_version_counter counter)
 {
@@ -64,6 +64,6 @@ const char *proxy_version_counter_name(enum proxy_version_counter counter)
 
 const char *proxy_worker_counter_name(enum proxy_worker_counter counter)
 {
-    CHECK((unsigned)counter < PROXY_WORKER_COUNTERS);
+    CHECK((unsigned)counter < PROXY_WORKER_NAMED);
     return WORKER_NAMES[counter];
 }

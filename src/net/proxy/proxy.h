@@ -203,6 +203,17 @@ enum proxy_worker_counter {
     PROXY_WORKER_ACCESSES_DROPPED,      // lines that the access log lacks: its reader was too slow
     PROXY_WORKER_FLAGS_LEFT_OUT,        // flags with a variant for which a request had no room
     PROXY_WORKER_FLAG_VERSIONS_UNKNOWN, // requests whose version flag named no version, or was in error
+    // Answers of services that compress: for each codec, then for each reason why they stay as they are, in
+    // the order of enum http_codec and enum compress_plain.
+    PROXY_WORKER_COMPRESSED,
+    PROXY_WORKER_NAMED = PROXY_WORKER_COMPRESSED, // those before have names
+    PROXY_WORKER_COMPRESSED_LAST = PROXY_WORKER_COMPRESSED + HTTP_CODECS - 2,
+    PROXY_WORKER_COMPRESSED_IN, // bytes of their bodies, for each codec: from the origin, and
+    PROXY_WORKER_COMPRESSED_IN_LAST = PROXY_WORKER_COMPRESSED_IN + HTTP_CODECS - 2,
+    PROXY_WORKER_COMPRESSED_OUT, // to the client
+    PROXY_WORKER_COMPRESSED_OUT_LAST = PROXY_WORKER_COMPRESSED_OUT + HTTP_CODECS - 2,
+    PROXY_WORKER_PLAIN,
+    PROXY_WORKER_PLAIN_LAST = PROXY_WORKER_PLAIN + COMPRESS_PLAINS - 2,
     PROXY_WORKER_COUNTERS
 };
 const char *proxy_worker_counter_name(enum proxy_worker_counter counter);

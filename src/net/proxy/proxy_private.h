@@ -123,11 +123,46 @@ void action_add_fields(struct worker *worker, struct http1_forward *forward, con
                        size_t count);
 void action_request_trailers(const struct exchange *exchange, struct http_fields *trailers);
 // For exchanges with an action.
-void action_response(const struct exchange *exchange, struct http_fields *fields, struct server_added *added);
+void action_response(struct exchange *exchange, struct http_response *response, struct server_added *added);
 void action_response_trailers(const struct exchange *exchange, struct http_fields *trailers);
 // Answers by ourselves what has a route without a service, or came in the clear where it should not.
 void action_answer(struct server_stream *stream, const struct proxy_route *route);
 void action_redirect_https(struct server_stream *stream);
+
+// ---- compressed.c: answers that are compressed on their way ----
+
+enum {
+    COMPRESSED_STREAMS_MAX = 64,    // of one worker; further answers stay as they are
+    COMPRESSED_TURN_BYTES = 131072, // of bodies that a worker compresses in one turn of its loop, ...
+                                    // beyond what is at hand in one buffer; more waits for the next
+    COMPRESSED_HOLD_US = 10000,     // bytes that came are with the client, or on their way, after it
+    COMPRESSED_OUT_BYTES = 16384,
+};
+
+// Of one worker.
+struct compressing {
+    uint32_t streams;
+    uint32_t spent; // bytes, in that turn
+    uint64_t turn;
+    struct list waiting; // for the next
+    struct io_timer next;
+    struct free_list free;
+    char out[COMPRESSED_OUT_BYTES]; // scratch
+};
+
+void compressed_init(struct compressing *compressing);
+// Notes what the client accepts; the exchange has its action.
+void compressed_ask(struct exchange *exchange);
+// The final head, with all that else is added to it: makes it that of a compressed answer, or not.
+void compressed_head(struct exchange *exchange, struct http_response *response, struct server_added *added);
+// The rest is for exchanges whose answer is compressed.
+// Whether the bytes wait (taken) until others have had their turn.
+bool compressed_wait(struct exchange *exchange, struct io_buf *buf);
+bool compressed_waits(const struct exchange *exchange);
+// A run of the body, and its end. Statuses as server_data.
+MUST_USE enum status compressed_data(struct exchange *exchange, struct slice run);
+MUST_USE enum status compressed_end(struct exchange *exchange);
+void compressed_free(struct exchange *exchange);
 
 // ---- exchange ----
 
@@ -180,6 +215,8 @@ struct exchange {
     uint64_t request_bytes;                 // of its body, so far
     uint64_t rate_from_us, rate_from_bytes; // the client's rate counts from there: it was held back before
     struct proxy_action *action;            // of its route, held; NULL: none
+    struct compress_asked asked;            // where the action compresses
+    struct compressed *compressed;          // the answer's; NULL: it is not
     struct io_buf *response_trailers;       // storage while a chunked answer runs
     struct io_chain pending;                // request bytes that wait for the connect
     struct io_buf *head_buf;                // the kept head when it is too long for `head`
@@ -270,7 +307,9 @@ void exchange_not_connected(struct exchange *exchange, const char *plain, const 
 void exchange_starved(struct exchange *exchange);
 uint64_t exchange_due(const struct exchange *exchange);
 
-// response.c: bytes from the upstream (taken).
+// response.c: sends to the client, and holds the origin back while the client does not keep up.
+void response_flush(struct exchange *exchange);
+// Bytes from the upstream (taken).
 void response_data(struct exchange *exchange, struct io_buf *buf);
 // The upstream ended in an orderly way while the answer's body was running.
 void response_finish(struct exchange *exchange);
@@ -424,6 +463,7 @@ struct worker {
     struct http_response response;
     struct request_flags flags;
     struct action_scratch action;
+    struct compressing compressing;
 };
 
 static inline void worker_count(struct worker *worker, enum proxy_worker_counter counter)

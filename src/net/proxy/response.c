@@ -9,8 +9,7 @@ static struct worker *worker_of(const struct exchange *exchange)
     return exchange->worker;
 }
 
-// Sends to the client and holds the origin back while the client does not keep up.
-static void flush_to_client(struct exchange *exchange)
+void response_flush(struct exchange *exchange)
 {
     server_flush(exchange->stream);
     if (UNLIKELY(server_unsent(exchange->stream) > SERVER_UNSENT_HIGH) && exchange->upstream != NULL)
@@ -115,14 +114,25 @@ __attribute__((noinline)) static enum status end_with_trailers(struct exchange *
     struct http_fields *trailers = server_frame_trailers(&exchange->response, &storage);
     if (trailers != NULL)
         action_response_trailers(exchange, trailers);
+    if (trailers != NULL && exchange->compressed != NULL)
+        compress_trailers_edit(trailers);
     return server_data_end(exchange->stream, trailers);
 }
 
 static inline enum status end_body(struct exchange *exchange)
 {
+    if (UNLIKELY(exchange->compressed != NULL) && compressed_end(exchange) != STATUS_OK)
+        return STATUS_FULL;
     if (UNLIKELY(exchange->response.trailers_len > 0))
         return end_with_trailers(exchange);
     return server_data_end(exchange->stream, NULL);
+}
+
+static inline enum status send_run(struct exchange *exchange, struct slice run, struct io_buf **in)
+{
+    if (UNLIKELY(exchange->compressed != NULL))
+        return compressed_data(exchange, run);
+    return server_data(exchange->stream, run, in);
 }
 
 // Passes body bytes on. *in becomes what is left of it (NULL: nothing). INVALID for broken framing, FULL
@@ -139,7 +149,7 @@ static enum status relay_body(struct exchange *exchange, struct io_buf **in)
             return STATUS_INVALID;
         if (UNLIKELY(exchange->watch.open))
             judge_run(exchange, run);
-        if (run.len > 0 && server_data(exchange->stream, run, in) != STATUS_OK)
+        if (run.len > 0 && send_run(exchange, run, in) != STATUS_OK)
             return STATUS_FULL;
         if (*in != NULL)
             *in = io_held_skip(*in, (uint32_t)used);
@@ -149,13 +159,15 @@ static enum status relay_body(struct exchange *exchange, struct io_buf **in)
 
 static void response_body(struct exchange *exchange, struct io_buf *buf)
 {
+    if (UNLIKELY(exchange->compressed != NULL) && compressed_wait(exchange, buf))
+        return;
     exchange->activity_us = worker_now_us(worker_of(exchange));
     enum status status = relay_body(exchange, &buf);
     if (LIKELY(status == STATUS_OK)) {
         if (exchange->response.done)
             response_complete(exchange, buf);
         else
-            flush_to_client(exchange);
+            response_flush(exchange);
         return;
     }
     io_buf_put(buf);
@@ -220,7 +232,7 @@ static enum status write_head(struct exchange *exchange)
     struct server_added added = added_of(exchange, &text, &cookie);
     struct http_response *response = &worker_of(exchange)->response;
     if (UNLIKELY(exchange->action != NULL) && response->status >= 200)
-        action_response(exchange, &response->fields, &added);
+        action_response(exchange, response, &added);
     return server_head(exchange->stream, response, &added);
 }
 
@@ -241,7 +253,7 @@ static bool response_informational(struct exchange *exchange)
         head_refused(exchange, status);
         return false;
     }
-    flush_to_client(exchange);
+    response_flush(exchange);
     return true;
 }
 

@@ -316,8 +316,8 @@ static void compile_route(struct table_carve *from, const struct proxy_table *ta
         route->path.data[route->path.len - 1] == '/')
         route->path.len--;
     route->conditions = table_conditions_compile(from, plan);
-    route->written =
-        plan->path_kind != PROXY_PATH_PREFIX || route->conditions != NULL || plan->action != NULL;
+    route->written = plan->path_kind != PROXY_PATH_PREFIX || route->conditions != NULL ||
+                     table_action_written(plan->action);
     route->host = without_dot(table_carve_text(from, plan->host, true));
     route->kind = PROXY_HOST_EXACT;
     if (route->host.len == 0 || slice_equal(route->host, SLICE("*"))) {

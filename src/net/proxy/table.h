@@ -21,6 +21,7 @@
 #include "base/text.h"
 #include "flags/eval/image.h"
 #include "flags/eval/tally.h"
+#include "net/compress/compress.h"
 #include "net/http/message.h"
 #include "net/io/loop.h"
 #include "net/proxy/breaker.h"
@@ -304,6 +305,7 @@ struct proxy_action_plan {
     uint32_t first_byte_ms, idle_ms, total_ms; // 0: as the service has it
     bool retry_off;
     uint64_t body_bytes_max;                    // 0: as the service has it
+    struct compress_settings compression;       // of the service's answers
     const struct proxy_redirect_plan *redirect; // these two: without a service
     const struct proxy_answer_plan *answer;
 };

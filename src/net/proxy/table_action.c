@@ -83,6 +83,16 @@ static const char *check_own(const struct proxy_route_plan *route)
     return check_edits(route, answer->headers, answer->header_count, false);
 }
 
+static const char *check_compression(const struct compress_settings *settings)
+{
+    if (settings->codec_count > COMPRESS_CODECS_MAX || settings->type_count > COMPRESS_TYPES_MAX)
+        return "a route has too many codecs or types to compress";
+    for (uint32_t i = 0; i < settings->codec_count; i++)
+        if (settings->codecs[i] == HTTP_CODEC_NONE || settings->codecs[i] >= HTTP_CODECS)
+            return "a codec to compress with is none";
+    return NULL;
+}
+
 const char *table_action_check(const struct proxy_route_plan *route)
 {
     const struct proxy_action_plan *plan = route->action;
@@ -98,7 +108,17 @@ const char *table_action_check(const struct proxy_route_plan *route)
         why = check_edits(route, plan->request, plan->request_count, true);
     if (why == NULL)
         why = check_edits(route, plan->response, plan->response_count, false);
+    if (why == NULL)
+        why = check_compression(&plan->compression);
     return why != NULL || !own ? why : check_own(route);
+}
+
+bool table_action_written(const struct proxy_action_plan *plan)
+{
+    return plan != NULL && (plan->name != NULL || plan->path != NULL || plan->host != NULL ||
+                            plan->retry_off || plan->request_count + plan->response_count > 0 ||
+                            plan->body_bytes_max > 0 || plan->first_byte_ms > 0 || plan->idle_ms > 0 ||
+                            plan->total_ms > 0 || plan->redirect != NULL || plan->answer != NULL);
 }
 
 // ---- making ----
@@ -122,12 +142,34 @@ static const struct proxy_edit *make_edits(struct table_carve *from, const struc
     return edits;
 }
 
+static size_t types_bytes(const struct compress_settings *settings)
+{
+    size_t bytes = table_carve_bytes(settings->type_count, sizeof *settings->types);
+    for (uint32_t i = 0; i < settings->type_count; i++)
+        bytes += table_carve_bytes(settings->types[i].len, 1);
+    return bytes;
+}
+
+static struct compress_settings make_compression(struct table_carve *from,
+                                                 const struct compress_settings *plan)
+{
+    struct compress_settings settings = *plan;
+    struct slice *types = table_carve(from, plan->type_count, sizeof *types);
+    for (uint32_t i = 0; i < plan->type_count; i++) {
+        char *copy = table_carve(from, plan->types[i].len, 1);
+        memcpy(copy, plan->types[i].data, plan->types[i].len);
+        types[i] = (struct slice){copy, plan->types[i].len};
+    }
+    settings.types = types;
+    return settings;
+}
+
 static size_t action_bytes(const struct proxy_action_plan *plan)
 {
     size_t bytes = table_carve_bytes(1, sizeof(struct proxy_action)) + table_text_bytes(plan->name) +
                    table_text_bytes(plan->path) + table_text_bytes(plan->host) +
                    edits_bytes(plan->request, plan->request_count) +
-                   edits_bytes(plan->response, plan->response_count);
+                   edits_bytes(plan->response, plan->response_count) + types_bytes(&plan->compression);
     if (plan->redirect != NULL)
         bytes += table_text_bytes(plan->redirect->host) + table_text_bytes(plan->redirect->path);
     if (plan->answer != NULL)
@@ -175,6 +217,7 @@ struct proxy_action *table_action_make(const struct proxy_action_plan *plan)
     action->total_ms = plan->total_ms;
     action->retry_off = plan->retry_off;
     action->body_bytes_max = plan->body_bytes_max;
+    action->compression = make_compression(&from, &plan->compression);
     make_own(&from, plan, action);
     return action;
 }

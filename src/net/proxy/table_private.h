@@ -133,6 +133,7 @@ struct proxy_action {
     uint32_t first_byte_ms, idle_ms, total_ms; // 0: as the service has it
     bool retry_off;
     uint64_t body_bytes_max; // 0: as the service has it
+    struct compress_settings compression;
     struct proxy_redirect redirect;
     uint16_t answer; // status; 0: none
     struct slice body;
@@ -271,6 +272,8 @@ bool table_conditions_hold(const struct proxy_conditions *conditions, const stru
 
 // NULL, or what is wrong with it.
 const char *table_action_check(const struct proxy_route_plan *plan);
+// Whether it does more than to compress answers, which has nothing to do with what the service gets.
+bool table_action_written(const struct proxy_action_plan *plan);
 // NULL without memory.
 struct proxy_action *table_action_make(const struct proxy_action_plan *plan);
 void proxy_action_release(struct proxy_action *action); // NULL is allowed

@@ -175,6 +175,7 @@ enum status worker_listen(struct worker *worker)
 void worker_begin(struct worker *worker)
 {
     worker->wake.run = worker_on_wake;
+    compressed_init(&worker->compressing);
     io_loop_set_turn_hook(worker->loop, worker_quiet, worker);
 }
 
@@ -184,6 +185,7 @@ void worker_deinit(struct worker *worker)
     heap_free(worker->access);
     free_list_clear(&worker->free_upstreams);
     free_list_clear(&worker->free_exchanges);
+    free_list_clear(&worker->compressing.free);
     for (size_t i = 0; i < ARRAY_LEN(worker->versions); i++)
         heap_free(worker->versions[i]);
     for (size_t i = 0; i < ARRAY_LEN(worker->sheets); i++)

@@ -224,7 +224,7 @@ static void write_workers(const struct routing *routing, struct metrics_writer *
         proxy_worker_counts(routing->proxy, worker, counts);
         char number[12];
         snprintf(number, sizeof number, "%u", worker);
-        for (int i = 0; i < PROXY_WORKER_COUNTERS; i++) {
+        for (int i = 0; i < PROXY_WORKER_NAMED; i++) {
             struct metrics_label labels[] = {
                 metrics_label_of("worker", number),
                 metrics_label_of("event", proxy_worker_counter_name((enum proxy_worker_counter)i))};
@@ -270,4 +270,5 @@ void routing_metrics_write(const struct routing *routing, struct metrics_writer 
     routing_tls_metrics(routing, writer);
     write_workers(routing, writer);
     write_versions(routing, writer);
+    routing_compression_metrics(routing, writer);
 }

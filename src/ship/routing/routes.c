@@ -88,10 +88,27 @@ static bool acts(const struct config_route *from, const struct proxy_action_plan
 {
     return plan->name != NULL || plan->path != NULL || plan->host != NULL || plan->retry_off ||
            plan->request_count + plan->response_count > 0 || plan->body_bytes_max > 0 ||
+           plan->compression.codec_count > 0 ||
            from->timeouts.first_byte_ms + from->timeouts.idle_ms + from->timeouts.total_ms > 0;
 }
 
-static void plan_of_service(struct routing_routes *to, const struct config_route *from, uint32_t service)
+static const struct config_compression *compression_of(const struct config_service *service,
+                                                       const struct config_route *route)
+{
+    bool said = route->compression.state != CONFIG_COMPRESSION_UNSAID;
+    return said ? &route->compression : &service->compression;
+}
+
+static struct compress_settings plan_compression(struct routing_routes *to,
+                                                 const struct config_compression *from)
+{
+    struct slice *types = &to->types[to->type_count];
+    to->type_count += from->type_count;
+    return routing_compression_of(from, types);
+}
+
+static void plan_of_service(struct routing_routes *to, const struct config *config, uint32_t service,
+                            const struct config_route *from)
 {
     struct proxy_route_plan *route = plan_match(to, from, service);
     struct proxy_action_plan *plan = &to->actions[to->action_count];
@@ -105,6 +122,7 @@ static void plan_of_service(struct routing_routes *to, const struct config_route
                                        .body_bytes_max = from->request_body_bytes};
     plan->request = plan_edits(to, &from->request, &plan->request_count);
     plan->response = plan_edits(to, &from->response, &plan->response_count);
+    plan->compression = plan_compression(to, compression_of(&config->services[service], from));
     if (!acts(from, plan))
         return;
     route->action = plan;
@@ -136,7 +154,7 @@ static void plan_own(struct routing_routes *to, const struct config_own_route *f
 // ---- sizes ----
 
 struct sizes {
-    size_t routes, conditions, edits, methods;
+    size_t routes, conditions, edits, methods, types;
 };
 
 static uint32_t edits_of(const struct config_edits *edits)
@@ -154,14 +172,16 @@ static void add_size(struct sizes *sizes, const struct config_route *route)
 
 static struct sizes sizes_of(const struct config *config)
 {
-    struct sizes sizes = {1, 1, 1, 1}; // none of them is nothing
+    struct sizes sizes = {1, 1, 1, 1, 1}; // none of them is nothing
     for (uint32_t i = 0; i < config->route_count; i++) {
         add_size(&sizes, &config->routes[i].route);
         sizes.edits += config->routes[i].answer.header_count;
     }
     for (uint32_t i = 0; i < config->service_count; i++)
-        for (uint32_t j = 0; j < config->services[i].route_count; j++)
+        for (uint32_t j = 0; j < config->services[i].route_count; j++) {
             add_size(&sizes, &config->services[i].routes[j]);
+            sizes.types += compression_of(&config->services[i], &config->services[i].routes[j])->type_count;
+        }
     return sizes;
 }
 
@@ -174,6 +194,7 @@ void routing_routes_free(struct routing_routes *routes)
     heap_free(routes->conditions);
     heap_free(routes->edits);
     heap_free(routes->methods);
+    heap_free(routes->types);
 }
 
 enum status routing_routes_plan(const struct config *config, struct routing_routes *routes)
@@ -187,16 +208,17 @@ enum status routing_routes_plan(const struct config *config, struct routing_rout
         .conditions = heap_alloc(sizes.conditions, sizeof *routes->conditions),
         .edits = heap_alloc(sizes.edits, sizeof *routes->edits),
         .methods = heap_alloc(sizes.methods, sizeof *routes->methods),
+        .types = heap_alloc(sizes.types, sizeof *routes->types),
     };
     if (routes->routes == NULL || routes->actions == NULL || routes->redirects == NULL ||
         routes->answers == NULL || routes->conditions == NULL || routes->edits == NULL ||
-        routes->methods == NULL)
+        routes->methods == NULL || routes->types == NULL)
         return STATUS_NO_MEMORY;
     for (uint32_t i = 0; i < config->route_count; i++)
         plan_own(routes, &config->routes[i], i);
     for (uint32_t i = 0; i < config->service_count; i++)
         for (uint32_t j = 0; j < config->services[i].route_count; j++)
-            plan_of_service(routes, &config->services[i].routes[j], i);
+            plan_of_service(routes, config, i, &config->services[i].routes[j]);
     return STATUS_OK;
 }
 

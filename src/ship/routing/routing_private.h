@@ -148,6 +148,11 @@ void routing_tls_tick(struct routing *routing); // takes files that have changed
 void routing_tls_deinit(struct routing *routing);
 void routing_tls_metrics(const struct routing *routing, struct metrics_writer *writer);
 
+// ---- compression.c
+// types: storage for as many as the file names.
+struct compress_settings routing_compression_of(const struct config_compression *from, struct slice *types);
+void routing_compression_metrics(const struct routing *routing, struct metrics_writer *writer);
+
 // ---- routes.c
 // The routes of a file, as long as it is there.
 struct routing_routes {
@@ -158,7 +163,8 @@ struct routing_routes {
     struct proxy_condition_plan *conditions;
     struct proxy_edit_plan *edits;
     const char **methods;
-    uint32_t route_count, action_count, condition_count, edit_count, method_count;
+    struct slice *types;
+    uint32_t route_count, action_count, condition_count, edit_count, method_count, type_count;
 };
 // To be freed also when memory ran out.
 MUST_USE enum status routing_routes_plan(const struct config *config, struct routing_routes *routes);
