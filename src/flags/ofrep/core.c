@@ -449,21 +449,21 @@ static void answer_admitted(struct ofrep_call *call)
         ofrep_answer_rpc(call);
 }
 
-static struct ofrep_call begin_call(struct ofrep_core *core, const struct web_request *request,
-                                    struct web_answer *answer)
+static void begin_call(struct ofrep_call *call)
 {
-    struct ofrep_call call = {.core = core, .request = request, .answer = answer, .due_us = UINT64_MAX};
+    struct ofrep_core *core = call->core;
     core->fields = text_over(core->field_bytes, sizeof core->field_bytes);
     json_out_reset(&core->body);
-    find_route(&call);
-    find_form(&call);
-    return call;
+    call->due_us = UINT64_MAX;
+    find_route(call);
+    find_form(call);
 }
 
 bool ofrep_core_refuse(struct ofrep_core *core, const struct web_request *request, unsigned status,
                        const char *sentence, struct web_answer *answer)
 {
-    struct ofrep_call call = begin_call(core, request, answer);
+    struct ofrep_call call = {.core = core, .request = request, .answer = answer};
+    begin_call(&call);
     if (call.form != &OFREP_FORM_GRPC)
         return false;
     ofrep_refuse(&call, status,
@@ -476,7 +476,8 @@ bool ofrep_core_refuse(struct ofrep_core *core, const struct web_request *reques
 
 void ofrep_core_answer(struct ofrep_core *core, const struct web_request *request, struct web_answer *answer)
 {
-    struct ofrep_call call = begin_call(core, request, answer);
+    struct ofrep_call call = {.core = core, .request = request, .answer = answer};
+    begin_call(&call);
     ofrep_count(&core->counts.requests);
     if (call.service == OFREP_SERVICE_HEALTH) {
         if (method_fits(&call))
