@@ -140,6 +140,31 @@ TEST(strangers_are_refused)
     secure_destroy(w);
 }
 
+// A canary whose handshake fails, or that cannot be spoken to at all, was told nothing of the request.
+TEST(what_could_not_be_secured_falls_back)
+{
+    static const struct proxy_protection rules = {.fallback = true};
+    struct world *w = secure_world();
+    w->versions[0].secure = false;
+    w->origins[0].tls = NULL;
+    w->versions[1].secure = true;
+    w->origins[1].tls = secure.other;
+    w->service.protection = &rules;
+    w->service.weight = ROLLOUT_WEIGHT_FULL;
+    w->service.epoch = 1;
+    world_publish(w);
+    assert_true(peer_has(world_ask(w, GET), "HTTP/1.1 200"));
+    assert_int_equal(version_counter(w, 1, PROXY_VERSION_ERROR_TLS), 3);
+    assert_int_equal(version_counter(w, 1, PROXY_VERSION_FALLBACKS), 1);
+    w->versions[1].origin = PROXY_ORIGIN_NONE; // its files cannot be used
+    world_publish(w);
+    assert_true(peer_has(world_ask(w, GET), "HTTP/1.1 200"));
+    assert_int_equal(version_counter(w, 1, PROXY_VERSION_ERROR_TLS), 4);
+    assert_int_equal(version_counter(w, 1, PROXY_VERSION_FALLBACKS), 2);
+    assert_int_equal(w->origins[0].accepted, 1);
+    secure_destroy(w);
+}
+
 TEST(in_the_clear_is_refused)
 {
     struct world *w = secure_world();
