@@ -466,6 +466,40 @@ TEST(what_could_not_be_connected_falls_back_and_is_an_error_of_the_canary)
     assert_true(peer_has(client, "HTTP/1.1 200")); // nothing of it had been sent
 }
 
+static void serve_whole(struct peer *peer)
+{
+    if (memmem(peer->got, peer->len, "the end", 7) == NULL)
+        return;
+    served[peer->origin - w->origins]++;
+    peer_send(peer, HELLO);
+}
+
+// The client is stopped while no endpoint takes its body, and must go on with one that is connected already.
+TEST(a_long_body_falls_back_to_a_connection_that_is_open)
+{
+    enum { LONG = 400000 };
+    static const char head[] = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 400000\r\n\r\n";
+    rules.fallback = true;
+    w->versions[0].endpoint_count = 1;
+    world_publish(w);
+    assert_int_equal(ask(1), 1);
+    canary_gets_all();
+    origin_unlisten(&w->origins[2]);
+    origin_unlisten(&w->origins[3]);
+    w->origins[0].serve = serve_whole;
+    char *body = malloc(LONG);
+    memset(body, 'x', LONG);
+    memcpy(body + LONG - 7, "the end", 7);
+    struct peer *client = world_connect(w);
+    peer_send(client, head);
+    peer_send_bytes(client, body, LONG);
+    world_run(w, 1000);
+    free(body);
+    assert_true(peer_has(client, "HTTP/1.1 200"));
+    assert_int_equal(served[0], 2);
+    assert_int_equal(w->origins[0].accepted, 1);
+}
+
 TEST(an_open_breaker_falls_back)
 {
     rules.fallback = true;
