@@ -466,6 +466,19 @@ TEST(what_could_not_be_connected_falls_back_and_is_an_error_of_the_canary)
     assert_true(peer_has(client, "HTTP/1.1 200")); // nothing of it had been sent
 }
 
+// What the canary's endpoints have used up is not the stable version's.
+TEST(who_falls_back_has_all_attempts_again)
+{
+    rules.fallback = true;
+    w->service.retry.attempts_max = 2;
+    canary_gets_all();
+    for (int i = 0; i < ORIGINS_MAX; i++)
+        if (i != 1)
+            origin_unlisten(&w->origins[i]);
+    assert_int_equal(ask(50), 50);
+    assert_int_equal(served[1], 50);
+}
+
 static void serve_whole(struct peer *peer)
 {
     if (memmem(peer->got, peer->len, "the end", 7) == NULL)

@@ -473,7 +473,8 @@ static bool retry_allowed(struct exchange *exchange, enum attempt_error error)
     const struct upstream *upstream = exchange->upstream;
     if (exchange->action != NULL && exchange->action->retry_off)
         return false;
-    if (service == NULL || service->retry.off || exchange->attempts >= service->retry.attempts_max)
+    uint32_t made = exchange->attempts - exchange->canary_attempts;
+    if (service == NULL || service->retry.off || made >= service->retry.attempts_max)
         return false;
     bool unsent = upstream != NULL && upstream->connecting;
     bool found_dead = error == ATTEMPT_RESET && upstream != NULL && upstream->uses > 1 && !upstream->answered;
