@@ -527,6 +527,33 @@ TEST(an_open_breaker_falls_back)
     assert_int_equal(canary_sums().errors, 30);
 }
 
+// Whoever reads of the refusal is sent to no endpoint of the other version.
+TEST(who_falls_back_to_an_open_breaker_met_no_endpoint_there)
+{
+    struct proxy_event events[64];
+    rules.fallback = true;
+    breaker_rules();
+    w->origins[0].reply = w->origins[1].reply = FAILS;
+    ask(20);
+    assert_int_equal(proxy_breaker_phase(w->proxy, 0), BREAKER_OPEN);
+    origin_unlisten(&w->origins[2]);
+    origin_unlisten(&w->origins[3]);
+    canary_gets_all();
+    (void)proxy_events_take(w->proxy, events, ARRAY_LEN(events));
+    struct peer *client = world_connect(w);
+    peer_send(client, GET);
+    world_run(w, 50);
+    assert_true(peer_has(client, "HTTP/1.1 503") && peer_has(client, "\r\nRetry-After: "));
+    uint32_t told = proxy_events_take(w->proxy, events, ARRAY_LEN(events));
+    assert_in_range(told, 2, ARRAY_LEN(events));
+    assert_int_equal(events[0].version, 1);
+    assert_int_not_equal(events[0].endpoint, PROXY_SLOT_NONE);
+    assert_int_equal(events[told - 1].kind, PROXY_EVENT_LOCAL);
+    assert_int_equal(events[told - 1].status, 503);
+    assert_int_equal(events[told - 1].version, 0);
+    assert_int_equal(events[told - 1].endpoint, PROXY_SLOT_NONE);
+}
+
 TEST(no_fallback_unasked_nor_from_the_stable_version_nor_for_operators)
 {
     canary_gets_all();

@@ -21,8 +21,8 @@ static const struct proxy_service *exchange_service(const struct exchange *excha
 
 static struct event_where exchange_where(const struct exchange *exchange)
 {
-    uint16_t endpoint =
-        exchange->attempts == 0 ? PROXY_SLOT_NONE : exchange->tried[(exchange->attempts - 1) % TRIED_MAX];
+    bool asked = exchange->attempts > exchange->canary_attempts;
+    uint16_t endpoint = asked ? exchange->tried[(exchange->attempts - 1) % TRIED_MAX] : PROXY_SLOT_NONE;
     return (struct event_where){exchange->service, exchange->version, endpoint};
 }
 
