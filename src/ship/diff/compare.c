@@ -175,6 +175,7 @@ static struct diff_tree tree_begin(const struct diff_sink *sink, struct slice bo
         .slots = (uint32_t *)(all + nodes),
         .slot_count = places,
         .key = sink->recipe->key,
+        .mixer = {siphash(sink->recipe->key, "0", 1), siphash(sink->recipe->key, "1", 1)},
         .spelling = sink->recipe->spelling,
         .reader = sink->comparison->reader,
     };

@@ -30,7 +30,8 @@ struct diff_tree {
     uint32_t count, cap;
     uint32_t *slots; // a table for hashes, of more than twice as many places as there can be nodes
     uint32_t slot_count;
-    struct siphash_key key;
+    struct siphash_key key;   // for runs of bytes
+    struct siphash_key mixer; // for hashes; made of the key, so that a key of small numbers does not matter
     bool spelling;
     enum diff_reader reader;
     uint32_t notes;
@@ -49,7 +50,7 @@ uint32_t diff_tree_add(struct diff_tree *tree, uint32_t parent, uint32_t previou
 // there were some.
 bool diff_tree_close(struct diff_tree *tree, uint32_t container);
 uint64_t diff_tree_mix(const struct diff_tree *tree, uint64_t a, uint64_t b);
-uint64_t diff_json_number_hash(struct siphash_key key, struct slice text);
+uint64_t diff_json_number_hash(const struct diff_tree *tree, struct slice text);
 // Takes the next bytes off the body of a string: a run that needs no escape, or what one escape stands for.
 bool diff_json_piece(struct slice *rest, char storage[4], struct slice *piece);
 

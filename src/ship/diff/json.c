@@ -253,13 +253,12 @@ static uint64_t digits_hash(struct siphash_key key, struct slice text, uint64_t 
     return siphash_end(&state);
 }
 
-uint64_t diff_json_number_hash(struct siphash_key key, struct slice text)
+uint64_t diff_json_number_hash(const struct diff_tree *tree, struct slice text)
 {
-    struct diff_tree mixer = {.key = key};
     struct decimal d = decimal_of(text);
-    uint64_t digits = d.count > DIGITS_EXACT ? digits_hash(key, text, d.count) : d.digits;
-    uint64_t hash = diff_tree_mix(&mixer, digits, (uint64_t)d.point * 2 + d.negative);
-    return d.power.len > 0 ? diff_tree_mix(&mixer, hash, siphash(key, d.power.data, d.power.len)) : hash;
+    uint64_t digits = d.count > DIGITS_EXACT ? digits_hash(tree->key, text, d.count) : d.digits;
+    uint64_t hash = diff_tree_mix(tree, digits, (uint64_t)d.point * 2 + d.negative);
+    return d.power.len > 0 ? diff_tree_mix(tree, hash, siphash(tree->key, d.power.data, d.power.len)) : hash;
 }
 
 static size_t skip_digits(struct reader *r)
@@ -326,7 +325,7 @@ static void hash_scalar(struct diff_tree *tree, struct diff_node *node)
 {
     struct slice text = diff_tree_text(tree, node);
     uint64_t hash = node->kind == NODE_STRING                      ? string_hash(tree, text, node->escaped)
-                    : node->kind == NODE_NUMBER && !tree->spelling ? diff_json_number_hash(tree->key, text)
+                    : node->kind == NODE_NUMBER && !tree->spelling ? diff_json_number_hash(tree, text)
                                                                    : siphash(tree->key, text.data, text.len);
     node->hash = diff_tree_mix(tree, hash, node->kind);
 }

@@ -22,7 +22,7 @@ uint32_t diff_tree_add(struct diff_tree *tree, uint32_t parent, uint32_t previou
 // Both halves of a product, under a key that nobody outside knows.
 uint64_t diff_tree_mix(const struct diff_tree *tree, uint64_t a, uint64_t b)
 {
-    unsigned __int128 product = (unsigned __int128)(a ^ tree->key.k0) * (b ^ tree->key.k1);
+    unsigned __int128 product = (unsigned __int128)(a ^ tree->mixer.k0) * (b ^ tree->mixer.k1);
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 

@@ -384,8 +384,8 @@ static bool visit(struct walk *w, uint32_t a, uint32_t b)
         return true;
     }
     bool spelled = first->kind == NODE_NUMBER && w->first->spelling &&
-                   diff_json_number_hash(w->first->key, diff_tree_text(w->first, first)) ==
-                       diff_json_number_hash(w->first->key, diff_tree_text(w->second, second));
+                   diff_json_number_hash(w->first, diff_tree_text(w->first, first)) ==
+                       diff_json_number_hash(w->second, diff_tree_text(w->second, second));
     tell(w, spelled ? DIFF_SPELLING : DIFF_VALUE, a, b);
     return false;
 }
