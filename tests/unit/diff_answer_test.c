@@ -2,6 +2,7 @@
 // Whole answers: status, headers, media types, what a recipe leaves out; text and gRPC; classes of values.
 #include "base/check.h"
 #include "diff_world.h"
+#include "test.h"
 
 static struct diff_world world;
 

@@ -2,6 +2,7 @@
 // Pairs of JSON documents and what must be found. Each pair is also compared the other way round.
 #include "base/check.h"
 #include "diff_world.h"
+#include "test.h"
 
 static struct diff_world world;
 

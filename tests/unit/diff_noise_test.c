@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Noise and difference: counts, folding, verdicts, and how often verdicts are wrong.
+#include <inttypes.h>
 #include <math.h>
 
 #include "base/check.h"
 #include "base/rng.h"
-#include "diff_world.h"
 #include "ship/diff/noise.h"
+#include "test.h"
 
 static struct diff_noise noise;
 static struct diff_judgement judged[DIFF_ROWS_MAX];

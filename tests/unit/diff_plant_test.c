@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random documents with k changes planted into them: exactly these must be found. What is planted is known
 // from the tree that the documents are written from, not from the comparison.
+#include <inttypes.h>
+
 #include "base/check.h"
 #include "base/rng.h"
 #include "diff_world.h"
+#include "test.h"
 
 static struct diff_world world;
 

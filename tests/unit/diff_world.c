@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "diff_world.h"
 
+#include <inttypes.h>
+
 #include "base/check.h"
 
 const char *diff_world_answers(struct diff_world *world, const struct diff_answer *first,

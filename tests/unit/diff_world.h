@@ -2,10 +2,7 @@
 // Two bodies, compared, and the findings as lines: "kind path [place] first | second xN (class)".
 #pragma once
 
-#include <inttypes.h>
-
 #include "ship/diff/diff.h"
-#include "test.h"
 
 enum { WORLD_SPACE_BYTES = 4 << 20, WORLD_LINES_BYTES = 1 << 16 };
 
