@@ -66,7 +66,7 @@ static void compare_header(const struct diff_sink *sink, const struct diff_answe
                           a == NULL   ? DIFF_ADDED
                           : b == NULL ? DIFF_MISSING
                                       : DIFF_VALUE,
-                          "", a != NULL ? a->value : NOTHING, b != NULL ? b->value : NOTHING);
+                          a != NULL ? a->value : NOTHING, b != NULL ? b->value : NOTHING);
     }
 }
 
@@ -95,8 +95,7 @@ static void compare_status(const struct diff_sink *sink, uint16_t first, uint16_
     text_addf(&first_text, "%u", (unsigned)first);
     text_addf(&second_text, "%u", (unsigned)second);
     if (first != second)
-        diff_sink_add(sink, SLICE("status"), DIFF_STATUS, "", text_slice(&first_text),
-                      text_slice(&second_text));
+        diff_sink_add(sink, SLICE("status"), DIFF_STATUS, text_slice(&first_text), text_slice(&second_text));
 }
 
 static bool ends_with(struct slice text, struct slice end)
@@ -148,7 +147,7 @@ static void compare_bytes(const struct diff_sink *sink, struct slice first, stru
                   siphash(sink->recipe->key, bodies[i].data, bodies[i].len));
     }
     sink->comparison->reader = DIFF_READER_BYTES;
-    diff_sink_add(sink, SLICE("body"), DIFF_BYTES, "", text_slice(&texts[0]), text_slice(&texts[1]));
+    diff_sink_add(sink, SLICE("body"), DIFF_BYTES, text_slice(&texts[0]), text_slice(&texts[1]));
 }
 
 static const char *cut_words(enum diff_cut cut)
@@ -219,7 +218,7 @@ static void compare_body(const struct diff_sink *sink, const struct diff_answer 
     struct diff_comparison *comparison = sink->comparison;
     size_t most = sink->recipe->body_max > 0 ? sink->recipe->body_max : UINT32_MAX;
     if (first->cut != second->cut)
-        diff_sink_add(sink, SLICE("body"), DIFF_CUT, "", slice_of(cut_words(first->cut)),
+        diff_sink_add(sink, SLICE("body"), DIFF_CUT, slice_of(cut_words(first->cut)),
                       slice_of(cut_words(second->cut)));
     bool cut = first->cut != DIFF_WHOLE || second->cut != DIFF_WHOLE;
     if (cut)
@@ -228,7 +227,7 @@ static void compare_body(const struct diff_sink *sink, const struct diff_answer 
         return;
     comparison->reader = reader_of(first);
     if (first->body.len == 0 || second->body.len == 0) {
-        diff_sink_add(sink, SLICE("body"), first->body.len == 0 ? DIFF_ADDED : DIFF_MISSING, "", first->body,
+        diff_sink_add(sink, SLICE("body"), first->body.len == 0 ? DIFF_ADDED : DIFF_MISSING, first->body,
                       second->body);
         return;
     }

@@ -65,6 +65,7 @@ struct diff_sink {
     struct diff_comparison *comparison;
 };
 void diff_walk(struct diff_tree *first, struct diff_tree *second, const struct diff_sink *sink);
-// One occurrence. Values are as they were written, without quotes; `place` may be "".
-void diff_sink_add(const struct diff_sink *sink, struct slice path, enum diff_kind kind, const char *place,
-                   struct slice first, struct slice second);
+// One occurrence. Values are as they were written, without quotes. The finding if it is new, so that its
+// place can be noted; else NULL.
+struct diff_finding *diff_sink_add(const struct diff_sink *sink, struct slice path, enum diff_kind kind,
+                                   struct slice first, struct slice second);

@@ -79,7 +79,7 @@ static enum diff_class class_of_both(struct slice a, struct slice b)
     return class == diff_class_of(b) ? class : DIFF_CLASS_NONE;
 }
 
-// From `skip` bytes before the difference on, as much as there is room for.
+// From a little before the difference on, as much as there is room for.
 static void show(char out[DIFF_VALUE_BYTES], struct slice value, size_t common)
 {
     struct slice ellipsis = SLICE("…");
@@ -113,34 +113,34 @@ static struct diff_finding *find(struct diff_comparison *comparison, uint64_t ha
     return NULL;
 }
 
-void diff_sink_add(const struct diff_sink *sink, struct slice path, enum diff_kind kind, const char *place,
-                   struct slice first, struct slice second)
+struct diff_finding *diff_sink_add(const struct diff_sink *sink, struct slice path, enum diff_kind kind,
+                                   struct slice first, struct slice second)
 {
     struct diff_comparison *comparison = sink->comparison;
     enum diff_class class = kind == DIFF_VALUE ? class_of_both(first, second) : DIFF_CLASS_NONE;
     path = utf8_cut(path, DIFF_PATH_BYTES - 1);
     if (is_left_out(sink->recipe, path, class)) {
         comparison->ignored++;
-        return;
+        return NULL;
     }
     uint64_t hash = siphash(sink->recipe->key, path.data, path.len);
     struct diff_finding *finding = find(comparison, hash, kind, path);
     if (finding != NULL) {
         finding->count += finding->count < UINT32_MAX;
         finding->class = finding->class == class ? class : DIFF_CLASS_NONE;
-        return;
+        return NULL;
     }
     if (comparison->count == DIFF_FINDINGS_MAX) {
         comparison->beyond++;
-        return;
+        return NULL;
     }
     finding = &comparison->findings[comparison->count++];
     *finding = (struct diff_finding){.path_hash = hash, .count = 1, .kind = kind, .class = class};
     utf8_copy(finding->path, sizeof finding->path, path);
-    utf8_copy(finding->place, sizeof finding->place, slice_of(place));
     size_t common = first.len > 0 && second.len > 0 ? common_prefix(first, second) : 0;
     show(finding->first, first, common);
     show(finding->second, second, common);
+    return finding;
 }
 
 const char *diff_kind_name(enum diff_kind kind)

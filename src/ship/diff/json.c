@@ -150,6 +150,17 @@ static size_t escape_length(struct slice text)
     return text.data[1] != '\0' && strchr("\"\\/bfnrt", text.data[1]) != NULL ? 2 : 0;
 }
 
+// Characters beyond ASCII come in runs.
+static void skip_beyond_ascii(struct reader *r)
+{
+    while (r->at < r->end && (signed char)*r->at < 0) {
+        size_t used = utf8_length_beyond_ascii((struct slice){r->at, (size_t)(r->end - r->at)});
+        if (used == 0)
+            r->tree->notes |= DIFF_NOTE_NOT_UTF8;
+        r->at += used > 0 ? used : 1;
+    }
+}
+
 // At the opening quote. Gives the body.
 static enum status read_string(struct reader *r, struct slice *body, bool *escaped)
 {
@@ -164,13 +175,15 @@ static enum status read_string(struct reader *r, struct slice *body, bool *escap
         if (c < 0x20)
             return fail(r,
                         c < 0 ? "the string has no end" : "a control character in a string must be escaped");
-        size_t used = c == '\\' ? escape_length(rest) : utf8_length(rest);
-        if (used == 0 && c == '\\')
-            return fail(r, "malformed escape in a string");
+        if (c != '\\') {
+            skip_beyond_ascii(r);
+            continue;
+        }
+        *escaped = true;
+        size_t used = escape_length(rest);
         if (used == 0)
-            r->tree->notes |= DIFF_NOTE_NOT_UTF8;
-        *escaped = *escaped || c == '\\';
-        r->at += used > 0 ? used : 1;
+            return fail(r, "malformed escape in a string");
+        r->at += used;
     }
     *body = (struct slice){begin, (size_t)(r->at - begin)};
     r->at++;

@@ -146,16 +146,19 @@ static struct slice shown(const struct diff_tree *tree, const struct diff_node *
 
 static void tell(struct walk *w, enum diff_kind kind, uint32_t a, uint32_t b)
 {
-    char first_text[SHOWN_BYTES], second_text[SHOWN_BYTES], place[DIFF_PLACE_BYTES] = "";
-    struct slice none = SLICE("");
-    bool order = kind == DIFF_ORDER;
+    char storage[2][SHOWN_BYTES];
+    struct slice first = {"", 0}, second = first;
+    if (a != NODE_NONE && kind != DIFF_ORDER)
+        first = shown(w->first, &w->first->nodes[a], storage[0]);
+    if (b != NODE_NONE && kind != DIFF_ORDER)
+        second = shown(w->second, &w->second->nodes[b], storage[1]);
+    struct diff_finding *fresh = diff_sink_add(w->sink, text_slice(&w->path), kind, first, second);
+    if (fresh == NULL)
+        return;
     if (a != NODE_NONE)
-        place_of(w->first, a, place);
+        place_of(w->first, a, fresh->place);
     else
-        place_of(w->second, b, place);
-    diff_sink_add(w->sink, text_slice(&w->path), kind, place,
-                  a != NODE_NONE && !order ? shown(w->first, &w->first->nodes[a], first_text) : none,
-                  b != NODE_NONE && !order ? shown(w->second, &w->second->nodes[b], second_text) : none);
+        place_of(w->second, b, fresh->place);
 }
 
 static void tell_alone(struct walk *w, enum diff_kind kind, struct diff_tree *tree, uint32_t index)
