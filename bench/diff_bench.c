@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The comparison of two answers.
-//   diff_bench speed FOLDER   JSON documents of a folder: MB of both bodies per second of one processor, for
-//   the
-//                             same bytes; the same but for one number in its last tenth; members in another
-//                             order and other spaces; each tenth number changed
+//   diff_bench speed FOLDER   JSON documents of a folder: MB of both bodies per second of one processor
 //   diff_bench rules [RUNS]   which paths are called different, by our rule and by one with two thresholds
 #include <dirent.h>
 #include <inttypes.h>
@@ -165,8 +162,8 @@ static double noise_rate(const struct model *model, uint32_t path)
     return 0;
 }
 
-// Twitter's Diffy: a path differs when it differs more often between versions than within one, by 20 % of
-// both and by 0.03 % of all answers (its defaults; README of the project).
+// A path differs when it differs more often between versions than within one, by 20 % of both and by 0.03 %
+// of all answers: the rule of Diffy with its defaults.
 static bool rule_of_thresholds(uint32_t raw, uint32_t noise, uint32_t total)
 {
     double difference = (double)raw - noise;
