@@ -31,13 +31,14 @@ _sluice() {
     "flag lint"*) files=1 words="--segments --stale --admin --json --help" ;;
     "flag token"*) words="--name --kind --environment --json --help" ;;
     "replay "*) files=1 words="--json --help" ;;
+    "diff "*) files=1 words="--type --ignore --spelling --json --help" ;;
     "load "*) files=1 words="--rate --rate-end --duration --connections --timeout --poisson --host --header --replay --json --help" ;;
     "version "*) words="--help" ;;
     "completion "*) words="--help" ;;
     "man "*) words="--help" ;;
     "help "*) words="--help" ;;
     esac
-    if [ "$COMP_CWORD" -eq 1 ]; then words="demo init certificate serve check reload status rollout flag replay load version completion man help"; fi
+    if [ "$COMP_CWORD" -eq 1 ]; then words="demo init certificate serve check reload status rollout flag replay diff load version completion man help"; fi
     if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = rollout ]; then words="start watch pause resume promote abort undo approve explain history"; fi
     if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = flag ]; then words="list show off on set unset eval history import export lint token"; fi
     COMPREPLY=($(compgen -W "$words" -- "$cur"))

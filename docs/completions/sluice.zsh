@@ -1,6 +1,6 @@
 #compdef sluice
 _sluice() {
-    if (( CURRENT == 2 )); then compadd demo init certificate serve check reload status rollout flag replay load version completion man help; return; fi
+    if (( CURRENT == 2 )); then compadd demo init certificate serve check reload status rollout flag replay diff load version completion man help; return; fi
     if (( CURRENT == 3 )) && [[ $words[2] == rollout ]]; then compadd start watch pause resume promote abort undo approve explain history; return; fi
     if (( CURRENT == 3 )) && [[ $words[2] == flag ]]; then compadd list show off on set unset eval history import export lint token; return; fi
     case "$words[2] $words[3]" in
@@ -34,6 +34,7 @@ _sluice() {
     "flag lint"*) compadd -- --segments --stale --admin --json --help; _files ;;
     "flag token"*) compadd -- --name --kind --environment --json --help ;;
     "replay "*) compadd -- --json --help; _files ;;
+    "diff "*) compadd -- --type --ignore --spelling --json --help; _files ;;
     "load "*) compadd -- --rate --rate-end --duration --connections --timeout --poisson --host --header --replay --json --help; _files ;;
     "version "*) compadd -- --help ;;
     "completion "*) compadd -- --help ;;
