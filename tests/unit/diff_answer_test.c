@@ -156,6 +156,8 @@ TEST(a_recipe_leaves_out_what_it_names)
          "value body.x.list[].v [0] 1 | 2",
          0},
         {"**", "", 4},
+        {"body.x*.v*",
+         "value body.id 1 | 2\nvalue body.x.updated 1 | 3\nvalue body.x.list[].updated [0] 2 | 4", 1},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct diff_ignore ignore = {slice_of(cases[i].pattern), SLICE("a test")};
@@ -289,7 +291,9 @@ TEST(messages_of_grpc_are_compared_by_field)
         {SLICE(MESSAGE_OF("\x03", FIELD_1)), SLICE(MESSAGE_OF("\x01", "\x0b")), "unreadable"}, // a group
         {SLICE(MESSAGE_OF("\x03", FIELD_1)), SLICE(MESSAGE_OF("\x02", "\x12\x07")), "unreadable"},
         {SLICE(MESSAGE_OF("\x03", FIELD_1)), SLICE("\0\0\0"), "unreadable"},
-        {SLICE("\1\0\0\0\1x"), SLICE("\1\0\0\0\1y"), "value body[] [0] 0x78 | 0x79"}, // compressed
+        {SLICE(MESSAGE_OF("\x03", FIELD_1)), SLICE(MESSAGE_OF("\x01", "\x08")), "unreadable"},
+        {SLICE(MESSAGE_OF("\x03", FIELD_1)), SLICE(MESSAGE_OF("\x02", "\0\1")), "unreadable"}, // field 0
+        {SLICE("\1\0\0\0\1x"), SLICE("\1\0\0\0\1y"), "value body[] [0] 0x78 | 0x79"},          // compressed
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         const char *lines = diff_world_bodies(&world, "application/grpc", cases[i].first, cases[i].second);
@@ -310,9 +314,11 @@ TEST(a_finding_is_told_in_words)
         {"{\"p\":1}", "{}", "body.p: missing, was 1"},
         {"[]", "[4]", "body[]: new, 4; at item 0"},
         {"[1,2]", "[2,1]", "body: the same items in another order"},
+        {"[1]", "[1.0]", "body[]: an equal number written otherwise: was 1, is 1.0; at item 0"},
         {"[1700000000]", "[1700000001]", "body[]: was 1700000000, is 1700000001 (epoch); at item 0"},
     };
     char words[DIFF_WORDS_BYTES];
+    world.recipe.spelling = true;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         (void)diff_world_json(&world, cases[i].first, cases[i].second);
         diff_finding_words(&world.found.findings[0], words);
@@ -320,4 +326,19 @@ TEST(a_finding_is_told_in_words)
     }
     for (int i = 0; i < DIFF_NOTES; i++)
         assert_true(strlen(diff_note_words(1U << i)) > 10);
+}
+
+TEST(no_reader_passes_the_space)
+{
+    struct slice lines = SLICE("a\nb\n"), message = SLICE(MESSAGE_OF("\x03", FIELD_1));
+    for (size_t nodes = 1; nodes < 6; nodes++) {
+        world.space = nodes * DIFF_NODE_BYTES;
+        (void)diff_world_bodies(&world, "text/plain", lines, SLICE("a\nc\n"));
+        assert_int_equal(world.found.notes, DIFF_NOTE_TOO_LARGE);
+        (void)diff_world_bodies(&world, "application/grpc", message, SLICE(MESSAGE_OF("\x02", "\x08\x07")));
+        assert_int_equal(world.found.notes, DIFF_NOTE_TOO_LARGE);
+    }
+    world.space = 6 * DIFF_NODE_BYTES;
+    (void)diff_world_bodies(&world, "text/plain", lines, SLICE("a\nc\n"));
+    assert_int_equal(world.found.notes, 0);
 }

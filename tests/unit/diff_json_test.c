@@ -162,6 +162,11 @@ TEST(items_are_paired)
          "order body\nvalue body[].v [0] 1 | 3", "order body\nvalue body[].v [1] 3 | 1"},
         {"[{\"name\":\"x\",\"v\":1}]", "[{\"name\":\"y\",\"v\":1},{\"name\":\"x\",\"v\":1}]",
          "added body[] [0]  | {\"name\":\"y\",\"v\":1}", "missing body[] [0] {\"name\":\"y\",\"v\":1} | "},
+        // A name that several have is no id.
+        {"[{\"name\":\"x\",\"v\":1},{\"name\":\"x\",\"v\":2},{\"name\":\"y\",\"v\":3}]",
+         "[{\"name\":\"x\",\"v\":0},{\"name\":\"x\",\"v\":1},{\"name\":\"x\",\"v\":2},{\"name\":\"y\",\"v\":4}]",
+         "added body[] [0]  | {\"name\":\"x\",\"v\":0}\nvalue body[].v [2] 3 | 4",
+         "missing body[] [0] {\"name\":\"x\",\"v\":0} | \nvalue body[].v [3] 4 | 3"},
         // An id that is new each time pairs nothing: by position then.
         {"[{\"id\":1,\"v\":1},{\"id\":2,\"v\":2}]", "[{\"id\":3,\"v\":1},{\"id\":4,\"v\":2}]",
          "value body[].id [0] 1 | 3 x2", "value body[].id [0] 3 | 1 x2"},

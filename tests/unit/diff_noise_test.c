@@ -102,6 +102,24 @@ TEST(a_difference_is_told_from_noise)
                "chance.");
 }
 
+TEST(words_name_the_class_and_what_is_no_evidence)
+{
+    static struct diff_comparison one;
+    char words[DIFF_NOISE_WORDS_BYTES];
+    found(&one, "body.at")->findings[0].class = DIFF_CLASS_EPOCH;
+    diff_noise_add(&noise, &one, NULL);
+    diff_noise_add(&noise, &one, &one);
+    (void)diff_noise_judge(&noise, 0.01, 0.05, judged);
+    diff_noise_words(&noise, &judged[0], words);
+    assert_string_equal(
+        words, "body.at (value): undecided. Of 1 request asked three times, the new version alone "
+               "differed in 0, the old one alone from itself in 0, both in 1: nothing speaks against "
+               "the new version. Seen in 1 more that are no evidence. All values are of the class "
+               "epoch.");
+    diff_noise_add(&noise, found(&one, "body.at"), NULL);
+    assert_int_equal(row_of("body.at")->class, DIFF_CLASS_NONE);
+}
+
 TEST(requests_without_a_secondary_are_no_evidence)
 {
     for (int i = 0; i < 1000; i++)
@@ -222,9 +240,10 @@ TEST(what_is_written_is_read_again)
     char path[64];
     rng_init(&rng, 7);
     for (int i = 0; i < 3000; i++) {
-        snprintf(path, sizeof path, "body.m%" PRIu64 ".x%" PRIu64, rng_below(&rng, 80), rng_below(&rng, 300));
+        snprintf(path, sizeof path, "body.m%" PRIu64 ".x%" PRIu64, rng_below(&rng, 4), rng_below(&rng, 300));
         triple(rng_below(&rng, 2) ? path : "body.q", rng_below(&rng, 3) ? path : "");
     }
+    assert_int_equal(noise.folded_count, 4);
     struct wire_writer writer = {.data = bytes, .cap = sizeof bytes};
     diff_noise_put(&noise, &writer);
     assert_false(writer.full);
@@ -240,6 +259,11 @@ TEST(what_is_written_is_read_again)
     diff_noise_put(&again, &rewriter);
     assert_int_equal(rewriter.len, writer.len);
     assert_memory_equal(second, bytes, writer.len);
+    static struct diff_comparison next;
+    diff_noise_add(&noise, found(&next, "body.m1.x7 body.q body.m9.x1"), NULL);
+    diff_noise_add(&again, &next, NULL);
+    assert_int_equal(again.row_count, noise.row_count);
+    assert_memory_equal(again.rows, noise.rows, noise.row_count * sizeof noise.rows[0]);
     for (size_t len = 0; len < writer.len; len += 1 + len / 8) {
         reader = (struct wire_reader){.data = bytes, .len = len};
         assert_int_equal(diff_noise_get(&reader, &again), STATUS_CORRUPT);

@@ -166,7 +166,8 @@ void diff_noise_words(const struct diff_noise *noise, const struct diff_judgemen
     text_addf(&text, "%s (%s): %s. Of ", row->path, diff_kind_name(row->kind),
               diff_verdict_name(judgement->verdict));
     text_add_count(&text, noise->triples);
-    text_addf(&text, " requests asked three times, the new version alone differed in ");
+    text_addf(&text, " request%s asked three times, the new version alone differed in ",
+              noise->triples == 1 ? "" : "s");
     text_add_count(&text, row->candidate);
     text_addf(&text, ", the old one alone from itself in ");
     text_add_count(&text, row->secondary);

@@ -191,14 +191,21 @@ static uint32_t *slot_of(const struct range *b, uint32_t mask, uint64_t hash)
     return &slots[place];
 }
 
+// Empties as much of the table as these need; returns how many places.
+static uint32_t clear_slots(const struct range *range)
+{
+    uint32_t places = 4;
+    while (places < 2 * range->count)
+        places *= 2;
+    CHECK(places <= range->tree->slot_count);
+    memset(range->tree->slots, 0xff, places * sizeof *range->tree->slots);
+    return places;
+}
+
 // Pairs those of one key_hash, the k-th in a with the k-th in b. Returns how many pairs there are.
 static uint32_t pair_by_key(const struct range *a, const struct range *b)
 {
-    uint32_t places = 4, pairs = 0;
-    while (places < 2 * b->count)
-        places *= 2;
-    CHECK(places <= b->tree->slot_count);
-    memset(b->tree->slots, 0xff, places * sizeof *b->tree->slots);
+    uint32_t places = clear_slots(b), pairs = 0;
     clear_partners(a);
     clear_partners(b);
     for (uint32_t j = b->begin; j != b->end; j = node_of(b, j)->next) {
@@ -264,13 +271,25 @@ static bool key_by_member(const struct range *range, uint64_t name_hash)
     return true;
 }
 
+static bool has_repeated_keys(const struct range *range)
+{
+    uint32_t places = clear_slots(range);
+    for (uint32_t i = range->begin; i != range->end; i = node_of(range, i)->next) {
+        uint32_t *slot = slot_of(range, places - 1, node_of(range, i)->key_hash);
+        if (*slot != NODE_NONE)
+            return true;
+        *slot = i;
+    }
+    return false;
+}
+
 static void key_by_value(const struct range *range)
 {
     for (uint32_t i = range->begin; i != range->end; i = node_of(range, i)->next)
         node_of(range, i)->key_hash = node_of(range, i)->hash;
 }
 
-// By the first id that all items have and at least one has on both sides.
+// By the first id that all items have, each another, and that at least one has on both sides.
 static bool pair_by_id(const struct range *a, const struct range *b)
 {
     static const struct slice NAMES[] = {{"id", 2}, {"key", 3}, {"uuid", 4}, {"name", 4}};
@@ -278,7 +297,8 @@ static bool pair_by_id(const struct range *a, const struct range *b)
         return false;
     for (size_t i = 0; i < ARRAY_LEN(NAMES); i++) {
         uint64_t hash = siphash(a->tree->key, NAMES[i].data, NAMES[i].len);
-        if (key_by_member(a, hash) && key_by_member(b, hash) && pair_by_key(a, b) > 0)
+        if (key_by_member(a, hash) && key_by_member(b, hash) && !has_repeated_keys(a) &&
+            !has_repeated_keys(b) && pair_by_key(a, b) > 0)
             return true;
     }
     return false;
