@@ -5,9 +5,9 @@
 // in 2^64. Time is linear in both answers, memory is the caller's.
 //
 // JSON (RFC 8259): members in any order; numbers by value, however large; strings after their escapes.
-// Items of arrays are paired by an id where all have one, else by equal values and what lies between. Text:
-// by lines. gRPC: fields of messages by number; a field that may be a message is compared as bytes, because
-// bytes alone do not tell. All else: by bytes. Bodies come without Content-Encoding.
+// Items of arrays are paired by an id where each has its own, else by equal values and what lies between.
+// Text: by lines. gRPC: fields of messages by number; a field that may be a message is compared as bytes,
+// because bytes alone do not tell. All else: by bytes. Bodies come without Content-Encoding.
 #pragma once
 
 #include <stdbool.h>

@@ -54,10 +54,11 @@ void diff_noise_add(struct diff_noise *noise, const struct diff_comparison *cand
     }
 }
 
-// The tests of one row. That the candidate differs at most as often: only requests where one of both differs
-// tell. That it differs at least twice as often as the primary from itself (then of all differences at least
-// two in three are its own): a request where both differ is one of each; as it lies below 2/3, that bet wins
-// at most what the others lose.
+// The tests of one row. `more`: of the requests where one of both differs, at most half are the candidate's.
+// `less`: the candidate differs at least twice as often as the primary from itself. Let C, S and B be the
+// chances that the candidate alone, the secondary alone, or both differ: C + B >= 2 (S + B). A bet at p = 2/3
+// (1 - u) multiplies by 1 - u for each difference of the candidate and by 1 + 2u for each of the secondary,
+// so by both where both differ; it gains -u (C - 2S - B) - 2 u^2 B on average, which is never above 0.
 struct tests {
     struct stats_bernoulli_grid more, less;
 };
