@@ -175,6 +175,12 @@ complete -c sluice -n '__fish_seen_subcommand_from flag; and __fish_seen_subcomm
 complete -c sluice -n __fish_use_subcommand -f -a replay -d 'derive every decision again from what was counted; exit 1 at the first difference'
 complete -c sluice -n '__fish_seen_subcommand_from replay' -F -a ''
 complete -c sluice -n '__fish_seen_subcommand_from replay' -l json -d 'the result as JSON'
+complete -c sluice -n __fish_use_subcommand -f -a diff -d 'what two stored bodies answer differently, path by path'
+complete -c sluice -n '__fish_seen_subcommand_from diff' -F
+complete -c sluice -n '__fish_seen_subcommand_from diff' -l type -r -d 'how both are read, such as application/json (default: as the first file looks)'
+complete -c sluice -n '__fish_seen_subcommand_from diff' -l ignore -r -d 'leave out this path; \'*\' stands for any characters; may be repeated'
+complete -c sluice -n '__fish_seen_subcommand_from diff' -l spelling -d 'also numbers of one value that are written otherwise'
+complete -c sluice -n '__fish_seen_subcommand_from diff' -l json -d 'the findings as JSON'
 complete -c sluice -n __fish_use_subcommand -f -a load -d 'open-loop load, with latency that admits stalls'
 complete -c sluice -n '__fish_seen_subcommand_from load' -F -a ''
 complete -c sluice -n '__fish_seen_subcommand_from load' -l rate -r -d 'requests per second (default 100)'

@@ -186,6 +186,20 @@ static const struct cli_exit_note replay_exits[] = {
     {4, "the journal cannot be read, was damaged or changed"},
     END_EXIT};
 
+static const struct cli_option diff_options[] = {
+    {"type", 't', "MEDIA", "how both are read, such as application/json (default: as the first file looks)"},
+    {"ignore", 'i', "PATH...", "leave out this path; '*' stands for any characters; may be repeated"},
+    {"spelling", 0, NULL, "also numbers of one value that are written otherwise"},
+    {"json", 'j', NULL, "the findings as JSON"},
+    END_OPTION};
+static const struct cli_example diff_examples[] = {
+    {"sluice diff old.json new.json", "what changed, path by path: members in any order, numbers by value"},
+    {"sluice diff old.json new.json -i 'body.*.updated_at' -i body.request_id",
+     "without what always differs"},
+    END_PAIR};
+static const struct cli_exit_note diff_exits[] = {
+    {0, "no difference"}, {1, "there are differences"}, {4, "a file cannot be read"}, END_EXIT};
+
 static const struct cli_option load_options[] = {
     {"rate", 'r', "N", "requests per second (default 100)"},
     {"rate-end", 0, "N", "the rate changes evenly to this over the run"},
@@ -435,6 +449,9 @@ const struct cli_command cli_commands[] = {
     {"replay", NULL, "JOURNAL",
      "derive every decision again from what was counted; exit 1 at the first difference", "", replay_options,
      replay_examples, replay_exits, cli_run_replay},
+    {"diff", NULL, "FILE SECOND", "what two stored bodies answer differently, path by path",
+     "JSON is compared by value, text by lines, all else by bytes. SECOND is a file like the first one.",
+     diff_options, diff_examples, diff_exits, cli_run_diff},
     {"load", NULL, "URL", "open-loop load, with latency that admits stalls",
      "Requests leave on schedule whatever the server does, and latency counts from the scheduled moment.",
      load_options, load_examples, load_exits, cli_run_load},
