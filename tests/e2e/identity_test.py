@@ -3,6 +3,7 @@
 """Who a client is: PROXY headers by curl and HAProxy, before TLS and HTTP/2, whole and in pieces; and what strangers make up."""
 import hashlib
 import os
+import re
 import socket
 import ssl
 import struct
@@ -223,15 +224,20 @@ services: {{shop: {{versions: {{v1: ["127.0.0.1:{origin.port}"]}}, stable: v1, u
 
 
 def origins(args, folder, stack):
-    """HAProxy as the origin, told by PROXY headers of both versions whose each request is, over IPv4, with clients in turn"""
+    """HAProxy as the origin, told whose each request is by PROXY headers of both versions, in the clear and before TLS; checks have them too"""
     program = harness.find_program("haproxy")
     world = World(args, folder, stack)
-    ports = {"v1": harness.free_port(), "v2": harness.free_port()}
-    path = os.path.join(folder, "accepts.cfg")
+    ports = {name: harness.free_port() for name in ("v1", "v2", "v1_tls", "v2_tls")}
+    path, pem = os.path.join(folder, "accepts.cfg"), os.path.join(folder, "both.pem")
+    with open(pem, "w", encoding="ascii") as both:
+        for part in ("a.pem", "a.key"):
+            with open(os.path.join(folder, part), encoding="ascii") as one:
+                both.write(one.read())
     with open(path, "w", encoding="utf-8") as out:
         out.write("global\n  maxconn 100\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n")
         for name, port in ports.items():
-            out.write(f"listen {name}\n  bind 127.0.0.1:{port} accept-proxy\n  http-request set-header X-Seen %[src]\n"
+            tls = f" ssl crt {pem}" if "tls" in name else ""
+            out.write(f"listen {name}\n  bind 127.0.0.1:{port} accept-proxy{tls}\n  http-request set-header X-Seen %[src]\n"
                       f"  server s 127.0.0.1:{world.origin.port}\n")
     process = harness.Process(folder, "accepts", [program, "-db", "-f", path])
     stack.callback(process.stop)
@@ -240,15 +246,18 @@ def origins(args, folder, stack):
     listener = harness.free_port()
     inner = os.path.join(folder, "inner")
     os.mkdir(inner)
-    versions = ", ".join(f'{name}: {{endpoints: ["127.0.0.1:{port}"], proxy_protocol: {name}}}' for name, port in ports.items())
+    versions = ", ".join(f'{name}: {{endpoints: ["127.0.0.1:{port}"], proxy_protocol: {name[:2]}, '
+                         f'tls: {"{ca: " + folder + "/a.pem}" if "tls" in name else "false"}}}' for name, port in ports.items())
     sluice = harness.Sluice(inner, args.binary, f"""
 journal: @FOLDER@/sluice.db
 listen: ["127.0.0.1:{listener}"]
 admin: {{address: "@ADMIN@"}}
 trust: {{networks: [127.0.0.0/8]}}
-services: {{shop: {{versions: {{{versions}}}, stable: v1}}}}
+services: {{shop: {{health: {{http: /, every: 100ms, fall: 1, initially: unhealthy}}, versions: {{{versions}}}, stable: v1}}}}
 """)
     stack.callback(sluice.stop)
+    harness.wait_for("checks that pass", lambda: sluice.request("GET", "/metrics")[1].count("sluice_endpoint_healthy{") == len(ports)
+                     and not re.search(r"sluice_endpoint_healthy\{.*\} 0", sluice.request("GET", "/metrics")[1]))
     for turn in range(12):
         client = f"127.0.0.{5 + turn % 3}"
         for name in ports:

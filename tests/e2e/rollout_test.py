@@ -5,7 +5,7 @@ access log where one is given (SLUICE_DATA), the real daemon. What must hold for
 
   good      reaches 100 %, and no client sees a failure
   errors    2 % of answers are 500: taken back
-  slow      the slowest tenth takes 30 % longer: taken back
+  slow      the slowest fifth takes 30 % longer: taken back
   refuses   nothing listens: taken back within 2 s of the first request at 1 %, or once a few have failed after a second
   garbage   answers that are no HTTP: taken back
 
@@ -23,11 +23,10 @@ import time
 import harness
 
 RATE = 1000
-# A tenth of the requests takes 5 to 30 ms, the rest is as fast as nginx is: p90 lies on a jump, behind which a tenth of
-# all requests are slow in both versions. To tell that from one more in a hundred takes minutes at this rate, from two
-# (the budget below) some twenty seconds.
+# A fifth of the requests takes 5 to 30 ms, the rest is as fast as nginx is. p90, p99 and p99.9 lie inside a class each, not
+# between two: what lies on a jump is hard to tell from its neighbour, and which side it is on changes with a machine's load.
 LATENCY = """
-split_clients "$request_id$request_uri" $tail { 1% 0.030; 3% 0.012; 6% 0.005; * 0; }
+split_clients "$request_id$request_uri" $tail { 0.3% 0.030; 2.7% 0.012; 17% 0.005; * 0; }
 map $tail $slower { 0.030 0.039; 0.012 0.016; 0.005 0.007; default 0; }
 """
 ORIGIN = """
@@ -61,7 +60,7 @@ rollouts:
     to: v2
     warmup: 1s
     stages: {stages}
-    checks: {{errors: {{negligible: 0.5%}}, latency: {{margin: 1.5, budget: 2%}}}}
+    checks: {{errors: {{negligible: 0.5%}}, latency: {{margin: 1.5}}}}
 """
 STAGES_GOOD = "[{weight: 10%, for: 3s}, {weight: 50%, for: 3s}, {weight: 100%, for: 1s, soak: 5s}]"
 STAGES_BAD = "[{weight: 10%, for: 30s, horizon: 60s}, {weight: 50%, for: 90s, horizon: 100s}, {weight: 100%}]"

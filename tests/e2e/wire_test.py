@@ -204,6 +204,6 @@ def unknown_name(args, folder, stack):
 CASES = [slow_reader, unix_socket, crowds, many_reloads, unknown_name]
 
 if __name__ == "__main__":
-    os.chdir(os.path.dirname(os.path.abspath(__file__)))
     arguments = harness.options(only="")
+    os.chdir(os.path.dirname(os.path.abspath(__file__)))
     harness.run([case for case in CASES if not arguments.only or case.__name__ in arguments.only.split(",")], arguments)

@@ -23,7 +23,7 @@ static enum status read_part(const uint8_t *data, size_t len, struct http_proxy_
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct http_proxy_header header = {HTTP_PROXY_NOBODY}, again = {HTTP_PROXY_NOBODY};
+    struct http_proxy_header header = {.family = HTTP_PROXY_NOBODY}, again = header;
     size_t len = 0, len_again = 0;
     enum status status = read_part(data, size, &header, &len);
     CHECK(status == STATUS_OK || status == STATUS_AGAIN || status == STATUS_INVALID);

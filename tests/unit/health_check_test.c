@@ -25,7 +25,8 @@ static struct io_addr origin;
 static struct connection *connections;
 static uint32_t connected, open_now, open_most;
 static const char *reply; // NULL: it hangs; empty: it closes
-static char asked[1024];
+static char asked[16384]; // since a connection last came
+static size_t asked_len;
 static struct health *health;
 static uint32_t changes;
 static uint64_t changed_us;
@@ -54,8 +55,13 @@ static void origin_close(struct connection *connection)
 
 static void on_data(struct io_stream *stream, struct io_buf *buf)
 {
-    snprintf(asked, sizeof asked, "%.*s", (int)io_buf_len(buf), (char *)buf->data + buf->start);
+    assert_true(asked_len + io_buf_len(buf) < sizeof asked);
+    memcpy(asked + asked_len, buf->data + buf->start, io_buf_len(buf));
+    asked_len += io_buf_len(buf);
+    asked[asked_len] = '\0';
     io_buf_put(buf);
+    if (memmem(asked, asked_len, "GET ", 4) == NULL)
+        return;
     if (reply != NULL && reply[0] == '\0')
         origin_close(CONTAINER_OF(stream, struct connection, stream));
     else if (reply != NULL)
@@ -75,6 +81,8 @@ static void on_accept(struct io_listener *at, int handle, const struct io_addr *
     (void)from;
     assert_true(connected < CONNECTIONS);
     struct connection *connection = &connections[connected++];
+    asked_len = 0;
+    asked[0] = '\0';
     open_now++;
     open_most = open_now > open_most ? open_now : open_most;
     io_stream_adopt(at->loop, &connection->stream, handle, &ORIGIN_OPS);
@@ -179,6 +187,36 @@ TEST(asks_as_the_rule_says)
     run_ms(1200);
     assert_non_null(strstr(asked, "\r\nHost: shop.example\r\n"));
     assert_int_equal(changes, 0);
+}
+
+static void follow_told(const struct health_rule *rule, uint8_t header)
+{
+    const struct health_endpoint endpoint = {.slot = 7, .addr = origin, .rule = rule, .header = header};
+    assert_int_equal(health_follow(health, &endpoint, 1), STATUS_OK);
+}
+
+// "PROXY UNKNOWN", or LOCAL: the check is for no client.
+TEST(a_proxy_header_comes_first)
+{
+    static const char local[] = "\r\n\r\n\0\r\nQUIT\n\x20\0\0\0GET /healthz HTTP/1.1\r\n";
+    static const char unknown[] = "PROXY UNKNOWN\r\nGET /healthz HTTP/1.1\r\n";
+    struct health_rule rule = rule_of();
+    follow_told(&rule, 1);
+    run_until_checked(1, 0);
+    assert_memory_equal(asked, unknown, sizeof unknown - 1);
+    follow_told(&rule, 2);
+    run_until_checked(2, 0);
+    assert_memory_equal(asked, local, sizeof local - 1);
+    rule.tcp = true;
+    follow_told(&rule, 1);
+    run_until_checked(3, 0);
+    run_ms(10);
+    assert_string_equal(asked, "PROXY UNKNOWN\r\n");
+    follow_told(&rule, 0);
+    run_until_checked(4, 0);
+    run_ms(10);
+    assert_string_equal(asked, "");
+    assert_int_equal(health_of(health, 7)->failed, 0);
 }
 
 TEST(answers)

@@ -305,6 +305,85 @@ TEST(clients_that_leave)
     world_destroy(w); // with no buffer in use
 }
 
+// ---- beside other words of the file ----
+
+TEST(definitions_of_errors_look_at_the_origins_answer)
+{
+    struct world *w = world_serving(20000);
+    static char text[17];
+    static const struct proxy_error_header_plan header = {.name = "Content-Digest"};
+    memcpy(text, body + 5000, sizeof text - 1);
+    const struct proxy_errors_plan by_text = {.text = text, .within = 65536};
+    const struct proxy_errors_plan by_header = {.headers = &header, .header_count = 1};
+    w->service.errors = &by_text;
+    world_publish(w);
+    expect_body(world_ask(w, ASK));
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERROR_BODY), 1);
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_UNSEARCHED), 0);
+    w->service.errors = &by_header;
+    world_publish(w);
+    other = "Content-Digest: x=:AA==:\r\n"; // the client does not get it
+    const struct peer *c = world_ask(w, ASK);
+    expect_body(c);
+    assert_false(peer_has(c, "Content-Digest"));
+    assert_int_equal(version_counter(w, 0, PROXY_VERSION_ERROR_HEADER), 1);
+    world_destroy(w);
+}
+
+TEST(what_falls_back_is_compressed_once)
+{
+    struct world *w = world_serving(20000);
+    const struct proxy_protection rules = {.panic = 50000, .fallback = true};
+    w->service.protection = &rules;
+    w->service.weight = ROLLOUT_WEIGHT_FULL;
+    w->service.epoch = 1;
+    origin_unlisten(&w->origins[1]);
+    world_publish(w);
+    expect_body(world_ask(w, ASK));
+    assert_int_equal(version_counter(w, 1, PROXY_VERSION_FALLBACKS), 1);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_COMPRESSED + HTTP_CODEC_GZIP - 1), 1);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_COMPRESSED_IN + HTTP_CODEC_GZIP - 1), body_bytes);
+    world_destroy(w);
+}
+
+TEST(answers_of_our_own_stay_plain)
+{
+    struct compress_settings all = by_gzip;
+    all.bytes_min = 0;
+    make_body(300);
+    struct world *w = world_compressing(&all);
+    origin_unlisten(&w->origins[0]);
+    const struct peer *c = world_ask(w, ASK);
+    assert_true(peer_has(c, "HTTP/1.1 502") && peer_has(c, "cannot connect to the origin"));
+    assert_false(peer_has(c, "Content-Encoding") || peer_has(c, "Vary"));
+    world_destroy(w);
+}
+
+TEST(fields_that_a_route_sets_are_the_answers)
+{
+    static const struct proxy_edit_plan edits[] = {{PROXY_EDIT_SET, "ETag", "\"ours\""},
+                                                   {PROXY_EDIT_SET, "Vary", "Origin"},
+                                                   {PROXY_EDIT_SET, "Content-Encoding", "x-ours"}};
+    struct world *w = world_serving(20000);
+    struct proxy_action_plan action = *w->routes[0].action;
+    other = "ETag: \"theirs\"\r\n";
+    action.response = edits;
+    action.response_count = 2;
+    w->routes[0].action = &action;
+    world_publish(w);
+    const struct peer *c = world_ask(w, ASK);
+    expect_body(c);
+    assert_true(peer_has(c, "ETag: W/\"ours\"\r\n") && peer_has(c, "Vary: Origin\r\n"));
+    assert_int_equal(peer_count_of(c, "ETag"), 1);
+    action.response_count = 3; // now it is encoded, the route says
+    world_publish(w);
+    c = world_ask(w, ASK);
+    assert_true(peer_has(c, "Content-Encoding: x-ours\r\n") && peer_has(c, "Content-Length: 20000\r\n"));
+    assert_true(peer_has(c, "ETag: \"ours\"\r\n") && !peer_has(c, "gzip"));
+    assert_int_equal(plain(w, COMPRESS_PLAIN_ENCODED), 1);
+    world_destroy(w);
+}
+
 // ---- more than is done at a time ----
 
 static void expect_identity(const struct peer *c)

@@ -466,6 +466,53 @@ TEST(what_could_not_be_connected_falls_back_and_is_an_error_of_the_canary)
     assert_true(peer_has(client, "HTTP/1.1 200")); // nothing of it had been sent
 }
 
+// What the canary's endpoints have used up is not the stable version's.
+TEST(who_falls_back_has_all_attempts_again)
+{
+    rules.fallback = true;
+    w->service.retry.attempts_max = 2;
+    canary_gets_all();
+    for (int i = 0; i < ORIGINS_MAX; i++)
+        if (i != 1)
+            origin_unlisten(&w->origins[i]);
+    assert_int_equal(ask(50), 50);
+    assert_int_equal(served[1], 50);
+}
+
+static void serve_whole(struct peer *peer)
+{
+    if (memmem(peer->got, peer->len, "the end", 7) == NULL)
+        return;
+    served[peer->origin - w->origins]++;
+    peer_send(peer, HELLO);
+}
+
+// The client is stopped while no endpoint takes its body, and must go on with one that is connected already.
+TEST(a_long_body_falls_back_to_a_connection_that_is_open)
+{
+    enum { LONG = 400000 };
+    static const char head[] = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 400000\r\n\r\n";
+    rules.fallback = true;
+    w->versions[0].endpoint_count = 1;
+    world_publish(w);
+    assert_int_equal(ask(1), 1);
+    canary_gets_all();
+    origin_unlisten(&w->origins[2]);
+    origin_unlisten(&w->origins[3]);
+    w->origins[0].serve = serve_whole;
+    char *body = malloc(LONG);
+    memset(body, 'x', LONG);
+    memcpy(body + LONG - 7, "the end", 7);
+    struct peer *client = world_connect(w);
+    peer_send(client, head);
+    peer_send_bytes(client, body, LONG);
+    world_run(w, 1000);
+    free(body);
+    assert_true(peer_has(client, "HTTP/1.1 200"));
+    assert_int_equal(served[0], 2);
+    assert_int_equal(w->origins[0].accepted, 1);
+}
+
 TEST(an_open_breaker_falls_back)
 {
     rules.fallback = true;
@@ -478,6 +525,33 @@ TEST(an_open_breaker_falls_back)
     assert_int_equal(errors_of(1, PROXY_VERSION_FALLBACKS), 10);
     assert_int_equal(proxy_breaker_phase(w->proxy, 0), BREAKER_CLOSED);
     assert_int_equal(canary_sums().errors, 30);
+}
+
+// Whoever reads of the refusal is sent to no endpoint of the other version.
+TEST(who_falls_back_to_an_open_breaker_met_no_endpoint_there)
+{
+    struct proxy_event events[64];
+    rules.fallback = true;
+    breaker_rules();
+    w->origins[0].reply = w->origins[1].reply = FAILS;
+    ask(20);
+    assert_int_equal(proxy_breaker_phase(w->proxy, 0), BREAKER_OPEN);
+    origin_unlisten(&w->origins[2]);
+    origin_unlisten(&w->origins[3]);
+    canary_gets_all();
+    (void)proxy_events_take(w->proxy, events, ARRAY_LEN(events));
+    struct peer *client = world_connect(w);
+    peer_send(client, GET);
+    world_run(w, 50);
+    assert_true(peer_has(client, "HTTP/1.1 503") && peer_has(client, "\r\nRetry-After: "));
+    uint32_t told = proxy_events_take(w->proxy, events, ARRAY_LEN(events));
+    assert_in_range(told, 2, ARRAY_LEN(events));
+    assert_int_equal(events[0].version, 1);
+    assert_int_not_equal(events[0].endpoint, PROXY_SLOT_NONE);
+    assert_int_equal(events[told - 1].kind, PROXY_EVENT_LOCAL);
+    assert_int_equal(events[told - 1].status, 503);
+    assert_int_equal(events[told - 1].version, 0);
+    assert_int_equal(events[told - 1].endpoint, PROXY_SLOT_NONE);
 }
 
 TEST(no_fallback_unasked_nor_from_the_stable_version_nor_for_operators)

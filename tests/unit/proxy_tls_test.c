@@ -59,12 +59,17 @@ static void speak(struct world *w, uint64_t mark)
     w->plan.tls = secure.tls;
 }
 
-static struct world *secure_world(void)
+static void secure_begin(void)
 {
     memset(&secure, 0, sizeof secure);
     folder_make(secure.folder);
     assert_int_equal(tls_tickets_create(&secure.tickets), STATUS_OK);
     secure.good = serve("good", (const char *const[]){"shop.example", "10.0.0.1", NULL});
+}
+
+static struct world *secure_world(void)
+{
+    secure_begin();
     secure.other = serve("other", (const char *const[]){"shop.example", NULL});
     struct world *w = world_create();
     w->origins[0].tls = secure.good;
@@ -334,5 +339,42 @@ TEST(tunnels)
     io_stream_finish(&client->stream);
     world_run(w, 100);
     assert_true(w->origins[0].peers[0]->ended && !w->origins[0].peers[0]->reset);
+    secure_destroy(w);
+}
+
+// ---- listeners
+
+// A header that is not read for want of room is no broken handshake.
+TEST(a_crowd_behind_proxy_headers_is_no_failure_of_tls)
+{
+    static const char told[] = "PROXY TCP4 203.0.113.7 192.0.2.1 40001 443\r\n";
+    const struct io_sim_config sim = {.seed = 1, .latency_us_min = 100, .latency_us_max = 200};
+    const struct proxy_config config = {.listen_secure = 1, .clients_max = 1};
+    const struct proxy_header_peers everybody = {.listener = 0, .network = {.bits = 0}};
+    struct fault fault;
+    secure_begin();
+    struct tls_identity identity = {file("good.pem"), file("good.key"), NULL};
+    const struct tls_server_config listener = {.identities = &identity, .identity_count = 1};
+    const struct tls_server_config *const listeners[] = {&listener};
+    const struct proxy_tls_plan plan = {.listeners = listeners,
+                                        .listener_count = 1,
+                                        .workers = 1,
+                                        .tickets = secure.tickets,
+                                        .client_counts = &secure.served,
+                                        .origin_counts = &secure.origins};
+    assert_int_equal(proxy_tls_create(&plan, &secure.tls, &fault), STATUS_OK);
+    struct world *w = world_create_with(&sim, &config);
+    w->plan.tls = secure.tls;
+    w->plan.header_peers = &everybody;
+    w->plan.header_peer_count = 1;
+    world_publish(w);
+    struct peer *first = world_connect(w);
+    peer_send(first, "PROXY "); // keeps its place
+    world_run(w, 10);
+    struct peer *second = world_ask(w, told);
+    assert_true(second->ended && second->len == 0);
+    assert_int_equal(worker_counter(w, PROXY_WORKER_REFUSED), 1);
+    for (int i = 0; i < TLS_FAILURES; i++)
+        assert_int_equal(secure.served.failures[i], 0);
     secure_destroy(w);
 }

@@ -11,6 +11,8 @@
 #include "base/heap.h"
 #include "base/rng.h"
 #include "net/http/http1.h"
+#include "net/http/proxy_header.h"
+#include "net/io/filter.h"
 
 enum phase { PHASE_PAUSE, PHASE_WAIT, PHASE_ASK, PHASE_CLOSE };
 
@@ -27,6 +29,7 @@ struct item {
     uint16_t slot;
     struct io_addr addr;
     bool secure;
+    uint8_t header;
     struct tls_client *client;
     struct tls_resume resume;
     char name[HEALTH_HOST_BYTES];
@@ -173,6 +176,13 @@ static void ask(struct item *item)
     io_stream_send(&item->stream, buf);
 }
 
+// All that a check by TCP wants. A header still leaves: who waits for one would take us for somebody broken.
+static void opened(struct item *item)
+{
+    io_filter_send_now(&item->stream);
+    end(item, NULL);
+}
+
 static void on_open(struct io_stream *stream, enum status status)
 {
     struct item *item = item_of(stream);
@@ -183,10 +193,10 @@ static void on_open(struct io_stream *stream, enum status status)
         finish(item);
     else if (status != STATUS_OK)
         end(item, "it cannot be connected to");
-    else if (item->rule.tcp)
-        end(item, NULL);
-    else
+    else if (!item->rule.tcp)
         ask(item);
+    else
+        opened(item);
 }
 
 // AGAIN: more of the head must come.
@@ -274,6 +284,19 @@ static void secure(struct item *item)
         finish(item);
 }
 
+// Before TLS: the check is nobody's but our own.
+static void say_header(struct item *item)
+{
+    static const struct http_proxy_header nobody = {.family = HTTP_PROXY_NOBODY};
+    struct io_buf *buf = io_buf_get(item->health->parts.loop);
+    if (buf == NULL) {
+        finish(item);
+        return;
+    }
+    buf->end = (uint32_t)http_proxy_header_write(item->header, &nobody, &nobody, (char *)buf->data);
+    io_filter_send(&item->stream, buf);
+}
+
 static void begin(struct item *item)
 {
     struct health *health = item->health;
@@ -285,6 +308,8 @@ static void begin(struct item *item)
     io_stream_connect(health->parts.loop, &item->stream, &item->addr, &STREAM_OPS);
     if (item->secure)
         secure(item);
+    if (item->header != 0 && item->phase == PHASE_ASK)
+        say_header(item);
 }
 
 // ---- who is followed ----
@@ -332,6 +357,7 @@ static void item_speak(struct item *item, const struct health_endpoint *endpoint
 {
     struct tls_client *before = item->client;
     item->secure = endpoint->secure;
+    item->header = endpoint->header;
     item->client = endpoint->client != NULL ? tls_client_share(endpoint->client) : NULL;
     tls_client_destroy(before);
     CHECK(endpoint->name.len < sizeof item->name);

@@ -35,6 +35,7 @@ struct health_endpoint {
     bool secure;                    // by TLS alone
     struct tls_client *client;      // shared; NULL and secure: none can be used, and every check fails
     struct slice name; // that its certificate must have, below HEALTH_HOST_BYTES; empty: its address
+    uint8_t header;    // version of the PROXY header that comes first, for nobody; 0: none
 };
 
 // What is known of one endpoint.

@@ -21,8 +21,8 @@ static const struct proxy_service *exchange_service(const struct exchange *excha
 
 static struct event_where exchange_where(const struct exchange *exchange)
 {
-    uint16_t endpoint =
-        exchange->attempts == 0 ? PROXY_SLOT_NONE : exchange->tried[(exchange->attempts - 1) % TRIED_MAX];
+    bool asked = exchange->attempts > exchange->canary_attempts;
+    uint16_t endpoint = asked ? exchange->tried[(exchange->attempts - 1) % TRIED_MAX] : PROXY_SLOT_NONE;
     return (struct event_where){exchange->service, exchange->version, endpoint};
 }
 
@@ -473,7 +473,8 @@ static bool retry_allowed(struct exchange *exchange, enum attempt_error error)
     const struct upstream *upstream = exchange->upstream;
     if (exchange->action != NULL && exchange->action->retry_off)
         return false;
-    if (service == NULL || service->retry.off || exchange->attempts >= service->retry.attempts_max)
+    uint32_t made = exchange->attempts - exchange->canary_attempts;
+    if (service == NULL || service->retry.off || made >= service->retry.attempts_max)
         return false;
     bool unsent = upstream != NULL && upstream->connecting;
     bool found_dead = error == ATTEMPT_RESET && upstream != NULL && upstream->uses > 1 && !upstream->answered;

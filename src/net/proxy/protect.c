@@ -297,6 +297,7 @@ bool protect_fall_back(struct exchange *exchange)
     if (exchange->admitted)
         protect_release(exchange, FATE_ERROR);
     exchange->fallen_back = true;
+    exchange->canary_attempts = exchange->attempts;
     exchange->version = stable->slot;
     version_count(exchange->counts, PROXY_VERSION_FALLBACKS, 1);
     return true;

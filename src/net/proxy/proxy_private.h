@@ -226,12 +226,13 @@ struct exchange {
     uint16_t status; // the origin's, once known
     uint16_t tried[TRIED_MAX];
     uint8_t attempts;
-    uint8_t place;  // where it counts: an arm, or SHEET_RING
-    uint8_t method; // enum http_method
-    bool keyed;     // the unit is more than this request
-    bool in_arm;    // it is evidence of `place`, once the client has sent it all
-    bool entered;   // it is counted there
-    bool told;      // so is its outcome
+    uint8_t canary_attempts; // of them, before it fell back
+    uint8_t place;           // where it counts: an arm, or SHEET_RING
+    uint8_t method;          // enum http_method
+    bool keyed;              // the unit is more than this request
+    bool in_arm;             // it is evidence of `place`, once the client has sent it all
+    bool entered;            // it is counted there
+    bool told;               // so is its outcome
     bool event_counted;
     bool erred;   // an attempt of it failed
     bool faulty;  // the answer itself is an error

@@ -109,7 +109,7 @@ struct proxy_timeouts {
 
 struct proxy_retry {
     bool off;
-    uint32_t attempts_max;   // in all, 0: PROXY_ATTEMPTS_DEFAULT
+    uint32_t attempts_max;   // for each version that it is sent to, 0: PROXY_ATTEMPTS_DEFAULT
     uint32_t budget_percent; // of the worker's active requests of this service, 0: 20
     uint32_t budget_min;     // 0: 3
 };

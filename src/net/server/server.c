@@ -370,6 +370,8 @@ static void connection_begin(struct connection *c, const struct server_listener 
     io_stream_adopt(server->loop, &c->io, handle, &CONNECTION_OPS);
     c->untold = proxied && !crowded;
     bool goes_on = c->untold || connection_secure(c);
+    // What comes first is a header that nobody reads: no handshake could succeed.
+    goes_on = goes_on && !(crowded && proxied && c->io.filter != NULL);
     if (!crowded) {
         server->open++;
         if (!proxied)

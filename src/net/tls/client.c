@@ -204,7 +204,7 @@ static bool is_address(const char *name)
 }
 
 // The name that the peer is asked for, and that its certificate must have.
-static bool expect(const struct tls_client *client, SSL *ssl, const char *name)
+static bool expect(const struct tls_client *client, SSL *ssl, char *name)
 {
     bool address = is_address(name);
     X509_VERIFY_PARAM *wanted = SSL_get0_param(ssl);

@@ -106,7 +106,8 @@ static void follow_version(struct routing *routing, const struct proxy_version_p
                                                                           .rule = rule,
                                                                           .secure = version->secure,
                                                                           .client = client,
-                                                                          .name = endpoint->name};
+                                                                          .name = endpoint->name,
+                                                                          .header = version->header};
         else // it may have been checked before
             proxy_endpoint_health_set(routing->proxy, endpoint->slot, PROXY_ENDPOINT_HEALTHY,
                                       io_loop_clock_us(routing->parts.loop));
