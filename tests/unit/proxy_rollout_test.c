@@ -162,6 +162,8 @@ TEST(words_of_paths_are_noted_and_tokens_are_not)
     static const char *const words[] = {"/orders/line-items/construct",
                                         "/shop.CartService/GetItem",
                                         "/api/v1/css",
+                                        "/api2/oauth2/v12",
+                                        "/checkoutV2/orders-v3",
                                         "/static/index.html",
                                         "/authentication/Users",
                                         "/facade",
@@ -182,6 +184,13 @@ TEST(words_of_paths_are_noted_and_tokens_are_not)
         "sk_live_xBkQzTrWpLmN", //
         "2026-11-28",           //
         "v12345",               //
+        "v123",                 // no number of a version
+        "user17",               // an id behind a name
+        "u7",                   //
+        "cafe7",                // hex that ends in a digit
+        "xkqz4",                // no vowel
+        "translations4",        // too long
+        "aBcDV2",               // letters of both cases, with a version
         "%61bc",                //
     };
     struct world *w = world_that_fails();

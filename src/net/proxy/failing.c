@@ -13,13 +13,9 @@ enum {
     ANY_WORD_MAX = 4,   // so few letters hide no secret
     HEX_WORD_MAX = 7,   // "facade" is a word, "deadbeef" need not be one
     CONSONANTS_MAX = 4, // in a row, as in "construct"
+    NUMBERED_MAX = 8,   // a name with a digit behind it, as "oauth2": longer ones may be tokens
     SLOW_EDGE = 2,      // of struct rollout_yardstick: p99
 };
-
-static bool is_version(struct slice segment)
-{
-    return segment.len == 2 && segment.data[0] == 'v' && isdigit((unsigned char)segment.data[1]);
-}
 
 static bool is_lower(char c)
 {
@@ -55,15 +51,43 @@ static bool is_word(struct slice word)
     return word.len <= ANY_WORD_MAX || (vowels * 5 >= word.len && (hex < word.len || hex <= HEX_WORD_MAX));
 }
 
+// A name that one digit may follow: lower case letters with a vowel, and not all of hexadecimal.
+static bool is_plain_name(struct slice name)
+{
+    bool vowel = false, beyond_hex = false;
+    for (size_t i = 0; i < name.len; i++) {
+        if (!is_lower(name.data[i]))
+            return false;
+        vowel |= strchr("aeiou", name.data[i]) != NULL;
+        beyond_hex |= isxdigit((unsigned char)name.data[i]) == 0;
+    }
+    return vowel && beyond_hex;
+}
+
+// The segment without the number that people put behind a name: "v2", "orders-v12", "checkoutV2", "oauth2".
+static struct slice without_number(struct slice segment)
+{
+    size_t len = segment.len;
+    while (len > 0 && isdigit((unsigned char)segment.data[len - 1]))
+        len--;
+    size_t digits = segment.len - len;
+    if (digits == 0 || digits > 2 || len == 0)
+        return segment;
+    char last = segment.data[len - 1], before = len > 1 ? segment.data[len - 2] : '-';
+    if ((last == 'v' && strchr("-_.", before) != NULL) || (last == 'V' && is_lower(before)))
+        return (struct slice){segment.data, len - 1};
+    struct slice name = {segment.data, len};
+    bool numbered = digits == 1 && len > 1 && segment.len <= NUMBERED_MAX;
+    return numbered && is_plain_name(name) ? name : segment;
+}
+
 // Ids, dates, tokens: they would make each request a route of its own, and some of them are secrets. What is
 // not made of words ("line-items", "GetItem", "index.html") is one.
 static bool is_value(struct slice segment)
 {
-    if (is_version(segment))
-        return false;
     if (segment.len > SEGMENT_MAX)
         return true;
-    for (struct slice rest = segment; rest.len > 0;) {
+    for (struct slice rest = without_number(segment); rest.len > 0;) {
         size_t len = word_length(rest);
         bool behind = rest.data > segment.data && isalpha((unsigned char)rest.data[-1]);
         if ((behind && len > 0 && len < 3) || !is_word((struct slice){rest.data, len}))
