@@ -176,7 +176,7 @@ complete -c sluice -n __fish_use_subcommand -f -a replay -d 'derive every decisi
 complete -c sluice -n '__fish_seen_subcommand_from replay' -F -a ''
 complete -c sluice -n '__fish_seen_subcommand_from replay' -l json -d 'the result as JSON'
 complete -c sluice -n __fish_use_subcommand -f -a diff -d 'what two stored bodies answer differently, path by path'
-complete -c sluice -n '__fish_seen_subcommand_from diff' -F
+complete -c sluice -n '__fish_seen_subcommand_from diff' -F -a ''
 complete -c sluice -n '__fish_seen_subcommand_from diff' -l type -r -d 'how both are read, such as application/json (default: as the first file looks)'
 complete -c sluice -n '__fish_seen_subcommand_from diff' -l ignore -r -d 'leave out this path; \'*\' stands for any characters; may be repeated'
 complete -c sluice -n '__fish_seen_subcommand_from diff' -l spelling -d 'also numbers of one value that are written otherwise'
@@ -200,4 +200,4 @@ complete -c sluice -n '__fish_seen_subcommand_from completion' -f -a 'bash zsh f
 complete -c sluice -n __fish_use_subcommand -f -a man -d 'the manual page in troff, on standard output'
 complete -c sluice -n '__fish_seen_subcommand_from man' -f -a ''
 complete -c sluice -n __fish_use_subcommand -f -a help -d 'what a command does, with examples'
-complete -c sluice -n '__fish_seen_subcommand_from help' -f -a 'demo init certificate serve check reload upgrade status rollout flag replay load version completion man help'
+complete -c sluice -n '__fish_seen_subcommand_from help' -f -a 'demo init certificate serve check reload upgrade status rollout flag replay diff load version completion man help'
