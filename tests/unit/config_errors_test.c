@@ -321,6 +321,7 @@ static const struct mistake mistakes[] = {
      "either 'http' with a path, or 'tcp: true'"},
     {LISTEN "services: {a: {versions: {v: [h:1]}, health: {http: healthz, tcp: true}}}\n", 2, 53,
      "begins with '/'"},
+    {LISTEN "services: {a: {versions: {v: [h:1]}, health: {http: healthz}}}\n", 2, 53, "begins with '/'"},
     {LISTEN "services: {a: {versions: {v: [h:1]}, outlier: {ejection: 10m}}}\n", 2, 47,
      "'longest' is less than 'ejection'"},
     {LISTEN "services: {a: {versions: {v: [h:1]}, breaker: {probes: 0}}}\n", 2, 56, "outside its range"},

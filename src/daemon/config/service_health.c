@@ -15,6 +15,8 @@ static void health_finish(struct config_reader *reader, const struct config_node
     struct config_health *health = target;
     health->given = is_given(node);
     bool http = health->path[0] != '\0';
+    if (!http && config_given(node, "http"))
+        return; // a path that is none has been told
     if (health->given && http == health->tcp)
         config_error_at(reader, node,
                         "a health check is one thing: either 'http' with a path, or 'tcp: true'");
