@@ -31,6 +31,15 @@ static inline char slice_lower_char(char c)
     return (c >= 'A' && c <= 'Z') ? (char)(c + 32) : c;
 }
 
+// -1: no hexadecimal digit.
+static inline int slice_hex_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = slice_lower_char(c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 // ASCII case-insensitive equality (RFC 9110 5.1 field names).
 static inline bool slice_equal_nocase(struct slice a, struct slice b)
 {

@@ -20,6 +20,31 @@ size_t utf8_length_beyond_ascii(struct slice text)
     return need;
 }
 
+size_t utf8_put(uint32_t code, char out[4])
+{
+    if (code < 0x80) {
+        out[0] = (char)code;
+        return 1;
+    }
+    size_t len = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = len - 1; i > 0; i--, code >>= 6)
+        out[i] = (char)(0x80 | (code & 0x3f));
+    out[0] = (char)((0xf00 >> len) | code);
+    return len;
+}
+
+int utf8_unit(const char digits[4])
+{
+    int value = 0;
+    for (int i = 0; i < 4; i++) {
+        int digit = slice_hex_value(digits[i]);
+        if (digit < 0)
+            return -1;
+        value = value * 16 + digit;
+    }
+    return value;
+}
+
 bool utf8_valid(struct slice text)
 {
     for (size_t at = 0; at < text.len;) {

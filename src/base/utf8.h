@@ -12,6 +12,10 @@ static inline size_t utf8_length(struct slice text)
     return text.len > 0 && (unsigned char)text.data[0] < 0x80 ? 1 : utf8_length_beyond_ascii(text);
 }
 
+// The bytes of a code point (a lone surrogate is put down like one), and how many they are.
+size_t utf8_put(uint32_t code, char out[4]);
+// What four hexadecimal digits spell, as behind \u in JSON; -1: they are none.
+int utf8_unit(const char digits[4]);
 bool utf8_valid(struct slice text);
 // The longest prefix of at most `most` bytes that does not end within a character.
 struct slice utf8_cut(struct slice text, size_t most);

@@ -146,6 +146,7 @@ static enum status upgrade_fake(void *context)
 static void supervisor_fake(void *context, struct api_supervisor *supervisor)
 {
     *supervisor = (struct api_supervisor){.present = *(const enum status *)context == STATUS_OK,
+                                          .upgraded = true,
                                           .deaths = 2,
                                           .refused = 1,
                                           .why = "killed by \"9\"",
@@ -161,10 +162,11 @@ TEST(upgrade)
     expect("GET", "/v1/status", 200, "\"supervisor\":null", "");
     program = &fake;
     expect("POST", "/v1/upgrade", 200, "{\"process\":", "");
-    expect("GET", "/v1/status", 200,
-           "\"supervisor\":{\"deaths\":2,\"why\":\"killed by \\\"9\\\"\",\"upgrades_refused\":1,"
-           "\"refusal\":\"no\"}",
-           "");
+    expect(
+        "GET", "/v1/status", 200,
+        "\"supervisor\":{\"upgraded\":true,\"deaths\":2,\"why\":\"killed by \\\"9\\\"\",\"upgrades_refused\":1,"
+        "\"refusal\":\"no\"}",
+        "");
     outcome = STATUS_NOT_FOUND;
     expect("POST", "/v1/upgrade", 409, "serve with --supervise", "");
     expect("GET", "/v1/status", 200, "\"supervisor\":null", "");

@@ -28,6 +28,7 @@ enum { API_WHY_BYTES = 160 };
 // The parent that holds this process's sockets.
 struct api_supervisor {
     bool present;
+    bool upgraded;               // this is the first process of another binary
     uint32_t deaths;             // of processes before this one
     uint32_t refused;            // other binaries, since this process began
     char why[API_WHY_BYTES];     // this one took the place of one before; empty: it did not

@@ -91,6 +91,7 @@ static void write_supervisor(struct json_out *out, const struct api_program *pro
         return;
     }
     json_out_open(out, "supervisor", '{');
+    json_out_bool(out, "upgraded", supervisor.upgraded);
     json_out_count(out, "deaths", supervisor.deaths);
     json_out_text(out, "why", supervisor.why);
     json_out_count(out, "upgrades_refused", supervisor.refused);
@@ -104,9 +105,9 @@ static void get_status(struct api_call *call)
     struct engine *engine = call->engine;
     const struct config *config = engine_config(engine);
     struct engine_health h;
-    struct routing_health table;
+    struct routing_state table;
     engine_health_get(engine, &h);
-    routing_health_get(targets_of(engine)->routing, &table);
+    routing_state_get(targets_of(engine)->routing, &table);
     json_out_open(out, NULL, '{');
     json_out_text(out, "version", SLUICE_VERSION);
     json_out_integer(out, "time_ms", engine_wall_ms(engine));
@@ -228,8 +229,8 @@ static void write_service(struct json_out *out, struct engine *engine, const str
 static void get_table(struct api_call *call)
 {
     const struct config *config = engine_config(call->engine);
-    struct routing_health table;
-    routing_health_get(targets_of(call->engine)->routing, &table);
+    struct routing_state table;
+    routing_state_get(targets_of(call->engine)->routing, &table);
     json_out_open(&call->out, NULL, '{');
     json_out_count(&call->out, "version", table.table_version);
     json_out_count(&call->out, "acknowledged", table.table_acknowledged);
@@ -251,9 +252,9 @@ static void get_healthz(struct api_call *call)
 static void get_readyz(struct api_call *call)
 {
     struct engine_health h;
-    struct routing_health table;
+    struct routing_state table;
     engine_health_get(call->engine, &h);
-    routing_health_get(targets_of(call->engine)->routing, &table);
+    routing_state_get(targets_of(call->engine)->routing, &table);
     bool ready = table.listening && !h.draining && !h.journal_failing;
     call->status = ready ? 200 : 503;
     json_out_open(&call->out, NULL, '{');

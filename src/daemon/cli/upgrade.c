@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // `sluice upgrade`: the binary that is installed now in the place of the one that serves, and how that went.
-#include <string.h>
 #include <time.h>
 
 #include "daemon/cli/client.h"
@@ -16,6 +15,7 @@ enum {
 
 struct seen {
     uint64_t process, refused;
+    bool upgraded;
     char why[CHANNEL_TEXT_BYTES], refusal[CHANNEL_TEXT_BYTES], version[64];
 };
 
@@ -30,6 +30,7 @@ static void read_status(const json_t *status, struct seen *seen)
     const json_t *supervisor = json_object_get(status, "supervisor");
     seen->process = (uint64_t)json_integer_value(json_object_get(status, "process"));
     seen->refused = (uint64_t)json_integer_value(json_object_get(supervisor, "upgrades_refused"));
+    seen->upgraded = json_is_true(json_object_get(supervisor, "upgraded"));
     keep_text(seen->why, sizeof seen->why, supervisor, "why");
     keep_text(seen->refusal, sizeof seen->refusal, supervisor, "refusal");
     keep_text(seen->version, sizeof seen->version, status, "version");
@@ -53,7 +54,7 @@ static int say_outcome(const struct cli_call *call, const struct seen *seen, boo
         fprintf(call->err, "sluice: nothing changed: %s\n", cli_told(seen->refusal));
         return CLI_EXIT_NO;
     }
-    if (strcmp(seen->why, SUPERVISE_UPGRADED) != 0) {
+    if (!seen->upgraded) {
         fprintf(call->err, "sluice: the binary from before serves on: %s\n", cli_told(seen->why));
         return CLI_EXIT_NO;
     }

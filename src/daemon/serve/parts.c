@@ -172,6 +172,7 @@ static void describe_supervisor(void *context, struct api_supervisor *supervisor
     *supervisor = (struct api_supervisor){.present = begin != NULL};
     if (begin == NULL)
         return;
+    supervisor->upgraded = begin->upgraded;
     supervisor->deaths = begin->deaths;
     memcpy(supervisor->why, begin->why, sizeof supervisor->why);
     supervisor->refused = supervise_refused(supervisor->refusal);

@@ -30,6 +30,7 @@ struct channel_message {
     uint32_t careful;
     struct io_addr addr; // CHANNEL_SOCKET: what was listened on
     char text[CHANNEL_TEXT_BYTES];
+    uint32_t upgraded; // CHANNEL_BEGIN: it is the first of another binary
 };
 
 // fds[0] is the supervisor's, fds[1] the serving process's; both close on exec.

@@ -50,6 +50,7 @@ static enum status take_sockets(struct supervise_begin *begin)
             continue;
         begin->deaths = message.number;
         begin->careful = message.careful != 0;
+        begin->upgraded = message.upgraded != 0;
         memcpy(begin->why, message.text, sizeof begin->why);
         return STATUS_OK;
     }
@@ -63,9 +64,8 @@ static void on_parent_gone(const struct supervise_watch *watch)
     watch->end(watch->context);
 }
 
-static void on_refused(struct channel_message *message)
+static void on_refused(const struct channel_message *message)
 {
-    message->text[CHANNEL_TEXT_BYTES - 1] = '\0';
     pthread_mutex_lock(&self.lock);
     memcpy(self.why, message->text, sizeof self.why);
     self.refused++;

@@ -19,9 +19,6 @@ struct supervise_options {
 
 enum { SUPERVISE_EXIT_START = 5 };
 
-// supervise_begin.why of the first process of another binary.
-#define SUPERVISE_UPGRADED "another binary was put in place"
-
 // Starts the serving process, again and again (one is always kept ready, so that the next need not be
 // loaded), until one of SIGTERM and SIGINT, which it is told. SIGHUP is passed on. SIGUSR2: the program's
 // file is started in its place; if that does not serve, the one before is. Returns the exit code of the
@@ -33,6 +30,7 @@ int supervise_run(const struct supervise_options *options);
 struct supervise_begin {
     uint32_t deaths; // of serving processes before this one
     bool careful;    // there were too many of them: take no decisions
+    bool upgraded;   // this is the first process of another binary
     char why[CHANNEL_TEXT_BYTES];
 };
 

@@ -71,8 +71,10 @@ static uint64_t now_ms(void)
 
 static void hand_over(struct supervisor *sup)
 {
-    struct channel_message begin = {
-        .word = CHANNEL_BEGIN, .number = sup->policy.deaths, .careful = sup->policy.careful};
+    struct channel_message begin = {.word = CHANNEL_BEGIN,
+                                    .number = sup->policy.deaths,
+                                    .careful = sup->policy.careful,
+                                    .upgraded = sup->upgrade == UPGRADE_TRYING};
     memcpy(begin.text, sup->why, sizeof begin.text);
     enum status status = STATUS_OK;
     for (uint32_t i = 0; i < sup->socket_count && status == STATUS_OK; i++) {
@@ -196,7 +198,7 @@ static void upgrade_go(struct supervisor *sup)
         return;
     sup->upgrade = UPGRADE_TRYING;
     sup->trial_until_ms = now_ms() + TRIAL_MS;
-    (void)snprintf(sup->why, sizeof sup->why, SUPERVISE_UPGRADED);
+    (void)snprintf(sup->why, sizeof sup->why, "another binary was put in place");
     start(sup);
 }
 

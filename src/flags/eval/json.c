@@ -38,51 +38,11 @@ static int peek(const struct parser *p)
     return p->at < p->source.len ? (unsigned char)p->source.data[p->at] : -1;
 }
 
-static int hex4(const char *data)
-{
-    int value = 0;
-    for (int i = 0; i < 4; i++) {
-        char c = data[i];
-        int digit = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
-        if (digit < 0)
-            return -1;
-        value = value * 16 + digit;
-    }
-    return value;
-}
-
-static size_t utf8_put(uint32_t code, char out[4])
-{
-    if (code < 0x80) {
-        out[0] = (char)code;
-        return 1;
-    }
-    if (code < 0x800) {
-        out[0] = (char)(0xc0 | (code >> 6));
-        out[1] = (char)(0x80 | (code & 0x3f));
-        return 2;
-    }
-    if (code < 0x10000) {
-        out[0] = (char)(0xe0 | (code >> 12));
-        out[1] = (char)(0x80 | ((code >> 6) & 0x3f));
-        out[2] = (char)(0x80 | (code & 0x3f));
-        return 3;
-    }
-    out[0] = (char)(0xf0 | (code >> 18));
-    out[1] = (char)(0x80 | ((code >> 12) & 0x3f));
-    out[2] = (char)(0x80 | ((code >> 6) & 0x3f));
-    out[3] = (char)(0x80 | (code & 0x3f));
-    return 4;
-}
-
 // Decodes \uXXXX at raw (which begins after the backslash), with its low surrogate if it needs one. Returns
 // the bytes consumed after the backslash, 0 when malformed (a lone surrogate is).
 static size_t decode_unicode(const char *raw, size_t len, uint32_t *code)
 {
-    int high = len >= 5 ? hex4(raw + 1) : -1;
+    int high = len >= 5 ? utf8_unit(raw + 1) : -1;
     if (high < 0 || (high >= 0xdc00 && high <= 0xdfff))
         return 0;
     *code = (uint32_t)high;
@@ -90,7 +50,7 @@ static size_t decode_unicode(const char *raw, size_t len, uint32_t *code)
         return 5;
     if (len < 11 || raw[5] != '\\' || raw[6] != 'u')
         return 0;
-    int low = hex4(raw + 7);
+    int low = utf8_unit(raw + 7);
     if (low < 0xdc00 || low > 0xdfff)
         return 0;
     *code = 0x10000 + (((uint32_t)high - 0xd800) << 10) + ((uint32_t)low - 0xdc00);

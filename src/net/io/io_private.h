@@ -75,7 +75,6 @@ struct io_face {
     void (*ready)(struct io_stream *stream); // stream is ready: do whatever else is due
     void (*resume)(struct io_stream *stream);
     void (*close)(struct io_stream *stream); // the queue is already dropped; must lead to io_stream_retire
-    enum status (*peer)(const struct io_stream *stream, struct io_addr *addr);
     // *waiting: bytes given to the kernel that the peer has not acknowledged; *mark changes whenever it has.
     void (*taken)(const struct io_stream *stream, uint64_t *waiting, uint64_t *mark);
     // listener->handle: -1, or what another listener of that address is open on, to be shared.
@@ -176,7 +175,6 @@ uint64_t io_socket_clock_us(void);
 MUST_USE enum status io_socket_listen(const struct io_listener *listener, const struct io_addr *addr,
                                       bool reuse_port, int *fd);
 MUST_USE enum status io_socket_open(const struct io_addr *addr, int *fd);
-enum status io_socket_peer(const struct io_stream *stream, struct io_addr *addr);
 void io_socket_taken(const struct io_stream *stream, uint64_t *waiting, uint64_t *mark);
 void io_socket_listener_addr(const struct io_listener *listener, struct io_addr *addr);
 void io_socket_handle_close(struct io_loop *loop, int handle);

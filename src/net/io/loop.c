@@ -715,13 +715,6 @@ void io_stream_retire(struct io_stream *stream)
     list_push_back(&loop->closing, &stream->link);
 }
 
-enum status io_stream_peer(const struct io_stream *stream, struct io_addr *addr)
-{
-    if (stream->flags & IO_STREAM_CLOSED)
-        return STATUS_CLOSED;
-    return stream->loop->face->peer(stream, addr);
-}
-
 bool io_stream_taking(const struct io_stream *stream, uint64_t *mark)
 {
     uint64_t waiting = 0, now = *mark;

@@ -252,5 +252,3 @@ void io_stream_finish(struct io_stream *stream);
 void io_stream_close(struct io_stream *stream);
 // As io_stream_close, but with a reset to the peer: a response that was cut off must not look complete.
 void io_stream_abort(struct io_stream *stream);
-// The peer's address; STATUS_CLOSED when the peer is gone.
-MUST_USE enum status io_stream_peer(const struct io_stream *stream, struct io_addr *addr);

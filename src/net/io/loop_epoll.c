@@ -400,7 +400,6 @@ static const struct io_face EPOLL_FACE = {
     .ready = epoll_ready,
     .resume = epoll_resume,
     .close = epoll_close,
-    .peer = io_socket_peer,
     .taken = io_socket_taken,
     .listen = epoll_listen,
     .listener_addr = io_socket_listener_addr,

@@ -693,14 +693,6 @@ static void sim_close(struct io_stream *stream)
     io_stream_retire(stream);
 }
 
-static enum status sim_peer(const struct io_stream *stream, struct io_addr *addr)
-{
-    if (sim_loop_of(stream->loop)->crashed)
-        return STATUS_CLOSED;
-    *addr = end_of(stream)->peer_addr;
-    return STATUS_OK;
-}
-
 static void sim_taken(const struct io_stream *stream, uint64_t *waiting, uint64_t *mark)
 {
     if (sim_loop_of(stream->loop)->crashed)
@@ -861,7 +853,6 @@ static const struct io_face SIM_FACE = {
     .ready = sim_ready,
     .resume = sim_resume,
     .close = sim_close,
-    .peer = sim_peer,
     .taken = sim_taken,
     .listen = sim_listen,
     .listener_addr = sim_listener_addr,

@@ -751,7 +751,6 @@ static const struct io_face URING_FACE = {
     .ready = uring_ready,
     .resume = uring_resume,
     .close = uring_close,
-    .peer = io_socket_peer,
     .taken = io_socket_taken,
     .listen = uring_listen,
     .listener_addr = io_socket_listener_addr,

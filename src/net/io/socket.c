@@ -114,15 +114,6 @@ enum status io_socket_listen(const struct io_listener *listener, const struct io
     return STATUS_OK;
 }
 
-enum status io_socket_peer(const struct io_stream *stream, struct io_addr *addr)
-{
-    struct io_addr found = {.len = sizeof found.bytes};
-    if (getpeername(stream->handle, &found.any, &found.len) != 0)
-        return STATUS_CLOSED;
-    *addr = found;
-    return STATUS_OK;
-}
-
 void io_socket_taken(const struct io_stream *stream, uint64_t *waiting, uint64_t *mark)
 {
     int unacknowledged = 0;

@@ -2,22 +2,14 @@
 // Percent-encoded parts of an address in plain bytes.
 #include "net/web/web.h"
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = slice_lower_char(c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static enum status decode(struct slice raw, bool form, char *out, size_t cap, size_t *len)
 {
     size_t n = 0;
     for (size_t i = 0; i < raw.len; i++) {
         char c = raw.data[i];
         if (c == '%') {
-            int high = raw.len - i > 2 ? hex_value(raw.data[i + 1]) : -1;
-            int low = raw.len - i > 2 ? hex_value(raw.data[i + 2]) : -1;
+            int high = raw.len - i > 2 ? slice_hex_value(raw.data[i + 1]) : -1;
+            int low = raw.len - i > 2 ? slice_hex_value(raw.data[i + 2]) : -1;
             if (high < 0 || low < 0)
                 return STATUS_INVALID;
             c = (char)(high * 16 + low);

@@ -30,44 +30,18 @@ static void skip_space(struct reader *r)
         r->at++;
 }
 
-static int hex4(const char *digits)
-{
-    int value = 0;
-    for (int i = 0; i < 4; i++) {
-        char c = slice_lower_char(digits[i]);
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-        if (digit < 0)
-            return -1;
-        value = value * 16 + digit;
-    }
-    return value;
-}
-
 // The code of \uXXXX at the 'u', with its low surrogate if that follows. A lone surrogate stays one.
 static uint32_t unicode_code(struct slice text, size_t *used)
 {
-    uint32_t code = (uint32_t)hex4(text.data + 1);
+    uint32_t code = (uint32_t)utf8_unit(text.data + 1);
     *used = 5;
     if (code < 0xd800 || code > 0xdbff || text.len < 11 || text.data[5] != '\\' || text.data[6] != 'u')
         return code;
-    int low = hex4(text.data + 7);
+    int low = utf8_unit(text.data + 7);
     if (low < 0xdc00 || low > 0xdfff)
         return code;
     *used = 11;
     return 0x10000 + ((code - 0xd800) << 10) + ((uint32_t)low - 0xdc00);
-}
-
-static size_t put_code(uint32_t code, char out[4])
-{
-    if (code < 0x80) {
-        out[0] = (char)code;
-        return 1;
-    }
-    size_t len = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-    for (size_t i = len - 1; i > 0; i--, code >>= 6)
-        out[i] = (char)(0x80 | (code & 0x3f));
-    out[0] = (char)((0xf00 >> len) | code);
-    return len;
 }
 
 bool diff_json_piece(struct slice *rest, char storage[4], struct slice *piece)
@@ -86,7 +60,7 @@ bool diff_json_piece(struct slice *rest, char storage[4], struct slice *piece)
         used = 1;
         if (rest->data[1] == 'u')
             piece->len =
-                put_code(unicode_code((struct slice){rest->data + 1, rest->len - 1}, &used), storage);
+                utf8_put(unicode_code((struct slice){rest->data + 1, rest->len - 1}, &used), storage);
         used++;
     }
     *rest = (struct slice){rest->data + used, rest->len - used};
@@ -146,7 +120,7 @@ static size_t escape_length(struct slice text)
     if (text.len < 2)
         return 0;
     if (text.data[1] == 'u')
-        return text.len >= 6 && hex4(text.data + 2) >= 0 ? 6 : 0;
+        return text.len >= 6 && utf8_unit(text.data + 2) >= 0 ? 6 : 0;
     return text.data[1] != '\0' && strchr("\"\\/bfnrt", text.data[1]) != NULL ? 2 : 0;
 }
 

@@ -213,7 +213,7 @@ static void tell_breaker(struct routing *routing, uint32_t slot)
 
 static bool is_in_table(const struct routing *routing, uint32_t slot)
 {
-    return routing->endpoint_slots[slot].hold.table == routing->health.table_version;
+    return routing->endpoint_slots[slot].hold.table == routing->state.table_version;
 }
 
 void routing_health_tick(struct routing *routing)

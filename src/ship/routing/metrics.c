@@ -253,13 +253,13 @@ static void write_workers(const struct routing *routing, struct metrics_writer *
 
 static void write_table(const struct routing *routing, struct metrics_writer *w)
 {
-    struct routing_health health;
-    routing_health_get(routing, &health);
-    metrics_one_value(w, &table_version, (double)health.table_version);
-    metrics_one_value(w, &table_acknowledged, (double)health.table_acknowledged);
-    metrics_one_value(w, &table_switch, metrics_seconds(health.table_switch_us));
-    metrics_one_value(w, &table_switch_max, metrics_seconds(health.table_switch_us_max));
-    metrics_one_value(w, &table_build, metrics_seconds(health.table_build_us));
+    struct routing_state state;
+    routing_state_get(routing, &state);
+    metrics_one_value(w, &table_version, (double)state.table_version);
+    metrics_one_value(w, &table_acknowledged, (double)state.table_acknowledged);
+    metrics_one_value(w, &table_switch, metrics_seconds(state.table_switch_us));
+    metrics_one_value(w, &table_switch_max, metrics_seconds(state.table_switch_us_max));
+    metrics_one_value(w, &table_build, metrics_seconds(state.table_build_us));
 }
 
 void routing_metrics_write(const struct routing *routing, struct metrics_writer *writer)

@@ -57,7 +57,7 @@ enum status routing_names_follow(struct routing *routing, const struct config *c
     heap_free(texts);
     if (status != STATUS_OK)
         return fault_set(fault, status, "names cannot be followed (%s)", status_name(status));
-    if (routing->names != NULL && routing->health.table_version == 0)
+    if (routing->names != NULL && routing->state.table_version == 0)
         names_await(routing->names, ROUTING_NAMES_AWAIT_MS);
     routing_names_take(routing);
     return STATUS_OK;

@@ -10,25 +10,25 @@ static void on_ack_check(struct io_timer *timer)
 {
     struct routing *routing = CONTAINER_OF(timer, struct routing, ack_timer);
     struct io_loop *loop = routing->parts.loop;
-    struct routing_health *health = &routing->health;
+    struct routing_state *state = &routing->state;
     if (!routing->ack_awaited)
         return;
-    health->table_acknowledged = proxy_acknowledged(routing->proxy);
-    if (health->table_acknowledged < health->table_version) {
+    state->table_acknowledged = proxy_acknowledged(routing->proxy);
+    if (state->table_acknowledged < state->table_version) {
         // Before the start nobody acknowledges: then the tick-long pause is enough.
-        uint64_t pause_ms = health->listening ? ROUTING_ACK_CHECK_MS : ROLLOUT_TICK_MS;
+        uint64_t pause_ms = state->listening ? ROUTING_ACK_CHECK_MS : ROLLOUT_TICK_MS;
         io_timer_set(loop, timer, io_loop_now_us(loop) + pause_ms * 1000);
         return;
     }
     routing->ack_awaited = false;
-    if (!health->listening)
+    if (!state->listening)
         return;
-    health->table_switch_us = io_loop_clock_us(loop) - routing->published_us;
-    if (health->table_switch_us > health->table_switch_us_max)
-        health->table_switch_us_max = health->table_switch_us;
+    state->table_switch_us = io_loop_clock_us(loop) - routing->published_us;
+    if (state->table_switch_us > state->table_switch_us_max)
+        state->table_switch_us_max = state->table_switch_us;
     log_write(routing->parts.log, LOG_DEBUG, "every worker has taken up the routing table",
-              LOG_FIELDS(LOG_NUMBER("table", health->table_version),
-                         LOG_NUMBER("switch_us", health->table_switch_us)));
+              LOG_FIELDS(LOG_NUMBER("table", state->table_version),
+                         LOG_NUMBER("switch_us", state->table_switch_us)));
 }
 
 enum status routing_create(const struct routing_parts *parts, struct routing **routing)
@@ -80,11 +80,11 @@ static enum status publish(struct routing *routing, struct fault *fault)
         proxy_table_destroy(table);
         return fault_set(fault, status, "the routing table was not taken (%s)", status_name(status));
     }
-    routing->health.table_version++;
+    routing->state.table_version++;
     routing->names_moved = false;
-    routing_slots_published(routing, routing->health.table_version);
+    routing_slots_published(routing, routing->state.table_version);
     routing->published_us = io_loop_clock_us(loop);
-    routing->health.table_build_us = routing->published_us - before_us;
+    routing->state.table_build_us = routing->published_us - before_us;
     routing->ack_awaited = true;
     io_timer_set(loop, &routing->ack_timer, io_loop_now_us(loop) + ROUTING_ACK_CHECK_MS * 1000);
     return STATUS_OK;
@@ -98,7 +98,7 @@ enum status routing_publish(struct routing *routing, const struct config *config
     struct fault other;
     proxy_tls_hold(tls_before);
     // At a start, what a run of before wants comes first: with certificates and names it is as good as any.
-    fresh |= routing->health.table_version == 0;
+    fresh |= routing->state.table_version == 0;
     enum status status = fresh ? routing_tls_load(routing, config, fault) : STATUS_OK;
     if (status == STATUS_OK && fresh)
         status = routing_names_follow(routing, config, fault);
@@ -132,15 +132,15 @@ void routing_publish_or_retry(struct routing *routing)
                   LOG_FIELDS(LOG_TEXT("problem", fault.text)));
 }
 
-void routing_health_get(const struct routing *routing, struct routing_health *health)
+void routing_state_get(const struct routing *routing, struct routing_state *state)
 {
-    *health = routing->health;
-    health->table_acknowledged = proxy_acknowledged(routing->proxy);
+    *state = routing->state;
+    state->table_acknowledged = proxy_acknowledged(routing->proxy);
 }
 
 void routing_set_listening(struct routing *routing, bool listening)
 {
-    routing->health.listening = listening;
+    routing->state.listening = listening;
 }
 
 const struct config *routing_config(const struct routing *routing)

@@ -85,7 +85,7 @@ uint32_t routing_endpoints(const struct routing *routing, const char *service, c
 // "closed", "open" or "half-open".
 const char *routing_breaker(const struct routing *routing, const char *service, const char *version);
 
-struct routing_health {
+struct routing_state {
     uint64_t table_version;
     uint64_t table_acknowledged;
     uint64_t table_switch_us; // from the last publish until every worker had taken it up
@@ -93,7 +93,7 @@ struct routing_health {
     uint64_t table_build_us;
     bool listening;
 };
-void routing_health_get(const struct routing *routing, struct routing_health *health);
+void routing_state_get(const struct routing *routing, struct routing_state *state);
 // The proxy has its listeners open (set by whoever opened them).
 void routing_set_listening(struct routing *routing, bool listening);
 // What is known of the names in the file; its times are of the loop's clock.

@@ -63,7 +63,7 @@ struct routing {
     struct routing_parts parts;
     struct proxy *proxy;
     const struct config *config; // in force
-    struct routing_health health;
+    struct routing_state state;
     struct io_timer ack_timer;
     bool table_dirty;        // a publish failed: try again each tick
     bool names_moved;        // addresses came or left: a table is due

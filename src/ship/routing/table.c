@@ -89,7 +89,7 @@ static void keep_endpoints(struct routing *routing, struct table_scratch *scratc
                            const struct config_origin *origin, const struct proxy_version_plan *version)
 {
     struct slice given = slice_of(origin->server_name);
-    uint64_t table = routing->health.table_version;
+    uint64_t table = routing->state.table_version;
     for (uint32_t i = 0; i < routing->endpoint_slot_count && table > 0; i++) {
         const struct routing_endpoint_slot *slot = &routing->endpoint_slots[i];
         if (slot->version == version->slot && slot->hold.table == table)
@@ -365,7 +365,7 @@ static enum status build(struct routing *routing, struct table_scratch *scratch,
             return status;
     }
     struct proxy_table_plan plan = {
-        .version = routing->health.table_version + 1,
+        .version = routing->state.table_version + 1,
         .tls = routing->tls,
         .listen_http1 = routing_listen_http1(routing),
         .services = scratch->services,

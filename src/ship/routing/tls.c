@@ -108,7 +108,7 @@ static enum status make(struct routing *routing, const struct config *config, st
         if (listener != NULL)
             plan_listener(plans, i, listener);
     }
-    if (routing->health.table_version == 0) {
+    if (routing->state.table_version == 0) {
         keep_usable(routing, plans);
         routing_origins_keep_usable(routing, origins);
     }
@@ -237,7 +237,7 @@ static enum status load(struct routing *routing, const struct config *config, st
 enum status routing_tls_load(struct routing *routing, const struct config *config, struct fault *fault)
 {
     struct routing_origins *origins;
-    if (routing->health.table_version == 0 && routing->listener_count == 0)
+    if (routing->state.table_version == 0 && routing->listener_count == 0)
         remember_listeners(routing, config);
     if (routing_origins_gather(config, &origins) != STATUS_OK)
         return fault_set(fault, STATUS_NO_MEMORY, "no memory left");

@@ -140,9 +140,9 @@ static uint64_t host_open_count(const void *world)
 
 static uint64_t host_table_version(const void *world)
 {
-    struct routing_health health;
-    routing_health_get(((const struct targets *)world)->routing, &health);
-    return health.table_version;
+    struct routing_state state;
+    routing_state_get(((const struct targets *)world)->routing, &state);
+    return state.table_version;
 }
 
 static void host_stop(void *world)
