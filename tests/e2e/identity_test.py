@@ -223,6 +223,48 @@ services: {{shop: {{versions: {{v1: ["127.0.0.1:{origin.port}"]}}, stable: v1, u
     assert not origin.bad, origin.bad
 
 
+def units(args, folder, stack):
+    """clients are told apart by their certificates: each stays on its version, whatever it says of itself"""
+    names = [f"client{i}.example" for i in range(16)]
+    for name in (*names, "shop.example"):
+        subprocess.run([args.binary, "certificate", name, "127.0.0.1", "--out", os.path.join(folder, name)], check=True, stdout=subprocess.DEVNULL)
+    with open(os.path.join(folder, "all.pem"), "w", encoding="ascii") as everybody:
+        for name in names:
+            with open(os.path.join(folder, name + ".pem"), encoding="ascii") as one:
+                everybody.write(one.read())
+    port, origins = harness.free_port(), {version: harness.free_port() for version in ("v1", "v2")}
+    for version, at in origins.items():
+        stack.callback(harness.Nginx(folder, version, f'server {{ listen 127.0.0.1:{at}; location / {{ return 200 "{version}"; }} }}', at).stop)
+    sluice = harness.Sluice(folder, args.binary, f"""
+journal: @FOLDER@/sluice.db
+listen:
+  - address: "127.0.0.1:{port}"
+    tls: {{certificate: shop.example.pem, key: shop.example.key, client_ca: all.pem, client_headers: [X-Client-Subject]}}
+admin: {{address: "@ADMIN@"}}
+services:
+  shop:
+    unit: {{header: X-Client-Subject}}
+    versions: {{v1: ["127.0.0.1:{origins['v1']}"], v2: ["127.0.0.1:{origins['v2']}"]}}
+    stable: v1
+rollouts: {{ship: {{service: shop, to: v2, stages: [{{weight: 50%, for: 1h}}, {{weight: 100%}}], checks: {{latency: off}}}}}}
+""")
+    stack.callback(sluice.stop)
+    sluice.command("ship", "start")
+    sluice.wait_state("ship", "Shifting", 20, report=False)
+    curl = [harness.find_program("curl"), "-sS", "--max-time", "10", "--cacert", os.path.join(folder, "shop.example.pem")]
+
+    def ask(name, *argv):
+        own = [os.path.join(folder, name + end) for end in (".pem", ".key")]
+        done = subprocess.run([*curl, "--cert", own[0], "--key", own[1], *argv, f"https://127.0.0.1:{port}/"], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    versions = {name: ask(name, "--http1.1") for name in names}
+    assert set(versions.values()) == {"v1", "v2"}, versions # one in 32 768 that all draw the same
+    for name in names:
+        other = names[0] if versions[name] != versions[names[0]] else next(n for n in names if versions[n] != versions[name])
+        assert ask(name, "--http2", "-H", f"X-Client-Subject: CN={other}") == versions[name], (name, versions)
+
+
 def origins(args, folder, stack):
     """HAProxy as the origin, told whose each request is by PROXY headers of both versions, in the clear and before TLS; checks have them too"""
     program = harness.find_program("haproxy")
@@ -289,6 +331,6 @@ def hostile(args, folder, stack):
 
 
 if __name__ == "__main__":
-    ALL = {f.__name__: f for f in (headers, haproxy, forwarded, ids, certificates, origins, hostile)}
+    ALL = {f.__name__: f for f in (headers, haproxy, forwarded, ids, certificates, units, origins, hostile)}
     arguments = harness.options(only="")
     harness.run([f for name, f in ALL.items() if arguments.only in ("", name)], arguments, at_once=3)
