@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 import time
 
 import harness
@@ -57,14 +58,14 @@ def header_v2(address, extensions=b""):
 
 
 class World:
-    def __init__(self, args, folder, stack, more=""):
+    def __init__(self, args, folder, stack, more="", options=()):
         self.folder, self.plain, self.secure = folder, harness.free_port(), harness.free_port()
         self.origin = EchoOrigin(harness.free_port())
         stack.callback(self.origin.stop)
         subprocess.run([args.binary, "certificate", "shop.example", "127.0.0.1", "--out", os.path.join(folder, "a")],
                        check=True, stdout=subprocess.DEVNULL)
         self.sluice = harness.Sluice(folder, args.binary, CONFIG.format(
-            plain=self.plain, secure=self.secure, origin=self.origin.port, more=more))
+            plain=self.plain, secure=self.secure, origin=self.origin.port, more=more), options=options)
         stack.callback(self.sluice.stop)
 
     def talk(self, *pieces, source="127.0.0.1", port=None, secure=None):
@@ -223,6 +224,35 @@ services: {{shop: {{versions: {{v1: ["127.0.0.1:{origin.port}"]}}, stable: v1, u
     assert not origin.bad, origin.bad
 
 
+def upgraded(args, folder, stack):
+    """TLS sessions are resumed behind a header; the process that takes over wants the same headers, also of who waited for it"""
+    world = World(args, folder, stack, options=("--supervise",))
+    told, v1 = b"X-Forwarded-For: 203.0.113.7\r\n", b"PROXY TCP4 203.0.113.7 192.0.2.1 40001 443\r\n"
+    context, session = ssl.create_default_context(cafile=os.path.join(folder, "a.pem")), None
+    for resumed in (False, True):
+        with socket.create_connection(("127.0.0.1", world.secure), 10) as raw:
+            raw.sendall(v1)
+            with context.wrap_socket(raw, server_hostname="shop.example", session=session) as connection:
+                connection.sendall(GET)
+                while connection.recv(65536):
+                    session = connection.session
+                assert connection.session_reused == resumed
+    answers, over = [], threading.Event()
+
+    def go_on():
+        while not over.is_set():
+            answers.append((told in world.talk(v1 + GET), told in world.talk(GET)))
+
+    asking = threading.Thread(target=go_on)
+    asking.start()
+    done = subprocess.run([args.binary, "upgrade", "--admin", f"127.0.0.1:{world.sluice.admin}"], capture_output=True, text=True, timeout=80, check=False)
+    over.set()
+    asking.join()
+    assert done.returncode == 0, done.stderr
+    assert set(answers) == {(True, False)}, answers
+    assert told in world.talk(v1 + GET, secure=None) and told in world.talk(GET, secure=v1)
+
+
 def units(args, folder, stack):
     """clients are told apart by their certificates: each stays on its version, whatever it says of itself"""
     names = [f"client{i}.example" for i in range(16)]
@@ -331,6 +361,6 @@ def hostile(args, folder, stack):
 
 
 if __name__ == "__main__":
-    ALL = {f.__name__: f for f in (headers, haproxy, forwarded, ids, certificates, units, origins, hostile)}
+    ALL = {f.__name__: f for f in (headers, haproxy, forwarded, ids, certificates, upgraded, units, origins, hostile)}
     arguments = harness.options(only="")
     harness.run([f for name, f in ALL.items() if arguments.only in ("", name)], arguments, at_once=3)
