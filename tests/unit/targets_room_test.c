@@ -5,9 +5,13 @@
 
 #include <stdio.h>
 
+#include "journal_hand.h"
 #include "ship/engine/replay.h"
 
-enum { RELEASES = ENGINE_ROLLOUTS_MAX + 200 };
+enum {
+    EARLIER = ENGINE_ROLLOUTS_MAX - 4, // releases that the journal has before the daemon starts
+    RELEASES = ENGINE_ROLLOUTS_MAX + 8,
+};
 
 static struct bench bench;
 
@@ -70,6 +74,47 @@ static void release(uint32_t number)
         command(number, ROLLOUT_COMMAND_PROMOTE, STATUS_OK);
 }
 
+static bool is_complete(const struct journal_hand *hand)
+{
+    struct rollout_view view;
+    rollout_view_get(hand->record->core, &view);
+    return view.state == ROLLOUT_COMPLETED;
+}
+
+static void write_release(struct journal_hand *hand, uint32_t number)
+{
+    struct rollout_spec spec;
+    rollout_spec_init(&spec);
+    spec.stage_count = 1;
+    spec.stages[0] = (struct rollout_stage){.kind = ROLLOUT_STAGE_WEIGHT, .weight = ROLLOUT_WEIGHT_FULL};
+    spec.latency.on = false;
+    name_of(spec.name, number);
+    snprintf(spec.service, sizeof spec.service, "%s", number == 0 ? "cart" : "shop");
+    snprintf(spec.from, sizeof spec.from, "v%u", (number + 1) % 2);
+    snprintf(spec.to, sizeof spec.to, "v%u", number % 2);
+    journal_hand_begin(hand, spec.name);
+    struct rollout_input input = {.kind = ROLLOUT_INPUT_SPEC, .time_ms = 1000, .spec = &spec};
+    journal_hand_step(hand, &input, false);
+    input = (struct rollout_input){.kind = ROLLOUT_INPUT_COMMAND, .time_ms = 1001};
+    snprintf(input.command.who, sizeof input.command.who, "%s", "ann");
+    journal_hand_step(hand, &input, false);
+    input.command.command = ROLLOUT_COMMAND_PROMOTE;
+    while (!is_complete(hand))
+        journal_hand_step(hand, &input, false);
+    engine_record_destroy(hand->record);
+}
+
+static void write_earlier(void)
+{
+    static struct journal_hand hand;
+    struct fault fault;
+    bench_place(&bench);
+    assert_int_equal(journal_open(bench.path, JOURNAL_WRITE, &hand.journal, &fault), STATUS_OK);
+    for (uint32_t i = 0; i < EARLIER; i++)
+        write_release(&hand, i);
+    journal_close(hand.journal);
+}
+
 // The newest, and the first, which the file still has.
 static void expect_newest(uint32_t count)
 {
@@ -100,8 +145,9 @@ static const char *stable_version(void)
 TEST(more_releases_than_there_is_room)
 {
     bench = (struct bench){.path = ""};
+    write_earlier();
     assert_int_equal(bench_up(&bench, file_with(0)), STATUS_OK);
-    for (uint32_t i = 0; i < RELEASES; i++)
+    for (uint32_t i = EARLIER; i < RELEASES; i++)
         release(i);
     expect_newest(RELEASES);
     expect_replayed(RELEASES - ENGINE_ROLLOUTS_MAX);
