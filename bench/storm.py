@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """How late decisions come while the admin address is stormed: a rollout under load, 20 000 flags, and one storm after the other. From
-the daemon's own histogram sluice_decision_seconds: from when a tick was due until what it decided was in force. A quiet stretch
+the daemon's own histogram sluice_decision_seconds: from when a tick was due until every worker had taken up what it decided. A quiet stretch
 stands beside them. Prints a Markdown table; exits 1 when fewer than 99 % of a storm's decisions came within 20 ms."""
 import argparse
 import contextlib

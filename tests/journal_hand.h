@@ -15,6 +15,21 @@ struct journal_hand {
     uint8_t bytes[ROLLOUT_INPUT_WIRE_BYTES_MAX];
 };
 
+// All that is written in between is one transaction.
+static inline void journal_hand_open(struct journal_hand *hand, const char *path)
+{
+    struct fault problem;
+    assert_int_equal(journal_open(path, JOURNAL_WRITE, &hand->journal, &problem), STATUS_OK);
+    assert_int_equal(journal_begin(hand->journal, JOURNAL_SYNC_NORMAL, &problem), STATUS_OK);
+}
+
+static inline void journal_hand_close(struct journal_hand *hand)
+{
+    struct fault problem;
+    assert_int_equal(journal_commit(hand->journal, &problem), STATUS_OK);
+    journal_close(hand->journal);
+}
+
 // The record is the caller's to destroy.
 static inline void journal_hand_begin(struct journal_hand *hand, const char *name)
 {
@@ -28,9 +43,7 @@ static inline void journal_hand_append(struct journal_hand *hand, enum journal_k
     struct journal_entry entry = {.time_ms = 1000, .kind = kind, .run = 1};
     snprintf(entry.subject, sizeof entry.subject, "%s", hand->record->name);
     entry.payload = (struct slice){(const char *)writer->data, writer->len};
-    assert_int_equal(journal_begin(hand->journal, JOURNAL_SYNC_NORMAL, &problem), STATUS_OK);
     assert_int_equal(journal_append(hand->journal, &entry, NULL, &problem), STATUS_OK);
-    assert_int_equal(journal_commit(hand->journal, &problem), STATUS_OK);
 }
 
 // Appends an input and the decision that it gives, altered when `lie`.

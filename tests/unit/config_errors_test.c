@@ -196,6 +196,8 @@ static const struct mistake mistakes[] = {
     // services
     {LISTEN "services: {a: {versions: {v: [h:1], w: [h:2]}}}\n", 2, 15,
      "has 2 versions and lacks the word 'stable'"},
+    {LISTEN "services: {a: {versions: {v: [h:1], w: [h:2]}, stabel: v}}\n", 2, 48,
+     "unknown word 'stabel' in service 'a'; did you mean 'stable'?"},
     {LISTEN "services: {a: {versions: {blue: [h:1], green: [h:2]}, stable: gren}}\n", 2, 63,
      "service 'a' has no version 'gren'; did you mean 'green'? known: blue, green"},
     {LISTEN "services: {a: {versions: {v: [h:1]}, unit: {cookie: a, header: b}}}\n", 2, 56,

@@ -6,6 +6,8 @@
 #include "test.h"
 
 #include "net/proxy/proxy_private.h"
+#include "ship/engine/engine_private.h"
+#include "ship/routing/routing_private.h"
 
 static uint32_t weight_in_force(const struct bench *bench)
 {
@@ -185,6 +187,61 @@ TEST(late_decisions_are_counted)
     for (uint32_t i = 0; i < ENGINE_DECISION_BUCKETS; i++)
         if (engine_decision_ms[i] <= 50)
             assert_int_equal(health.decisions[i], 0);
+    bench_down(&bench);
+    bench_forget(&bench);
+}
+
+static uint64_t table_in_force;
+
+static uint64_t table_of_test(const void *world)
+{
+    (void)world;
+    return table_in_force;
+}
+
+static void publish_in_tick(void *world)
+{
+    (void)world;
+    table_in_force++;
+}
+
+static void publish_nothing(void *world)
+{
+    (void)world;
+}
+
+static void until_ticked(struct bench *bench, uint64_t ticks, struct engine_health *health)
+{
+    do {
+        assert_int_equal(io_loop_turn(bench->loop, 10000), STATUS_OK);
+        engine_health_get(bench->engine, health);
+    } while (health->ticks < ticks);
+}
+
+// A decision counts when every worker has taken it up, however many ticks later.
+TEST(decisions_last_until_they_are_taken_up)
+{
+    struct bench bench = {.path = ""};
+    struct engine_health health;
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    while (bench.targets->routing->ack_awaited) // of the start
+        assert_int_equal(io_loop_turn(bench.loop, 10000), STATUS_OK);
+    struct engine_host host = *bench.engine->host;
+    table_in_force = 1;
+    host.table_version = table_of_test;
+    host.tick_began = publish_in_tick;
+    bench.engine->host = &host;
+    engine_start(bench.engine);
+    until_ticked(&bench, 2, &health);
+    assert_int_equal(health.decisions_count, 0);
+    engine_taken_up(bench.engine);
+    engine_health_get(bench.engine, &health);
+    assert_int_equal(health.decisions_count, health.ticks);
+    assert_true(health.decisions_us >= ROLLOUT_TICK_MS * 1000); // the first waited for the second
+    // A tick that put nothing in force is over when it is over.
+    host.tick_began = publish_nothing;
+    until_ticked(&bench, health.ticks + 1, &health);
+    assert_int_equal(health.decisions_count, health.ticks);
     bench_down(&bench);
     bench_forget(&bench);
 }

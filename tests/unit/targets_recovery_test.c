@@ -122,8 +122,7 @@ TEST(file_that_does_not_fit)
 static void hand_write(const char *path, bool lie)
 {
     static struct journal_hand hand;
-    struct fault problem;
-    assert_int_equal(journal_open(path, JOURNAL_WRITE, &hand.journal, &problem), STATUS_OK);
+    journal_hand_open(&hand, path);
     journal_hand_begin(&hand, "ship");
     struct rollout_spec spec;
     rollout_spec_init(&spec);
@@ -144,7 +143,7 @@ static void hand_write(const char *path, bool lie)
     const struct wire_writer note = {.data = (uint8_t *)(uintptr_t)seen, .len = sizeof seen - 1};
     journal_hand_append(&hand, JOURNAL_NOTE, &note);
     engine_record_destroy(hand.record);
-    journal_close(hand.journal);
+    journal_hand_close(&hand);
 }
 
 static enum status replay_file(const char *path, struct engine_replay *replay)

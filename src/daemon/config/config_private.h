@@ -209,6 +209,10 @@ void config_tree_read(struct config_reader *reader, const struct config_word *wo
 // Frees what the table's lists and trees hold.
 void config_section_free(const struct config_section *section, void *target);
 const struct config_word *config_section_word(const struct config_section *section, struct slice word);
+// Whether an unknown word stands there that is nearly this one: then that is told, and not that this one
+// lacks.
+bool config_is_mistyped(const struct config_section *section, const struct config_node *node,
+                        const char *word);
 // The first element of a LIST or MAP.
 const char *config_elements(const struct config_word *word, const void *target, uint32_t *count);
 // Appends "; did you mean 'x'?" when a candidate is near.

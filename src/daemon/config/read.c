@@ -178,7 +178,7 @@ static void fallback_read(struct config_reader *reader, const struct config_word
 }
 
 // A mistyped word has been told; that the right one is missing would be told of the same letters.
-static bool is_mistyped(const struct config_section *section, const struct config_node *node,
+bool config_is_mistyped(const struct config_section *section, const struct config_node *node,
                         const char *word)
 {
     const struct config_entry *entry = node->first;
@@ -199,7 +199,7 @@ static void word_omitted(struct config_reader *reader, const struct config_scope
     }
     bool excused = word->unless != NULL && config_node_get(node, word->unless) != NULL;
     if (word->required && !excused && node != NULL) {
-        if (is_mistyped(scope->section, node, word->word))
+        if (config_is_mistyped(scope->section, node, word->word))
             return;
         char message[CONFIG_MESSAGE_BYTES];
         struct text text = text_over(message, sizeof message);

@@ -205,7 +205,7 @@ static void service_finish(struct config_reader *reader, const struct config_nod
         return;
     if (!config_given(node, "stable") && service->version_count == 1)
         memcpy(service->stable, service->versions[0].name, sizeof service->stable);
-    else if (!config_given(node, "stable"))
+    else if (!config_given(node, "stable") && !config_is_mistyped(&config_service_section, node, "stable"))
         config_error_at(reader, node,
                         "service '%s' has %u versions and lacks the word 'stable': which of them gets "
                         "the traffic?",

@@ -25,21 +25,41 @@ void engine_metric_source_remove(struct engine_metric_source *source)
 
 const uint16_t engine_decision_ms[ENGINE_DECISION_BUCKETS] = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000};
 
-static void note_decision(struct engine_health *health, uint64_t took_us)
+// What the tick decided that was due then is in force now.
+static void note_decision(struct engine *engine, uint64_t due_us)
 {
+    struct engine_health *health = &engine->health;
+    uint64_t now_us = io_loop_clock_us(engine->loop);
+    uint64_t took_us = now_us > due_us ? now_us - due_us : 0;
     uint32_t at = 0;
     while (at < ENGINE_DECISION_BUCKETS && took_us > engine_decision_ms[at] * UINT64_C(1000))
         at++;
     if (at < ENGINE_DECISION_BUCKETS)
         health->decisions[at]++;
     health->decisions_us += took_us;
+    health->decisions_count++;
+}
+
+void engine_taken_up(struct engine *engine)
+{
+    for (uint32_t i = 0; i < engine->awaited_count; i++)
+        note_decision(engine, engine->awaited_due_us[i]);
+    engine->awaited_count = 0;
+}
+
+static void await_taken_up(struct engine *engine, uint64_t due_us)
+{
+    if (engine->awaited_count == ENGINE_AWAITED_MAX)
+        engine_taken_up(engine);
+    engine->awaited_due_us[engine->awaited_count++] = due_us;
 }
 
 static void on_tick(struct io_timer *timer)
 {
     struct engine *engine = CONTAINER_OF(timer, struct engine, tick_timer);
     struct engine_health *health = &engine->health;
-    uint64_t began_us = io_loop_clock_us(engine->loop);
+    uint64_t began_us = io_loop_clock_us(engine->loop), due_us = engine->tick_due_us;
+    uint64_t table = engine->host->table_version(engine->world);
     health->delay_us = began_us > engine->tick_due_us ? began_us - engine->tick_due_us : 0;
     if (health->delay_us > health->delay_us_max)
         health->delay_us_max = health->delay_us;
@@ -51,7 +71,10 @@ static void on_tick(struct io_timer *timer)
     health->ticks++;
     health->tick_us = io_loop_clock_us(engine->loop) - began_us;
     health->tick_us_max = health->tick_us > health->tick_us_max ? health->tick_us : health->tick_us_max;
-    note_decision(health, health->delay_us + health->tick_us);
+    if (engine->host->table_version(engine->world) == table)
+        note_decision(engine, due_us);
+    else
+        await_taken_up(engine, due_us);
     engine->tick_due_us += ENGINE_TICK_US;
     io_timer_set(engine->loop, timer, engine->tick_due_us);
 }

@@ -60,6 +60,9 @@ void engine_retire(struct engine *engine);
 // From now on nothing is moved forward; what leads back is done.
 void engine_be_careful(struct engine *engine);
 
+// Every worker has taken up the newest table.
+void engine_taken_up(struct engine *engine);
+
 // A new file for the running daemon. On STATUS_OK the config is taken; what needs a restart is said in the
 // log. Else nothing changed and fault says why.
 MUST_USE enum status engine_reload(struct engine *engine, struct config *config, struct fault *fault);
@@ -121,9 +124,11 @@ struct engine_health {
     uint64_t ticks_late;             // ticks that began more than a tick after their time
     uint64_t tick_us, tick_us_max;   // time a tick took
     uint64_t delay_us, delay_us_max; // and how long after its time it began: decisions are late by that
-    // Ticks by the time from when one was due until what it decided was in force: engine_decision_ms[i] and
-    // less. Those that took longer are in `ticks` alone.
+    // Ticks by the time from when one was due until every worker had taken up what it put in force, or until
+    // it was over where that was nothing: engine_decision_ms[i] and less. Those that took longer are in the
+    // count alone; those that are awaited, in neither.
     uint64_t decisions[ENGINE_DECISION_BUCKETS];
+    uint64_t decisions_count;
     uint64_t decisions_us; // sum of those times
     bool draining;
     bool careful; // nothing is moved forward: engine_be_careful

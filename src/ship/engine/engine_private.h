@@ -8,6 +8,7 @@
 enum {
     ENGINE_GATHERS_PER_TICK = 8, // of full span buffers, per rollout
     ENGINE_TICK_US = ROLLOUT_TICK_MS * 1000,
+    ENGINE_AWAITED_MAX = 16, // ticks whose tables the workers have not taken up; more is beyond every bucket
     ENGINE_SLEEP_TICKS = 20, // a longer gap between two ticks is no late tick: the process did not run
 };
 
@@ -35,6 +36,8 @@ struct engine {
     struct list metric_sources;
     struct io_timer tick_timer;
     uint64_t tick_due_us;
+    uint64_t awaited_due_us[ENGINE_AWAITED_MAX]; // of ticks whose tables are not taken up yet, oldest first
+    uint32_t awaited_count;
     uint64_t journal_retry_us;
     struct engine_backlog backlog;
     uint32_t rate_at; // ring position, one per tick

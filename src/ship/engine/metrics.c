@@ -18,7 +18,7 @@ METRICS_FAMILY(delay, GAUGE, "decision_delay_seconds",
                "How late the last tick began: decisions are late by that.");
 METRICS_FAMILY(delay_max, GAUGE, "decision_delay_max_seconds", "The longest such delay since the start.");
 METRICS_FAMILY(decision, HISTOGRAM, "decision_seconds",
-               "From when a tick was due until what it decided was in force.");
+               "From when a tick was due until every worker had taken up what it decided.");
 METRICS_FAMILY(journal_entries, GAUGE, "journal_entries", "Entries in the journal.");
 METRICS_FAMILY(journal_size, GAUGE, "journal_bytes", "Size of the journal on disk.");
 METRICS_FAMILY(journal_waiting, GAUGE, "journal_waiting_entries",
@@ -68,7 +68,7 @@ static void write_decisions(const struct engine_health *health, struct metrics_w
                       &(struct metrics_buckets){.bucket_count = ENGINE_DECISION_BUCKETS,
                                                 .upper = upper,
                                                 .cumulative = cumulative,
-                                                .count = health->ticks,
+                                                .count = health->decisions_count,
                                                 .sum = metrics_seconds(health->decisions_us)});
 }
 

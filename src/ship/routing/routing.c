@@ -21,6 +21,7 @@ static void on_ack_check(struct io_timer *timer)
         return;
     }
     routing->ack_awaited = false;
+    routing->parts.taken_up(routing->parts.context);
     if (!state->listening)
         return;
     state->table_switch_us = io_loop_clock_us(loop) - routing->published_us;

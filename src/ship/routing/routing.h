@@ -26,6 +26,8 @@ struct routing_parts {
     void (*govern)(void *context, const struct config_service *service, struct proxy_service_plan *plan);
     // Puts into a table's plan the flags that its services evaluate.
     void (*flags)(void *context, const struct config *config, struct proxy_table_plan *plan);
+    // Every worker has taken up the newest table.
+    void (*taken_up)(void *context);
     void *context;
 };
 

@@ -163,6 +163,13 @@ static const struct engine_host host = {.fold = fold,
                                         .table_version = host_table_version,
                                         .stop = host_stop};
 
+static void taken_up(void *world)
+{
+    struct targets *targets = world;
+    if (targets->engine != NULL)
+        engine_taken_up(targets->engine);
+}
+
 // ---- metrics ----
 
 static void write_routing(struct engine_metric_source *source, struct metrics_writer *writer)
@@ -185,6 +192,7 @@ static enum status put_together(const struct targets_parts *parts, struct target
                                           .log = parts->log,
                                           .govern = govern,
                                           .flags = targets_flag_table,
+                                          .taken_up = taken_up,
                                           .context = made};
     const struct runtime_parts runtime = {.loop = parts->loop,
                                           .log = parts->log,
