@@ -391,8 +391,11 @@ static void ring_first(struct rollout_spec *spec)
 static void shadow_first(struct rollout_spec *spec)
 {
     memmove(spec->stages + 1, spec->stages, spec->stage_count++ * sizeof spec->stages[0]);
-    spec->stages[0] =
-        (struct rollout_stage){.kind = ROLLOUT_STAGE_SHADOW, .min_ms = 10000, .horizon_ms = 60000};
+    spec->stages[0] = (struct rollout_stage){
+        .kind = ROLLOUT_STAGE_SHADOW,
+        .min_ms = 10000,
+        .horizon_ms = 60000,
+        .shadow = {.share = 10000, .secondary = ROLLOUT_WEIGHT_FULL, .compared = 1000, .timeout_ms = 10000}};
 }
 
 static void reach(struct trace *trace, enum rollout_state state)

@@ -9,8 +9,11 @@ static void shadow_spec(struct rollout_spec *spec)
     static const uint32_t percents[] = {5, 100};
     sim_spec(spec, percents, 2, 1000, 1000);
     memmove(spec->stages + 1, spec->stages, spec->stage_count++ * sizeof spec->stages[0]);
-    spec->stages[0] =
-        (struct rollout_stage){.kind = ROLLOUT_STAGE_SHADOW, .min_ms = 10000, .horizon_ms = 60000};
+    spec->stages[0] = (struct rollout_stage){
+        .kind = ROLLOUT_STAGE_SHADOW,
+        .min_ms = 10000,
+        .horizon_ms = 60000,
+        .shadow = {.share = 10000, .secondary = ROLLOUT_WEIGHT_FULL, .compared = 1000, .timeout_ms = 10000}};
     spec->latency.on = false;
 }
 
@@ -284,7 +287,7 @@ TEST(a_shadow_stands_before_the_weights_and_once)
     struct fault fault;
     shadow_spec(&spec);
     assert_int_equal(rollout_spec_check(&spec, &fault), STATUS_OK);
-    spec.stages[1].kind = ROLLOUT_STAGE_SHADOW;
+    spec.stages[1] = spec.stages[0];
     assert_int_equal(rollout_spec_check(&spec, &fault), STATUS_INVALID);
     assert_string_equal(fault.text, "a rollout has one stage in the shadow");
     shadow_spec(&spec);
@@ -299,7 +302,7 @@ TEST(a_shadow_stands_before_the_weights_and_once)
     assert_int_equal(rollout_spec_check(&spec, &fault), STATUS_INVALID);
     assert_string_equal(fault.text, "a stage in the shadow belongs to rollouts of versions");
     shadow_spec(&spec);
-    spec.shadow.ignore_count = 1;
+    spec.diff.ignore_count = 1;
     assert_int_equal(rollout_spec_check(&spec, &fault), STATUS_INVALID);
 }
 
@@ -308,10 +311,10 @@ TEST(its_rules_are_in_the_journal)
     static struct rollout_spec spec, again;
     static uint8_t bytes[ROLLOUT_SPEC_WIRE_BYTES_MAX], bytes_again[ROLLOUT_SPEC_WIRE_BYTES_MAX];
     shadow_spec(&spec);
-    spec.shadow.ignore_count = ROLLOUT_SHADOW_IGNORES_MAX;
-    for (int i = 0; i < ROLLOUT_SHADOW_IGNORES_MAX; i++) {
-        memset(spec.shadow.ignores[i].path, 'p', ROLLOUT_SHADOW_PATH_BYTES - 1);
-        memset(spec.shadow.ignores[i].reason, 'r', ROLLOUT_SHADOW_REASON_BYTES - 1);
+    spec.diff.ignore_count = ROLLOUT_IGNORES_MAX;
+    for (int i = 0; i < ROLLOUT_IGNORES_MAX; i++) {
+        memset(spec.diff.ignores[i].path, 'p', ROLLOUT_IGNORE_BYTES - 1);
+        memset(spec.diff.ignores[i].reason, 'r', ROLLOUT_IGNORE_BYTES - 1);
     }
     struct fault fault;
     assert_int_equal(rollout_spec_check(&spec, &fault), STATUS_OK);
@@ -324,8 +327,8 @@ TEST(its_rules_are_in_the_journal)
     }
     struct wire_reader reader = {.data = bytes, .len = writer.len};
     assert_int_equal(rollout_spec_decode(&reader, &again), STATUS_OK);
-    assert_int_equal(again.shadow.ignore_count, ROLLOUT_SHADOW_IGNORES_MAX);
-    assert_string_equal(again.shadow.ignores[15].reason, spec.shadow.ignores[15].reason);
+    assert_int_equal(again.diff.ignore_count, ROLLOUT_IGNORES_MAX);
+    assert_string_equal(again.diff.ignores[15].reason, spec.diff.ignores[15].reason);
     struct wire_writer second = {.data = bytes_again, .cap = sizeof bytes_again};
     rollout_spec_encode(&again, &second);
     assert_int_equal(second.len, writer.len);
@@ -406,7 +409,7 @@ static bool simulate(struct pair_world *world, uint64_t seed)
 {
     struct rollout_spec spec;
     shadow_spec(&spec);
-    spec.shadow.compared = 2500;
+    spec.stages[0].shadow.compared = 2500;
     rng_init(&world->rng, seed);
     memset(world->rows, 0, sizeof world->rows);
     world->ranks = 0;

@@ -53,7 +53,7 @@ double judge_share(const struct rollout *rollout, enum rollout_check_kind check)
 double judge_bad_needed(const struct rollout *rollout)
 {
     if (rollout->shadow.on)
-        return -stats_ln(SHADOW_PART * rollout->spec.shadow.alpha);
+        return -stats_ln(SHADOW_PART * rollout->spec.diff.alpha);
     return -stats_ln(ALPHA_PART * rollout->spec.alpha);
 }
 

@@ -54,7 +54,7 @@ void shadow_end(struct rollout *rollout)
 static double alpha_now(const struct rollout *rollout)
 {
     double n = (double)rollout->shadow.restarts + 1.0;
-    return ALPHA_PART * rollout->spec.shadow.alpha / (n * (n + 1.0));
+    return ALPHA_PART * rollout->spec.diff.alpha / (n * (n + 1.0));
 }
 
 double shadow_needed(const struct rollout *rollout)
@@ -149,8 +149,8 @@ void shadow_take(struct rollout *rollout, const struct rollout_shadow_delta *del
 bool shadow_good(const struct rollout *rollout)
 {
     const struct rollout_shadow *shadow = &rollout->shadow;
-    return shadow->triples + shadow->pairs >= rollout->spec.shadow.compared && shadow->different == 0 &&
-           shadow->suspected == 0;
+    return shadow->triples + shadow->pairs >= rollout_spec_shadow(&rollout->spec)->shadow.compared &&
+           shadow->different == 0 && shadow->suspected == 0;
 }
 
 // So many differences call the first path different; their number varies by its root.

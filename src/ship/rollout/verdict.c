@@ -297,8 +297,7 @@ static void add_falsely(const struct rollout *rollout, struct text *text)
 {
     const struct rollout_spec *spec = &rollout->spec;
     if (rollout->shadow.on)
-        text_addf(text, "; at most %g %% of equal versions go back in the shadow",
-                  100.0 * spec->shadow.alpha);
+        text_addf(text, "; at most %g %% of equal versions go back in the shadow", 100.0 * spec->diff.alpha);
     else
         text_addf(text, "; at most %g %% of rollouts of equal versions go back", 100.0 * spec->alpha);
 }
@@ -486,9 +485,9 @@ static void add_shadow_line(const struct rollout *rollout, struct text *text)
                   shadow->path_count == 1 ? " is" : "s are");
     if (shadow->suspected > 0)
         text_addf(text, "; %u path%s suspected", shadow->suspected, shadow->suspected == 1 ? " is" : "s are");
-    if (compared < rollout->spec.shadow.compared) {
+    if (compared < rollout_spec_shadow(&rollout->spec)->shadow.compared) {
         text_addf(text, "; needs ");
-        text_add_count(text, rollout->spec.shadow.compared);
+        text_add_count(text, rollout_spec_shadow(&rollout->spec)->shadow.compared);
     }
     double found = shadow_found(rollout);
     text_addf(text, "; one in ");

@@ -75,7 +75,7 @@ static void view_shadow(const struct rollout *rollout, struct rollout_shadow_vie
     view->candidate_errors = shadow->candidate_errors;
     view->primary_errors = shadow->primary_errors;
     view->compared = shadow->triples + shadow->pairs;
-    view->compared_needed = rollout->spec.shadow.compared;
+    view->compared_needed = rollout_spec_shadow(&rollout->spec)->shadow.compared;
     view->triples = shadow->triples;
     view->paths = shadow->path_count;
     view->different = shadow->different;
