@@ -398,7 +398,8 @@ uint64_t judge_more_requests(const struct rollout *rollout, enum rollout_check_k
     double needed = judge_good_needed(rollout, check);
     double plan = plan_of(rollout, check);
     double left = plan * (needed + 1.0 - rollout->judgement.log_good[check]) / (needed + 1.0);
-    left = rollout->shadow.on ? left : left * ROLLOUT_WEIGHT_FULL / (double)weight;
+    uint32_t part = rollout->shadow.on ? rollout_spec_shadow(&rollout->spec)->shadow.share : weight;
+    left = left * ROLLOUT_WEIGHT_FULL / (double)part;
     if (!(left < 1e15))
         return UINT64_MAX;
     return left > 1.0 ? (uint64_t)left : 1;

@@ -241,6 +241,9 @@ struct rollout_view {
     struct rollout_verdict last; // outcome NONE: no verdict yet
 };
 
+// The share of answers that a path must differ in to be found among so many requests asked three times, 95 %
+// sure, by a differ that was not begun again; above 1: none is.
+double rollout_shadow_found(const struct rollout_spec *spec, double triples);
 const struct rollout_spec *rollout_spec_of(const struct rollout *rollout);
 void rollout_yardstick_get(const struct rollout *rollout, struct rollout_yardstick *yardstick);
 void rollout_view_get(const struct rollout *rollout, struct rollout_view *view);

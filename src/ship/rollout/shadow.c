@@ -51,10 +51,15 @@ void shadow_end(struct rollout *rollout)
 
 // Each time the differ begins afresh is a test of its own, the n-th at 1 / n (n + 1) of alpha: all of them
 // together call equal versions different no more often than alpha says.
+static double alpha_after(const struct rollout_spec *spec, uint32_t restarts)
+{
+    double n = (double)restarts + 1.0;
+    return ALPHA_PART * spec->diff.alpha / (n * (n + 1.0));
+}
+
 static double alpha_now(const struct rollout *rollout)
 {
-    double n = (double)rollout->shadow.restarts + 1.0;
-    return ALPHA_PART * rollout->spec.diff.alpha / (n * (n + 1.0));
+    return alpha_after(&rollout->spec, rollout->shadow.restarts);
 }
 
 double shadow_needed(const struct rollout *rollout)
@@ -154,12 +159,23 @@ bool shadow_good(const struct rollout *rollout)
 }
 
 // So many differences call the first path different; their number varies by its root.
+static double found_among(double alpha, double triples)
+{
+    struct diff_tests tests;
+    diff_tests_init(&tests);
+    if (!(triples >= 1.0))
+        return 2.0;
+    double least = (double)diff_least(&tests, alpha);
+    double root = 0.5 * (FOUND_SURE + __builtin_sqrt(FOUND_SURE * FOUND_SURE + 4.0 * least));
+    return root * root / triples;
+}
+
 double shadow_found(const struct rollout *rollout)
 {
-    const struct rollout_shadow *shadow = &rollout->shadow;
-    if (shadow->triples == 0)
-        return 2.0;
-    double least = (double)diff_least(&shadow->tests, alpha_now(rollout));
-    double root = 0.5 * (FOUND_SURE + __builtin_sqrt(FOUND_SURE * FOUND_SURE + 4.0 * least));
-    return root * root / (double)shadow->triples;
+    return found_among(alpha_now(rollout), (double)rollout->shadow.triples);
+}
+
+double rollout_shadow_found(const struct rollout_spec *spec, double triples)
+{
+    return found_among(alpha_after(spec, 0), triples);
 }

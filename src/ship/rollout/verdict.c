@@ -544,7 +544,10 @@ static void add_missing(const struct rollout *rollout, struct text *text, enum r
     text_addf(text, "; needs about ");
     text_add_count(text, two_digits(more));
     text_addf(text, " more requests");
-    uint64_t routed = rollout->shadow.on ? rollout->shadow.sent : 0;
+    uint64_t routed = 0;
+    if (rollout->shadow.on)
+        routed =
+            rollout->shadow.sent * ROLLOUT_WEIGHT_FULL / rollout_spec_shadow(&rollout->spec)->shadow.share;
     for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
         routed += rollout->stage_routed[arm];
     uint64_t elapsed = rollout->stage_awake_ms;
