@@ -62,6 +62,9 @@ struct diff_noise {
 void diff_noise_add(struct diff_noise *noise, const struct diff_comparison *candidate,
                     const struct diff_comparison *secondary);
 
+// The row that a finding of an added comparison was counted to.
+struct diff_row *diff_noise_row(struct diff_noise *noise, const struct diff_finding *finding);
+
 enum diff_verdict {
     DIFF_UNDECIDED,
     DIFF_NOISY,     // shown: the candidate differs less than twice as often as the primary from itself
