@@ -7,8 +7,7 @@
 
 enum { BEFORE_BYTES = 16 }; // shown of what two long values have in common, before their difference
 
-// '*' in the pattern stands for any run.
-static bool path_fits(struct slice pattern, struct slice path)
+bool diff_path_fits(struct slice pattern, struct slice path)
 {
     size_t p = 0, t = 0, star = SIZE_MAX, from = 0;
     while (t < path.len) {
@@ -35,7 +34,7 @@ static bool is_left_out(const struct diff_recipe *recipe, struct slice path, enu
     if ((recipe->ignored_classes & ~1U & 1U << class) != 0)
         return true;
     for (uint32_t i = 0; i < recipe->ignore_count; i++)
-        if (path_fits(recipe->ignores[i].path, path))
+        if (diff_path_fits(recipe->ignores[i].path, path))
             return true;
     return false;
 }

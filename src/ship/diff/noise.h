@@ -63,6 +63,9 @@ struct diff_noise {
 void diff_noise_add(struct diff_noise *noise, const struct diff_comparison *candidate,
                     const struct diff_comparison *secondary);
 
+// The row that a finding of an added comparison was counted to.
+struct diff_row *diff_noise_row(struct diff_noise *noise, const struct diff_finding *finding);
+
 // Judges all rows, as diff_judge says. Returns how many there are.
 uint32_t diff_noise_judge(const struct diff_noise *noise, double alpha, double beta,
                           struct diff_judgement judgements[DIFF_ROWS_MAX]);
