@@ -174,9 +174,11 @@ static const struct config_word shadow_words[] = {
     {.word = "unsafe",
      .kind = CONFIG_KIND_CHOICE,
      CONFIG_AT(struct rollout_stage, shadow.unsafe),
-     .choices = config_off_or_on,
-     .fallback = "off",
-     .help = "copies requests that change something, too: what they change happens once more with each copy"},
+     .choices = config_false_or_true,
+     .fallback = "false",
+     .help =
+         "`true`: also methods beside GET, HEAD and OPTIONS, as of a mirror: what they do is done with each "
+         "copy once more"},
 };
 static const struct config_section shadow_section = {
     .title = "shadow",

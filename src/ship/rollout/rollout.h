@@ -244,6 +244,8 @@ struct rollout_view {
 // The share of answers that a path must differ in to be found among so many requests asked three times, 95 %
 // sure, by a differ that was not begun again; above 1: none is.
 double rollout_shadow_found(const struct rollout_spec *spec, double triples);
+// What calls a path of the first table different: diff_judge's alpha.
+double rollout_shadow_alpha(const struct rollout_spec *spec);
 const struct rollout_spec *rollout_spec_of(const struct rollout *rollout);
 void rollout_yardstick_get(const struct rollout *rollout, struct rollout_yardstick *yardstick);
 void rollout_view_get(const struct rollout *rollout, struct rollout_view *view);

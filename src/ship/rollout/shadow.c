@@ -57,6 +57,11 @@ static double alpha_after(const struct rollout_spec *spec, uint32_t restarts)
     return ALPHA_PART * spec->diff.alpha / (n * (n + 1.0));
 }
 
+double rollout_shadow_alpha(const struct rollout_spec *spec)
+{
+    return alpha_after(spec, 0);
+}
+
 static double alpha_now(const struct rollout *rollout)
 {
     return alpha_after(&rollout->spec, rollout->shadow.restarts);
@@ -177,5 +182,5 @@ double shadow_found(const struct rollout *rollout)
 
 double rollout_shadow_found(const struct rollout_spec *spec, double triples)
 {
-    return found_among(alpha_after(spec, 0), triples);
+    return found_among(rollout_shadow_alpha(spec), triples);
 }
