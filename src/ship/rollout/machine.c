@@ -55,9 +55,9 @@ static void stage_enter(struct rollout *rollout, uint32_t stage)
     rollout->stage_awake_ms = rollout->stage_watched_ms = 0;
     rollout->ring_stages = stage + 1;
     evidence_stage_reset(rollout);
-    shadow_end(rollout);
+    copies_end(rollout);
     if (entered->kind == ROLLOUT_STAGE_SHADOW) {
-        shadow_begin(rollout);
+        copies_begin(rollout);
         judge_stage_start(rollout);
         state_set(rollout, ROLLOUT_SHADOW);
         return;
@@ -150,7 +150,7 @@ static void decide_forward(struct rollout *rollout, struct rollout_effects *effe
 {
     const struct rollout_stage *stage = &rollout->spec.stages[rollout->stage];
     bool good = !rollout->blocked && has_data(rollout) && all_good(rollout) &&
-                (!rollout->shadow.on || shadow_good(rollout));
+                (!rollout->shadow.on || copies_good(rollout));
     switch (rollout->state) {
     case ROLLOUT_SHADOW:
     case ROLLOUT_SHIFTING:
@@ -280,7 +280,7 @@ static void step_resumed(struct rollout *rollout)
     rollout->good_second = UINT64_MAX;
     rollout->clock_runs = false;
     evidence_forget_open(rollout);
-    shadow_restart(rollout);
+    copies_restart(rollout);
 }
 
 // ---- the tick ----
@@ -323,7 +323,7 @@ static void step_tick(struct rollout *rollout, const struct rollout_input *input
     rollout->baseline_count = input->tick.baseline_count;
     spans_take(rollout, input);
     if (rollout->shadow.on && input->tick.shadow != NULL)
-        shadow_take(rollout, input->tick.shadow);
+        copies_take(rollout, input->tick.shadow);
     decide(rollout, input->tick.hold, effects);
     rollout->tick_before_ms = rollout->now_ms;
 }
@@ -570,7 +570,7 @@ static void step_redefined(struct rollout *rollout, uint64_t errors_id, uint64_t
     evidence_redefine(rollout, table);
     rollout->redefined_ms = rollout->stage_since_ms = rollout->now_ms;
     rollout->stage_awake_ms = rollout->stage_watched_ms = 0;
-    shadow_restart(rollout); // its differ counts errors, too, and begins afresh
+    copies_restart(rollout); // its differ counts errors, too, and begins afresh
     if (rollout->weight > 0 || rollout->shadow.on)
         judge_stage_start(rollout);
     if (rollout->weight == ROLLOUT_WEIGHT_FULL)
@@ -663,7 +663,7 @@ static void step_takeover(struct rollout *rollout, const struct rollout_input *i
     rollout->last = takeover->last;
     enum rollout_state stood = takeover->state == ROLLOUT_PAUSED ? takeover->paused_from : takeover->state;
     if (stood == ROLLOUT_SHADOW || (stood == ROLLOUT_UNDECIDED && rollout->weight == 0))
-        shadow_begin(rollout);
+        copies_begin(rollout);
     if (rollout->weight > 0 || rollout->shadow.on)
         judge_stage_start(rollout);
     if (rollout->weight == ROLLOUT_WEIGHT_FULL && !rollout_state_is_final(rollout->state))

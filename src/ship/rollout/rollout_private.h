@@ -367,18 +367,18 @@ uint64_t judge_more_requests(const struct rollout *rollout, enum rollout_check_k
 
 // ---- shadow.c ----
 
-void shadow_begin(struct rollout *rollout);
-void shadow_take(struct rollout *rollout, const struct rollout_shadow_delta *delta);
+void copies_begin(struct rollout *rollout);
+void copies_take(struct rollout *rollout, const struct rollout_shadow_delta *delta);
 // The differ begins afresh: its paths, and what was compared, are forgotten.
-void shadow_restart(struct rollout *rollout);
-void shadow_end(struct rollout *rollout);
+void copies_restart(struct rollout *rollout);
+void copies_end(struct rollout *rollout);
 // ln of the weighted evidence that calls a path different.
-double shadow_needed(const struct rollout *rollout);
+double copies_needed(const struct rollout *rollout);
 // Requests enough were compared, and no path differs or is suspected to.
-bool shadow_good(const struct rollout *rollout);
+bool copies_good(const struct rollout *rollout);
 // The share of answers that a path must differ in to be found, 95 % sure, by what was compared; above 1:
 // nothing would have been found.
-double shadow_found(const struct rollout *rollout);
+double copies_found(const struct rollout *rollout);
 
 // ---- watch.c ----
 

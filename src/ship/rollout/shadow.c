@@ -14,7 +14,7 @@ static const double ALPHA_PART = 0.5;
 // Standard deviations that "95 % sure" is.
 static const double FOUND_SURE = 1.6448536269514722;
 
-void shadow_begin(struct rollout *rollout)
+void copies_begin(struct rollout *rollout)
 {
     memset(&rollout->shadow, 0, sizeof rollout->shadow);
     rollout->shadow.on = rollout->shadow.has_been = true;
@@ -28,7 +28,7 @@ static void paths_forget(struct rollout_shadow *shadow)
     memset(shadow->rows, 0, sizeof shadow->rows);
 }
 
-void shadow_restart(struct rollout *rollout)
+void copies_restart(struct rollout *rollout)
 {
     if (!rollout->shadow.on)
         return;
@@ -36,7 +36,7 @@ void shadow_restart(struct rollout *rollout)
     paths_forget(&rollout->shadow);
 }
 
-void shadow_end(struct rollout *rollout)
+void copies_end(struct rollout *rollout)
 {
     if (!rollout->shadow.on)
         return;
@@ -67,7 +67,7 @@ static double alpha_now(const struct rollout *rollout)
     return alpha_after(&rollout->spec, rollout->shadow.restarts);
 }
 
-double shadow_needed(const struct rollout *rollout)
+double copies_needed(const struct rollout *rollout)
 {
     return -stats_ln(alpha_now(rollout));
 }
@@ -132,7 +132,7 @@ static void pairs_take(struct rollout *rollout, const struct rollout_shadow_delt
     votes_add(rollout, &span, &facts, &rollout->bank);
 }
 
-void shadow_take(struct rollout *rollout, const struct rollout_shadow_delta *delta)
+void copies_take(struct rollout *rollout, const struct rollout_shadow_delta *delta)
 {
     struct rollout_shadow *shadow = &rollout->shadow;
     shadow->sent += delta->sent;
@@ -156,7 +156,7 @@ void shadow_take(struct rollout *rollout, const struct rollout_shadow_delta *del
 
 // ---- forward ----
 
-bool shadow_good(const struct rollout *rollout)
+bool copies_good(const struct rollout *rollout)
 {
     const struct rollout_shadow *shadow = &rollout->shadow;
     return shadow->triples + shadow->pairs >= rollout_spec_shadow(&rollout->spec)->shadow.compared &&
@@ -175,7 +175,7 @@ static double found_among(double alpha, double triples)
     return root * root / triples;
 }
 
-double shadow_found(const struct rollout *rollout)
+double copies_found(const struct rollout *rollout)
 {
     return found_among(alpha_now(rollout), (double)rollout->shadow.triples);
 }

@@ -347,7 +347,7 @@ void verdict_different(const struct rollout *rollout, struct rollout_verdict *ve
     verdict->baseline_events = row->secondary;
     verdict->canary_total = verdict->baseline_total = shadow->triples;
     verdict->log_e = first->log_e + first->log_weight;
-    verdict->log_e_needed = shadow_needed(rollout) - stats_ln((double)shadow->different);
+    verdict->log_e_needed = copies_needed(rollout) - stats_ln((double)shadow->different);
     text_addf(&text, "in the shadow, answers differ: path %u of %u: ", row->rank, shadow->path_count);
     add_rate(&text, "canary alone", row->candidate, shadow->triples);
     text_addf(&text, " vs ");
@@ -489,7 +489,7 @@ static void add_shadow_line(const struct rollout *rollout, struct text *text)
         text_addf(text, "; needs ");
         text_add_count(text, rollout_spec_shadow(&rollout->spec)->shadow.compared);
     }
-    double found = shadow_found(rollout);
+    double found = copies_found(rollout);
     text_addf(text, "; one in ");
     if (found <= 1.0)
         add_percent(text, found);

@@ -83,8 +83,8 @@ static void view_shadow(const struct rollout *rollout, struct rollout_shadow_vie
     view->suspected = shadow->suspected;
     if (shadow->path_count > 0)
         view->log_e = presentable(shadow->judgements[0].log_e + shadow->judgements[0].log_weight);
-    view->log_e_needed = shadow_needed(rollout);
-    view->found = presentable(shadow_found(rollout));
+    view->log_e_needed = copies_needed(rollout);
+    view->found = presentable(copies_found(rollout));
 }
 
 void rollout_view_get(const struct rollout *rollout, struct rollout_view *view)
