@@ -3,6 +3,9 @@
 // plan, and what Prometheus reads of it.
 #include "net/mirror/mirror.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "base/check.h"
 #include "base/heap.h"
 #include "operate/metrics/exposition.h"
@@ -58,6 +61,7 @@ static enum status make_plan(const struct routing *routing, const struct config_
     if (scratch == NULL)
         return STATUS_NO_MEMORY;
     struct mirror_words words = {
+        .number = routing->services[plan->slot].mirror_number,
         .run = run,
         .candidate = target_of(routing, candidate, scratch->candidate),
         .primary = target_of(routing, &plan->versions[plan->stable], scratch->primary),
@@ -76,6 +80,47 @@ static enum status make_plan(const struct routing *routing, const struct config_
     return status;
 }
 
+// ---- who compares ----
+
+void routing_mirror_end(struct routing *routing, uint16_t service)
+{
+    struct routing_service *own = &routing->services[service];
+    if (own->mirror_number != 0 && routing->parts.shadow != NULL)
+        shadow_end(routing->parts.shadow, own->mirror_number);
+    own->mirror_number = 0;
+}
+
+static enum status begin_comparing(struct routing *routing, const struct config_service *service,
+                                   struct routing_service *own)
+{
+    struct shadow_statuses errors[SHADOW_STATUSES_MAX];
+    struct shadow_rules rules = {.service = slice_of(service->name),
+                                 .primary = slice_of(own->mirror_primary),
+                                 .candidate = slice_of(own->mirror_candidate),
+                                 .errors = errors};
+    const struct config_service_errors *said = &service->errors;
+    for (uint32_t i = 0; said->given && i < said->status_count && i < SHADOW_STATUSES_MAX; i++)
+        errors[rules.error_count++] =
+            (struct shadow_statuses){said->statuses[i].first, said->statuses[i].last};
+    return shadow_begin(routing->parts.shadow, own->mirror_number, &rules);
+}
+
+// Other versions are compared anew.
+static enum status compare(struct routing *routing, const struct config_service *service,
+                           const struct proxy_service_plan *plan, const char *to)
+{
+    struct routing_service *own = &routing->services[plan->slot];
+    const char *primary = plan->versions[plan->stable].name;
+    bool same = strcmp(own->mirror_primary, primary) == 0 && strcmp(own->mirror_candidate, to) == 0;
+    if (own->mirror_number != 0 && same)
+        return STATUS_OK;
+    routing_mirror_end(routing, plan->slot);
+    own->mirror_number = ROUTING_MIRROR_RUNS + ++routing->mirror_runs;
+    snprintf(own->mirror_primary, sizeof own->mirror_primary, "%s", primary);
+    snprintf(own->mirror_candidate, sizeof own->mirror_candidate, "%s", to);
+    return routing->parts.shadow != NULL ? begin_comparing(routing, service, own) : STATUS_OK;
+}
+
 void routing_mirror_plan(struct routing *routing, const struct config_service *service,
                          struct proxy_service_plan *plan)
 {
@@ -83,12 +128,16 @@ void routing_mirror_plan(struct routing *routing, const struct config_service *s
     int32_t to =
         service->mirror.given ? routing_version_index(service, service->mirror.to) : PROXY_VERSION_NONE;
     // The candidate may have been promoted since: then there is nothing to compare it with.
-    if (mirror == NULL || to == PROXY_VERSION_NONE || to == plan->stable)
+    if (mirror == NULL || to == PROXY_VERSION_NONE || to == plan->stable) {
+        routing_mirror_end(routing, plan->slot);
         return;
+    }
     struct mirror_run **run = &routing->services[plan->slot].mirror;
     enum status status = mirror_start(mirror);
     if (status == STATUS_OK && *run == NULL)
-        status = mirror_run_create(ROUTING_MIRROR_RUNS + plan->slot, run);
+        status = mirror_run_create(run);
+    if (status == STATUS_OK)
+        status = compare(routing, service, plan, service->mirror.to);
     if (status == STATUS_OK)
         status = make_plan(routing, &service->mirror, *run, &plan->versions[to], plan);
     if (status != STATUS_OK)

@@ -11,6 +11,7 @@
 #include "net/proxy/proxy.h"
 #include "operate/log/log.h"
 #include "ship/rollout/evidence.h"
+#include "ship/shadow/shadow.h"
 
 struct routing;
 struct metrics_writer;
@@ -22,6 +23,7 @@ struct routing_parts {
     struct io_loop *loop;
     struct proxy *proxy;
     struct log *log;
+    struct shadow *shadow; // compares what mirrors see; NULL: nobody does
     // Puts into a service's plan what its run wants.
     void (*govern)(void *context, const struct config_service *service, struct proxy_service_plan *plan);
     // Puts into a table's plan the flags that its services evaluate.

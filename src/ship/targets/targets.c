@@ -183,6 +183,7 @@ static enum status put_together(const struct targets_parts *parts, struct target
                                           .loop = parts->loop,
                                           .proxy = parts->proxy,
                                           .log = parts->log,
+                                          .shadow = parts->shadow,
                                           .govern = govern,
                                           .flags = targets_flag_table,
                                           .context = made};
@@ -195,6 +196,7 @@ static enum status put_together(const struct targets_parts *parts, struct target
                                           .changed = targets_flag_changed,
                                           .context = made};
     made->proxy = parts->proxy;
+    made->shadow = parts->shadow;
     if (routing_create(&routing, &made->routing) != STATUS_OK ||
         runtime_create(&runtime, &made->runtime) != STATUS_OK)
         return fault_set(fault, STATUS_NO_MEMORY, "no memory left");
