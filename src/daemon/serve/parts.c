@@ -181,7 +181,7 @@ static void describe_supervisor(void *context, struct api_supervisor *supervisor
 static enum serve_outcome admin_open(struct serve *serve)
 {
     const struct config *config = engine_config(serve->engine);
-    serve->program = (struct api_program){serve, serve_reload, ask_upgrade, describe_supervisor};
+    serve->program = (struct api_program){serve, serve_reload, ask_upgrade, describe_supervisor, NULL};
     enum status status =
         api_create(serve->engine, &config->admin.addr, serve->room.admin, &serve->program, &serve->api);
     if (status == STATUS_OK)
