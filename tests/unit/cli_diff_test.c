@@ -75,7 +75,8 @@ TEST(differences_are_told_as_json)
 
 TEST(options_of_the_other_kind)
 {
-    (void)diff(2, "--path", "body.*", "--path goes with the name of a service or rollout, not with two files");
+    (void)diff(2, "--path", "body.*",
+               "--path goes with the name of a service or rollout, not with two files");
     (void)diff(2, "--examples", NULL, "--examples goes with the name");
 }
 

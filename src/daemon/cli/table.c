@@ -462,7 +462,7 @@ const struct cli_command cli_commands[] = {
      replay_examples, replay_exits, cli_run_replay},
     {"diff", NULL, "FILE|NAME SECOND?", "what two versions answer differently, path by path",
      "With two operands, two stored bodies: SECOND is a file like the first one. JSON is compared by value, text by "
-     "lines, all else by bytes.\n\n"
+     "lines, all else by bytes. "
      "With one, the rollout or service of that name, as a running daemon has compared its mirrored requests: what differs "
      "by more than the old version does from itself, what is noise, and what cannot be told yet.",
      diff_options, diff_examples, diff_exits, cli_run_diff},
