@@ -14,6 +14,7 @@
 #include "net/http/http1.h"
 #include "net/io/kept.h"
 #include "net/io/loop.h"
+#include "net/mirror/mirror.h"
 #include "net/proxy/proxy.h"
 #include "ship/engine/engine.h"
 #include "ship/routing/routing.h"
@@ -85,20 +86,33 @@ static enum serve_outcome proxy_open(struct serve *serve)
     if (proxy.workers > PROXY_WORKERS_MAX)
         proxy.workers = PROXY_WORKERS_MAX;
     serve->workers = proxy.workers;
+    const struct mirror_parts mirror = {.workers = proxy.workers, .seed = secret_draw()};
+    enum status status = mirror_create(&mirror, &serve->mirror);
+    proxy.mirror = serve->mirror;
     serve->room = serve_room(serve, config);
     proxy.clients_max = (serve->room.clients + proxy.workers - 1) / proxy.workers;
-    enum status status = proxy_create(&proxy, &serve->proxy);
+    if (status == STATUS_OK)
+        status = proxy_create(&proxy, &serve->proxy);
     if (status == STATUS_OK)
         return SERVE_OK;
     fprintf(serve->options.err, "sluice: the proxy cannot be set up: %s\n", serve_advice(status));
     return SERVE_NO_START;
 }
 
+// No worker runs any more; the engine counts for its TLS.
+static void mirror_end(struct serve *serve)
+{
+    mirror_destroy(serve->mirror);
+    serve->mirror = NULL;
+}
+
 static void proxy_close(struct serve *serve)
 {
+    if (serve->proxy != NULL)
+        proxy_stop(serve->proxy);
+    mirror_end(serve);
     if (serve->proxy == NULL)
         return;
-    proxy_stop(serve->proxy);
     proxy_destroy(serve->proxy);
 }
 
@@ -151,6 +165,7 @@ static enum serve_outcome engine_open(struct serve *serve)
 
 static void engine_close(struct serve *serve)
 {
+    mirror_end(serve);
     targets_destroy(serve->targets);
 }
 

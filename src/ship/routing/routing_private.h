@@ -55,8 +55,9 @@ struct routing_service {
     uint64_t requests_before;
     uint64_t requests_forgotten; // of versions that left
     uint64_t losses_told;
-    bool gathered;   // in this tick
-    uint16_t stable; // slot of the version that is stable by the newest table
+    bool gathered;             // in this tick
+    uint16_t stable;           // slot of the version that is stable by the newest table
+    struct mirror_run *mirror; // what the file's mirror counts; NULL: it never had one
 };
 
 struct routing {
@@ -96,6 +97,9 @@ struct routing {
 };
 
 enum { ROUTING_UNUSED_SPANS = 1024 };
+
+// Numbers of mirrors that the file asks for, above those of rollouts' runs: this and the service's slot.
+#define ROUTING_MIRROR_RUNS (1ULL << 62)
 
 // ---- slots.c: PROXY_SLOT_NONE: none of that name, or none left to give
 MUST_USE enum status routing_slots_init(struct routing *routing); // NO_MEMORY
@@ -184,6 +188,13 @@ MUST_USE enum status routing_origins_check(const struct routing_origins *origins
 void routing_origins_keep_usable(const struct routing *routing, struct routing_origins *origins);
 // Alike for words that are alike, but for the name that is asked for.
 uint64_t routing_origin_key(const struct config_origin *origin);
+
+// ---- mirror.c
+// Gives the service's plan, whose versions are complete, what its mirror wants; to be released by the caller.
+// A failure is logged, and nothing is mirrored.
+void routing_mirror_plan(struct routing *routing, const struct config_service *service,
+                         struct proxy_service_plan *plan);
+void routing_mirror_metrics(const struct routing *routing, struct metrics_writer *writer);
 
 // ---- identity.c
 // What a table plan borrows.
