@@ -172,8 +172,9 @@ static int set_up(void **state)
         endpoints[i] = (struct mirror_endpoint){.addr = targets[i].addr, .name = SLICE("")};
     }
     make_mirror(true);
-    assert_int_equal(mirror_run_create(77, &run), STATUS_OK);
-    words = (struct mirror_words){.run = run,
+    assert_int_equal(mirror_run_create(&run), STATUS_OK);
+    words = (struct mirror_words){.number = 77,
+                                  .run = run,
                                   .candidate = {.endpoints = &endpoints[0], .endpoint_count = 1},
                                   .primary = {.endpoints = &endpoints[1], .endpoint_count = 1},
                                   .share = MIRROR_SHARE_FULL,

@@ -44,11 +44,12 @@ static struct world *world_mirroring(void)
     struct world *w = world_create_with(&sim, &(struct proxy_config){.mirror = mirror});
     assert_int_equal(io_sim_loop_create(w->sim, &mirror_loop), STATUS_OK);
     mirror_attach(mirror, mirror_loop);
-    assert_int_equal(mirror_run_create(3, &run), STATUS_OK);
+    assert_int_equal(mirror_run_create(&run), STATUS_OK);
     w->origins[1].reply = FROM_V2;
     for (int i = 0; i < 2; i++)
         endpoints[i] = (struct mirror_endpoint){.addr = w->origins[i].addr, .name = SLICE("")};
-    words = (struct mirror_words){.run = run,
+    words = (struct mirror_words){.number = 3,
+                                  .run = run,
                                   .candidate = {.endpoints = &endpoints[1], .endpoint_count = 1},
                                   .primary = {.endpoints = &endpoints[0], .endpoint_count = 1},
                                   .share = MIRROR_SHARE_FULL,

@@ -421,6 +421,8 @@ struct config_breaker {
     uint32_t requests; // 0: no limit
 };
 
+enum { CONFIG_MIRROR_CONCURRENT = 64, CONFIG_MIRROR_BODY_BYTES = 262144 }; // where the file does not say
+
 struct config_mirror {
     bool given;
     char to[CONFIG_NAME_BYTES];

@@ -137,7 +137,8 @@ struct config_choice {
     const char *word;
     int value;
 };
-extern const struct config_choice config_off_or_on[]; // checks.c
+extern const struct config_choice config_off_or_on[];     // checks.c
+extern const struct config_choice config_false_or_true[]; // mirror.c
 
 struct config_section;
 

@@ -13,7 +13,7 @@ static void mirror_finish(struct config_reader *reader, const struct config_node
                         "what is put before paths does not end with '/', and has no query");
 }
 
-static const struct config_choice unsafe_choices[] = {{"false", false}, {"true", true}, {NULL, 0}};
+const struct config_choice config_false_or_true[] = {{"false", false}, {"true", true}, {NULL, 0}};
 static const struct config_word mirror_words[] = {
     {.word = "to",
      .kind = CONFIG_KIND_NAME,
@@ -35,7 +35,7 @@ static const struct config_word mirror_words[] = {
     {.word = "unsafe",
      .kind = CONFIG_KIND_CHOICE,
      CONFIG_AT(struct config_mirror, unsafe),
-     .choices = unsafe_choices,
+     .choices = config_false_or_true,
      .fallback = "false",
      .help =
          "`true`: also methods beside GET, HEAD and OPTIONS. What such requests do is then done twice, by the "

@@ -60,6 +60,7 @@ struct serve {
     struct journal *journal;
     struct proxy *proxy;
     struct mirror *mirror;
+    struct shadow *shadow;
     struct targets *targets;
     struct engine *engine; // of targets
     struct api *api;

@@ -204,7 +204,7 @@ struct mirror_copy *mirror_copy_begin(struct mirror *mirror, uint32_t worker, st
     }
     copy->worker = worker;
     copy->head_len = head.len;
-    copy->seen.run = plan->words.run->number;
+    copy->seen.run = plan->words.number;
     copy->seen.time_ms = time_ms;
     ring->begun++;
     account(copy, grown);

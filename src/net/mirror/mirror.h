@@ -68,7 +68,7 @@ struct mirror_counts {
 
 // What is counted, over all plans that are made for it. Held by each; from any thread.
 struct mirror_run;
-MUST_USE enum status mirror_run_create(uint64_t number, struct mirror_run **run); // NO_MEMORY
+MUST_USE enum status mirror_run_create(struct mirror_run **run); // NO_MEMORY
 struct mirror_run *mirror_run_share(struct mirror_run *run);
 void mirror_run_release(struct mirror_run *run); // NULL is allowed
 void mirror_run_counts(const struct mirror_run *run, struct mirror_counts *counts);
@@ -90,6 +90,7 @@ struct mirror_target {
 
 // All is borrowed for the call.
 struct mirror_words {
+    uint64_t number; // told with what is seen
     struct mirror_run *run;
     struct mirror_target candidate, primary;
     uint32_t share;      // of units, or of requests without one, in 1/MIRROR_SHARE_FULL

@@ -24,7 +24,6 @@ enum {
 
 struct mirror_run {
     _Atomic uint32_t holds;
-    uint64_t number;
     uint32_t under_way, waiting; // of the mirror's thread
     _Atomic uint64_t selected, sent, compared, secondaries, secondaries_failed;
     _Atomic uint64_t dropped[MIRROR_DROPS];

@@ -7,13 +7,12 @@
 
 // ---- counts ----
 
-enum status mirror_run_create(uint64_t number, struct mirror_run **run)
+enum status mirror_run_create(struct mirror_run **run)
 {
     struct mirror_run *made = heap_alloc(1, sizeof *made);
     if (made == NULL)
         return STATUS_NO_MEMORY;
     made->holds = 1;
-    made->number = number;
     *run = made;
     return STATUS_OK;
 }
