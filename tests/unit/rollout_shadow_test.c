@@ -210,6 +210,8 @@ TEST(a_dead_version_goes_back_and_nobody_was_asked_to_use_it)
     assert_int_equal(hand.effects.to, ROLLOUT_ROLLING_BACK);
     assert_true(ticks <= 20); // an outage counts request by request after its first second
     assert_says(&hand, "in the shadow, errors: canary 100.0 %");
+    assert_says(&hand, "vs stable 0 %");
+    assert_says(&hand, "no good answer for more than a second");
     assert_says(&hand, "at most 1 % of equal versions go back in the shadow");
     hand_end(&hand);
 }

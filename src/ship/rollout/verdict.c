@@ -195,6 +195,18 @@ static struct kernel_rates rates_of(const struct rollout *rollout, const struct 
     };
 }
 
+// An outage counts errors before their second can vote.
+static struct kernel_rates rates_of_outage(const struct rollout *rollout)
+{
+    const struct rollout_shadow *shadow = &rollout->shadow;
+    if (!shadow->on)
+        return rates_of(rollout, &rollout->shared, KERNEL_ERRORS);
+    return (struct kernel_rates){.canary_events = shadow->candidate_errors,
+                                 .canary_total = shadow->sent,
+                                 .baseline_events = shadow->primary_errors,
+                                 .baseline_total = shadow->sent};
+}
+
 static void set_rates(struct rollout_verdict *verdict, const struct kernel_rates *rates)
 {
     verdict->canary_events = rates->canary_events;
@@ -314,8 +326,7 @@ void verdict_rolled_back(struct rollout *rollout, struct rollout_verdict *verdic
     bool outage = judgement->log_outage > stats_log_weighted_mean_exp(votes, shares, CHECKS);
     int kernel = outage ? KERNEL_ERRORS : culprit_of(rollout, judgement->log_bad_kernel);
     kernel_name(kernel, verdict->check, sizeof verdict->check);
-    struct kernel_rates rates =
-        outage ? rates_of(rollout, &rollout->shared, kernel) : rates_voted(rollout, kernel);
+    struct kernel_rates rates = outage ? rates_of_outage(rollout) : rates_voted(rollout, kernel);
     CHECK(rates.canary_total > 0 && rates.baseline_total > 0);
     set_rates(verdict, &rates);
     verdict->log_e = judgement->log_bad;

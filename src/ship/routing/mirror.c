@@ -10,6 +10,7 @@
 #include "base/heap.h"
 #include "base/siphash.h"
 #include "operate/metrics/exposition.h"
+#include "ship/diff/diff.h"
 #include "ship/routing/routing_private.h"
 
 // ---- the plan ----
