@@ -112,7 +112,8 @@ MUST_USE enum status mirror_plan_create(const struct mirror_words *words, struct
 struct mirror_plan *mirror_plan_share(struct mirror_plan *plan);
 void mirror_plan_release(struct mirror_plan *plan);        // NULL is allowed
 uint32_t mirror_plan_part(const struct mirror_plan *plan); // its share
-bool mirror_plan_allows(const struct mirror_plan *plan, enum http_method method);
+// Why a selected request is not copied, as far as its head tells. MIRROR_DROPS: it is.
+enum mirror_drop mirror_plan_refuses(const struct mirror_plan *plan, const struct http_request *request);
 
 // ---- the mirror ----
 

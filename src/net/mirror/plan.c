@@ -172,8 +172,21 @@ uint32_t mirror_plan_part(const struct mirror_plan *plan)
     return plan->words.share;
 }
 
-bool mirror_plan_allows(const struct mirror_plan *plan, enum http_method method)
+static bool is_safe(uint8_t method)
 {
-    return plan->words.unsafe || method == HTTP_METHOD_GET || method == HTTP_METHOD_HEAD ||
-           method == HTTP_METHOD_OPTIONS;
+    return method == HTTP_METHOD_GET || method == HTTP_METHOD_HEAD || method == HTTP_METHOD_OPTIONS;
+}
+
+enum mirror_drop mirror_plan_refuses(const struct mirror_plan *plan, const struct http_request *request)
+{
+    const struct http_fields *fields = &request->fields;
+    if (!plan->words.unsafe && !is_safe(request->method_id))
+        return MIRROR_DROP_UNSAFE;
+    if (request->upgrade.len > 0)
+        return MIRROR_DROP_UPGRADE;
+    if ((fields->present >> HTTP_FIELD_X_SLUICE & 1) != 0 &&
+        http_fields_find_name(fields, SLICE("x-sluice-shadow")) != NULL)
+        return MIRROR_DROP_SHADOW;
+    bool large = request->framing == HTTP_FRAMING_LENGTH && request->content_length > plan->words.body_bytes;
+    return large ? MIRROR_DROP_TOO_LARGE : MIRROR_DROPS;
 }

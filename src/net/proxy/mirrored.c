@@ -14,20 +14,6 @@ static bool drawn(struct exchange *exchange, const struct mirror_plan *plan)
     return ((unsigned __int128)rng_splitmix(&draw) * MIRROR_SHARE_FULL) >> 64 < share;
 }
 
-// Why a selected request is not copied. MIRROR_DROPS: it is.
-static enum mirror_drop refused(const struct exchange *exchange, const struct mirror_plan *plan)
-{
-    const struct http_request *request = exchange->worker->request;
-    if (!mirror_plan_allows(plan, (enum http_method)request->method_id))
-        return MIRROR_DROP_UNSAFE;
-    if (exchange->upgrade)
-        return MIRROR_DROP_UPGRADE;
-    if ((request->fields.present >> HTTP_FIELD_X_SLUICE & 1) != 0 &&
-        http_fields_find_name(&request->fields, SLICE("x-sluice-shadow")) != NULL)
-        return MIRROR_DROP_SHADOW;
-    return MIRROR_DROPS;
-}
-
 void mirrored_begin(struct exchange *exchange, const struct proxy_service *service)
 {
     struct worker *worker = exchange->worker;
@@ -38,7 +24,7 @@ void mirrored_begin(struct exchange *exchange, const struct proxy_service *servi
     if (off || exchange->version != service->arms[ROLLOUT_ARM_STABLE]->slot || !drawn(exchange, plan))
         return;
     mirror_select(plan);
-    enum mirror_drop reason = refused(exchange, plan);
+    enum mirror_drop reason = mirror_plan_refuses(plan, worker->request);
     if (reason != MIRROR_DROPS) {
         mirror_refuse(plan, reason);
         return;

@@ -148,7 +148,7 @@ uint32_t shadow_examples_store(const char *folder, uint64_t run, const struct sh
             break;
     }
     if (fd >= 0) {
-        (void)ftruncate(fd, (off_t)*bytes);
+        (void)!ftruncate(fd, (off_t)*bytes);
         (void)close(fd);
     }
     json_out_free(&out);
