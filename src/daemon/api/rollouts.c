@@ -379,6 +379,13 @@ static void get_history(struct api_call *call)
     json_out_close(&call->out, '}');
 }
 
+static void get_diff(struct api_call *call)
+{
+    uint32_t index;
+    if (find(call, &index))
+        api_answer_diff(call, SLICE(""), slice_of(call->words[0]));
+}
+
 static void get_events(struct api_call *call)
 {
     uint32_t index;
@@ -442,6 +449,8 @@ static const struct api_route ROUTES[] = {
     {"GET", "/v1/rollouts/NAME", API_READ, get_rollout, "one rollout, whole"},
     {"GET", "/v1/rollouts/NAME/history", API_READ, get_history,
      "its decisions, oldest first; `older` says how many more the journal holds"},
+    {"GET", "/v1/rollouts/NAME/diff", API_READ, get_diff,
+     "how the new version's answers differ while it is in the shadow; `?path=` leaves out paths that do not fit it"},
     {"GET", "/v1/rollouts/NAME/events", API_READ, get_events,
      "server-sent events: `state` at once and each second, `decision` when one is taken"},
     {"POST", "/v1/rollouts/NAME/COMMAND", API_OPERATE, post_command,

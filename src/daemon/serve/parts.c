@@ -207,10 +207,19 @@ static void describe_supervisor(void *context, struct api_supervisor *supervisor
     supervisor->refused = supervise_refused(supervisor->refusal);
 }
 
+static enum status report_diff(void *context, struct slice service, struct slice rollout,
+                               struct shadow_report **report)
+{
+    const struct serve *serve = context;
+    uint64_t run;
+    return shadow_find(serve->shadow, service, rollout, &run) ? shadow_report(serve->shadow, run, report)
+                                                              : STATUS_NOT_FOUND;
+}
+
 static enum serve_outcome admin_open(struct serve *serve)
 {
     const struct config *config = engine_config(serve->engine);
-    serve->program = (struct api_program){serve, serve_reload, ask_upgrade, describe_supervisor};
+    serve->program = (struct api_program){serve, serve_reload, ask_upgrade, describe_supervisor, report_diff};
     enum status status =
         api_create(serve->engine, &config->admin.addr, serve->room.admin, &serve->program, &serve->api);
     if (status == STATUS_OK)

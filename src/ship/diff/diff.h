@@ -81,9 +81,11 @@ struct diff_recipe {
     uint32_t ignore_count;
     uint32_t ignored_classes; // bits 1 << enum diff_class: differences within one such class are left out
     bool spelling;            // tell numbers written otherwise
-    uint32_t body_max;        // bytes of each body that are read for values; a larger one is compared by
-                              // bytes; 0: UINT32_MAX
-    struct siphash_key key;   // random, so that nobody can make unequal values that pass for equal
+    int64_t now_ms;    // when the request came, since 1970; 0: not known. Two values that both tell a moment
+                       // within five minutes of it are clocks: their difference is left out
+    uint32_t body_max; // bytes of each body that are read for values; a larger one is compared by
+                       // bytes; 0: UINT32_MAX
+    struct siphash_key key; // random, so that nobody can make unequal values that pass for equal
 };
 
 struct diff_finding {

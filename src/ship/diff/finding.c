@@ -118,7 +118,10 @@ struct diff_finding *diff_sink_add(const struct diff_sink *sink, struct slice pa
     struct diff_comparison *comparison = sink->comparison;
     enum diff_class class = kind == DIFF_VALUE ? class_of_both(first, second) : DIFF_CLASS_NONE;
     path = utf8_cut(path, DIFF_PATH_BYTES - 1);
-    if (is_left_out(sink->recipe, path, class)) {
+    bool clocks = sink->recipe->now_ms != 0 && kind == DIFF_VALUE && class != DIFF_CLASS_NONE &&
+                  diff_is_now(first, class, sink->recipe->now_ms) &&
+                  diff_is_now(second, class, sink->recipe->now_ms);
+    if (clocks || is_left_out(sink->recipe, path, class)) {
         comparison->ignored++;
         return NULL;
     }

@@ -63,12 +63,14 @@ struct shadow_outcome shadow_compare(struct shadow_work *work, const struct diff
         return (struct shadow_outcome){.reason = SHADOW_CANDIDATE_FAILED};
     struct shadow_outcome outcome = {.compared = true,
                                      .triple = seen->has_secondary && seen->secondary.end == MIRROR_ANSWERED};
+    struct diff_recipe timed = *recipe;
+    timed.now_ms = seen->time_ms;
     read_side(&work->primary, primary);
     read_side(&work->candidate, &seen->candidate);
-    outcome.by_digest = compare(work, recipe, &work->candidate, &work->of_candidate);
+    outcome.by_digest = compare(work, &timed, &work->candidate, &work->of_candidate);
     if (outcome.triple) {
         read_side(&work->secondary, &seen->secondary);
-        (void)compare(work, recipe, &work->secondary, &work->of_secondary);
+        (void)compare(work, &timed, &work->secondary, &work->of_secondary);
         heap_free(work->secondary.decoded.memory);
     }
     heap_free(work->primary.decoded.memory);
