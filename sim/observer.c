@@ -458,7 +458,7 @@ static void pass_input(struct world *world, const struct journal_entry *entry, s
 {
     struct wire_reader reader = {.data = (const uint8_t *)entry->payload.data, .len = entry->payload.len};
     struct rollout_input input;
-    if (rollout_input_decode(&reader, &world->spec, world->spans, &input) != STATUS_OK) {
+    if (rollout_input_decode(&reader, world->room, &input) != STATUS_OK) {
         world_fail(world, "input %" PRIu64 " cannot be read", entry->seq);
         return;
     }

@@ -136,8 +136,8 @@ void world_create(struct world *world, uint64_t seed, struct world_result *resul
     make_folder(world);
     make_requests(world);
     world->sightings = heap_alloc(WORLD_SIGHTINGS, sizeof *world->sightings);
-    world->spans = heap_alloc(ROLLOUT_TICK_SPANS_MAX, sizeof *world->spans);
-    CHECK(world->sightings != NULL && world->spans != NULL);
+    world->room = heap_alloc(1, sizeof *world->room);
+    CHECK(world->sightings != NULL && world->room != NULL);
     CHECK(fault_vfs_install() == STATUS_OK);
     struct io_sim_config network = world->plan.network;
     network.stall_ppm = network.reset_ppm = network.refuse_ppm = 0; // until their event
@@ -188,7 +188,7 @@ void world_destroy(struct world *world)
     heap_free(world->requests);
     heap_free(world->names);
     heap_free(world->sightings);
-    heap_free(world->spans);
+    heap_free(world->room);
 }
 
 // ---- events ----

@@ -131,8 +131,7 @@ struct world {
     uint32_t loads_begun;
     struct world_sighting *sightings;
     uint32_t sighting_count;
-    struct rollout_spec spec; // scratch
-    struct rollout_span_delta *spans;
+    struct rollout_input_room *room; // scratch
 };
 
 // ---- world.c ----

@@ -32,7 +32,7 @@ _sluice() {
     "flag lint"*) files=1 words="--segments --stale --admin --json --help " ;;
     "flag token"*) words="--name --kind --environment --json --help " ;;
     "replay "*) files=1 words="--json --help " ;;
-    "diff "*) files=1 words="--type --ignore --spelling --json --help " ;;
+    "diff "*) files=1 words="--type --ignore --spelling --path --examples --json --admin --help " ;;
     "load "*) files=1 words="--rate --rate-end --duration --connections --timeout --poisson --host --header --replay --json --help " ;;
     "version "*) words="--help " ;;
     "completion "*) words="--help bash zsh fish" ;;

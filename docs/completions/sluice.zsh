@@ -35,7 +35,7 @@ _sluice() {
     "flag lint"*) compadd -- --segments --stale --admin --json --help ; _files ;;
     "flag token"*) compadd -- --name --kind --environment --json --help  ;;
     "replay "*) compadd -- --json --help ; _files ;;
-    "diff "*) compadd -- --type --ignore --spelling --json --help ; _files ;;
+    "diff "*) compadd -- --type --ignore --spelling --path --examples --json --admin --help ; _files ;;
     "load "*) compadd -- --rate --rate-end --duration --connections --timeout --poisson --host --header --replay --json --help ; _files ;;
     "version "*) compadd -- --help  ;;
     "completion "*) compadd -- --help bash zsh fish ;;

@@ -10,20 +10,18 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct rollout_span_delta spans[ROLLOUT_TICK_SPANS_MAX];
+static struct rollout_input_room room, room_again;
 
 // What was decoded has one canonical form: decoding that gives the same again.
 static void check_canonical(const struct rollout_input *input)
 {
     static uint8_t bytes[2][ROLLOUT_INPUT_WIRE_BYTES_MAX];
-    static struct rollout_span_delta spans_again[ROLLOUT_TICK_SPANS_MAX];
-    static struct rollout_spec spec_again;
     struct wire_writer writer = {.data = bytes[0], .cap = sizeof bytes[0]};
     rollout_input_encode(input, &writer);
     CHECK(!writer.full);
     struct wire_reader reader = {.data = bytes[0], .len = writer.len};
     struct rollout_input again;
-    CHECK(rollout_input_decode(&reader, &spec_again, spans_again, &again) == STATUS_OK && wire_done(&reader));
+    CHECK(rollout_input_decode(&reader, &room_again, &again) == STATUS_OK && wire_done(&reader));
     struct wire_writer second = {.data = bytes[1], .cap = sizeof bytes[1]};
     rollout_input_encode(&again, &second);
     CHECK(second.len == writer.len && memcmp(bytes[0], bytes[1], second.len) == 0);
@@ -48,10 +46,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     rollout_init(rollout);
     struct wire_reader reader = {.data = data, .len = size};
     while (reader.at < reader.len) {
-        static struct rollout_spec spec;
         struct rollout_input input;
         struct rollout_effects effects;
-        if (rollout_input_decode(&reader, &spec, spans, &input) != STATUS_OK)
+        if (rollout_input_decode(&reader, &room, &input) != STATUS_OK)
             break;
         check_canonical(&input);
         rollout_step(rollout, &input, &effects);

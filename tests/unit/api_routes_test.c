@@ -3,6 +3,7 @@
 // methods that no row has; who asks; what a refusal is on the wire.
 #include "targets_bench.h"
 
+#include "base/heap.h"
 #include "daemon/api/api_private.h"
 #include "test.h"
 
@@ -43,6 +44,7 @@ TEST(guide)
 static struct api_call call;
 static struct bench bench;
 static const struct api_program *program;
+static struct slice query;
 
 static const char *ask(const char *method, const char *path, const char *body)
 {
@@ -51,6 +53,7 @@ static const char *ask(const char *method, const char *path, const char *body)
                              .program = program,
                              .method = slice_of(method),
                              .path = slice_of(path),
+                             .query = query,
                              .body = slice_of(body),
                              .host = SLICE("localhost"),
                              .who = call.who,
@@ -157,7 +160,7 @@ TEST(upgrade)
 {
     assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
     enum status outcome = STATUS_OK;
-    const struct api_program fake = {&outcome, reload_fake, upgrade_fake, supervisor_fake};
+    const struct api_program fake = {&outcome, reload_fake, upgrade_fake, supervisor_fake, NULL};
     expect("POST", "/v1/upgrade", 409, "serve with --supervise", "");
     expect("GET", "/v1/status", 200, "\"supervisor\":null", "");
     program = &fake;
@@ -179,7 +182,7 @@ TEST(upgrade)
 TEST(reload)
 {
     enum status outcome = STATUS_OK;
-    const struct api_program fake = {&outcome, reload_fake, upgrade_fake, supervisor_fake};
+    const struct api_program fake = {&outcome, reload_fake, upgrade_fake, supervisor_fake, NULL};
     expect("POST", "/v1/reload", 409, "this daemon was not started from a file", "");
     program = &fake;
     expect("POST", "/v1/reload", 200, "{\"in_force\":true,\"told\":\"later: workers\"}", "");
@@ -219,6 +222,64 @@ TEST(who)
     memcpy(wanted, name, sizeof wanted);
     wanted[ROLLOUT_WHO_BYTES - 2] = '\0';
     expect_who((struct slice){name, sizeof name - 1}, "", wanted);
+}
+
+// Two paths, the second of them with an example, of a service or of a rollout.
+static enum status diff_fake(void *context, struct slice service, struct slice rollout,
+                             struct shadow_report **report)
+{
+    static struct diff_comparison found;
+    (void)context;
+    if (!slice_equal(service, SLICE("shop")) && !slice_equal(rollout, SLICE("ship")))
+        return STATUS_NOT_FOUND;
+    struct shadow_report *made = heap_alloc(1, sizeof *made + sizeof made->examples[0]);
+    assert_non_null(made);
+    found.count = 2;
+    found.findings[0] =
+        (struct diff_finding){.path = "body.a", .path_hash = 1, .count = 1, .kind = DIFF_ADDED};
+    found.findings[1] =
+        (struct diff_finding){.path = "body.b", .path_hash = 2, .count = 1, .kind = DIFF_VALUE};
+    diff_noise_add(&made->noise, &found, NULL);
+    made->judged_count = diff_noise_judge(&made->noise, 0.01, 0.05, made->judged);
+    made->counts.sent = made->counts.pairs = made->counts.differed = 1;
+    memcpy(made->primary, "v1", 3);
+    memcpy(made->candidate, "v2", 3);
+    made->example_count = 1;
+    made->examples[0] =
+        (struct shadow_example){.rank = 2, .count = 1, .target = "/cart", .candidate = "\"7\""};
+    *report = made;
+    return STATUS_OK;
+}
+
+TEST(differences_of_answers)
+{
+    struct api_program fake = {.diff = NULL};
+    assert_int_equal(bench_up(&bench, BENCH_YAML), STATUS_OK);
+    static const char none[] = "no requests were mirrored for shop, so there is nothing to compare";
+    expect("GET", "/v1/services/shop/diff", 404, none, "");
+    program = &fake;
+    expect("GET", "/v1/services/shop/diff", 404, none, "");
+    fake.diff = diff_fake;
+    expect("GET", "/v1/services/other/diff", 404, "no requests were mirrored for other", "");
+    expect("GET", "/v1/rollouts/nowhere/diff", 404, "not_found", "");
+    expect("POST", "/v1/services/shop/diff", 405, "\"method\"", "GET, HEAD");
+    expect("GET", "/v1/rollouts/ship/diff", 200, "\"paths\":{\"different\":0,\"noisy\":0,\"undecided\":2}",
+           "");
+    const char *text = ask("GET", "/v1/services/shop/diff", "");
+    assert_non_null(strstr(text,
+                           "\"path\":\"body.a\",\"kind\":\"added\",\"verdict\":\"undecided\",\"words\":"
+                           "\"v2 adds body.a in all of 1 request; v1 was never asked twice, so noise is not "
+                           "known: too few to tell from chance.\""));
+    assert_non_null(strstr(text, "\"target\":\"/cart\""));
+    query = SLICE("path=body.a*");
+    text = ask("GET", "/v1/services/shop/diff", "");
+    assert_true(strstr(text, "body.a") != NULL && strstr(text, "body.b") == NULL &&
+                strstr(text, "/cart") == NULL);
+    query = SLICE("");
+    program = NULL;
+    json_out_free(&call.out);
+    bench_down(&bench);
+    bench_forget(&bench);
 }
 
 TEST(refusals)

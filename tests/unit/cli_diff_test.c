@@ -73,6 +73,13 @@ TEST(differences_are_told_as_json)
     assert_non_null(strstr(out, "\"class\": \"time\""));
 }
 
+TEST(options_of_the_other_kind)
+{
+    (void)diff(2, "--path", "body.*",
+               "--path goes with the name of a service or rollout, not with two files");
+    (void)diff(2, "--examples", NULL, "--examples goes with the name");
+}
+
 TEST(how_files_are_read)
 {
     put(0, "", " [1,2]"); // by its first byte

@@ -309,3 +309,35 @@ TEST(findings_are_bounded)
         counted += world.found.findings[i].count;
     assert_int_equal(counted, 2 * MEMBERS); // 1 is missing, 3 was added
 }
+
+// Which version looked at its clock first says nothing about either. A wrong date does.
+TEST(clocks_are_left_out)
+{
+    static const struct {
+        const char *first, *second;
+        bool told;
+    } cases[] = {
+        {"\"2026-11-28T18:18:30.415Z\"", "\"2026-11-28T18:18:30.430Z\"", false},
+        {"\"2026-11-28T18:18:30Z\"", "\"2026-11-28T20:20:31+02:00\"", false},
+        {"\"2026-11-28T18:18:30Z\"", "\"2026-11-28T12:48:30-0530\"", false},
+        {"\"2026-11-28T18:18:30Z\"", "\"2026-11-28T18:18:30+02:00\"", true},
+        {"\"2026-11-28T18:18:30Z\"", "\"2026-11-29T18:18:30Z\"", true},
+        {"\"2026-11-28\"", "\"2026-11-29\"", true},
+        {"\"Sat, 28 Nov 2026 18:18:29 GMT\"", "\"Sat, 28 Nov 2026 18:18:30 GMT\"", false},
+        {"\"Sat, 28 Nov 2026 18:18:29 GMT\"", "\"Mon, 28 Dec 2026 18:18:29 GMT\"", true},
+        {"1795889910", "1795889911", false},
+        {"1795889910415", "1795889910430", false},
+        {"1795889910415000000", "1795889910430000000", false},
+        {"1795889910", "1795899910", true},
+        {"17", "18", true},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        world.recipe = (struct diff_recipe){.now_ms = 1795889910348};
+        bool told = diff_world_json(&world, cases[i].first, cases[i].second)[0] != '\0';
+        if (told != cases[i].told)
+            fail_msg("%s and %s", cases[i].first, cases[i].second);
+        world.recipe.now_ms = 0;
+        assert_true(diff_world_json(&world, cases[i].first, cases[i].second)[0] != '\0');
+    }
+    world.recipe = (struct diff_recipe){.now_ms = 0};
+}

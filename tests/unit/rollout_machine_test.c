@@ -388,6 +388,16 @@ static void ring_first(struct rollout_spec *spec)
 }
 
 // Puts a fresh machine into a state by inputs alone.
+static void shadow_first(struct rollout_spec *spec)
+{
+    memmove(spec->stages + 1, spec->stages, spec->stage_count++ * sizeof spec->stages[0]);
+    spec->stages[0] = (struct rollout_stage){
+        .kind = ROLLOUT_STAGE_SHADOW,
+        .min_ms = 10000,
+        .horizon_ms = 60000,
+        .shadow = {.share = 10000, .secondary = ROLLOUT_WEIGHT_FULL, .compared = 1000, .timeout_ms = 10000}};
+}
+
 static void reach(struct trace *trace, enum rollout_state state)
 {
     struct rollout_spec spec;
@@ -396,6 +406,8 @@ static void reach(struct trace *trace, enum rollout_state state)
         spec.latency.on = true;
     if (state == ROLLOUT_SEGMENT)
         ring_first(&spec);
+    if (state == ROLLOUT_SHADOW)
+        shadow_first(&spec);
     trace_begin(trace);
     give_spec(trace, &spec);
     if (state == ROLLOUT_PENDING)
@@ -466,6 +478,7 @@ TEST(every_command_in_every_state)
         [ROLLOUT_ROLLING_BACK] = {"-", "-", "-", "-", "=", "=", "-"},
         [ROLLOUT_ROLLED_BACK] = {"Shifting", "-", "-", "-", "=", "-", "-"},
         [ROLLOUT_SEGMENT] = {"=", "Paused", "-", "Shifting", "RollingBack", "-", "-"},
+        [ROLLOUT_SHADOW] = {"=", "Paused", "-", "Shifting", "RollingBack", "-", "-"},
     };
     for (int from = 0; from < ROLLOUT_STATES; from++) {
         for (int command = 0; command < ROLLOUT_COMMANDS; command++) {

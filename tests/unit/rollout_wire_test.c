@@ -6,7 +6,7 @@
 #include "test.h"
 
 static uint8_t bytes[ROLLOUT_INPUT_WIRE_BYTES_MAX];
-static struct rollout_span_delta spans[ROLLOUT_TICK_SPANS_MAX];
+static struct rollout_input_room room;
 
 static void spec_make(struct rollout_spec *spec)
 {
@@ -26,14 +26,13 @@ static size_t encode(const struct rollout_input *input)
 }
 
 // An exact-size copy on the heap, so that the sanitizer sees the first byte past the end.
-static enum status decode_exact(const uint8_t *data, size_t len, struct rollout_spec *spec,
-                                struct rollout_input *input)
+static enum status decode_exact(const uint8_t *data, size_t len, struct rollout_input *input)
 {
     uint8_t *copy = malloc(len > 0 ? len : 1);
     CHECK(copy != NULL);
     memcpy(copy, data, len);
     struct wire_reader reader = {.data = copy, .len = len};
-    enum status status = rollout_input_decode(&reader, spec, spans, input);
+    enum status status = rollout_input_decode(&reader, &room, input);
     if (status == STATUS_OK && !wire_done(&reader))
         status = STATUS_CORRUPT;
     free(copy);
@@ -72,6 +71,15 @@ static uint32_t make_inputs(struct rollout_input inputs[8], const struct rollout
     inputs[count].tick.spans_lost = 3;
     inputs[count].tick.baseline_count = 9;
     inputs[count].tick.span_count = 2;
+    static const struct rollout_shadow_row rows[] = {
+        {.row = 1032, .rank = UINT32_MAX, .candidate = 5},
+        {.row = 3, .rank = 4, .both = 1, .secondary = 2, .alone = 7}};
+    static const struct rollout_shadow_delta shadow = {.sent = 12,
+                                                       .triples = 3,
+                                                       .slow_primary = {0, 0, 0, UINT32_MAX},
+                                                       .row_count = ARRAY_LEN(rows),
+                                                       .rows = rows};
+    inputs[count].tick.shadow = &shadow;
     inputs[count++].tick.spans = deltas;
     return count;
 }
@@ -87,9 +95,8 @@ TEST(inputs_survive_the_round_trip)
         size_t len = encode(&inputs[i]);
         uint8_t first[8192];
         memcpy(first, bytes, len);
-        struct rollout_spec spec_out;
         struct rollout_input out;
-        assert_int_equal(decode_exact(first, len, &spec_out, &out), STATUS_OK);
+        assert_int_equal(decode_exact(first, len, &out), STATUS_OK);
         assert_int_equal(out.kind, inputs[i].kind);
         assert_int_equal(out.time_ms, inputs[i].time_ms);
         assert_int_equal(encode(&out), len);
@@ -98,8 +105,14 @@ TEST(inputs_survive_the_round_trip)
             assert_true(out.resumed.strangers && out.resumed.errors_id == 5);
         if (out.kind == ROLLOUT_INPUT_REDEFINED)
             assert_true(out.redefined.errors_id == UINT64_MAX && out.redefined.table == 7);
-        if (out.kind == ROLLOUT_INPUT_TICK)
+        if (out.kind == ROLLOUT_INPUT_TICK) {
             assert_memory_equal(out.tick.spans, deltas, sizeof deltas);
+            assert_int_equal(out.tick.shadow->sent, 12);
+            assert_int_equal(out.tick.shadow->slow_primary[3], UINT32_MAX);
+            assert_int_equal(out.tick.shadow->row_count, 2);
+            assert_memory_equal(out.tick.shadow->rows, inputs[i].tick.shadow->rows,
+                                2 * sizeof(struct rollout_shadow_row));
+        }
         if (out.kind == ROLLOUT_INPUT_SPEC) {
             assert_string_equal(out.spec->stages[0].by, "x");
             assert_true(out.spec->alpha >= spec.alpha && out.spec->alpha <= spec.alpha);
@@ -114,9 +127,8 @@ TEST(a_resume_of_version_2_forgets_nobody)
     wire_put_u64(&writer, 2);
     wire_put_u64(&writer, ROLLOUT_INPUT_RESUMED);
     wire_put_i64(&writer, 77);
-    struct rollout_spec spec;
     struct rollout_input input;
-    assert_int_equal(decode_exact(bytes, writer.len, &spec, &input), STATUS_OK);
+    assert_int_equal(decode_exact(bytes, writer.len, &input), STATUS_OK);
     assert_int_equal(input.kind, ROLLOUT_INPUT_RESUMED);
     assert_false(input.resumed.strangers);
 }
@@ -131,12 +143,11 @@ TEST(truncated_inputs_are_corrupt_and_touch_nothing)
     for (uint32_t i = 0; i < count; i++) {
         size_t len = encode(&inputs[i]);
         for (size_t cut = 0; cut < len; cut++) {
-            struct rollout_spec spec_out;
             struct rollout_input out;
             struct rollout_input untouched;
             memset(&out, 0x5a, sizeof out);
             memset(&untouched, 0x5a, sizeof untouched);
-            assert_int_equal(decode_exact(bytes, cut, &spec_out, &out), STATUS_CORRUPT);
+            assert_int_equal(decode_exact(bytes, cut, &out), STATUS_CORRUPT);
             assert_memory_equal(&out, &untouched, sizeof out);
         }
     }
@@ -163,9 +174,8 @@ TEST(flipped_bits_never_break_the_machine)
             uint8_t bad[8192];
             memcpy(bad, good, len);
             bad[bit / 8] ^= (uint8_t)(1u << bit % 8);
-            struct rollout_spec spec_out;
             struct rollout_input out;
-            if (decode_exact(bad, len, &spec_out, &out) != STATUS_OK)
+            if (decode_exact(bad, len, &out) != STATUS_OK)
                 continue;
             struct rollout_effects effects;
             rollout_step(sim->rollout, &out, &effects);
@@ -260,8 +270,7 @@ TEST(a_recorded_rollout_comes_out_again)
     rollout_step(again, &input, &effects);
     struct wire_reader reader = {.data = recording.data, .len = recording.len};
     for (size_t i = 0; i < count; i++) {
-        struct rollout_spec spec_out;
-        assert_int_equal(rollout_input_decode(&reader, &spec_out, spans, &input), STATUS_OK);
+        assert_int_equal(rollout_input_decode(&reader, &room, &input), STATUS_OK);
         rollout_step(again, &input, &effects);
         if (!rollout_effects_equal(&effects, &made[i]))
             fail_msg("step %zu differs: %s / %s", i, effects.verdict.text, made[i].verdict.text);

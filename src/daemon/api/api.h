@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "net/io/loop.h"
+#include "ship/shadow/shadow.h"
 #include "ship/targets/targets.h"
 
 enum {
@@ -45,6 +46,10 @@ struct api_program {
     // Asks the supervisor for the binary that is installed now. NOT_FOUND: there is none.
     enum status (*upgrade)(void *context);
     void (*supervisor)(void *context, struct api_supervisor *supervisor);
+    // How answers differ in a rollout's shadow, or in a service's own mirror (rollout empty). NOT_FOUND:
+    // nothing is mirrored; NO_MEMORY. The report is for heap_free. NULL: this program mirrors nothing.
+    enum status (*diff)(void *context, struct slice service, struct slice rollout,
+                        struct shadow_report **report);
 };
 
 // Listens on addr and answers from now on, at most so many connections at once. program is borrowed; NULL:

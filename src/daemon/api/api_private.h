@@ -56,7 +56,8 @@ struct api_part {
     const struct api_route *routes;
     size_t route_count;
 };
-extern const struct api_part api_rollouts_part, api_flags_part, api_events_part, api_daemon_part;
+extern const struct api_part api_rollouts_part, api_services_part, api_flags_part, api_events_part,
+    api_daemon_part;
 
 // Answers one call.
 void api_handle(struct api_call *call);
@@ -86,6 +87,11 @@ void api_body_free(struct api_body *body);
 // Who asks: the body's "who" (root may be NULL), else the X-Sluice-Who field, else "api". Nothing in it moves
 // a cursor or begins a line.
 void api_who(const struct api_call *call, const struct flags_json *root, char who[ROLLOUT_WHO_BYTES]);
+
+// ---- services.c
+
+// How answers differ, as the program's diff tells it; `path` of the query leaves out all other paths.
+void api_answer_diff(struct api_call *call, struct slice service, struct slice rollout);
 
 // ---- rollouts.c: the rollout at index as a member, or item, of an answer
 

@@ -102,6 +102,13 @@ static void write_stage(struct json_out *out, const struct rollout_stage *stage)
         json_out_text(out, "kind", "segment");
         json_out_text(out, "segment", stage->segment);
         json_out_integer(out, "for_ms", (int64_t)stage->min_ms);
+    } else if (stage->kind == ROLLOUT_STAGE_SHADOW) {
+        json_out_text(out, "kind", "shadow");
+        write_share(out, "share", stage->shadow.share);
+        write_share(out, "secondary", stage->shadow.secondary);
+        json_out_count(out, "compared", stage->shadow.compared);
+        json_out_integer(out, "for_ms", (int64_t)stage->min_ms);
+        json_out_integer(out, "horizon_ms", (int64_t)stage->horizon_ms);
     } else {
         json_out_text(out, "kind", "weight");
         write_share(out, "weight", stage->weight);
@@ -154,6 +161,33 @@ static void write_evidence(struct json_out *out, const struct rollout_view *view
         write_quantiles(out, view->edges.edge_us, true);
     }
     json_out_count(out, "spans_lost", view->spans_lost);
+    json_out_close(out, '}');
+}
+
+// What copies of requests showed; null when the run was in no shadow.
+static void write_shadow(struct json_out *out, const struct rollout_shadow_view *shadow)
+{
+    if (!shadow->has_been) {
+        json_out_null(out, "shadow");
+        return;
+    }
+    json_out_open(out, "shadow", '{');
+    json_out_bool(out, "on", shadow->on);
+    json_out_count(out, "sent", shadow->sent);
+    json_out_count(out, "compared", shadow->compared);
+    json_out_count(out, "compared_needed", shadow->compared_needed);
+    json_out_count(out, "asked_three_times", shadow->triples);
+    json_out_count(out, "uncompared", shadow->uncompared);
+    json_out_count(out, "dropped", shadow->dropped);
+    json_out_count(out, "candidate_errors", shadow->candidate_errors);
+    json_out_count(out, "primary_errors", shadow->primary_errors);
+    json_out_count(out, "paths", shadow->paths);
+    json_out_count(out, "paths_different", shadow->different);
+    json_out_count(out, "paths_noisy", shadow->noisy);
+    json_out_count(out, "paths_suspected", shadow->suspected);
+    json_out_real(out, "log_e", shadow->log_e);
+    json_out_real(out, "log_e_needed", shadow->log_e_needed);
+    json_out_real(out, "found_share", shadow->found <= 1.0 ? shadow->found : UNKNOWN);
     json_out_close(out, '}');
 }
 
@@ -257,6 +291,7 @@ static void write_rollout(struct json_out *out, struct engine *engine, uint32_t 
     write_arm(out, "canary", &r.arms[ROLLOUT_ARM_CANARY]);
     write_arm(out, "control", &r.arms[ROLLOUT_ARM_CONTROL]);
     json_out_close(out, '}');
+    write_shadow(out, &r.view.shadow);
     write_evidence(out, &r.view);
     write_verdict(out, "verdict", &r.view.last, r.failures);
     write_failures(out, "failures", engine_failures(engine, index), r.spec);
@@ -344,6 +379,13 @@ static void get_history(struct api_call *call)
     json_out_close(&call->out, '}');
 }
 
+static void get_diff(struct api_call *call)
+{
+    uint32_t index;
+    if (find(call, &index))
+        api_answer_diff(call, SLICE(""), slice_of(call->words[0]));
+}
+
 static void get_events(struct api_call *call)
 {
     uint32_t index;
@@ -407,6 +449,8 @@ static const struct api_route ROUTES[] = {
     {"GET", "/v1/rollouts/NAME", API_READ, get_rollout, "one rollout, whole"},
     {"GET", "/v1/rollouts/NAME/history", API_READ, get_history,
      "its decisions, oldest first; `older` says how many more the journal holds"},
+    {"GET", "/v1/rollouts/NAME/diff", API_READ, get_diff,
+     "how the new version's answers differ while it is in the shadow; `?path=` leaves out paths that do not fit it"},
     {"GET", "/v1/rollouts/NAME/events", API_READ, get_events,
      "server-sent events: `state` at once and each second, `decision` when one is taken"},
     {"POST", "/v1/rollouts/NAME/COMMAND", API_OPERATE, post_command,

@@ -59,7 +59,8 @@ static void print_stage(FILE *out, const struct rollout_plan_stage *stage, uint3
         fprintf(out, "  %2u  a segment gets it, for %s, without a comparison\n", number, time);
         return;
     }
-    char promote[48], promote_time[48], errors[48], latency[48];
+    bool shadow = stage->kind == ROLLOUT_STAGE_SHADOW;
+    char promote[48], promote_time[48], errors[48], latency[48], weight[16];
     struct text text = text_over(promote, sizeof promote);
     write_requests(stage->promote, &text);
     text = text_over(promote_time, sizeof promote_time);
@@ -69,9 +70,27 @@ static void print_stage(FILE *out, const struct rollout_plan_stage *stage, uint3
     text = text_over(latency, sizeof latency);
     write_time(stage->detect_latency_ms, &text);
     bool full = stage->weight == ROLLOUT_WEIGHT_FULL;
-    fprintf(out, "  %2u  %7g%%  %10s %14s  %14s %14s%s\n", number, stage->weight / 1000.0,
+    snprintf(weight, sizeof weight, "%7g%%", stage->weight / 1000.0);
+    fprintf(out, "  %2u  %8s  %10s %14s  %14s %14s%s\n", number, shadow ? "shadow" : weight,
             full ? "soak" : promote, promote_time, full ? "watched" : errors, full ? "watched" : latency,
             stage->beyond_horizon ? "   beyond its horizon: expect \"undecided\"" : "");
+}
+
+// What a stage in the shadow would see.
+static void print_shadow(FILE *out, const struct rollout_spec *spec, const struct rollout_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->stage_count; i++) {
+        const struct rollout_plan_stage *stage = &plan->stages[i];
+        if (stage->kind != ROLLOUT_STAGE_SHADOW)
+            continue;
+        fprintf(out, "  in the shadow %s gets copies of %g%% of the requests, and nobody its answers; ",
+                cli_shown(spec->to), spec->stages[i].shadow.share / 1000.0);
+        if (stage->found <= 1)
+            fprintf(out, "a path that is wrong in %.2g%% of the answers is found (95%% sure)\n",
+                    stage->found * 100);
+        else
+            fprintf(out, "too few are asked three times to find anything: raise `compared` or `secondary`\n");
+    }
 }
 
 // In the words of who pays: what one step may cost, how sure, and what counts as worse at all.
@@ -128,6 +147,7 @@ static void print_plan(FILE *out, const struct rollout_spec *spec, const struct 
     fprintf(out, "        weight    requests           time    1%% more errors     50%% slower\n");
     for (uint32_t i = 0; i < plan.stage_count; i++)
         print_stage(out, &plan.stages[i], i + 1);
+    print_shadow(out, spec, &plan);
     uint32_t last = spec->stages[spec->stage_count - 1].weight;
     if (spec->stages[spec->stage_count - 1].kind == ROLLOUT_STAGE_WEIGHT && last < ROLLOUT_WEIGHT_FULL)
         fprintf(

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// `sluice diff`: two stored bodies, compared as a mirror would compare them.
+// `sluice diff` of two stored bodies, compared as a mirror would compare them.
 #include <inttypes.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/check.h"
 #include "base/heap.h"
+#include "daemon/cli/diff.h"
 #include "daemon/cli/flag.h"
 #include "ship/diff/diff.h"
 
@@ -116,7 +117,7 @@ static int compare_files(const struct cli_call *call, const struct flag_file fil
     return code;
 }
 
-int cli_run_diff(const struct cli_call *call)
+static int compare_stored(const struct cli_call *call)
 {
     struct flag_file files[2] = {{0}};
     int code = flag_file_read(call, call->args[0], &files[0]);
@@ -127,4 +128,28 @@ int cli_run_diff(const struct cli_call *call)
     flag_file_free(&files[0]);
     flag_file_free(&files[1]);
     return code;
+}
+
+// Which of the options are for whom is told before anything is read or asked.
+static bool options_fit(const struct cli_call *call, bool files)
+{
+    static const char *const of_files[] = {"type", "ignore", "spelling"};
+    static const char *const of_daemon[] = {"path", "examples", "admin"};
+    for (size_t i = 0; i < ARRAY_LEN(of_files); i++) {
+        const char *wrong = files ? of_daemon[i] : of_files[i];
+        if (!cli_given(call, wrong))
+            continue;
+        fprintf(call->err, "sluice diff: --%s goes with %s\nTry \"sluice help diff\".\n", wrong,
+                files ? "the name of a service or rollout, not with two files"
+                      : "two files, not with the name of a service or rollout");
+        return false;
+    }
+    return true;
+}
+
+int cli_run_diff(const struct cli_call *call)
+{
+    if (!options_fit(call, call->arg_count == 2))
+        return CLI_EXIT_USAGE;
+    return call->arg_count == 2 ? compare_stored(call) : diff_show(call);
 }

@@ -426,6 +426,16 @@ static void explain_next(FILE *out, const struct cli_view *view)
         fprintf(out, "\n%s.\n", storage);
 }
 
+static void explain_shadow(FILE *out, const struct cli_view *view)
+{
+    char storage[320];
+    struct text text = text_over(storage, sizeof storage);
+    if (!view->shadow.has_been)
+        return;
+    cli_view_shadow(view, &text);
+    fprintf(out, "\nIn the shadow: %s.\n", storage);
+}
+
 static void explain(const struct cli_call *call, const struct cli_view *view, const json_t *rollout)
 {
     FILE *out = call->out;
@@ -435,6 +445,7 @@ static void explain(const struct cli_call *call, const struct cli_view *view, co
         fprintf(out, "\nThe last decision:\n%s\n", view->verdict);
     if (view->failures[0] != '\0')
         fprintf(out, "%s\n", view->failures);
+    explain_shadow(out, view);
     explain_next(out, view);
     if (cli_view_final(view) || view->started_ms == 0)
         return;

@@ -190,15 +190,26 @@ static const struct cli_option diff_options[] = {
     {"type", 't', "MEDIA", "how both are read, such as application/json (default: as the first file looks)"},
     {"ignore", 'i', "PATH...", "leave out this path; '*' stands for any characters; may be repeated"},
     {"spelling", 0, NULL, "also numbers of one value that are written otherwise"},
-    {"json", 'j', NULL, "the findings as JSON"},
+    {"path", 'p', "PATH",
+     "of a service or rollout: only paths that fit, each in words; '*' stands for any characters"},
+    {"examples", 'e', NULL, "of a service or rollout: also requests at which answers differed"},
+    {"json", 'j', NULL, "the findings, or the daemon's answer, as JSON"},
+    OPTION_ADMIN,
     END_OPTION};
 static const struct cli_example diff_examples[] = {
     {"sluice diff old.json new.json", "what changed, path by path: members in any order, numbers by value"},
     {"sluice diff old.json new.json -i 'body.*.updated_at' -i body.request_id",
      "without what always differs"},
+    {"sluice diff shop",
+     "how the answers of the version that shop is mirrored to differ from those of today"},
+    {"sluice diff shop -p 'body.items*' -e", "of these paths, with the requests"},
     END_PAIR};
 static const struct cli_exit_note diff_exits[] = {
-    {0, "no difference"}, {1, "there are differences"}, {4, "a file cannot be read"}, END_EXIT};
+    {0, "no difference, or none that is more than noise"},
+    {1, "there are differences"},
+    {3, "no daemon answers"},
+    {4, "a file cannot be read; nothing is mirrored, or nothing was compared yet"},
+    END_EXIT};
 
 static const struct cli_option load_options[] = {
     {"rate", 'r', "N", "requests per second (default 100)"},
@@ -449,8 +460,11 @@ const struct cli_command cli_commands[] = {
     {"replay", NULL, "JOURNAL",
      "derive every decision again from what was counted; exit 1 at the first difference", "", replay_options,
      replay_examples, replay_exits, cli_run_replay},
-    {"diff", NULL, "FILE SECOND", "what two stored bodies answer differently, path by path",
-     "JSON is compared by value, text by lines, all else by bytes. SECOND is a file like the first one.",
+    {"diff", NULL, "FILE|NAME SECOND?", "what two versions answer differently, path by path",
+     "With two operands, two stored bodies: SECOND is a file like the first one. JSON is compared by value, text by "
+     "lines, all else by bytes. "
+     "With one, the rollout or service of that name, as a running daemon has compared its mirrored requests: what differs "
+     "by more than the old version does from itself, what is noise, and what cannot be told yet.",
      diff_options, diff_examples, diff_exits, cli_run_diff},
     {"load", NULL, "URL", "open-loop load, with latency that admits stalls",
      "Requests leave on schedule whatever the server does, and latency counts from the scheduled moment.",

@@ -59,6 +59,7 @@ static void read_stages(const json_t *json, struct cli_view *view)
         const json_t *stage = json_array_get(list, i);
         const char *kind = json_string_value(json_object_get(stage, "kind"));
         bool approve = kind != NULL && strcmp(kind, "approve") == 0;
+        view->stage_shadows[i] = kind != NULL && strcmp(kind, "shadow") == 0;
         read_string(stage, "segment", view->stage_rings[i], sizeof view->stage_rings[i]);
         view->stage_weights[i] = approve ? -1.0 : read_number(stage, "weight");
         if (i + 1 == view->stage)
@@ -67,6 +68,24 @@ static void read_stages(const json_t *json, struct cli_view *view)
                                      : read_count(stage, "for_ms");
     }
     view->stage_count = (uint32_t)(count < ROLLOUT_STAGES_MAX ? count : ROLLOUT_STAGES_MAX);
+}
+
+static void read_shadow(const json_t *json, struct cli_view_shadow *shadow)
+{
+    *shadow = (struct cli_view_shadow){
+        .has_been = json_is_object(json),
+        .on = json_is_true(json_object_get(json, "on")),
+        .sent = read_count(json, "sent"),
+        .compared = read_count(json, "compared"),
+        .needed = read_count(json, "compared_needed"),
+        .triples = read_count(json, "asked_three_times"),
+        .candidate_errors = read_count(json, "candidate_errors"),
+        .primary_errors = read_count(json, "primary_errors"),
+        .paths = read_count(json, "paths"),
+        .different = read_count(json, "paths_different"),
+        .suspected = read_count(json, "paths_suspected"),
+        .found = read_number(json, "found_share"),
+    };
 }
 
 static void read_told(const json_t *json, const char *name, char *to, size_t cap)
@@ -125,6 +144,7 @@ enum status cli_view_read(const json_t *json, struct cli_view *view)
     read_arm(json_object_get(arms, "stable"), &view->arms[ROLLOUT_ARM_STABLE]);
     read_arm(json_object_get(arms, "canary"), &view->arms[ROLLOUT_ARM_CANARY]);
     read_arm(json_object_get(arms, "control"), &view->arms[ROLLOUT_ARM_CONTROL]);
+    read_shadow(json_object_get(json, "shadow"), &view->shadow);
     read_evidence(json_object_get(json, "evidence"), view);
     const json_t *verdict = json_object_get(json, "verdict");
     view->has_verdict = json_is_object(verdict);
@@ -370,6 +390,8 @@ static void draw_stages(struct canvas *canvas, const struct cli_view *view)
             put(canvas, paint, "%sapprove%s", open, close);
         else if (view->stage_rings[i][0] != '\0')
             put(canvas, paint, "%s(%s)%s", open, view->stage_rings[i], close);
+        else if (view->stage_shadows[i])
+            put(canvas, paint, "%sshadow%s", open, close);
         else
             put(canvas, paint, "%s%g%%%s", open, view->stage_weights[i] * 100, close);
     }
@@ -383,6 +405,23 @@ static uint32_t bar_width(const struct canvas *canvas)
     return columns > 62 ? (columns - 50 < 50 ? columns - 50 : 50) : columns > 40 ? 8 : 4;
 }
 
+// Longer lines are broken at a blank rather than lost at the edge.
+static void put_wrapped(struct canvas *canvas, enum paint paint, struct slice line)
+{
+    size_t room = canvas->style->columns > 12 ? canvas->style->columns - 2 : 10;
+    while (line.len > room) {
+        size_t cut = room;
+        while (cut > 10 && line.data[cut] != ' ')
+            cut--;
+        put(canvas, paint, " %.*s", (int)cut, line.data);
+        end_line(canvas);
+        cut += line.data[cut] == ' ' ? 1 : 0;
+        line = (struct slice){line.data + cut, line.len - cut};
+    }
+    put(canvas, paint, " %.*s", (int)line.len, line.data);
+    end_line(canvas);
+}
+
 // The ring whose members have the new variant now; NULL: it is no ring's turn.
 static const char *ring_of(const struct cli_view *view)
 {
@@ -391,8 +430,45 @@ static const char *ring_of(const struct cli_view *view)
     return view->stage_rings[view->stage - 1];
 }
 
+void cli_view_shadow(const struct cli_view *view, struct text *out)
+{
+    const struct cli_view_shadow *shadow = &view->shadow;
+    text_add_count(out, shadow->compared);
+    text_add(out, SLICE(" of "));
+    text_add_count(out, shadow->needed);
+    text_addf(
+        out, " answers compared; %" PRIu64 " path%s not always the same, %" PRIu64 " differ%s beyond noise",
+        shadow->paths, shadow->paths == 1 ? "" : "s", shadow->different, shadow->different == 1 ? "s" : "");
+    if (shadow->suspected > 0)
+        text_addf(out, ", %" PRIu64 " suspected", shadow->suspected);
+    if (shadow->found > 0)
+        text_addf(out, "; one wrong answer in %.3g would be found", 1 / shadow->found);
+    if (shadow->candidate_errors + shadow->primary_errors > 0)
+        text_addf(out, "; errors: %s %" PRIu64 ", %s %" PRIu64, view->to, shadow->candidate_errors,
+                  view->from, shadow->primary_errors);
+}
+
+static void draw_shadow(struct canvas *canvas, const struct cli_view *view)
+{
+    const struct cli_view_shadow *shadow = &view->shadow;
+    char storage[320];
+    struct text text = text_over(storage, sizeof storage);
+    put(canvas, PAINT_DIM, " shadow    ");
+    put(canvas, PAINT_NONE, "compared %8" PRIu64 "    ", shadow->compared);
+    put_bar(canvas, shadow->needed > 0 ? (double)shadow->compared / (double)shadow->needed : 0,
+            bar_width(canvas), PAINT_BOLD);
+    end_line(canvas);
+    cli_view_shadow(view, &text);
+    put_wrapped(canvas, shadow->different > 0 ? PAINT_BAD : PAINT_NONE, text_slice(&text));
+    end_line(canvas);
+}
+
 static void draw_split(struct canvas *canvas, const struct cli_view *view)
 {
+    if (view->shadow.on) {
+        draw_shadow(canvas, view);
+        return;
+    }
     const char *ring = ring_of(view);
     if (ring != NULL) {
         put(canvas, PAINT_DIM, " ring      ");
@@ -525,23 +601,6 @@ static void draw_evidence(struct canvas *canvas, const struct cli_view *view)
     end_line(canvas);
 }
 
-// Longer lines are broken at a blank rather than lost at the edge.
-static void put_wrapped(struct canvas *canvas, enum paint paint, struct slice line)
-{
-    size_t room = canvas->style->columns > 12 ? canvas->style->columns - 2 : 10;
-    while (line.len > room) {
-        size_t cut = room;
-        while (cut > 10 && line.data[cut] != ' ')
-            cut--;
-        put(canvas, paint, " %.*s", (int)cut, line.data);
-        end_line(canvas);
-        cut += line.data[cut] == ' ' ? 1 : 0;
-        line = (struct slice){line.data + cut, line.len - cut};
-    }
-    put(canvas, paint, " %.*s", (int)line.len, line.data);
-    end_line(canvas);
-}
-
 // Whether no stage with a weight stands before this one.
 static bool is_first_share(const struct cli_view *view)
 {
@@ -578,7 +637,8 @@ void cli_view_next(const struct cli_view *view, int64_t now_ms, struct text *out
         text_addf(out, "Warming up: %s is new to its traffic, so its latency counts only in ", view->to);
         cli_span_write(warming_ms + 999, out);
         text_add(out, SLICE("; errors count already"));
-    } else if (left_ms > 0 && (state_is(view, ROLLOUT_SHIFTING) || state_is(view, ROLLOUT_SOAKING))) {
+    } else if (left_ms > 0 && (state_is(view, ROLLOUT_SHIFTING) || state_is(view, ROLLOUT_SOAKING) ||
+                               state_is(view, ROLLOUT_SHADOW))) {
         text_add(out, state_is(view, ROLLOUT_SOAKING) ? SLICE("Watched at full weight for another ")
                                                       : SLICE("Stays in this stage for at least another "));
         cli_span_write(left_ms + 999, out);
@@ -670,6 +730,10 @@ void cli_view_line(const struct cli_view *view, int64_t now_ms, struct text *out
     cli_span_write(now_ms - view->state_since_ms, out);
     if (cli_view_final(view))
         return;
+    if (view->shadow.on) {
+        text_add(out, SLICE("; "));
+        cli_view_shadow(view, out);
+    }
     line_arm(&view->arms[ROLLOUT_ARM_STABLE], out);
     line_arm(&view->arms[ROLLOUT_ARM_CANARY], out);
     text_addf(out, "; towards rollback %.0f %%", part_of(view->bad, view->bad_needed) * 100);

@@ -29,6 +29,15 @@ struct cli_view_check {
     uint64_t more_requests;
 };
 
+// What copies of requests showed.
+struct cli_view_shadow {
+    bool has_been, on;
+    uint64_t sent, compared, needed, triples;
+    uint64_t candidate_errors, primary_errors;
+    uint64_t paths, different, suspected;
+    double found; // share of answers that a difference must be in to be found; 0: none would be
+};
+
 struct cli_view {
     char name[ROLLOUT_NAME_BYTES];
     char service[ROLLOUT_NAME_BYTES];
@@ -40,6 +49,8 @@ struct cli_view {
     uint32_t stage_count;
     double stage_weights[ROLLOUT_STAGES_MAX];                 // 0..1; negative: an approval
     char stage_rings[ROLLOUT_STAGES_MAX][ROLLOUT_NAME_BYTES]; // the segment of a ring; empty: none
+    bool stage_shadows[ROLLOUT_STAGES_MAX];
+    struct cli_view_shadow shadow;
     uint64_t warmup_ms;
     uint64_t stage_for_ms;
     double wanted;
@@ -84,6 +95,8 @@ void cli_view_row(const struct cli_view *view, int64_t now_ms, const struct cli_
 void cli_view_row_heads(const struct cli_style *style, struct text *out);
 // One line, without its end.
 void cli_view_line(const struct cli_view *view, int64_t now_ms, struct text *out);
+// What copies of requests showed, in a sentence or two without its end.
+void cli_view_shadow(const struct cli_view *view, struct text *out);
 enum { CLI_NEXT_BYTES = 320 };
 // What it waits for, or what a person can do next, in a sentence without its end; nothing when it just goes
 // on.

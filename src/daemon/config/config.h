@@ -274,7 +274,7 @@ struct config_route {
     struct config_edits request, response;
     struct config_rewrite rewrite;
     struct config_route_timeouts timeouts;
-    bool retry_off;
+    bool retry_off, mirror_off;
     uint64_t request_body_bytes; // 0: as the file has it
     struct config_compression compression;
     struct config_position position;
@@ -421,6 +421,21 @@ struct config_breaker {
     uint32_t requests; // 0: no limit
 };
 
+enum { CONFIG_MIRROR_CONCURRENT = 64, CONFIG_MIRROR_BODY_BYTES = 262144 }; // where the file does not say
+
+struct config_mirror {
+    bool given;
+    char to[CONFIG_NAME_BYTES];
+    uint32_t share, secondary; // thousandths of a percent
+    bool unsafe;
+    uint64_t timeout_ms;
+    uint32_t concurrent;
+    uint64_t body_bytes;
+    char host[CONFIG_HOST_BYTES]; // empty, as the next: as the request's
+    char path[CONFIG_PATH_BYTES];
+    struct config_edits headers;
+};
+
 struct config_service {
     char name[CONFIG_NAME_BYTES];
     struct config_route *routes; // at least one; without `routes` it is any host, path "/"
@@ -443,6 +458,7 @@ struct config_service {
     uint64_t slow_start_ms; // 0: off
     bool fallback;          // to the stable version
     struct config_compression compression;
+    struct config_mirror mirror;
     struct config_position position;
 };
 

@@ -137,7 +137,8 @@ struct config_choice {
     const char *word;
     int value;
 };
-extern const struct config_choice config_off_or_on[]; // checks.c
+extern const struct config_choice config_off_or_on[];     // checks.c
+extern const struct config_choice config_false_or_true[]; // mirror.c
 
 struct config_section;
 
@@ -230,7 +231,9 @@ extern const struct config_section config_listen_section, config_admin_section, 
     config_limits_section, config_log_section, config_request_id_section, config_names_section; // daemon.c
 extern const struct config_section config_timeouts_section, config_service_timeouts_section;    // timeouts.c
 extern const struct config_section config_route_section, config_own_route_section;              // route.c
+extern const struct config_section config_edits_section;                                        // route.c
 extern const struct config_section config_compression_section; // compression.c
+extern const struct config_section config_mirror_section;      // mirror.c
 extern const struct config_section config_service_section;
 extern const struct config_choice config_tls_version_choices[];
 extern const struct config_section config_origin_section;

@@ -33,6 +33,46 @@ static const struct config_section kill_section = {
     .shorthand = "errors",
 };
 
+static const struct config_word ignore_words[] = {
+    {.word = "path",
+     .kind = CONFIG_KIND_TEXT,
+     CONFIG_AT(struct rollout_ignore, path),
+     .required = true,
+     .help = "as `sluice diff` tells it: `body.items[].id`; `*` stands for any run of characters"},
+    {.word = "reason",
+     .kind = CONFIG_KIND_TEXT,
+     CONFIG_AT(struct rollout_ignore, reason),
+     .required = true,
+     .help = "why a difference there is none, for whoever reads this later"},
+};
+static const struct config_section ignore_section = {
+    .title = "ignored path",
+    .help = "A path of answers that is not compared.",
+    CONFIG_WORDS(ignore_words),
+};
+
+static const struct config_word diff_words[] = {
+    {.word = "alpha",
+     .kind = CONFIG_KIND_NUMBER,
+     CONFIG_AT(struct rollout_diff_rules, alpha),
+     .low = 0.000001,
+     .high = 0.2,
+     .fallback = "0.01",
+     .help = "bound on taking a version that is no worse back in the shadow"},
+    {.word = "ignore",
+     .kind = CONFIG_KIND_LIST,
+     CONFIG_ITEMS(struct rollout_diff_rules, ignores, ignore_count),
+     .in_place = true,
+     .max = ROLLOUT_IGNORES_MAX,
+     .section = &ignore_section,
+     .help = "paths that may differ; noise need not be named: the old version shows it"},
+};
+static const struct config_section diff_section = {
+    .title = "diff",
+    .help = "How answers are compared in a stage `shadow`.",
+    CONFIG_WORDS(diff_words),
+};
+
 static void rollout_prepare(struct config_reader *reader, void *target)
 {
     (void)reader;
@@ -70,12 +110,42 @@ static void weights_check(struct config_reader *reader, const struct config_node
         config_error_at(reader, stages, "no stage has a 'weight'; the new version would get no traffic");
 }
 
+static void shadow_check(struct config_reader *reader, const struct config_node *node,
+                         const struct rollout_spec *spec)
+{
+    const struct config_node *stages = config_node_get(node, "stages");
+    const struct config_entry *entry = stages != NULL ? stages->first : NULL;
+    const struct rollout_stage *shadow = rollout_spec_shadow(spec);
+    bool weighs = false;
+    if (shadow == NULL && config_given(node, "diff"))
+        config_error_at(reader, config_node_find(node, "diff")->key,
+                        "'diff' says how answers are compared in a stage 'shadow', and no stage is one");
+    for (uint32_t i = 0; i < spec->stage_count && entry != NULL; i++, entry = entry->next) {
+        const struct rollout_stage *stage = &spec->stages[i];
+        weighs |= stage->kind == ROLLOUT_STAGE_WEIGHT;
+        if (stage->kind != ROLLOUT_STAGE_SHADOW)
+            continue;
+        const struct config_node *at = config_place(entry->value, "shadow");
+        if (spec->target != ROLLOUT_TARGET_VERSION)
+            config_error_at(reader, at,
+                            "a stage 'shadow' belongs to rollouts of versions: two variants of a flag answer "
+                            "through one version");
+        else if (weighs)
+            config_error_at(
+                reader, at,
+                "a stage 'shadow' comes before the first 'weight': nobody is to have an answer yet");
+        else if (stage != shadow)
+            config_error_at(reader, at, "a rollout has one stage 'shadow'");
+    }
+}
+
 static void rollout_finish(struct config_reader *reader, const struct config_node *node, void *target)
 {
     struct config_rollout *rollout = target;
     struct rollout_spec *spec = &rollout->spec;
     rollout->position = config_position_of(reader, node);
     rollout_spec_classify(spec);
+    shadow_check(reader, node, spec);
     const struct config_node *stages = config_node_get(node, "stages");
     if (stages != NULL && stages->kind == CONFIG_NODE_LIST)
         weights_check(reader, stages, spec);
@@ -132,6 +202,11 @@ static const struct config_word rollout_words[] = {
      .section = &config_checks_section,
      .fallback = "errors and latency",
      .help = "what the new version is compared in"},
+    {.word = "diff",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct rollout_spec, diff),
+     .section = &diff_section,
+     .help = "how answers are compared in a stage `shadow`"},
     {.word = "alpha",
      .kind = CONFIG_KIND_NUMBER,
      CONFIG_AT(struct rollout_spec, alpha),

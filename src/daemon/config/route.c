@@ -190,8 +190,8 @@ static void edits_finish(struct config_reader *reader, const struct config_node 
         name_check(reader, entry->value, edits->remove[i]);
 }
 
-static const struct config_section edits_section = {
-    .title = "headers of a route",
+const struct config_section config_edits_section = {
+    .title = "headers on their way",
     .help = "What becomes of the headers on their way. First what came is taken out, then set and added.",
     CONFIG_WORDS(edits_words),
     .finish = edits_finish,
@@ -297,7 +297,7 @@ static void route_finish(struct config_reader *reader, const struct config_node 
 
 static const struct config_choice scheme_choices[] = {
     {"http", CONFIG_SCHEME_HTTP}, {"https", CONFIG_SCHEME_HTTPS}, {NULL, 0}};
-static const struct config_choice retry_choices[] = {{"on", false}, {"off", true}, {NULL, 0}};
+static const struct config_choice on_or_off[] = {{"on", false}, {"off", true}, {NULL, 0}};
 static const struct config_word method_item = {
     .word = "methods", .kind = CONFIG_KIND_TOKEN, .size = CONFIG_METHOD_BYTES};
 
@@ -356,13 +356,13 @@ static const struct config_word route_words[] = {
     {.word = "request_headers",
      .kind = CONFIG_KIND_SECTION,
      CONFIG_AT(struct config_route, request),
-     .section = &edits_section,
+     .section = &config_edits_section,
      .optional = true,
      .help = "headers that the service gets"},
     {.word = "response_headers",
      .kind = CONFIG_KIND_SECTION,
      CONFIG_AT(struct config_route, response),
-     .section = &edits_section,
+     .section = &config_edits_section,
      .optional = true,
      .help = "headers that the client gets from the service; their values are as written"},
     {.word = "timeouts",
@@ -375,9 +375,15 @@ static const struct config_word route_words[] = {
     {.word = "retries",
      .kind = CONFIG_KIND_CHOICE,
      CONFIG_AT(struct config_route, retry_off),
-     .choices = retry_choices,
+     .choices = on_or_off,
      .fallback = "on",
-     .help = "off: no request of this route is sent a second time"},
+     .help = "off: no request of this route is tried again"},
+    {.word = "mirror",
+     .kind = CONFIG_KIND_CHOICE,
+     CONFIG_AT(struct config_route, mirror_off),
+     .choices = on_or_off,
+     .fallback = "on",
+     .help = "off: no request of this route is mirrored, if the service mirrors any"},
     {.word = "request_body",
      .kind = CONFIG_KIND_SIZE,
      CONFIG_AT(struct config_route, request_body_bytes),

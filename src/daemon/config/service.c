@@ -192,6 +192,18 @@ static void origins_inherit(struct config_service *service)
             service->versions[i].origin = service->origin;
 }
 
+// A version that is promoted later is not told here: then the mirror rests.
+static void mirror_check(struct config_reader *reader, const struct config_node *node,
+                         const struct config_service *service)
+{
+    const char *to = service->mirror.to;
+    const struct config_node *place = config_place(config_node_get(node, "mirror"), "to");
+    if (to[0] != '\0' && config_version_find(service, to) == NULL)
+        config_version_unknown(reader, place, service, to);
+    else if (to[0] != '\0' && strcmp(to, service->stable) == 0)
+        config_error_at(reader, place, "'%s' is the stable version: a mirror goes to another one", to);
+}
+
 static void service_finish(struct config_reader *reader, const struct config_node *node, void *target)
 {
     struct config_service *service = target;
@@ -212,6 +224,7 @@ static void service_finish(struct config_reader *reader, const struct config_nod
                         service->name, service->version_count);
     else if (service->stable[0] != '\0' && config_version_find(service, service->stable) == NULL)
         config_version_unknown(reader, config_node_get(node, "stable"), service, service->stable);
+    mirror_check(reader, node, service);
 }
 
 static const struct config_choice fallback_choices[] = {{"none", false}, {"stable", true}, {NULL, 0}};
@@ -328,6 +341,13 @@ static const struct config_word service_words[] = {
      .optional = true,
      .fallback = "off",
      .help = "compression of answers"},
+    {.word = "mirror",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_service, mirror),
+     .section = &config_mirror_section,
+     .optional = true,
+     .fallback = "none",
+     .help = "requests that are sent to a second version as well"},
 };
 const struct config_section config_service_section = {
     .title = "service",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stages of a rollout: a weight, a person's approval, or a ring.
+// Stages of a rollout: a weight, a person's approval, a ring, or a shadow.
 #include "base/check.h"
 #include "daemon/config/config_private.h"
 
@@ -22,7 +22,7 @@ static void stage_prepare(struct config_reader *reader, void *target)
 static void stage_alone(struct config_reader *reader, const struct config_node *node, const char *kind,
                         const char *kept)
 {
-    static const char *const others[] = {"weight", "for", "horizon", "soak", "segment", "approve"};
+    static const char *const others[] = {"weight", "for", "horizon", "soak", "segment", "approve", "shadow"};
     for (size_t i = 0; i < ARRAY_LEN(others); i++)
         if (strcmp(others[i], kind) != 0 && (kept == NULL || strcmp(others[i], kept) != 0) &&
             config_given(node, others[i]))
@@ -39,9 +39,35 @@ static void approve_stage_finish(struct config_reader *reader, const struct conf
     stage->min_ms = stage->horizon_ms = stage->soak_ms = 0;
 }
 
+// Equal to `for` it would leave no time to wait for evidence. place: where `for` and `horizon` stand.
+static void horizon_finish(struct config_reader *reader, const struct config_node *place,
+                           struct rollout_stage *stage)
+{
+    if (!config_given(place, "horizon") && stage->horizon_ms < 2 * stage->min_ms)
+        stage->horizon_ms = 2 * stage->min_ms;
+    if (stage->horizon_ms < stage->min_ms)
+        config_error_at(
+            reader, config_node_get(place, "horizon"),
+            "'horizon' is shorter than 'for': the stage would end undecided before it may be promoted");
+}
+
+static void shadow_stage_finish(struct config_reader *reader, const struct config_node *node,
+                                struct rollout_stage *stage)
+{
+    stage_alone(reader, node, "shadow", NULL);
+    stage->kind = ROLLOUT_STAGE_SHADOW;
+    stage->weight = 0;
+    stage->soak_ms = 0;
+    horizon_finish(reader, config_node_get(node, "shadow"), stage);
+}
+
 static void stage_finish(struct config_reader *reader, const struct config_node *node, void *target)
 {
     struct rollout_stage *stage = target;
+    if (config_given(node, "shadow")) {
+        shadow_stage_finish(reader, node, stage);
+        return;
+    }
     if (config_given(node, "approve")) {
         approve_stage_finish(reader, node, stage);
         return;
@@ -54,19 +80,13 @@ static void stage_finish(struct config_reader *reader, const struct config_node 
         return;
     }
     stage->kind = ROLLOUT_STAGE_WEIGHT;
-    // A stage of a later version has been reported already.
-    if (!config_given(node, "weight") && !config_given(node, "shadow"))
-        config_error_at(reader, node, "this stage says neither 'weight' nor 'approve' nor 'segment'");
+    if (!config_given(node, "weight"))
+        config_error_at(reader, node,
+                        "this stage says neither 'weight' nor 'approve' nor 'segment' nor 'shadow'");
     if (config_given(node, "soak") && stage->weight != ROLLOUT_WEIGHT_FULL)
         config_error_at(reader, config_node_find(node, "soak")->key,
                         "'soak' belongs to the stage with weight 100%%");
-    // Equal to `for` it would leave no time to wait for evidence.
-    if (!config_given(node, "horizon") && stage->horizon_ms < 2 * stage->min_ms)
-        stage->horizon_ms = 2 * stage->min_ms;
-    if (stage->horizon_ms < stage->min_ms)
-        config_error_at(
-            reader, config_node_get(node, "horizon"),
-            "'horizon' is shorter than 'for': the stage would end undecided before it may be promoted");
+    horizon_finish(reader, node, stage);
     if (stage->weight != ROLLOUT_WEIGHT_FULL)
         stage->soak_ms = 0;
     else if (!config_given(node, "soak") && config_given(node, "for") && stage->min_ms > stage->soak_ms)
@@ -106,6 +126,69 @@ static const struct config_section ring_section = {
     .shorthand = "name",
 };
 
+static const struct config_word shadow_words[] = {
+    {.word = "share",
+     .kind = CONFIG_KIND_WEIGHT,
+     CONFIG_AT(struct rollout_stage, shadow.share),
+     .min = 1,
+     .max = ROLLOUT_WEIGHT_FULL,
+     .fallback = "10%",
+     .help = "share of the service's requests of which the new version gets a copy"},
+    {.word = "for",
+     .kind = CONFIG_KIND_DURATION,
+     CONFIG_AT(struct rollout_stage, min_ms),
+     .max = 30 * CONFIG_DAY,
+     .fallback = "10m",
+     .help = "least time in this stage, however good the evidence"},
+    {.word = "horizon",
+     .kind = CONFIG_KIND_DURATION,
+     CONFIG_AT(struct rollout_stage, horizon_ms),
+     .min = 1000,
+     .max = 90 * CONFIG_DAY,
+     .fallback = "1h",
+     .help = "time after which a stage without a verdict is undecided; by default at least twice `for`"},
+    {.word = "compared",
+     .kind = CONFIG_KIND_COUNT,
+     CONFIG_AT(struct rollout_stage, shadow.compared),
+     .min = 100,
+     .max = 1000000000,
+     .fallback = "1000",
+     .help =
+         "not before so many answers were compared; `sluice check` says what share of wrong ones is found"},
+    {.word = "secondary",
+     .kind = CONFIG_KIND_WEIGHT,
+     CONFIG_AT(struct rollout_stage, shadow.secondary),
+     .min = 1000,
+     .max = ROLLOUT_WEIGHT_FULL,
+     .fallback = "100%",
+     .help =
+         "share of the copies that the old version gets once more, to see how it differs from itself; only "
+         "these are evidence of what differs"},
+    {.word = "timeout",
+     .kind = CONFIG_KIND_DURATION,
+     CONFIG_AT(struct rollout_stage, shadow.timeout_ms),
+     .min = ROLLOUT_TICK_MS,
+     .max = ROLLOUT_DEADLINE_MS_MAX,
+     .fallback = "10s",
+     .help = "for an answer to a copy"},
+    {.word = "unsafe",
+     .kind = CONFIG_KIND_CHOICE,
+     CONFIG_AT(struct rollout_stage, shadow.unsafe),
+     .choices = config_false_or_true,
+     .fallback = "false",
+     .help =
+         "`true`: also methods beside GET, HEAD and OPTIONS, as of a mirror: what they do is done with each "
+         "copy once more"},
+};
+static const struct config_section shadow_section = {
+    .title = "shadow",
+    .help =
+        "The new version answers copies of requests, and nobody gets its answers. `shadow: 10%` is short for "
+        "`shadow: {share: 10%}`.",
+    CONFIG_WORDS(shadow_words),
+    .shorthand = "share",
+};
+
 static const struct config_word stage_words[] = {
     {.word = "weight",
      .kind = CONFIG_KIND_WEIGHT,
@@ -139,7 +222,13 @@ static const struct config_word stage_words[] = {
      .optional = true,
      .section = &approve_section,
      .help = "instead of a weight: wait for a person"},
-    {.word = "shadow", .kind = CONFIG_KIND_LATER, .help = "shadow stages are"},
+    {.word = "shadow",
+     .kind = CONFIG_KIND_SECTION,
+     .offset = 0,
+     .size = sizeof(struct rollout_stage),
+     .optional = true,
+     .section = &shadow_section,
+     .help = "instead of a weight, before the first one: copies of requests"},
     {.word = "segment",
      .kind = CONFIG_KIND_SECTION,
      .offset = 0,
@@ -150,7 +239,7 @@ static const struct config_word stage_words[] = {
 };
 const struct config_section config_stage_section = {
     .title = "stage",
-    .help = "One step of a rollout: a `weight`, an `approve` or a `segment`.",
+    .help = "One step of a rollout: a `weight`, an `approve`, a `segment` or a `shadow`.",
     CONFIG_WORDS(stage_words),
     .prepared = true,
     .prepare = stage_prepare,

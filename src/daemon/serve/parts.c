@@ -14,9 +14,11 @@
 #include "net/http/http1.h"
 #include "net/io/kept.h"
 #include "net/io/loop.h"
+#include "net/mirror/mirror.h"
 #include "net/proxy/proxy.h"
 #include "ship/engine/engine.h"
 #include "ship/routing/routing.h"
+#include "ship/shadow/shadow.h"
 #include "ship/store/journal.h"
 
 // ---- the loop ----
@@ -59,6 +61,18 @@ static uint64_t secret_draw(void)
     return secret;
 }
 
+// Both have a thread only when a file asks for it.
+static enum status mirror_open(struct serve *serve)
+{
+    const struct shadow_parts shadow = {.key = {secret_draw(), secret_draw()}};
+    enum status status = shadow_create(&shadow, &serve->shadow);
+    if (status != STATUS_OK)
+        return status;
+    const struct mirror_parts mirror = {
+        .workers = serve->workers, .seed = secret_draw(), .seen = shadow_take, .context = serve->shadow};
+    return mirror_create(&mirror, &serve->mirror);
+}
+
 static enum serve_outcome proxy_open(struct serve *serve)
 {
     const struct config *config = serve->options.config;
@@ -85,20 +99,33 @@ static enum serve_outcome proxy_open(struct serve *serve)
     if (proxy.workers > PROXY_WORKERS_MAX)
         proxy.workers = PROXY_WORKERS_MAX;
     serve->workers = proxy.workers;
+    enum status status = mirror_open(serve);
+    proxy.mirror = serve->mirror;
     serve->room = serve_room(serve, config);
     proxy.clients_max = (serve->room.clients + proxy.workers - 1) / proxy.workers;
-    enum status status = proxy_create(&proxy, &serve->proxy);
+    if (status == STATUS_OK)
+        status = proxy_create(&proxy, &serve->proxy);
     if (status == STATUS_OK)
         return SERVE_OK;
     fprintf(serve->options.err, "sluice: the proxy cannot be set up: %s\n", serve_advice(status));
     return SERVE_NO_START;
 }
 
+// No worker runs any more; the engine counts for its TLS.
+static void mirror_end(struct serve *serve)
+{
+    mirror_destroy(serve->mirror);
+    serve->mirror = NULL;
+}
+
 static void proxy_close(struct serve *serve)
 {
+    if (serve->proxy != NULL)
+        proxy_stop(serve->proxy);
+    mirror_end(serve);
+    shadow_destroy(serve->shadow);
     if (serve->proxy == NULL)
         return;
-    proxy_stop(serve->proxy);
     proxy_destroy(serve->proxy);
 }
 
@@ -135,6 +162,7 @@ static enum serve_outcome engine_open(struct serve *serve)
                                   .proxy = serve->proxy,
                                   .journal = serve->journal,
                                   .log = serve->options.log,
+                                  .shadow = serve->shadow,
                                   .secret = {secret_draw(), secret_draw()},
                                   .workers = serve->workers,
                                   .flag_readers = serve->options.config->flags.threads};
@@ -151,6 +179,7 @@ static enum serve_outcome engine_open(struct serve *serve)
 
 static void engine_close(struct serve *serve)
 {
+    mirror_end(serve);
     targets_destroy(serve->targets);
 }
 
@@ -178,10 +207,19 @@ static void describe_supervisor(void *context, struct api_supervisor *supervisor
     supervisor->refused = supervise_refused(supervisor->refusal);
 }
 
+static enum status report_diff(void *context, struct slice service, struct slice rollout,
+                               struct shadow_report **report)
+{
+    const struct serve *serve = context;
+    uint64_t run;
+    return shadow_find(serve->shadow, service, rollout, &run) ? shadow_report(serve->shadow, run, report)
+                                                              : STATUS_NOT_FOUND;
+}
+
 static enum serve_outcome admin_open(struct serve *serve)
 {
     const struct config *config = engine_config(serve->engine);
-    serve->program = (struct api_program){serve, serve_reload, ask_upgrade, describe_supervisor};
+    serve->program = (struct api_program){serve, serve_reload, ask_upgrade, describe_supervisor, report_diff};
     enum status status =
         api_create(serve->engine, &config->admin.addr, serve->room.admin, &serve->program, &serve->api);
     if (status == STATUS_OK)

@@ -59,6 +59,8 @@ struct serve {
     struct io_loop *loop; // the engine's: the caller's thread runs it
     struct journal *journal;
     struct proxy *proxy;
+    struct mirror *mirror;
+    struct shadow *shadow;
     struct targets *targets;
     struct engine *engine; // of targets
     struct api *api;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compression of answers by what their clients accept: what is chosen for an answer, what becomes of its
-// head, and streams that code a body piece by piece. Nothing here knows a connection or a clock.
+// head, and streams that code a body piece by piece; and whole bodies decoded, for who must read them.
+// Nothing here knows a connection or a clock.
 //
 // compress_choose is the one place where a codec and its level are chosen, of all that is known of the
 // request and the answer. It is told nothing of the body: that comes later, and an answer waits for nobody.
@@ -112,3 +113,17 @@ MUST_USE enum status compress_stream_run(struct compress_stream *stream, struct 
                                          enum compress_step step, char *out, size_t cap, size_t *written);
 // At any time; without COMPRESS_END what was written is no whole body to any decoder. NULL is allowed.
 void compress_stream_destroy(struct compress_stream *stream);
+
+// ---- decoding ----
+
+struct compress_decoded {
+    struct slice body;
+    void *memory; // of the body, for heap_free; NULL: it is the body as it came
+};
+
+// Takes off all that Content-Encoding says was done to a whole body: gzip, br and zstd, at most two of them
+// one upon the other. Takes time and memory for at most `most` bytes of each, whatever they would become.
+// FULL: they become more. CORRUPT: they end early, go on behind their end, or are none. UNSUPPORTED: another
+// coding, or more of them. NO_MEMORY.
+MUST_USE enum status compress_decode(const struct http_field *fields, uint32_t field_count, struct slice body,
+                                     size_t most, struct compress_decoded *decoded);

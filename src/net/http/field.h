@@ -92,6 +92,8 @@ struct slice http_field_id_name(enum http_field_id id);
 // Whether rules may not touch a field: it frames the message, belongs to one connection, or is what the proxy
 // itself tells. '-' and '_' are the same: some origins read them alike.
 bool http_field_reserved(struct slice name);
+// Whether two names are one for origins that make variables of them: in any case, '-' and '_' being the same.
+bool http_field_alike(struct slice a, struct slice b);
 
 // First field of that id or name, or NULL. The id must not be HTTP_FIELD_OTHER.
 const struct http_field *http_fields_find(const struct http_fields *fields, enum http_field_id id);

@@ -190,3 +190,18 @@ bool http_field_reserved(struct slice name)
         dashed[i] = name.data[i] == '_' ? '-' : name.data[i];
     return (reserved >> http_field_id_of((struct slice){dashed, name.len}) & 1) != 0;
 }
+
+static bool char_alike(char a, char b)
+{
+    return a == b || (a == '_' && b == '-') || (a == '-' && b == '_');
+}
+
+bool http_field_alike(struct slice a, struct slice b)
+{
+    if (a.len != b.len)
+        return false;
+    for (size_t i = 0; i < a.len; i++)
+        if (!char_alike(slice_lower_char(a.data[i]), slice_lower_char(b.data[i])))
+            return false;
+    return true;
+}

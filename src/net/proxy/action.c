@@ -8,7 +8,7 @@
 static bool names_field(const struct proxy_edit *edits, uint32_t count, struct slice name)
 {
     for (uint32_t i = 0; i < count; i++)
-        if (edits[i].kind != PROXY_EDIT_ADD && table_field_alike(edits[i].name, name))
+        if (edits[i].kind != PROXY_EDIT_ADD && http_field_alike(edits[i].name, name))
             return true;
     return false;
 }

@@ -356,6 +356,8 @@ static void exchange_free(struct exchange *exchange)
     io_chain_put(&exchange->pending);
     if (UNLIKELY(exchange->compressed != NULL))
         compressed_free(exchange);
+    if (UNLIKELY(exchange->mirrored != NULL))
+        mirrored_over(exchange, false);
     if (UNLIKELY(exchange->action != NULL))
         proxy_action_release(exchange->action);
     free_list_put(&worker->free_exchanges, exchange);
@@ -608,6 +610,8 @@ static void request_sent(struct exchange *exchange)
 {
     exchange->request_done = true;
     exchange->sent_us = worker_now_us(worker_of(exchange));
+    if (UNLIKELY(exchange->mirrored != NULL))
+        mirrored_request_sent(exchange);
     evidence_begin(exchange);
 }
 
@@ -650,6 +654,8 @@ void exchange_request_data(struct exchange *exchange, struct slice run, struct i
     const struct proxy_service *service = exchange_service(exchange);
     exchange->activity_us = worker_now_us(worker);
     exchange->request_bytes += run.len;
+    if (UNLIKELY(exchange->mirrored != NULL))
+        mirrored_request_data(exchange, run);
     if (service != NULL && exchange->request_bytes > body_bytes_max(service, exchange->action))
         exchange_request_refused(exchange, 413, "request body too large");
     else if (server_frame_run(&exchange->pending, worker->loop, exchange->request_chunked, run, buf) !=
@@ -668,6 +674,8 @@ static void mark_forged(struct http_fields *fields, const struct proxy_service_f
 void exchange_request_ended(struct exchange *exchange, struct http_fields *trailers)
 {
     const struct proxy_service *service = exchange_service(exchange);
+    if (UNLIKELY(exchange->mirrored != NULL))
+        mirrored_request_ended(exchange, trailers);
     // Without the service nobody knows which names to keep out.
     bool unknown = exchange->flag_fields && (service == NULL || service->flags == NULL);
     if (unknown)
@@ -927,6 +935,8 @@ void exchange_begin(struct server_stream *stream, const struct proxy_service *se
         return;
     }
     keep_head(exchange);
+    if (UNLIKELY(service->mirror != NULL))
+        mirrored_begin(exchange, service);
     if (request->framing == HTTP_FRAMING_CHUNKED || request->content_length > 0)
         return; // the body follows
     request_sent(exchange);

@@ -57,7 +57,7 @@ struct slice identity_client(const struct server_stream *stream)
 
 static bool is_alike(const void *name, const struct http_field *field)
 {
-    return table_field_alike(*(const struct slice *)name, field->name);
+    return http_field_alike(*(const struct slice *)name, field->name);
 }
 
 // Safe in any log and any field.
@@ -103,7 +103,7 @@ static bool is_certificates(const void *context, const struct http_field *field)
 {
     const struct proxy_table *table = context;
     for (uint32_t i = 0; i < table->certificate_count; i++)
-        if (table_field_alike(table->certificates[i].field, field->name))
+        if (http_field_alike(table->certificates[i].field, field->name))
             return true;
     return false;
 }

@@ -35,6 +35,7 @@ static void proxy_config_take(struct proxy *proxy, const struct proxy_config *co
     for (uint32_t i = 0; i < config->listen_count; i++)
         proxy->listen[i] = config->listen[i];
     proxy->listen_secure = config->listen_secure;
+    proxy->mirror = config->mirror;
 }
 
 static bool make_accesses(struct worker *worker)
@@ -181,6 +182,11 @@ enum status proxy_attach(struct proxy *proxy, uint32_t index, struct io_loop *lo
     worker_begin(worker);
     wake(worker);
     return STATUS_OK;
+}
+
+struct mirror *proxy_mirror(const struct proxy *proxy)
+{
+    return proxy->mirror;
 }
 
 void proxy_listen_addr(const struct proxy *proxy, uint32_t i, struct io_addr *addr)

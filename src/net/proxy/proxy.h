@@ -39,6 +39,7 @@ struct proxy_config {
     const struct http1_limits *limits; // NULL: the parser's defaults
     uint64_t seed;                     // of per-request assignment; each worker draws its own stream
     bool accesses;                     // every request is kept for proxy_accesses_take
+    struct mirror *mirror; // of as many workers, outlives the proxy; NULL: no table has plans of one
 };
 
 // Nothing runs yet. STATUS_INVALID, NO_MEMORY.
@@ -50,6 +51,7 @@ MUST_USE enum status proxy_start(struct proxy *proxy);
 // Instead of start: runs one worker on the caller's loop (takes its turn hook) and listens there. Once per
 // worker.
 MUST_USE enum status proxy_attach(struct proxy *proxy, uint32_t worker, struct io_loop *loop);
+struct mirror *proxy_mirror(const struct proxy *proxy); // as configured
 // The address listener i of worker 0 is bound to (for port 0).
 void proxy_listen_addr(const struct proxy *proxy, uint32_t i, struct io_addr *addr);
 

@@ -164,6 +164,20 @@ MUST_USE enum status compressed_data(struct exchange *exchange, struct slice run
 MUST_USE enum status compressed_end(struct exchange *exchange);
 void compressed_free(struct exchange *exchange);
 
+// ---- mirrored.c: requests that are sent a second time ----
+
+// For services with a plan: selects, and copies the head as written.
+void mirrored_begin(struct exchange *exchange, const struct proxy_service *service);
+// The rest is for exchanges with a copy. A run of the request's body; its trailers; its end.
+void mirrored_request_data(struct exchange *exchange, struct slice run);
+void mirrored_request_ended(struct exchange *exchange, const struct http_fields *trailers);
+void mirrored_request_sent(struct exchange *exchange);
+// The answer's head (worker->response) before anybody edits it, and runs of its body.
+void mirrored_answer(struct exchange *exchange);
+void mirrored_data(struct exchange *exchange, struct slice run);
+// whole: the answer was.
+void mirrored_over(struct exchange *exchange, bool whole);
+
 // ---- exchange ----
 
 // More bytes of a request's body than that are refused.
@@ -217,6 +231,7 @@ struct exchange {
     struct proxy_action *action;            // of its route, held; NULL: none
     struct compress_asked asked;            // where the action compresses
     struct compressed *compressed;          // the answer's; NULL: it is not
+    struct mirror_copy *mirrored;           // NULL: it is not sent a second time
     struct io_buf *response_trailers;       // storage while a chunked answer runs
     struct io_chain pending;                // request bytes that wait for the connect
     struct asked_head *asked_head;          // where that is not what its service gets; NULL: the kept head is
@@ -532,6 +547,7 @@ struct proxy {
     uint32_t listen_count;
     struct io_addr listen[PROXY_LISTEN_MAX];
     uint32_t listen_secure; // a bit for each
+    struct mirror *mirror;  // NULL: none
     bool running;           // threads, or attached
     bool threads;
     struct proxy_table *newest;

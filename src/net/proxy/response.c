@@ -101,6 +101,8 @@ static void response_complete(struct exchange *exchange, struct io_buf *rest)
 {
     bool reuse = upstream_reusable(exchange, rest);
     io_buf_put(rest);
+    if (UNLIKELY(exchange->mirrored != NULL))
+        mirrored_over(exchange, true);
     if (UNLIKELY(exchange->watch.open))
         judge_end(exchange);
     exchange_complete(exchange, exchange->faulty ? FATE_ERROR : FATE_OK);
@@ -149,6 +151,8 @@ static enum status relay_body(struct exchange *exchange, struct io_buf **in)
             return STATUS_INVALID;
         if (UNLIKELY(exchange->watch.open))
             judge_run(exchange, run);
+        if (UNLIKELY(exchange->mirrored != NULL))
+            mirrored_data(exchange, run);
         if (run.len > 0 && send_run(exchange, run, in) != STATUS_OK)
             return STATUS_FULL;
         if (*in != NULL)
@@ -289,6 +293,8 @@ static void response_final(struct exchange *exchange, struct io_buf *rest)
 {
     struct worker *worker = worker_of(exchange);
     const struct http_response *response = &worker->response;
+    if (UNLIKELY(exchange->mirrored != NULL))
+        mirrored_answer(exchange);
     enum status status = server_frame_begin(&exchange->response, &exchange->response_trailers, worker->loop,
                                             (enum http_framing)response->framing, response->content_length,
                                             &worker->proxy->limits);

@@ -7,7 +7,7 @@
 
 struct origin {
     uint64_t key, files;
-    struct tls_client *clients[PROXY_WORKERS_MAX]; // NULL: cannot be used
+    struct tls_client *clients[PROXY_WORKERS_MAX + 1]; // NULL: cannot be used. The last is the mirror's
 };
 
 struct proxy_tls {
@@ -77,7 +77,7 @@ static enum status make_clients(struct proxy_tls *tls, const struct proxy_tls_pl
         struct origin *origin = &tls->origins[i];
         origin->key = from->key;
         origin->files = from->files;
-        for (uint32_t worker = 0; worker < plan->workers && from->config != NULL; worker++) {
+        for (uint32_t worker = 0; worker <= plan->workers && from->config != NULL; worker++) {
             enum status status = make_client(plan, from, worker, &origin->clients[worker], fault);
             if (status != STATUS_OK)
                 return status;
@@ -122,7 +122,7 @@ void proxy_tls_release(struct proxy_tls *tls)
     for (uint32_t i = 0; i < tls->listeners * tls->workers; i++)
         tls_server_destroy(tls->servers[i]);
     for (uint32_t i = 0; i < tls->origin_count; i++)
-        for (uint32_t worker = 0; worker < tls->workers; worker++)
+        for (uint32_t worker = 0; worker <= tls->workers; worker++)
             tls_client_destroy(tls->origins[i].clients[worker]);
     heap_free(tls->origins);
     heap_free(tls);
@@ -147,6 +147,6 @@ uint16_t proxy_tls_origin(const struct proxy_tls *tls, uint64_t key)
 
 struct tls_client *proxy_tls_client(const struct proxy_tls *tls, uint32_t worker, uint16_t origin)
 {
-    bool known = tls != NULL && worker < tls->workers && origin < tls->origin_count;
+    bool known = tls != NULL && worker <= tls->workers && origin < tls->origin_count;
     return known ? tls->origins[origin].clients[worker] : NULL;
 }

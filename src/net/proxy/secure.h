@@ -41,5 +41,5 @@ int64_t proxy_tls_expires_ms(const struct proxy_tls *tls);
 struct tls_server *proxy_tls_server(const struct proxy_tls *tls, uint32_t worker, uint32_t listener);
 // PROXY_ORIGIN_NONE: there is no such key.
 uint16_t proxy_tls_origin(const struct proxy_tls *tls, uint64_t key);
-// NULL: none that could be used.
+// NULL: none that could be used. The one behind the last worker's is for the thread of the mirror.
 struct tls_client *proxy_tls_client(const struct proxy_tls *tls, uint32_t worker, uint16_t origin);

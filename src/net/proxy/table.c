@@ -286,6 +286,7 @@ static void compile_service(struct table_carve *from, const struct proxy_service
     service->body_bytes_max = plan->body_bytes_max != 0 ? plan->body_bytes_max : UINT64_MAX;
     service->flags = table_flags_compile(from, plan);
     service->errors = outcome_compile(from, plan->errors);
+    service->mirror = plan->mirror;
 }
 
 static struct slice carve_path(struct table_carve *from, const char *text)
@@ -532,6 +533,9 @@ enum status proxy_table_build(const struct proxy_table_plan *plan, struct proxy_
     built->flags_context = plan->flags_context;
     built->tls = plan->tls;
     proxy_tls_hold(built->tls);
+    for (uint32_t i = 0; i < built->service_count; i++)
+        if (built->services[i].mirror != NULL)
+            mirror_plan_share(built->services[i].mirror);
     *table = built;
     return STATUS_OK;
 }
@@ -543,6 +547,8 @@ void proxy_table_destroy(struct proxy_table *table)
     if (table->flags_release != NULL)
         table->flags_release(table->flags_context);
     proxy_tls_release(table->tls);
+    for (uint32_t i = 0; i < table->service_count; i++)
+        mirror_plan_release(table->services[i].mirror);
     actions_release(table);
     heap_free(table);
 }

@@ -24,6 +24,7 @@
 #include "net/compress/compress.h"
 #include "net/http/message.h"
 #include "net/io/loop.h"
+#include "net/mirror/mirror.h"
 #include "net/proxy/breaker.h"
 #include "net/proxy/secure.h"
 #include "ship/rollout/evidence.h"
@@ -235,6 +236,7 @@ struct proxy_service_plan {
     const struct proxy_protection *protection; // NULL: none
     uint64_t body_bytes_max;                   // larger request bodies get 413; 0: no limit
     const struct proxy_errors_plan *errors;    // NULL: 5xx, and PROXY_GRPC_SERVER_FAULTS
+    struct mirror_plan *mirror; // of what the stable version answers; the table holds it. NULL: none
     // Flags. The targeting key; NULL: the service's unit (REQUEST: none; STICKY: the cookie's unit as 16
     // hexadecimal digits, which a new epoch draws anew).
     const struct proxy_attribute_plan *key;
@@ -303,7 +305,7 @@ struct proxy_action_plan {
     const struct proxy_edit_plan *request, *response;
     uint32_t request_count, response_count;
     uint32_t first_byte_ms, idle_ms, total_ms; // 0: as the service has it
-    bool retry_off;
+    bool retry_off, mirror_off;
     uint64_t body_bytes_max;                    // 0: as the service has it
     struct compress_settings compression;       // of the service's answers
     const struct proxy_redirect_plan *redirect; // these two: without a service

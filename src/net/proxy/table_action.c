@@ -115,10 +115,11 @@ const char *table_action_check(const struct proxy_route_plan *route)
 
 bool table_action_written(const struct proxy_action_plan *plan)
 {
-    return plan != NULL && (plan->name != NULL || plan->path != NULL || plan->host != NULL ||
-                            plan->retry_off || plan->request_count + plan->response_count > 0 ||
-                            plan->body_bytes_max > 0 || plan->first_byte_ms > 0 || plan->idle_ms > 0 ||
-                            plan->total_ms > 0 || plan->redirect != NULL || plan->answer != NULL);
+    return plan != NULL &&
+           (plan->name != NULL || plan->path != NULL || plan->host != NULL || plan->retry_off ||
+            plan->mirror_off || plan->request_count + plan->response_count > 0 || plan->body_bytes_max > 0 ||
+            plan->first_byte_ms > 0 || plan->idle_ms > 0 || plan->total_ms > 0 || plan->redirect != NULL ||
+            plan->answer != NULL);
 }
 
 // ---- making ----
@@ -216,6 +217,7 @@ struct proxy_action *table_action_make(const struct proxy_action_plan *plan)
     action->idle_ms = plan->idle_ms;
     action->total_ms = plan->total_ms;
     action->retry_off = plan->retry_off;
+    action->mirror_off = plan->mirror_off;
     action->body_bytes_max = plan->body_bytes_max;
     action->compression = make_compression(&from, &plan->compression);
     make_own(&from, plan, action);

@@ -43,21 +43,6 @@ static const char *check_context(const struct proxy_service_plan *plan)
     return why;
 }
 
-static bool field_char_equal(char a, char b)
-{
-    return a == b || (a == '_' && b == '-') || (a == '-' && b == '_');
-}
-
-bool table_field_alike(struct slice a, struct slice b)
-{
-    if (a.len != b.len)
-        return false;
-    for (size_t i = 0; i < a.len; i++)
-        if (!field_char_equal(slice_lower_char(a.data[i]), slice_lower_char(b.data[i])))
-            return false;
-    return true;
-}
-
 static const char *check_header_flags(const struct proxy_flag_header_plan *header)
 {
     for (uint32_t i = 0; i < header->flag_count; i++) {
@@ -82,7 +67,7 @@ static const char *check_headers(const struct proxy_service_plan *plan)
         if (http_field_id_of(slice_of(header->name)) != HTTP_FIELD_OTHER)
             return "the name of a flag field is that of a field with a use of its own";
         for (uint32_t j = 0; j < i; j++)
-            if (table_field_alike(slice_of(header->name), slice_of(plan->flag_headers[j].name)))
+            if (http_field_alike(slice_of(header->name), slice_of(plan->flag_headers[j].name)))
                 return "two flag fields have one name";
         flags +=
             header->flag_count <= PROXY_HEADER_FLAGS_MAX ? header->flag_count : PROXY_HEADER_FLAGS_MAX + 1;
@@ -244,7 +229,7 @@ const struct proxy_service_flags *table_flags_compile(struct table_carve *from,
 bool table_flags_forged(const struct proxy_service_flags *flags, struct slice name)
 {
     for (uint32_t i = 0; i < flags->header_count; i++)
-        if (table_field_alike(flags->headers[i].name, name))
+        if (http_field_alike(flags->headers[i].name, name))
             return true;
     return false;
 }

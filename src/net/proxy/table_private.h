@@ -95,6 +95,7 @@ struct proxy_service {
     uint64_t body_bytes_max;                   // UINT64_MAX: no limit
     const struct proxy_service_flags *flags;   // NULL: nothing to do with any
     const struct proxy_errors *errors;         // NULL: outcome_default
+    struct mirror_plan *mirror;                // held; NULL: nothing is sent a second time
     uint16_t slot;
     char name[PROXY_NAME_BYTES];
 };
@@ -131,7 +132,7 @@ struct proxy_action {
     const struct proxy_edit *request, *response, *headers;
     uint32_t request_count, response_count, header_count;
     uint32_t first_byte_ms, idle_ms, total_ms; // 0: as the service has it
-    bool retry_off;
+    bool retry_off, mirror_off;
     uint64_t body_bytes_max; // 0: as the service has it
     struct compress_settings compression;
     struct proxy_redirect redirect;
@@ -251,10 +252,8 @@ size_t table_flags_bytes(const struct proxy_service_plan *plan);
 // NULL when the service has to do with no flag.
 const struct proxy_service_flags *table_flags_compile(struct table_carve *from,
                                                       const struct proxy_service_plan *plan);
-// Whether a field of that name would pass for one of the service's flag fields: ASCII case and '-' or '_' do
-// not matter, as gateways that make variables of fields have it.
+// Whether a field of that name would pass for one of the service's flag fields (http_field_alike).
 bool table_flags_forged(const struct proxy_service_flags *flags, struct slice name);
-bool table_field_alike(struct slice a, struct slice b);
 
 // ---- table_route.c: what a route asks for beside host and path
 

@@ -136,18 +136,24 @@ static enum diff_reader reader_of(const struct diff_answer *answer)
     return header != NULL ? diff_reader_of(header->value) : DIFF_READER_BYTES;
 }
 
-static void compare_bytes(const struct diff_sink *sink, struct slice first, struct slice second)
+static void compare_digests(const struct diff_sink *sink, const uint64_t bytes[2], const uint64_t digests[2])
 {
-    const struct slice bodies[2] = {first, second};
     char words[2][64];
     struct text texts[2];
     for (int i = 0; i < 2; i++) {
         texts[i] = text_over(words[i], sizeof words[i]);
-        text_addf(&texts[i], "%zu bytes, digest %016" PRIx64, bodies[i].len,
-                  siphash(sink->recipe->key, bodies[i].data, bodies[i].len));
+        text_addf(&texts[i], "%" PRIu64 " bytes, digest %016" PRIx64, bytes[i], digests[i]);
     }
     sink->comparison->reader = DIFF_READER_BYTES;
     diff_sink_add(sink, SLICE("body"), DIFF_BYTES, text_slice(&texts[0]), text_slice(&texts[1]));
+}
+
+static void compare_bytes(const struct diff_sink *sink, struct slice first, struct slice second)
+{
+    struct siphash_key key = sink->recipe->key;
+    compare_digests(
+        sink, (const uint64_t[]){first.len, second.len},
+        (const uint64_t[]){siphash(key, first.data, first.len), siphash(key, second.data, second.len)});
 }
 
 static const char *cut_words(enum diff_cut cut)
@@ -223,6 +229,12 @@ static void compare_body(const struct diff_sink *sink, const struct diff_answer 
     bool cut = first->cut != DIFF_WHOLE || second->cut != DIFF_WHOLE;
     if (cut)
         comparison->notes |= DIFF_NOTE_CUT;
+    if (first->cut == DIFF_CUT_LIMIT && second->cut == DIFF_CUT_LIMIT) {
+        if (first->bytes != second->bytes || first->digest != second->digest)
+            compare_digests(sink, (const uint64_t[]){first->bytes, second->bytes},
+                            (const uint64_t[]){first->digest, second->digest});
+        return;
+    }
     if (slice_equal(first->body, second->body))
         return;
     comparison->reader = reader_of(first);

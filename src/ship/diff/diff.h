@@ -48,6 +48,8 @@ struct diff_answer {
     const struct diff_header *headers;
     struct slice body; // decoded
     enum diff_cut cut;
+    // Where both are cut at the limit: of all that came, equal for equal bodies. They are compared by these.
+    uint64_t bytes, digest;
 };
 
 // In findings "first" is the answer given first (the primary), "second" the other one.
@@ -79,9 +81,11 @@ struct diff_recipe {
     uint32_t ignore_count;
     uint32_t ignored_classes; // bits 1 << enum diff_class: differences within one such class are left out
     bool spelling;            // tell numbers written otherwise
-    uint32_t body_max;        // bytes of each body that are read for values; a larger one is compared by
-                              // bytes; 0: UINT32_MAX
-    struct siphash_key key;   // random, so that nobody can make unequal values that pass for equal
+    int64_t now_ms;    // when the request came, since 1970; 0: not known. Two values that both tell a moment
+                       // within five minutes of it are clocks: their difference is left out
+    uint32_t body_max; // bytes of each body that are read for values; a larger one is compared by
+                       // bytes; 0: UINT32_MAX
+    struct siphash_key key; // random, so that nobody can make unequal values that pass for equal
 };
 
 struct diff_finding {
@@ -143,6 +147,8 @@ bool diff_compare(const struct diff_recipe *recipe, const struct diff_answer *fi
                   const struct diff_answer *second, struct diff_space space,
                   struct diff_comparison *comparison);
 
+// Whether a path is one of the pattern's, in which '*' stands for any run of characters.
+bool diff_path_fits(struct slice pattern, struct slice path);
 // How a body of that Content-Type is read.
 enum diff_reader diff_reader_of(struct slice media_type);
 const char *diff_kind_name(enum diff_kind kind); // "added", "missing", ...

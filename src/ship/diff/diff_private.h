@@ -69,3 +69,7 @@ void diff_walk(struct diff_tree *first, struct diff_tree *second, const struct d
 // place can be noted; else NULL.
 struct diff_finding *diff_sink_add(const struct diff_sink *sink, struct slice path, enum diff_kind kind,
                                    struct slice first, struct slice second);
+
+// ---- clock.c
+// Whether a value of that class tells a moment within five minutes of now.
+bool diff_is_now(struct slice value, enum diff_class class, int64_t now_ms);

@@ -7,8 +7,7 @@
 
 enum { BEFORE_BYTES = 16 }; // shown of what two long values have in common, before their difference
 
-// '*' in the pattern stands for any run.
-static bool path_fits(struct slice pattern, struct slice path)
+bool diff_path_fits(struct slice pattern, struct slice path)
 {
     size_t p = 0, t = 0, star = SIZE_MAX, from = 0;
     while (t < path.len) {
@@ -35,7 +34,7 @@ static bool is_left_out(const struct diff_recipe *recipe, struct slice path, enu
     if ((recipe->ignored_classes & ~1U & 1U << class) != 0)
         return true;
     for (uint32_t i = 0; i < recipe->ignore_count; i++)
-        if (path_fits(recipe->ignores[i].path, path))
+        if (diff_path_fits(recipe->ignores[i].path, path))
             return true;
     return false;
 }
@@ -119,7 +118,10 @@ struct diff_finding *diff_sink_add(const struct diff_sink *sink, struct slice pa
     struct diff_comparison *comparison = sink->comparison;
     enum diff_class class = kind == DIFF_VALUE ? class_of_both(first, second) : DIFF_CLASS_NONE;
     path = utf8_cut(path, DIFF_PATH_BYTES - 1);
-    if (is_left_out(sink->recipe, path, class)) {
+    bool clocks = sink->recipe->now_ms != 0 && kind == DIFF_VALUE && class != DIFF_CLASS_NONE &&
+                  diff_is_now(first, class, sink->recipe->now_ms) &&
+                  diff_is_now(second, class, sink->recipe->now_ms);
+    if (clocks || is_left_out(sink->recipe, path, class)) {
         comparison->ignored++;
         return NULL;
     }

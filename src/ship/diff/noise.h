@@ -18,6 +18,7 @@
 
 #include "base/wire.h"
 #include "ship/diff/diff.h"
+#include "ship/diff/judge.h"
 
 enum {
     DIFF_ROWS_MAX = 1024 + DIFF_KINDS, // one for each kind is kept for paths that have no row of their own
@@ -62,22 +63,10 @@ struct diff_noise {
 void diff_noise_add(struct diff_noise *noise, const struct diff_comparison *candidate,
                     const struct diff_comparison *secondary);
 
-enum diff_verdict {
-    DIFF_UNDECIDED,
-    DIFF_NOISY,     // shown: the candidate differs less than twice as often as the primary from itself
-    DIFF_DIFFERENT, // shown: the candidate differs more often than the primary from itself
-};
+// The row that a finding of an added comparison was counted to.
+struct diff_row *diff_noise_row(struct diff_noise *noise, const struct diff_finding *finding);
 
-struct diff_judgement {
-    uint32_t row; // index
-    enum diff_verdict verdict;
-    double log_e;     // ln of the evidence that the candidate differs more often, before weights
-    double log_noisy; // ln of the evidence that it differs less than twice as often
-};
-
-// Judges all rows: alpha bounds the false share among DIFF_DIFFERENT, beta the chance of a wrong DIFF_NOISY
-// at one path; both in (0, 1). Ordered by verdict (different, noisy, undecided), then by evidence, then by
-// rank. Returns how many there are.
+// Judges all rows, as diff_judge says. Returns how many there are.
 uint32_t diff_noise_judge(const struct diff_noise *noise, double alpha, double beta,
                           struct diff_judgement judgements[DIFF_ROWS_MAX]);
 

@@ -8,8 +8,6 @@
 
 // Makes a row for the finding if it has none, or the one for other paths of its kind. Rows may move.
 void diff_noise_make_row(struct diff_noise *noise, const struct diff_finding *finding);
-// The row of a finding for which diff_noise_make_row was called.
-struct diff_row *diff_noise_row(struct diff_noise *noise, const struct diff_finding *finding);
 // Counts again which names are in use below which prefixes.
 void diff_noise_note_rows(struct diff_noise *noise);
 // Adds a row as it is.

@@ -29,19 +29,26 @@ static void log_effects(struct engine *engine, const struct engine_rollout *roll
                   LOG_NUMBER("table", engine->host->table_version(engine->world)), LOG_NUMBER("entry", seq)));
 }
 
-// The failing requests that a verdict which moved nothing forward saw; empty: none. No decision rests on
-// them.
+// The failing requests, or in the shadow the paths, that a verdict which moved nothing forward saw; empty:
+// none. No decision rests on them.
 static void failures_of(struct engine *engine, struct engine_rollout *rollout,
                         const struct rollout_effects *effects, char words[ROLLOUT_FAILURES_TEXT_BYTES])
 {
     words[0] = '\0';
     const struct engine_source *source = engine->sources[rollout->route.spec.source];
+    const struct rollout_spec *spec = &rollout->route.spec;
     enum rollout_outcome outcome = effects->verdict.outcome;
-    if (!effects->has_verdict || source->failures == NULL ||
+    if (!effects->has_verdict ||
         (outcome != ROLLOUT_OUTCOME_ROLLED_BACK && outcome != ROLLOUT_OUTCOME_UNDECIDED))
         return;
+    if (spec->stages[effects->verdict.stage].kind == ROLLOUT_STAGE_SHADOW) {
+        if (source->differences != NULL)
+            source->differences(engine->world, rollout, words);
+        return;
+    }
+    if (source->failures == NULL)
+        return;
     source->failures(engine->world, rollout, engine->failures);
-    const struct rollout_spec *spec = &rollout->route.spec;
     rollout_failures_words(engine->failures, effects->verdict.check, spec->to, spec->from, words);
 }
 

@@ -10,11 +10,6 @@
 #include "base/check.h"
 #include "base/heap.h"
 
-struct replay_scratch {
-    struct rollout_spec spec;
-    struct rollout_span_delta spans[ROLLOUT_TICK_SPANS_MAX];
-};
-
 struct engine_record *engine_replay_find(struct engine_replay *replay, const char *name)
 {
     for (uint32_t i = 0; i < replay->record_count; i++)
@@ -103,7 +98,7 @@ static enum status bad_payload(const struct journal_entry *entry, enum status st
 }
 
 static enum status replay_input(struct engine_replay *replay, const struct journal_entry *entry,
-                                struct replay_scratch *scratch, struct fault *fault)
+                                struct rollout_input_room *room, struct fault *fault)
 {
     struct engine_record *record;
     enum status status = record_for(replay, entry, &record, fault);
@@ -111,7 +106,7 @@ static enum status replay_input(struct engine_replay *replay, const struct journ
         return status;
     struct wire_reader reader = {.data = (const uint8_t *)entry->payload.data, .len = entry->payload.len};
     struct rollout_input input;
-    status = rollout_input_decode(&reader, &scratch->spec, scratch->spans, &input);
+    status = rollout_input_decode(&reader, room, &input);
     if (status != STATUS_OK)
         return bad_payload(entry, status, fault);
     struct engine_owed *owed = owed_of(replay, record);
@@ -207,7 +202,7 @@ static enum status replay_forgotten(struct engine_replay *replay, const struct j
 }
 
 static enum status replay_entry(struct engine_replay *replay, const struct journal_entry *entry,
-                                struct replay_scratch *scratch, struct fault *fault)
+                                struct rollout_input_room *room, struct fault *fault)
 {
     if (replay->entries++ == 0)
         replay->first_ms = entry->time_ms;
@@ -217,7 +212,7 @@ static enum status replay_entry(struct engine_replay *replay, const struct journ
         replay->processes++;
         return STATUS_OK;
     case JOURNAL_INPUT:
-        return replay_input(replay, entry, scratch, fault);
+        return replay_input(replay, entry, room, fault);
     case JOURNAL_DECISION:
         return replay_decision(replay, entry, fault);
     case JOURNAL_NOTE:
@@ -234,7 +229,7 @@ static enum status replay_entry(struct engine_replay *replay, const struct journ
 }
 
 static enum status replay_all(struct journal_cursor *cursor, struct engine_replay *replay,
-                              struct replay_scratch *scratch, struct fault *fault)
+                              struct rollout_input_room *room, struct fault *fault)
 {
     while (!replay->differs) {
         struct journal_entry entry;
@@ -242,7 +237,7 @@ static enum status replay_all(struct journal_cursor *cursor, struct engine_repla
         if (status == STATUS_NOT_FOUND)
             return STATUS_OK;
         if (status == STATUS_OK)
-            status = replay_entry(replay, &entry, scratch, fault);
+            status = replay_entry(replay, &entry, room, fault);
         if (status != STATUS_OK)
             return status;
     }
@@ -270,17 +265,17 @@ enum status engine_replay_run(struct journal *journal, struct engine_replay *rep
     replay->fold = fold;
     replay->fold_context = fold_context;
     *fault = (struct fault){.status = STATUS_NO_MEMORY, .text = "no memory left"};
-    struct replay_scratch *scratch = heap_alloc(1, sizeof *scratch);
-    if (scratch == NULL)
+    struct rollout_input_room *room = heap_alloc(1, sizeof *room);
+    if (room == NULL)
         return STATUS_NO_MEMORY;
     struct journal_cursor *cursor;
     enum status status = journal_cursor_open(journal, &cursor, fault);
     if (status == STATUS_OK) {
-        status = replay_all(cursor, replay, scratch, fault);
+        status = replay_all(cursor, replay, room, fault);
         stand_foreign(replay);
         journal_cursor_close(cursor);
     }
-    heap_free(scratch);
+    heap_free(room);
     return status;
 }
 

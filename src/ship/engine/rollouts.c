@@ -40,6 +40,7 @@ void engine_rollout_deinit(struct engine *engine, struct engine_rollout *rollout
         source->forget(rollout);
     engine_record_destroy(rollout->record);
     heap_free(rollout->latency_before);
+    heap_free(rollout->shadow);
     engine_baseline_forget(rollout);
 }
 
@@ -164,6 +165,7 @@ void engine_route_take(const struct engine_record *record, struct engine_route *
     route->back = view.state == ROLLOUT_ROLLING_BACK || view.state == ROLLOUT_ROLLED_BACK;
     route->weight = view.weight;
     route->ring_stages = view.ring_stages;
+    route->shadow = view.shadow.on;
     rollout_yardstick_get(record->core, &route->yardstick);
 }
 

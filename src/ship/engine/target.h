@@ -31,7 +31,17 @@ struct engine_route {
     bool back;                // rolling or rolled back
     uint32_t weight;
     uint32_t ring_stages; // the segments among so many first stages are in force
+    bool shadow;          // the canary is to get copies of requests
     struct rollout_yardstick yardstick;
+};
+
+// What copies of requests showed, on its way to the core. It stays until the journal has it; until then
+// nothing more is asked for, and whoever counts goes on.
+struct engine_shadow {
+    uint32_t run; // whose
+    bool full;
+    struct rollout_shadow_delta delta;
+    struct rollout_shadow_row rows[ROLLOUT_SHADOW_ROWS_MAX];
 };
 
 // What the kill switch looks at: completed and failed uses of the new version or variant, rings included.
@@ -57,6 +67,7 @@ struct engine_rollout {
     bool mismatch_told;       // "the file differs from the run" was logged
     uint64_t redefined_table; // the first with another definition of errors, which the core does not know yet
     struct engine_kill kill;
+    struct engine_shadow *shadow; // NULL: nothing was in the shadow yet
     // Routed per arm and tick, for the rates shown.
     uint32_t rate_ring[ENGINE_RATE_TICKS][ROLLOUT_ARMS];
     uint64_t rate_sum[ROLLOUT_ARMS];
@@ -98,6 +109,14 @@ struct engine_source {
                        struct rollout_span_delta spans[ROLLOUT_TICK_SPANS_MAX], uint64_t *lost, bool *more);
     // The latency of what the new is compared with.
     void (*baseline)(void *world, const struct engine_rollout *rollout, struct stats_histogram *seen);
+    // What copies of requests showed since the last call; the delta borrows rows. False: nothing. NULL:
+    // nothing can be in the shadow.
+    bool (*shadow)(void *world, const struct engine_rollout *rollout,
+                   struct rollout_shadow_row rows[ROLLOUT_SHADOW_ROWS_MAX],
+                   struct rollout_shadow_delta *delta);
+    // Which paths of the answers differ, in a sentence or two, for people. NULL as `shadow`.
+    void (*differences)(void *world, const struct engine_rollout *rollout,
+                        char words[ROLLOUT_FAILURES_TEXT_BYTES]);
     // Which requests of the run failed, for people. NULL: it cannot tell.
     void (*failures)(void *world, const struct engine_rollout *rollout, struct rollout_failures *out);
     void (*forget)(struct engine_rollout *rollout); // frees what it keeps of the rollout; NULL: nothing

@@ -5,6 +5,7 @@
 // is told.
 #include <string.h>
 
+#include "base/heap.h"
 #include "ship/engine/engine_private.h"
 
 // ---- evidence ----
@@ -40,14 +41,34 @@ static bool time_matters(const struct rollout_view *view, const struct rollout *
     return (over || view->pending.routed > 0) && passed_ms >= 1000;
 }
 
+// What copies of requests showed and the core has not seen; NULL: nothing. Without memory it is asked for at
+// the next tick.
+static struct engine_shadow *shadow_gather(struct engine *engine, struct engine_rollout *rollout)
+{
+    const struct engine_source *source = engine->sources[rollout->route.spec.source];
+    if (!rollout->route.shadow || source->shadow == NULL)
+        return NULL;
+    if (rollout->shadow == NULL)
+        rollout->shadow = heap_alloc(1, sizeof *rollout->shadow);
+    struct engine_shadow *shadow = rollout->shadow;
+    if (shadow == NULL)
+        return NULL;
+    if (shadow->run != rollout->route.run)
+        *shadow = (struct engine_shadow){.run = rollout->route.run};
+    if (!shadow->full)
+        shadow->full = source->shadow(engine->world, rollout, shadow->rows, &shadow->delta);
+    return shadow->full ? shadow : NULL;
+}
+
 static void tick_step(struct engine *engine, struct engine_rollout *rollout, uint32_t count, uint64_t lost)
 {
+    struct engine_shadow *shadow = shadow_gather(engine, rollout);
     struct rollout_view view;
     rollout_view_get(rollout->record->core, &view);
     struct rollout_input input = {.kind = ROLLOUT_INPUT_TICK, .time_ms = engine_wall_ms(engine)};
     input.tick.tick = engine->host->tick(engine->world);
     uint64_t passed = input.tick.tick - rollout->stepped_tick;
-    if (count == 0 && lost == 0 && !time_matters(&view, rollout->record->core, passed))
+    if (count == 0 && lost == 0 && shadow == NULL && !time_matters(&view, rollout->record->core, passed))
         return;
     uint64_t slept = engine->slept_ticks;
     input.tick.slept_ticks = slept - rollout->slept_told;
@@ -55,6 +76,7 @@ static void tick_step(struct engine *engine, struct engine_rollout *rollout, uin
     input.tick.hold = engine->health.journal_failing || engine->health.careful;
     input.tick.spans = engine->spans;
     input.tick.span_count = count;
+    input.tick.shadow = shadow != NULL ? &shadow->delta : NULL;
     if (view.state == ROLLOUT_BASELINE) {
         uint64_t seen = engine_baseline_count(engine, rollout);
         input.tick.baseline_count = seen < UINT32_MAX ? (uint32_t)seen : UINT32_MAX;
@@ -62,10 +84,13 @@ static void tick_step(struct engine *engine, struct engine_rollout *rollout, uin
     struct rollout_effects effects;
     enum status status = engine_journal_input(engine, rollout, &input, rollout->record->run, &effects);
     // A failure is told by order.c. What the core has not seen is gone where it was counted: it is lost.
-    if (status == STATUS_OK || rollout->owed)
+    bool seen = status == STATUS_OK || rollout->owed;
+    if (seen)
         rollout->slept_told = slept;
     else
         rollout->spans_unwritten += count + lost;
+    if (seen && shadow != NULL)
+        shadow->full = false;
 }
 
 static bool can_step(const struct engine *engine, const struct engine_rollout *rollout)

@@ -155,9 +155,7 @@ bool evidence_lacks_room(struct rollout *rollout, const struct rollout_span_delt
            delta_fits(rollout, delta) && span_find(rollout, delta, &at) == NULL && at > 0;
 }
 
-// What is usual for the baseline, from answers known now: it sets how large a difference of a second is
-// usual. A rate learnt later, or from requests imputed, could be moved by what the second holds.
-static void rates_note(const struct rollout *rollout, float rates[KERNELS])
+void evidence_rates(const struct rollout *rollout, float rates[KERNELS])
 {
     static const float tails[ROLLOUT_EDGES] = {0.5f, 0.1f, 0.01f, 0.001f};
     static const double prior_events = 10.0, prior_requests = 10000.0;
@@ -192,7 +190,7 @@ static struct rollout_span *span_open(struct rollout *rollout, const struct roll
         // Weights grow from stage to stage, so the weight tells the stage.
         .stage = delta->weight > 0 && delta->weight == rollout->weight ? rollout->stage : ROLLOUT_STAGE_NONE,
     };
-    rates_note(rollout, span->rates);
+    evidence_rates(rollout, span->rates);
     return span;
 }
 

@@ -11,6 +11,8 @@
 
 // Of alpha nine tenths are for the time of comparison, one for the soak.
 static const double ALPHA_PART = 0.9;
+// Of the shadow's alpha a half is for errors and latency, the other one for what differs.
+static const double SHADOW_PART = 0.5;
 // p99.9 has too few events to wait for.
 enum { EDGES_PROVEN = 3 };
 // Of what moving on may cost, two standard deviations of the lot over users are taken off first.
@@ -19,6 +21,8 @@ static const double LOT_ALLOWANCE = 2.0;
 bool judge_check_on(const struct rollout *rollout, enum rollout_check_kind check)
 {
     const struct rollout_spec *spec = &rollout->spec;
+    if (rollout->shadow.on && check != CHECK_ERRORS && check != CHECK_LATENCY)
+        return false; // what else differs between two answers is a path that differs
     switch (check) {
     case CHECK_ERRORS:
         return spec->errors.on;
@@ -48,6 +52,8 @@ double judge_share(const struct rollout *rollout, enum rollout_check_kind check)
 
 double judge_bad_needed(const struct rollout *rollout)
 {
+    if (rollout->shadow.on)
+        return -stats_ln(SHADOW_PART * rollout->spec.diff.alpha);
     return -stats_ln(ALPHA_PART * rollout->spec.alpha);
 }
 
@@ -73,7 +79,7 @@ uint32_t judge_next_weight(const struct rollout *rollout)
 
 bool judge_units_suffice(const struct rollout *rollout)
 {
-    return !rollout->spec.keyed ||
+    return !rollout->spec.keyed || rollout->shadow.on ||
            (votes_units(rollout, ROLLOUT_ARM_CANARY) >= ROLLOUT_UNITS_MIN &&
             votes_units(rollout, evidence_baseline_arm(rollout)) >= ROLLOUT_UNITS_MIN);
 }
@@ -372,7 +378,7 @@ static double plan_of(const struct rollout *rollout, enum rollout_check_kind che
     }
     if (check != CHECK_ERRORS || spec->errors.prove != ROLLOUT_PROVE_RATIO)
         return plan;
-    double weight = (double)rollout->weight / ROLLOUT_WEIGHT_FULL;
+    double weight = rollout->shadow.on ? 0.5 : (double)rollout->weight / ROLLOUT_WEIGHT_FULL;
     double by_ratio = weight * stats_plan_ratio_requests(weight, usual_rate(rollout, CHECK_ERRORS), 1.0,
                                                          rollout->errors_margin, spec->beta / 2.0);
     const struct rollout_sums *canary = &rollout->in_stage.all[ROLLOUT_ARM_CANARY];
@@ -386,13 +392,14 @@ uint64_t judge_more_requests(const struct rollout *rollout, enum rollout_check_k
     if (rollout->good[check])
         return 0;
     uint32_t weight = rollout->weight;
-    if (weight == 0 || weight == ROLLOUT_WEIGHT_FULL || rollout->state == ROLLOUT_PENDING ||
-        !judge_units_suffice(rollout))
+    bool compares = rollout->shadow.on || (weight > 0 && weight < ROLLOUT_WEIGHT_FULL);
+    if (!compares || rollout->state == ROLLOUT_PENDING || !judge_units_suffice(rollout))
         return UINT64_MAX;
     double needed = judge_good_needed(rollout, check);
     double plan = plan_of(rollout, check);
     double left = plan * (needed + 1.0 - rollout->judgement.log_good[check]) / (needed + 1.0);
-    left = left * ROLLOUT_WEIGHT_FULL / (double)weight;
+    uint32_t part = rollout->shadow.on ? rollout_spec_shadow(&rollout->spec)->shadow.share : weight;
+    left = left * ROLLOUT_WEIGHT_FULL / (double)part;
     if (!(left < 1e15))
         return UINT64_MAX;
     return left > 1.0 ? (uint64_t)left : 1;

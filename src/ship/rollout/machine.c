@@ -42,6 +42,7 @@ static void run_reset(struct rollout *rollout)
     rollout->clock_runs = false;
     rollout->terms_next = 0;
     memset(rollout->terms, 0, sizeof rollout->terms);
+    memset(&rollout->shadow, 0, sizeof rollout->shadow);
     evidence_reset(rollout);
     state_set(rollout, ROLLOUT_PENDING);
 }
@@ -54,6 +55,13 @@ static void stage_enter(struct rollout *rollout, uint32_t stage)
     rollout->stage_awake_ms = rollout->stage_watched_ms = 0;
     rollout->ring_stages = stage + 1;
     evidence_stage_reset(rollout);
+    copies_end(rollout);
+    if (entered->kind == ROLLOUT_STAGE_SHADOW) {
+        copies_begin(rollout);
+        judge_stage_start(rollout);
+        state_set(rollout, ROLLOUT_SHADOW);
+        return;
+    }
     if (entered->kind == ROLLOUT_STAGE_APPROVE) {
         state_set(rollout, ROLLOUT_AWAITING_APPROVAL);
         return;
@@ -86,6 +94,7 @@ static void roll_back(struct rollout *rollout)
     rollout->weight = 0;
     rollout->ring_stages = 0;
     rollout->watch.on = false;
+    rollout->shadow.on = false;
     state_set(rollout, ROLLOUT_ROLLING_BACK);
 }
 
@@ -97,19 +106,21 @@ static bool all_good(const struct rollout *rollout)
         if (judge_check_on(rollout, (enum rollout_check_kind)check) && !rollout->good[check])
             return false;
     double shares[CHECKS];
-    return judge_shares(rollout, shares) > 0.0;
+    return rollout->shadow.on || judge_shares(rollout, shares) > 0.0; // what differs is compared anyway
 }
 
 static void promote_by_evidence(struct rollout *rollout, struct rollout_effects *effects)
 {
     effects->has_verdict = true;
-    verdict_promoted(rollout, rollout->stage, rollout->weight, &effects->verdict);
+    verdict_promoted(rollout, &effects->verdict);
     stage_leave(rollout);
 }
 
 // Requests, and users, in either arm of this stage, without which nobody can say anything.
 static bool has_data(const struct rollout *rollout)
 {
+    if (rollout->shadow.on)
+        return rollout->shadow.triples >= ROLLOUT_JUDGED_MIN;
     const struct rollout_sums *arms = rollout->in_stage.all;
     return evidence_judged(&arms[ROLLOUT_ARM_CANARY]) >= ROLLOUT_JUDGED_MIN &&
            evidence_judged(&arms[evidence_baseline_arm(rollout)]) >= ROLLOUT_JUDGED_MIN &&
@@ -138,8 +149,10 @@ static void leave_undecided(struct rollout *rollout, struct rollout_effects *eff
 static void decide_forward(struct rollout *rollout, struct rollout_effects *effects)
 {
     const struct rollout_stage *stage = &rollout->spec.stages[rollout->stage];
-    bool good = !rollout->blocked && has_data(rollout) && all_good(rollout);
+    bool good = !rollout->blocked && has_data(rollout) && all_good(rollout) &&
+                (!rollout->shadow.on || copies_good(rollout));
     switch (rollout->state) {
+    case ROLLOUT_SHADOW:
     case ROLLOUT_SHIFTING:
         if (good && rollout->stage_watched_ms >= stage->min_ms)
             promote_by_evidence(rollout, effects);
@@ -170,6 +183,8 @@ static bool decide_back(struct rollout *rollout, struct rollout_effects *effects
 {
     if (rollout->judgement.log_bad >= judge_bad_needed(rollout))
         verdict_rolled_back(rollout, &effects->verdict);
+    else if (rollout->shadow.on && rollout->shadow.different > 0)
+        verdict_different(rollout, &effects->verdict);
     else if (watch_outage(rollout))
         verdict_outage(rollout, &effects->verdict);
     else if (watch_evaluate(rollout))
@@ -265,6 +280,7 @@ static void step_resumed(struct rollout *rollout)
     rollout->good_second = UINT64_MAX;
     rollout->clock_runs = false;
     evidence_forget_open(rollout);
+    copies_restart(rollout);
 }
 
 // ---- the tick ----
@@ -277,7 +293,8 @@ static void time_passes(struct rollout *rollout, const struct rollout_input *inp
     rollout->clock_runs = true;
     uint64_t slept = input->tick.slept_ticks;
     uint64_t awake_ms = (ticks > slept ? ticks - slept : 0) * ROLLOUT_TICK_MS;
-    bool canary = false;
+    const struct rollout_shadow_delta *shadow = input->tick.shadow;
+    bool canary = rollout->shadow.on && shadow != NULL && shadow->sent > 0;
     for (uint32_t i = 0; i < input->tick.span_count; i++)
         canary |= rollout_counts_judged(&input->tick.spans[i].arms[ROLLOUT_ARM_CANARY]) > 0;
     uint64_t room = rollout->quiet_ms < ROLLOUT_QUIET_MS ? ROLLOUT_QUIET_MS - rollout->quiet_ms : 0;
@@ -305,6 +322,8 @@ static void step_tick(struct rollout *rollout, const struct rollout_input *input
     rollout->spans_lost += input->tick.spans_lost;
     rollout->baseline_count = input->tick.baseline_count;
     spans_take(rollout, input);
+    if (rollout->shadow.on && input->tick.shadow != NULL)
+        copies_take(rollout, input->tick.shadow);
     decide(rollout, input->tick.hold, effects);
     rollout->tick_before_ms = rollout->now_ms;
 }
@@ -327,16 +346,16 @@ static uint32_t states_allowing(enum rollout_command command)
     case ROLLOUT_COMMAND_START:
         return STATES(ROLLOUT_PENDING, ROLLOUT_ROLLED_BACK);
     case ROLLOUT_COMMAND_PAUSE:
-        return STATES(ROLLOUT_BASELINE, ROLLOUT_SEGMENT, ROLLOUT_SHIFTING, ROLLOUT_AWAITING_APPROVAL,
-                      ROLLOUT_UNDECIDED, ROLLOUT_SOAKING);
+        return STATES(ROLLOUT_BASELINE, ROLLOUT_SEGMENT, ROLLOUT_SHADOW, ROLLOUT_SHIFTING,
+                      ROLLOUT_AWAITING_APPROVAL, ROLLOUT_UNDECIDED, ROLLOUT_SOAKING);
     case ROLLOUT_COMMAND_RESUME:
         return STATES(ROLLOUT_PAUSED, ROLLOUT_UNDECIDED);
     case ROLLOUT_COMMAND_PROMOTE:
-        return STATES(ROLLOUT_BASELINE, ROLLOUT_SEGMENT, ROLLOUT_SHIFTING, ROLLOUT_UNDECIDED,
+        return STATES(ROLLOUT_BASELINE, ROLLOUT_SEGMENT, ROLLOUT_SHADOW, ROLLOUT_SHIFTING, ROLLOUT_UNDECIDED,
                       ROLLOUT_SOAKING);
     case ROLLOUT_COMMAND_ABORT:
-        return STATES(ROLLOUT_BASELINE, ROLLOUT_SEGMENT, ROLLOUT_SHIFTING, ROLLOUT_AWAITING_APPROVAL,
-                      ROLLOUT_PAUSED, ROLLOUT_UNDECIDED, ROLLOUT_SOAKING);
+        return STATES(ROLLOUT_BASELINE, ROLLOUT_SEGMENT, ROLLOUT_SHADOW, ROLLOUT_SHIFTING,
+                      ROLLOUT_AWAITING_APPROVAL, ROLLOUT_PAUSED, ROLLOUT_UNDECIDED, ROLLOUT_SOAKING);
     case ROLLOUT_COMMAND_UNDO:
         return STATES(ROLLOUT_SOAKING, ROLLOUT_COMPLETED);
     case ROLLOUT_COMMAND_APPROVE:
@@ -445,7 +464,7 @@ static void command_resume(struct rollout *rollout)
     if (rollout->state == ROLLOUT_UNDECIDED) { // another horizon
         rollout->stage_since_ms = rollout->now_ms;
         rollout->stage_awake_ms = rollout->stage_watched_ms = 0;
-        state_set(rollout, ROLLOUT_SHIFTING);
+        state_set(rollout, rollout->shadow.on ? ROLLOUT_SHADOW : ROLLOUT_SHIFTING);
         return;
     }
     state_set(rollout, rollout->paused_from);
@@ -551,7 +570,8 @@ static void step_redefined(struct rollout *rollout, uint64_t errors_id, uint64_t
     evidence_redefine(rollout, table);
     rollout->redefined_ms = rollout->stage_since_ms = rollout->now_ms;
     rollout->stage_awake_ms = rollout->stage_watched_ms = 0;
-    if (rollout->weight > 0)
+    copies_restart(rollout); // its differ counts errors, too, and begins afresh
+    if (rollout->weight > 0 || rollout->shadow.on)
         judge_stage_start(rollout);
     if (rollout->weight == ROLLOUT_WEIGHT_FULL)
         watch_start(rollout);
@@ -588,7 +608,12 @@ static bool takeover_fits(const struct rollout_takeover *takeover)
     const struct rollout_stage *stage = &spec->stages[takeover->stage];
     bool paused = takeover->state == ROLLOUT_PAUSED;
     uint32_t weight = takeover->weight, before = weight_before(spec, takeover->stage);
-    switch (paused ? takeover->paused_from : takeover->state) {
+    enum rollout_state state = paused ? takeover->paused_from : takeover->state;
+    if (stage->kind == ROLLOUT_STAGE_SHADOW && state == ROLLOUT_UNDECIDED)
+        state = ROLLOUT_SHADOW;
+    switch (state) {
+    case ROLLOUT_SHADOW:
+        return stage->kind == ROLLOUT_STAGE_SHADOW && weight == 0;
     case ROLLOUT_SHIFTING:
     case ROLLOUT_UNDECIDED:
         return stage->kind == ROLLOUT_STAGE_WEIGHT && weight == stage->weight && weight < ROLLOUT_WEIGHT_FULL;
@@ -636,7 +661,10 @@ static void step_takeover(struct rollout *rollout, const struct rollout_input *i
     state_set(rollout, takeover->state);
     rollout->state_since_ms = takeover->state_since_ms;
     rollout->last = takeover->last;
-    if (rollout->weight > 0)
+    enum rollout_state stood = takeover->state == ROLLOUT_PAUSED ? takeover->paused_from : takeover->state;
+    if (stood == ROLLOUT_SHADOW || (stood == ROLLOUT_UNDECIDED && rollout->weight == 0))
+        copies_begin(rollout);
+    if (rollout->weight > 0 || rollout->shadow.on)
         judge_stage_start(rollout);
     if (rollout->weight == ROLLOUT_WEIGHT_FULL && !rollout_state_is_final(rollout->state))
         watch_start(rollout);
@@ -655,8 +683,11 @@ static void check_invariants(const struct rollout *rollout, const struct rollout
     CHECK(rollout->weight == 0 || rollout->weight >= weight_before);
     CHECK(rollout->weight == 0 || weight_before == 0 || rollout->stage >= stage_before);
     if (rollout->state == ROLLOUT_PENDING || rollout->state == ROLLOUT_BASELINE ||
-        rollout->state == ROLLOUT_ROLLING_BACK || rollout->state == ROLLOUT_ROLLED_BACK)
+        rollout->state == ROLLOUT_SHADOW || rollout->state == ROLLOUT_ROLLING_BACK ||
+        rollout->state == ROLLOUT_ROLLED_BACK)
         CHECK(rollout->weight == 0);
+    CHECK(rollout->shadow.on || rollout->state != ROLLOUT_SHADOW);
+    CHECK(!rollout->shadow.on || rollout->weight == 0);
     if (rollout->state == ROLLOUT_SHIFTING || rollout->state == ROLLOUT_SOAKING)
         CHECK(rollout->weight == rollout->spec.stages[rollout->stage].weight);
     CHECK(effects->weight == rollout->weight);
@@ -667,6 +698,7 @@ void rollout_step(struct rollout *rollout, const struct rollout_input *input, st
     *effects = (struct rollout_effects){.from = rollout->state, .refused = STATUS_OK};
     uint32_t stage_before = rollout->stage;
     uint32_t weight_before = rollout->weight;
+    bool shadow_before = rollout->shadow.on;
     clock_set(rollout, input->time_ms);
     switch (input->kind) {
     case ROLLOUT_INPUT_SPEC:
@@ -706,8 +738,9 @@ void rollout_step(struct rollout *rollout, const struct rollout_input *input, st
     effects->weight = rollout->weight;
     effects->changed =
         effects->from != effects->to || rollout->stage != stage_before || rollout->weight != weight_before;
-    // A flag's set carries rings and arms besides the weight.
+    // A flag's set carries rings and arms besides the weight, a service's table what is mirrored.
     effects->publish = effects->publish || rollout->weight != weight_before ||
+                       rollout->shadow.on != shadow_before ||
                        (rollout->spec.target == ROLLOUT_TARGET_FLAG && effects->changed);
     if (effects->has_verdict)
         rollout->last = effects->verdict;
@@ -724,6 +757,7 @@ static uint64_t state_wait_ms(const struct rollout *rollout)
     const struct rollout_stage *stage = &rollout->spec.stages[rollout->stage];
     bool quiet = rollout->quiet_ms >= ROLLOUT_QUIET_MS; // then no time is watched before evidence comes
     switch (rollout->state) {
+    case ROLLOUT_SHADOW:
     case ROLLOUT_SHIFTING: {
         uint64_t horizon_ms =
             stage->horizon_ms > 0 ? left_ms(stage->horizon_ms, rollout->stage_awake_ms) : UINT64_MAX;

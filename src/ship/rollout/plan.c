@@ -4,8 +4,12 @@
 
 #include <math.h>
 
+#include "ship/rollout/rollout.h"
 #include "stats/plan.h"
 #include "stats/vote.h"
+
+// Votes have a quarter of the shadow's alpha, and .45 of the rollout's.
+static const double SHADOW_ALPHA = 0.25 / 0.45;
 
 static double clamp(double value, double low, double high)
 {
@@ -125,6 +129,26 @@ static uint32_t next_weight(const struct rollout_spec *spec, uint32_t stage)
     return spec->stages[stage].weight;
 }
 
+// In the shadow both versions answer each copy, so that of what is mirrored each has all.
+static void plan_shadow(const struct rollout_spec *spec, const struct rollout_plan_traffic *traffic,
+                        uint32_t i, struct rollout_plan_stage *planned)
+{
+    const struct rollout_stage *stage = &spec->stages[i];
+    double share = (double)stage->shadow.share / ROLLOUT_WEIGHT_FULL;
+    double triples = (double)stage->shadow.secondary / ROLLOUT_WEIGHT_FULL;
+    struct plan_split split = {.weight = 0.5, .part = 2.0 * share};
+    struct rollout_spec judged = *spec;
+    judged.throughput.on = false;
+    judged.alpha = SHADOW_ALPHA * spec->diff.alpha;
+    planned->next = next_weight(spec, i);
+    plan_promotion(&judged, traffic, split, planned);
+    plan_detection(&judged, traffic, split, planned);
+    // The machine wants so many asked three times before it believes anything.
+    double compared = larger((double)stage->shadow.compared, 100.0 / triples);
+    planned->promote = larger(planned->promote, compared / share);
+    planned->found = rollout_shadow_found(spec, planned->promote * share * triples);
+}
+
 static void plan_stage(const struct rollout_spec *spec, const struct rollout_plan_traffic *traffic,
                        uint32_t i, struct rollout_plan *plan)
 {
@@ -132,17 +156,18 @@ static void plan_stage(const struct rollout_spec *spec, const struct rollout_pla
     struct rollout_plan_stage *planned = &plan->stages[i];
     planned->weight = stage->weight;
     planned->next = next_weight(spec, i);
-    if (stage->weight < ROLLOUT_WEIGHT_FULL) {
+    if (stage->kind == ROLLOUT_STAGE_SHADOW) {
+        plan_shadow(spec, traffic, i, planned);
+    } else if (stage->weight < ROLLOUT_WEIGHT_FULL) {
         struct plan_split split = split_of(spec, stage->weight);
         plan_promotion(spec, traffic, split, planned);
         plan_detection(spec, traffic, split, planned);
-        if (stage->horizon_ms > 0)
-            plan->rate_least =
-                larger(plan->rate_least, planned->promote / ((double)stage->horizon_ms / 1000.0));
     } else {
         planned->detect_errors_ms = (double)INFINITY;
         planned->detect_latency_ms = (double)INFINITY;
     }
+    if (stage->weight < ROLLOUT_WEIGHT_FULL && stage->horizon_ms > 0)
+        plan->rate_least = larger(plan->rate_least, planned->promote / ((double)stage->horizon_ms / 1000.0));
     plan_times(stage, traffic->requests_per_second, planned);
 }
 
@@ -163,6 +188,8 @@ void rollout_plan_make(const struct rollout_spec *spec, const struct rollout_pla
         plan->stages[i] = (struct rollout_plan_stage){.kind = stage->kind, .weight = weight};
         if (stage->kind == ROLLOUT_STAGE_WEIGHT) {
             weight = stage->weight;
+            plan_stage(spec, &traffic, i, plan);
+        } else if (stage->kind == ROLLOUT_STAGE_SHADOW) {
             plan_stage(spec, &traffic, i, plan);
         } else if (stage->kind == ROLLOUT_STAGE_SEGMENT) {
             plan->stages[i].promote_ms = (double)stage->min_ms;

@@ -26,6 +26,8 @@ struct rollout_plan_stage {
     double promote_ms;       // time at that traffic, never below the stage's minimum; 0: traffic unknown
     double detect_errors_ms; // until taken back; 0: the check is off, or traffic unknown; INFINITY at 100 %
     double detect_latency_ms;
+    double
+        found; // SHADOW: share of answers in which a path must differ to be found, 95 % sure; above 1: none
     bool beyond_horizon; // promote_ms is known and above the horizon: expect "undecided"
 };
 

@@ -2,8 +2,8 @@
 // The rollout machine: evidence and commands in, effects out. Pure: time is in the input, storage is the
 // caller's, and equal inputs give equal effects to the bit, on which the journal's replay rests.
 //
-//     Pending → Segment → Shifting(k) ⇄ Paused, AwaitingApproval, Undecided → Soaking → Completed
-//     and from any of them RollingBack → RolledBack
+//     Pending → Baseline → Shadow, Segment → Shifting(k) ⇄ Paused, AwaitingApproval, Undecided → Soaking →
+//     Completed and from any of them RollingBack → RolledBack
 #pragma once
 
 #include <stdbool.h>
@@ -11,6 +11,7 @@
 
 #include "base/text.h"
 #include "ship/rollout/evidence.h"
+#include "ship/rollout/shadow.h"
 #include "ship/rollout/spec.h"
 
 enum rollout_state {
@@ -24,7 +25,8 @@ enum rollout_state {
     ROLLOUT_COMPLETED,
     ROLLOUT_ROLLING_BACK, // weight is zero; waiting for the requests in flight
     ROLLOUT_ROLLED_BACK,
-    ROLLOUT_SEGMENT, // a ring has the new variant of a flag; nothing is compared. Last: states are journalled
+    ROLLOUT_SEGMENT, // a ring has the new variant of a flag; nothing is compared
+    ROLLOUT_SHADOW,  // the new version answers copies of requests. Last: states are journalled
     ROLLOUT_STATES
 };
 
@@ -45,7 +47,8 @@ enum rollout_input_kind {
     ROLLOUT_INPUT_EDGES,   // the baseline's edges, frozen by control
     ROLLOUT_INPUT_TICK,    // time passed, perhaps with evidence
     // The process restarted; ticks and tables count from zero again. Of the spans still open, those are
-    // counted up to and including the first that has requests pending (imputed); later ones are forgotten.
+    // counted up to and including the first that has requests pending (imputed); later ones are forgotten. In
+    // the shadow the differ knows no path any more: what was compared counts from zero again.
     ROLLOUT_INPUT_RESUMED,
     // A run that another rule of decision began: it goes on where it stands, with evidence gathered afresh.
     ROLLOUT_INPUT_TAKEOVER,
@@ -129,6 +132,7 @@ struct rollout_input {
                 baseline_count; // requests in control's baseline histogram, for the text (BASELINE state)
             uint32_t span_count;
             const struct rollout_span_delta *spans;
+            const struct rollout_shadow_delta *shadow; // NULL: nothing
         } tick;
         struct rollout_takeover takeover;
     };
@@ -137,7 +141,7 @@ struct rollout_input {
 // What the world must now do, in this order, after input and effects are in the journal.
 struct rollout_effects {
     bool changed; // state, stage or weight differ from before: worth a journal entry and a notice
-    bool publish; // the routing table must carry `weight` now
+    bool publish; // the routing table must carry `weight`, and mirror or not, now
     enum rollout_state from;
     enum rollout_state to;
     uint32_t stage;
@@ -162,11 +166,19 @@ void rollout_step(struct rollout *rollout, const struct rollout_input *input,
 // process runs; UINT64_MAX: not before evidence comes.
 uint64_t rollout_wait_ms(const struct rollout *rollout);
 
-// Wire forms for the journal. A decoded TICK borrows spans[ROLLOUT_TICK_SPANS_MAX], a SPEC borrows *spec.
+// Where a decoded input keeps what it points to.
+struct rollout_input_room {
+    struct rollout_spec spec;
+    struct rollout_span_delta spans[ROLLOUT_TICK_SPANS_MAX];
+    struct rollout_shadow_delta shadow;
+    struct rollout_shadow_row rows[ROLLOUT_SHADOW_ROWS_MAX];
+};
+
+// Wire forms for the journal. What is decoded borrows *room.
 // Decoding says STATUS_CORRUPT of malformed bytes, STATUS_UNSUPPORTED of a form that a later version writes.
 void rollout_input_encode(const struct rollout_input *input, struct wire_writer *writer);
-MUST_USE enum status rollout_input_decode(struct wire_reader *reader, struct rollout_spec *spec,
-                                          struct rollout_span_delta *spans, struct rollout_input *input);
+MUST_USE enum status rollout_input_decode(struct wire_reader *reader, struct rollout_input_room *room,
+                                          struct rollout_input *input);
 void rollout_effects_encode(const struct rollout_effects *effects, struct wire_writer *writer);
 MUST_USE enum status rollout_effects_decode(struct wire_reader *reader, struct rollout_effects *effects);
 // True when both are the same to the bit (compares wire forms).
@@ -183,6 +195,22 @@ struct rollout_check_view {
     uint64_t canary_events, canary_total, baseline_events, baseline_total; // that voted, in whole seconds
     uint64_t more_requests; // estimate of what is still needed to promote, in all arms; 0: none, UINT64_MAX:
                             // unknown
+};
+
+// What the stage in the shadow showed so far, or in the end.
+struct rollout_shadow_view {
+    bool on;       // requests are to be mirrored
+    bool has_been; // the run stands in that stage, or stood in it
+    uint64_t sent, uncompared, dropped, candidate_answered, candidate_errors, primary_errors;
+    uint64_t compared, compared_needed;
+    uint64_t triples;    // of the compared, those asked three times: only they tell what differs
+    uint32_t paths;      // at which an answer differed
+    uint32_t different;  // of those, more often than the old version from itself
+    uint32_t noisy;      // shown to be noise
+    uint32_t suspected;  // too much to go on, too little to go back
+    double log_e;        // of the strongest path, with its weight; 0: no path
+    double log_e_needed; // calls it different
+    double found;        // share of answers that a path must differ in to be found, 95 % sure; above 1: none
 };
 
 struct rollout_view {
@@ -207,11 +235,17 @@ struct rollout_view {
     uint64_t spans_lost;     // as told by TICK
     uint64_t spans_ignored;  // deltas that came for a span already closed, or broke the contract
     uint32_t baseline_count; // as told by the last TICK, of latency.baseline_requests
+    struct rollout_shadow_view shadow;
     uint32_t check_count;
     struct rollout_check_view checks[4];
     struct rollout_verdict last; // outcome NONE: no verdict yet
 };
 
+// The share of answers that a path must differ in to be found among so many requests asked three times, 95 %
+// sure, by a differ that was not begun again; above 1: none is.
+double rollout_shadow_found(const struct rollout_spec *spec, double triples);
+// What calls a path of the first table different: diff_judge's alpha.
+double rollout_shadow_alpha(const struct rollout_spec *spec);
 const struct rollout_spec *rollout_spec_of(const struct rollout *rollout);
 void rollout_yardstick_get(const struct rollout *rollout, struct rollout_yardstick *yardstick);
 void rollout_view_get(const struct rollout *rollout, struct rollout_view *view);

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The machine's inside. evidence.c keeps spans and sums, judge.c asks the kernels, watch.c guards the soak,
-// verdict.c says why, machine.c hands what one gives to the next and moves. None calls back.
+// The machine's inside. evidence.c keeps spans and sums, judge.c asks the kernels, shadow.c judges what
+// mirrored requests showed, watch.c guards the soak, verdict.c says why, machine.c hands what one gives to
+// the next and moves. None calls back.
 #pragma once
 
 #include "base/slice.h"
+#include "ship/diff/judge.h"
+#include "ship/diff/noise.h"
 #include "ship/rollout/rollout.h"
 #include "stats/bernoulli.h"
 #include "stats/ecusum.h"
@@ -197,6 +200,22 @@ struct rollout_watch {
     struct rollout_watch_track closed;
 };
 
+// The stage in the shadow. Its errors and latency are votes and harm in the run's bank, as if each pair of
+// answers were a request of either arm; the bank is emptied before the first live request counts.
+struct rollout_shadow {
+    bool on;       // the run stands in it
+    bool has_been; // the run stood in it, and what follows tells how it ended
+    struct diff_tests tests;
+    uint32_t restarts; // of the differ: it has forgotten its paths so often
+    uint64_t sent, uncompared, dropped, candidate_answered, candidate_errors, primary_errors;
+    uint64_t triples, pairs;                         // since the differ began
+    uint32_t path_count;                             // of rows that are there
+    struct rollout_shadow_row rows[DIFF_ROWS_MAX];   // by the differ's index; rank 0: none
+    struct diff_judgement judgements[DIFF_ROWS_MAX]; // of the rows that are there, the strongest first
+    uint32_t different, noisy;
+    uint32_t suspected; // not yet different, and too strong to go on
+};
+
 struct rollout {
     bool has_spec;
     struct rollout_spec spec;
@@ -258,6 +277,7 @@ struct rollout {
     struct rollout_judgement judgement;
     struct rollout_watch watch;
     struct rollout_alarm alarm; // of closed spans
+    struct rollout_shadow shadow;
 };
 
 // ---- evidence.c ----
@@ -301,6 +321,9 @@ uint64_t evidence_canary_pending(struct rollout *rollout);
 // Bad events of the kernel that are known, as the alarm counts them.
 uint64_t evidence_events(const struct rollout_sums *sums, int kernel);
 
+// What is usual for the baseline, from answers known now: it sets how large a difference of a second is
+// usual. A rate learnt later, or from requests imputed, could be moved by what the second holds.
+void evidence_rates(const struct rollout *rollout, float rates[KERNELS]);
 // Freezes the edges, and with them what is slow.
 void evidence_edges_set(struct rollout *rollout, const struct rollout_edges *edges);
 
@@ -342,6 +365,21 @@ uint32_t judge_lags(const struct rollout *rollout, uint64_t lags[ROLLOUT_PREFIXE
 // Requests (all arms) still needed to promote by this check, UINT64_MAX: unknown.
 uint64_t judge_more_requests(const struct rollout *rollout, enum rollout_check_kind check);
 
+// ---- shadow.c ----
+
+void copies_begin(struct rollout *rollout);
+void copies_take(struct rollout *rollout, const struct rollout_shadow_delta *delta);
+// The differ begins afresh: its paths, and what was compared, are forgotten.
+void copies_restart(struct rollout *rollout);
+void copies_end(struct rollout *rollout);
+// ln of the weighted evidence that calls a path different.
+double copies_needed(const struct rollout *rollout);
+// Requests enough were compared, and no path differs or is suspected to.
+bool copies_good(const struct rollout *rollout);
+// The share of answers that a path must differ in to be found, 95 % sure, by what was compared; above 1:
+// nothing would have been found.
+double copies_found(const struct rollout *rollout);
+
 // ---- watch.c ----
 
 // Freezes the baseline's rates for the soak of the present stage.
@@ -360,10 +398,11 @@ void verdict_operator(const struct rollout *rollout, const struct rollout_input 
                       struct rollout_verdict *verdict);
 void verdict_rolled_back(struct rollout *rollout, struct rollout_verdict *verdict);
 void verdict_watch_alarm(struct rollout *rollout, struct rollout_verdict *verdict);
+// A path of the comparison differs.
+void verdict_different(const struct rollout *rollout, struct rollout_verdict *verdict);
 void verdict_outage(const struct rollout *rollout, struct rollout_verdict *verdict);
-// stage is the one that was passed; the machine has already moved on.
-void verdict_promoted(const struct rollout *rollout, uint32_t stage, uint32_t weight_before,
-                      struct rollout_verdict *verdict);
+// The machine still stands in the stage that was passed.
+void verdict_promoted(const struct rollout *rollout, struct rollout_verdict *verdict);
 void verdict_undecided(const struct rollout *rollout, const char *consequence,
                        struct rollout_verdict *verdict);
 void verdict_completed(const struct rollout *rollout, struct rollout_verdict *verdict);

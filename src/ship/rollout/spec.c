@@ -8,7 +8,8 @@
 #include "base/check.h"
 
 enum {
-    SPEC_WIRE_VERSION = 4, // 1 had neither flags nor segments, 2 no rule, 3 no errors_id; all are still read
+    // 1 had neither flags nor segments, 2 no rule, 3 no errors_id, 4 no shadow; all are still read.
+    SPEC_WIRE_VERSION = 5,
     MINUTE_MS = 60000,
 };
 
@@ -29,6 +30,7 @@ void rollout_spec_init(struct rollout_spec *spec)
                     .slack_ms = 1},
         .throughput = {.on = false, .share = 0.0, .margin = 1.1},
         .statuses = {.on = true, .share = 0.1, .worse = 1.25, .floor = 0.002, .budget = 0.01},
+        .diff = {.alpha = 0.01},
         .outage = 0.5,
         .alpha = 0.01,
         .beta = 0.05,
@@ -44,6 +46,14 @@ void rollout_spec_classify(struct rollout_spec *spec)
 {
     spec->target = spec->flag[0] != '\0' ? ROLLOUT_TARGET_FLAG : ROLLOUT_TARGET_VERSION;
     spec->source = spec->service[0] != '\0' ? ROLLOUT_SOURCE_REQUESTS : ROLLOUT_SOURCE_EVENTS;
+}
+
+const struct rollout_stage *rollout_spec_shadow(const struct rollout_spec *spec)
+{
+    for (uint32_t i = 0; i < spec->stage_count; i++)
+        if (spec->stages[i].kind == ROLLOUT_STAGE_SHADOW)
+            return &spec->stages[i];
+    return NULL;
 }
 
 void rollout_spec_default_stages(struct rollout_spec *spec)
@@ -145,6 +155,46 @@ static const char *check_ring(const struct rollout_spec *spec, const struct roll
     return NULL;
 }
 
+static const char *check_diff(const struct rollout_diff_rules *diff)
+{
+    if (!within(diff->alpha, 1e-9, 0.5))
+        return "diff: alpha is above 0 and at most 0.5";
+    if (diff->ignore_count > ROLLOUT_IGNORES_MAX)
+        return "diff: at most 16 paths are ignored";
+    for (uint32_t i = 0; i < diff->ignore_count; i++) {
+        const struct rollout_ignore *ignore = &diff->ignores[i];
+        if (!text_ends(ignore->path, sizeof ignore->path) ||
+            !text_ends(ignore->reason, sizeof ignore->reason) || ignore->path[0] == '\0' ||
+            ignore->reason[0] == '\0')
+            return "diff: an ignored path and its reason have 1 to 127 bytes";
+    }
+    return NULL;
+}
+
+static const char *check_shadow(const struct rollout_spec *spec, const struct rollout_stage *stage,
+                                uint32_t weight_before)
+{
+    const struct rollout_shadow_rules *shadow = &stage->shadow;
+    if (spec->target != ROLLOUT_TARGET_VERSION)
+        return "a stage in the shadow belongs to rollouts of versions";
+    if (weight_before > 0)
+        return "a stage in the shadow comes before the first weight";
+    if (stage != rollout_spec_shadow(spec))
+        return "a rollout has one stage in the shadow";
+    if (stage->min_ms > DURATION_MS_MAX || stage->horizon_ms > DURATION_MS_MAX)
+        return "a stage's times are at most a year";
+    if (stage->horizon_ms < stage->min_ms)
+        return "a stage's horizon is at least its minimum time";
+    if (shadow->share < 1 || shadow->share > ROLLOUT_WEIGHT_FULL || shadow->secondary < 1 ||
+        shadow->secondary > ROLLOUT_WEIGHT_FULL)
+        return "shadow: share and secondary are above 0 and at most 100 %";
+    if (shadow->compared < 1 || shadow->compared > 1000000000)
+        return "shadow: 1 to 10^9 requests are compared";
+    if (shadow->timeout_ms < ROLLOUT_TICK_MS || shadow->timeout_ms > ROLLOUT_DEADLINE_MS_MAX)
+        return "shadow: the timeout is 100 ms to 60 s";
+    return check_diff(&spec->diff);
+}
+
 static const char *check_stages(const struct rollout_spec *spec)
 {
     if (spec->stage_count < 1 || spec->stage_count > ROLLOUT_STAGES_MAX)
@@ -166,8 +216,14 @@ static const char *check_stages(const struct rollout_spec *spec)
             rings++;
             continue;
         }
+        if (stage->kind == ROLLOUT_STAGE_SHADOW) {
+            const char *why = check_shadow(spec, stage, weight);
+            if (why != NULL)
+                return why;
+            continue;
+        }
         if (stage->kind != ROLLOUT_STAGE_WEIGHT)
-            return "a stage is a weight, an approval or a segment";
+            return "a stage is a weight, an approval, a segment or a shadow";
         const char *why = check_stage(stage, weight);
         if (why != NULL)
             return why;
@@ -249,9 +305,23 @@ enum status rollout_spec_check(const struct rollout_spec *spec, struct fault *fa
 
 // ---- wire ----
 
+static void put_text(struct wire_writer *writer, const char *storage, size_t cap)
+{
+    wire_put_bytes(writer, (struct slice){storage, strnlen(storage, cap - 1)});
+}
+
 static void put_name(struct wire_writer *writer, const char *name)
 {
-    wire_put_bytes(writer, (struct slice){name, strnlen(name, ROLLOUT_NAME_BYTES - 1)});
+    put_text(writer, name, ROLLOUT_NAME_BYTES);
+}
+
+static void put_shadow(struct wire_writer *writer, const struct rollout_shadow_rules *shadow)
+{
+    wire_put_u64(writer, shadow->share);
+    wire_put_u64(writer, shadow->secondary);
+    wire_put_u64(writer, shadow->compared);
+    wire_put_u64(writer, shadow->timeout_ms);
+    wire_put_u64(writer, shadow->unsafe);
 }
 
 static void put_stage(struct wire_writer *writer, const struct rollout_stage *stage)
@@ -263,6 +333,19 @@ static void put_stage(struct wire_writer *writer, const struct rollout_stage *st
     wire_put_u64(writer, stage->soak_ms);
     put_name(writer, stage->by);
     put_name(writer, stage->segment);
+    if (stage->kind == ROLLOUT_STAGE_SHADOW)
+        put_shadow(writer, &stage->shadow);
+}
+
+static void put_diff(struct wire_writer *writer, const struct rollout_diff_rules *diff)
+{
+    CHECK(diff->ignore_count <= ROLLOUT_IGNORES_MAX);
+    wire_put_double(writer, diff->alpha);
+    wire_put_u64(writer, diff->ignore_count);
+    for (uint32_t i = 0; i < diff->ignore_count; i++) {
+        put_text(writer, diff->ignores[i].path, sizeof diff->ignores[i].path);
+        put_text(writer, diff->ignores[i].reason, sizeof diff->ignores[i].reason);
+    }
 }
 
 static void put_checks(struct wire_writer *writer, const struct rollout_spec *spec)
@@ -322,6 +405,8 @@ void rollout_spec_encode(const struct rollout_spec *spec, struct wire_writer *wr
     wire_put_u64(writer, spec->drain_ms);
     wire_put_u64(writer, spec->keep_ms);
     wire_put_u64(writer, spec->errors_id);
+    if (rollout_spec_shadow(spec) != NULL)
+        put_diff(writer, &spec->diff);
 }
 
 static uint64_t get_at_most(struct wire_reader *reader, uint64_t most)
@@ -343,9 +428,18 @@ static double get_setting(struct wire_reader *reader)
     return 0.0;
 }
 
+static void get_shadow(struct wire_reader *reader, struct rollout_shadow_rules *shadow)
+{
+    shadow->share = (uint32_t)get_at_most(reader, ROLLOUT_WEIGHT_FULL);
+    shadow->secondary = (uint32_t)get_at_most(reader, ROLLOUT_WEIGHT_FULL);
+    shadow->compared = wire_get_u64(reader);
+    shadow->timeout_ms = get_at_most(reader, ROLLOUT_DEADLINE_MS_MAX);
+    shadow->unsafe = get_at_most(reader, 1) != 0;
+}
+
 static void get_stage(struct wire_reader *reader, uint64_t version, struct rollout_stage *stage)
 {
-    stage->kind = (enum rollout_stage_kind)get_at_most(reader, ROLLOUT_STAGE_SEGMENT);
+    stage->kind = (enum rollout_stage_kind)get_at_most(reader, ROLLOUT_STAGE_SHADOW);
     stage->weight = (uint32_t)get_at_most(reader, ROLLOUT_WEIGHT_FULL);
     stage->min_ms = get_at_most(reader, DURATION_MS_MAX);
     stage->horizon_ms = get_at_most(reader, DURATION_MS_MAX);
@@ -353,6 +447,18 @@ static void get_stage(struct wire_reader *reader, uint64_t version, struct rollo
     wire_get_string(reader, stage->by, sizeof stage->by);
     if (version >= 2)
         wire_get_string(reader, stage->segment, sizeof stage->segment);
+    if (stage->kind == ROLLOUT_STAGE_SHADOW)
+        get_shadow(reader, &stage->shadow);
+}
+
+static void get_diff(struct wire_reader *reader, struct rollout_diff_rules *diff)
+{
+    diff->alpha = get_setting(reader);
+    diff->ignore_count = (uint32_t)get_at_most(reader, ROLLOUT_IGNORES_MAX);
+    for (uint32_t i = 0; i < diff->ignore_count && !reader->bad; i++) {
+        wire_get_string(reader, diff->ignores[i].path, sizeof diff->ignores[i].path);
+        wire_get_string(reader, diff->ignores[i].reason, sizeof diff->ignores[i].reason);
+    }
 }
 
 static void get_checks(struct wire_reader *reader, uint64_t version, struct rollout_spec *spec)
@@ -419,6 +525,8 @@ enum status rollout_spec_decode(struct wire_reader *reader, struct rollout_spec 
     out.drain_ms = get_at_most(reader, DURATION_MS_MAX);
     out.keep_ms = get_at_most(reader, DURATION_MS_MAX);
     out.errors_id = version >= 4 ? wire_get_u64(reader) : 0;
+    if (rollout_spec_shadow(&out) != NULL)
+        get_diff(reader, &out.diff);
     if (reader->bad)
         return STATUS_CORRUPT;
     rollout_spec_classify(&out);

@@ -15,13 +15,16 @@ enum {
     ROLLOUT_NAME_BYTES = 64, // names of rollouts, services, versions, people; the NUL included
     ROLLOUT_STAGES_MAX = 32,
     ROLLOUT_RINGS_MAX = 8, // segments of one rollout
-    ROLLOUT_SPEC_WIRE_BYTES_MAX = 8192,
+    ROLLOUT_IGNORES_MAX = 16,
+    ROLLOUT_IGNORE_BYTES = 128,
+    ROLLOUT_SPEC_WIRE_BYTES_MAX = 16384,
 };
 
 enum rollout_stage_kind {
     ROLLOUT_STAGE_WEIGHT,  // a share of live traffic
     ROLLOUT_STAGE_APPROVE, // wait for a person
     ROLLOUT_STAGE_SEGMENT, // of a flag: a ring gets the new variant, for min_ms without a comparison
+    ROLLOUT_STAGE_SHADOW,  // of a version: it answers copies of requests, and nobody gets its answers
 };
 
 // What a rollout moves.
@@ -40,14 +43,38 @@ enum rollout_source {
 
 enum rollout_undecided { ROLLOUT_UNDECIDED_HOLD, ROLLOUT_UNDECIDED_ROLLBACK, ROLLOUT_UNDECIDED_PROCEED };
 
+// How a stage in the shadow asks.
+struct rollout_shadow_rules {
+    uint32_t share;     // of the service's requests that are mirrored, 1..ROLLOUT_WEIGHT_FULL
+    uint32_t secondary; // of those, asked of the old version once more: only they are evidence of differences
+    uint64_t compared;  // never promoted before so many requests were compared
+    uint64_t timeout_ms; // of a mirrored request
+    bool unsafe;         // mirrors methods that change something, too
+};
+
+// A path of answers that is not compared, by its template (struct diff_ignore).
+struct rollout_ignore {
+    char path[ROLLOUT_IGNORE_BYTES];
+    char reason[ROLLOUT_IGNORE_BYTES]; // for people
+};
+
+// How the answers to mirrored requests are compared and judged.
+struct rollout_diff_rules {
+    double alpha; // bound on a false rollback in the shadow: a half for what differs, a half for errors and
+                  // latency
+    uint32_t ignore_count;
+    struct rollout_ignore ignores[ROLLOUT_IGNORES_MAX];
+};
+
 struct rollout_stage {
     enum rollout_stage_kind kind;
-    uint32_t weight;                  // WEIGHT: canary share, 1..ROLLOUT_WEIGHT_FULL
-    uint64_t min_ms;                  // WEIGHT: `for`, never promoted before
-    uint64_t horizon_ms;              // WEIGHT: after this without evidence the undecided policy applies
-    uint64_t soak_ms;                 // WEIGHT at 100 %: how long the watch goes on before completion
-    char segment[ROLLOUT_NAME_BYTES]; // SEGMENT: whose members are the ring
-    char by[ROLLOUT_NAME_BYTES];      // APPROVE: the `who` that may, exactly; empty: any approver
+    uint32_t weight;     // WEIGHT: canary share, 1..ROLLOUT_WEIGHT_FULL
+    uint64_t min_ms;     // WEIGHT, SHADOW: `for`, never promoted before
+    uint64_t horizon_ms; // WEIGHT, SHADOW: after this without evidence the undecided policy applies
+    uint64_t soak_ms;    // WEIGHT at 100 %: how long the watch goes on before completion
+    char segment[ROLLOUT_NAME_BYTES];   // SEGMENT: whose members are the ring
+    char by[ROLLOUT_NAME_BYTES];        // APPROVE: the `who` that may, exactly; empty: any approver
+    struct rollout_shadow_rules shadow; // SHADOW
 };
 
 // How decisions follow from evidence. A journal names the rule of each run: what another rule decided is
@@ -116,6 +143,7 @@ struct rollout_spec {
     uint64_t errors_id; // stands for what counted as an error of the service when the run began; 0: unknown
     uint32_t stage_count;
     struct rollout_stage stages[ROLLOUT_STAGES_MAX];
+    struct rollout_diff_rules diff; // of the stage SHADOW, of which there is at most one
     struct rollout_check_errors errors;
     struct rollout_check_latency latency;
     struct rollout_check_throughput throughput;
@@ -136,6 +164,8 @@ struct rollout_spec {
 
 // Fills every field but names and stages with its default.
 void rollout_spec_init(struct rollout_spec *spec);
+// The stage in the shadow, or NULL.
+const struct rollout_stage *rollout_spec_shadow(const struct rollout_spec *spec);
 // Puts the default stages: 1, 5, 10, 25, 50, 100 %.
 void rollout_spec_default_stages(struct rollout_spec *spec);
 // Sets target and source by the names that are given: a file, and a journal, say what is moved by naming it.
@@ -143,7 +173,8 @@ void rollout_spec_classify(struct rollout_spec *spec);
 // Puts a specification of an older rule under the present one: what it did not say is as by default.
 void rollout_spec_upgrade(struct rollout_spec *spec);
 // Whether the machine can run it: STATUS_INVALID with a sentence. Weights must grow from stage to stage,
-// nothing comes after 100 %, a horizon is at least its minimum time. `share`s need not sum to 1.
+// nothing comes after 100 %, nothing is in the shadow once a weight stands, a horizon is at least its minimum
+// time. `share`s need not sum to 1.
 MUST_USE enum status rollout_spec_check(const struct rollout_spec *spec, struct fault *fault);
 // Decoding finds malformed bytes (STATUS_CORRUPT) and bytes of a later version (STATUS_UNSUPPORTED); whether
 // the result can run is rollout_spec_check's question.

@@ -77,13 +77,23 @@ static void add_microseconds(struct text *text, uint64_t us)
         text_addf(text, "%.1f s", (double)us / 1e6);
 }
 
+// "stage 2 of 6, 5 %"
+static void add_stage(const struct rollout *rollout, struct text *text)
+{
+    text_addf(text, "stage %u of %u, ", rollout->stage + 1, rollout->spec.stage_count);
+    if (rollout->shadow.on)
+        text_addf(text, "in the shadow");
+    else
+        add_weight(text, rollout->weight);
+}
+
 void verdict_add_position(const struct rollout *rollout, struct text *text)
 {
     text_addf(text, "%s", rollout_state_name(rollout->state));
     if (rollout->state == ROLLOUT_PENDING || rollout->state == ROLLOUT_BASELINE)
         return;
-    text_addf(text, ", stage %u of %u, ", rollout->stage + 1, rollout->spec.stage_count);
-    add_weight(text, rollout->weight);
+    text_addf(text, ", ");
+    add_stage(rollout, text);
 }
 
 static const char *baseline_name(const struct rollout *rollout)
@@ -117,6 +127,8 @@ static struct text begin(const struct rollout *rollout, enum rollout_outcome out
         .evidence_since_ms = rollout->canary_since_ms,
         .stage = rollout->stage,
     };
+    if (rollout->shadow.on)
+        verdict->evidence_since_ms = rollout->stage_canary_since_ms;
     struct text text = text_over(verdict->text, sizeof verdict->text);
     text_addf(&text, "%s ", headline);
     add_clock(&text, rollout->now_ms, true);
@@ -183,6 +195,18 @@ static struct kernel_rates rates_of(const struct rollout *rollout, const struct 
     };
 }
 
+// An outage counts errors before their second can vote.
+static struct kernel_rates rates_of_outage(const struct rollout *rollout)
+{
+    const struct rollout_shadow *shadow = &rollout->shadow;
+    if (!shadow->on)
+        return rates_of(rollout, &rollout->shared, KERNEL_ERRORS);
+    return (struct kernel_rates){.canary_events = shadow->candidate_errors,
+                                 .canary_total = shadow->sent,
+                                 .baseline_events = shadow->primary_errors,
+                                 .baseline_total = shadow->sent};
+}
+
 static void set_rates(struct rollout_verdict *verdict, const struct kernel_rates *rates)
 {
     verdict->canary_events = rates->canary_events;
@@ -205,6 +229,7 @@ static void add_comparison(const struct rollout *rollout, struct text *text, int
                            const struct kernel_rates *rates)
 {
     const char *baseline = baseline_name(rollout);
+    promoting = promoting && !rollout->shadow.on; // there is one count of slow answers, behind the later edge
     char canary_name[48] = "canary", other_name[48];
     snprintf(other_name, sizeof other_name, "%s", baseline);
     if (is_latency(kernel)) {
@@ -279,6 +304,16 @@ static void add_material(const struct rollout *rollout, struct text *text, int k
     }
 }
 
+// How often equal versions go back, at most.
+static void add_falsely(const struct rollout *rollout, struct text *text)
+{
+    const struct rollout_spec *spec = &rollout->spec;
+    if (rollout->shadow.on)
+        text_addf(text, "; at most %g %% of equal versions go back in the shadow", 100.0 * spec->diff.alpha);
+    else
+        text_addf(text, "; at most %g %% of rollouts of equal versions go back", 100.0 * spec->alpha);
+}
+
 void verdict_rolled_back(struct rollout *rollout, struct rollout_verdict *verdict)
 {
     const struct rollout_judgement *judgement = &rollout->judgement;
@@ -291,13 +326,13 @@ void verdict_rolled_back(struct rollout *rollout, struct rollout_verdict *verdic
     bool outage = judgement->log_outage > stats_log_weighted_mean_exp(votes, shares, CHECKS);
     int kernel = outage ? KERNEL_ERRORS : culprit_of(rollout, judgement->log_bad_kernel);
     kernel_name(kernel, verdict->check, sizeof verdict->check);
-    struct kernel_rates rates =
-        outage ? rates_of(rollout, &rollout->shared, kernel) : rates_voted(rollout, kernel);
+    struct kernel_rates rates = outage ? rates_of_outage(rollout) : rates_voted(rollout, kernel);
     CHECK(rates.canary_total > 0 && rates.baseline_total > 0);
     set_rates(verdict, &rates);
     verdict->log_e = judgement->log_bad;
     verdict->log_e_needed = judge_bad_needed(rollout);
     verdict->ratio_low = kernel == KERNEL_ERRORS ? rollout->spec.errors.worse : 0.0;
+    text_addf(&text, rollout->shadow.on ? "in the shadow, " : "");
     add_what(&text, kernel);
     add_comparison(rollout, &text, kernel, false, &rates);
     text_addf(&text, "\n  ");
@@ -307,8 +342,33 @@ void verdict_rolled_back(struct rollout *rollout, struct rollout_verdict *verdic
     else
         text_addf(&text, " in %u of %u s, each one vote", judgement->seconds_worse[kernel],
                   judgement->seconds[kernel]);
-    text_addf(&text, "; at most %g %% of rollouts of equal versions go back", 100.0 * rollout->spec.alpha);
-    add_since_and_delay(rollout, &text, rollout->canary_since_ms);
+    add_falsely(rollout, &text);
+    add_since_and_delay(rollout, &text, verdict->evidence_since_ms);
+}
+
+// Of the first path: the one with the most evidence.
+void verdict_different(const struct rollout *rollout, struct rollout_verdict *verdict)
+{
+    const struct rollout_shadow *shadow = &rollout->shadow;
+    const struct diff_judgement *first = &shadow->judgements[0];
+    const struct rollout_shadow_row *row = &shadow->rows[first->row];
+    struct text text = begin(rollout, ROLLOUT_OUTCOME_ROLLED_BACK, "ROLLED BACK", verdict);
+    set_check(verdict, "difference");
+    verdict->canary_events = row->candidate;
+    verdict->baseline_events = row->secondary;
+    verdict->canary_total = verdict->baseline_total = shadow->triples;
+    verdict->log_e = first->log_e + first->log_weight;
+    verdict->log_e_needed = copies_needed(rollout) - stats_ln((double)shadow->different);
+    text_addf(&text, "in the shadow, answers differ: path %u of %u: ", row->rank, shadow->path_count);
+    add_rate(&text, "canary alone", row->candidate, shadow->triples);
+    text_addf(&text, " vs ");
+    add_rate(&text, "stable from itself", row->secondary, shadow->triples);
+    text_addf(&text, "\n  %u path%s more than noise among ", shadow->different,
+              shadow->different == 1 ? " is" : "s are");
+    text_add_count(&text, shadow->triples);
+    text_addf(&text, " requests asked three times");
+    add_falsely(rollout, &text);
+    add_since_and_delay(rollout, &text, verdict->evidence_since_ms);
 }
 
 void verdict_outage(const struct rollout *rollout, struct rollout_verdict *verdict)
@@ -421,17 +481,42 @@ static void set_gate(const struct rollout *rollout, enum rollout_check_kind chec
     verdict->log_e_needed = judge_good_needed(rollout, check);
 }
 
-void verdict_promoted(const struct rollout *rollout, uint32_t stage, uint32_t weight_before,
-                      struct rollout_verdict *verdict)
+// What was compared, what of it differed, and what would have been found.
+static void add_shadow_line(const struct rollout *rollout, struct text *text)
+{
+    const struct rollout_shadow *shadow = &rollout->shadow;
+    uint64_t compared = shadow->triples + shadow->pairs;
+    if (!shadow->on)
+        return;
+    text_addf(text, "\n  %s in ", shadow->path_count == 0 ? "no difference" : "no difference beyond noise");
+    text_add_count(text, compared);
+    text_addf(text, " compared answers");
+    if (shadow->path_count > 0)
+        text_addf(text, " (%u path%s not always the same)", shadow->path_count,
+                  shadow->path_count == 1 ? " is" : "s are");
+    if (shadow->suspected > 0)
+        text_addf(text, "; %u path%s suspected", shadow->suspected, shadow->suspected == 1 ? " is" : "s are");
+    if (compared < rollout_spec_shadow(&rollout->spec)->shadow.compared) {
+        text_addf(text, "; needs ");
+        text_add_count(text, rollout_spec_shadow(&rollout->spec)->shadow.compared);
+    }
+    double found = copies_found(rollout);
+    text_addf(text, "; one in ");
+    if (found <= 1.0)
+        add_percent(text, found);
+    text_addf(text, found <= 1.0 ? " of them would have been found, 95 %% sure"
+                                 : "every answer would not have been found yet");
+}
+
+void verdict_promoted(const struct rollout *rollout, struct rollout_verdict *verdict)
 {
     struct text text = begin(rollout, ROLLOUT_OUTCOME_PROMOTED, "PROMOTED", verdict);
-    verdict->stage = stage;
     verdict->evidence_since_ms = rollout->stage_canary_since_ms;
-    text_addf(&text, "stage %u of %u, ", stage + 1, rollout->spec.stage_count);
-    add_weight(&text, weight_before);
+    add_stage(rollout, &text);
     text_addf(&text, ", passed on evidence since ");
     add_clock(&text, rollout->stage_canary_since_ms, false);
     text_addf(&text, " UTC");
+    add_shadow_line(rollout, &text);
     bool first = true;
     uint32_t next = judge_next_weight(rollout);
     for (int i = 0; i < CHECKS; i++) {
@@ -471,6 +556,9 @@ static void add_missing(const struct rollout *rollout, struct text *text, enum r
     text_add_count(text, two_digits(more));
     text_addf(text, " more requests");
     uint64_t routed = 0;
+    if (rollout->shadow.on)
+        routed =
+            rollout->shadow.sent * ROLLOUT_WEIGHT_FULL / rollout_spec_shadow(&rollout->spec)->shadow.share;
     for (int arm = 0; arm < ROLLOUT_ARMS; arm++)
         routed += rollout->stage_routed[arm];
     uint64_t elapsed = rollout->stage_awake_ms;
@@ -487,11 +575,11 @@ void verdict_undecided(const struct rollout *rollout, const char *consequence,
                        struct rollout_verdict *verdict)
 {
     struct text text = begin(rollout, ROLLOUT_OUTCOME_UNDECIDED, "UNDECIDED", verdict);
-    text_addf(&text, "stage %u of %u, ", rollout->stage + 1, rollout->spec.stage_count);
-    add_weight(&text, rollout->weight);
+    add_stage(rollout, &text);
     text_addf(&text, ", after ");
     add_duration(&text, rollout->stage_awake_ms);
     text_addf(&text, ": %s", consequence);
+    add_shadow_line(rollout, &text);
     bool first = true;
     for (int i = 0; i < CHECKS; i++) {
         enum rollout_check_kind check = (enum rollout_check_kind)i;

@@ -61,6 +61,32 @@ static void view_check(const struct rollout *rollout, enum rollout_check_kind ch
     memcpy(view->name, names[check], strlen(names[check]) + 1);
 }
 
+static void view_shadow(const struct rollout *rollout, struct rollout_shadow_view *view)
+{
+    const struct rollout_shadow *shadow = &rollout->shadow;
+    view->on = shadow->on;
+    view->has_been = shadow->has_been;
+    if (!view->has_been)
+        return;
+    view->sent = shadow->sent;
+    view->uncompared = shadow->uncompared;
+    view->dropped = shadow->dropped;
+    view->candidate_answered = shadow->candidate_answered;
+    view->candidate_errors = shadow->candidate_errors;
+    view->primary_errors = shadow->primary_errors;
+    view->compared = shadow->triples + shadow->pairs;
+    view->compared_needed = rollout_spec_shadow(&rollout->spec)->shadow.compared;
+    view->triples = shadow->triples;
+    view->paths = shadow->path_count;
+    view->different = shadow->different;
+    view->noisy = shadow->noisy;
+    view->suspected = shadow->suspected;
+    if (shadow->path_count > 0)
+        view->log_e = presentable(shadow->judgements[0].log_e + shadow->judgements[0].log_weight);
+    view->log_e_needed = copies_needed(rollout);
+    view->found = presentable(copies_found(rollout));
+}
+
 void rollout_view_get(const struct rollout *rollout, struct rollout_view *view)
 {
     *view = (struct rollout_view){
@@ -92,6 +118,7 @@ void rollout_view_get(const struct rollout *rollout, struct rollout_view *view)
     view->pending.routed = pending < UINT32_MAX ? (uint32_t)pending : UINT32_MAX;
     if (!rollout->has_spec)
         return;
+    view_shadow(rollout, &view->shadow);
     view->log_e_bad = presentable(rollout->judgement.log_bad);
     view->log_e_bad_needed = judge_bad_needed(rollout);
     if (rollout->watch.on) {
@@ -119,6 +146,7 @@ const char *rollout_state_name(enum rollout_state state)
         [ROLLOUT_ROLLING_BACK] = "RollingBack",
         [ROLLOUT_ROLLED_BACK] = "RolledBack",
         [ROLLOUT_SEGMENT] = "Segment",
+        [ROLLOUT_SHADOW] = "Shadow",
     };
     return (unsigned)state < ROLLOUT_STATES ? names[state] : "Unknown";
 }

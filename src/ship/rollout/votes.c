@@ -38,9 +38,15 @@ double votes_units(const struct rollout *rollout, enum rollout_arm arm)
     return rollout->spec.keyed && squares > judged ? judged * judged / squares : judged;
 }
 
+// In the shadow there is no lot: both versions answer the same requests.
+static bool lot_over_users(const struct rollout *rollout)
+{
+    return rollout->spec.keyed && !rollout->shadow.on;
+}
+
 double votes_lot_spread(const struct rollout *rollout, double rate)
 {
-    if (!rollout->spec.keyed)
+    if (!lot_over_users(rollout))
         return 0.0;
     double canary = votes_units(rollout, ROLLOUT_ARM_CANARY);
     double baseline = votes_units(rollout, evidence_baseline_arm(rollout));
@@ -53,7 +59,7 @@ double votes_lot_spread(const struct rollout *rollout, double rate)
 // and the one user of the largest weight that there can be, who is in one arm and slow for ever.
 static double lot_floor(const struct rollout *rollout, double rate)
 {
-    if (!rollout->spec.keyed)
+    if (!lot_over_users(rollout))
         return 0.0;
     double spread = LOT_GUARD * votes_lot_spread(rollout, rate);
     double users = votes_units(rollout, ROLLOUT_ARM_CANARY);
@@ -115,7 +121,7 @@ static void vote(const struct rollout *rollout, const struct rollout_second *sec
         .canary_events = bad->canary[kernel],
         .baseline_events = bad->baseline[kernel],
         // Whom the lot gave an error is counted once, whatever he sends: the weights say what chance does.
-        .q = kernel == KERNEL_ERRORS && rollout->spec.keyed ? nominal_q(rollout, second) : 0.0,
+        .q = kernel == KERNEL_ERRORS && lot_over_users(rollout) ? nominal_q(rollout, second) : 0.0,
         .rate = (double)second->rates[kernel],
     };
     double usual = usual_rate(bank, kernel);

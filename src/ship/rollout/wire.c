@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Wire forms of inputs and effects. Decoding lets only what the machine's contract allows through: every
 // range is checked here, and the outputs stay untouched unless all was well.
+#include <stddef.h>
 #include <string.h>
 
 #include "base/check.h"
+#include "ship/diff/noise.h"
 #include "ship/rollout/rollout.h"
 
 // Inputs of version 1 had 14 counts, no time slept and no run taken over; of version 2, a process that
-// resumed went on with the sample ratio of the one before; of version 3, it told no errors_id.
-enum { INPUT_WIRE_VERSION = 4, EFFECTS_WIRE_VERSION = 1, EFFECTS_WIRE_BYTES_MAX = 2560 };
+// resumed went on with the sample ratio of the one before; of version 3, it told no errors_id; of version 4,
+// nothing was in the shadow.
+enum { INPUT_WIRE_VERSION = 5, EFFECTS_WIRE_VERSION = 1, EFFECTS_WIRE_BYTES_MAX = 2560 };
 
 // The members of struct rollout_counts in wire order, as an array.
 enum { COUNT_FIELDS = sizeof(struct rollout_counts) / sizeof(uint32_t), COUNT_FIELDS_V1 = 14 };
@@ -88,6 +91,58 @@ static void get_span(struct wire_reader *reader, uint64_t version, uint64_t tick
     span->ring = (struct rollout_counts){.routed = 0};
 }
 
+// ---- what mirrored requests showed ----
+
+// The members of struct rollout_shadow_delta before its rows, in wire order.
+enum { SHADOW_COUNTS = 8 + 2 * ROLLOUT_SHADOW_EDGES };
+_Static_assert(offsetof(struct rollout_shadow_delta, row_count) == SHADOW_COUNTS * sizeof(uint64_t),
+               "a change of the delta is a new wire version");
+
+static void put_shadow(struct wire_writer *writer, const struct rollout_shadow_delta *delta)
+{
+    wire_put_u64(writer, delta != NULL);
+    if (delta == NULL)
+        return;
+    uint64_t counts[SHADOW_COUNTS];
+    CHECK(delta->row_count <= ROLLOUT_SHADOW_ROWS_MAX);
+    memcpy(counts, delta, sizeof counts);
+    for (int i = 0; i < SHADOW_COUNTS; i++)
+        wire_put_u64(writer, counts[i]);
+    wire_put_u64(writer, delta->row_count);
+    for (uint32_t i = 0; i < delta->row_count; i++) {
+        const struct rollout_shadow_row *row = &delta->rows[i];
+        const uint32_t fields[] = {row->row,       row->rank,      row->both,
+                                   row->candidate, row->secondary, row->alone};
+        for (size_t k = 0; k < ARRAY_LEN(fields); k++)
+            wire_put_u64(writer, fields[k]);
+    }
+}
+
+static void get_shadow_row(struct wire_reader *reader, struct rollout_shadow_row *row)
+{
+    row->row = (uint16_t)get_at_most(reader, DIFF_ROWS_MAX - 1);
+    uint32_t *const fields[] = {&row->rank, &row->both, &row->candidate, &row->secondary, &row->alone};
+    for (size_t k = 0; k < ARRAY_LEN(fields); k++)
+        *fields[k] = (uint32_t)get_at_most(reader, UINT32_MAX);
+}
+
+// Counts of one tick fit 32 bits, so that no sum of theirs overflows.
+static const struct rollout_shadow_delta *get_shadow(struct wire_reader *reader,
+                                                     struct rollout_input_room *room)
+{
+    if (get_at_most(reader, 1) == 0)
+        return NULL;
+    uint64_t counts[SHADOW_COUNTS];
+    for (int i = 0; i < SHADOW_COUNTS; i++)
+        counts[i] = get_at_most(reader, UINT32_MAX);
+    room->shadow = (struct rollout_shadow_delta){.rows = room->rows};
+    memcpy(&room->shadow, counts, sizeof counts);
+    room->shadow.row_count = (uint32_t)get_at_most(reader, ROLLOUT_SHADOW_ROWS_MAX);
+    for (uint32_t i = 0; i < room->shadow.row_count && !reader->bad; i++)
+        get_shadow_row(reader, &room->rows[i]);
+    return &room->shadow;
+}
+
 static void put_tick(struct wire_writer *writer, const struct rollout_input *input)
 {
     wire_put_u64(writer, input->tick.tick);
@@ -103,9 +158,10 @@ static void put_tick(struct wire_writer *writer, const struct rollout_input *inp
         tick = input->tick.spans[i].tick;
         table = input->tick.spans[i].table;
     }
+    put_shadow(writer, input->tick.shadow);
 }
 
-static void get_tick(struct wire_reader *reader, uint64_t version, struct rollout_span_delta *spans,
+static void get_tick(struct wire_reader *reader, uint64_t version, struct rollout_input_room *room,
                      struct rollout_input *input)
 {
     input->tick.tick = wire_get_u64(reader);
@@ -116,14 +172,16 @@ static void get_tick(struct wire_reader *reader, uint64_t version, struct rollou
     input->tick.spans_lost = wire_get_u64(reader);
     input->tick.baseline_count = (uint32_t)get_at_most(reader, UINT32_MAX);
     input->tick.span_count = (uint32_t)get_at_most(reader, ROLLOUT_TICK_SPANS_MAX);
-    input->tick.spans = spans;
+    input->tick.spans = room->spans;
     uint64_t tick = input->tick.tick;
     uint64_t table = 0;
     for (uint32_t i = 0; i < input->tick.span_count && !reader->bad; i++) {
-        get_span(reader, version, tick, table, &spans[i]);
-        tick = spans[i].tick;
-        table = spans[i].table;
+        get_span(reader, version, tick, table, &room->spans[i]);
+        tick = room->spans[i].tick;
+        table = room->spans[i].table;
     }
+    if (version >= 5)
+        input->tick.shadow = get_shadow(reader, room);
 }
 
 // ---- verdicts ----
@@ -240,8 +298,8 @@ void rollout_input_encode(const struct rollout_input *input, struct wire_writer 
     }
 }
 
-enum status rollout_input_decode(struct wire_reader *reader, struct rollout_spec *spec,
-                                 struct rollout_span_delta *spans, struct rollout_input *input)
+enum status rollout_input_decode(struct wire_reader *reader, struct rollout_input_room *room,
+                                 struct rollout_input *input)
 {
     struct rollout_input out;
     enum status status;
@@ -256,10 +314,10 @@ enum status rollout_input_decode(struct wire_reader *reader, struct rollout_spec
         return STATUS_CORRUPT;
     switch (out.kind) {
     case ROLLOUT_INPUT_SPEC:
-        status = rollout_spec_decode(reader, spec);
+        status = rollout_spec_decode(reader, &room->spec);
         if (status != STATUS_OK)
             return status;
-        out.spec = spec;
+        out.spec = &room->spec;
         break;
     case ROLLOUT_INPUT_COMMAND:
         out.command.command = (enum rollout_command)get_at_most(reader, ROLLOUT_COMMANDS - 1);
@@ -270,13 +328,13 @@ enum status rollout_input_decode(struct wire_reader *reader, struct rollout_spec
         get_edges(reader, &out.edges);
         break;
     case ROLLOUT_INPUT_TICK:
-        get_tick(reader, version, spans, &out);
+        get_tick(reader, version, room, &out);
         break;
     case ROLLOUT_INPUT_TAKEOVER:
-        status = rollout_spec_decode(reader, spec);
+        status = rollout_spec_decode(reader, &room->spec);
         if (status != STATUS_OK)
             return status;
-        out.takeover.spec = spec;
+        out.takeover.spec = &room->spec;
         get_takeover(reader, &out.takeover);
         break;
     case ROLLOUT_INPUT_RESUMED:

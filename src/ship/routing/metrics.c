@@ -271,4 +271,5 @@ void routing_metrics_write(const struct routing *routing, struct metrics_writer 
     write_workers(routing, writer);
     write_versions(routing, writer);
     routing_compression_metrics(routing, writer);
+    routing_mirror_metrics(routing, writer);
 }

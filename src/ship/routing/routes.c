@@ -87,7 +87,7 @@ static struct proxy_route_plan *plan_match(struct routing_routes *to, const stru
 static bool acts(const struct config_route *from, const struct proxy_action_plan *plan)
 {
     return plan->name != NULL || plan->path != NULL || plan->host != NULL || plan->retry_off ||
-           plan->request_count + plan->response_count > 0 || plan->body_bytes_max > 0 ||
+           plan->mirror_off || plan->request_count + plan->response_count > 0 || plan->body_bytes_max > 0 ||
            plan->compression.codec_count > 0 ||
            from->timeouts.first_byte_ms + from->timeouts.idle_ms + from->timeouts.total_ms > 0;
 }
@@ -119,6 +119,7 @@ static void plan_of_service(struct routing_routes *to, const struct config *conf
                                        .idle_ms = clamp_ms(from->timeouts.idle_ms),
                                        .total_ms = clamp_ms(from->timeouts.total_ms),
                                        .retry_off = from->retry_off,
+                                       .mirror_off = from->mirror_off,
                                        .body_bytes_max = from->request_body_bytes};
     plan->request = plan_edits(to, &from->request, &plan->request_count);
     plan->response = plan_edits(to, &from->response, &plan->response_count);

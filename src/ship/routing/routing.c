@@ -62,6 +62,8 @@ void routing_destroy(struct routing *routing)
     routing_health_deinit(routing);
     routing_tls_deinit(routing);
     routing_slots_deinit(routing);
+    for (uint32_t i = 0; routing->services != NULL && i < PROXY_SERVICES_MAX; i++)
+        mirror_run_release(routing->services[i].mirror);
     heap_free(routing->services);
     heap_free(routing->unused);
     heap_free(routing->histogram);

@@ -11,19 +11,32 @@
 #include "net/proxy/proxy.h"
 #include "operate/log/log.h"
 #include "ship/rollout/evidence.h"
+#include "ship/rollout/rollout.h"
+#include "ship/shadow/shadow.h"
 
 struct routing;
 struct metrics_writer;
 
 enum { ROUTING_NAMES_AWAIT_MS = 2000 };
 
+// What a run in the shadow wants compared.
+struct routing_shadow {
+    uint64_t run;                    // journal number of its beginning
+    const char *rollout;             // its name
+    const struct rollout_spec *spec; // with a stage in the shadow; both live as long as what the run decided
+    struct rollout_yardstick yardstick;
+};
+
 struct routing_parts {
     const struct config *config; // the first, in force as soon as anything is published
     struct io_loop *loop;
     struct proxy *proxy;
     struct log *log;
+    struct shadow *shadow; // compares what mirrors see; NULL: nobody does
     // Puts into a service's plan what its run wants.
     void (*govern)(void *context, const struct config_service *service, struct proxy_service_plan *plan);
+    // Whether a run of the service is in the shadow. NULL: none ever is.
+    bool (*shadowed)(void *context, const struct config_service *service, struct routing_shadow *shadow);
     // Puts into a table's plan the flags that its services evaluate.
     void (*flags)(void *context, const struct config *config, struct proxy_table_plan *plan);
     // Every worker has taken up the newest table.
@@ -47,6 +60,10 @@ void routing_publish_or_retry(struct routing *routing);
 // proxy_gather_spans.
 uint32_t routing_gather(struct routing *routing, const char *service, struct rollout_span_delta *spans,
                         uint32_t cap, uint64_t *lost, bool *more);
+// Of the comparing that a run in the shadow asked for, for struct shadow; 0: it does not go on.
+uint64_t routing_shadow_number(const struct routing *routing, const char *service, uint64_t run);
+// Requests that the service's mirror dropped since this was asked last.
+uint64_t routing_shadow_dropped(struct routing *routing, const char *service);
 // Which of the service's requests failed; nothing when there is no such service.
 void routing_failures_get(const struct routing *routing, const char *service, struct rollout_failures *out);
 void routing_tick_began(struct routing *routing);

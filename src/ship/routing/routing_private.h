@@ -57,6 +57,13 @@ struct routing_service {
     uint64_t losses_told;
     bool gathered;   // in this tick
     uint16_t stable; // slot of the version that is stable by the newest table
+    // Of the mirror that the file asks for.
+    struct mirror_run *mirror; // what it counts; NULL: there never was one
+    uint64_t mirror_number;    // of the comparing that goes on; 0: none
+    char mirror_primary[PROXY_NAME_BYTES], mirror_candidate[PROXY_NAME_BYTES]; // which it compares
+    uint64_t mirror_for;     // the run in the shadow that asked for it; 0: the file's mirror
+    uint64_t mirror_errors;  // stands for what it counts as errors
+    uint64_t mirror_dropped; // as told last
 };
 
 struct routing {
@@ -81,6 +88,7 @@ struct routing {
     bool ack_awaited;
     uint64_t published_us;
     uint64_t builds;
+    uint64_t mirror_runs; // that began
     uint64_t ticks;
     uint32_t rate_at;
     struct routing_slots service_slots;
@@ -96,6 +104,9 @@ struct routing {
 };
 
 enum { ROUTING_UNUSED_SPANS = 1024 };
+
+// Comparings for mirrors that the file asks for have numbers above it, those of rollouts below.
+#define ROUTING_MIRROR_RUNS (1ULL << 62)
 
 // ---- slots.c: PROXY_SLOT_NONE: none of that name, or none left to give
 MUST_USE enum status routing_slots_init(struct routing *routing); // NO_MEMORY
@@ -184,6 +195,15 @@ MUST_USE enum status routing_origins_check(const struct routing_origins *origins
 void routing_origins_keep_usable(const struct routing *routing, struct routing_origins *origins);
 // Alike for words that are alike, but for the name that is asked for.
 uint64_t routing_origin_key(const struct config_origin *origin);
+
+// ---- mirror.c
+// The service's mirror compares no more.
+void routing_mirror_end(struct routing *routing, uint16_t service);
+// Gives the service's plan, whose versions are complete, what its mirror wants; to be released by the caller.
+// A failure is logged, and nothing is mirrored.
+void routing_mirror_plan(struct routing *routing, const struct config_service *service,
+                         struct proxy_service_plan *plan);
+void routing_mirror_metrics(const struct routing *routing, struct metrics_writer *writer);
 
 // ---- identity.c
 // What a table plan borrows.

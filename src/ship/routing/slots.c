@@ -134,6 +134,8 @@ static void service_forget(struct routing *routing, uint32_t place)
         if (routing->version_slots.items[i].service == place)
             version_forget(routing, i);
     proxy_service_forget(routing->proxy, (uint16_t)place);
+    routing_mirror_end(routing, (uint16_t)place);
+    mirror_run_release(routing->services[place].mirror);
     routing->services[place] = (struct routing_service){.sum = 0};
     routing->service_slots.items[place] = (struct routing_slot){.service = PROXY_SLOT_NONE};
 }

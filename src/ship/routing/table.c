@@ -292,6 +292,7 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
     plan_flags(scratch, service, plan);
     routing->parts.govern(routing->parts.context, service, plan);
     routing->services[plan->slot].stable = plan->versions[plan->stable].slot;
+    routing_mirror_plan(routing, service, plan);
     if (service->control_endpoint_count == 0)
         return STATUS_OK;
     plan->control = (int32_t)plan->version_count++;
@@ -313,8 +314,10 @@ static uint32_t clients_per_site(const struct config *config, uint32_t workers)
     return (all + workers - 1) / workers;
 }
 
-static void scratch_free(struct table_scratch *scratch)
+static void scratch_free(const struct config *config, struct table_scratch *scratch)
 {
+    for (uint32_t i = 0; scratch->services != NULL && i < config->service_count; i++)
+        mirror_plan_release(scratch->services[i].mirror); // the table holds its own
     heap_free(scratch->services);
     heap_free(scratch->versions);
     heap_free(scratch->endpoints);
@@ -400,6 +403,6 @@ enum status routing_table_make(struct routing *routing, struct proxy_table **tab
     routing->builds++;
     enum status status = build(routing, &scratch, table, fault);
     routing->names_left_out = scratch.left_out;
-    scratch_free(&scratch);
+    scratch_free(routing->config, &scratch);
     return status;
 }

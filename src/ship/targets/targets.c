@@ -38,24 +38,52 @@ static struct siphash_key salt_of(const char *service, const char *rollout, cons
     return (struct siphash_key){siphash(key0, seed, (size_t)len), siphash(key1, seed, (size_t)len)};
 }
 
-static void govern(void *world, const struct config_service *service, struct proxy_service_plan *plan)
+// The service's rollout in the file that is being put in force, and what is of it in the engine; its run may
+// not govern.
+struct of_service {
+    const struct config_rollout *entry; // NULL: none
+    const char *name;
+    const struct engine_rollout *rollout;
+    bool applies;
+};
+
+static struct of_service rollout_of(const struct targets *targets, const struct config_service *service)
 {
     static const struct engine_rollout nobody;
-    struct targets *targets = world;
     const struct config *config = routing_config(targets->routing);
-    const struct config_rollout *entry = config_rollout_of_service(config, service->name);
-    const char *name = entry != NULL ? entry->spec.name : "";
-    const struct engine_rollout *rollout = engine_rollout_find(targets->engine, name);
-    rollout = rollout != NULL ? rollout : &nobody;
-    const struct engine_route *route = &rollout->route;
-    bool applies =
-        entry != NULL && route->run != 0 && all_targets[route->spec.target]->applies(config, name, route);
+    struct of_service of = {.entry = config_rollout_of_service(config, service->name), .name = ""};
+    if (of.entry != NULL)
+        of.name = of.entry->spec.name;
+    of.rollout = engine_rollout_find(targets->engine, of.name);
+    of.rollout = of.rollout != NULL ? of.rollout : &nobody;
+    const struct engine_route *route = &of.rollout->route;
+    of.applies = of.entry != NULL && route->run != 0 &&
+                 all_targets[route->spec.target]->applies(config, of.name, route);
+    return of;
+}
+
+static bool shadowed(void *world, const struct config_service *service, struct routing_shadow *shadow)
+{
+    const struct of_service of = rollout_of(world, service);
+    const struct engine_route *route = &of.rollout->route;
+    if (!of.applies || !route->shadow)
+        return false;
+    *shadow = (struct routing_shadow){
+        .run = route->run_seq, .rollout = of.name, .spec = &route->spec, .yardstick = route->yardstick};
+    return true;
+}
+
+static void govern(void *world, const struct config_service *service, struct proxy_service_plan *plan)
+{
+    struct targets *targets = world;
+    const struct of_service of = rollout_of(targets, service);
+    const struct engine_route *route = &of.rollout->route;
     plan->stable =
         routing_version_index(service, engine_stable_version(engine_stables_of(targets->engine), service));
-    plan->salt = salt_of(service->name, applies ? name : "", applies ? route : NULL);
-    if (entry != NULL)
-        all_targets[entry->spec.target]->plan(rollout, entry, applies, service, plan);
-    if (!applies)
+    plan->salt = salt_of(service->name, of.applies ? of.name : "", of.applies ? route : NULL);
+    if (of.entry != NULL)
+        all_targets[of.entry->spec.target]->plan(of.rollout, of.entry, of.applies, service, plan);
+    if (!of.applies)
         return;
     plan->epoch = route->run_seq * 2 + (route->back ? 1 : 0);
     plan->yardstick = route->yardstick;
@@ -190,7 +218,9 @@ static enum status put_together(const struct targets_parts *parts, struct target
                                           .loop = parts->loop,
                                           .proxy = parts->proxy,
                                           .log = parts->log,
+                                          .shadow = parts->shadow,
                                           .govern = govern,
+                                          .shadowed = shadowed,
                                           .flags = targets_flag_table,
                                           .taken_up = taken_up,
                                           .context = made};
@@ -203,6 +233,7 @@ static enum status put_together(const struct targets_parts *parts, struct target
                                           .changed = targets_flag_changed,
                                           .context = made};
     made->proxy = parts->proxy;
+    made->shadow = parts->shadow;
     if (routing_create(&routing, &made->routing) != STATUS_OK ||
         runtime_create(&runtime, &made->runtime) != STATUS_OK)
         return fault_set(fault, STATUS_NO_MEMORY, "no memory left");

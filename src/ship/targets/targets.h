@@ -16,6 +16,7 @@ struct targets {
     struct proxy *proxy;
     struct routing *routing;
     struct runtime *runtime;
+    struct shadow *shadow; // NULL: none
     struct engine_metric_source routing_metrics;
     struct engine_metric_source runtime_metrics;
 };
@@ -26,6 +27,7 @@ struct targets_parts {
     struct proxy *proxy;     // created, not started yet
     struct journal *journal; // open for writing
     struct log *log;
+    struct shadow *shadow; // NULL: what is mirrored is not compared
     uint64_t secret[2];    // see struct engine_parts
     uint32_t workers;      // of the proxy: each counts evaluations of flags of its own
     uint32_t flag_readers; // other threads that do (FLAGSET_READERS_MAX together)
