@@ -144,12 +144,12 @@ static void get_status(struct api_call *call)
 
 // ---- the routing table ----
 
-static void write_endpoints(struct json_out *out, const char *member, const struct config_address *endpoints,
+static void write_endpoints(struct json_out *out, const char *member, const struct config_endpoint *endpoints,
                             uint32_t count)
 {
     json_out_open(out, member, '[');
     for (uint32_t i = 0; i < count; i++)
-        json_out_text(out, NULL, endpoints[i].text);
+        json_out_text(out, NULL, endpoints[i].address.text);
     json_out_close(out, ']');
 }
 

@@ -228,6 +228,8 @@ extern const struct config_section config_timeouts_section, config_service_timeo
 extern const struct config_section config_route_section, config_own_route_section;              // route.c
 extern const struct config_section config_compression_section; // compression.c
 extern const struct config_section config_service_section;
+extern const struct config_section config_endpoint_section, config_balance_section; // endpoint.c
+extern const struct config_section config_attribute_section;                        // service_flags.c
 extern const struct config_choice config_tls_version_choices[];
 extern const struct config_section config_origin_section;
 extern const struct config_section config_service_flags_section;
@@ -242,6 +244,9 @@ extern const struct config_section config_flags_section;
 // What a rollout's checks owe to each other; node is the rollout's.
 void config_checks_settle(struct config_reader *reader, const struct config_node *node,
                           struct rollout_spec *spec);
+// What is wrong with a list as a whole; node is the list's, or NULL.
+void config_endpoints_distinct(struct config_reader *reader, const struct config_node *node,
+                               const struct config_endpoint *endpoints, uint32_t count);
 // The list of endpoints of a version's node, or of a control arm's, written short or not.
 const struct config_node *config_endpoints_node(const struct config_node *node);
 void config_version_unknown(struct config_reader *reader, const struct config_node *node,

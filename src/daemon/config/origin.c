@@ -84,17 +84,17 @@ static const char *nameless(const struct config_address *endpoint)
 }
 
 static void names_check(struct config_reader *reader, const struct config_node *list,
-                        const struct config_origin *origin, const struct config_address *endpoints,
+                        const struct config_origin *origin, const struct config_endpoint *endpoints,
                         uint32_t count)
 {
     const struct config_entry *entry = list->first;
     bool needed = origin->speech == CONFIG_SPEECH_TLS && origin->verify && origin->server_name[0] == '\0';
     for (uint32_t i = 0; needed && i < count; i++, entry = entry->next)
-        if (nameless(&endpoints[i]) != NULL)
+        if (nameless(&endpoints[i].address) != NULL)
             config_error_at(
                 reader, entry->value,
                 "'%s' with 'tls' needs 'server_name': %s has no name that a certificate can be held against",
-                endpoints[i].text, nameless(&endpoints[i]));
+                endpoints[i].address.text, nameless(&endpoints[i].address));
 }
 
 static void unverified_add(struct text *text, const struct config_origin *origin, const char *service,

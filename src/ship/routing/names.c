@@ -10,12 +10,12 @@
 
 // ---- following ----
 
-static uint32_t add_names(const char **texts, const struct config_address *addresses, uint32_t count)
+static uint32_t add_names(const char **texts, const struct config_endpoint *endpoints, uint32_t count)
 {
     uint32_t added = 0;
     for (uint32_t i = 0; i < count; i++)
-        if (!addresses[i].literal)
-            texts[added++] = addresses[i].text;
+        if (!endpoints[i].address.literal)
+            texts[added++] = endpoints[i].address.text;
     return added;
 }
 
