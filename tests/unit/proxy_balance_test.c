@@ -425,18 +425,18 @@ TEST(a_slow_endpoint_waits_until_it_is_forgotten)
     w->origins[0].serve = hang;
     w->versions[0].endpoint_count = 2;
     world_publish(w);
-    for (int i = 0; i < 20; i++)
+    for (int i = 0; i < 60; i++)
         ask_once(50);
-    assert_true(w->origins[0].requests >= 1);
     uint32_t known = w->origins[0].requests;
+    assert_true(known >= BALANCE_ANSWERS && known < 30);
     for (int i = 0; i < 20; i++)
         ask_once(50);
     assert_int_equal(w->origins[0].requests, known);
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < 20; i++) {
         world_run(w, 1000);
         ask_once(50);
     }
-    assert_int_equal(w->origins[0].requests, known + 1);
+    assert_true(w->origins[0].requests > known);
 }
 
 // Less than twice as slow is chance.

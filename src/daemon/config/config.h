@@ -329,8 +329,9 @@ struct config_version {
     char name[CONFIG_NAME_BYTES];
     struct config_origin origin; // its service's where it says nothing itself
     struct config_endpoint *endpoints;
-    uint32_t endpoint_count; // at least 1
-    int proxy_header;        // version of the PROXY header that its endpoints get; 0: none
+    uint32_t endpoint_count;                // at least 1, or 0 with endpoints_file
+    char endpoints_file[CONFIG_PATH_BYTES]; // what says them, read at runtime; empty: none
+    int proxy_header;                       // version of the PROXY header that its endpoints get; 0: none
 };
 
 enum config_unit_kind { CONFIG_UNIT_REQUEST, CONFIG_UNIT_COOKIE, CONFIG_UNIT_HEADER, CONFIG_UNIT_ADDRESS };
@@ -542,6 +543,11 @@ MUST_USE enum status config_load(const char *path, struct config **config, struc
 // The same from memory; `name` stands for the file in errors, relative paths begin at the working directory.
 MUST_USE enum status config_load_text(const char *name, struct slice yaml, struct config **config,
                                       struct config_errors *errors);
+// The endpoints that a version's endpoints_file says, held against the file that names it; *endpoints is the
+// caller's, to be freed, at least one and at most CONFIG_ENDPOINTS_MAX. Statuses and errors as config_load.
+MUST_USE enum status config_endpoints_load(const struct config *config, const struct config_version *version,
+                                           struct config_endpoint **endpoints, uint32_t *count,
+                                           struct config_errors *errors);
 // NULL is allowed.
 void config_destroy(struct config *config);
 

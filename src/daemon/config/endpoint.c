@@ -45,6 +45,20 @@ const struct config_section config_endpoint_section = {
     .shorthand = "address",
 };
 
+// The whole of a file of endpoints.
+static const struct config_word list_words[] = {
+    {.word = "endpoints",
+     .kind = CONFIG_KIND_LIST,
+     CONFIG_ITEMS(struct config_version, endpoints, endpoint_count),
+     .min = 1,
+     .max = CONFIG_ENDPOINTS_MAX,
+     .section = &config_endpoint_section,
+     .required = true,
+     .help = "where the version answers"},
+};
+const struct config_section config_endpoints_section = {
+    .title = "file", CONFIG_WORDS(list_words), .shorthand = "endpoints"};
+
 static const struct config_word balance_words[] = {
     {.word = "hash",
      .kind = CONFIG_KIND_SECTION,

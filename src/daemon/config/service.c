@@ -15,6 +15,9 @@ const struct config_node *config_endpoints_node(const struct config_node *node)
 static void version_finish(struct config_reader *reader, const struct config_node *node, void *target)
 {
     const struct config_version *version = target;
+    if (version->endpoint_count > 0 && version->endpoints_file[0] != '\0')
+        config_error_at(reader, config_place(node, "endpoints_file"),
+                        "endpoints stand in one place: either 'endpoints' or 'endpoints_file', not both");
     config_endpoints_distinct(reader, config_endpoints_node(node), version->endpoints,
                               version->endpoint_count);
 }
@@ -29,7 +32,12 @@ static const struct config_word version_words[] = {
      .max = CONFIG_ENDPOINTS_MAX,
      .section = &config_endpoint_section,
      .required = true,
+     .unless = "endpoints_file",
      .help = "where this version answers"},
+    {.word = "endpoints_file",
+     .kind = CONFIG_KIND_FILE,
+     CONFIG_AT(struct config_version, endpoints_file),
+     .help = "file with the list that `endpoints` would have; read again when it changes"},
     {.word = "tls",
      .kind = CONFIG_KIND_SECTION,
      CONFIG_AT(struct config_version, origin),
@@ -367,11 +375,11 @@ bool config_totals_check(struct config_reader *reader, const struct config_node 
            total_fits(reader, services, "endpoints by name", names, CONFIG_ALL_NAMES_MAX);
 }
 
-static void loop_check(struct config_reader *reader, const struct config_node *list,
-                       const struct config_endpoint *endpoints, uint32_t count)
+void config_endpoints_loop(struct config_reader *reader, const struct config_node *node,
+                           const struct config_endpoint *endpoints, uint32_t count)
 {
     const struct config *config = reader->config;
-    const struct config_entry *entry = list->first;
+    const struct config_entry *entry = node != NULL ? node->first : NULL;
     for (uint32_t i = 0; i < count; i++, entry = entry->next)
         for (uint32_t j = 0; j < config->listen_count; j++)
             if (config_address_same(&endpoints[i].address, &config->listen[j].address))
@@ -388,10 +396,10 @@ void config_services_check(struct config_reader *reader, const struct config_nod
         const struct config_service *service = &reader->config->services[i];
         const struct config_entry *version = config_node_get(entry->value, "versions")->first;
         for (uint32_t j = 0; j < service->version_count; j++, version = version->next)
-            loop_check(reader, config_endpoints_node(version->value), service->versions[j].endpoints,
-                       service->versions[j].endpoint_count);
+            config_endpoints_loop(reader, config_endpoints_node(version->value),
+                                  service->versions[j].endpoints, service->versions[j].endpoint_count);
         if (service->control_endpoint_count > 0)
-            loop_check(reader, config_endpoints_node(config_node_get(entry->value, "control")),
-                       service->control_endpoints, service->control_endpoint_count);
+            config_endpoints_loop(reader, config_endpoints_node(config_node_get(entry->value, "control")),
+                                  service->control_endpoints, service->control_endpoint_count);
     }
 }

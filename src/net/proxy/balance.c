@@ -51,13 +51,18 @@ struct balance_pair balance_draw(const struct proxy_version *version, uint32_t r
 
 static bool is_fresh(const struct pool *pool, uint64_t now_us)
 {
-    return pool->measured_us != 0 && pool->measured_us + BALANCE_FRESH_US > now_us;
+    return pool->measured_us + BALANCE_FRESH_US > now_us;
+}
+
+static bool is_known(const struct pool *pool, uint64_t now_us)
+{
+    return pool->measured == BALANCE_ANSWERS && is_fresh(pool, now_us);
 }
 
 static bool is_much_slower(const struct worker *worker, const struct pool *a, const struct pool *b)
 {
     uint64_t now_us = worker_now_us(worker);
-    return is_fresh(a, now_us) && is_fresh(b, now_us) &&
+    return is_known(a, now_us) && is_known(b, now_us) &&
            a->latency_us > BALANCE_SLOWER_TIMES * b->latency_us &&
            a->latency_us - b->latency_us > BALANCE_SLOWER_US;
 }
@@ -74,11 +79,13 @@ const struct proxy_endpoint *balance_of_two(const struct worker *worker, const s
 
 void balance_measured(struct exchange *exchange, uint64_t waited_us)
 {
-    enum { SHARE = 8 }; // of a new time in the average
     struct pool *pool = exchange->upstream->pool;
     uint64_t now_us = worker_now_us(exchange->worker);
-    uint64_t before_us = is_fresh(pool, now_us) ? pool->latency_us : waited_us;
-    pool->latency_us = before_us + waited_us / SHARE - before_us / SHARE;
+    if (UNLIKELY(!is_fresh(pool, now_us)))
+        pool->measured = 0;
+    if (UNLIKELY(pool->measured < BALANCE_ANSWERS))
+        pool->measured++;
+    pool->latency_us += waited_us / pool->measured - pool->latency_us / pool->measured;
     pool->measured_us = now_us;
 }
 

@@ -10,9 +10,10 @@
 #include "net/proxy/proxy_private.h"
 
 enum {
-    BALANCE_FRESH_US = 10000000, // a latency that was measured longer ago says nothing
+    BALANCE_FRESH_US = 10000000, // latencies say nothing when the last was measured longer ago, ...
+    BALANCE_ANSWERS = 8,         // ... or fewer than so many were
     BALANCE_SLOWER_TIMES = 2,    // so much slower, and ...
-    BALANCE_SLOWER_US = 1000,    // ... by so much: only then does latency decide
+    BALANCE_SLOWER_US = 5000,    // ... by so much: only then does latency decide
 };
 
 struct balance_pair {

@@ -359,7 +359,8 @@ struct pool {
     uint64_t idle_max_us;
     uint64_t skip_until_us;
     uint64_t latency_us;  // of good answers, averaged with the newest counting most
-    uint64_t measured_us; // when the last of them was measured; 0: none was
+    uint64_t measured_us; // when the last of them was measured
+    uint32_t measured;    // how many of them, as far as that matters
     uint64_t table;       // the newest table that has this endpoint
     uint32_t generation;  // grows when the slot comes back: it may then mean another address
     uint32_t failures;

@@ -47,7 +47,7 @@ void pool_renew(struct pool *pool)
     pool->generation++;
     pool->failures = 0;
     pool->skip_until_us = 0;
-    pool->measured_us = 0;
+    pool->measured = 0;
 }
 
 void pool_close_idle(struct pool *pool)

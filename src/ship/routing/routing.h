@@ -71,6 +71,22 @@ struct routing_traffic {
 uint16_t routing_stable_slot(const struct routing *routing, const char *service);
 void routing_traffic_get(const struct routing *routing, const char *service, struct routing_traffic *traffic);
 
+// Of a file with a version's endpoints; borrowed until the next tick or publish.
+enum routing_list_state { ROUTING_LIST_GOOD, ROUTING_LIST_BAD, ROUTING_LIST_MISSING, ROUTING_LIST_STATES };
+struct routing_list {
+    const char *service, *version, *file;
+    enum routing_list_state state;
+    const char *problem;     // empty when it is good
+    uint32_t endpoint_count; // in force: of the last good list
+};
+uint32_t routing_lists_count(const struct routing *routing);
+struct routing_list routing_list_get(const struct routing *routing, uint32_t index);
+const char *routing_list_state_name(enum routing_list_state state);
+// The endpoints of a version, by the file or by its list.
+const struct config_endpoint *routing_listed(const struct routing *routing,
+                                             const struct config_service *service,
+                                             const struct config_version *version, uint32_t *count);
+
 // What is known of one endpoint of a service that protects them.
 struct routing_endpoint {
     char address[IO_ADDR_TEXT_BYTES];

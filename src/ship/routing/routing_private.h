@@ -65,13 +65,14 @@ struct routing {
     const struct config *config; // in force
     struct routing_state state;
     struct io_timer ack_timer;
-    bool table_dirty;        // a publish failed: try again each tick
-    bool names_moved;        // addresses came or left: a table is due
-    struct names *names;     // NULL: no file had a name yet
-    uint64_t names_left_out; // addresses that found no room in the newest table
-    struct health *checks;   // active ones; NULL: no file asked for any yet
-    bool protects;           // a service of the newest table is protected
-    struct proxy_tls *tls;   // of secure listeners and versions; NULL: there are none
+    bool table_dirty;            // a publish failed: try again each tick
+    bool names_moved;            // addresses of names or lists came or left: a table is due
+    struct names *names;         // NULL: no file had a name yet
+    uint64_t names_left_out;     // addresses that found no room in the newest table
+    struct routing_lists *lists; // files with endpoints; NULL: nothing was published yet
+    struct health *checks;       // active ones; NULL: no file asked for any yet
+    bool protects;               // a service of the newest table is protected
+    struct proxy_tls *tls;       // of secure listeners and versions; NULL: there are none
     struct tls_tickets *tickets;
     struct tls_counts tls_counts;    // of listeners
     struct tls_counts origin_counts; // of versions
@@ -95,7 +96,7 @@ struct routing {
     struct stats_histogram *histogram;          // scratch
 };
 
-enum { ROUTING_UNUSED_SPANS = 1024 };
+enum { ROUTING_UNUSED_SPANS = 1024, ROUTING_LIST_PROBLEM_BYTES = 512 };
 
 // ---- slots.c: PROXY_SLOT_NONE: none of that name, or none left to give
 MUST_USE enum status routing_slots_init(struct routing *routing); // NO_MEMORY
@@ -123,6 +124,15 @@ MUST_USE enum status routing_names_follow(struct routing *routing, const struct 
 // Takes what is known by now and tells what changed.
 void routing_names_take(struct routing *routing);
 void routing_names_metrics(const struct routing *routing, struct metrics_writer *writer);
+
+// ---- lists.c
+// Reads the lists of this file, one after the other; what is wrong with one is told, and its last good
+// endpoints stay. NO_MEMORY.
+MUST_USE enum status routing_lists_read(struct routing *routing, const struct config *config,
+                                        struct routing_lists **made);
+void routing_lists_free(struct routing_lists *lists); // NULL is allowed
+void routing_lists_tick(struct routing *routing);     // takes files that have changed
+void routing_lists_metrics(const struct routing *routing, struct metrics_writer *writer);
 
 // ---- health.c
 // What protects the service's endpoints; NULL: nothing. *storage is for what is told.

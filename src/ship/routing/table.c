@@ -299,8 +299,8 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
                          PROXY_SERVICES_MAX);
     for (uint32_t i = 0; i < service->version_count; i++) {
         const struct config_version *version = &service->versions[i];
-        const struct version_words words = {version->name, version->endpoints, version->endpoint_count,
-                                            &version->origin};
+        struct version_words words = {.name = version->name, .origin = &version->origin};
+        words.endpoints = routing_listed(routing, service, version, &words.endpoint_count);
         enum status status = plan_version(routing, scratch, plan->slot, &words, fault);
         if (status != STATUS_OK)
             return status;
