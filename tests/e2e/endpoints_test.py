@@ -6,7 +6,9 @@
   lists    a file of endpoints that is replaced or written in place is taken up; a bad or empty one changes nothing, is told with
            its line in log and status, and a good one after it is taken again
   missing  the daemon starts without its file of endpoints, says so, answers 503, and serves when the file comes
-  churn    endpoints come and go by file under load: no request fails"""
+  churn    endpoints come and go by file under load: no request fails
+  operator endpoints are added, drained, removed and reset by command under load, without a failed request; a bad change is
+           refused with its line, and what was changed is in force after a restart"""
 import http.client
 import os
 import socketserver
@@ -120,7 +122,7 @@ def told(sluice, text):
 
 
 def in_force(sluice, origins):
-    wanted = [origin.address for origin in origins]
+    wanted = [getattr(origin, "address", origin) for origin in origins]
 
     def is_so():
         table = sluice.request("GET", "/v1/table")[1]
@@ -170,35 +172,104 @@ def missing(args, folder, stack):
     assert ask(port)[0] == 200
 
 
+class Load:
+    """Clients that ask all the time."""
+
+    def __init__(self, port, clients=6):
+        self.failed, self.asked, self.done = [], [0] * clients, threading.Event()
+        self.threads = [threading.Thread(target=self.run, args=(port, i)) for i in range(clients)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self, port, index):
+        while not self.done.is_set():
+            status, body = ask(port)
+            self.asked[index] += 1
+            if status != 200:
+                self.failed.append((status, body))
+
+    def stop(self):
+        self.done.set()
+        for thread in self.threads:
+            thread.join()
+
+
 def churn(args, folder, stack):
     origins = [Origin(0.05) for _ in range(4)]
     path = folder + "/v1.yaml"
     write(path, "- %s\n" % origins[0].address)
     sluice, port = start(args, folder, stack, "endpoints_file: v1.yaml")
-    done, failed, asked = threading.Event(), [], [0] * 8
-
-    def load(index):
-        while not done.is_set():
-            status, body = ask(port)
-            asked[index] += 1
-            if status != 200:
-                failed.append((status, body))
-
-    threads = [threading.Thread(target=load, args=(i,)) for i in range(len(asked))]
-    for thread in threads:
-        thread.start()
+    load = Load(port, 8)
     try:
         for turn in range(1, 9):
             chosen = [origins[turn % 4]] if turn % 2 else [origins[turn % 4], origins[(turn + 1) % 4]]
             write(path, "".join("- %s\n" % origin.address for origin in chosen))
             in_force(sluice, chosen)
     finally:
-        done.set()
-        for thread in threads:
-            thread.join()
-    assert not failed, failed[:5]
-    assert all(origin.served > 0 for origin in origins) and sum(asked) > 100, asked
+        load.stop()
+    assert not load.failed, load.failed[:5]
+    assert all(origin.served > 0 for origin in origins) and sum(load.asked) > 100, load.asked
+
+
+def command(args, sluice, *words):
+    return subprocess.run([args.binary, "endpoints", *words, "--admin", "127.0.0.1:%d" % sluice.admin], capture_output=True, text=True,
+                          check=False)
+
+
+def shown(sluice):
+    return sluice.request("GET", "/v1/services/shop/endpoints")[1]["versions"][0]
+
+
+def send(sluice, method, body=""):
+    connection = http.client.HTTPConnection("127.0.0.1", sluice.admin, timeout=10)
+    connection.request(method, "/v1/services/shop/endpoints?version=v1", body=body,
+                       headers={"X-Sluice-Who": "ann", "Content-Type": "application/json"})
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, text
+
+
+def operator(args, folder, stack):
+    first, second, third = (Origin(0.02) for _ in range(3))
+    sluice, port = start(args, folder, stack, "endpoints: [%s]" % first.address)
+    assert shown(sluice)["source"] == "file"
+    load = Load(port)
+    stack.callback(load.stop)
+    for words in (("add", "shop", second.address, third.address), ("drain", "shop", first.address), ("remove", "shop", first.address),
+                  ("add", "shop", first.address, "--weight", "5"), ("remove", "shop", second.address, third.address)):
+        told = command(args, sluice, *words)
+        assert told.returncode == 0, told
+        in_force(sluice, {"127.0.0.1:%s" % line.split()[0].split(":")[1]: 0 for line in told.stdout.splitlines() if line.startswith("  ")})
+        time.sleep(0.3)
+    assert third.served > 0 and second.served > 0
+    for body, why in (("[", "line 2"), ("[]", "is empty"), ('["127.0.0.1:%d"]' % port, "circles"), ("[{}]", "lacks the word 'address'")):
+        status, text = send(sluice, "PUT", body)
+        assert status == 400 and why in text, (status, text)
+    assert command(args, sluice, "remove", "shop", "10.0.0.1:1").returncode == 1
+    assert command(args, sluice, "list", "nobody").returncode == 1
+    assert send(sluice, "PUT", '[{"address": "%s", "weight": 2}]' % second.address)[0] == 200
+    assert shown(sluice)["source"] == "operator" and shown(sluice)["who"] == "ann" and shown(sluice)["changed_ms"] > 0
+    load.stop()
+    assert not load.failed, load.failed[:5]
+    sluice.stop()
+    replayed = sluice.replay()
+    assert replayed.returncode == 0, replayed
+    sluice = harness.Sluice(folder, args.binary, open(sluice.config_path, encoding="utf-8").read(), admin=sluice.admin)
+    stack.callback(sluice.stop)
+    assert shown(sluice)["endpoints"] == [{"address": second.address, "weight": 2}] and shown(sluice)["who"] == "ann"
+    assert ask(port) == (200, b"%05d" % second.port)
+    assert sluice.request("POST", "/v1/reload")[0] == 200
+    assert ask(port) == (200, b"%05d" % second.port)
+    assert command(args, sluice, "reset", "shop").returncode == 0
+    assert shown(sluice)["source"] == "file"
+    assert ask(port) == (200, b"%05d" % first.port)
+    assert send(sluice, "DELETE")[0] == 404
+    sluice.stop()
+    sluice = harness.Sluice(folder, args.binary, open(sluice.config_path, encoding="utf-8").read(), admin=sluice.admin)
+    stack.callback(sluice.stop)
+    assert shown(sluice)["source"] == "file"
 
 
 if __name__ == "__main__":
-    harness.run([weights, lists, missing, churn], harness.options(), at_once=2)
+    harness.run([weights, lists, missing, churn, operator], harness.options(), at_once=2)

@@ -56,7 +56,8 @@ struct api_part {
     const struct api_route *routes;
     size_t route_count;
 };
-extern const struct api_part api_rollouts_part, api_flags_part, api_events_part, api_daemon_part;
+extern const struct api_part api_rollouts_part, api_flags_part, api_events_part, api_endpoints_part,
+    api_daemon_part;
 
 // Answers one call.
 void api_handle(struct api_call *call);

@@ -548,6 +548,11 @@ MUST_USE enum status config_load_text(const char *name, struct slice yaml, struc
 MUST_USE enum status config_endpoints_load(const struct config *config, const struct config_version *version,
                                            struct config_endpoint **endpoints, uint32_t *count,
                                            struct config_errors *errors);
+// The same from memory; `name` stands for the file in errors.
+MUST_USE enum status config_endpoints_load_text(const struct config *config,
+                                                const struct config_version *version, const char *name,
+                                                struct slice yaml, struct config_endpoint **endpoints,
+                                                uint32_t *count, struct config_errors *errors);
 // NULL is allowed.
 void config_destroy(struct config *config);
 

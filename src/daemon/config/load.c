@@ -362,9 +362,33 @@ static enum status endpoints_read(struct config_reader *reader, struct config_ve
     return reader->errors->count > 0 ? STATUS_INVALID : STATUS_OK;
 }
 
-static void config_scratch_free(struct config **config)
+// Reads the last source, if that was read well.
+static enum status endpoints_load(struct config_reader *reader, const struct config *config,
+                                  const struct config_version *version, enum status status,
+                                  struct config_endpoint **endpoints, uint32_t *count)
 {
-    heap_free(*config);
+    struct config_version read = {.origin = version->origin};
+    reader->config = heap_alloc(1, sizeof *reader->config); // takes notes
+    if (reader->config == NULL)
+        reader->no_memory = true;
+    else
+        *reader->config = *config;
+    if (status == STATUS_OK && !reader->no_memory)
+        status = endpoints_read(reader, &read);
+    if (reader->no_memory)
+        status = STATUS_NO_MEMORY;
+    config_arena_free(&reader->arena);
+    heap_free(reader->config);
+    if (status == STATUS_OK) {
+        *endpoints = read.endpoints;
+        *count = read.endpoint_count;
+        return STATUS_OK;
+    }
+    heap_free(read.endpoints);
+    config_errors_sort(reader->errors);
+    if (status == STATUS_NO_MEMORY)
+        errors_clear(reader->errors);
+    return status;
 }
 
 enum status config_endpoints_load(const struct config *config, const struct config_version *version,
@@ -373,31 +397,28 @@ enum status config_endpoints_load(const struct config *config, const struct conf
 {
     errors_clear(errors);
     DEFER(reader_free) struct config_reader *reader = heap_alloc(1, sizeof *reader);
-    DEFER(config_scratch_free) struct config *scratch = heap_alloc(1, sizeof *scratch); // takes notes
-    if (reader == NULL || scratch == NULL)
+    if (reader == NULL)
         return STATUS_NO_MEMORY;
-    *scratch = *config;
     reader->errors = errors;
-    reader->config = scratch;
     reader->folder = folder_of(version->endpoints_file, false);
-    struct config_version read = {.origin = version->origin};
     enum status status = source_read(reader, version->endpoints_file);
-    if (status == STATUS_OK)
-        status = endpoints_read(reader, &read);
-    if (reader->no_memory)
-        status = STATUS_NO_MEMORY;
-    config_arena_free(&reader->arena);
+    status = endpoints_load(reader, config, version, status, endpoints, count);
     sources_free(&reader->sources);
-    if (status == STATUS_OK) {
-        *endpoints = read.endpoints;
-        *count = read.endpoint_count;
-        return STATUS_OK;
-    }
-    heap_free(read.endpoints);
-    config_errors_sort(errors);
-    if (status == STATUS_NO_MEMORY)
-        errors_clear(errors);
     return status;
+}
+
+enum status config_endpoints_load_text(const struct config *config, const struct config_version *version,
+                                       const char *name, struct slice yaml,
+                                       struct config_endpoint **endpoints, uint32_t *count,
+                                       struct config_errors *errors)
+{
+    errors_clear(errors);
+    DEFER(reader_free) struct config_reader *reader = heap_alloc(1, sizeof *reader);
+    if (reader == NULL)
+        return STATUS_NO_MEMORY;
+    reader->errors = errors;
+    source_add(reader, name)->text = yaml;
+    return endpoints_load(reader, config, version, STATUS_OK, endpoints, count);
 }
 
 void config_destroy(struct config *config)

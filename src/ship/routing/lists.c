@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Endpoints that files of their own say. Invariant: a list that cannot be used changes nothing: the last good
-// one stays, and what is wrong with the file is told once and shown for as long as it is so.
+// Endpoints that files of their own say, or operators. Invariant: a list that cannot be used changes nothing:
+// the last good one stays, and what is wrong with the file is told once and shown for as long as it is so.
 #include <stdio.h>
 #include <string.h>
 
@@ -14,8 +14,9 @@ enum { LOOK_TICKS = 5 }; // half a second between two looks at the files
 struct endpoint_list {
     const struct config_service *service; // of the file that it is followed by
     const struct config_version *version;
-    uint64_t seen;    // how its file looked
-    uint64_t settled; // and when it was read last
+    const struct routing_override *given; // by an operator; NULL: the file says them
+    uint64_t seen;                        // how its file looked
+    uint64_t settled;                     // and when it was read last
     struct config_endpoint *endpoints;
     uint32_t count;
     enum routing_list_state state;
@@ -46,12 +47,13 @@ static struct endpoint_list *find(struct routing_lists *lists, const char *servi
 
 // ---- reading ----
 
-static void say_problem(struct endpoint_list *list, enum status status, const struct config_errors *errors)
+static void say_problem(enum status status, const struct config_errors *errors,
+                        char text[ROUTING_LIST_PROBLEM_BYTES])
 {
-    struct text problem = text_over(list->problem, sizeof list->problem);
-    list->state = status == STATUS_NOT_FOUND ? ROUTING_LIST_MISSING : ROUTING_LIST_BAD;
-    if (errors->count == 0) {
-        text_add(&problem, slice_of(status_name(status)));
+    struct text problem = text_over(text, ROUTING_LIST_PROBLEM_BYTES);
+    if (status == STATUS_FULL || errors->count == 0) {
+        text_add(&problem, status == STATUS_FULL ? SLICE("there are too many endpoints altogether")
+                                                 : slice_of(status_name(status)));
         return;
     }
     const struct config_error *first = &errors->items[0];
@@ -95,40 +97,77 @@ static bool has_room(const struct routing_lists *lists, const struct endpoint_li
     return all <= CONFIG_ALL_ENDPOINTS_MAX && names <= CONFIG_ALL_NAMES_MAX;
 }
 
+static enum status load(const struct routing_lists *lists, const struct endpoint_list *list,
+                        struct config_endpoint **endpoints, uint32_t *count, struct config_errors *errors)
+{
+    enum status status = list->given != NULL
+                             ? config_endpoints_load_text(lists->config, list->version, "endpoints",
+                                                          list->given->list, endpoints, count, errors)
+                             : config_endpoints_load(lists->config, list->version, endpoints, count, errors);
+    if (status != STATUS_OK || has_room(lists, list, *endpoints, *count))
+        return status;
+    heap_free(*endpoints);
+    return STATUS_FULL;
+}
+
+// Else `text` says what is wrong.
+static enum status load_or_say(const struct routing_lists *lists, const struct endpoint_list *list,
+                               struct config_endpoint **endpoints, uint32_t *count,
+                               char text[ROUTING_LIST_PROBLEM_BYTES])
+{
+    static const struct config_errors NONE = {.count = 0};
+    struct config_errors *errors = heap_alloc(1, sizeof *errors);
+    enum status status = errors == NULL ? STATUS_NO_MEMORY : load(lists, list, endpoints, count, errors);
+    if (status != STATUS_OK)
+        say_problem(status, errors != NULL ? errors : &NONE, text);
+    heap_free(errors);
+    return status;
+}
+
 // False: what was good before stays.
 static bool read_list(const struct routing_lists *lists, struct endpoint_list *list)
 {
     struct config_endpoint *endpoints;
     uint32_t count;
-    struct config_errors *errors = heap_alloc(1, sizeof *errors);
-    enum status status =
-        errors == NULL ? STATUS_NO_MEMORY
-                       : config_endpoints_load(lists->config, list->version, &endpoints, &count, errors);
-    static const struct config_errors NONE = {.count = 0};
     list->settled = list->seen;
-    if (status == STATUS_OK && !has_room(lists, list, endpoints, count)) {
-        heap_free(endpoints);
-        status = STATUS_FULL;
-    }
-    if (status != STATUS_OK) {
-        say_problem(list, status, errors != NULL && status != STATUS_FULL ? errors : &NONE);
-        heap_free(errors);
+    enum status status = load_or_say(lists, list, &endpoints, &count, list->problem);
+    list->state = status == STATUS_OK          ? ROUTING_LIST_GOOD
+                  : status == STATUS_NOT_FOUND ? ROUTING_LIST_MISSING
+                                               : ROUTING_LIST_BAD;
+    if (status != STATUS_OK)
         return false;
-    }
-    heap_free(errors);
     heap_free(list->endpoints);
     list->endpoints = endpoints;
     list->count = count;
-    list->state = ROUTING_LIST_GOOD;
     list->problem[0] = '\0';
     return true;
+}
+
+enum status routing_lists_try(const struct routing *routing, const struct config_version *version,
+                              struct slice list, struct fault *fault)
+{
+    const struct routing_override given = {.list = list};
+    const struct endpoint_list tried = {.version = version, .given = &given};
+    struct config_endpoint *endpoints;
+    uint32_t count;
+    char problem[ROUTING_LIST_PROBLEM_BYTES];
+    enum status status = load_or_say(routing->lists, &tried, &endpoints, &count, problem);
+    if (status != STATUS_OK)
+        return fault_set(fault, status, "%s", problem);
+    heap_free(endpoints);
+    return STATUS_OK;
+}
+
+static const char *source_of(const struct endpoint_list *list)
+{
+    return list->given != NULL ? "an operator" : list->version->endpoints_file;
 }
 
 static void tell(const struct routing *routing, const struct endpoint_list *list, bool good)
 {
     const struct log_field fields[] = {
         LOG_TEXT("service", list->service->name), LOG_TEXT("version", list->version->name),
-        LOG_TEXT("file", list->version->endpoints_file), LOG_NUMBER("endpoints", list->count),
+        LOG_TEXT("from", source_of(list)), LOG_NUMBER("endpoints", list->count),
         LOG_TEXT("problem", list->problem)};
     log_write(
         routing->parts.log, good ? LOG_INFO : LOG_ERROR,
@@ -145,7 +184,7 @@ static void tell(const struct routing *routing, const struct endpoint_list *list
 static void keep_last(struct routing *routing, struct endpoint_list *list)
 {
     const struct endpoint_list *before = find(routing->lists, list->service->name, list->version->name);
-    if (before == NULL || strcmp(before->version->endpoints_file, list->version->endpoints_file) != 0)
+    if (before == NULL || strcmp(source_of(before), source_of(list)) != 0)
         return;
     list->endpoints = heap_alloc(before->count + 1, sizeof *list->endpoints);
     if (list->endpoints == NULL)
@@ -154,36 +193,40 @@ static void keep_last(struct routing *routing, struct endpoint_list *list)
     list->count = before->count;
 }
 
-static uint32_t count_lists(const struct config *config)
+static uint32_t versions_of(const struct config *config)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < config->service_count; i++)
-        for (uint32_t k = 0; k < config->services[i].version_count; k++)
-            count += config->services[i].versions[k].endpoints_file[0] != '\0';
+        count += config->services[i].version_count;
     return count;
+}
+
+static void follow(struct routing *routing, struct routing_lists *lists, const struct config_service *service,
+                   const struct config_version *version)
+{
+    const struct routing_override *given = routing_override_find(routing, service->name, version->name);
+    if (given == NULL && version->endpoints_file[0] == '\0')
+        return;
+    struct endpoint_list *list = &lists->items[lists->count++];
+    list->service = service;
+    list->version = version;
+    list->given = given;
+    keep_last(routing, list);
+    list->seen = given != NULL ? 0 : routing_file_mark(0, version->endpoints_file);
+    if (!read_list(lists, list))
+        tell(routing, list, false);
 }
 
 enum status routing_lists_read(struct routing *routing, const struct config *config,
                                struct routing_lists **made)
 {
-    uint32_t count = count_lists(config);
-    struct routing_lists *lists = heap_alloc(1, sizeof *lists + count * sizeof lists->items[0]);
+    struct routing_lists *lists = heap_alloc(1, sizeof *lists + versions_of(config) * sizeof lists->items[0]);
     if (lists == NULL)
         return STATUS_NO_MEMORY;
     lists->config = config;
     for (uint32_t i = 0; i < config->service_count; i++)
-        for (uint32_t k = 0; k < config->services[i].version_count; k++) {
-            const struct config_version *version = &config->services[i].versions[k];
-            if (version->endpoints_file[0] == '\0')
-                continue;
-            struct endpoint_list *list = &lists->items[lists->count++];
-            list->service = &config->services[i];
-            list->version = version;
-            keep_last(routing, list);
-            list->seen = routing_file_mark(0, version->endpoints_file);
-            if (!read_list(lists, list))
-                tell(routing, list, false);
-        }
+        for (uint32_t k = 0; k < config->services[i].version_count; k++)
+            follow(routing, lists, &config->services[i], &config->services[i].versions[k]);
     *made = lists;
     return STATUS_OK;
 }
@@ -192,13 +235,22 @@ enum status routing_lists_read(struct routing *routing, const struct config *con
 static bool is_due(struct endpoint_list *list)
 {
     uint64_t before = list->seen;
+    if (list->given != NULL)
+        return false;
     list->seen = routing_file_mark(0, list->version->endpoints_file);
     return list->seen == before && list->seen != list->settled;
 }
 
-void routing_lists_tick(struct routing *routing)
+static void follow_names(struct routing *routing)
 {
     struct fault fault;
+    if (routing_names_follow(routing, routing->config, &fault) != STATUS_OK)
+        log_write(routing->parts.log, LOG_ERROR, "the names of a list of endpoints are not followed",
+                  LOG_FIELDS(LOG_TEXT("problem", fault.text)));
+}
+
+void routing_lists_tick(struct routing *routing)
+{
     bool changed = false;
     if (routing->lists == NULL || routing->ticks % LOOK_TICKS != 0)
         return;
@@ -213,9 +265,19 @@ void routing_lists_tick(struct routing *routing)
     if (!changed)
         return;
     routing->names_moved = true;
-    if (routing_names_follow(routing, routing->config, &fault) != STATUS_OK)
-        log_write(routing->parts.log, LOG_ERROR, "the names of a list of endpoints are not followed",
-                  LOG_FIELDS(LOG_TEXT("problem", fault.text)));
+    follow_names(routing);
+}
+
+enum status routing_lists_renew(struct routing *routing, struct fault *fault)
+{
+    struct routing_lists *made, *before = routing->lists;
+    if (routing_lists_read(routing, routing->config, &made) != STATUS_OK)
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory left");
+    routing->lists = made;
+    routing_lists_free(before);
+    follow_names(routing);
+    routing_publish_or_retry(routing);
+    return STATUS_OK;
 }
 
 // ---- what is in force ----
@@ -224,13 +286,9 @@ const struct config_endpoint *routing_listed(const struct routing *routing,
                                              const struct config_service *service,
                                              const struct config_version *version, uint32_t *count)
 {
-    if (version->endpoints_file[0] == '\0') {
-        *count = version->endpoint_count;
-        return version->endpoints;
-    }
     const struct endpoint_list *list = find(routing->lists, service->name, version->name);
-    *count = list != NULL ? list->count : 0;
-    return list != NULL ? list->endpoints : NULL;
+    *count = list != NULL ? list->count : version->endpoint_count;
+    return list != NULL ? list->endpoints : version->endpoints;
 }
 
 uint32_t routing_lists_count(const struct routing *routing)
@@ -243,7 +301,7 @@ struct routing_list routing_list_get(const struct routing *routing, uint32_t ind
     const struct endpoint_list *list = &routing->lists->items[index];
     return (struct routing_list){.service = list->service->name,
                                  .version = list->version->name,
-                                 .file = list->version->endpoints_file,
+                                 .file = source_of(list),
                                  .state = list->state,
                                  .problem = list->problem,
                                  .endpoint_count = list->count};

@@ -59,6 +59,7 @@ void routing_destroy(struct routing *routing)
     io_timer_clear(routing->parts.loop, &routing->ack_timer);
     names_destroy(routing->names);
     routing_lists_free(routing->lists);
+    routing_overrides_free(routing);
     routing_health_deinit(routing);
     routing_tls_deinit(routing);
     routing_slots_deinit(routing);
