@@ -142,6 +142,56 @@ TEST(a_refused_file_changes_no_list)
     assert_int_equal(listed(), 2);
 }
 
+static enum status give(const char *version, const char *list)
+{
+    struct routing_override change = {.service = "shop", .who = "ann", .list = slice_of(list)};
+    snprintf(change.version, sizeof change.version, "%s", version);
+    return targets_endpoints_change(bench.targets, &change, &bench.fault);
+}
+
+static void restart(void)
+{
+    char place[FOLDER_PATH_BYTES];
+    memcpy(place, bench.path, sizeof place);
+    bench_down(&bench);
+    bench = (struct bench){.path = ""};
+    assert_int_equal(bench_up(&bench, yaml), STATUS_OK);
+    assert_string_equal(bench.path, place);
+}
+
+// What an operator gives holds over the list and its changes, over a reload and a restart, until it is taken
+// back.
+TEST(an_override_holds_until_it_is_taken_back)
+{
+    assert_int_equal(give("v1", "[10.0.0.1:80, 10.0.0.2:80, 10.0.0.3:80]"), STATUS_OK);
+    assert_int_equal(newest()->endpoint_count, 3);
+    write_list("[10.0.0.9:80]");
+    ticks(2 * LOOKS);
+    assert_int_equal(listed(), 3);
+    assert_int_equal(bench_reload(&bench, yaml), STATUS_OK);
+    assert_int_equal(listed(), 3);
+    restart();
+    assert_int_equal(newest()->endpoint_count, 3);
+    assert_string_equal(routing_override_find(bench.targets->routing, "shop", "v1")->who, "ann");
+    assert_int_equal(give("v1", ""), STATUS_OK);
+    assert_int_equal(newest()->endpoint_count, 1);
+    restart();
+    assert_int_equal(newest()->endpoint_count, 1);
+    assert_null(routing_override_find(bench.targets->routing, "shop", "v1"));
+}
+
+TEST(a_bad_override_is_refused_and_changes_nothing)
+{
+    assert_int_equal(give("v1", "[nonsense]"), STATUS_INVALID);
+    assert_non_null(strstr(bench.fault.text, "line 1: 'nonsense' is not an address"));
+    assert_int_equal(give("v1", "[127.0.0.1:1]"), STATUS_INVALID);
+    assert_int_equal(give("v9", "[10.0.0.1:80]"), STATUS_NOT_FOUND);
+    assert_int_equal(give("v1", ""), STATUS_NOT_FOUND);
+    assert_int_equal(listed(), 2);
+    restart();
+    assert_int_equal(listed(), 2);
+}
+
 TEST(a_daemon_starts_without_its_list)
 {
     bench_down(&bench);
