@@ -8,9 +8,9 @@
 #include "daemon/cli/cli_private.h"
 #include "daemon/cli/shown.h"
 #include "flags/runtime/runtime.h"
-#include "ship/routing/routing.h"
 #include "operate/log/log.h"
 #include "ship/engine/replay.h"
+#include "ship/routing/routing.h"
 #include "ship/store/journal.h"
 
 static void print_text(const struct cli_call *call, const struct engine_replay *replay)
