@@ -19,6 +19,11 @@ _sluice() {
     "rollout approve"*) words="--admin --json --who --help " ;;
     "rollout explain"*) words="--admin --json --help " ;;
     "rollout history"*) words="--admin --json --help " ;;
+    "endpoints list"*) words="--admin --json --help " ;;
+    "endpoints add"*) words="--weight --version --admin --json --who --help " ;;
+    "endpoints remove"*) words="--version --admin --json --who --help " ;;
+    "endpoints drain"*) words="--version --admin --json --who --help " ;;
+    "endpoints reset"*) words="--version --admin --json --who --help " ;;
     "flag list"*) words="--stale --changed --admin --json --help " ;;
     "flag show"*) words="--admin --json --help " ;;
     "flag off"*) words="--variant --journal --who --admin --json --help " ;;
@@ -37,10 +42,11 @@ _sluice() {
     "version "*) words="--help " ;;
     "completion "*) words="--help bash zsh fish" ;;
     "man "*) words="--help " ;;
-    "help "*) words="--help demo init certificate serve check reload upgrade status rollout flag replay diff load version completion man help" ;;
+    "help "*) words="--help demo init certificate serve check reload upgrade status rollout endpoints flag replay diff load version completion man help" ;;
     esac
-    if [ "$COMP_CWORD" -eq 1 ]; then words="demo init certificate serve check reload upgrade status rollout flag replay diff load version completion man help"; fi
+    if [ "$COMP_CWORD" -eq 1 ]; then words="demo init certificate serve check reload upgrade status rollout endpoints flag replay diff load version completion man help"; fi
     if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = rollout ]; then words="start watch pause resume promote abort undo approve explain history"; fi
+    if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = endpoints ]; then words="list add remove drain reset"; fi
     if [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = flag ]; then words="list show off on set unset eval history import export lint token"; fi
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
     if [ -n "$files" ]; then COMPREPLY+=($(compgen -f -- "$cur")); fi

@@ -1,7 +1,8 @@
 #compdef sluice
 _sluice() {
-    if (( CURRENT == 2 )); then compadd demo init certificate serve check reload upgrade status rollout flag replay diff load version completion man help; return; fi
+    if (( CURRENT == 2 )); then compadd demo init certificate serve check reload upgrade status rollout endpoints flag replay diff load version completion man help; return; fi
     if (( CURRENT == 3 )) && [[ $words[2] == rollout ]]; then compadd start watch pause resume promote abort undo approve explain history; return; fi
+    if (( CURRENT == 3 )) && [[ $words[2] == endpoints ]]; then compadd list add remove drain reset; return; fi
     if (( CURRENT == 3 )) && [[ $words[2] == flag ]]; then compadd list show off on set unset eval history import export lint token; return; fi
     case "$words[2] $words[3]" in
     "demo "*) compadd -- --plain --rate --help  ;;
@@ -22,6 +23,11 @@ _sluice() {
     "rollout approve"*) compadd -- --admin --json --who --help  ;;
     "rollout explain"*) compadd -- --admin --json --help  ;;
     "rollout history"*) compadd -- --admin --json --help  ;;
+    "endpoints list"*) compadd -- --admin --json --help  ;;
+    "endpoints add"*) compadd -- --weight --version --admin --json --who --help  ;;
+    "endpoints remove"*) compadd -- --version --admin --json --who --help  ;;
+    "endpoints drain"*) compadd -- --version --admin --json --who --help  ;;
+    "endpoints reset"*) compadd -- --version --admin --json --who --help  ;;
     "flag list"*) compadd -- --stale --changed --admin --json --help  ;;
     "flag show"*) compadd -- --admin --json --help  ;;
     "flag off"*) compadd -- --variant --journal --who --admin --json --help  ;;
@@ -40,7 +46,7 @@ _sluice() {
     "version "*) compadd -- --help  ;;
     "completion "*) compadd -- --help bash zsh fish ;;
     "man "*) compadd -- --help  ;;
-    "help "*) compadd -- --help demo init certificate serve check reload upgrade status rollout flag replay diff load version completion man help ;;
+    "help "*) compadd -- --help demo init certificate serve check reload upgrade status rollout endpoints flag replay diff load version completion man help ;;
     esac
 }
 if [[ $funcstack[1] == _sluice ]]; then _sluice "$@"; else compdef _sluice sluice; fi

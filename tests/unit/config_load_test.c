@@ -70,7 +70,7 @@ TEST(design_example)
     assert_string_equal(service->routes[0].path.text, "/checkout");
     assert_int_equal(service->version_count, 2);
     assert_int_equal(config_version_find(service, "v1")->endpoint_count, 2);
-    assert_int_equal(config_version_find(service, "v2")->endpoints[0].addr.any.sa_family, AF_UNIX);
+    assert_int_equal(config_version_find(service, "v2")->endpoints[0].address.addr.any.sa_family, AF_UNIX);
     assert_int_equal(service->unit.kind, CONFIG_UNIT_COOKIE);
     assert_string_equal(service->unit.name, "sid");
     assert_null(config_version_find(service, "v3"));
@@ -125,7 +125,7 @@ TEST(defaults)
     assert_string_equal(service->routes[0].path.text, "/");
     assert_int_equal(service->unit.kind, CONFIG_UNIT_REQUEST);
     assert_int_equal(service->timeouts.connect_ms, config->timeouts.connect_ms);
-    assert_false(service->versions[0].endpoints[0].literal);
+    assert_false(service->versions[0].endpoints[0].address.literal);
     config_destroy(config);
 }
 
@@ -265,7 +265,7 @@ TEST(aliases)
                   "  a: {routes: [{path: /a}], versions: &both {v1: [h:1], v2: [h:2]}, stable: v1}\n"
                   "  b: {routes: [{path: /b}], versions: *both, stable: v2}\n");
     assert_int_equal(config->services[1].version_count, 2);
-    assert_string_equal(config->services[1].versions[1].endpoints[0].text, "h:2");
+    assert_string_equal(config->services[1].versions[1].endpoints[0].address.text, "h:2");
     config_destroy(config);
 }
 
@@ -453,7 +453,7 @@ TEST(paths)
         assert_string_equal(config->journal, wanted);
         snprintf(wanted, sizeof wanted, "unix:%s/in.sock", folder);
         assert_string_equal(config->listen[0].address.text, wanted);
-        assert_string_equal(config->services[0].versions[0].endpoints[0].text, "unix:/run/app.sock");
+        assert_string_equal(config->services[0].versions[0].endpoints[0].address.text, "unix:/run/app.sock");
         assert_string_equal(config->flags.sources[0].place, "README.md");
         assert_string_equal(config->flags.sources[1].place, "/etc/flags.json");
         snprintf(wanted, sizeof wanted, "%s/LICENSE", folder);
@@ -478,6 +478,25 @@ TEST(examples)
         assert_int_equal(status, STATUS_OK);
         config_destroy(config);
     }
+}
+
+TEST(endpoints_and_balance)
+{
+    struct config *config =
+        load_good("zone: a\nlisten: ['127.0.0.1:8080']\nservices:\n  shop:\n    versions:\n"
+                  "      v1: [10.0.0.1:1, {address: 'h:2', weight: 0, zone: b}]\n"
+                  "    balance: {hash: {cookie: sid}}\n");
+    const struct config_service *service = &config->services[0];
+    const struct config_endpoint *endpoints = service->versions[0].endpoints;
+    assert_string_equal(config->zone, "a");
+    assert_int_equal(endpoints[0].weight, 1);
+    assert_string_equal(endpoints[0].zone, "");
+    assert_string_equal(endpoints[1].address.text, "h:2");
+    assert_int_equal(endpoints[1].weight, 0);
+    assert_string_equal(endpoints[1].zone, "b");
+    assert_int_equal(service->balance.hash.kind, CONFIG_ATTRIBUTE_COOKIE);
+    assert_string_equal(service->balance.hash.source, "sid");
+    config_destroy(config);
 }
 
 static bool word_appears(const char *text, const char *word)

@@ -1,28 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Assignment: the share is what was asked, nobody moves without need, cookies are ours or nobody's.
-#include <math.h>
-
 #include "base/check.h"
+#include "binomial.h"
 #include "net/proxy/assign.h"
 #include "test.h"
 
 enum { UNITS = 1000000 };
 
 static const struct siphash_key SALT = {11, 12};
-
-// The probability that a binomial(n, p) count is at most k, by summing its terms; exact up to rounding.
-static double binomial_cdf(double n, double p, double k)
-{
-    double sum = 0;
-    for (double i = k; i >= 0; i--) {
-        double term =
-            exp(lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) + i * log(p) + (n - i) * log1p(-p));
-        sum += term;
-        if (term < 1e-18 && i < n * p)
-            break;
-    }
-    return sum;
-}
 
 static struct slice unit_name(uint32_t i, char text[32])
 {
@@ -46,11 +31,9 @@ TEST(shares_are_binomial)
     }
     for (size_t k = 0; k < ARRAY_LEN(WEIGHTS); k++) {
         double p = WEIGHTS[k] / (double)ROLLOUT_WEIGHT_FULL;
-        double below = binomial_cdf(UNITS, p, counts[k]), above = 1 - binomial_cdf(UNITS, p, counts[k] - 1.0);
-        assert_true(below > 1e-4 && above > 1e-4);
+        assert_true(binomial_fits(UNITS, p, counts[k]));
         double q = p < 0.5 ? p : 1 - p;
-        below = binomial_cdf(UNITS, q, control[k]), above = 1 - binomial_cdf(UNITS, q, control[k] - 1.0);
-        assert_true(below > 1e-4 && above > 1e-4);
+        assert_true(binomial_fits(UNITS, q, control[k]));
     }
 }
 

@@ -80,7 +80,15 @@ TEST(a_newer_change_of_a_flag)
     expect_refused(JOURNAL_FLAG, data, writer.len);
 }
 
+TEST(a_newer_change_of_endpoints)
+{
+    uint8_t data[PAYLOAD_BYTES];
+    struct wire_writer writer = {.data = data, .cap = sizeof data};
+    wire_put_u64(&writer, 2);
+    expect_refused(JOURNAL_ENDPOINTS, data, writer.len);
+}
+
 TEST(an_entry_of_an_unknown_kind)
 {
-    expect_refused((enum journal_kind)(JOURNAL_FORGOTTEN + 1), (const uint8_t *)"", 0);
+    expect_refused((enum journal_kind)(JOURNAL_ENDPOINTS + 1), (const uint8_t *)"", 0);
 }

@@ -57,7 +57,7 @@ struct api_part {
     size_t route_count;
 };
 extern const struct api_part api_rollouts_part, api_services_part, api_flags_part, api_events_part,
-    api_daemon_part;
+    api_endpoints_part, api_daemon_part;
 
 // Answers one call.
 void api_handle(struct api_call *call);

@@ -81,6 +81,25 @@ static void write_names(struct json_out *out, struct engine *engine)
     json_out_close(out, ']');
 }
 
+// Files with the endpoints of versions.
+static void write_lists(struct json_out *out, struct engine *engine)
+{
+    const struct routing *routing = targets_of(engine)->routing;
+    json_out_open(out, "endpoint_lists", '[');
+    for (uint32_t i = 0; i < routing_lists_count(routing); i++) {
+        const struct routing_list list = routing_list_get(routing, i);
+        json_out_open(out, NULL, '{');
+        json_out_text(out, "service", list.service);
+        json_out_text(out, "version", list.version);
+        json_out_text(out, "file", list.file);
+        json_out_text(out, "state", routing_list_state_name(list.state));
+        json_out_text(out, "problem", list.problem);
+        json_out_count(out, "endpoints", list.endpoint_count);
+        json_out_close(out, '}');
+    }
+    json_out_close(out, ']');
+}
+
 static void write_supervisor(struct json_out *out, const struct api_program *program)
 {
     struct api_supervisor supervisor = {.present = false};
@@ -135,6 +154,7 @@ static void get_status(struct api_call *call)
         write_traffic(out, engine, &config->services[i]);
     json_out_close(out, ']');
     write_names(out, engine);
+    write_lists(out, engine);
     json_out_open(out, "rollouts", '[');
     for (uint32_t i = 0; i < engine_rollout_count(engine); i++)
         api_write_rollout(out, NULL, engine, i);
@@ -144,12 +164,12 @@ static void get_status(struct api_call *call)
 
 // ---- the routing table ----
 
-static void write_endpoints(struct json_out *out, const char *member, const struct config_address *endpoints,
+static void write_endpoints(struct json_out *out, const char *member, const struct config_endpoint *endpoints,
                             uint32_t count)
 {
     json_out_open(out, member, '[');
     for (uint32_t i = 0; i < count; i++)
-        json_out_text(out, NULL, endpoints[i].text);
+        json_out_text(out, NULL, endpoints[i].address.text);
     json_out_close(out, ']');
 }
 
@@ -207,7 +227,10 @@ static void write_service(struct json_out *out, struct engine *engine, const str
     for (uint32_t i = 0; i < s->version_count; i++) {
         json_out_open(out, NULL, '{');
         json_out_text(out, "name", s->versions[i].name);
-        write_endpoints(out, "endpoints", s->versions[i].endpoints, s->versions[i].endpoint_count);
+        uint32_t listed;
+        const struct config_endpoint *endpoints =
+            routing_listed(targets_of(engine)->routing, s, &s->versions[i], &listed);
+        write_endpoints(out, "endpoints", endpoints, listed);
         write_health(out, engine, s->name, s->versions[i].name);
         json_out_close(out, '}');
     }
@@ -332,7 +355,7 @@ static void post_upgrade(struct api_call *call)
 
 static const struct api_route ROUTES[] = {
     {"GET", "/v1/status", API_READ, get_status,
-     "the daemon, its journal, its table, all services, names of endpoints and rollouts"},
+     "the daemon, its journal, its table, all services, names and lists of endpoints, and rollouts"},
     {"GET", "/v1/table", API_READ, get_table,
      "the routing table in force; `names` has the addresses of endpoints by name"},
     {"POST", "/v1/reload", API_OPERATE, post_reload,

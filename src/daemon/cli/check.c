@@ -272,6 +272,33 @@ static bool check_flags(const struct cli_call *call, const struct config *config
     return status == STATUS_OK;
 }
 
+// Files with endpoints change without this file: one that is not there yet is no mistake of it.
+static bool check_lists(const struct cli_call *call, const struct config *config,
+                        struct config_errors *errors, char *report)
+{
+    bool good = true;
+    for (uint32_t i = 0; i < config->service_count; i++)
+        for (uint32_t k = 0; k < config->services[i].version_count; k++) {
+            const struct config_version *version = &config->services[i].versions[k];
+            struct config_endpoint *endpoints = NULL;
+            uint32_t count;
+            if (version->endpoints_file[0] == '\0')
+                continue;
+            enum status status = config_endpoints_load(config, version, &endpoints, &count, errors);
+            heap_free(endpoints);
+            if (status == STATUS_NOT_FOUND) {
+                fprintf(call->err, "warning: %s is not there yet: without it version %s has no endpoint\n",
+                        cli_shown(version->endpoints_file), version->name);
+            } else if (status != STATUS_OK) {
+                struct text text = text_over(report, CONFIG_REPORT_BYTES_MAX);
+                config_errors_write(errors, &text);
+                cli_print_report(call->err, report);
+                good = false;
+            }
+        }
+    return good;
+}
+
 static int print_all(const struct cli_call *call, struct config *config)
 {
     struct check_traffic given = {.error_rate = 0.001};
@@ -324,6 +351,8 @@ int cli_run_check(const struct cli_call *call)
         struct fault fault;
         if (status == STATUS_OK && routing_tls_check(config, &fault) != STATUS_OK) {
             fprintf(call->err, "%s: %s\n", cli_shown(call->args[0]), cli_told(fault.text));
+            code = CLI_EXIT_NO;
+        } else if (status == STATUS_OK && !check_lists(call, config, errors, report)) {
             code = CLI_EXIT_NO;
         } else if (status == STATUS_OK && cli_given(call, "route")) {
             code = cli_check_route(call, config);

@@ -100,6 +100,7 @@ int cli_run_rollout_command(const struct cli_call *call);
 int cli_run_rollout_watch(const struct cli_call *call);
 int cli_run_rollout_explain(const struct cli_call *call);
 int cli_run_rollout_history(const struct cli_call *call);
+int cli_run_endpoints(const struct cli_call *call);
 int cli_run_replay(const struct cli_call *call);
 int cli_run_diff(const struct cli_call *call);
 int cli_run_load(const struct cli_call *call);

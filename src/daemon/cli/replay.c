@@ -10,6 +10,7 @@
 #include "flags/runtime/runtime.h"
 #include "operate/log/log.h"
 #include "ship/engine/replay.h"
+#include "ship/routing/routing.h"
 #include "ship/store/journal.h"
 
 static void print_text(const struct cli_call *call, const struct engine_replay *replay)
@@ -89,6 +90,8 @@ static void print_json(const struct cli_call *call, const struct engine_replay *
 // Changes of flags decide nothing here, but they must be readable.
 static enum status fold(void *context, const struct journal_entry *entry)
 {
+    if (entry->kind == JOURNAL_ENDPOINTS)
+        return routing_override_readable(entry->payload);
     return runtime_fold(context, entry->seq, entry->time_ms, entry->payload);
 }
 

@@ -111,6 +111,23 @@ static void print_names(const struct cli_call *call, const json_t *names)
     }
 }
 
+static void print_lists(const struct cli_call *call, const json_t *lists)
+{
+    for (size_t i = 0; i < json_array_size(lists); i++) {
+        const json_t *list = json_array_get(lists, i);
+        json_int_t endpoints = json_integer_value(json_object_get(list, "endpoints"));
+        if (strcmp(cli_word(list, "state"), "good") == 0)
+            continue;
+        fprintf(call->out, "The list of endpoints %s of %s of %s is %s: %s; ", cli_word(list, "file"),
+                cli_word(list, "version"), cli_word(list, "service"), cli_word(list, "state"),
+                cli_word(list, "problem"));
+        if (endpoints > 0)
+            fprintf(call->out, "its last good endpoints stay (%lld)\n", (long long)endpoints);
+        else
+            fprintf(call->out, "the version has no endpoint\n");
+    }
+}
+
 // Columns as wide as the terminal; elsewhere nothing is cut.
 static struct cli_style list_style(const struct cli_call *call)
 {
@@ -159,6 +176,7 @@ static int print_status(const struct cli_call *call, const json_t *answer)
         fprintf(call->out, "No rollout is in the file.\n");
     print_stables(call, json_object_get(answer, "services"));
     print_names(call, json_object_get(answer, "names"));
+    print_lists(call, json_object_get(answer, "endpoint_lists"));
     if (!json_is_true(json_object_get(journal, "failing")))
         return code;
     fprintf(call->out, "JOURNAL FAILS: no decision is taken, traffic goes on as it is: %s\n",

@@ -148,6 +148,25 @@ static const struct cli_exit_note command_exits[] = {{0, "done, and in the journ
                                                      {1, "refused; the reason is printed"},
                                                      {3, "the daemon does not answer"},
                                                      END_EXIT};
+#define OPTION_VERSION                                                                                       \
+    {                                                                                                        \
+        "version", 0, "NAME", "of which version (default: the only one)"                                     \
+    }
+static const struct cli_option endpoints_options[] = {OPTION_VERSION, OPTION_ADMIN, OPTION_JSON, OPTION_WHO,
+                                                      END_OPTION};
+static const struct cli_option endpoints_add_options[] = {
+    {"weight", 0, "N", "how much it gets beside the others (default 1)"},
+    OPTION_VERSION,
+    OPTION_ADMIN,
+    OPTION_JSON,
+    OPTION_WHO,
+    END_OPTION};
+static const struct cli_example endpoints_add_examples[] = {
+    {"sluice endpoints add shop 10.0.0.7:80 --version v1", "one more endpoint, at once"}, END_PAIR};
+static const struct cli_example endpoints_drain_examples[] = {
+    {"sluice endpoints drain shop 10.0.0.7:80 --version v1", "before the machine is restarted"}, END_PAIR};
+static const struct cli_example endpoints_reset_examples[] = {
+    {"sluice endpoints reset shop --version v1", "what the file says counts again"}, END_PAIR};
 static const struct cli_option read_options[] = {OPTION_ADMIN, OPTION_JSON, END_OPTION};
 static const struct cli_option watch_options[] = {
     OPTION_ADMIN,
@@ -419,6 +438,18 @@ const struct cli_command cli_commands[] = {
      explain_examples, command_exits, cli_run_rollout_explain},
     {"rollout", "history", "NAME", "every decision with its reason", "", read_options, history_examples,
      command_exits, cli_run_rollout_history},
+    {"endpoints", "list", "SERVICE", "the endpoints of each version of a service", "", read_options, NULL,
+     command_exits, cli_run_endpoints},
+    {"endpoints", "add", "SERVICE ADDRESS...", "more endpoints for a version, or other weights",
+     "In force at once and after a restart, over what the file says, until \"reset\".", endpoints_add_options,
+     endpoints_add_examples, command_exits, cli_run_endpoints},
+    {"endpoints", "remove", "SERVICE ADDRESS...", "take endpoints away; what they have under way may end", "",
+     endpoints_options, NULL, command_exits, cli_run_endpoints},
+    {"endpoints", "drain", "SERVICE ADDRESS...",
+     "no new requests for these endpoints; \"add\" brings them back", "", endpoints_options,
+     endpoints_drain_examples, command_exits, cli_run_endpoints},
+    {"endpoints", "reset", "SERVICE", "the file's endpoints again", "", endpoints_options,
+     endpoints_reset_examples, command_exits, cli_run_endpoints},
     {"flag", "list", "TEXT?", "flags: state, default, evaluations, source, what was changed", "",
      flag_list_options, flag_list_examples, command_exits, cli_run_flag_list},
     {"flag", "show", "NAME", "one flag: variants, use, what stands over it, definition", "", read_options,

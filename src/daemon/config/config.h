@@ -40,6 +40,7 @@ enum {
     CONFIG_ALL_ROUTES_MAX = 4096,   // of all services together, as the proxy's table holds them
     CONFIG_ALL_VERSIONS_MAX = 1024, // control arms count as one more
     CONFIG_ALL_ENDPOINTS_MAX = 4096,
+    CONFIG_ENDPOINT_WEIGHT_MAX = 1000,
     CONFIG_ALL_NAMES_MAX = NAMES_MAX, // of them written as names
     CONFIG_NAME_SERVERS_MAX = 8,
     CONFIG_ROLLOUTS_MAX = 256,
@@ -117,6 +118,13 @@ struct config_address {
     char text[NAMES_TEXT_BYTES];
     bool literal; // addr is filled; else a name that names_parse takes
     struct io_addr addr;
+};
+
+// Where a version answers. What is said of a name holds for each of its addresses.
+struct config_endpoint {
+    struct config_address address;
+    uint32_t weight;              // how often it is drawn beside others; 0: it is drained
+    char zone[CONFIG_NAME_BYTES]; // empty: none
 };
 
 // A network whose peers are trusted. IPv4 is kept as ::ffff:a.b.c.d with prefix_bits 96 + n.
@@ -320,9 +328,10 @@ struct config_origin {
 struct config_version {
     char name[CONFIG_NAME_BYTES];
     struct config_origin origin; // its service's where it says nothing itself
-    struct config_address *endpoints;
-    uint32_t endpoint_count; // at least 1
-    int proxy_header;        // version of the PROXY header that its endpoints get; 0: none
+    struct config_endpoint *endpoints;
+    uint32_t endpoint_count;                // at least 1, or 0 with endpoints_file
+    char endpoints_file[CONFIG_PATH_BYTES]; // what says them, read at runtime; empty: none
+    int proxy_header;                       // version of the PROXY header that its endpoints get; 0: none
 };
 
 enum config_unit_kind { CONFIG_UNIT_REQUEST, CONFIG_UNIT_COOKIE, CONFIG_UNIT_HEADER, CONFIG_UNIT_ADDRESS };
@@ -436,6 +445,11 @@ struct config_mirror {
     struct config_edits headers;
 };
 
+// How requests are spread over the endpoints of a version.
+struct config_balance {
+    struct config_attribute hash; // picks the endpoint; kind NONE: load does
+};
+
 struct config_service {
     char name[CONFIG_NAME_BYTES];
     struct config_route *routes; // at least one; without `routes` it is any host, path "/"
@@ -444,7 +458,7 @@ struct config_service {
     uint32_t version_count;         // at least 1
     char stable[CONFIG_NAME_BYTES]; // always the name of one of them
     struct config_unit unit;
-    struct config_address *control_endpoints; // freshly started endpoints of the stable version, or none
+    struct config_endpoint *control_endpoints; // freshly started endpoints of the stable version, or none
     uint32_t control_endpoint_count;
     struct config_origin control_origin;
     struct config_origin origin; // of versions that say nothing themselves
@@ -457,6 +471,7 @@ struct config_service {
     uint32_t panic;         // share, thousandths of a percent; 0: never
     uint64_t slow_start_ms; // 0: off
     bool fallback;          // to the stable version
+    struct config_balance balance;
     struct config_compression compression;
     struct config_mirror mirror;
     struct config_position position;
@@ -510,6 +525,7 @@ struct config {
     uint32_t workers; // 0: auto, one per core
     enum io_kind io;  // AUTO, EPOLL or URING
     char journal[CONFIG_PATH_BYTES];
+    char zone[CONFIG_NAME_BYTES]; // where this proxy stands; empty: not said
     struct config_listener *listen;
     uint32_t listen_count;       // at least 1
     struct config_address admin; // loopback or unix
@@ -543,6 +559,16 @@ MUST_USE enum status config_load(const char *path, struct config **config, struc
 // The same from memory; `name` stands for the file in errors, relative paths begin at the working directory.
 MUST_USE enum status config_load_text(const char *name, struct slice yaml, struct config **config,
                                       struct config_errors *errors);
+// The endpoints that a version's endpoints_file says, held against the file that names it; *endpoints is the
+// caller's, to be freed, at least one and at most CONFIG_ENDPOINTS_MAX. Statuses and errors as config_load.
+MUST_USE enum status config_endpoints_load(const struct config *config, const struct config_version *version,
+                                           struct config_endpoint **endpoints, uint32_t *count,
+                                           struct config_errors *errors);
+// The same from memory; `name` stands for the file in errors.
+MUST_USE enum status config_endpoints_load_text(const struct config *config,
+                                                const struct config_version *version, const char *name,
+                                                struct slice yaml, struct config_endpoint **endpoints,
+                                                uint32_t *count, struct config_errors *errors);
 // NULL is allowed.
 void config_destroy(struct config *config);
 

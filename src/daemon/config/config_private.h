@@ -71,7 +71,8 @@ struct config_reader {
     bool no_memory;
 };
 
-// Parses one source to nodes. *root is untouched when an error was added or memory ran out.
+// Parses one source to nodes; an empty one gives NULL. *root is untouched when an error was added or memory
+// ran out.
 MUST_USE enum status config_nodes_parse(struct config_reader *reader, uint16_t file,
                                         struct config_node **root);
 // Appends an entry; the node's count, weight and height follow. False when memory ran out.
@@ -235,6 +236,9 @@ extern const struct config_section config_edits_section;                        
 extern const struct config_section config_compression_section; // compression.c
 extern const struct config_section config_mirror_section;      // mirror.c
 extern const struct config_section config_service_section;
+extern const struct config_section config_endpoint_section, config_balance_section,
+    config_endpoints_section; // endpoint.c; the last one's struct is config_version
+extern const struct config_section config_attribute_section; // service_flags.c
 extern const struct config_choice config_tls_version_choices[];
 extern const struct config_section config_origin_section;
 extern const struct config_section config_service_flags_section;
@@ -249,6 +253,15 @@ extern const struct config_section config_flags_section;
 // What a rollout's checks owe to each other; node is the rollout's.
 void config_checks_settle(struct config_reader *reader, const struct config_node *node,
                           struct rollout_spec *spec);
+// What is wrong with a list as a whole; node is the list's, or NULL.
+void config_endpoints_distinct(struct config_reader *reader, const struct config_node *node,
+                               const struct config_endpoint *endpoints, uint32_t count);
+// What is wrong with it beside the rest of the file.
+void config_endpoints_loop(struct config_reader *reader, const struct config_node *node,
+                           const struct config_endpoint *endpoints, uint32_t count);
+void config_endpoints_names(struct config_reader *reader, const struct config_node *node,
+                            const struct config_origin *origin, const struct config_endpoint *endpoints,
+                            uint32_t count);
 // The list of endpoints of a version's node, or of a control arm's, written short or not.
 const struct config_node *config_endpoints_node(const struct config_node *node);
 void config_version_unknown(struct config_reader *reader, const struct config_node *node,

@@ -215,11 +215,22 @@ static bool root_merge(struct config_reader *reader, struct config_node *into, c
 
 // ---- loading ----
 
+static bool is_mapping(struct config_reader *reader, uint16_t file, const struct config_node *root)
+{
+    if (root == NULL)
+        config_error_mark(reader, file, 0, 0,
+                          "the file is empty; the least it needs is 'listen' and 'services'");
+    else if (root->kind != CONFIG_NODE_MAP)
+        config_error_at(reader, root,
+                        "a mapping of words was expected here, such as 'listen:' and 'services:'");
+    return root != NULL && root->kind == CONFIG_NODE_MAP;
+}
+
 static void sources_parse(struct config_reader *reader, struct config_node **root)
 {
     for (uint16_t i = 0; i < reader->sources.count && !reader->no_memory; i++) {
         struct config_node *parsed = NULL;
-        if (config_nodes_parse(reader, i, &parsed) != STATUS_OK)
+        if (config_nodes_parse(reader, i, &parsed) != STATUS_OK || !is_mapping(reader, i, parsed))
             continue;
         if (*root == NULL)
             *root = parsed;
@@ -328,6 +339,86 @@ enum status config_load_text(const char *name, struct slice yaml, struct config 
     if (status == STATUS_NO_MEMORY)
         errors_clear(errors);
     return status;
+}
+
+static enum status endpoints_read(struct config_reader *reader, struct config_version *version)
+{
+    struct config_node *root = NULL;
+    if (config_nodes_parse(reader, 0, &root) != STATUS_OK)
+        return STATUS_INVALID;
+    if (root == NULL) {
+        config_error_mark(reader, 0, 1, 1, "the list is empty; it needs at least 1");
+        return STATUS_INVALID;
+    }
+    struct config_scope scope = {.section = &config_endpoints_section};
+    config_section_read(reader, &scope, &config_endpoints_section, root, version);
+    const struct config_node *list = config_endpoints_node(root);
+    uint32_t count = version->endpoint_count;
+    if (reader->errors->count > 0 || reader->no_memory)
+        return STATUS_INVALID;
+    config_endpoints_distinct(reader, list, version->endpoints, count);
+    config_endpoints_loop(reader, list, version->endpoints, count);
+    config_endpoints_names(reader, list, &version->origin, version->endpoints, count);
+    return reader->errors->count > 0 ? STATUS_INVALID : STATUS_OK;
+}
+
+// Reads the last source, if that was read well.
+static enum status endpoints_load(struct config_reader *reader, const struct config *config,
+                                  const struct config_version *version, enum status status,
+                                  struct config_endpoint **endpoints, uint32_t *count)
+{
+    struct config_version read = {.origin = version->origin};
+    reader->config = heap_alloc(1, sizeof *reader->config); // takes notes
+    if (reader->config == NULL)
+        reader->no_memory = true;
+    else
+        *reader->config = *config;
+    if (status == STATUS_OK && !reader->no_memory)
+        status = endpoints_read(reader, &read);
+    if (reader->no_memory)
+        status = STATUS_NO_MEMORY;
+    config_arena_free(&reader->arena);
+    heap_free(reader->config);
+    if (status == STATUS_OK) {
+        *endpoints = read.endpoints;
+        *count = read.endpoint_count;
+        return STATUS_OK;
+    }
+    heap_free(read.endpoints);
+    config_errors_sort(reader->errors);
+    if (status == STATUS_NO_MEMORY)
+        errors_clear(reader->errors);
+    return status;
+}
+
+enum status config_endpoints_load(const struct config *config, const struct config_version *version,
+                                  struct config_endpoint **endpoints, uint32_t *count,
+                                  struct config_errors *errors)
+{
+    errors_clear(errors);
+    DEFER(reader_free) struct config_reader *reader = heap_alloc(1, sizeof *reader);
+    if (reader == NULL)
+        return STATUS_NO_MEMORY;
+    reader->errors = errors;
+    reader->folder = folder_of(version->endpoints_file, false);
+    enum status status = source_read(reader, version->endpoints_file);
+    status = endpoints_load(reader, config, version, status, endpoints, count);
+    sources_free(&reader->sources);
+    return status;
+}
+
+enum status config_endpoints_load_text(const struct config *config, const struct config_version *version,
+                                       const char *name, struct slice yaml,
+                                       struct config_endpoint **endpoints, uint32_t *count,
+                                       struct config_errors *errors)
+{
+    errors_clear(errors);
+    DEFER(reader_free) struct config_reader *reader = heap_alloc(1, sizeof *reader);
+    if (reader == NULL)
+        return STATUS_NO_MEMORY;
+    reader->errors = errors;
+    source_add(reader, name)->text = yaml;
+    return endpoints_load(reader, config, version, STATUS_OK, endpoints, count);
 }
 
 void config_destroy(struct config *config)

@@ -427,16 +427,7 @@ enum status config_nodes_parse(struct config_reader *reader, uint16_t file, stru
     yaml_parser_delete(&parser);
     if (status != STATUS_OK)
         return status;
-    if (built == NULL || (built->kind == CONFIG_NODE_SCALAR && config_node_is_null(built))) {
-        config_error_mark(reader, file, 0, 0,
-                          "the file is empty; the least it needs is 'listen' and 'services'");
-        return STATUS_INVALID;
-    }
-    if (built->kind != CONFIG_NODE_MAP) {
-        config_error_at(reader, built,
-                        "a mapping of words was expected here, such as 'listen:' and 'services:'");
-        return STATUS_INVALID;
-    }
-    *root = built;
+    bool empty = built == NULL || (built->kind == CONFIG_NODE_SCALAR && config_node_is_null(built));
+    *root = empty ? NULL : built;
     return STATUS_OK;
 }

@@ -83,18 +83,18 @@ static const char *nameless(const struct config_address *endpoint)
     return slice_starts_with(slice_of(endpoint->text), SLICE("srv:")) ? "what an SRV record tells" : NULL;
 }
 
-static void names_check(struct config_reader *reader, const struct config_node *list,
-                        const struct config_origin *origin, const struct config_address *endpoints,
-                        uint32_t count)
+void config_endpoints_names(struct config_reader *reader, const struct config_node *node,
+                            const struct config_origin *origin, const struct config_endpoint *endpoints,
+                            uint32_t count)
 {
-    const struct config_entry *entry = list->first;
+    const struct config_entry *entry = node != NULL ? node->first : NULL;
     bool needed = origin->speech == CONFIG_SPEECH_TLS && origin->verify && origin->server_name[0] == '\0';
     for (uint32_t i = 0; needed && i < count; i++, entry = entry->next)
-        if (nameless(&endpoints[i]) != NULL)
+        if (nameless(&endpoints[i].address) != NULL)
             config_error_at(
                 reader, entry->value,
                 "'%s' with 'tls' needs 'server_name': %s has no name that a certificate can be held against",
-                endpoints[i].text, nameless(&endpoints[i]));
+                endpoints[i].address.text, nameless(&endpoints[i].address));
 }
 
 static void unverified_add(struct text *text, const struct config_origin *origin, const char *service,
@@ -132,12 +132,13 @@ void config_origins_check(struct config_reader *reader, const struct config_node
         const struct config_service *service = &config->services[i];
         const struct config_entry *version = config_node_get(entry->value, "versions")->first;
         for (uint32_t k = 0; k < service->version_count; k++, version = version->next)
-            names_check(reader, config_endpoints_node(version->value), &service->versions[k].origin,
-                        service->versions[k].endpoints, service->versions[k].endpoint_count);
+            config_endpoints_names(reader, config_endpoints_node(version->value),
+                                   &service->versions[k].origin, service->versions[k].endpoints,
+                                   service->versions[k].endpoint_count);
         if (service->control_endpoint_count > 0)
-            names_check(reader, config_endpoints_node(config_node_get(entry->value, "control")),
-                        &service->control_origin, service->control_endpoints,
-                        service->control_endpoint_count);
+            config_endpoints_names(reader, config_endpoints_node(config_node_get(entry->value, "control")),
+                                   &service->control_origin, service->control_endpoints,
+                                   service->control_endpoint_count);
     }
     if (reader->errors->count == 0)
         unverified_note(config);

@@ -7,18 +7,6 @@
 
 // ---- versions and their endpoints ----
 
-static void endpoints_distinct(struct config_reader *reader, const struct config_node *list,
-                               const struct config_address *endpoints, uint32_t count)
-{
-    if (list == NULL || list->kind != CONFIG_NODE_LIST)
-        return;
-    const struct config_entry *entry = list->first;
-    for (uint32_t i = 0; i < count; i++, entry = entry->next)
-        for (uint32_t j = 0; j < i; j++)
-            if (endpoints[i].text[0] != '\0' && strcmp(endpoints[i].text, endpoints[j].text) == 0)
-                config_error_at(reader, entry->value, "'%s' stands in this list twice", endpoints[i].text);
-}
-
 const struct config_node *config_endpoints_node(const struct config_node *node)
 {
     return node != NULL && node->kind == CONFIG_NODE_LIST ? node : config_node_get(node, "endpoints");
@@ -27,11 +15,12 @@ const struct config_node *config_endpoints_node(const struct config_node *node)
 static void version_finish(struct config_reader *reader, const struct config_node *node, void *target)
 {
     const struct config_version *version = target;
-    endpoints_distinct(reader, config_endpoints_node(node), version->endpoints, version->endpoint_count);
+    if (version->endpoint_count > 0 && version->endpoints_file[0] != '\0')
+        config_error_at(reader, config_place(node, "endpoints_file"),
+                        "endpoints stand in one place: either 'endpoints' or 'endpoints_file', not both");
+    config_endpoints_distinct(reader, config_endpoints_node(node), version->endpoints,
+                              version->endpoint_count);
 }
-
-static const struct config_word endpoint_item = {
-    .word = "endpoints", .kind = CONFIG_KIND_ENDPOINT, .size = sizeof(struct config_address)};
 
 static const struct config_choice header_choices[] = {{"none", 0}, {"v1", 1}, {"v2", 2}, {NULL, 0}};
 
@@ -41,11 +30,14 @@ static const struct config_word version_words[] = {
      CONFIG_ITEMS(struct config_version, endpoints, endpoint_count),
      .min = 1,
      .max = CONFIG_ENDPOINTS_MAX,
-     .item = &endpoint_item,
+     .section = &config_endpoint_section,
      .required = true,
-     .help =
-         "where this version answers: 10.0.0.1:9001, [::1]:9001, unix:/run/app.sock, name:9001 for all addresses of "
-         "a name, or srv:_service._protocol.name for those that SRV records tell, ports included"},
+     .unless = "endpoints_file",
+     .help = "where this version answers"},
+    {.word = "endpoints_file",
+     .kind = CONFIG_KIND_FILE,
+     CONFIG_AT(struct config_version, endpoints_file),
+     .help = "file with the list that `endpoints` would have; read again when it changes"},
     {.word = "tls",
      .kind = CONFIG_KIND_SECTION,
      CONFIG_AT(struct config_version, origin),
@@ -77,7 +69,7 @@ static const struct config_word control_words[] = {
      CONFIG_ITEMS(struct config_service, control_endpoints, control_endpoint_count),
      .min = 1,
      .max = CONFIG_ENDPOINTS_MAX,
-     .item = &endpoint_item,
+     .section = &config_endpoint_section,
      .required = true,
      .help = "where they answer"},
     {.word = "tls",
@@ -211,8 +203,8 @@ static void service_finish(struct config_reader *reader, const struct config_nod
     if (!config_given(node, "routes"))
         route_for_all(reader, service);
     origins_inherit(service);
-    endpoints_distinct(reader, config_endpoints_node(config_node_get(node, "control")),
-                       service->control_endpoints, service->control_endpoint_count);
+    config_endpoints_distinct(reader, config_endpoints_node(config_node_get(node, "control")),
+                              service->control_endpoints, service->control_endpoint_count);
     if (service->version_count == 0)
         return;
     if (!config_given(node, "stable") && service->version_count == 1)
@@ -324,8 +316,8 @@ static const struct config_word service_words[] = {
      .zero = "off",
      .fallback = "off",
      .help =
-         "an endpoint that is new or back in use takes its full part only after it, from a tenth on; only "
-         "with `health`, `outlier` or `breaker`"},
+         "an endpoint that is new or back in use takes its full part only after it, from a tenth on; not with "
+         "`balance: {hash: ...}`"},
     {.word = "fallback",
      .kind = CONFIG_KIND_CHOICE,
      CONFIG_AT(struct config_service, fallback),
@@ -334,6 +326,11 @@ static const struct config_word service_words[] = {
      .help =
          "`stable`: a request of the new version that reached nobody (no connection, no endpoint, an open "
          "breaker) is served by the stable version; it is an error of the new one all the same"},
+    {.word = "balance",
+     .kind = CONFIG_KIND_SECTION,
+     CONFIG_AT(struct config_service, balance),
+     .section = &config_balance_section,
+     .help = "how requests are spread over endpoints"},
     {.word = "compression",
      .kind = CONFIG_KIND_SECTION,
      CONFIG_AT(struct config_service, compression),
@@ -369,11 +366,11 @@ static bool total_fits(struct config_reader *reader, const struct config_node *s
     return false;
 }
 
-static uint32_t count_names(const struct config_address *endpoints, uint32_t count)
+static uint32_t count_names(const struct config_endpoint *endpoints, uint32_t count)
 {
     uint32_t names = 0;
     for (uint32_t i = 0; i < count; i++)
-        names += !endpoints[i].literal;
+        names += !endpoints[i].address.literal;
     return names;
 }
 
@@ -398,17 +395,17 @@ bool config_totals_check(struct config_reader *reader, const struct config_node 
            total_fits(reader, services, "endpoints by name", names, CONFIG_ALL_NAMES_MAX);
 }
 
-static void loop_check(struct config_reader *reader, const struct config_node *list,
-                       const struct config_address *endpoints, uint32_t count)
+void config_endpoints_loop(struct config_reader *reader, const struct config_node *node,
+                           const struct config_endpoint *endpoints, uint32_t count)
 {
     const struct config *config = reader->config;
-    const struct config_entry *entry = list->first;
+    const struct config_entry *entry = node != NULL ? node->first : NULL;
     for (uint32_t i = 0; i < count; i++, entry = entry->next)
         for (uint32_t j = 0; j < config->listen_count; j++)
-            if (config_address_same(&endpoints[i], &config->listen[j].address))
+            if (config_address_same(&endpoints[i].address, &config->listen[j].address))
                 config_error_at(reader, entry->value,
                                 "'%s' is a listener of this file: requests would go in circles",
-                                endpoints[i].text);
+                                endpoints[i].address.text);
 }
 
 void config_services_check(struct config_reader *reader, const struct config_node *root)
@@ -419,10 +416,10 @@ void config_services_check(struct config_reader *reader, const struct config_nod
         const struct config_service *service = &reader->config->services[i];
         const struct config_entry *version = config_node_get(entry->value, "versions")->first;
         for (uint32_t j = 0; j < service->version_count; j++, version = version->next)
-            loop_check(reader, config_endpoints_node(version->value), service->versions[j].endpoints,
-                       service->versions[j].endpoint_count);
+            config_endpoints_loop(reader, config_endpoints_node(version->value),
+                                  service->versions[j].endpoints, service->versions[j].endpoint_count);
         if (service->control_endpoint_count > 0)
-            loop_check(reader, config_endpoints_node(config_node_get(entry->value, "control")),
-                       service->control_endpoints, service->control_endpoint_count);
+            config_endpoints_loop(reader, config_endpoints_node(config_node_get(entry->value, "control")),
+                                  service->control_endpoints, service->control_endpoint_count);
     }
 }

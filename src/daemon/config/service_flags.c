@@ -34,7 +34,7 @@ static const struct config_word attribute_words[] = {
      CONFIG_AT(struct config_attribute, source),
      .help = "the value of this cookie"},
 };
-static const struct config_section attribute_section = {
+const struct config_section config_attribute_section = {
     .title = "attribute",
     .help = "Where in a request a value stands: a header or a cookie by its name, or the client's `address`, "
             "the `method`, the `host` or the `path`.",
@@ -116,7 +116,7 @@ static const struct config_word service_flags_words[] = {
     {.word = "key",
      .kind = CONFIG_KIND_SECTION,
      CONFIG_AT(struct config_service_flags, key),
-     .section = &attribute_section,
+     .section = &config_attribute_section,
      .optional = true,
      .fallback = "the service's unit",
      .help = "the targeting key: who asks"},
@@ -124,7 +124,7 @@ static const struct config_word service_flags_words[] = {
      .kind = CONFIG_KIND_MAP,
      CONFIG_ITEMS(struct config_service_flags, context, context_count),
      .max = CONFIG_ATTRIBUTES_MAX,
-     .section = &attribute_section,
+     .section = &config_attribute_section,
      .fallback = "none",
      .help = "further members of the evaluation context, by name"},
     {.word = "headers",

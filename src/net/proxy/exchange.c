@@ -3,6 +3,7 @@
 // sheet_route has its sheet_complete, and every counted request its PROXY_VERSION_COMPLETED, whatever way the
 // exchange ends.
 #include "net/proxy/assign.h"
+#include "net/proxy/balance.h"
 #include "net/proxy/protect.h"
 
 static struct worker *worker_of(const struct exchange *exchange)
@@ -263,6 +264,8 @@ static inline void evidence_tell(struct exchange *exchange, enum exchange_fate f
 
 void exchange_answered(struct exchange *exchange)
 {
+    if (!exchange->faulty)
+        balance_measured(exchange, waited_us(exchange));
     if (!exchange->tunnel && !exchange->fallen_back)
         version_latency_record(exchange->counts, waited_us(exchange));
     if (LIKELY(!exchange->watch.open)) {
@@ -562,7 +565,7 @@ static struct slice default_host(const struct exchange *exchange, const struct p
     for (uint32_t i = 0; i < table->route_count; i++)
         if (table->routes[i].service == service && table->routes[i].kind == PROXY_HOST_EXACT)
             return table->routes[i].host;
-    if (version->endpoint_count == 0 || version->endpoints[0].addr.any.sa_family == AF_UNIX)
+    if (version->listed_count == 0 || version->endpoints[0].addr.any.sa_family == AF_UNIX)
         return SLICE("localhost");
     io_addr_format(&version->endpoints[0].addr, text);
     return slice_of(text);
@@ -929,6 +932,8 @@ void exchange_begin(struct server_stream *stream, const struct proxy_service *se
         return;
     }
     (void)exchange_route(exchange, service);
+    if (UNLIKELY(service->hash != NULL))
+        balance_take_key(exchange, service);
     if (UNLIKELY(write_head(exchange, service) != STATUS_OK)) {
         exchange->close = true;
         exchange_starved(exchange);

@@ -3,6 +3,8 @@
 // the evidence: the requests that were drawn for it are errors of its version, whichever arm that is.
 #include "net/proxy/protect.h"
 
+#include "net/proxy/balance.h"
+
 enum { RAMP_MIN = 100, RAMP_FULL = 1000, FULL_RETRY_MS = 1000 };
 
 static struct endpoint_state *state_of(const struct worker *worker, uint16_t slot)
@@ -26,10 +28,11 @@ static bool is_out(const struct worker *worker, uint16_t slot)
     return known_health(state) != PROXY_ENDPOINT_HEALTHY || is_ejected(state, worker_now_us(worker));
 }
 
-static uint32_t count_out(const struct worker *worker, const struct proxy_version *version)
+// Of the first `count` endpoints.
+static uint32_t count_out(const struct worker *worker, const struct proxy_version *version, uint32_t count)
 {
     uint32_t out = 0;
-    for (uint32_t i = 0; i < version->endpoint_count; i++)
+    for (uint32_t i = 0; i < count; i++)
         out += is_out(worker, version->endpoints[i].slot);
     return out;
 }
@@ -39,7 +42,12 @@ bool protect_none_in_use(const struct worker *worker, const struct proxy_version
     bool all_when_few = version->protection == NULL || version->protection->panic > 0;
     if (version->endpoint_count == 0 || all_when_few)
         return version->endpoint_count == 0;
-    return count_out(worker, version) == version->endpoint_count;
+    return count_out(worker, version, version->endpoint_count) == version->endpoint_count;
+}
+
+static bool are_few(const struct proxy_version *version, uint32_t in_use, uint32_t all)
+{
+    return (uint64_t)in_use * ROLLOUT_WEIGHT_FULL < (uint64_t)version->protection->panic * all;
 }
 
 // ---- choice ----
@@ -57,10 +65,9 @@ static bool is_barred(struct choice *choice, const struct proxy_endpoint *endpoi
     if (!is_out(worker, endpoint->slot))
         return false;
     if (!choice->counted) {
-        uint32_t all = choice->version->endpoint_count, out = count_out(worker, choice->version);
+        uint32_t all = choice->version->endpoint_count, out = count_out(worker, choice->version, all);
         choice->counted = true;
-        choice->panic =
-            (uint64_t)(all - out) * ROLLOUT_WEIGHT_FULL < (uint64_t)choice->version->protection->panic * all;
+        choice->panic = are_few(choice->version, all - out, all);
     }
     return !choice->panic;
 }
@@ -89,19 +96,30 @@ static bool takes_draw(struct choice *choice, const struct proxy_endpoint *endpo
     return ramp == RAMP_FULL || rng_below(&worker->rng, RAMP_FULL) < ramp;
 }
 
-static bool is_usable(struct choice *choice, const struct proxy_endpoint *endpoint)
+static bool is_usable(void *context, const struct proxy_endpoint *endpoint)
 {
+    struct choice *choice = context;
     return pool_eligible(choice->exchange, endpoint) && !is_barred(choice, endpoint);
 }
 
-// The first usable one from a place on; failing that, one in use with room, whatever else is known against
-// it.
-static const struct proxy_endpoint *search(struct choice *choice, uint32_t from)
+// How many endpoints are drawn from: the near ones while enough of them are in use, else all.
+static uint32_t reach_of(const struct worker *worker, const struct proxy_version *version)
+{
+    uint32_t near = version->near_count;
+    if (LIKELY(near == version->endpoint_count))
+        return near;
+    uint32_t in_use = near - count_out(worker, version, near);
+    return in_use == 0 || are_few(version, in_use, near) ? version->endpoint_count : near;
+}
+
+// The first usable one from a place on, of those within reach first; failing that, one in use with room,
+// whatever else is known against it.
+static const struct proxy_endpoint *search(struct choice *choice, uint32_t reach, uint32_t from)
 {
     const struct proxy_version *version = choice->version;
     const struct proxy_endpoint *with_room = NULL;
     for (uint32_t i = 0; i < version->endpoint_count; i++) {
-        const struct proxy_endpoint *endpoint = &version->endpoints[(from + i) % version->endpoint_count];
+        const struct proxy_endpoint *endpoint = &version->endpoints[i < reach ? (from + i) % reach : i];
         if (is_usable(choice, endpoint))
             return endpoint;
         if (with_room == NULL && pool_has_room(choice->exchange, endpoint) && !is_barred(choice, endpoint))
@@ -120,29 +138,41 @@ static void count_ejected(struct choice *choice, const struct proxy_endpoint *dr
     exchange_count_error(exchange, ATTEMPT_EJECTED, "its endpoint is out of use");
 }
 
-const struct proxy_endpoint *protect_choose(struct exchange *exchange, const struct proxy_version *version)
+static const struct proxy_endpoint *choose_by_key(struct choice *choice)
 {
-    struct worker *worker = exchange->worker;
-    struct choice choice = {.exchange = exchange, .version = version};
-    uint32_t count = version->endpoint_count;
-    if (count == 0)
-        return NULL;
-    uint32_t first = (uint32_t)rng_below(&worker->rng, count);
-    count_ejected(&choice, &version->endpoints[first]);
-    if (count == 1)
-        return search(&choice, 0);
-    uint32_t second = (first + 1 + (uint32_t)rng_below(&worker->rng, count - 1)) % count;
-    const struct proxy_endpoint *a = &version->endpoints[first], *b = &version->endpoints[second];
-    bool a_usable = is_usable(&choice, a), b_usable = is_usable(&choice, b);
+    const struct proxy_version *version = choice->version;
+    uint64_t key = choice->exchange->hash;
+    count_ejected(choice, balance_by_key(version, key, NULL, NULL));
+    const struct proxy_endpoint *best = balance_by_key(version, key, is_usable, choice);
+    return best != NULL ? best : search(choice, version->endpoint_count, 0);
+}
+
+static const struct proxy_endpoint *choose_by_lot(struct choice *choice)
+{
+    struct worker *worker = choice->exchange->worker;
+    const struct proxy_version *version = choice->version;
+    uint32_t reach = reach_of(worker, version);
+    struct balance_pair pair = balance_draw(version, reach, &worker->rng);
+    const struct proxy_endpoint *a = &version->endpoints[pair.first], *b = &version->endpoints[pair.second];
+    count_ejected(choice, a);
+    bool a_usable = is_usable(choice, a), b_usable = is_usable(choice, b);
     if (a_usable && b_usable) {
-        bool a_takes = takes_draw(&choice, a), b_takes = takes_draw(&choice, b);
+        bool a_takes = takes_draw(choice, a), b_takes = takes_draw(choice, b);
         if (a_takes != b_takes)
             return a_takes ? a : b;
-        return worker->pools[a->slot]->active <= worker->pools[b->slot]->active ? a : b;
+        return balance_of_two(worker, a, b);
     }
     if (a_usable || b_usable)
         return a_usable ? a : b;
-    return search(&choice, first);
+    return search(choice, reach, pair.first);
+}
+
+const struct proxy_endpoint *protect_choose(struct exchange *exchange, const struct proxy_version *version)
+{
+    struct choice choice = {.exchange = exchange, .version = version};
+    if (version->endpoint_count == 0)
+        return NULL;
+    return exchange->hashed ? choose_by_key(&choice) : choose_by_lot(&choice);
 }
 
 // ---- ejection ----
@@ -225,8 +255,8 @@ void protect_failed(struct exchange *exchange, enum attempt_error error)
     if (failures < outlier->consecutive || is_ejected(state, now_us) ||
         atomic_flag_test_and_set_explicit(&shared->ejecting, memory_order_acquire))
         return; // another one is being ejected just now: the next failure comes
-    if (!is_ejected(state, now_us) &&
-        count_out(worker, version) < protect_ejections_max(outlier, version->endpoint_count)) {
+    uint32_t all = version->endpoint_count;
+    if (!is_ejected(state, now_us) && count_out(worker, version, all) < protect_ejections_max(outlier, all)) {
         eject(state, outlier, now_us);
         version_count(worker->versions[version->slot], reason_of(error), 1);
     }

@@ -271,7 +271,7 @@ static bool make_version(struct worker *worker, const struct proxy_version *vers
 {
     if (!make_room((void **)&worker->versions[version->slot], sizeof(struct version_sheet)))
         return false;
-    for (uint32_t i = 0; i < version->endpoint_count; i++) {
+    for (uint32_t i = 0; i < version->listed_count; i++) {
         uint16_t slot = version->endpoints[i].slot;
         bool fresh = worker->pools[slot] == NULL;
         if (!make_room((void **)&worker->pools[slot], sizeof(struct pool)))

@@ -80,6 +80,9 @@ struct request_flags {
     uint64_t told[PROXY_SERVICES_MAX]; // the table by which the service's version flag was last complained of
 };
 
+// A value of worker->request, in UTF-8. False: it has none.
+bool request_attribute(const struct exchange *exchange, const struct proxy_attribute *attribute,
+                       struct slice *value);
 // For services that have flags only; worker->request holds the head.
 void request_flags_begin(struct worker *worker);
 // The version that the version flag chooses, or NULL.
@@ -214,6 +217,7 @@ struct exchange {
     uint32_t weight, weight_control;
     uint64_t span;
     uint64_t unit_hash;
+    uint64_t hash;        // hashed: of what picks its endpoint
     uint64_t unit_cookie; // set_cookie: the unit to tell the client
     uint64_t started_us;  // routed
     uint64_t attempt_us;  // this attempt began
@@ -245,6 +249,7 @@ struct exchange {
     uint8_t canary_attempts; // of them, before it fell back
     uint8_t place;           // where it counts: an arm, or SHEET_RING
     uint8_t method;          // enum http_method
+    bool hashed;             // its service spreads by a value that it has
     bool keyed;              // the unit is more than this request
     bool in_arm;             // it is evidence of `place`, once the client has sent it all
     bool entered;            // it is counted there
@@ -369,8 +374,11 @@ struct pool {
     struct list link; // of the worker's pools with idle connections
     uint64_t idle_max_us;
     uint64_t skip_until_us;
-    uint64_t table;      // the newest table that has this endpoint
-    uint32_t generation; // grows when the slot comes back: it may then mean another address
+    uint64_t latency_us;  // of good answers, averaged with the newest counting most
+    uint64_t measured_us; // when the last of them was measured
+    uint32_t measured;    // how many of them, as far as that matters
+    uint64_t table;       // the newest table that has this endpoint
+    uint32_t generation;  // grows when the slot comes back: it may then mean another address
     uint32_t failures;
     uint32_t active; // exchanges on it
     uint32_t open;   // connections

@@ -16,8 +16,8 @@ void request_flags_begin(struct worker *worker)
 
 // ---- the context ----
 
-static bool attribute_value(const struct exchange *exchange, const struct proxy_attribute *attribute,
-                            struct slice *value)
+bool request_attribute(const struct exchange *exchange, const struct proxy_attribute *attribute,
+                       struct slice *value)
 {
     const struct worker *worker = exchange->worker;
     const struct http_request *request = worker->request;
@@ -66,7 +66,7 @@ static bool targeting_key(struct exchange *exchange, const struct proxy_service 
     const struct proxy_attribute *attribute = service->flags->key;
     if (attribute == NULL)
         return unit_key(exchange, service, key);
-    return attribute_value(exchange, attribute, key) && key->len > 0;
+    return request_attribute(exchange, attribute, key) && key->len > 0;
 }
 
 static void build_context(struct exchange *exchange, const struct proxy_service *service)
@@ -80,7 +80,7 @@ static void build_context(struct exchange *exchange, const struct proxy_service 
     for (uint32_t i = 0; i < service->flags->attribute_count; i++) {
         const struct proxy_attribute *attribute = &service->flags->attributes[i];
         struct slice value;
-        if (!attribute_value(exchange, attribute, &value))
+        if (!request_attribute(exchange, attribute, &value))
             continue;
         struct flags_json *node = &flags->nodes[++root->count];
         *node = (struct flags_json){.kind = FLAGS_JSON_STRING, .key = attribute->name, .text = value};

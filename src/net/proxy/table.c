@@ -5,6 +5,7 @@
 #include "base/heap.h"
 #include "net/http/http1.h"
 #include "net/http/template.h"
+#include "net/proxy/balance.h"
 #include "net/proxy/outcome.h"
 #include "net/proxy/table_private.h"
 
@@ -47,9 +48,12 @@ static const char *check_version(const struct proxy_version_plan *version, struc
         return "a version has no name, or too long a one";
     if (version->endpoint_count > PROXY_VERSION_ENDPOINTS_MAX)
         return "a version has too many endpoints";
-    for (uint32_t i = 0; i < version->endpoint_count; i++)
+    for (uint32_t i = 0; i < version->endpoint_count; i++) {
         if (!mark_slot(marks->endpoints, PROXY_ENDPOINTS_MAX, version->endpoints[i].slot))
             return SLOT_BAD;
+        if (version->endpoints[i].weight > PROXY_WEIGHT_MAX)
+            return "an endpoint has too great a weight";
+    }
     return NULL;
 }
 
@@ -103,6 +107,8 @@ static const char *check_service(const struct proxy_service_plan *service, struc
     const char *why = check_protection(service->protection);
     if (why == NULL)
         why = outcome_check(service->errors);
+    if (why == NULL && service->hash != NULL)
+        why = table_attribute_check(service->hash);
     return why != NULL ? why : table_flags_check(service);
 }
 
@@ -162,6 +168,8 @@ static size_t plan_bytes(const struct proxy_table_plan *plan)
         bytes += table_text_bytes(service->unit_name) + table_flags_bytes(service) +
                  outcome_bytes(service->errors);
         bytes += table_carve_bytes(service->protection != NULL, sizeof(struct proxy_protection));
+        bytes += table_carve_bytes(service->hash != NULL, sizeof(struct proxy_attribute)) +
+                 table_attribute_bytes(service->hash);
         bytes += table_carve_bytes(service->version_count, sizeof(struct proxy_version));
         for (uint32_t j = 0; j < service->version_count; j++)
             bytes += version_bytes(&service->versions[j]);
@@ -176,24 +184,64 @@ static uint32_t or_default(uint32_t value, uint32_t otherwise)
     return value != 0 ? value : otherwise;
 }
 
+static void compile_endpoint(struct table_carve *from, const struct proxy_endpoint_plan *plan, uint8_t header,
+                             struct proxy_endpoint *endpoint)
+{
+    endpoint->addr = plan->addr;
+    endpoint->slot = plan->slot;
+    endpoint->name = table_carve_slice(from, plan->name);
+    endpoint->header = header;
+    endpoint->connections_max = or_default(plan->connections_max, PROXY_CONNECTIONS_DEFAULT);
+    endpoint->weight = or_default(plan->weight, 1);
+    endpoint->hash = balance_hash(&plan->addr);
+}
+
+enum rank { RANK_NEAR, RANK_FAR, RANK_DRAINED, RANKS };
+
+static enum rank rank_of(const struct proxy_endpoint_plan *plan)
+{
+    return plan->drained ? RANK_DRAINED : plan->near ? RANK_NEAR : RANK_FAR;
+}
+
+static void compile_endpoints(struct table_carve *from, const struct proxy_version_plan *plan,
+                              struct proxy_version *version)
+{
+    struct proxy_endpoint *endpoints = table_carve(from, plan->endpoint_count, sizeof *endpoints);
+    uint32_t ends[RANKS], count = 0;
+    for (int rank = 0; rank < RANKS; rank++) {
+        for (uint32_t i = 0; i < plan->endpoint_count; i++)
+            if (rank_of(&plan->endpoints[i]) == (enum rank)rank)
+                compile_endpoint(from, &plan->endpoints[i], plan->header, &endpoints[count++]);
+        ends[rank] = count;
+    }
+    for (uint32_t i = 1; i < ends[RANK_FAR]; i++) {
+        endpoints[i].before = endpoints[i - 1].before + endpoints[i - 1].weight;
+        version->weighted |= endpoints[i].weight != endpoints[0].weight;
+    }
+    version->endpoints = endpoints;
+    version->endpoint_count = ends[RANK_FAR];
+    version->near_count = ends[RANK_NEAR] > 0 ? ends[RANK_NEAR] : ends[RANK_FAR];
+    version->listed_count = count;
+}
+
 static void compile_version(struct table_carve *from, const struct proxy_version_plan *plan,
                             struct proxy_version *version)
 {
-    struct proxy_endpoint *endpoints = table_carve(from, plan->endpoint_count, sizeof *endpoints);
-    for (uint32_t i = 0; i < plan->endpoint_count; i++) {
-        endpoints[i].addr = plan->endpoints[i].addr;
-        endpoints[i].slot = plan->endpoints[i].slot;
-        endpoints[i].name = table_carve_slice(from, plan->endpoints[i].name);
-        endpoints[i].header = plan->header;
-        endpoints[i].connections_max =
-            or_default(plan->endpoints[i].connections_max, PROXY_CONNECTIONS_DEFAULT);
-    }
-    version->endpoints = endpoints;
-    version->endpoint_count = plan->endpoint_count;
+    compile_endpoints(from, plan, version);
     version->slot = plan->slot;
     version->secure = plan->secure;
     version->origin = plan->origin;
     memcpy(version->name, plan->name, strlen(plan->name));
+}
+
+static const struct proxy_attribute *compile_hash(struct table_carve *from,
+                                                  const struct proxy_attribute_plan *plan)
+{
+    if (plan == NULL)
+        return NULL;
+    struct proxy_attribute *hash = table_carve(from, 1, sizeof *hash);
+    table_attribute_compile(from, plan, hash);
+    return hash;
 }
 
 static const struct proxy_protection *compile_protection(struct table_carve *from,
@@ -287,6 +335,7 @@ static void compile_service(struct table_carve *from, const struct proxy_service
     service->flags = table_flags_compile(from, plan);
     service->errors = outcome_compile(from, plan->errors);
     service->mirror = plan->mirror;
+    service->hash = compile_hash(from, plan->hash);
 }
 
 static struct slice carve_path(struct table_carve *from, const char *text)
@@ -756,7 +805,7 @@ struct slice proxy_table_endpoint_name(const struct proxy_table *table, uint16_t
     for (uint32_t i = 0; table != NULL && i < table->service_count; i++)
         for (uint32_t j = 0; j < table->services[i].version_count; j++) {
             const struct proxy_version *version = &table->services[i].versions[j];
-            for (uint32_t k = 0; k < version->endpoint_count; k++)
+            for (uint32_t k = 0; k < version->listed_count; k++)
                 if (version->endpoints[k].slot == slot)
                     return version->endpoints[k].name;
         }

@@ -41,6 +41,7 @@ enum {
     PROXY_HEADER_PEERS_MAX = 16 * PROXY_NETWORKS_MAX,
     PROXY_VERSION_ENDPOINTS_MAX = 512, // of one version
     PROXY_SERVICE_VERSIONS_MAX = 16,   // of one service
+    PROXY_WEIGHT_MAX = 1000,           // of one endpoint
     PROXY_NAME_BYTES = 64,             // names, the NUL included
     PROXY_SLOT_NONE = 0xffff,
     PROXY_VERSION_NONE = -1,
@@ -85,6 +86,9 @@ struct proxy_endpoint_plan {
     struct io_addr addr;
     uint32_t connections_max; // per worker, 0: PROXY_CONNECTIONS_DEFAULT
     struct slice name;        // what its certificate must be for, with `secure`; empty: its address
+    uint32_t weight;          // how often it is drawn beside the others of its version; 0: 1
+    bool drained;             // never drawn; what it has under way goes on
+    bool near;                // drawn before others while enough near ones are in use
 };
 
 struct proxy_version_plan {
@@ -237,6 +241,9 @@ struct proxy_service_plan {
     uint64_t body_bytes_max;                   // larger request bodies get 413; 0: no limit
     const struct proxy_errors_plan *errors;    // NULL: 5xx, and PROXY_GRPC_SERVER_FAULTS
     struct mirror_plan *mirror; // of what the stable version answers; the table holds it. NULL: none
+    // Requests with the same value of it go to the same endpoint of their version; weights hold, near ones
+    // are not preferred. NULL: to one of two that are drawn. `name` is ignored.
+    const struct proxy_attribute_plan *hash;
     // Flags. The targeting key; NULL: the service's unit (REQUEST: none; STICKY: the cookie's unit as 16
     // hexadecimal digits, which a new epoch draws anew).
     const struct proxy_attribute_plan *key;

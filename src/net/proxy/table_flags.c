@@ -13,14 +13,14 @@ static bool text_given(const char *text)
     return text != NULL && text[0] != '\0' && strnlen(text, FLAG_KEY_BYTES_MAX) < FLAG_KEY_BYTES_MAX;
 }
 
-static const char *check_source(const struct proxy_attribute_plan *attribute)
+const char *table_attribute_check(const struct proxy_attribute_plan *attribute)
 {
     if ((unsigned)attribute->kind > PROXY_ATTRIBUTE_PATH)
-        return "an attribute of the flags' context comes from nowhere";
+        return "a value of a request comes from nowhere";
     if (attribute->kind != PROXY_ATTRIBUTE_HEADER && attribute->kind != PROXY_ATTRIBUTE_COOKIE)
         return NULL;
     if (!text_given(attribute->source) || !http_token_valid(slice_of(attribute->source)))
-        return "an attribute of the flags' context needs the name of a field or cookie";
+        return "a value of a request needs the name of a field or cookie";
     return NULL;
 }
 
@@ -28,7 +28,7 @@ static const char *check_context(const struct proxy_service_plan *plan)
 {
     if (plan->attribute_count > PROXY_ATTRIBUTES_MAX)
         return "the flags' context has too many attributes";
-    const char *why = plan->key == NULL ? NULL : check_source(plan->key);
+    const char *why = plan->key == NULL ? NULL : table_attribute_check(plan->key);
     for (uint32_t i = 0; i < plan->attribute_count && why == NULL; i++) {
         const struct proxy_attribute_plan *attribute = &plan->attributes[i];
         if (!text_given(attribute->name))
@@ -38,7 +38,7 @@ static const char *check_context(const struct proxy_service_plan *plan)
         for (uint32_t j = 0; j < i; j++)
             if (strcmp(attribute->name, plan->attributes[j].name) == 0)
                 return "two attributes of the flags' context have one name";
-        why = check_source(attribute);
+        why = table_attribute_check(attribute);
     }
     return why;
 }
@@ -98,7 +98,7 @@ static size_t flag_bytes(const char *key)
     return key == NULL ? 0 : table_text_bytes(key) + table_carve_bytes(strlen(key), 3);
 }
 
-static size_t attribute_bytes(const struct proxy_attribute_plan *attribute)
+size_t table_attribute_bytes(const struct proxy_attribute_plan *attribute)
 {
     return attribute == NULL ? 0 : table_text_bytes(attribute->name) + table_text_bytes(attribute->source);
 }
@@ -113,10 +113,10 @@ size_t table_flags_bytes(const struct proxy_service_plan *plan)
     if (!has_flags(plan))
         return 0;
     size_t bytes = table_carve_bytes(1, sizeof(struct proxy_service_flags));
-    bytes += table_carve_bytes(1, sizeof(struct proxy_attribute)) + attribute_bytes(plan->key);
+    bytes += table_carve_bytes(1, sizeof(struct proxy_attribute)) + table_attribute_bytes(plan->key);
     bytes += table_carve_bytes(plan->attribute_count, sizeof(struct proxy_attribute));
     for (uint32_t i = 0; i < plan->attribute_count; i++)
-        bytes += attribute_bytes(&plan->attributes[i]);
+        bytes += table_attribute_bytes(&plan->attributes[i]);
     uint32_t flags = 2;
     bytes += flag_bytes(plan->version_flag) + flag_bytes(plan->arm_flag);
     bytes += table_carve_bytes(plan->flag_header_count, sizeof(struct proxy_flag_header));
@@ -176,8 +176,8 @@ static uint8_t flag_index(struct table_carve *from, struct flag_list *list, cons
     return (uint8_t)list->count++;
 }
 
-static void compile_attribute(struct table_carve *from, const struct proxy_attribute_plan *plan,
-                              struct proxy_attribute *attribute)
+void table_attribute_compile(struct table_carve *from, const struct proxy_attribute_plan *plan,
+                             struct proxy_attribute *attribute)
 {
     attribute->kind = plan->kind;
     attribute->name = table_carve_text(from, plan->name, false);
@@ -190,11 +190,11 @@ static void compile_context(struct table_carve *from, const struct proxy_service
     struct proxy_attribute *key = table_carve(from, 1, sizeof *key);
     struct proxy_attribute *attributes = table_carve(from, plan->attribute_count, sizeof *attributes);
     if (plan->key != NULL) {
-        compile_attribute(from, plan->key, key);
+        table_attribute_compile(from, plan->key, key);
         flags->key = key;
     }
     for (uint32_t i = 0; i < plan->attribute_count; i++)
-        compile_attribute(from, &plan->attributes[i], &attributes[i]);
+        table_attribute_compile(from, &plan->attributes[i], &attributes[i]);
     flags->attributes = attributes;
     flags->attribute_count = plan->attribute_count;
 }

@@ -12,14 +12,20 @@ struct proxy_endpoint {
     uint16_t slot;
     struct slice name; // empty: its address
     uint8_t header;    // version of the PROXY header; 0: none
+    uint32_t weight;   // at least 1; of a drained one it says nothing
+    uint32_t before;   // weights of those that stand before it, together
+    uint64_t hash;     // of its address
 };
 
 struct proxy_version {
-    const struct proxy_endpoint *endpoints;
-    uint32_t endpoint_count;
+    const struct proxy_endpoint *endpoints; // near ones first, drained ones last
+    uint32_t endpoint_count;                // that may be drawn
+    uint32_t near_count;                    // of them; all of them where none is near
+    uint32_t listed_count;                  // with the drained ones
     uint16_t slot;
     uint16_t origin;
     bool secure;
+    bool weighted;                             // those that may be drawn have different weights
     const struct proxy_protection *protection; // the service's; NULL: none
     char name[PROXY_NAME_BYTES];
 };
@@ -94,6 +100,7 @@ struct proxy_service {
     const struct proxy_protection *protection; // NULL: none
     uint64_t body_bytes_max;                   // UINT64_MAX: no limit
     const struct proxy_service_flags *flags;   // NULL: nothing to do with any
+    const struct proxy_attribute *hash;        // what picks the endpoint; NULL: nothing does
     const struct proxy_errors *errors;         // NULL: outcome_default
     struct mirror_plan *mirror;                // held; NULL: nothing is sent a second time
     uint16_t slot;
@@ -252,6 +259,11 @@ size_t table_flags_bytes(const struct proxy_service_plan *plan);
 // NULL when the service has to do with no flag.
 const struct proxy_service_flags *table_flags_compile(struct table_carve *from,
                                                       const struct proxy_service_plan *plan);
+// Of a single attribute, likewise.
+const char *table_attribute_check(const struct proxy_attribute_plan *plan);
+size_t table_attribute_bytes(const struct proxy_attribute_plan *plan); // NULL is allowed
+void table_attribute_compile(struct table_carve *from, const struct proxy_attribute_plan *plan,
+                             struct proxy_attribute *attribute);
 // Whether a field of that name would pass for one of the service's flag fields (http_field_alike).
 bool table_flags_forged(const struct proxy_service_flags *flags, struct slice name);
 

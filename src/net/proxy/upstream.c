@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Connections to endpoints and their pools. An idle connection that says or ends anything is dead. Choice
-// within a version: two endpoints at random, the one with fewer exchanges in flight.
+// Connections to endpoints and their pools. An idle connection that says or ends anything is dead.
 #include "base/heap.h"
+#include "net/proxy/balance.h"
 #include "net/proxy/protect.h"
 
 static struct upstream *upstream_of(struct io_stream *stream)
@@ -47,6 +47,7 @@ void pool_renew(struct pool *pool)
     pool->generation++;
     pool->failures = 0;
     pool->skip_until_us = 0;
+    pool->measured = 0;
 }
 
 void pool_close_idle(struct pool *pool)
@@ -105,13 +106,15 @@ bool pool_eligible(const struct exchange *exchange, const struct proxy_endpoint 
     return is_eligible(exchange, endpoint);
 }
 
-// The first eligible one from a random place on; failing that, one with room, whatever is known against it.
+// The first eligible one from a random place on, near ones first; failing that, one with room, whatever is
+// known against it.
 static const struct proxy_endpoint *choose_by_search(const struct exchange *exchange,
                                                      const struct proxy_version *version, uint32_t from)
 {
     const struct proxy_endpoint *with_room = NULL;
     for (uint32_t i = 0; i < version->endpoint_count; i++) {
-        const struct proxy_endpoint *endpoint = &version->endpoints[(from + i) % version->endpoint_count];
+        uint32_t near = version->near_count;
+        const struct proxy_endpoint *endpoint = &version->endpoints[i < near ? (from + i) % near : i];
         if (is_eligible(exchange, endpoint))
             return endpoint;
         if (with_room == NULL && has_room(exchange->worker->pools[endpoint->slot], endpoint))
@@ -120,23 +123,35 @@ static const struct proxy_endpoint *choose_by_search(const struct exchange *exch
     return with_room;
 }
 
+static bool is_usable(void *context, const struct proxy_endpoint *endpoint)
+{
+    return is_eligible(context, endpoint);
+}
+
+static const struct proxy_endpoint *choose_by_key(struct exchange *exchange,
+                                                  const struct proxy_version *version)
+{
+    const struct proxy_endpoint *best = balance_by_key(version, exchange->hash, is_usable, exchange);
+    return best != NULL ? best : choose_by_search(exchange, version, 0);
+}
+
 const struct proxy_endpoint *pool_choose(struct exchange *exchange, const struct proxy_version *version)
 {
     struct worker *worker = exchange->worker;
-    uint32_t count = version->endpoint_count;
     if (UNLIKELY(version->protection != NULL))
         return protect_choose(exchange, version);
-    if (count <= 1)
-        return count == 0 ? NULL : choose_by_search(exchange, version, 0);
-    uint32_t first = (uint32_t)rng_below(&worker->rng, count);
-    uint32_t second = (first + 1 + (uint32_t)rng_below(&worker->rng, count - 1)) % count;
-    const struct proxy_endpoint *a = &version->endpoints[first], *b = &version->endpoints[second];
+    if (UNLIKELY(exchange->hashed))
+        return choose_by_key(exchange, version);
+    if (version->near_count <= 1)
+        return choose_by_search(exchange, version, 0);
+    struct balance_pair pair = balance_draw(version, version->near_count, &worker->rng);
+    const struct proxy_endpoint *a = &version->endpoints[pair.first], *b = &version->endpoints[pair.second];
     bool a_eligible = is_eligible(exchange, a), b_eligible = is_eligible(exchange, b);
     if (a_eligible && b_eligible)
-        return worker->pools[a->slot]->active <= worker->pools[b->slot]->active ? a : b;
+        return balance_of_two(worker, a, b);
     if (a_eligible || b_eligible)
         return a_eligible ? a : b;
-    return choose_by_search(exchange, version, first);
+    return choose_by_search(exchange, version, pair.first);
 }
 
 // ---- connections ----

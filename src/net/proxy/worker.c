@@ -45,7 +45,7 @@ static void mark_version(struct worker *worker, const struct proxy_table *table,
 {
     struct tls_client *client =
         version->secure ? proxy_tls_client(table->tls, worker->index, version->origin) : NULL;
-    for (uint32_t k = 0; k < version->endpoint_count; k++) {
+    for (uint32_t k = 0; k < version->listed_count; k++) {
         struct pool *pool = worker->pools[version->endpoints[k].slot];
         if (pool->table != before)
             pool_renew(pool);

@@ -219,6 +219,7 @@ static enum status replay_entry(struct engine_replay *replay, const struct journ
         replay_note(replay, entry);
         return STATUS_OK;
     case JOURNAL_FLAG:
+    case JOURNAL_ENDPOINTS:
         return replay_foreign(replay, entry, fault);
     case JOURNAL_STABLE:
         return replay_edit(replay, entry, fault);

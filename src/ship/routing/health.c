@@ -16,7 +16,8 @@ const struct proxy_protection *routing_protection(const struct config_service *s
 {
     const struct config_outlier *outlier = &service->outlier;
     const struct config_breaker *breaker = &service->breaker;
-    if (!service->health.given && !outlier->given && !breaker->given && !service->fallback)
+    if (!service->health.given && !outlier->given && !breaker->given && !service->fallback &&
+        service->slow_start_ms == 0)
         return NULL;
     *storage = (struct proxy_protection){.panic = service->panic,
                                          .slow_start_ms = (uint32_t)service->slow_start_ms,

@@ -266,6 +266,7 @@ void routing_metrics_write(const struct routing *routing, struct metrics_writer 
 {
     write_table(routing, writer);
     routing_names_metrics(routing, writer);
+    routing_lists_metrics(routing, writer);
     routing_health_metrics(routing, writer);
     routing_tls_metrics(routing, writer);
     write_workers(routing, writer);

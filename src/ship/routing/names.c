@@ -10,24 +10,27 @@
 
 // ---- following ----
 
-static uint32_t add_names(const char **texts, const struct config_address *addresses, uint32_t count)
+static uint32_t add_names(const char **texts, const struct config_endpoint *endpoints, uint32_t count)
 {
     uint32_t added = 0;
     for (uint32_t i = 0; i < count; i++)
-        if (!addresses[i].literal)
-            texts[added++] = addresses[i].text;
+        if (!endpoints[i].address.literal)
+            texts[added++] = endpoints[i].address.text;
     return added;
 }
 
-static uint32_t names_of(const struct config *config, const char **texts)
+static uint32_t names_of(const struct routing *routing, const struct config *config, const char **texts)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < config->service_count; i++) {
         const struct config_service *service = &config->services[i];
         count += add_names(texts + count, service->control_endpoints, service->control_endpoint_count);
-        for (uint32_t j = 0; j < service->version_count; j++)
-            count +=
-                add_names(texts + count, service->versions[j].endpoints, service->versions[j].endpoint_count);
+        for (uint32_t j = 0; j < service->version_count; j++) {
+            uint32_t listed;
+            const struct config_endpoint *endpoints =
+                routing_listed(routing, service, &service->versions[j], &listed);
+            count += add_names(texts + count, endpoints, listed);
+        }
     }
     return count;
 }
@@ -53,7 +56,7 @@ enum status routing_names_follow(struct routing *routing, const struct config *c
     const char **texts = heap_alloc(CONFIG_ALL_NAMES_MAX, sizeof *texts);
     enum status status = STATUS_NO_MEMORY;
     if (texts != NULL)
-        status = want(routing, config, texts, names_of(config, texts));
+        status = want(routing, config, texts, names_of(routing, config, texts));
     heap_free(texts);
     if (status != STATUS_OK)
         return fault_set(fault, status, "names cannot be followed (%s)", status_name(status));

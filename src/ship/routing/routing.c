@@ -59,6 +59,8 @@ void routing_destroy(struct routing *routing)
         return;
     io_timer_clear(routing->parts.loop, &routing->ack_timer);
     names_destroy(routing->names);
+    routing_lists_free(routing->lists);
+    routing_overrides_free(routing);
     routing_health_deinit(routing);
     routing_tls_deinit(routing);
     routing_slots_deinit(routing);
@@ -98,11 +100,16 @@ enum status routing_publish(struct routing *routing, const struct config *config
 {
     const struct config *before = routing->config;
     struct proxy_tls *tls_before = routing->tls;
+    struct routing_lists *lists = NULL, *lists_before = routing->lists;
     struct fault other;
     proxy_tls_hold(tls_before);
     // At a start, what a run of before wants comes first: with certificates and names it is as good as any.
     fresh |= routing->state.table_version == 0;
     enum status status = fresh ? routing_tls_load(routing, config, fault) : STATUS_OK;
+    if (status == STATUS_OK && fresh && (status = routing_lists_read(routing, config, &lists)) != STATUS_OK)
+        fault_set(fault, status, "no memory left for lists of endpoints");
+    if (lists != NULL)
+        routing->lists = lists;
     if (status == STATUS_OK && fresh)
         status = routing_names_follow(routing, config, fault);
     bool followed = status == STATUS_OK;
@@ -112,8 +119,12 @@ enum status routing_publish(struct routing *routing, const struct config *config
     }
     if (status == STATUS_OK) {
         proxy_tls_release(tls_before);
+        if (lists != NULL)
+            routing_lists_free(lists_before);
         return status;
     }
+    routing_lists_free(lists);
+    routing->lists = lists_before;
     proxy_tls_release(routing->tls);
     routing->tls = tls_before;
     routing->config = before;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/fault.h"
+#include "base/wire.h"
 #include "daemon/config/config.h"
 #include "net/io/loop.h"
 #include "net/names/names.h"
@@ -89,6 +90,46 @@ struct routing_traffic {
 // The slot of the version that is stable; PROXY_SLOT_NONE when there is no such service.
 uint16_t routing_stable_slot(const struct routing *routing, const char *service);
 void routing_traffic_get(const struct routing *routing, const char *service, struct routing_traffic *traffic);
+
+// ---- endpoints that an operator gave a version at runtime, in place of the file's ----
+
+enum { ROUTING_OVERRIDE_BYTES_MAX = 65536 };
+
+struct routing_override {
+    char service[CONFIG_NAME_BYTES], version[CONFIG_NAME_BYTES];
+    char who[ROLLOUT_WHO_BYTES];
+    int64_t time_ms;   // when it was journalled
+    struct slice list; // as a file of endpoints has it; empty: the file's count again
+};
+// NULL: the version has the file's.
+const struct routing_override *routing_override_find(const struct routing *routing, const char *service,
+                                                     const char *version);
+// Whether it can be put in force: NOT_FOUND (no such version, or nothing to take back), INVALID, FULL.
+MUST_USE enum status routing_override_check(const struct routing *routing,
+                                            const struct routing_override *change, struct fault *fault);
+// The payload of its entry, at most the list's length and a few names; and what takes it: CORRUPT,
+// UNSUPPORTED, NO_MEMORY, FULL. `take` besides puts it in force.
+void routing_override_encode(const struct routing_override *change, struct wire_writer *writer);
+MUST_USE enum status routing_override_readable(struct slice payload); // CORRUPT, UNSUPPORTED
+MUST_USE enum status routing_override_fold(struct routing *routing, int64_t time_ms, struct slice payload);
+MUST_USE enum status routing_override_take(struct routing *routing, int64_t time_ms, struct slice payload,
+                                           struct fault *fault);
+
+// Of a file with a version's endpoints; borrowed until the next tick or publish.
+enum routing_list_state { ROUTING_LIST_GOOD, ROUTING_LIST_BAD, ROUTING_LIST_MISSING, ROUTING_LIST_STATES };
+struct routing_list {
+    const char *service, *version, *file;
+    enum routing_list_state state;
+    const char *problem;     // empty when it is good
+    uint32_t endpoint_count; // in force: of the last good list
+};
+uint32_t routing_lists_count(const struct routing *routing);
+struct routing_list routing_list_get(const struct routing *routing, uint32_t index);
+const char *routing_list_state_name(enum routing_list_state state);
+// The endpoints of a version, by the file or by its list.
+const struct config_endpoint *routing_listed(const struct routing *routing,
+                                             const struct config_service *service,
+                                             const struct config_version *version, uint32_t *count);
 
 // What is known of one endpoint of a service that protects them.
 struct routing_endpoint {

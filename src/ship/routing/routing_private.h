@@ -72,13 +72,17 @@ struct routing {
     const struct config *config; // in force
     struct routing_state state;
     struct io_timer ack_timer;
-    bool table_dirty;        // a publish failed: try again each tick
-    bool names_moved;        // addresses came or left: a table is due
-    struct names *names;     // NULL: no file had a name yet
-    uint64_t names_left_out; // addresses that found no room in the newest table
-    struct health *checks;   // active ones; NULL: no file asked for any yet
-    bool protects;           // a service of the newest table is protected
-    struct proxy_tls *tls;   // of secure listeners and versions; NULL: there are none
+    bool table_dirty;                   // a publish failed: try again each tick
+    bool names_moved;                   // addresses of names or lists came or left: a table is due
+    struct names *names;                // NULL: no file had a name yet
+    uint64_t names_left_out;            // addresses that found no room in the newest table
+    struct routing_override *overrides; // by operators; the lists are on the heap
+    uint32_t override_count;
+    struct routing_lists
+        *lists;            // files with endpoints, and what operators gave; NULL: nothing was published yet
+    struct health *checks; // active ones; NULL: no file asked for any yet
+    bool protects;         // a service of the newest table is protected
+    struct proxy_tls *tls; // of secure listeners and versions; NULL: there are none
     struct tls_tickets *tickets;
     struct tls_counts tls_counts;    // of listeners
     struct tls_counts origin_counts; // of versions
@@ -103,7 +107,7 @@ struct routing {
     struct stats_histogram *histogram;          // scratch
 };
 
-enum { ROUTING_UNUSED_SPANS = 1024 };
+enum { ROUTING_UNUSED_SPANS = 1024, ROUTING_LIST_PROBLEM_BYTES = 512 };
 
 // Comparings for mirrors that the file asks for have numbers above it, those of rollouts below.
 #define ROUTING_MIRROR_RUNS (1ULL << 62)
@@ -134,6 +138,23 @@ MUST_USE enum status routing_names_follow(struct routing *routing, const struct 
 // Takes what is known by now and tells what changed.
 void routing_names_take(struct routing *routing);
 void routing_names_metrics(const struct routing *routing, struct metrics_writer *writer);
+
+// ---- lists.c
+// Reads the lists of this file, one after the other; what is wrong with one is told, and its last good
+// endpoints stay. NO_MEMORY.
+MUST_USE enum status routing_lists_read(struct routing *routing, const struct config *config,
+                                        struct routing_lists **made);
+void routing_lists_free(struct routing_lists *lists); // NULL is allowed
+// Reads them again for the file in force, and publishes. NO_MEMORY: nothing has changed.
+MUST_USE enum status routing_lists_renew(struct routing *routing, struct fault *fault);
+// Whether the list would be good for the version: INVALID, FULL, NO_MEMORY.
+MUST_USE enum status routing_lists_try(const struct routing *routing, const struct config_version *version,
+                                       struct slice list, struct fault *fault);
+void routing_lists_tick(struct routing *routing); // takes files that have changed
+void routing_lists_metrics(const struct routing *routing, struct metrics_writer *writer);
+
+// ---- overrides.c
+void routing_overrides_free(struct routing *routing);
 
 // ---- health.c
 // What protects the service's endpoints; NULL: nothing. *storage is for what is told.

@@ -38,9 +38,10 @@ static bool endpoints_full(const struct table_scratch *scratch, const struct pro
            next - version->endpoints == PROXY_VERSION_ENDPOINTS_MAX;
 }
 
-// False: no room in the table, or no slot.
+// False: no room in the table, or no slot. words: what the file says of it; NULL: nothing.
 static bool plan_endpoint(struct routing *routing, struct table_scratch *scratch, const struct io_addr *addr,
-                          struct slice name, const struct proxy_version_plan *version)
+                          struct slice name, const struct config_endpoint *words,
+                          const struct proxy_version_plan *version)
 {
     bool again;
     if (endpoints_full(scratch, version))
@@ -48,12 +49,17 @@ static bool plan_endpoint(struct routing *routing, struct table_scratch *scratch
     uint16_t slot = routing_endpoint_slot_give(routing, version->slot, addr, &again);
     if (slot == PROXY_SLOT_NONE)
         return false;
-    if (!again) // an address that several names have counts once
-        scratch->endpoints[scratch->endpoint_count++] =
-            (struct proxy_endpoint_plan){.slot = slot,
-                                         .addr = *addr,
-                                         .connections_max = routing->config->limits.endpoint_connections,
-                                         .name = version->secure ? name : SLICE("")};
+    if (again) // an address that several names have counts once
+        return true;
+    const char *zone = routing->config->zone;
+    scratch->endpoints[scratch->endpoint_count++] = (struct proxy_endpoint_plan){
+        .slot = slot,
+        .addr = *addr,
+        .connections_max = routing->config->limits.endpoint_connections,
+        .name = version->secure ? name : SLICE(""),
+        .weight = words != NULL ? words->weight : 1,
+        .drained = words != NULL && words->weight == 0,
+        .near = words != NULL && zone[0] != '\0' && strcmp(words->zone, zone) == 0};
     return true;
 }
 
@@ -72,15 +78,15 @@ static struct slice certified_name(const struct config_origin *origin, const str
 // All addresses that the name is known to have; those without room are counted. False: nothing is known of it
 // yet.
 static bool plan_name(struct routing *routing, struct table_scratch *scratch,
-                      const struct config_origin *origin, const struct config_address *address,
+                      const struct config_origin *origin, const struct config_endpoint *words,
                       const struct proxy_version_plan *version)
 {
-    const struct names_answer *answer = names_find(routing->names, address->text);
+    const struct names_answer *answer = names_find(routing->names, words->address.text);
     if (answer == NULL)
         return false;
     for (uint32_t i = 0; i < answer->address_count; i++)
-        scratch->left_out +=
-            !plan_endpoint(routing, scratch, &answer->addresses[i], certified_name(origin, address), version);
+        scratch->left_out += !plan_endpoint(routing, scratch, &answer->addresses[i],
+                                            certified_name(origin, &words->address), words, version);
     return answer->address_count > 0 || answer->state == NAMES_MISSING;
 }
 
@@ -95,14 +101,14 @@ static void keep_endpoints(struct routing *routing, struct table_scratch *scratc
         if (slot->version == version->slot && slot->hold.table == table)
             (void)plan_endpoint(routing, scratch, &slot->addr,
                                 given.len > 0 ? given : proxy_endpoint_name(routing->proxy, (uint16_t)i),
-                                version);
+                                NULL, version);
     }
 }
 
 // What the file says of a version, or of a control arm.
 struct version_words {
     const char *name;
-    const struct config_address *endpoints;
+    const struct config_endpoint *endpoints;
     uint32_t endpoint_count;
     const struct config_origin *origin;
 };
@@ -112,18 +118,19 @@ static enum status plan_endpoints(struct routing *routing, struct table_scratch 
                                   struct fault *fault)
 {
     const struct proxy_endpoint_plan *first = &scratch->endpoints[scratch->endpoint_count];
-    const struct config_address *addresses = words->endpoints;
+    const struct config_endpoint *endpoints = words->endpoints;
     bool unknown = false;
     version->endpoints = first;
     // What the file lists comes first, so that no name takes its room.
     for (uint32_t i = 0; i < words->endpoint_count; i++)
-        if (addresses[i].literal && !plan_endpoint(routing, scratch, &addresses[i].addr,
-                                                   certified_name(words->origin, &addresses[i]), version))
+        if (endpoints[i].address.literal &&
+            !plan_endpoint(routing, scratch, &endpoints[i].address.addr,
+                           certified_name(words->origin, &endpoints[i].address), &endpoints[i], version))
             return fault_set(fault, STATUS_FULL, "more than %d endpoints in this file and the ones before",
                              PROXY_ENDPOINTS_MAX);
     for (uint32_t i = 0; i < words->endpoint_count; i++)
-        unknown |=
-            !addresses[i].literal && !plan_name(routing, scratch, words->origin, &addresses[i], version);
+        unknown |= !endpoints[i].address.literal &&
+                   !plan_name(routing, scratch, words->origin, &endpoints[i], version);
     if (unknown && first == &scratch->endpoints[scratch->endpoint_count])
         keep_endpoints(routing, scratch, words->origin, version);
     version->endpoint_count = (uint32_t)(&scratch->endpoints[scratch->endpoint_count] - first);
@@ -200,6 +207,15 @@ static void plan_attribute(struct table_scratch *scratch, const struct config_at
         .name = attribute->name, .kind = attribute_of(attribute->kind), .source = attribute->source};
 }
 
+static const struct proxy_attribute_plan *plan_hash(struct table_scratch *scratch,
+                                                    const struct config_attribute *hash)
+{
+    if (hash->kind == CONFIG_ATTRIBUTE_NONE)
+        return NULL;
+    plan_attribute(scratch, hash);
+    return &scratch->attributes[scratch->attribute_count - 1];
+}
+
 static void plan_flags(struct table_scratch *scratch, const struct config_service *service,
                        struct proxy_service_plan *plan)
 {
@@ -268,6 +284,7 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
         .unit_name = service->unit.name[0] != '\0' ? service->unit.name : NULL,
         .body_bytes_max = routing->config->limits.request_body_bytes,
         .protection = routing_protection(service, &scratch->protections[index]),
+        .hash = plan_hash(scratch, &service->balance.hash),
         .errors = plan_errors(&scratch->errors[index], &service->errors),
         .timeouts = {.connect_ms = clamp_ms(service->timeouts.connect_ms),
                      .first_byte_ms = clamp_ms(service->timeouts.first_byte_ms),
@@ -282,8 +299,8 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
                          PROXY_SERVICES_MAX);
     for (uint32_t i = 0; i < service->version_count; i++) {
         const struct config_version *version = &service->versions[i];
-        const struct version_words words = {version->name, version->endpoints, version->endpoint_count,
-                                            &version->origin};
+        struct version_words words = {.name = version->name, .origin = &version->origin};
+        words.endpoints = routing_listed(routing, service, version, &words.endpoint_count);
         enum status status = plan_version(routing, scratch, plan->slot, &words, fault);
         if (status != STATUS_OK)
             return status;
@@ -336,7 +353,7 @@ static enum status scratch_alloc(const struct config *config, struct table_scrat
     for (uint32_t i = 0; i < config->service_count; i++) {
         const struct config_service *service = &config->services[i];
         versions += service->version_count + 1;
-        attributes += service->flags.context_count + 1;
+        attributes += service->flags.context_count + 2; // and the key, and what picks endpoints
         headers += service->flags.header_count;
         for (uint32_t j = 0; j < service->flags.header_count; j++)
             keys += service->flags.headers[j].flag_count;

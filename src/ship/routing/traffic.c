@@ -155,6 +155,7 @@ void routing_tick_began(struct routing *routing)
     rates_advance(routing);
     routing_slots_tick(routing);
     routing_names_take(routing);
+    routing_lists_tick(routing);
     routing_tls_tick(routing);
     // Not before the last table is in force everywhere: its slots come free only then.
     bool moved = routing->names_moved && !routing->ack_awaited;

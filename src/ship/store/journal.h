@@ -28,6 +28,8 @@ enum journal_kind {
     JOURNAL_FLAG = 5,   // a flag was changed; subject: its key (cut), payload: runtime_overlay_encode
     JOURNAL_STABLE = 6, // the file's `stable` was edited; subject: the service, payload: engine_stable_edit
     JOURNAL_FORGOTTEN = 7, // a finished rollout made room for another; subject: its name, payload: empty
+    // A version got other endpoints; subject: the service, payload: routing_override_encode.
+    JOURNAL_ENDPOINTS = 8,
 };
 
 enum journal_mode {

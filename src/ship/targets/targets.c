@@ -93,6 +93,8 @@ static void govern(void *world, const struct config_service *service, struct pro
 
 static enum status fold(void *world, const struct journal_entry *entry)
 {
+    if (entry->kind == JOURNAL_ENDPOINTS)
+        return routing_override_fold(((struct targets *)world)->routing, entry->time_ms, entry->payload);
     return runtime_fold(((struct targets *)world)->runtime, entry->seq, entry->time_ms, entry->payload);
 }
 
@@ -101,6 +103,28 @@ static enum status append_change(void *world, const char *key, struct slice payl
 {
     return engine_journal_append(((struct targets *)world)->engine, JOURNAL_FLAG, key, payload, safe, seq,
                                  fault);
+}
+
+enum status targets_endpoints_change(struct targets *targets, const struct routing_override *change,
+                                     struct fault *fault)
+{
+    enum { ROOM = 64 + 3 * ROLLOUT_NAME_BYTES };
+    enum status status = routing_override_check(targets->routing, change, fault);
+    if (status != STATUS_OK)
+        return status;
+    struct wire_writer writer = {.data = heap_alloc(change->list.len + ROOM, 1),
+                                 .cap = change->list.len + ROOM};
+    if (writer.data == NULL)
+        return fault_set(fault, STATUS_NO_MEMORY, "no memory left");
+    routing_override_encode(change, &writer);
+    CHECK(!writer.full);
+    struct slice payload = {(const char *)writer.data, writer.len};
+    status = engine_journal_append(targets->engine, JOURNAL_ENDPOINTS, change->service, payload, false, NULL,
+                                   fault);
+    if (status == STATUS_OK)
+        status = routing_override_take(targets->routing, engine_wall_ms(targets->engine), payload, fault);
+    heap_free(writer.data);
+    return status;
 }
 
 // ---- what stands around the engine ----

@@ -38,6 +38,11 @@ MUST_USE enum status targets_create(const struct targets_parts *parts, struct ta
                                     struct fault *fault);
 void targets_destroy(struct targets *targets); // as engine_destroy; NULL is allowed
 
+// Checks a change of endpoints by an operator, journals it, and puts it in force: the answers of
+// routing_override_check and engine_journal_append.
+MUST_USE enum status targets_endpoints_change(struct targets *targets, const struct routing_override *change,
+                                              struct fault *fault);
+
 static inline struct targets *targets_of(const struct engine *engine)
 {
     return engine_world(engine);
