@@ -9,8 +9,10 @@
 #include "ship/engine/replay.h"
 
 enum {
-    EARLIER = ENGINE_ROLLOUTS_MAX - 4, // releases that the journal has before the daemon starts
-    RELEASES = ENGINE_ROLLOUTS_MAX + 8,
+    EARLIER = ENGINE_FINISHED_MAX + 36, // releases that the journal has before the daemon starts
+    RELEASES = EARLIER + 100,
+    // The newest that are over, the one in the file, and the first, which the file still has.
+    KNOWN = ENGINE_FINISHED_MAX + 2,
 };
 
 static struct bench bench;
@@ -114,12 +116,11 @@ static void write_earlier(void)
     journal_hand_close(&hand);
 }
 
-// The newest, and the first, which the file still has.
 static void expect_newest(uint32_t count)
 {
-    assert_int_equal(engine_rollout_count(bench.engine), ENGINE_ROLLOUTS_MAX);
+    assert_int_equal(engine_rollout_count(bench.engine), KNOWN);
     for (uint32_t i = 0; i < count; i++)
-        assert_int_equal(is_known(i), i == 0 || i > count - ENGINE_ROLLOUTS_MAX);
+        assert_int_equal(is_known(i), i == 0 || i > count - KNOWN);
 }
 
 static void expect_replayed(uint64_t forgotten)
@@ -149,6 +150,7 @@ TEST(more_releases_than_there_is_room)
     for (uint32_t i = EARLIER; i < RELEASES; i++)
         release(i);
     expect_newest(RELEASES);
+    expect_replayed(RELEASES - KNOWN);
     assert_string_equal(stable_version(), "v1");
     command(1, ROLLOUT_COMMAND_UNDO, STATUS_NOT_FOUND);
     assert_string_equal(bench.fault.text, "there is no rollout \"r1\"");
@@ -156,12 +158,12 @@ TEST(more_releases_than_there_is_room)
     // A name that comes back begins as one that never ran.
     release(RELEASES);
     release(1);
-    expect_replayed(RELEASES + 2 - ENGINE_ROLLOUTS_MAX);
+    expect_replayed(RELEASES + 2 - KNOWN);
 
     // What is forgotten stays so over a restart, and what it promoted counts.
     bench_down(&bench);
     assert_int_equal(bench_up(&bench, file_with(1)), STATUS_OK);
-    assert_int_equal(engine_rollout_count(bench.engine), ENGINE_ROLLOUTS_MAX);
+    assert_int_equal(engine_rollout_count(bench.engine), KNOWN);
     assert_false(is_known(2));
     assert_true(is_known(RELEASES));
     assert_int_equal(state_of(1), ROLLOUT_COMPLETED);

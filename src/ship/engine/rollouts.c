@@ -90,17 +90,30 @@ static enum status make_room(struct engine *engine, const struct config *config,
     return STATUS_OK;
 }
 
+static bool is_crowded(const struct engine *engine, const struct config *config)
+{
+    uint32_t finished = 0;
+    for (uint32_t i = 0; i < engine->rollout_count; i++)
+        finished += may_be_forgotten(engine, config, &engine->rollouts[i]);
+    return finished >= ENGINE_FINISHED_MAX || engine->rollout_count == ENGINE_ROLLOUTS_MAX;
+}
+
+static enum status add(struct engine *engine, const struct config *config, const char *name,
+                       struct fault *fault)
+{
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && is_crowded(engine, config))
+        status = make_room(engine, config, fault);
+    // While the journal cannot be written, more are kept, as long as there is a place.
+    return engine_rollout_place(engine, name) != NULL ? STATUS_OK : status;
+}
+
 enum status engine_rollouts_add(struct engine *engine, const struct config *config, struct fault *fault)
 {
     enum status status = STATUS_OK;
-    for (uint32_t i = 0; i < config->rollout_count && status == STATUS_OK; i++) {
-        const char *name = config->rollouts[i].spec.name;
-        if (engine_rollout_find(engine, name) != NULL || engine_rollout_place(engine, name) != NULL)
-            continue;
-        status = make_room(engine, config, fault);
-        if (status == STATUS_OK)
-            CHECK(engine_rollout_place(engine, name) != NULL);
-    }
+    for (uint32_t i = 0; i < config->rollout_count && status == STATUS_OK; i++)
+        if (engine_rollout_find(engine, config->rollouts[i].spec.name) == NULL)
+            status = add(engine, config, config->rollouts[i].spec.name, fault);
     return status;
 }
 
