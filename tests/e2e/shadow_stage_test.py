@@ -158,6 +158,8 @@ def wrong(args, folder, stack):
     assert "body.price" in verdict["failures"], verdict
     assert live(v2) == 0 and answers > 0, "a client had an answer of v2"
     assert seen["shadow"]["paths_different"] == 1, seen["shadow"]
+    status, diff = sluice.request("GET", "/v1/rollouts/ship/diff")
+    assert status == 200 and "body.price" in json.dumps(diff), (status, diff)
     decided_again(sluice)
 
 

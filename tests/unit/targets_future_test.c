@@ -59,8 +59,8 @@ TEST(a_newer_specification)
     struct rollout_input input = {.kind = ROLLOUT_INPUT_SPEC, .time_ms = 1, .spec = &spec};
     rollout_input_encode(&input, &writer);
     size_t version_at = 3; // after the input's own version, kind and time, a byte each
-    assert_int_equal(data[version_at], 4);
-    data[version_at] = 5;
+    assert_int_equal(data[version_at], 5);
+    data[version_at] = 6;
     expect_refused(JOURNAL_INPUT, data, writer.len);
 }
 
