@@ -282,6 +282,18 @@ void exchange_upstream_drained(struct exchange *exchange);
 void exchange_upstream_ended(struct exchange *exchange, enum status status);
 // The time set for the stream has come; what is waited for may have moved its own since.
 void exchange_on_due(struct exchange *exchange);
+// What is pending goes to the upstream, or waits until it is connected: until then no byte has left.
+void exchange_send_pending(struct exchange *exchange);
+// The client may send again, where it was held back.
+void exchange_let_client_on(struct exchange *exchange);
+// What the table in force says of the exchange's service; NULL when it has gone.
+const struct proxy_service *exchange_service(const struct exchange *exchange);
+void exchange_event(struct exchange *exchange, enum proxy_event_kind kind, unsigned status, const char *why);
+
+// ---- attempt.c ----
+
+// Takes up a connection to one of the version's endpoints and sends what is pending.
+void exchange_attempt(struct exchange *exchange);
 // The attempt failed: counts it, then tries again or gives up.
 void exchange_attempt_failed(struct exchange *exchange, enum attempt_error error, const char *why);
 // Counts an attempt's failure without ending it.
@@ -301,6 +313,10 @@ void exchange_end(struct exchange *exchange, bool reuse_upstream);
 void exchange_cut(struct exchange *exchange);
 // Answers for the origin, and ends the exchange.
 void exchange_answer(struct exchange *exchange, unsigned status, const char *why);
+// The same; retry_s as in client_answer.
+void exchange_answer_later(struct exchange *exchange, unsigned status, const char *why, uint32_t retry_s);
+// Into its pool, or closed; it may have none.
+void exchange_drop_upstream(struct exchange *exchange, bool reuse);
 // A connection that could not be had, and why; `shaking`: within its handshake, where TLS alone may know
 // more.
 void exchange_not_connected(struct exchange *exchange, const char *plain, const char *shaking);
