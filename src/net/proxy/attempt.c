@@ -95,7 +95,7 @@ void exchange_upstream_ended(struct exchange *exchange, enum status status)
         return;
     }
     const struct upstream *upstream = exchange->upstream;
-    const char *why = tls_why(&upstream->stream);
+    const char *why = tls_why(upstream_wire(upstream));
     if (why[0] == '\0')
         why = status == STATUS_CLOSED ? "the origin closed without an answer"
                                       : "the origin reset the connection";
@@ -141,7 +141,7 @@ static void no_upstream(struct exchange *exchange, const struct pool *pool)
 
 void exchange_not_connected(struct exchange *exchange, const char *plain, const char *shaking)
 {
-    const struct io_stream *stream = &exchange->upstream->stream;
+    const struct io_stream *stream = upstream_wire(exchange->upstream);
     const char *why = tls_why(stream);
     if (why[0] == '\0' && tls_shaking(stream))
         why = shaking;

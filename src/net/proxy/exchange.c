@@ -513,8 +513,8 @@ void exchange_send_pending(struct exchange *exchange)
             server_pause(exchange->stream);
         return;
     }
-    io_chain_send(&exchange->pending, &upstream->stream);
-    if (io_stream_pending(&upstream->stream) > SEND_HIGH_BYTES && !exchange->request_done)
+    upstream_send(upstream, &exchange->pending);
+    if (upstream_unsent(upstream) > SEND_HIGH_BYTES && !exchange->request_done)
         server_pause(exchange->stream);
 }
 

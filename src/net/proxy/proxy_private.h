@@ -252,6 +252,7 @@ struct exchange {
     bool limited;       // it counts among the version's requests under way
     bool probe;         // of its version's breaker
     bool outlied;       // the attempt's failure is counted against its endpoint
+    bool moved;         // once to another connection, for the first one was leaving
     bool fallen_back;   // nothing reached the canary: the stable version serves it
     bool answering;     // the final head went to the client
     bool completed;     // counted
@@ -330,6 +331,8 @@ void response_flush(struct exchange *exchange);
 void response_data(struct exchange *exchange, struct io_buf *buf);
 // The upstream ended in an orderly way while the answer's body was running.
 void response_finish(struct exchange *exchange);
+// The trailers of the answer that then finishes, as lines (taken).
+void response_trailers(struct exchange *exchange, struct io_buf *lines);
 // tunnel.c
 // early: what the client sent behind its request; rest: what the origin sent behind its head. Both taken.
 void tunnel_open(struct exchange *exchange, struct io_buf *early, struct io_buf *rest);
@@ -351,6 +354,9 @@ struct upstream {
     struct list link;                // of the worker's upstreams in use, or of the pool's idle ones
     struct io_buf *held;             // part of an answer's head
     const struct tls_client *client; // that it was begun with; NULL: in the clear
+    struct session
+        *session; // it is a stream of that, not a connection, and `stream` is not used; NULL: HTTP/1
+    struct session *carries; // it is the connection of that
     uint64_t idle_since_us;
     uint32_t uses;
     uint32_t generation;            // of its pool, when it was begun
@@ -364,7 +370,8 @@ struct upstream {
 
 struct pool {
     struct worker *worker;
-    struct list idle; // newest first
+    struct list sessions; // connections of HTTP/2
+    struct list idle;     // newest first
     struct io_timer timer;
     struct list link; // of the worker's pools with idle connections
     uint64_t idle_max_us;
@@ -376,13 +383,15 @@ struct pool {
     uint32_t open;   // connections
     uint16_t slot;
     bool secure;               // by TLS alone
+    bool http2;                // by HTTP/2; secure: where the origin agrees
+    bool http1;                // http2: it agreed to HTTP/1.1 when it was asked last
     struct tls_client *client; // of the table in force; NULL and secure: none can be used
     struct tls_resume resume;
     uint8_t header; // of its endpoint
 };
 
 // How the endpoint is spoken to from now on. Idle connections that were begun otherwise are closed.
-void pool_speak(struct pool *pool, bool secure, struct tls_client *client);
+void pool_speak(struct pool *pool, bool secure, bool http2, struct tls_client *client);
 // The slot comes back, perhaps as another address: nothing is known against it.
 void pool_renew(struct pool *pool);
 void pool_init(struct pool *pool, struct worker *worker, uint16_t slot);
@@ -403,6 +412,47 @@ void upstream_resume(struct upstream *upstream);
 // Its endpoint is passed over for a while.
 void upstream_failed(struct upstream *upstream);
 void pool_close_idle(struct pool *pool);
+// Begins a connection. NULL: no memory, or no way to speak to it that can be used.
+struct upstream *upstream_connect(struct pool *pool, const struct proxy_endpoint *endpoint);
+void upstream_use(struct upstream *upstream, struct exchange *exchange);
+extern const struct io_stream_ops upstream_ops;
+
+// ---- session.c: HTTP/2 towards origins, where pool->http2 is set ----
+
+// Whether one of its connections takes another request.
+bool session_has_room(const struct pool *pool);
+// A stream for the exchange, of a connection that has room or is begun. NULL without memory, or connections.
+struct upstream *session_take(struct exchange *exchange, struct pool *pool,
+                              const struct proxy_endpoint *endpoint);
+// None takes another request, and each ends with its last one.
+void session_retire_all(struct pool *pool);
+// The rest is for upstreams that are streams. Bytes as they would go to an origin of HTTP/1 (taken).
+void session_send(struct upstream *upstream, struct io_chain *bytes);
+uint32_t session_unsent(const struct upstream *upstream);
+bool session_taking(struct upstream *upstream, uint64_t *mark); // as io_stream_taking
+void session_resume(struct upstream *upstream);
+void session_leave(struct upstream *upstream);
+// The connection below the stream.
+const struct io_stream *session_wire(const struct upstream *upstream);
+
+static inline void upstream_send(struct upstream *upstream, struct io_chain *bytes)
+{
+    if (LIKELY(upstream->session == NULL))
+        io_chain_send(bytes, &upstream->stream);
+    else
+        session_send(upstream, bytes);
+}
+
+static inline uint32_t upstream_unsent(const struct upstream *upstream)
+{
+    return LIKELY(upstream->session == NULL) ? io_stream_pending(&upstream->stream)
+                                             : session_unsent(upstream);
+}
+
+static inline const struct io_stream *upstream_wire(const struct upstream *upstream)
+{
+    return LIKELY(upstream->session == NULL) ? &upstream->stream : session_wire(upstream);
+}
 
 // ---- upstream_header.c: where pool->header is not 0
 
@@ -451,7 +501,7 @@ struct worker {
     struct server server;
     struct list upstreams;  // in use
     struct list pools_idle; // with idle connections
-    struct free_list free_upstreams, free_exchanges;
+    struct free_list free_upstreams, free_exchanges, free_session_streams;
     struct io_task wake;
     uint64_t asked_ms; // proxy_stalled_ms
     pthread_t thread;

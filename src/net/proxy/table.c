@@ -192,6 +192,7 @@ static void compile_version(struct table_carve *from, const struct proxy_version
     version->endpoint_count = plan->endpoint_count;
     version->slot = plan->slot;
     version->secure = plan->secure;
+    version->http2 = plan->http2;
     version->origin = plan->origin;
     memcpy(version->name, plan->name, strlen(plan->name));
 }

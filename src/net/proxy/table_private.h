@@ -20,6 +20,7 @@ struct proxy_version {
     uint16_t slot;
     uint16_t origin;
     bool secure;
+    bool http2;
     const struct proxy_protection *protection; // the service's; NULL: none
     char name[PROXY_NAME_BYTES];
 };
