@@ -14,6 +14,7 @@ import threading
 import zlib
 
 import harness
+import http2_wire
 
 JSON = json.dumps([{"id": i, "name": f"item {i}", "tags": ["a", "b"]} for i in range(4000)]).encode()
 BIG = (JSON * 16)[:2 << 20]
@@ -105,7 +106,7 @@ class World:
 
     def serve(self, stack):
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Origin)
-        server.daemon_threads = True
+        server.daemon_threads, server.handle_error = True, lambda *_: None
         stack.callback(server.shutdown)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server.server_address[1]
@@ -254,6 +255,22 @@ def broken(args, folder, stack):
     assert errors['service="shop",version="v1",reason="reset"'] == 26, errors
 
 
+def resets(args, folder, stack):
+    """a client that breaks off amid a compressed answer leaves nothing behind: more often than there is room for, and it goes on"""
+    world = World(args, folder, stack)
+    big = [(":method", "GET"), (":scheme", "http"), (":authority", "shop"), (":path", "/big"), ("accept-encoding", "br")]
+    for _ in range(70):
+        wire = http2_wire.Wire(world.ports["plain"])
+        wire.head(1, http2_wire.END_STREAM, *big)
+        wire.wait(http2_wire.DATA)
+        wire.send(http2_wire.frame(http2_wire.RST_STREAM, 0, 1, (8).to_bytes(4, "big")))
+        wire.send(http2_wire.frame(http2_wire.PING, 0, 0, b"all read"))
+        wire.wait(http2_wire.PING)
+        wire.close()
+    assert decoded("br", world.curl("2", "/big", "br").stdout) == BIG
+    assert 'reason="busy"' not in str({k: v for k, v in world.counts("uncompressed_answers_total").items() if v})
+
+
 def words(args, folder, stack):
     """the words of the file, and another file while the daemon runs"""
     chosen = '{codecs: [br, gzip], types: [image/*], min_size: 200KiB, level: fast, credentials: "on"}'
@@ -282,6 +299,6 @@ def guide(args, folder, stack):
 
 
 if __name__ == "__main__":
-    ALL = {f.__name__: f for f in (decoders, heads, revalidation, slow, broken, words, guide)}
+    ALL = {f.__name__: f for f in (decoders, heads, revalidation, slow, broken, resets, words, guide)}
     arguments = harness.options(only="")
     harness.run([f for name, f in ALL.items() if arguments.only in ("", name)], arguments, at_once=2)

@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 import time
 
 import harness
@@ -57,14 +58,14 @@ def header_v2(address, extensions=b""):
 
 
 class World:
-    def __init__(self, args, folder, stack, more=""):
+    def __init__(self, args, folder, stack, more="", options=()):
         self.folder, self.plain, self.secure = folder, harness.free_port(), harness.free_port()
         self.origin = EchoOrigin(harness.free_port())
         stack.callback(self.origin.stop)
         subprocess.run([args.binary, "certificate", "shop.example", "127.0.0.1", "--out", os.path.join(folder, "a")],
                        check=True, stdout=subprocess.DEVNULL)
         self.sluice = harness.Sluice(folder, args.binary, CONFIG.format(
-            plain=self.plain, secure=self.secure, origin=self.origin.port, more=more))
+            plain=self.plain, secure=self.secure, origin=self.origin.port, more=more), options=options)
         stack.callback(self.sluice.stop)
 
     def talk(self, *pieces, source="127.0.0.1", port=None, secure=None):
@@ -223,6 +224,77 @@ services: {{shop: {{versions: {{v1: ["127.0.0.1:{origin.port}"]}}, stable: v1, u
     assert not origin.bad, origin.bad
 
 
+def upgraded(args, folder, stack):
+    """TLS sessions are resumed behind a header; the process that takes over wants the same headers, also of who waited for it"""
+    world = World(args, folder, stack, options=("--supervise",))
+    told, v1 = b"X-Forwarded-For: 203.0.113.7\r\n", b"PROXY TCP4 203.0.113.7 192.0.2.1 40001 443\r\n"
+    context, session = ssl.create_default_context(cafile=os.path.join(folder, "a.pem")), None
+    for resumed in (False, True):
+        with socket.create_connection(("127.0.0.1", world.secure), 10) as raw:
+            raw.sendall(v1)
+            with context.wrap_socket(raw, server_hostname="shop.example", session=session) as connection:
+                connection.sendall(GET)
+                while connection.recv(65536):
+                    session = connection.session
+                assert connection.session_reused == resumed
+    answers, over = [], threading.Event()
+
+    def go_on():
+        while not over.is_set():
+            answers.append((told in world.talk(v1 + GET), told in world.talk(GET)))
+
+    asking = threading.Thread(target=go_on)
+    asking.start()
+    done = subprocess.run([args.binary, "upgrade", "--admin", f"127.0.0.1:{world.sluice.admin}"], capture_output=True, text=True, timeout=80, check=False)
+    over.set()
+    asking.join()
+    assert done.returncode == 0, done.stderr
+    assert set(answers) == {(True, False)}, answers
+    assert told in world.talk(v1 + GET, secure=None) and told in world.talk(GET, secure=v1)
+
+
+def units(args, folder, stack):
+    """clients are told apart by their certificates: each stays on its version, whatever it says of itself"""
+    names = [f"client{i}.example" for i in range(16)]
+    for name in (*names, "shop.example"):
+        subprocess.run([args.binary, "certificate", name, "127.0.0.1", "--out", os.path.join(folder, name)], check=True, stdout=subprocess.DEVNULL)
+    with open(os.path.join(folder, "all.pem"), "w", encoding="ascii") as everybody:
+        for name in names:
+            with open(os.path.join(folder, name + ".pem"), encoding="ascii") as one:
+                everybody.write(one.read())
+    port, origins = harness.free_port(), {version: harness.free_port() for version in ("v1", "v2")}
+    for version, at in origins.items():
+        stack.callback(harness.Nginx(folder, version, f'server {{ listen 127.0.0.1:{at}; location / {{ return 200 "{version}"; }} }}', at).stop)
+    sluice = harness.Sluice(folder, args.binary, f"""
+journal: @FOLDER@/sluice.db
+listen:
+  - address: "127.0.0.1:{port}"
+    tls: {{certificate: shop.example.pem, key: shop.example.key, client_ca: all.pem, client_headers: [X-Client-Subject]}}
+admin: {{address: "@ADMIN@"}}
+services:
+  shop:
+    unit: {{header: X-Client-Subject}}
+    versions: {{v1: ["127.0.0.1:{origins['v1']}"], v2: ["127.0.0.1:{origins['v2']}"]}}
+    stable: v1
+rollouts: {{ship: {{service: shop, to: v2, stages: [{{weight: 50%, for: 1h}}, {{weight: 100%}}], checks: {{latency: off}}}}}}
+""")
+    stack.callback(sluice.stop)
+    sluice.command("ship", "start")
+    sluice.wait_state("ship", "Shifting", 20, report=False)
+    curl = [harness.find_program("curl"), "-sS", "--max-time", "10", "--cacert", os.path.join(folder, "shop.example.pem")]
+
+    def ask(name, *argv):
+        own = [os.path.join(folder, name + end) for end in (".pem", ".key")]
+        done = subprocess.run([*curl, "--cert", own[0], "--key", own[1], *argv, f"https://127.0.0.1:{port}/"], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    versions = {name: ask(name, "--http1.1") for name in names}
+    assert set(versions.values()) == {"v1", "v2"}, versions # one in 32 768 that all draw the same
+    for name in names:
+        other = names[0] if versions[name] != versions[names[0]] else next(n for n in names if versions[n] != versions[name])
+        assert ask(name, "--http2", "-H", f"X-Client-Subject: CN={other}") == versions[name], (name, versions)
+
+
 def origins(args, folder, stack):
     """HAProxy as the origin, told whose each request is by PROXY headers of both versions, in the clear and before TLS; checks have them too"""
     program = harness.find_program("haproxy")
@@ -289,6 +361,6 @@ def hostile(args, folder, stack):
 
 
 if __name__ == "__main__":
-    ALL = {f.__name__: f for f in (headers, haproxy, forwarded, ids, certificates, origins, hostile)}
+    ALL = {f.__name__: f for f in (headers, haproxy, forwarded, ids, certificates, upgraded, units, origins, hostile)}
     arguments = harness.options(only="")
     harness.run([f for name, f in ALL.items() if arguments.only in ("", name)], arguments, at_once=3)

@@ -202,12 +202,16 @@ def upgrades(args, folder, stack):
     refused = command(args, sluice)
     assert refused.returncode == 1 and "nothing changed: it does not take the file: its check ends with code 1" in refused.stderr, refused
     assert "the present one serves on" in sluice.output()
-    shutil.copy(harness.find_program("true"), binary + ".new") # takes every file, and serves none
+    shutil.copy(harness.find_program("true"), binary + ".new") # takes every file, and cannot be loaded
+    os.rename(binary + ".new", binary)
+    refused = command(args, sluice)
+    assert refused.returncode == 1 and "nothing changed: it was not loaded: ended with code 0" in refused.stderr, refused
+    shutil.copy(os.path.join(os.path.dirname(args.binary), "tests", "e2e", "serves_not"), binary + ".new")
     os.rename(binary + ".new", binary)
     upgrade("the other binary does not serve: the one before is started again")
     taken_back = command(args, sluice)
     assert taken_back.returncode == 1, taken_back
-    assert "the binary from before serves on: the other binary did not serve: ended with code 0" in taken_back.stderr, taken_back
+    assert "the binary from before serves on: the other binary did not serve: ended with code 7" in taken_back.stderr, taken_back
     shutil.copy(args.binary, binary + ".new")
     os.rename(binary + ".new", binary)
     taken = command(args, sluice)

@@ -15,6 +15,7 @@ import time
 import warnings
 
 import harness
+from tls_origin_test import Authority
 
 warnings.simplefilter("ignore", DeprecationWarning)  # old versions are asked for on purpose
 
@@ -212,6 +213,28 @@ def clients(args, folder, stack):
                      and world.counts()['sluice_tls_failures_total{reason="issuer"}'] == 1)
 
 
+def staples(args, folder, stack):
+    """an answer of OCSP goes along with the certificate; a newer one takes its place, a broken one does not"""
+    authority = Authority(folder)
+    pem, key = authority.issue("shop", ["DNS:shop.example"])
+    authority.staple(pem, False)
+    world = World(args, folder, stack, f"certificate: {pem}, key: {key}, ocsp: {pem}.ocsp")
+
+    def stapled():
+        done = subprocess.run([harness.find_program("openssl"), "s_client", "-connect", f"127.0.0.1:{world.secure}", "-servername", "shop.example",
+                               "-CAfile", authority.path, "-status"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=False)
+        assert "Verify return code: 0 (ok)" in done.stdout, done.stdout + done.stderr
+        return next((line.split(": ")[1] for line in done.stdout.splitlines() if "Cert Status" in line), None)
+
+    assert stapled() == "good"
+    with open(pem + ".ocsp", "wb") as answer:
+        answer.write(b"no answer")
+    harness.wait_for("a word about it", lambda: "no OCSP response" in world.sluice.output(), 10)
+    assert stapled() == "good"
+    authority.staple(pem, True) # what the authority says goes to clients as it is
+    harness.wait_for("the newer answer", lambda: stapled() == "revoked", 10)
+
+
 def change(folder, stem):
     for end in (".pem", ".key"):
         shutil.copy(os.path.join(folder, stem + end), os.path.join(folder, "new"))
@@ -308,6 +331,6 @@ def resumes(args, folder, stack):
 
 
 if __name__ == "__main__":
-    ALL = {f.__name__: f for f in (serves, refuses, goodbyes, names, clients, changes, starts, resumes)}
+    ALL = {f.__name__: f for f in (serves, refuses, goodbyes, names, clients, staples, changes, starts, resumes)}
     arguments = harness.options(only="")
     harness.run([f for name, f in ALL.items() if arguments.only in ("", name)], arguments, at_once=3)

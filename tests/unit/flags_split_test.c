@@ -68,6 +68,8 @@ static struct flags_result ask(const char *key, const char *user)
     return ask_as(key, user, NULL);
 }
 
+static const struct siphash_key SALT = {0x123456789abcdef0, 0xfedcba9876543210};
+
 static struct flags_patch split_of(uint32_t share, uint32_t rings)
 {
     return (struct flags_patch){.key = SLICE("f"),
@@ -75,6 +77,7 @@ static struct flags_patch split_of(uint32_t share, uint32_t rings)
                                 .split_from = SLICE("off"),
                                 .split_to = SLICE("on"),
                                 .split_share = share,
+                                .split_salt = SALT,
                                 .ring_count = rings,
                                 .rings = {SLICE("staff"), SLICE("beta")}};
 }
@@ -230,7 +233,7 @@ TEST(distribution)
     static uint32_t place[KEYS];
     char key[24];
     for (int i = 0; i < KEYS; i++)
-        place[i] = flags_bucket_of_split(SLICE("f"), key_of(i, key), FLAGS_SHARE_TOTAL);
+        place[i] = flags_bucket_of_split(SALT, SLICE("f"), key_of(i, key), FLAGS_SHARE_TOTAL);
     for (size_t s = 0; s < ARRAY_LEN(SHARES); s++) {
         double wanted = (double)KEYS * SHARES[s] / FLAGS_SHARE_TOTAL;
         double rest = KEYS - wanted;
@@ -264,7 +267,7 @@ TEST(growth)
         const struct flags_patch split = split_of(SHARES[s], 0);
         assert_int_equal(patch(PLAIN, &split, 1), 0);
         for (int i = 0; i < USERS; i++) {
-            uint32_t place = flags_bucket_of_split(SLICE("f"), key_of(i, user), FLAGS_SHARE_TOTAL);
+            uint32_t place = flags_bucket_of_split(SALT, SLICE("f"), key_of(i, user), FLAGS_SHARE_TOTAL);
             struct flags_result result = ask("f", user);
             assert_int_equal(result.boolean, place < SHARES[s]);
             assert_int_equal(result.reason, FLAGS_REASON_SPLIT);
@@ -273,6 +276,31 @@ TEST(growth)
             assert_int_equal(result.boolean != had[i], added);
             had[i] = result.boolean;
         }
+    }
+}
+
+// Who was drawn under one salt says nothing of who is under another, in any part of it.
+TEST(independent_of_other_runs)
+{
+    enum { USERS = 40000 };
+    static const struct siphash_key SALTS[] = {{SALT.k0 ^ 1, SALT.k1},
+                                               {SALT.k0 ^ 1ULL << 63, SALT.k1},
+                                               {SALT.k0, SALT.k1 ^ 1},
+                                               {SALT.k0, SALT.k1 ^ 1ULL << 63}};
+    char user[24];
+    for (size_t s = 0; s < ARRAY_LEN(SALTS); s++) {
+        struct flags_patch split = split_of(20000, 0);
+        split.split_salt = SALTS[s];
+        assert_int_equal(patch(PLAIN, &split, 1), 0);
+        int both = 0, drawn = 0;
+        for (int i = 0; i < USERS; i++) {
+            uint32_t before = flags_bucket_of_split(SALT, SLICE("f"), key_of(i, user), FLAGS_SHARE_TOTAL);
+            bool now = ask("f", user).boolean;
+            drawn += now;
+            both += now && before < 20000;
+        }
+        assert_in_range(drawn, 7600, 8400);
+        assert_in_range(both, 1440, 1760);
     }
 }
 

@@ -79,6 +79,49 @@ TEST(written_routes_pass_the_normal_form_on)
     world_destroy(w);
 }
 
+// People who look for a request know what was asked, not what became of it.
+TEST(logs_tell_what_was_asked)
+{
+    static const struct proxy_edit_plan EDITS[] = {{PROXY_EDIT_SET, "User-Agent", "sluice"},
+                                                   {PROXY_EDIT_REMOVE, "Referer", NULL}};
+    struct io_sim_config sim = {.seed = 1};
+    struct proxy_config config = {.accesses = true};
+    struct proxy_access seen[2];
+    struct proxy_event event;
+    action = (struct proxy_action_plan){
+        .request = EDITS, .request_count = ARRAY_LEN(EDITS), .host = "inner.example", .path = "/orders"};
+    struct world *w = world_create_with(&sim, &config);
+    w->routes[0] = (struct proxy_route_plan){
+        .path = "/api/{id}", .path_kind = PROXY_PATH_TEMPLATE, .action = &action, .service = 0};
+    w->origins[0].reply = "HTTP/1.1 503 no\r\nContent-Length: 0\r\n\r\n";
+    world_publish(w);
+    world_ask(w, "GET /api/5?q=1 HTTP/1.1\r\nHost: shop\r\nUser-Agent: curl\r\nReferer: here\r\n\r\n");
+    assert_true(peer_has(w->origins[0].peers[0], "GET /orders?q=1 HTTP/1.1\r\nHost: inner.example\r\n"));
+    assert_int_equal(proxy_accesses_take(w->proxy, seen, ARRAY_LEN(seen)), 1);
+    assert_string_equal(seen[0].method, "GET");
+    assert_string_equal(seen[0].target, "/api/5?q=1");
+    assert_string_equal(seen[0].host, "shop");
+    assert_string_equal(seen[0].agent, "curl");
+    assert_string_equal(seen[0].referer, "here");
+    assert_int_equal(proxy_events_take(w->proxy, &event, 1), 1);
+    assert_string_equal(event.path, "/api/5");
+    // The longest that is told, and one beyond; the next request has its own.
+    char text[4096] = "GET /api/", target[PROXY_ACCESS_TARGET_BYTES];
+    memset(text + 9, 'x', 1000);
+    memcpy(target, text + 4, sizeof target - 1);
+    target[sizeof target - 1] = '\0';
+    snprintf(text + 1009, sizeof text - 1009, " HTTP/1.1\r\nHost: %0200d\r\nUser-Agent: %0400d\r\n\r\n", 1,
+             2);
+    world_ask(w, text);
+    world_ask(w, "GET /api/6 HTTP/1.1\r\nHost: shop\r\n\r\n");
+    assert_int_equal(proxy_accesses_take(w->proxy, seen, ARRAY_LEN(seen)), 2);
+    assert_string_equal(seen[0].target, target);
+    assert_int_equal(strlen(seen[0].agent), PROXY_ACCESS_FIELD_BYTES - 1);
+    assert_string_equal(seen[1].target, "/api/6");
+    assert_string_equal(seen[1].agent, "");
+    world_destroy(w);
+}
+
 TEST(headers_of_requests)
 {
     static const struct proxy_edit_plan EDITS[] = {

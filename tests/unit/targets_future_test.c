@@ -82,5 +82,5 @@ TEST(a_newer_change_of_a_flag)
 
 TEST(an_entry_of_an_unknown_kind)
 {
-    expect_refused((enum journal_kind)(JOURNAL_STABLE + 1), (const uint8_t *)"", 0);
+    expect_refused((enum journal_kind)(JOURNAL_FORGOTTEN + 1), (const uint8_t *)"", 0);
 }

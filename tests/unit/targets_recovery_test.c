@@ -6,6 +6,7 @@
 #include "test.h"
 
 #include "exposition_check.h"
+#include "journal_hand.h"
 #include "net/proxy/proxy_private.h"
 #include "ship/engine/replay.h"
 
@@ -117,45 +118,13 @@ TEST(file_that_does_not_fit)
 
 // ---- journals made by hand ----
 
-struct hand {
-    struct journal *journal;
-    struct engine_record *record;
-    uint8_t bytes[ROLLOUT_INPUT_WIRE_BYTES_MAX];
-};
-
-static void hand_append(struct hand *hand, enum journal_kind kind, const struct wire_writer *writer)
-{
-    struct fault problem;
-    struct journal_entry entry = {.time_ms = 1000, .kind = kind, .run = 1};
-    snprintf(entry.subject, sizeof entry.subject, "%s", "ship");
-    entry.payload = (struct slice){(const char *)writer->data, writer->len};
-    assert_int_equal(journal_begin(hand->journal, JOURNAL_SYNC_NORMAL, &problem), STATUS_OK);
-    assert_int_equal(journal_append(hand->journal, &entry, NULL, &problem), STATUS_OK);
-    assert_int_equal(journal_commit(hand->journal, &problem), STATUS_OK);
-}
-
-// Appends an input and the decision that it gives, altered when `lie`.
-static void hand_step(struct hand *hand, const struct rollout_input *input, bool lie)
-{
-    struct rollout_effects effects;
-    struct wire_writer writer = {.data = hand->bytes, .cap = sizeof hand->bytes};
-    rollout_input_encode(input, &writer);
-    hand_append(hand, JOURNAL_INPUT, &writer);
-    if (!engine_record_step(hand->record, input, 1, 1, &effects))
-        return;
-    effects.weight += lie ? 1 : 0;
-    writer = (struct wire_writer){.data = hand->bytes, .cap = sizeof hand->bytes};
-    rollout_effects_encode(&effects, &writer);
-    hand_append(hand, JOURNAL_DECISION, &writer);
-}
-
 // A run with a frozen baseline, so that a replay that forgets an input must differ.
 static void hand_write(const char *path, bool lie)
 {
-    static struct hand hand;
+    static struct journal_hand hand;
     struct fault problem;
     assert_int_equal(journal_open(path, JOURNAL_WRITE, &hand.journal, &problem), STATUS_OK);
-    assert_int_equal(engine_record_create("ship", &hand.record), STATUS_OK);
+    journal_hand_begin(&hand, "ship");
     struct rollout_spec spec;
     rollout_spec_init(&spec);
     rollout_spec_default_stages(&spec);
@@ -164,16 +133,16 @@ static void hand_write(const char *path, bool lie)
     snprintf(spec.from, sizeof spec.from, "%s", "v1");
     snprintf(spec.to, sizeof spec.to, "%s", "v2");
     struct rollout_input input = {.kind = ROLLOUT_INPUT_SPEC, .time_ms = 1000, .spec = &spec};
-    hand_step(&hand, &input, false);
+    journal_hand_step(&hand, &input, false);
     input = (struct rollout_input){.kind = ROLLOUT_INPUT_COMMAND, .time_ms = 1001};
     snprintf(input.command.who, sizeof input.command.who, "%s", "ann");
-    hand_step(&hand, &input, false);
+    journal_hand_step(&hand, &input, false);
     input = (struct rollout_input){.kind = ROLLOUT_INPUT_EDGES, .time_ms = 2000};
     input.edges = (struct rollout_edges){10000, {100, 200, 300, 400}};
-    hand_step(&hand, &input, lie);
+    journal_hand_step(&hand, &input, lie);
     static const char seen[] = "Where v2 failed (2; v1 0): GET / 500 (2).";
     const struct wire_writer note = {.data = (uint8_t *)(uintptr_t)seen, .len = sizeof seen - 1};
-    hand_append(&hand, JOURNAL_NOTE, &note);
+    journal_hand_append(&hand, JOURNAL_NOTE, &note);
     engine_record_destroy(hand.record);
     journal_close(hand.journal);
 }

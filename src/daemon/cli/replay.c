@@ -35,6 +35,9 @@ static void print_text(const struct cli_call *call, const struct engine_replay *
                 cli_shown(record->name), record->run, record->inputs, record->spans, record->decisions,
                 rollout_state_name(view.state), view.weight / 1000.0);
     }
+    if (replay->forgotten > 0)
+        fprintf(out, "  %" PRIu64 " finished rollouts made room for others: replayed, and forgotten since\n",
+                replay->forgotten);
     if (replay->differs) {
         fprintf(out, "DIFFERENT at entry %" PRIu64 ", rollout %s\n  recorded: %s\n  derived:  %s\n",
                 replay->difference_seq, cli_shown(replay->difference_subject), cli_shown(replay->recorded),

@@ -10,7 +10,7 @@ enum {
     LOOK_MS = 100,
     // A check of the file, letting go of the listeners, a trial (daemon/supervise/supervisor.c), and the one
     // before once more.
-    UPGRADE_MS = 60000,
+    UPGRADE_MS = 70000,
 };
 
 struct seen {

@@ -20,6 +20,8 @@ enum channel_word {
     CHANNEL_UPGRADE,  // somebody asks for the binary that is installed now
     // to the serving process
     CHANNEL_REFUSED, // no other binary takes its place. text: why
+    // from it
+    CHANNEL_LOADED, // it has read the file, and waits for sockets
 };
 
 enum { CHANNEL_TEXT_BYTES = 160 };

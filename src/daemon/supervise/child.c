@@ -105,6 +105,7 @@ enum status supervise_join(struct supervise_begin *begin)
     self.channel = (int)strtol(text, NULL, 10);
     unsetenv(SUPERVISE_VARIABLE); // what this process starts is not supervised
     io_kept_begin();
+    tell(CHANNEL_LOADED, 0);
     enum status status = take_sockets(begin);
     if (status != STATUS_OK)
         return status;

@@ -20,7 +20,7 @@ enum {
     LOOK_MS = 20,
     CHECK_MS = 5000,
     RETIRE_MS = 5000,  // for giving up listeners and journal; longer, and the process is killed
-    TRIAL_MS = 20000,  // for another binary to serve
+    TRIAL_MS = 20000,  // for another binary to be loaded, and to serve
     MESSAGES_MAX = 64, // of one process in one round
     SPARE_AGAIN_MS = 30000,
     SPARE_MS = 1000, // after a process began to serve, the next is loaded
@@ -34,13 +34,14 @@ struct process {
     char why[CHANNEL_TEXT_BYTES]; // it was killed; empty: it was not
 };
 
-enum upgrade { UPGRADE_NONE, UPGRADE_CHECKING, UPGRADE_RETIRING, UPGRADE_TRYING };
+enum upgrade { UPGRADE_NONE, UPGRADE_CHECKING, UPGRADE_LOADING, UPGRADE_RETIRING, UPGRADE_TRYING };
 
 struct supervisor {
     const struct supervise_options *options;
     struct policy policy;
     struct process serving, leaving; // leaving: serves what it is connected with
     struct process spare;            // loaded, and waits to be told to begin
+    struct process other;            // so does this one, of another binary
     uint64_t spare_ms;               // when one is due
     int signals;
     char path[PATH_MAX]; // of the program's file
@@ -52,7 +53,7 @@ struct supervisor {
     bool stopping, over;
     int code;
     uint64_t start_ms;       // when the next start is due; 0: none is
-    uint64_t trial_until_ms; // of the check, then of the first process
+    uint64_t trial_until_ms; // of what goes on of it
     struct io_kept sockets[IO_KEPT_MAX], told[IO_KEPT_MAX];
     uint32_t socket_count, told_count;
     char why[CHANNEL_TEXT_BYTES];
@@ -96,12 +97,11 @@ static enum status spawn(struct supervisor *sup, int program, struct process *pr
 static enum status next_process(struct supervisor *sup)
 {
     sup->spare_ms = UINT64_MAX; // when this one serves
-    if (sup->upgrade == UPGRADE_TRYING)
-        return spawn(sup, sup->trial, &sup->serving);
-    if (sup->spare.pid == 0)
+    struct process *loaded = sup->upgrade == UPGRADE_TRYING ? &sup->other : &sup->spare;
+    if (loaded->pid == 0)
         return spawn(sup, sup->program, &sup->serving);
-    sup->serving = sup->spare;
-    sup->spare = (struct process){.pid = 0};
+    sup->serving = *loaded;
+    *loaded = (struct process){.pid = 0};
     return STATUS_OK;
 }
 
@@ -117,6 +117,12 @@ static void start(struct supervisor *sup)
     SAY(sup, LOG_ERROR, "no serving process can be started",
         LOG_FIELDS(LOG_TEXT("reason", status_name(status))));
     sup->start_ms = now_ms() + policy_died(&sup->policy, now_ms());
+}
+
+static void kill_for(struct process *process, const char *why)
+{
+    (void)snprintf(process->why, sizeof process->why, "%s", why);
+    (void)kill(process->pid, SIGKILL);
 }
 
 // The one that is loaded is of a binary, or of a file, that is not in force any more.
@@ -169,26 +175,58 @@ static void upgrade_begin(struct supervisor *sup)
     sup->trial_until_ms = now_ms() + CHECK_MS;
 }
 
+// Nothing has been given up yet.
+static void upgrade_give_up(struct supervisor *sup, const char *why)
+{
+    upgrade_end(sup, false);
+    upgrade_refuse(sup, why);
+}
+
 static void upgrade_checked(struct supervisor *sup, int status)
 {
     char why[CHANNEL_TEXT_BYTES];
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     sup->check = 0;
-    if (code == 0 && sup->serving.pid != 0 && !sup->stopping) {
-        SAY(sup, LOG_INFO, "another binary takes over", LOG_FIELDS(LOG_TEXT("binary", sup->path)));
-        sup->upgrade = UPGRADE_RETIRING;
-        sup->leaving = sup->serving;
-        sup->leaving.asked_ms = now_ms();
-        sup->serving = (struct process){.pid = 0};
-        (void)!channel_send(sup->leaving.channel, &(struct channel_message){.word = CHANNEL_RETIRE}, -1);
-        return;
-    }
     if (code < 0)
         (void)snprintf(why, sizeof why, "it does not end its check of the file");
     else
         (void)snprintf(why, sizeof why, "it does not take the file: its check ends with code %d", code);
+    if (code == 0 && spawn(sup, sup->trial, &sup->other) != STATUS_OK)
+        (void)snprintf(why, sizeof why, "it cannot be started");
+    if (sup->other.pid == 0) {
+        upgrade_give_up(sup, why);
+        return;
+    }
+    sup->upgrade = UPGRADE_LOADING;
+    sup->trial_until_ms = now_ms() + TRIAL_MS;
+}
+
+// Only now, so that nobody waits for what it takes to load it.
+static void upgrade_loaded(struct supervisor *sup)
+{
+    if (sup->upgrade != UPGRADE_LOADING)
+        return;
+    if (sup->serving.pid == 0 || sup->stopping) {
+        kill_for(&sup->other, "no process serves now");
+        return;
+    }
+    SAY(sup, LOG_INFO, "another binary takes over", LOG_FIELDS(LOG_TEXT("binary", sup->path)));
+    sup->upgrade = UPGRADE_RETIRING;
+    sup->leaving = sup->serving;
+    sup->leaving.asked_ms = now_ms();
+    sup->serving = (struct process){.pid = 0};
+    (void)!channel_send(sup->leaving.channel, &(struct channel_message){.word = CHANNEL_RETIRE}, -1);
+}
+
+static void on_trial_failed(struct supervisor *sup)
+{
+    char why[CHANNEL_TEXT_BYTES];
+    (void)snprintf(why, sizeof why, "%s", sup->why);
+    SAY(sup, LOG_ERROR, "the other binary does not serve: the one before is started again",
+        LOG_FIELDS(LOG_TEXT("reason", why)));
+    (void)snprintf(sup->why, sizeof sup->why, "the other binary did not serve: %.120s", why);
     upgrade_end(sup, false);
-    upgrade_refuse(sup, code == 0 ? "no process serves now" : why);
+    sup->start_ms = now_ms();
 }
 
 // The process before has left listeners and journal.
@@ -199,7 +237,10 @@ static void upgrade_go(struct supervisor *sup)
     sup->upgrade = UPGRADE_TRYING;
     sup->trial_until_ms = now_ms() + TRIAL_MS;
     (void)snprintf(sup->why, sizeof sup->why, "another binary was put in place");
-    start(sup);
+    if (sup->other.pid == 0) // it died meanwhile
+        on_trial_failed(sup);
+    else
+        start(sup);
 }
 
 // ---- what processes say ----
@@ -248,7 +289,9 @@ static void on_message(struct supervisor *sup, struct process *process, const st
         renew_spare(sup);
     else if (serving && message->word == CHANNEL_UPGRADE)
         upgrade_begin(sup);
-    else if (message->word == CHANNEL_RETIRED && !serving) {
+    else if (process == &sup->other && message->word == CHANNEL_LOADED)
+        upgrade_loaded(sup);
+    else if (process == &sup->leaving && message->word == CHANNEL_RETIRED) {
         process->retired = true;
         upgrade_go(sup);
     }
@@ -276,17 +319,6 @@ static void describe_end(const struct process *process, int status, char text[CH
                        strsignal(WTERMSIG(status)));
     else
         (void)snprintf(text, CHANNEL_TEXT_BYTES, "ended with code %d", WEXITSTATUS(status));
-}
-
-static void on_trial_failed(struct supervisor *sup)
-{
-    char why[CHANNEL_TEXT_BYTES];
-    (void)snprintf(why, sizeof why, "%s", sup->why);
-    SAY(sup, LOG_ERROR, "the other binary does not serve: the one before is started again",
-        LOG_FIELDS(LOG_TEXT("reason", why)));
-    (void)snprintf(sup->why, sizeof sup->why, "the other binary did not serve: %.120s", why);
-    upgrade_end(sup, false);
-    sup->start_ms = now_ms();
 }
 
 static void on_death(struct supervisor *sup, int status)
@@ -318,6 +350,16 @@ static void on_death(struct supervisor *sup, int status)
             NULL, 0);
 }
 
+// Before it was told to begin.
+static void on_other_death(struct supervisor *sup, int status)
+{
+    char how[CHANNEL_TEXT_BYTES], why[CHANNEL_TEXT_BYTES];
+    describe_end(&sup->other, status, how);
+    (void)snprintf(why, sizeof why, "it was not loaded: %.120s", how);
+    if (sup->upgrade == UPGRADE_LOADING)
+        upgrade_give_up(sup, why);
+}
+
 static void reap(struct supervisor *sup)
 {
     for (;;) {
@@ -332,6 +374,7 @@ static void reap(struct supervisor *sup)
         struct process *process = pid == sup->serving.pid   ? &sup->serving
                                   : pid == sup->leaving.pid ? &sup->leaving
                                   : pid == sup->spare.pid   ? &sup->spare
+                                  : pid == sup->other.pid   ? &sup->other
                                                             : NULL;
         if (process == NULL)
             continue;
@@ -342,6 +385,8 @@ static void reap(struct supervisor *sup)
             on_death(sup, status);
         else if (process == &sup->leaving)
             upgrade_go(sup);
+        else if (process == &sup->other)
+            on_other_death(sup, status);
         else // killed: it was to be renewed; ended: it cannot read the file, and says so
             sup->spare_ms = now_ms() + (WIFSIGNALED(status) ? SPARE_MS : SPARE_AGAIN_MS);
     }
@@ -385,12 +430,6 @@ static void read_signals(struct supervisor *sup)
         on_signal(sup, info.ssi_signo);
 }
 
-static void kill_for(struct process *process, const char *why)
-{
-    (void)snprintf(process->why, sizeof process->why, "%s", why);
-    (void)kill(process->pid, SIGKILL);
-}
-
 static void look_at_clock(struct supervisor *sup)
 {
     uint64_t now = now_ms();
@@ -411,20 +450,22 @@ static void look_at_clock(struct supervisor *sup)
         kill_for(&sup->leaving, "it did not let go of its listeners");
     if (sup->check != 0 && now > sup->trial_until_ms)
         (void)kill(sup->check, SIGKILL);
+    if (sup->upgrade == UPGRADE_LOADING && now > sup->trial_until_ms && sup->other.why[0] == '\0')
+        kill_for(&sup->other, "it took too long");
     if (sup->upgrade == UPGRADE_TRYING && now > sup->trial_until_ms && sup->serving.pid != 0)
         kill_for(&sup->serving, "it did not serve in time");
 }
 
 static void wait_for_news(struct supervisor *sup)
 {
-    struct pollfd news[3] = {{.fd = sup->signals, .events = POLLIN},
-                             {.fd = sup->serving.pid != 0 ? sup->serving.channel : -1, .events = POLLIN},
-                             {.fd = sup->leaving.pid != 0 ? sup->leaving.channel : -1, .events = POLLIN}};
-    (void)poll(news, 3, LOOK_MS);
-    if (news[1].revents != 0)
-        read_channel(sup, &sup->serving);
-    if (news[2].revents != 0)
-        read_channel(sup, &sup->leaving);
+    struct process *heard[] = {&sup->serving, &sup->leaving, &sup->other};
+    struct pollfd news[1 + ARRAY_LEN(heard)] = {{.fd = sup->signals, .events = POLLIN}};
+    for (size_t i = 0; i < ARRAY_LEN(heard); i++)
+        news[i + 1] = (struct pollfd){.fd = heard[i]->pid != 0 ? heard[i]->channel : -1, .events = POLLIN};
+    (void)poll(news, ARRAY_LEN(news), LOOK_MS);
+    for (size_t i = 0; i < ARRAY_LEN(heard); i++)
+        if (news[i + 1].revents != 0)
+            read_channel(sup, heard[i]);
     if (news[0].revents != 0)
         read_signals(sup);
 }

@@ -93,13 +93,13 @@ uint32_t flags_bucket_of_key(struct slice flag_key, struct slice targeting_key, 
     return flags_bucket_scale(flags_hash_end(&hash), total);
 }
 
-uint32_t flags_bucket_of_split(struct slice flag_key, struct slice targeting_key, uint32_t total)
+uint32_t flags_bucket_of_split(struct siphash_key salt, struct slice flag_key, struct slice targeting_key,
+                               uint32_t total)
 {
-    struct flags_hash hash;
-    flags_hash_init(&hash, 0);
-    flags_cbor_head(&hash, FLAGS_CBOR_ARRAY, 3);
-    flags_cbor_string(&hash, flag_key);
-    flags_cbor_string(&hash, targeting_key);
-    flags_cbor_string(&hash, SLICE("split"));
-    return flags_bucket_scale(flags_hash_end(&hash), total);
+    struct siphash_state hash;
+    siphash_begin(&hash, salt);
+    siphash_add(&hash, flag_key.data, flag_key.len);
+    siphash_add(&hash, "", 1); // between the two
+    siphash_add(&hash, targeting_key.data, targeting_key.len);
+    return flags_bucket_scale((uint32_t)(siphash_end(&hash) >> 32), total);
 }

@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+#include "base/siphash.h"
 #include "base/slice.h"
 
 enum {
@@ -35,6 +36,8 @@ double flags_bucket_percent(uint32_t hash);
 // The place of a targeting key in a flag's own shorthand rule under generation 3: the hash of the canonical
 // CBOR array [flag key, targeting key], scaled.
 uint32_t flags_bucket_of_key(struct slice flag_key, struct slice targeting_key, uint32_t total);
-// The same for the split of a rollout over that flag: the hash of [flag key, targeting key, "split"], so that
-// the split does not depend on what a fractional rule of the flag gave.
-uint32_t flags_bucket_of_split(struct slice flag_key, struct slice targeting_key, uint32_t total);
+// The place of a targeting key in the split of a rollout over that flag. It depends neither on what a
+// fractional rule of the flag gave nor on who was drawn in another run, and nobody without the salt can
+// reckon it.
+uint32_t flags_bucket_of_split(struct siphash_key salt, struct slice flag_key, struct slice targeting_key,
+                               uint32_t total);

@@ -261,7 +261,9 @@ static struct decision decide_by_split(struct flags_run *run, const struct flags
         return decision;
     }
     trace(run, "rollout.split");
-    bool to = flags_bucket_of_split(run->flag_key, key, FLAGS_SHARE_TOTAL) < split->share;
+    const struct siphash_key salt = {(uint64_t)split->salt[1] << 32 | split->salt[0],
+                                     (uint64_t)split->salt[3] << 32 | split->salt[2]};
+    bool to = flags_bucket_of_split(salt, run->flag_key, key, FLAGS_SHARE_TOTAL) < split->share;
     decision.arm = to ? FLAGS_ARM_TO : FLAGS_ARM_FROM;
     decision.variant = to ? split->to : split->from;
     return decision;

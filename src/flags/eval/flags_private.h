@@ -130,6 +130,7 @@ struct flags_image_split {
     uint32_t to;
     uint32_t share;
     uint32_t ring_count;
+    uint32_t salt[4]; // as struct siphash_key, each number's low half first
 };
 
 enum {

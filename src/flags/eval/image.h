@@ -8,12 +8,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/siphash.h"
 #include "base/slice.h"
 #include "base/status.h"
 #include "flags/eval/json.h"
 
 enum {
-    FLAGS_IMAGE_VERSION = 2,
+    FLAGS_IMAGE_VERSION = 3,
     FLAGS_IMAGE_ALIGN = 8,        // of the memory given to compile and open
     FLAGS_RULE_DEPTH_MAX = 96,    // nesting of a rule, with each $ref followed
     FLAGS_PREREQUISITES_MAX = 16, // of one flag; also the length of the longest chain
@@ -94,13 +95,14 @@ struct flags_patch {
     bool kill;                    // as "kill" in the file, and before the state
     struct slice kill_variant;    // empty: as "kill": true
     // The split of a rollout, of those who get `split_from` by targeting or default: members of a ring get
-    // `split_to`, and so do `split_share` of FLAGS_SHARE_TOTAL of all others. The targeting key decides
-    // (flags_bucket_of_split), so nobody moves while the share stays, and a growing share moves nobody back.
-    // Individual targets, kills, prerequisites and schedules are not split, nor is anybody without a
-    // targeting key. flags_segment_matches says who is a member of a ring.
+    // `split_to`, and so do `split_share` of FLAGS_SHARE_TOTAL of all others. Salt and targeting key decide
+    // (flags_bucket_of_split), so under one salt nobody moves while the share stays, and a growing share
+    // moves nobody back. Individual targets, kills, prerequisites and schedules are not split, nor is anybody
+    // without a targeting key. flags_segment_matches says who is a member of a ring.
     bool split;
     struct slice split_from, split_to; // names of variants
     uint32_t split_share;
+    struct siphash_key split_salt; // of the rollout's run
     uint32_t ring_count;
     struct slice rings[FLAGS_RINGS_MAX]; // names of segments
 };

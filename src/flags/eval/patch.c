@@ -39,6 +39,9 @@ static bool find_split(struct flags_patcher *p, const struct flags_patch *patch,
     CHECK(patch->ring_count <= FLAGS_RINGS_MAX);
     split->share = patch->split_share;
     split->ring_count = patch->ring_count;
+    const uint64_t salt[2] = {patch->split_salt.k0, patch->split_salt.k1};
+    for (int i = 0; i < 4; i++)
+        split->salt[i] = (uint32_t)(salt[i / 2] >> (i % 2 * 32));
     if (!find_variant(p, patch, flag, patch->split_from, &split->from) ||
         !find_variant(p, patch, flag, patch->split_to, &split->to))
         return false;

@@ -42,6 +42,7 @@ static void patch_split(struct flags_patch *patch, const struct runtime_split *s
     patch->split_from = split->from;
     patch->split_to = split->to;
     patch->split_share = split->share;
+    patch->split_salt = split->salt;
     patch->ring_count = split->ring_count;
     for (uint32_t i = 0; i < split->ring_count; i++)
         patch->rings[i] = split->rings[i];

@@ -28,6 +28,7 @@ struct runtime_split {
     const char *rollout; // its name
     struct slice flag, from, to;
     uint32_t share;
+    struct siphash_key salt;
     uint32_t ring_count;
     struct slice rings[FLAGS_RINGS_MAX];
     bool active; // under way: the flag must not be defined anew

@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is told of single requests: what the client asked, read from the head that the exchange keeps, and the
-// ring of the access log. Nothing here is touched for a request that nobody asks about.
+// What is told of single requests: what the client asked, read from a head that the exchange keeps, and the
+// ring of the access log. Where a route writes requests anew, a short head of what came is kept beside the
+// one that the service gets; else nothing here is touched for a request that nobody asks about.
 #include <string.h>
 
+#include "base/check.h"
+#include "base/text.h"
 #include "net/proxy/proxy_private.h"
 
 // ---- what was asked ----
+
+struct asked_head {
+    size_t len;
+    char text[PROXY_EVENT_METHOD_BYTES + PROXY_ACCESS_TARGET_BYTES + PROXY_EVENT_HOST_BYTES +
+              2 * PROXY_ACCESS_FIELD_BYTES + 64]; // and the names between them
+};
 
 static struct slice next_line(struct slice *rest)
 {
@@ -34,11 +43,18 @@ static void take_field(struct slice line, struct slice name, struct slice *value
         *value = (struct slice){value->data + 1, value->len - 1};
 }
 
+static struct slice kept_head(const struct exchange *exchange)
+{
+    if (exchange->asked_head != NULL)
+        return (struct slice){exchange->asked_head->text, exchange->asked_head->len};
+    const char *head = exchange->head_buf != NULL ? (const char *)exchange->head_buf->data : exchange->head;
+    return (struct slice){head, exchange->head_len};
+}
+
 struct asked asked_of_exchange(const struct exchange *exchange)
 {
     struct asked asked = {.method = {"", 0}, .request_id = {exchange->request_id, exchange->request_id_len}};
-    const char *head = exchange->head_buf != NULL ? (const char *)exchange->head_buf->data : exchange->head;
-    struct slice rest = {head, exchange->head_len};
+    struct slice rest = kept_head(exchange);
     if (rest.len == 0)
         return asked;
     struct slice first = next_line(&rest);
@@ -68,6 +84,37 @@ struct asked asked_of_request(const struct worker *worker)
                           .host = request->authority,
                           .referer = field_of(request, SLICE("referer")),
                           .agent = field_of(request, SLICE("user-agent"))};
+}
+
+// As much of a value as can be told.
+static void add(struct text *text, struct slice before, struct slice value, size_t cap)
+{
+    text_add(text, before);
+    text_add(text, (struct slice){value.data, value.len < cap ? value.len : cap});
+}
+
+void asked_keep(struct exchange *exchange)
+{
+    struct worker *worker = exchange->worker;
+    struct asked_head *kept = free_list_get(&worker->free_asked, sizeof *kept);
+    if (kept == NULL)
+        return; // what its service gets is told
+    struct asked asked = asked_of_request(worker);
+    struct text text = text_over(kept->text, sizeof kept->text);
+    add(&text, SLICE(""), asked.method, PROXY_EVENT_METHOD_BYTES);
+    add(&text, SLICE(" "), asked.target, PROXY_ACCESS_TARGET_BYTES);
+    add(&text, SLICE("\r\nhost:"), asked.host, PROXY_EVENT_HOST_BYTES);
+    add(&text, SLICE("\r\nreferer:"), asked.referer, PROXY_ACCESS_FIELD_BYTES);
+    add(&text, SLICE("\r\nuser-agent:"), asked.agent, PROXY_ACCESS_FIELD_BYTES);
+    CHECK(!text.cut);
+    kept->len = text.len;
+    exchange->asked_head = kept;
+}
+
+void asked_drop(struct exchange *exchange)
+{
+    free_list_put(&exchange->worker->free_asked, exchange->asked_head);
+    exchange->asked_head = NULL;
 }
 
 void asked_copy(struct slice from, char *to, size_t cap)

@@ -345,6 +345,8 @@ static void exchange_free(struct exchange *exchange)
         load->retrying--;
     version_count(exchange->counts, PROXY_VERSION_BYTES_IN, exchange->request_bytes);
     version_count(exchange->counts, PROXY_VERSION_BYTES_OUT, exchange->response.total);
+    if (UNLIKELY(exchange->asked_head != NULL))
+        asked_drop(exchange);
     io_buf_put(exchange->head_buf);
     io_buf_put(exchange->response_trailers);
     io_chain_put(&exchange->pending);
@@ -622,6 +624,8 @@ static struct exchange *exchange_create(struct server_stream *stream, const stru
     exchange->defined = service->errors != NULL;
     if (UNLIKELY(worker->route->action != NULL))
         action_hold(exchange, worker->route->action);
+    if (UNLIKELY(worker->route->written))
+        asked_keep(exchange);
     exchange->service = service->slot;
     exchange->method = request->method_id;
     exchange->upgrade = request->upgrade.len > 0;

@@ -276,7 +276,8 @@ uint32_t proxy_events_take(struct proxy *proxy, struct proxy_event *out, uint32_
 
 // ---- every request ----
 
-// One request that is over. Texts are as the client sent them, cut where they are longer; empty: not known.
+// One request that is over. Texts are as the client sent them, whatever its route makes of them for the
+// service, cut where they are longer; empty: not known.
 struct proxy_access {
     int64_t wall_ms;     // its end
     uint64_t elapsed_us; // since it was routed; 0: it was not

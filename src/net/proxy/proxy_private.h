@@ -219,6 +219,7 @@ struct exchange {
     struct compressed *compressed;          // the answer's; NULL: it is not
     struct io_buf *response_trailers;       // storage while a chunked answer runs
     struct io_chain pending;                // request bytes that wait for the connect
+    struct asked_head *asked_head;          // where that is not what its service gets; NULL: the kept head is
     struct io_buf *head_buf;                // the kept head when it is too long for `head`
     uint32_t head_len;                      // bytes kept of the head as written; repeatable: all
     uint16_t service;
@@ -501,7 +502,7 @@ struct worker {
     struct server server;
     struct list upstreams;  // in use
     struct list pools_idle; // with idle connections
-    struct free_list free_upstreams, free_exchanges, free_session_streams;
+    struct free_list free_upstreams, free_exchanges, free_asked, free_session_streams;
     struct io_task wake;
     uint64_t asked_ms; // proxy_stalled_ms
     pthread_t thread;
@@ -562,7 +563,10 @@ void worker_event(struct worker *worker, enum proxy_event_kind kind, unsigned st
 // ---- access.c
 
 struct asked asked_of_request(const struct worker *worker); // of worker->request
-// From the kept head, good as long as the exchange.
+// Keeps what the exchange's client asked, before its route writes another target or other fields.
+void asked_keep(struct exchange *exchange);
+void asked_drop(struct exchange *exchange);
+// From what was kept, good as long as the exchange.
 struct asked asked_of_exchange(const struct exchange *exchange);
 void asked_copy(struct slice from, char *to, size_t cap);
 // One line of the access log; only where worker->access is. The second for an exchange that ends now.

@@ -196,8 +196,8 @@ void session_leave(struct upstream *upstream)
         (void)nghttp2_submit_rst_stream(session->http2, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_CANCEL);
     }
     // It may be gone without a word: who comes next gets another connection.
-    bool silent = !upstream->answered && session->heard_us <= s->begun_us &&
-                  now_of(session) - s->begun_us >= SESSION_SILENT_US;
+    uint64_t since_us = session->heard_us > s->begun_us ? session->heard_us : s->begun_us;
+    bool silent = !upstream->answered && now_of(session) - since_us >= SESSION_SILENT_US;
     session->retiring = session->retiring || (silent && s->begun);
     stream_remove(s);
     session_settle(session);
@@ -218,7 +218,7 @@ void session_send(struct upstream *upstream, struct io_chain *bytes)
 bool session_taking(struct upstream *upstream, uint64_t *mark)
 {
     struct session_stream *s = session_stream_of(upstream);
-    bool moved = s->sent != *mark;
+    bool moved = s->queued > 0 && s->sent != *mark;
     *mark = s->sent;
     bool taken = s->queued == 0 && io_stream_taking(&s->session->carrier->stream, &s->taken_mark);
     return moved || taken;

@@ -18,7 +18,7 @@ enum {
     SESSION_STREAM_WINDOW = 1 << 18,     // of what an origin may send and no client has taken
     SESSION_CONNECTION_WINDOW = 1 << 20, // of what is on its way, in all streams of a connection
     SESSION_OUT_HIGH = IO_BUF_BYTES,     // with more on its way no further frame is made
-    SESSION_SILENT_US = 1000000,         // one that said nothing while a request waited so long may be dead
+    SESSION_SILENT_US = 1000000, // one that said nothing for so long, while a request waited, may be dead
 };
 
 struct session {

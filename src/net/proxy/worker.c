@@ -186,6 +186,7 @@ void worker_deinit(struct worker *worker)
     free_list_clear(&worker->free_upstreams);
     free_list_clear(&worker->free_exchanges);
     free_list_clear(&worker->free_session_streams);
+    free_list_clear(&worker->free_asked);
     free_list_clear(&worker->compressing.free);
     for (size_t i = 0; i < ARRAY_LEN(worker->versions); i++)
         heap_free(worker->versions[i]);

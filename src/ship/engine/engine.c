@@ -108,12 +108,11 @@ static enum status mismatch_fault(const struct engine *engine, const struct engi
         replay->derived);
 }
 
-static enum status take_records(struct engine *engine, struct engine_replay *replay, struct fault *fault)
+static void take_records(struct engine *engine, struct engine_replay *replay)
 {
     for (uint32_t i = 0; i < replay->record_count; i++) {
-        struct engine_rollout *rollout;
-        if (engine_rollout_get(engine, replay->records[i]->name, &rollout) != STATUS_OK)
-            return fault_set(fault, STATUS_FULL, "more than %d rollouts in the journal", ENGINE_ROLLOUTS_MAX);
+        struct engine_rollout *rollout = engine_rollout_place(engine, replay->records[i]->name);
+        CHECK(rollout != NULL);
         rollout->record = replay->records[i];
         engine_route_take(rollout->record, &rollout->route);
         for (uint32_t j = 0; j < replay->owed_count; j++) {
@@ -125,18 +124,6 @@ static enum status take_records(struct engine *engine, struct engine_replay *rep
     }
     replay->record_count = 0; // they are the engine's now
     engine->stables = replay->stables;
-    return STATUS_OK;
-}
-
-static enum status add_from_file(struct engine *engine, const struct config *config, struct fault *fault)
-{
-    for (uint32_t i = 0; i < config->rollout_count; i++) {
-        struct engine_rollout *rollout;
-        if (engine_rollout_get(engine, config->rollouts[i].spec.name, &rollout) != STATUS_OK)
-            return fault_set(fault, STATUS_FULL, "more than %d rollouts, those in the journal included",
-                             ENGINE_ROLLOUTS_MAX);
-    }
-    return STATUS_OK;
 }
 
 static void warn_differences(struct engine *engine)
@@ -192,7 +179,8 @@ static enum status replay_journal(struct engine *engine, struct engine_replay *r
         return fault_set(fault, status, "the journal cannot be replayed: %s", read.text);
     if (replay->differs)
         return mismatch_fault(engine, replay, fault);
-    return take_records(engine, replay, fault);
+    take_records(engine, replay);
+    return STATUS_OK;
 }
 
 static enum status recover(struct engine *engine, struct fault *fault)
@@ -208,7 +196,7 @@ static enum status recover(struct engine *engine, struct fault *fault)
     engine_replay_deinit(replay);
     heap_free(replay);
     if (status == STATUS_OK)
-        status = add_from_file(engine, engine->config, fault);
+        status = engine_rollouts_add(engine, engine->config, fault);
     engine_stable_fill(&engine->stables, engine->config);
     if (status == STATUS_OK)
         status = engine->host->open(engine->world, engine, fault);
@@ -375,7 +363,7 @@ enum status engine_reload(struct engine *engine, struct config *config, struct f
     if (status == STATUS_OK)
         status = engine->host->accept(engine->world, config, fault);
     if (status == STATUS_OK)
-        status = add_from_file(engine, config, fault);
+        status = engine_rollouts_add(engine, config, fault);
     struct config *before = engine->config;
     if (status == STATUS_OK) {
         engine->config = config;

@@ -95,9 +95,13 @@ void engine_effects_act(struct engine *engine, struct engine_rollout *rollout, u
                         const struct rollout_effects *effects);
 
 // ---- rollouts.c
-// The rollout of that name, made when there is none. STATUS_FULL.
-MUST_USE enum status engine_rollout_get(struct engine *engine, const char *name,
-                                        struct engine_rollout **rollout);
+// A place for each rollout of the file. Where there is none left, the finished rollout whose run is the
+// oldest is forgotten, and the journal told so; what is under way, and what that file or the engine's has,
+// stays. STATUS_FULL: nothing can be forgotten; or what the journal says.
+MUST_USE enum status engine_rollouts_add(struct engine *engine, const struct config *config,
+                                         struct fault *fault);
+// A place for a rollout that has none; NULL: all are taken.
+struct engine_rollout *engine_rollout_place(struct engine *engine, const char *name);
 void engine_rollout_deinit(struct engine *engine, struct engine_rollout *rollout);
 // Drops those that were never started and are in no file: there is nothing to tell of them.
 void engine_rollouts_sort_out(struct engine *engine);

@@ -120,7 +120,7 @@ static enum status find(struct journal *journal, struct engine_replay *replay, c
     *record = engine_replay_find(replay, name);
     if (*record == NULL || (*record)->run == 0)
         return fault_set(fault, STATUS_NOT_FOUND,
-                         "the journal %s has no run of a rollout \"%s\", so there is nothing to do",
+                         "the journal %s knows no run of a rollout \"%s\", so there is nothing to do",
                          journal_path(journal), name);
     return STATUS_OK;
 }

@@ -11,7 +11,8 @@
 
 enum {
     ENGINE_ROLLOUTS_MAX = 1024,
-    ENGINE_HISTORY = 64, // decisions kept for people; all of them are in the journal
+    ENGINE_FINISHED_MAX = 64, // of those, that are over and in no file: each has a core of its own
+    ENGINE_HISTORY = 64,      // decisions kept for people; all of them are in the journal
 };
 
 struct engine_arm_sum {

@@ -188,6 +188,24 @@ static enum status replay_edit(struct engine_replay *replay, const struct journa
     return status == STATUS_OK ? STATUS_OK : bad_payload(entry, status, fault);
 }
 
+// Only what is finished may go: anything else would change what is derived.
+static enum status replay_forgotten(struct engine_replay *replay, const struct journal_entry *entry,
+                                    struct fault *fault)
+{
+    struct engine_record *record = engine_replay_find(replay, entry->subject);
+    if (record == NULL || engine_record_active(record) || owed_of(replay, record) != NULL)
+        return bad_payload(entry, STATUS_CORRUPT, fault);
+    uint32_t at = 0;
+    while (replay->records[at] != record)
+        at++;
+    replay->record_count--;
+    memmove(&replay->records[at], &replay->records[at + 1],
+            (replay->record_count - at) * sizeof replay->records[0]);
+    engine_record_destroy(record);
+    replay->forgotten++;
+    return STATUS_OK;
+}
+
 static enum status replay_entry(struct engine_replay *replay, const struct journal_entry *entry,
                                 struct replay_scratch *scratch, struct fault *fault)
 {
@@ -209,6 +227,8 @@ static enum status replay_entry(struct engine_replay *replay, const struct journ
         return replay_foreign(replay, entry, fault);
     case JOURNAL_STABLE:
         return replay_edit(replay, entry, fault);
+    case JOURNAL_FORGOTTEN:
+        return replay_forgotten(replay, entry, fault);
     }
     return bad_payload(entry, STATUS_UNSUPPORTED, fault);
 }

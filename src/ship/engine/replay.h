@@ -27,6 +27,7 @@ struct engine_replay {
     uint64_t inputs;
     uint64_t decisions; // recorded, and found equal
     uint64_t foreign;   // recorded under a rule that this version no longer has, and taken as they stand
+    uint64_t forgotten; // finished rollouts that made room for others: not among the records
     uint32_t processes; // daemons that wrote
     int64_t first_ms, last_ms;
     struct engine_owed owed[ENGINE_ROLLOUTS_MAX];

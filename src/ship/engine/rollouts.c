@@ -22,17 +22,14 @@ struct engine_rollout *engine_rollout_at(const struct engine *engine, uint32_t i
     return &engine->rollouts[index];
 }
 
-enum status engine_rollout_get(struct engine *engine, const char *name, struct engine_rollout **rollout)
+struct engine_rollout *engine_rollout_place(struct engine *engine, const char *name)
 {
-    *rollout = engine_rollout_find(engine, name);
-    if (*rollout != NULL)
-        return STATUS_OK;
     if (engine->rollout_count == ENGINE_ROLLOUTS_MAX)
-        return STATUS_FULL;
-    *rollout = &engine->rollouts[engine->rollout_count++];
-    memset(*rollout, 0, sizeof **rollout);
-    snprintf((*rollout)->name, sizeof(*rollout)->name, "%s", name);
-    return STATUS_OK;
+        return NULL;
+    struct engine_rollout *rollout = &engine->rollouts[engine->rollout_count++];
+    memset(rollout, 0, sizeof *rollout);
+    snprintf(rollout->name, sizeof rollout->name, "%s", name);
+    return rollout;
 }
 
 void engine_rollout_deinit(struct engine *engine, struct engine_rollout *rollout)
@@ -60,6 +57,64 @@ void engine_rollouts_sort_out(struct engine *engine)
         kept++;
     }
     engine->rollout_count = kept;
+}
+
+// What is in neither file puts nothing in force any more.
+static bool may_be_forgotten(const struct engine *engine, const struct config *config,
+                             const struct engine_rollout *rollout)
+{
+    return rollout->record != NULL && !engine_rollout_active(rollout) && !rollout->owed &&
+           !rollout->publish_owed && config_rollout_find(config, rollout->name) == NULL &&
+           config_rollout_find(engine->config, rollout->name) == NULL;
+}
+
+static enum status make_room(struct engine *engine, const struct config *config, struct fault *fault)
+{
+    struct engine_rollout *oldest = NULL;
+    for (uint32_t i = 0; i < engine->rollout_count; i++) {
+        struct engine_rollout *rollout = &engine->rollouts[i];
+        if (may_be_forgotten(engine, config, rollout) &&
+            (oldest == NULL || rollout->record->run_seq < oldest->record->run_seq))
+            oldest = rollout;
+    }
+    if (oldest == NULL)
+        return fault_set(fault, STATUS_FULL, "more than %d rollouts that are in the file or under way",
+                         ENGINE_ROLLOUTS_MAX);
+    enum status status = engine_journal_note(engine, JOURNAL_FORGOTTEN, oldest, "");
+    if (status != STATUS_OK)
+        return fault_set(fault, status, "the journal cannot be written: %s", engine->health.journal_problem);
+    engine_rollout_deinit(engine, oldest);
+    engine->rollout_count--;
+    size_t behind = (size_t)(&engine->rollouts[engine->rollout_count] - oldest);
+    memmove(oldest, oldest + 1, behind * sizeof *oldest);
+    return STATUS_OK;
+}
+
+static bool is_crowded(const struct engine *engine, const struct config *config)
+{
+    uint32_t finished = 0;
+    for (uint32_t i = 0; i < engine->rollout_count; i++)
+        finished += may_be_forgotten(engine, config, &engine->rollouts[i]);
+    return finished >= ENGINE_FINISHED_MAX || engine->rollout_count == ENGINE_ROLLOUTS_MAX;
+}
+
+static enum status add(struct engine *engine, const struct config *config, const char *name,
+                       struct fault *fault)
+{
+    enum status status = STATUS_OK;
+    while (status == STATUS_OK && is_crowded(engine, config))
+        status = make_room(engine, config, fault);
+    // While the journal cannot be written, more are kept, as long as there is a place.
+    return engine_rollout_place(engine, name) != NULL ? STATUS_OK : status;
+}
+
+enum status engine_rollouts_add(struct engine *engine, const struct config *config, struct fault *fault)
+{
+    enum status status = STATUS_OK;
+    for (uint32_t i = 0; i < config->rollout_count && status == STATUS_OK; i++)
+        if (engine_rollout_find(engine, config->rollouts[i].spec.name) == NULL)
+            status = add(engine, config, config->rollouts[i].spec.name, fault);
+    return status;
 }
 
 bool engine_rollout_active(const struct engine_rollout *rollout)

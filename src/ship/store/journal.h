@@ -27,6 +27,7 @@ enum journal_kind {
     JOURNAL_NOTE = 4,   // for people only; payload: text; of a rollout: which requests its decision saw fail
     JOURNAL_FLAG = 5,   // a flag was changed; subject: its key (cut), payload: runtime_overlay_encode
     JOURNAL_STABLE = 6, // the file's `stable` was edited; subject: the service, payload: engine_stable_edit
+    JOURNAL_FORGOTTEN = 7, // a finished rollout made room for another; subject: its name, payload: empty
 };
 
 enum journal_mode {

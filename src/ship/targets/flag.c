@@ -110,6 +110,7 @@ bool targets_flag_split(void *world, uint32_t *at, struct runtime_split *split)
                                         .from = slice_of(route->spec.from),
                                         .to = slice_of(route->spec.to),
                                         .share = route->weight,
+                                        .salt = {route->spec.salt[0], route->spec.salt[1]},
                                         .active = route->active};
         for (uint32_t i = 0; i < route->ring_stages && i < route->spec.stage_count; i++)
             if (route->spec.stages[i].kind == ROLLOUT_STAGE_SEGMENT && split->ring_count < FLAGS_RINGS_MAX)
