@@ -36,6 +36,15 @@ static const struct mistake mistakes[] = {
     {"word\n", 1, 1, "a mapping of words was expected"},
     {"listen:\n\t- a\n", 2, 1, "a tab stands before"},
     {"a: b: c\n", 1, 5, "a ':' does not fit here"},
+    {LISTEN
+     "services:\n  s: {versions: {v1: [h:1], v2: {endpoints: [h:2], http2: on}}, stable: v1, mirror: v2}\n",
+     3, 85, "copies of requests go in HTTP/1.1, which version 'v2'"},
+    {LISTEN
+     "services:\n  s: {versions: {v1: {endpoints: [h:1], http2: on}, v2: [h:2]}, stable: v1, mirror: v2}\n",
+     3, 85, "copies of requests go in HTTP/1.1, which version 'v1'"},
+    {LISTEN "services:\n  s: {versions: {v1: [h:1], v2: {endpoints: [h:2], http2: on}}, stable: v1}\n"
+            "rollouts:\n  r: {service: s, to: v2, stages: [{shadow: 10%}, {weight: 100%}]}\n",
+     5, 23, "copies of requests go in HTTP/1.1, which version 'v2'"},
     {"listen: [0.0.0.0:80\nservices: {}\n", 2, 9, "this list is not closed"},
     {"a: {b: c\n", 2, 1, "this mapping is not closed"},
     {"services:\n  a: 1\n b: 2\n", 3, 2, "begin in the same column"},

@@ -325,8 +325,11 @@ struct config_origin {
     char ciphers[CONFIG_CIPHERS_BYTES]; // empty: the library's
 };
 
+enum config_http2 { CONFIG_HTTP2_UNSAID, CONFIG_HTTP2_OFF, CONFIG_HTTP2_ON };
+
 struct config_version {
     char name[CONFIG_NAME_BYTES];
+    enum config_http2 http2;     // its service's where it says nothing itself
     struct config_origin origin; // its service's where it says nothing itself
     struct config_endpoint *endpoints;
     uint32_t endpoint_count;                // at least 1, or 0 with endpoints_file
@@ -461,6 +464,8 @@ struct config_service {
     struct config_endpoint *control_endpoints; // freshly started endpoints of the stable version, or none
     uint32_t control_endpoint_count;
     struct config_origin control_origin;
+    enum config_http2 control_http2;
+    enum config_http2 http2;     // of versions that say nothing themselves
     struct config_origin origin; // of versions that say nothing themselves
     struct config_timeouts timeouts;
     struct config_service_flags flags;

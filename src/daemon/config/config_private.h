@@ -264,6 +264,9 @@ void config_endpoints_names(struct config_reader *reader, const struct config_no
                             uint32_t count);
 // The list of endpoints of a version's node, or of a control arm's, written short or not.
 const struct config_node *config_endpoints_node(const struct config_node *node);
+// Whether that version can be sent copies of requests (net/mirror), which go in HTTP/1.1.
+void config_copies_check(struct config_reader *reader, const struct config_node *node,
+                         const struct config_service *service, const char *name);
 void config_version_unknown(struct config_reader *reader, const struct config_node *node,
                             const struct config_service *service, const char *version);
 

@@ -379,6 +379,10 @@ static void service_rollout_check(struct config_reader *reader, const struct con
         config_error_at(reader, config_node_get(node, "to"),
                         "version '%s' is the stable one of service '%s' already; a rollout leads to another",
                         spec->to, service->name);
+    if (rollout_spec_shadow(spec) != NULL) {
+        config_copies_check(reader, config_node_get(node, "to"), service, spec->to);
+        config_copies_check(reader, config_node_get(node, "to"), service, service->stable);
+    }
     rollout_complete(spec, service);
 }
 

@@ -24,6 +24,9 @@ static void version_finish(struct config_reader *reader, const struct config_nod
 
 static const struct config_choice header_choices[] = {{"none", 0}, {"v1", 1}, {"v2", 2}, {NULL, 0}};
 
+static const struct config_choice http2_choices[] = {
+    {"off", CONFIG_HTTP2_OFF}, {"on", CONFIG_HTTP2_ON}, {NULL, 0}};
+
 static const struct config_word version_words[] = {
     {.word = "endpoints",
      .kind = CONFIG_KIND_LIST,
@@ -45,6 +48,11 @@ static const struct config_word version_words[] = {
      .optional = true,
      .fallback = "as at its service",
      .help = "HTTPS to these endpoints"},
+    {.word = "http2",
+     .kind = CONFIG_KIND_CHOICE,
+     CONFIG_AT(struct config_version, http2),
+     .choices = http2_choices,
+     .help = "HTTP/2 to these endpoints; without this word as at its service"},
     {.word = "proxy_protocol",
      .kind = CONFIG_KIND_CHOICE,
      CONFIG_AT(struct config_version, proxy_header),
@@ -79,6 +87,11 @@ static const struct config_word control_words[] = {
      .optional = true,
      .fallback = "as at its service",
      .help = "HTTPS to these endpoints"},
+    {.word = "http2",
+     .kind = CONFIG_KIND_CHOICE,
+     CONFIG_AT(struct config_service, control_http2),
+     .choices = http2_choices,
+     .help = "HTTP/2 to these endpoints; without this word as at its service"},
 };
 static const struct config_section control_section = {
     .title = "control",
@@ -175,6 +188,39 @@ static void route_for_all(struct config_reader *reader, struct config_service *s
     memcpy(service->routes[0].path.text, "/", 2);
 }
 
+static void http2_inherit(struct config_service *service)
+{
+    if (service->control_http2 == CONFIG_HTTP2_UNSAID)
+        service->control_http2 = service->http2;
+    for (uint32_t i = 0; i < service->version_count; i++)
+        if (service->versions[i].http2 == CONFIG_HTTP2_UNSAID)
+            service->versions[i].http2 = service->http2;
+}
+
+// What cannot be had together with HTTP/2.
+static void http2_check(struct config_reader *reader, const struct config_node *node,
+                        const struct config_service *service)
+{
+    bool asked = service->health.given && service->health.path[0] != '\0';
+    for (uint32_t i = 0; i < service->version_count; i++) {
+        const struct config_version *version = &service->versions[i];
+        if (version->http2 != CONFIG_HTTP2_ON)
+            continue;
+        if (version->proxy_header != 0)
+            config_error_at(
+                reader, node,
+                "version '%s' has 'http2', where clients share connections, and 'proxy_protocol', which "
+                "tells of one client: take one of them away",
+                version->name);
+        if (asked && version->origin.speech != CONFIG_SPEECH_TLS)
+            config_error_at(
+                reader, config_place(node, "health"),
+                "'health' with a 'path' asks in HTTP/1.1, which version '%s' with 'http2' and without "
+                "'tls' does not speak: use 'tcp'",
+                version->name);
+    }
+}
+
 static void origins_inherit(struct config_service *service)
 {
     if (service->control_origin.speech == CONFIG_SPEECH_UNSAID)
@@ -182,6 +228,18 @@ static void origins_inherit(struct config_service *service)
     for (uint32_t i = 0; i < service->version_count; i++)
         if (service->versions[i].origin.speech == CONFIG_SPEECH_UNSAID)
             service->versions[i].origin = service->origin;
+}
+
+void config_copies_check(struct config_reader *reader, const struct config_node *node,
+                         const struct config_service *service, const char *name)
+{
+    const struct config_version *version = config_version_find(service, name);
+    if (version != NULL && version->http2 == CONFIG_HTTP2_ON && version->origin.speech != CONFIG_SPEECH_TLS)
+        config_error_at(
+            reader, node,
+            "copies of requests go in HTTP/1.1, which version '%s' with 'http2' and without 'tls' "
+            "does not speak",
+            name);
 }
 
 // A version that is promoted later is not told here: then the mirror rests.
@@ -194,6 +252,11 @@ static void mirror_check(struct config_reader *reader, const struct config_node 
         config_version_unknown(reader, place, service, to);
     else if (to[0] != '\0' && strcmp(to, service->stable) == 0)
         config_error_at(reader, place, "'%s' is the stable version: a mirror goes to another one", to);
+    if (to[0] == '\0')
+        return;
+    config_copies_check(reader, place, service, to);
+    if (service->mirror.secondary > 0)
+        config_copies_check(reader, place, service, service->stable);
 }
 
 static void service_finish(struct config_reader *reader, const struct config_node *node, void *target)
@@ -203,6 +266,8 @@ static void service_finish(struct config_reader *reader, const struct config_nod
     if (!config_given(node, "routes"))
         route_for_all(reader, service);
     origins_inherit(service);
+    http2_inherit(service);
+    http2_check(reader, node, service);
     config_endpoints_distinct(reader, config_endpoints_node(config_node_get(node, "control")),
                               service->control_endpoints, service->control_endpoint_count);
     if (service->version_count == 0)
@@ -262,6 +327,13 @@ static const struct config_word service_words[] = {
      .section = &config_origin_section,
      .optional = true,
      .help = "HTTPS to the endpoints of all its versions that do not say otherwise"},
+    {.word = "http2",
+     .kind = CONFIG_KIND_CHOICE,
+     CONFIG_AT(struct config_service, http2),
+     .choices = http2_choices,
+     .help =
+         "HTTP/2 to the endpoints of all its versions that do not say otherwise, as gRPC needs it: with `tls` where "
+         "an endpoint agrees to it (ALPN), else HTTP/1.1; without `tls` they must speak it from the first byte"},
     {.word = "timeouts",
      .kind = CONFIG_KIND_SECTION,
      CONFIG_AT(struct config_service, timeouts),

@@ -185,7 +185,7 @@ enum http1_reject http_fields_cut(const char *data, size_t len, const struct htt
                                                            : HTTP1_REJECT_NONE;
 }
 
-static enum http1_reject content_length_read(struct slice value, uint64_t *content_length)
+enum http1_reject http_content_length_read(struct slice value, uint64_t *content_length)
 {
     uint64_t sum = 0;
     // Nineteen digits reach 2^63 - 1 and cannot overflow 64 bits.
@@ -237,8 +237,8 @@ enum http1_reject http_framing_decide(const struct http_fields *fields, uint64_t
         return HTTP1_REJECT_CONTENT_LENGTH_REPEATED;
     if ((fields->present & coding_bit) == 0) {
         *framing = HTTP_FRAMING_LENGTH;
-        return content_length_read(http_fields_find(fields, HTTP_FIELD_CONTENT_LENGTH)->value,
-                                   content_length);
+        return http_content_length_read(http_fields_find(fields, HTTP_FIELD_CONTENT_LENGTH)->value,
+                                        content_length);
     }
     if ((fields->present & length_bit) != 0)
         return HTTP1_REJECT_LENGTH_AND_CODING;

@@ -92,6 +92,9 @@ const char *http1_reject_text(enum http1_reject why);
 // A word fit for a metric label ("bare_lf").
 const char *http1_reject_word(enum http1_reject why);
 
+// The value of a Content-Length.
+enum http1_reject http_content_length_read(struct slice value, uint64_t *content_length);
+
 // Parses one request head at data. limits may be NULL for the defaults.
 //   STATUS_OK       out filled, *head_len bytes belong to the head (a skipped leading CRLF included)
 //   STATUS_AGAIN    not complete; call again with more bytes at the same start

@@ -11,6 +11,12 @@ void http2_head_init(struct http2_head *head, char *lines, char *aside, const st
         .lines = lines, .aside = aside, .limits = limits != NULL ? limits : &http1_limits_default};
 }
 
+void http2_head_init_answer(struct http2_head *head, char *lines, const struct http1_limits *limits)
+{
+    http2_head_init(head, lines, NULL, limits);
+    head->answer = true;
+}
+
 // ---- writing ----
 
 static void refuse(struct http2_head *head, enum http1_reject why)
@@ -51,8 +57,24 @@ static enum http2_pseudo pseudo_of(struct slice name)
     return (enum http2_pseudo)i;
 }
 
+// RFC 9113, 8.3.2: the one that answers have.
+static void add_status(struct http2_head *head, struct slice name, struct slice value)
+{
+    if (head->fields || head->lines_len > 0 || value.len != 3 || !slice_equal(name, SLICE(":status"))) {
+        refuse(head, HTTP2_REJECT_PSEUDO);
+        return;
+    }
+    put(head->lines, &head->lines_len, SLICE("HTTP/1.1 "));
+    put(head->lines, &head->lines_len, value);
+    put(head->lines, &head->lines_len, SLICE("\r\n"));
+}
+
 static void add_pseudo(struct http2_head *head, struct slice name, struct slice value)
 {
+    if (head->answer) {
+        add_status(head, name, value);
+        return;
+    }
     enum http2_pseudo which = pseudo_of(name);
     if (head->aside == NULL || head->fields || which == HTTP2_PSEUDOS || head->pseudo[which].data != NULL) {
         refuse(head, HTTP2_REJECT_PSEUDO);
@@ -103,9 +125,14 @@ static enum http1_reject pseudo_read(const struct http2_head *head)
 static void begin_lines(struct http2_head *head)
 {
     const struct slice *pseudo = head->pseudo;
-    if (head->fields || head->aside == NULL)
+    if (head->fields || (head->aside == NULL && !head->answer))
         return;
     head->fields = true;
+    if (head->answer) {
+        if (head->lines_len == 0)
+            refuse(head, HTTP2_REJECT_PSEUDO);
+        return;
+    }
     head->cookies_at = head->aside_len;
     enum http1_reject why = pseudo_read(head);
     if (why != HTTP1_REJECT_NONE) {
@@ -153,6 +180,14 @@ static void add_cookie(struct http2_head *head, struct slice value)
     put(head->aside, &head->aside_len, value);
 }
 
+// Whoever repeats it is judged by the parser.
+static void note_length(struct http2_head *head, struct slice value)
+{
+    head->sized = true;
+    if (head->answer && http_content_length_read(value, &head->length) != HTTP1_REJECT_NONE)
+        refuse(head, HTTP1_REJECT_CONTENT_LENGTH);
+}
+
 static void add_field(struct http2_head *head, struct slice name, struct slice value)
 {
     enum http_field_id id = http_field_id_of(name);
@@ -177,14 +212,15 @@ static void add_field(struct http2_head *head, struct slice name, struct slice v
         if (!slice_equal_nocase(value, head->pseudo[HTTP2_PSEUDO_AUTHORITY]))
             refuse(head, HTTP2_REJECT_AUTHORITY);
     } else {
-        head->sized = head->sized || id == HTTP_FIELD_CONTENT_LENGTH;
+        if (id == HTTP_FIELD_CONTENT_LENGTH)
+            note_length(head, value);
         put_line(head, name, value);
     }
 }
 
 void http2_head_add(struct http2_head *head, struct slice name, struct slice value)
 {
-    bool trailers = head->aside == NULL;
+    bool trailers = head->aside == NULL && !head->answer;
     uint32_t most = trailers ? HTTP1_TRAILER_BYTES_MAX : HTTP1_HEAD_BYTES_MAX;
     uint32_t limit = trailers ? head->limits->trailer_bytes_max : head->limits->head_bytes_max;
     most = limit < most ? limit : most;
@@ -246,6 +282,32 @@ enum status http2_head_request(struct http2_head *head, bool ended, struct slice
     if (ended && out->framing == HTTP_FRAMING_LENGTH && out->content_length > 0)
         return refused(HTTP2_REJECT_LENGTH, why);
     out->http2 = true;
+    return STATUS_OK;
+}
+
+// RFC 9113, 8.1: what is informational ends nothing, and 101 does not exist (8.6).
+static bool status_fits(const char *digits, bool ended)
+{
+    return digits[0] != '1' || (!ended && memcmp(digits, "101", 3) != 0);
+}
+
+enum status http2_head_answer(struct http2_head *head, bool ended, enum http_method method, unsigned *status,
+                              enum http1_reject *why)
+{
+    begin_lines(head);
+    const char *digits = head->lines + sizeof "HTTP/1.1 " - 1;
+    if (head->why == HTTP1_REJECT_NONE && !status_fits(digits, ended))
+        refuse(head, HTTP2_REJECT_PSEUDO);
+    if (head->why != HTTP1_REJECT_NONE)
+        return refused((enum http1_reject)head->why, why);
+    *status =
+        (unsigned)(digits[0] - '0') * 100 + (unsigned)(digits[1] - '0') * 10 + (unsigned)(digits[2] - '0');
+    bool never = *status < 200 || *status == 204 || *status == 304 || method == HTTP_METHOD_HEAD;
+    if (ended && head->sized && head->length > 0 && !never)
+        return refused(HTTP2_REJECT_LENGTH, why);
+    if (ended && !head->sized && !never)
+        put_line(head, SLICE("content-length"), SLICE("0"));
+    put(head->lines, &head->lines_len, SLICE("\r\n"));
     return STATUS_OK;
 }
 

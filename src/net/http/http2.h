@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Requests of HTTP/2 (RFC 9113, 8) from their fields, as HPACK gives them one by one. They are put down as
-// the request of HTTP/1.1 that says the same, and then parsed as one: so both have the same rules, and
-// nothing can be said in HTTP/2 that an origin of HTTP/1.1 would read otherwise than we did.
+// Heads of HTTP/2 (RFC 9113, 8) from their fields, as HPACK gives them one by one. They are put down as the
+// heads of HTTP/1.1 that say the same, and then parsed as such: so both have the same rules, and nothing can
+// be said in HTTP/2 that somebody with HTTP/1.1 would read otherwise than we did.
 #pragma once
 
 #include "net/http/http1.h"
@@ -27,17 +27,21 @@ struct http2_head {
     char *aside; // pseudo-fields, then the cookies; NULL: these are trailers
     const struct http1_limits *limits;
     uint32_t lines_len, aside_len, cookies_at;
-    uint32_t bytes; // of all fields, as lines
-    uint32_t count; // of lines
-    uint16_t why;   // enum http1_reject, the first
-    bool fields;    // the pseudo-fields are over
-    bool sized;     // Content-Length was among them
+    uint32_t bytes;  // of all fields, as lines
+    uint32_t count;  // of lines
+    uint16_t why;    // enum http1_reject, the first
+    bool fields;     // the pseudo-fields are over
+    bool sized;      // Content-Length was among them
+    bool answer;     // it is that of an answer
+    uint64_t length; // sized: as it said
     struct slice pseudo[HTTP2_PSEUDOS];
 };
 
 // Begins a head, or with aside NULL, trailers. Both storages of HTTP2_HEAD_BYTES stay until what was made of
 // them is no longer needed. limits may be NULL.
 void http2_head_init(struct http2_head *head, char *lines, char *aside, const struct http1_limits *limits);
+// Begins the head of an answer, which needs no storage aside.
+void http2_head_init_answer(struct http2_head *head, char *lines, const struct http1_limits *limits);
 // The next field; name and value are copied. What is wrong with it is told at the end.
 void http2_head_add(struct http2_head *head, struct slice name, struct slice value);
 // Whether it asks for a tunnel, as far as was seen.
@@ -47,6 +51,11 @@ bool http2_head_opens(const struct http2_head *head);
 // with :protocol is told as the GET of HTTP/1.1 with `upgrade` that it stands for.
 MUST_USE enum status http2_head_request(struct http2_head *head, bool ended, struct slice key,
                                         struct http_request *out, enum http1_reject *why);
+// All fields of an answer's head have come: head->lines becomes one of HTTP/1.1 for http1_response_parse, of
+// head->lines_len bytes, whose body ends with the stream. *status: its code. ended: so has the answer, and to
+// a request of that method. INVALID, FULL with *why.
+MUST_USE enum status http2_head_answer(struct http2_head *head, bool ended, enum http_method method,
+                                       unsigned *status, enum http1_reject *why);
 // The trailers as fields; what must not be among them is marked HTTP_FIELD_HOP, as in http1_body_trailers.
 // INVALID, FULL with *why.
 MUST_USE enum status http2_head_trailers(const struct http2_head *head, struct http_fields *out,

@@ -73,6 +73,7 @@ struct http_response {
     bool has_content_length; // also for answers to HEAD and 304, which have no body
     bool keep_alive;         // HTTP/1: the connection may serve another request after this message
     bool informational;      // 1xx other than 101: another head follows
+    bool http2;              // it came by HTTP/2; the caller sets it after the parse
     struct http_fields fields;
 };
 

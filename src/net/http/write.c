@@ -290,7 +290,7 @@ enum status http1_write_response_head(struct http1_writer *writer, const struct 
     at = put_response_framing(at, response, forward);
     at = put_connection(at, ends_by_close ? HTTP1_CONNECTION_CLOSE : forward->connection,
                         forward->upgrade ? response->upgrade : (struct slice){NULL, 0}, false);
-    at = put_end(at, response->version_minor, false, forward);
+    at = put_end(at, response->version_minor, response->http2, forward);
     writer->len = (size_t)(at - writer->data);
     CHECK(writer->len <= writer->cap);
     return STATUS_OK;

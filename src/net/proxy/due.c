@@ -69,13 +69,19 @@ static bool client_stalls(const struct exchange *exchange)
     return !exchange->request_done && !server_paused(exchange->stream);
 }
 
+static bool upstream_taking(struct upstream *upstream, uint64_t *mark)
+{
+    return LIKELY(upstream->session == NULL) ? io_stream_taking(&upstream->stream, mark)
+                                             : session_taking(upstream, mark);
+}
+
 // Who still takes what the kernel was given is slow, not gone.
 static void note_progress(struct exchange *exchange)
 {
     uint64_t now_us = worker_now_us(exchange->worker);
-    const struct upstream *upstream = exchange->upstream;
+    struct upstream *upstream = exchange->upstream;
     bool client = server_taking(exchange->stream, &exchange->client_mark);
-    bool origin = upstream != NULL && io_stream_taking(&upstream->stream, &exchange->upstream_mark);
+    bool origin = upstream != NULL && upstream_taking(upstream, &exchange->upstream_mark);
     if (client || origin)
         exchange->activity_us = now_us;
     if (origin && exchange->request_done)

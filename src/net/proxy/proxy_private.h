@@ -273,6 +273,7 @@ struct exchange {
     bool limited;       // it counts among the version's requests under way
     bool probe;         // of its version's breaker
     bool outlied;       // the attempt's failure is counted against its endpoint
+    bool moved;         // once to another connection, for the first one was leaving
     bool fallen_back;   // nothing reached the canary: the stable version serves it
     bool answering;     // the final head went to the client
     bool completed;     // counted
@@ -303,6 +304,18 @@ void exchange_upstream_drained(struct exchange *exchange);
 void exchange_upstream_ended(struct exchange *exchange, enum status status);
 // The time set for the stream has come; what is waited for may have moved its own since.
 void exchange_on_due(struct exchange *exchange);
+// What is pending goes to the upstream, or waits until it is connected: until then no byte has left.
+void exchange_send_pending(struct exchange *exchange);
+// The client may send again, where it was held back.
+void exchange_let_client_on(struct exchange *exchange);
+// What the table in force says of the exchange's service; NULL when it has gone.
+const struct proxy_service *exchange_service(const struct exchange *exchange);
+void exchange_event(struct exchange *exchange, enum proxy_event_kind kind, unsigned status, const char *why);
+
+// ---- attempt.c ----
+
+// Takes up a connection to one of the version's endpoints and sends what is pending.
+void exchange_attempt(struct exchange *exchange);
 // The attempt failed: counts it, then tries again or gives up.
 void exchange_attempt_failed(struct exchange *exchange, enum attempt_error error, const char *why);
 // Counts an attempt's failure without ending it.
@@ -322,6 +335,10 @@ void exchange_end(struct exchange *exchange, bool reuse_upstream);
 void exchange_cut(struct exchange *exchange);
 // Answers for the origin, and ends the exchange.
 void exchange_answer(struct exchange *exchange, unsigned status, const char *why);
+// The same; retry_s as in client_answer.
+void exchange_answer_later(struct exchange *exchange, unsigned status, const char *why, uint32_t retry_s);
+// Into its pool, or closed; it may have none.
+void exchange_drop_upstream(struct exchange *exchange, bool reuse);
 // A connection that could not be had, and why; `shaking`: within its handshake, where TLS alone may know
 // more.
 void exchange_not_connected(struct exchange *exchange, const char *plain, const char *shaking);
@@ -335,6 +352,8 @@ void response_flush(struct exchange *exchange);
 void response_data(struct exchange *exchange, struct io_buf *buf);
 // The upstream ended in an orderly way while the answer's body was running.
 void response_finish(struct exchange *exchange);
+// The trailers of the answer that then finishes, as lines (taken).
+void response_trailers(struct exchange *exchange, struct io_buf *lines);
 // tunnel.c
 // early: what the client sent behind its request; rest: what the origin sent behind its head. Both taken.
 void tunnel_open(struct exchange *exchange, struct io_buf *early, struct io_buf *rest);
@@ -356,6 +375,9 @@ struct upstream {
     struct list link;                // of the worker's upstreams in use, or of the pool's idle ones
     struct io_buf *held;             // part of an answer's head
     const struct tls_client *client; // that it was begun with; NULL: in the clear
+    struct session
+        *session; // it is a stream of that, not a connection, and `stream` is not used; NULL: HTTP/1
+    struct session *carries; // it is the connection of that
     uint64_t idle_since_us;
     uint32_t uses;
     uint32_t generation;            // of its pool, when it was begun
@@ -369,7 +391,8 @@ struct upstream {
 
 struct pool {
     struct worker *worker;
-    struct list idle; // newest first
+    struct list sessions; // connections of HTTP/2
+    struct list idle;     // newest first
     struct io_timer timer;
     struct list link; // of the worker's pools with idle connections
     uint64_t idle_max_us;
@@ -384,13 +407,15 @@ struct pool {
     uint32_t open;   // connections
     uint16_t slot;
     bool secure;               // by TLS alone
+    bool http2;                // by HTTP/2; secure: where the origin agrees
+    bool http1;                // http2: it agreed to HTTP/1.1 when it was asked last
     struct tls_client *client; // of the table in force; NULL and secure: none can be used
     struct tls_resume resume;
     uint8_t header; // of its endpoint
 };
 
 // How the endpoint is spoken to from now on. Idle connections that were begun otherwise are closed.
-void pool_speak(struct pool *pool, bool secure, struct tls_client *client);
+void pool_speak(struct pool *pool, bool secure, bool http2, struct tls_client *client);
 // The slot comes back, perhaps as another address: nothing is known against it.
 void pool_renew(struct pool *pool);
 void pool_init(struct pool *pool, struct worker *worker, uint16_t slot);
@@ -411,6 +436,47 @@ void upstream_resume(struct upstream *upstream);
 // Its endpoint is passed over for a while.
 void upstream_failed(struct upstream *upstream);
 void pool_close_idle(struct pool *pool);
+// Begins a connection. NULL: no memory, or no way to speak to it that can be used.
+struct upstream *upstream_connect(struct pool *pool, const struct proxy_endpoint *endpoint);
+void upstream_use(struct upstream *upstream, struct exchange *exchange);
+extern const struct io_stream_ops upstream_ops;
+
+// ---- session.c: HTTP/2 towards origins, where pool->http2 is set ----
+
+// Whether one of its connections takes another request.
+bool session_has_room(const struct pool *pool);
+// A stream for the exchange, of a connection that has room or is begun. NULL without memory, or connections.
+struct upstream *session_take(struct exchange *exchange, struct pool *pool,
+                              const struct proxy_endpoint *endpoint);
+// None takes another request, and each ends with its last one.
+void session_retire_all(struct pool *pool);
+// The rest is for upstreams that are streams. Bytes as they would go to an origin of HTTP/1 (taken).
+void session_send(struct upstream *upstream, struct io_chain *bytes);
+uint32_t session_unsent(const struct upstream *upstream);
+bool session_taking(struct upstream *upstream, uint64_t *mark); // as io_stream_taking
+void session_resume(struct upstream *upstream);
+void session_leave(struct upstream *upstream);
+// The connection below the stream.
+const struct io_stream *session_wire(const struct upstream *upstream);
+
+static inline void upstream_send(struct upstream *upstream, struct io_chain *bytes)
+{
+    if (LIKELY(upstream->session == NULL))
+        io_chain_send(bytes, &upstream->stream);
+    else
+        session_send(upstream, bytes);
+}
+
+static inline uint32_t upstream_unsent(const struct upstream *upstream)
+{
+    return LIKELY(upstream->session == NULL) ? io_stream_pending(&upstream->stream)
+                                             : session_unsent(upstream);
+}
+
+static inline const struct io_stream *upstream_wire(const struct upstream *upstream)
+{
+    return LIKELY(upstream->session == NULL) ? &upstream->stream : session_wire(upstream);
+}
 
 // ---- upstream_header.c: where pool->header is not 0
 
@@ -459,7 +525,7 @@ struct worker {
     struct server server;
     struct list upstreams;  // in use
     struct list pools_idle; // with idle connections
-    struct free_list free_upstreams, free_exchanges, free_asked;
+    struct free_list free_upstreams, free_exchanges, free_asked, free_session_streams;
     struct io_task wake;
     uint64_t asked_ms; // proxy_stalled_ms
     pthread_t thread;

@@ -194,6 +194,14 @@ void response_finish(struct exchange *exchange)
         response_complete(exchange, NULL);
 }
 
+void response_trailers(struct exchange *exchange, struct io_buf *lines)
+{
+    io_buf_put(exchange->response_trailers);
+    exchange->response_trailers = lines;
+    exchange->response.trailers = (char *)lines->data + lines->start;
+    exchange->response.trailers_len = io_buf_len(lines);
+}
+
 // ---- heads ----
 
 enum { COOKIE_TEXT_BYTES = 1024 + ASSIGN_COOKIE_BYTES + 64 };
@@ -295,9 +303,11 @@ static void response_final(struct exchange *exchange, struct io_buf *rest)
     const struct http_response *response = &worker->response;
     if (UNLIKELY(exchange->mirrored != NULL))
         mirrored_answer(exchange);
+    // A stream of HTTP/2 ends by itself, and its length is held against what came there.
+    enum http_framing framing =
+        UNLIKELY(response->http2) ? HTTP_FRAMING_UNTIL_CLOSE : (enum http_framing)response->framing;
     enum status status = server_frame_begin(&exchange->response, &exchange->response_trailers, worker->loop,
-                                            (enum http_framing)response->framing, response->content_length,
-                                            &worker->proxy->limits);
+                                            framing, response->content_length, &worker->proxy->limits);
     if (LIKELY(status == STATUS_OK))
         status = write_head(exchange);
     if (UNLIKELY(status != STATUS_OK)) {
@@ -335,6 +345,9 @@ static enum status response_parse(struct exchange *exchange, struct io_buf *buf,
         status = http1_response_parse((char *)buf->data + buf->start, io_buf_len(buf), &worker->proxy->limits,
                                       (enum http_method)exchange->method, &worker->response, head_len, &why);
     } while (status == STATUS_AGAIN && io_held_pull(buf));
+    worker->response.http2 = exchange->upstream->session != NULL;
+    if (UNLIKELY(worker->response.http2) && status == STATUS_OK)
+        worker->response.reason = http_reason_phrase(worker->response.status);
     if (UNLIKELY(status != STATUS_OK && status != STATUS_AGAIN))
         exchange_attempt_failed(exchange, ATTEMPT_BROKEN, http1_reject_text(why));
     return status;

@@ -230,6 +230,7 @@ static void compile_version(struct table_carve *from, const struct proxy_version
     compile_endpoints(from, plan, version);
     version->slot = plan->slot;
     version->secure = plan->secure;
+    version->http2 = plan->http2;
     version->origin = plan->origin;
     memcpy(version->name, plan->name, strlen(plan->name));
 }

@@ -99,6 +99,7 @@ struct proxy_version_plan {
     bool secure;     // spoken to by TLS alone
     uint16_t origin; // secure: in which way, an index of the table's `tls`. One that cannot be used fails
     uint8_t header;  // version of the PROXY header that tells its endpoints of the client; 0: none
+    bool http2;      // spoken to by HTTP/2; secure: where its endpoints agree. Never with a header
 };
 
 struct proxy_timeouts {

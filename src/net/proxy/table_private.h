@@ -25,7 +25,8 @@ struct proxy_version {
     uint16_t slot;
     uint16_t origin;
     bool secure;
-    bool weighted;                             // those that may be drawn have different weights
+    bool weighted; // those that may be drawn have different weights
+    bool http2;
     const struct proxy_protection *protection; // the service's; NULL: none
     char name[PROXY_NAME_BYTES];
 };

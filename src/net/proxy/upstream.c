@@ -31,6 +31,7 @@ void pool_init(struct pool *pool, struct worker *worker, uint16_t slot)
     pool->slot = slot;
     list_init(&pool->idle);
     list_init(&pool->link);
+    list_init(&pool->sessions);
     io_timer_init(&pool->timer, pool_on_timer);
 }
 
@@ -54,13 +55,15 @@ void pool_close_idle(struct pool *pool)
 {
     while (!list_empty(&pool->idle))
         upstream_close(CONTAINER_OF(pool->idle.next, struct upstream, link));
+    session_retire_all(pool);
 }
 
-void pool_speak(struct pool *pool, bool secure, struct tls_client *client)
+void pool_speak(struct pool *pool, bool secure, bool http2, struct tls_client *client)
 {
-    if (UNLIKELY(pool->secure != secure || pool->client != client))
+    if (UNLIKELY(pool->secure != secure || pool->http2 != http2 || pool->client != client))
         pool_close_idle(pool);
     pool->secure = secure;
+    pool->http2 = http2;
     pool->client = client;
 }
 
@@ -85,7 +88,8 @@ static bool was_tried(const struct exchange *exchange, uint16_t slot)
 
 static bool has_room(const struct pool *pool, const struct proxy_endpoint *endpoint)
 {
-    return pool->open < endpoint->connections_max || !list_empty(&pool->idle);
+    return pool->open < endpoint->connections_max || !list_empty(&pool->idle) ||
+           (UNLIKELY(pool->http2) && session_has_room(pool));
 }
 
 static bool is_eligible(const struct exchange *exchange, const struct proxy_endpoint *endpoint)
@@ -156,9 +160,7 @@ const struct proxy_endpoint *pool_choose(struct exchange *exchange, const struct
 
 // ---- connections ----
 
-static const struct io_stream_ops UPSTREAM_OPS;
-
-static void upstream_use(struct upstream *upstream, struct exchange *exchange)
+void upstream_use(struct upstream *upstream, struct exchange *exchange)
 {
     struct pool *pool = upstream->pool;
     upstream->exchange = exchange;
@@ -185,8 +187,7 @@ static enum status secure(struct upstream *upstream, const struct proxy_endpoint
     return tls_connect(pool->client, &upstream->stream, certified_name(endpoint, text), &pool->resume);
 }
 
-// NULL: no memory, or no way to speak to it that can be used.
-static struct upstream *upstream_connect(struct pool *pool, const struct proxy_endpoint *endpoint)
+struct upstream *upstream_connect(struct pool *pool, const struct proxy_endpoint *endpoint)
 {
     struct worker *worker = pool->worker;
     if (UNLIKELY(pool->secure && pool->client == NULL))
@@ -202,7 +203,7 @@ static struct upstream *upstream_connect(struct pool *pool, const struct proxy_e
     pool->open++;
     worker->upstreams_open++;
     worker_count(worker, PROXY_WORKER_UPSTREAM_OPENED);
-    io_stream_connect(worker->loop, &upstream->stream, &endpoint->addr, &UPSTREAM_OPS);
+    io_stream_connect(worker->loop, &upstream->stream, &endpoint->addr, &upstream_ops);
     if (UNLIKELY(pool->secure) && secure(upstream, endpoint) != STATUS_OK) {
         upstream_close(upstream);
         return NULL;
@@ -232,6 +233,8 @@ struct upstream *upstream_take(struct exchange *exchange, const struct proxy_end
     if (LIKELY(upstream != NULL)) {
         list_remove(&upstream->link);
         worker_count(worker, PROXY_WORKER_UPSTREAM_REUSED);
+    } else if (UNLIKELY(pool->http2) && !(exchange->upgrade && pool->secure)) {
+        return session_take(exchange, pool, endpoint);
     } else {
         upstream = upstream_connect(pool, endpoint);
         if (upstream == NULL)
@@ -261,6 +264,10 @@ void upstream_close(struct upstream *upstream)
     upstream_release(upstream);
     list_remove(&upstream->link);
     upstream->closed = true;
+    if (UNLIKELY(upstream->session != NULL)) {
+        session_leave(upstream);
+        return;
+    }
     io_held_put(upstream->held);
     upstream->held = NULL;
     if (UNLIKELY(upstream->client != NULL))
@@ -275,7 +282,8 @@ void upstream_give_back(struct upstream *upstream)
     bool endpoint_gone = worker->table == NULL || pool->table != worker->table->version ||
                          upstream->generation != pool->generation || upstream->client != pool->client ||
                          upstream->header != pool->header;
-    if (UNLIKELY(endpoint_gone || worker->phase != PHASE_SERVE || upstream->held != NULL)) {
+    if (UNLIKELY(endpoint_gone || upstream->session != NULL || worker->phase != PHASE_SERVE ||
+                 upstream->held != NULL)) {
         upstream_close(upstream);
         return;
     }
@@ -295,7 +303,8 @@ void upstream_pause(struct upstream *upstream)
     if (upstream->paused)
         return;
     upstream->paused = true;
-    io_stream_pause(&upstream->stream);
+    if (LIKELY(upstream->session == NULL))
+        io_stream_pause(&upstream->stream);
 }
 
 void upstream_resume(struct upstream *upstream)
@@ -303,7 +312,10 @@ void upstream_resume(struct upstream *upstream)
     if (!upstream->paused)
         return;
     upstream->paused = false;
-    io_stream_resume(&upstream->stream);
+    if (LIKELY(upstream->session == NULL))
+        io_stream_resume(&upstream->stream);
+    else
+        session_resume(upstream);
 }
 
 // ---- the stream ----
@@ -365,8 +377,8 @@ static void upstream_on_closed(struct io_stream *stream)
     free_list_put(&worker->free_upstreams, upstream);
 }
 
-static const struct io_stream_ops UPSTREAM_OPS = {.on_open = upstream_on_open,
-                                                  .on_data = upstream_on_data,
-                                                  .on_end = upstream_on_end,
-                                                  .on_drain = upstream_on_drain,
-                                                  .on_closed = upstream_on_closed};
+const struct io_stream_ops upstream_ops = {.on_open = upstream_on_open,
+                                           .on_data = upstream_on_data,
+                                           .on_end = upstream_on_end,
+                                           .on_drain = upstream_on_drain,
+                                           .on_closed = upstream_on_closed};

@@ -50,7 +50,7 @@ static void mark_version(struct worker *worker, const struct proxy_table *table,
         if (pool->table != before)
             pool_renew(pool);
         pool->table = table->version;
-        pool_speak(pool, version->secure, client);
+        pool_speak(pool, version->secure, version->http2, client);
     }
 }
 
@@ -73,7 +73,7 @@ static void close_strangers(struct worker *worker, uint64_t table)
         struct pool *pool = CONTAINER_OF(link, struct pool, link);
         if (pool->table != table)
             pool_close_idle(pool);
-        if (list_empty(&pool->idle))
+        if (list_empty(&pool->idle) && list_empty(&pool->sessions))
             list_remove(&pool->link);
     }
 }
@@ -185,6 +185,7 @@ void worker_deinit(struct worker *worker)
     heap_free(worker->access);
     free_list_clear(&worker->free_upstreams);
     free_list_clear(&worker->free_exchanges);
+    free_list_clear(&worker->free_session_streams);
     free_list_clear(&worker->free_asked);
     free_list_clear(&worker->compressing.free);
     for (size_t i = 0; i < ARRAY_LEN(worker->versions); i++)

@@ -97,6 +97,5 @@ enum status server_frame_begin(struct http1_body *body, struct io_buf **trailers
 
 struct http_fields *server_frame_trailers(const struct http1_body *body, struct http_fields *storage)
 {
-    bool any = body->framing == HTTP_FRAMING_CHUNKED && body->trailers_len > 0;
-    return any && http1_body_trailers(body, storage) == STATUS_OK ? storage : NULL;
+    return body->trailers_len > 0 && http1_body_trailers(body, storage) == STATUS_OK ? storage : NULL;
 }

@@ -155,19 +155,8 @@ static void calm(struct http2 *h)
 // A frame that asks for nothing. Time earns some, so does what is asked and answered.
 static void count_chatter(struct http2 *h)
 {
-    uint64_t now_us = connection_now_us(h->connection);
-    uint64_t earned = (now_us - h->chatter_us) * HTTP2_CHATTER_PER_SECOND / 1000000;
-    if (earned > 0) {
-        h->chatter -= earned < h->chatter ? (uint32_t)earned : h->chatter;
-        h->chatter_us = now_us;
-    }
-    if (++h->chatter > HTTP2_CHATTER_MAX)
+    if (!http2_chatter_count(&h->chatter, connection_now_us(h->connection)))
         calm(h);
-}
-
-static void earn_chatter(struct http2 *h, uint32_t earned)
-{
-    h->chatter -= earned < h->chatter ? earned : h->chatter;
 }
 
 // Streams that end without having been served cost us work that the client did not wait for.
@@ -278,7 +267,7 @@ static void tell_request(struct http2 *h, struct http2_stream *s, bool ended)
         refuse(s, SERVER_REFUSAL_MALFORMED, http1_reject_status(why), http1_reject_text(why));
         return;
     }
-    earn_chatter(h, HTTP2_CHATTER_PER_REQUEST);
+    http2_chatter_earn(&h->chatter, HTTP2_CHATTER_PER_HEAD);
     s->active = true;
     s->opens = request->upgrade.len > 0;
     s->sized = request->framing == HTTP_FRAMING_LENGTH;
@@ -478,7 +467,7 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 {
     struct http2 *h = user;
     if (frame->hd.type == NGHTTP2_DATA)
-        earn_chatter(h, HTTP2_CHATTER_PER_FRAME);
+        http2_chatter_earn(&h->chatter, HTTP2_CHATTER_PER_FRAME);
     if (frame->hd.type == NGHTTP2_GOAWAY)
         connection_note(h->connection, SERVER_NOTE_GOAWAY);
     if (frame->hd.type == NGHTTP2_RST_STREAM && frame->rst_stream.error_code != NGHTTP2_NO_ERROR)
@@ -762,30 +751,6 @@ static const struct io_stream_ops OPS = {
 
 // ---- the beginning ----
 
-static void *mem_alloc(size_t size, void *user)
-{
-    (void)user;
-    return heap_resize(NULL, size); // not zeroed
-}
-
-static void *mem_alloc_many(size_t count, size_t size, void *user)
-{
-    (void)user;
-    return heap_alloc(count, size);
-}
-
-static void *mem_resize(void *block, size_t size, void *user)
-{
-    (void)user;
-    return heap_resize(block, size);
-}
-
-static void mem_free(void *block, void *user)
-{
-    (void)user;
-    heap_free(block);
-}
-
 static nghttp2_session_callbacks *make_callbacks(void)
 {
     nghttp2_session_callbacks *callbacks;
@@ -803,22 +768,11 @@ static nghttp2_session_callbacks *make_callbacks(void)
     return callbacks;
 }
 
-static nghttp2_option *make_options(void)
-{
-    nghttp2_option *options;
-    if (nghttp2_option_new(&options) != 0)
-        return NULL;
-    nghttp2_option_set_no_auto_window_update(options, 1);
-    nghttp2_option_set_no_http_messaging(options, 1); // judged by http2.h, which can also answer
-    nghttp2_option_set_no_closed_streams(options, 1);
-    return options;
-}
-
 static bool make_session(struct http2 *h)
 {
-    nghttp2_mem memory = {NULL, mem_alloc, mem_free, mem_alloc_many, mem_resize};
+    nghttp2_mem memory = http2_memory();
     nghttp2_session_callbacks *callbacks = make_callbacks();
-    nghttp2_option *options = make_options();
+    nghttp2_option *options = http2_options();
     bool made = callbacks != NULL && options != NULL &&
                 nghttp2_session_server_new3(&h->session, callbacks, h, options, &memory) == 0;
     nghttp2_session_callbacks_del(callbacks);
@@ -851,7 +805,7 @@ bool http2_begin(struct connection *c)
     h->drain_due_us = UINT64_MAX;
     // Behind a handshake, the first request must come within the time of both.
     h->idle_due_us = c->io.filter != NULL ? c->due_us : connection_idle_due_us(c);
-    h->chatter_us = connection_now_us(c);
+    h->chatter.since_us = connection_now_us(c);
     if (!make_session(h) || !submit_settings(h)) {
         nghttp2_session_del(h->session);
         heap_free(h);

@@ -7,32 +7,11 @@
 
 enum {
     FIELDS_MAX = HTTP_FIELDS_MAX + 16,
-    FRAME_HEADER_BYTES = 9,
     DECIMAL_BYTES = 20,
     ANSWER_ROOM_BYTES = 36000, // of a head, names and values: as much as HTTP/1 can answer
 };
 
 // ---- frames into buffers ----
-
-static void put_bytes(struct io_buf *buf, const void *bytes, size_t len)
-{
-    memcpy(buf->data + buf->end, bytes, len);
-    buf->end += (uint32_t)len;
-}
-
-static bool put_frame(struct connection *c, const uint8_t *bytes, size_t len)
-{
-    while (len > 0) {
-        struct io_buf *buf = io_chain_room(&c->out, c->io.loop, 1);
-        if (buf == NULL)
-            return false;
-        size_t n = len < io_buf_room(buf) ? len : io_buf_room(buf);
-        put_bytes(buf, bytes, n);
-        bytes += n;
-        len -= n;
-    }
-    return true;
-}
 
 static void unqueue(struct http2_stream *s, uint32_t bytes)
 {
@@ -48,19 +27,8 @@ int http2_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_
     struct http2 *h = user;
     struct connection *c = h->connection;
     struct http2_stream *s = source->ptr;
-    struct io_buf *to = io_chain_room(&c->out, c->io.loop, (uint32_t)len + FRAME_HEADER_BYTES);
-    if (to == NULL)
+    if (!http2_put_data(&c->out, c->io.loop, header, &s->out, len))
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-    put_bytes(to, header, FRAME_HEADER_BYTES);
-    for (size_t left = len; left > 0;) {
-        struct io_buf *from = s->out.head;
-        uint32_t n = left < io_buf_len(from) ? (uint32_t)left : io_buf_len(from);
-        put_bytes(to, from->data + from->start, n);
-        s->out.head = io_held_skip(from, n);
-        left -= n;
-    }
-    if (s->out.head == NULL)
-        s->out.tail = NULL;
     unqueue(s, (uint32_t)len);
     s->sent += len;
     return 0;
@@ -82,7 +50,7 @@ void http2_pump(struct http2 *h)
     if (h->broken || c->state == CONNECTION_CLOSED)
         return;
     while (connection_unsent(c) < HTTP2_OUT_HIGH && (len = nghttp2_session_mem_send(h->session, &bytes)) > 0)
-        if (!put_frame(c, bytes, (size_t)len))
+        if (!http2_put_frame(&c->out, c->io.loop, bytes, (size_t)len))
             len = NGHTTP2_ERR_NOMEM;
     h->broken = len < 0;
     connection_flush(c, true);
@@ -100,15 +68,8 @@ struct fields {
 
 static void put_field(struct fields *fields, struct slice name, struct slice value)
 {
-    static const uint8_t EMPTY[1] = {0};
     CHECK(fields->count < FIELDS_MAX);
-    // nghttp2 reads both only.
-    fields->items[fields->count++] = (nghttp2_nv){
-        .name = (uint8_t *)(uintptr_t)name.data,
-        .namelen = name.len,
-        .value = (uint8_t *)(uintptr_t)(value.len > 0 ? (const uint8_t *)value.data : EMPTY),
-        .valuelen = value.len,
-    };
+    fields->items[fields->count++] = http2_field(name, value);
     fields->bytes += name.len + value.len;
 }
 
@@ -182,7 +143,7 @@ static enum status submit(struct http2_stream *s, const struct fields *fields, b
     return STATUS_OK;
 }
 
-// "Via" of the answer, which came over HTTP/1.
+// "Via" of the answer, by what it came over.
 static enum status submit_head(struct http2_stream *s, struct fields *fields,
                                const struct http_response *response, const struct server_added *added,
                                bool bodiless)
@@ -190,7 +151,10 @@ static enum status submit_head(struct http2_stream *s, struct fields *fields,
     char via[256];
     struct text text = text_over(via, sizeof via);
     if (added != NULL && added->via.len > 0) {
-        text_add(&text, response->version_minor > 0 ? SLICE("1.1 ") : SLICE("1.0 "));
+        if (response->http2)
+            text_add(&text, SLICE("2 "));
+        else
+            text_add(&text, response->version_minor > 0 ? SLICE("1.1 ") : SLICE("1.0 "));
         text_add(&text, added->via);
         put_field(fields, SLICE("via"), text_slice(&text));
     }
@@ -210,8 +174,8 @@ static enum status http2_head(struct server_stream *stream, const struct http_re
     struct fields fields;
     if (!put_head(&fields, response, response->status, added))
         return STATUS_INVALID;
-    s->chunked = response->framing == HTTP_FRAMING_CHUNKED || response->framing == HTTP_FRAMING_UNTIL_CLOSE;
-    return submit_head(s, &fields, response, added, response->framing == HTTP_FRAMING_NONE);
+    bool empty = response->framing == HTTP_FRAMING_LENGTH && response->content_length == 0;
+    return submit_head(s, &fields, response, added, empty || response->framing == HTTP_FRAMING_NONE);
 }
 
 static void http2_resume(struct server_stream *stream);
@@ -236,27 +200,9 @@ static enum status http2_tunnel(struct server_stream *stream, const struct http_
 
 // ---- bodies ----
 
-static int submit_trailers(struct http2_stream *s)
-{
-    struct http_fields kept;
-    struct fields fields = {.count = 0};
-    const struct io_buf *buf = s->trailers;
-    const struct http1_body body = {.done = true,
-                                    .framing = HTTP_FRAMING_CHUNKED,
-                                    .trailers = (char *)(uintptr_t)(buf->data + buf->start),
-                                    .trailers_len = io_buf_len(buf)};
-    if (http1_body_trailers(&body, &kept) != STATUS_OK)
-        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-    for (uint32_t i = 0; i < kept.count; i++)
-        put_field(&fields, kept.items[i].name, kept.items[i].value);
-    return nghttp2_submit_trailer(s->http2->session, s->id, fields.items, fields.count);
-}
-
 static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *to, size_t len, uint32_t *flags,
                          nghttp2_data_source *source, void *user)
 {
-    (void)session;
-    (void)id;
     (void)to;
     const struct http2 *h = user;
     struct http2_stream *s = source->ptr;
@@ -273,7 +219,7 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *to, size
     if (s->trailers == NULL)
         return n;
     *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-    int failure = submit_trailers(s);
+    int failure = http2_submit_trailers(session, id, s->trailers);
     return failure == 0 ? (ssize_t)n : failure;
 }
 
@@ -309,25 +255,11 @@ static enum status http2_data(struct server_stream *stream, struct slice run, st
     return STATUS_OK;
 }
 
-static enum status keep_trailers(struct http2_stream *s, const struct http_fields *trailers)
-{
-    struct io_chain chain = {NULL, NULL};
-    if (server_frame_last(&chain, s->stream.server->loop, trailers) != STATUS_OK)
-        return STATUS_FULL;
-    // Its lines, without the size before them and the empty line behind.
-    chain.head->start += 3;
-    chain.head->end -= 2;
-    if (io_buf_len(chain.head) == 0)
-        io_chain_put(&chain);
-    s->trailers = chain.head;
-    return STATUS_OK;
-}
-
 static enum status http2_data_end(struct server_stream *stream, const struct http_fields *trailers)
 {
     struct http2_stream *s = http2_stream_of(stream);
-    if (trailers != NULL && s->chunked && !s->complete && !s->closed &&
-        keep_trailers(s, trailers) != STATUS_OK)
+    if (trailers != NULL && !s->complete && !s->closed &&
+        http2_keep_trailers(stream->server->loop, trailers, &s->trailers) != STATUS_OK)
         return STATUS_FULL;
     s->complete = true;
     go_on(s);

@@ -8,9 +8,8 @@
 // find out waits for a timer.
 #pragma once
 
-#include <nghttp2/nghttp2.h>
-
 #include "net/http/http2.h"
+#include "net/server/http2_frames.h"
 #include "net/server/server_private.h"
 
 enum {
@@ -19,12 +18,8 @@ enum {
     HTTP2_CONNECTION_WINDOW = 1 << 20, // of what is on its way, in all streams of a connection
     HTTP2_OUT_HIGH = IO_BUF_BYTES,     // with more on its way no further frame is made
     HTTP2_RESETS_MAX =
-        2 * HTTP2_STREAMS_MAX,       // streams broken off by the client beyond those that were served
-    HTTP2_CHATTER_MAX = 1000,        // frames without use beyond what is earned:
-    HTTP2_CHATTER_PER_SECOND = 100,  // by time,
-    HTTP2_CHATTER_PER_REQUEST = 100, // by a request,
-    HTTP2_CHATTER_PER_FRAME = 10,    // by a frame of an answer
-    HTTP2_DRAIN_US = 1000000,        // after the first GOAWAY, when the client is silent
+        2 * HTTP2_STREAMS_MAX, // streams broken off by the client beyond those that were served
+    HTTP2_DRAIN_US = 1000000,  // after the first GOAWAY, when the client is silent
 };
 
 enum http2_drain {
@@ -47,8 +42,7 @@ struct http2 {
     struct http2_stream *headed;  // whose it is; NULL: nobody's, it is dropped
     struct http2_head head;
     uint64_t head_due_us, idle_due_us, drain_due_us;
-    uint64_t chatter_us; // when the chatter was counted last
-    uint32_t chatter;
+    struct http2_chatter chatter;
     uint32_t resets, served;
     uint32_t serial; // of keys
     uint8_t drain;   // enum http2_drain
@@ -78,7 +72,6 @@ struct http2_stream {
     bool sized;
     bool opens; // may become a tunnel
     bool tunnel;
-    bool chunked;  // the length of the answer is not told
     bool answered; // its final head was made
     bool complete; // no more will be queued
     bool end_sent;

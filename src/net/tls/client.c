@@ -14,7 +14,7 @@
 #include "base/utf8.h"
 #include "net/tls/tls_private.h"
 
-enum { ALPN_BYTES = 64, RESUME_SECONDS = 3600 };
+enum { RESUME_SECONDS = 3600 };
 
 struct tls_client {
     struct tls_context context;
@@ -141,7 +141,7 @@ static enum status prepare(struct tls_client *client, const struct tls_client_co
                            struct fault *fault)
 {
     SSL_CTX *ssl = client->context.ssl;
-    unsigned char alpn[ALPN_BYTES];
+    unsigned char alpn[TLS_ALPN_BYTES];
     size_t alpn_len = tls_alpn_write(config->alpn, alpn, sizeof alpn);
     enum status status = load_verification(ssl, config, fault);
     if (status == STATUS_OK && config->certificate != NULL)

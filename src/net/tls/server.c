@@ -11,7 +11,7 @@
 #include "base/siphash.h"
 #include "net/tls/tls_private.h"
 
-enum { ALPN_BYTES = 64, STAPLE_BYTES_MAX = 65536, SESSIONS = 4096 };
+enum { STAPLE_BYTES_MAX = 65536, SESSIONS = 4096 };
 
 struct identity {
     SSL_CTX *ssl; // the first one's is the context's own
@@ -23,7 +23,7 @@ struct tls_server {
     struct tls_context context;
     uint32_t identity_count;
     struct identity identities[TLS_IDENTITIES_MAX];
-    unsigned char alpn[ALPN_BYTES];
+    unsigned char alpn[TLS_ALPN_BYTES];
     size_t alpn_len;
     int64_t expires_ms;
 };

@@ -455,6 +455,15 @@ void tls_peer_write(const struct io_stream *stream, enum tls_peer what, struct t
         add_fingerprint(peer, out);
 }
 
+enum status tls_offer(struct io_stream *stream, const char *const *protocols)
+{
+    unsigned char alpn[TLS_ALPN_BYTES];
+    size_t len = tls_alpn_write(protocols, alpn, sizeof alpn);
+    CHECK(len > 0);
+    return SSL_set_alpn_protos(session_of(stream)->ssl, alpn, (unsigned)len) == 0 ? STATUS_OK
+                                                                                  : STATUS_NO_MEMORY;
+}
+
 bool tls_info_get(const struct io_stream *stream, struct tls_info *info)
 {
     if (!is_ours(stream) || !session_of(stream)->shaken)

@@ -120,6 +120,9 @@ void tls_client_destroy(struct tls_client *client); // NULL is allowed. Streams 
 MUST_USE enum status tls_connect(struct tls_client *client, struct io_stream *stream, struct slice name,
                                  struct tls_resume *resume);
 
+// Right after tls_connect: this stream offers these protocols (as `alpn`) instead of its client's. NO_MEMORY.
+MUST_USE enum status tls_offer(struct io_stream *stream, const char *const *protocols);
+
 // ---- streams ----
 
 struct tls_info {

@@ -26,6 +26,7 @@ int64_t tls_identity_ends_ms(SSL_CTX *ssl);
 MUST_USE enum status tls_load_ciphers(SSL_CTX *ssl, const char *ciphers, struct fault *fault);
 // As INVALID, with what OpenSSL says.
 enum status tls_fault(struct fault *fault, const char *file, const char *what);
+enum { TLS_ALPN_BYTES = 64 }; // of the list of protocols
 // The wire form of a list of protocols (RFC 7301, 3.1); 0: it does not fit.
 size_t tls_alpn_write(const char *const *protocols, unsigned char *to, size_t cap);
 

@@ -26,11 +26,12 @@ _Static_assert(2 * CONFIG_EDITS_MAX <= (int)MIRROR_EDITS_MAX, "all edits of a fi
 static struct mirror_target target_of(const struct routing *routing, const struct proxy_version_plan *version,
                                       struct mirror_endpoint *endpoints)
 {
+    bool other = version->http2 && !version->secure; // copies go in HTTP/1.1
     struct mirror_target target = {.endpoints = endpoints,
-                                   .endpoint_count = version->endpoint_count,
+                                   .endpoint_count = other ? 0 : version->endpoint_count,
                                    .secure = version->secure,
                                    .header = version->header};
-    for (uint32_t i = 0; i < version->endpoint_count; i++)
+    for (uint32_t i = 0; i < target.endpoint_count; i++)
         endpoints[i] =
             (struct mirror_endpoint){.addr = version->endpoints[i].addr, .name = version->endpoints[i].name};
     if (version->secure)

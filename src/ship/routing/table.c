@@ -111,6 +111,7 @@ struct version_words {
     const struct config_endpoint *endpoints;
     uint32_t endpoint_count;
     const struct config_origin *origin;
+    enum config_http2 http2;
 };
 
 static enum status plan_endpoints(struct routing *routing, struct table_scratch *scratch,
@@ -143,7 +144,8 @@ static enum status plan_version(struct routing *routing, struct table_scratch *s
     struct proxy_version_plan *version = &scratch->versions[scratch->version_count++];
     *version = (struct proxy_version_plan){.name = words->name,
                                            .slot = routing_version_slot_give(routing, service, words->name),
-                                           .secure = words->origin->speech == CONFIG_SPEECH_TLS};
+                                           .secure = words->origin->speech == CONFIG_SPEECH_TLS,
+                                           .http2 = words->http2 == CONFIG_HTTP2_ON};
     if (version->slot == PROXY_SLOT_NONE)
         return fault_set(fault, STATUS_FULL,
                          "more than %d versions at once, those included whose last requests are still open",
@@ -299,7 +301,8 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
                          PROXY_SERVICES_MAX);
     for (uint32_t i = 0; i < service->version_count; i++) {
         const struct config_version *version = &service->versions[i];
-        struct version_words words = {.name = version->name, .origin = &version->origin};
+        struct version_words words = {
+            .name = version->name, .origin = &version->origin, .http2 = version->http2};
         words.endpoints = routing_listed(routing, service, version, &words.endpoint_count);
         enum status status = plan_version(routing, scratch, plan->slot, &words, fault);
         if (status != STATUS_OK)
@@ -314,7 +317,8 @@ static enum status plan_service(struct routing *routing, struct table_scratch *s
         return STATUS_OK;
     plan->control = (int32_t)plan->version_count++;
     const struct version_words control = {"(control)", service->control_endpoints,
-                                          service->control_endpoint_count, &service->control_origin};
+                                          service->control_endpoint_count, &service->control_origin,
+                                          service->control_http2};
     enum status status = plan_version(routing, scratch, plan->slot, &control, fault);
     scratch->versions[scratch->version_count - 1].header = plan->versions[plan->stable].header;
     return status;
