@@ -85,7 +85,7 @@ def leaves(args, folder, stack):
     assert asked.returncode == 28, asked
     harness.wait_for("the stream's end", lambda: app("counts")["cancelled"] == 1)
     assert json.loads(curl(f"http://127.0.0.1:{port}/"))["bytes"] == 0
-    assert app("counts")["sessions"] == 1
+    assert app("counts")["sessions"] <= 2  # of two workers
 
 
 def secure(args, folder, stack):

@@ -259,6 +259,11 @@ TEST(streams_run_out_and_another_connection_is_opened)
     (void)world_ask(w, GET);
     assert_int_equal(w->origins[0].accepted, 2);
     assert_int_equal(w->origins[0].requests, 2);
+    for (int i = 0; i < 5; i++) // at once, before the origin has said how many it takes
+        peer_send(world_connect(w), GET);
+    world_run(w, 1000);
+    assert_int_equal(w->origins[0].requests, 7);
+    assert_int_equal(counted(w, PROXY_VERSION_ERRORS), 0);
     world_destroy(w);
 }
 

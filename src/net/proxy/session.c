@@ -334,12 +334,14 @@ static void begin_waiting(struct session *session)
         next = link->next;
         if (s->begun || s->ended)
             continue;
-        if (session->begun_count >= streams_max(session))
-            return;
-        s->begun = true;
-        session->begun_count++;
-        s->upstream.connecting = false;
-        exchange_upstream_opened(s->upstream.exchange, STATUS_OK);
+        if (session->begun_count >= streams_max(session)) { // the origin takes fewer than was hoped for
+            move_on(s->upstream.exchange);
+        } else {
+            s->begun = true;
+            session->begun_count++;
+            s->upstream.connecting = false;
+            exchange_upstream_opened(s->upstream.exchange, STATUS_OK);
+        }
         next = session->streams.next; // the list may be another one now
     }
 }

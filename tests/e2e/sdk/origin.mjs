@@ -59,10 +59,10 @@ await serve({
   unary({ port, text }) {
     const client = new grpc.Client(`127.0.0.1:${port}`, grpc.credentials.createInsecure());
     return new Promise((done) => {
-      let after;
-      const call = client.makeUnaryRequest(ECHO.unary.path, same, same, Buffer.from(text), new grpc.Metadata(), { deadline: Date.now() + 10000 },
-        (error, bytes) => done({ code: error?.code ?? 0, details: error?.details, text: bytes?.toString(), after }));
-      call.on('status', (status) => (after = status.metadata.getMap()['x-after']));
+      let found;
+      client.makeUnaryRequest(ECHO.unary.path, same, same, Buffer.from(text), new grpc.Metadata(), { deadline: Date.now() + 10000 },
+        (error, bytes) => (found = { code: error?.code ?? 0, details: error?.details, text: bytes?.toString() }))
+        .on('status', ({ metadata }) => done({ ...found, after: metadata.getMap()['x-after'] }));
     });
   },
   // Each piece is sent when the one before has come back.
