@@ -207,6 +207,9 @@ def run_test(program, test):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            # A test that was killed, or failed, leaves its files behind.
+            for left in glob.glob(f"/dev/shm/sluice-*-{process.pid}-*") + glob.glob(f"/tmp/sluice-*-{process.pid}-*"):
+                os.unlink(left)
         out.seek(0)
         return code, out.read()[-3000:]
 

@@ -5,6 +5,7 @@
 
 #include <ftw.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "test.h"
@@ -18,6 +19,17 @@ static inline const char *folder_root(void)
     bool room = statvfs("/dev/shm", &memory) == 0 && access("/dev/shm", W_OK) == 0 &&
                 (uint64_t)memory.f_bavail * memory.f_frsize >= FOLDER_ROOM_BYTES;
     return room ? "/dev/shm" : "/tmp";
+}
+
+// What tells names of this process from those that one before it, of the same number, may have left behind.
+static inline const char *folder_mark(void)
+{
+    static char mark[24];
+    struct timespec now;
+    if (mark[0] == '\0' && clock_gettime(CLOCK_REALTIME, &now) == 0)
+        snprintf(mark, sizeof mark, "%d-%08x", (int)getpid(),
+                 (unsigned)(now.tv_sec * 1000 + now.tv_nsec / 1000000));
+    return mark;
 }
 
 static inline void folder_make(char path[FOLDER_PATH_BYTES])

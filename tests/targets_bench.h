@@ -48,7 +48,7 @@ __attribute__((weak)) bool bench_is_up;
 // a test that failed still holds it.
 static inline void bench_place(struct bench *bench)
 {
-    snprintf(bench->path, sizeof bench->path, "%s/sluice-bench-%d-%d.db", folder_root(), (int)getpid(),
+    snprintf(bench->path, sizeof bench->path, "%s/sluice-bench-%s-%d.db", folder_root(), folder_mark(),
              bench_left);
 }
 

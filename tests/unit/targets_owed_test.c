@@ -70,7 +70,7 @@ static void process_start(struct daemon *daemon)
 
 static void daemon_start(struct daemon *daemon)
 {
-    snprintf(daemon->path, sizeof daemon->path, "%s/sluice-owed-%d.db", folder_root(), (int)getpid());
+    snprintf(daemon->path, sizeof daemon->path, "%s/sluice-owed-%s.db", folder_root(), folder_mark());
     assert_int_equal(fault_vfs_install(), STATUS_OK);
     process_start(daemon);
 }

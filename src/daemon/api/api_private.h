@@ -57,7 +57,7 @@ struct api_part {
     size_t route_count;
 };
 extern const struct api_part api_rollouts_part, api_services_part, api_flags_part, api_events_part,
-    api_endpoints_part, api_daemon_part;
+    api_daemon_part;
 
 // Answers one call.
 void api_handle(struct api_call *call);
@@ -92,6 +92,12 @@ void api_who(const struct api_call *call, const struct flags_json *root, char wh
 
 // How answers differ, as the program's diff tells it; `path` of the query leaves out all other paths.
 void api_answer_diff(struct api_call *call, struct slice service, struct slice rollout);
+
+// ---- endpoints.c
+
+void api_endpoints_get(struct api_call *call);
+void api_endpoints_put(struct api_call *call);
+void api_endpoints_delete(struct api_call *call);
 
 // ---- rollouts.c: the rollout at index as a member, or item, of an answer
 

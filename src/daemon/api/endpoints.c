@@ -42,7 +42,7 @@ static void write_version(struct json_out *out, const struct routing *routing,
     json_out_close(out, '}');
 }
 
-static void get_endpoints(struct api_call *call)
+void api_endpoints_get(struct api_call *call)
 {
     const struct config_service *service = service_of(call);
     if (service == NULL)
@@ -84,12 +84,12 @@ static void change(struct api_call *call, struct slice list)
     api_who(call, NULL, change.who);
     enum status status = targets_endpoints_change(targets_of(call->engine), &change, &fault);
     if (status == STATUS_OK)
-        get_endpoints(call);
+        api_endpoints_get(call);
     else
         api_refuse(call, status, fault.text[0] != '\0' ? fault.text : status_name(status));
 }
 
-static void put_endpoints(struct api_call *call)
+void api_endpoints_put(struct api_call *call)
 {
     if (call->body.len == 0)
         api_error(call, 400, "invalid", "the body must be the list, such as [\"10.0.0.1:80\"]");
@@ -97,22 +97,7 @@ static void put_endpoints(struct api_call *call)
         change(call, call->body);
 }
 
-static void delete_endpoints(struct api_call *call)
+void api_endpoints_delete(struct api_call *call)
 {
     change(call, SLICE(""));
 }
-
-static const struct api_route ROUTES[] = {
-    {"GET", "/v1/services/NAME/endpoints", API_READ, get_endpoints,
-     "the endpoints of each version, and whether the file or an operator says them"},
-    {"PUT", "/v1/services/NAME/endpoints", API_OPERATE, put_endpoints,
-     "other endpoints for the version of `?version=`, over what the file says, also after a restart: the body is the list, as "
-     "the file would have it"},
-    {"DELETE", "/v1/services/NAME/endpoints", API_OPERATE, delete_endpoints,
-     "the file's endpoints again for the version of `?version=`"},
-};
-
-const struct api_part api_endpoints_part = {.prefix = SLICE("/v1/services"),
-                                            .body_bytes_max = ROUTING_OVERRIDE_BYTES_MAX,
-                                            .routes = ROUTES,
-                                            .route_count = ARRAY_LEN(ROUTES)};

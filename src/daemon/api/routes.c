@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The door of the API: who may knock, and which handler an address has. The addresses stand in the tables of
-// the parts (rollouts.c, services.c, flags.c, events.c, endpoints.c, daemon.c); what is answered with 404 or
+// the parts (rollouts.c, services.c, flags.c, events.c, daemon.c); what is answered with 404 or
 // 405, `Allow` and the guide's list come from them.
 #include <stdio.h>
 #include <string.h>
@@ -11,8 +11,8 @@
 #include "net/web/web.h"
 
 // The last one takes what no other does.
-static const struct api_part *const PARTS[] = {&api_rollouts_part, &api_services_part,  &api_flags_part,
-                                               &api_events_part,   &api_endpoints_part, &api_daemon_part};
+static const struct api_part *const PARTS[] = {&api_rollouts_part, &api_services_part, &api_flags_part,
+                                               &api_events_part, &api_daemon_part};
 
 // ---- finding ----
 

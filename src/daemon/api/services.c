@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The addresses under /v1/services, and how answers of two versions differ.
+// The addresses under /v1/services (endpoints.c has those of endpoints), and how answers of two versions
+// differ.
 #include "base/heap.h"
 #include "daemon/api/api_private.h"
 
@@ -36,9 +37,16 @@ static const struct api_route ROUTES[] = {
     {"GET", "/v1/services/NAME/diff", API_READ, get_diff,
      "how the answers of the version that the service is mirrored to differ: counts, and per path verdict, words and "
      "examples; `?path=` leaves out paths that do not fit it"},
+    {"GET", "/v1/services/NAME/endpoints", API_READ, api_endpoints_get,
+     "the endpoints of each version, and whether the file or an operator says them"},
+    {"PUT", "/v1/services/NAME/endpoints", API_OPERATE, api_endpoints_put,
+     "other endpoints for the version of `?version=`, over what the file says, also after a restart: the body is the list, as "
+     "the file would have it"},
+    {"DELETE", "/v1/services/NAME/endpoints", API_OPERATE, api_endpoints_delete,
+     "the file's endpoints again for the version of `?version=`"},
 };
 
 const struct api_part api_services_part = {.prefix = SLICE("/v1/services"),
-                                           .body_bytes_max = API_BODY_BYTES_MAX,
+                                           .body_bytes_max = ROUTING_OVERRIDE_BYTES_MAX,
                                            .routes = ROUTES,
                                            .route_count = ARRAY_LEN(ROUTES)};
