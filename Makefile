@@ -6,7 +6,7 @@ PREFIX ?= /usr/local
 SEED ?= 1
 FUZZ_SECONDS ?= 60
 
-.PHONY: all demo test check check-all tidy lint format sim torture crash fuzz bench bench-attack bench-flags bench-hostile bench-machine bench-noise bench-proxy bench-stats bench-wire clang tsan planted coverage install uninstall clean help setup-build setup-test setup-check generated
+.PHONY: all demo test check check-all tidy lint format sim torture crash fuzz bench bench-attack bench-flags bench-hostile bench-machine bench-noise bench-proxy bench-shift bench-stats bench-wire clang tsan planted coverage install uninstall clean help setup-build setup-test setup-check generated
 
 all: setup-build ## build the release binary: build/release/sluice
 	@cmake --preset $(notdir $(RELEASE)) --log-level=WARNING >/dev/null
@@ -76,6 +76,9 @@ bench-wire: setup-check all ## CPU per request for TLS, HTTP/2 and long answers,
 
 bench-hostile: setup-check all ## slow clients, floods, uploads and connections opened and closed, beside honest traffic
 	@python3 bench/hostile.py --binary $(RELEASE)/sluice
+
+bench-shift: setup-check all ## weights, binaries, endpoints and certificates change under mixed load: no request may fail
+	@python3 bench/shift.py --binary $(RELEASE)/sluice
 
 bench-flags: setup-check all ## flags: evaluation, loading and updating a large set, OFREP beside nginx
 	@ninja -C $(RELEASE) -j $(JOBS) --quiet flags_evaluate_bench library_flags_bench flagset_load_bench proxy_flags_bench
