@@ -303,6 +303,9 @@ TEST(malformed_answers_are_broken_ones)
         {BAD(OK_HEAD FIELD("\x11", "transfer-encoding", "\7", "chunked"), "")},             // as well
         {BAD(OK_HEAD FIELD("\x0e", "content-length", "\1", "x"), "hello")},                 // no length
         {BAD(OK_HEAD FIELD("\x0e", "content-length", "\1", "9"), "")}, // without its body
+        {BAD(OK_HEAD FIELD("\x0e", "content-length", "\1", "6")        // two of them, for the parser
+             FIELD("\x0e", "content-length", "\1", "5"),
+             "hello")},
     };
     struct world *w = world_of_http2(answer_badly);
     for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {

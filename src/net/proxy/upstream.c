@@ -264,12 +264,12 @@ void upstream_close(struct upstream *upstream)
     upstream_release(upstream);
     list_remove(&upstream->link);
     upstream->closed = true;
+    io_held_put(upstream->held);
+    upstream->held = NULL;
     if (UNLIKELY(upstream->session != NULL)) {
         session_leave(upstream);
         return;
     }
-    io_held_put(upstream->held);
-    upstream->held = NULL;
     if (UNLIKELY(upstream->client != NULL))
         tls_say_end(&upstream->stream);
     io_stream_close(&upstream->stream);
