@@ -421,6 +421,18 @@ TEST(an_upgrade_is_answered_in_words)
     world_destroy(w);
 }
 
+TEST(a_connection_that_does_not_begin_gets_no_further_request)
+{
+    struct world *w = world_of_http2(answer_hello);
+    w->origins[0].serve = say_nothing;
+    const struct peer *c = world_ask(w, POST);
+    world_run(w, 16000);
+    assert_true(peer_has(c, "502 Bad Gateway"));
+    w->origins[0].serve = serve;
+    assert_true(peer_has(world_ask(w, GET), "hello"));
+    world_destroy(w);
+}
+
 TEST(a_silent_connection_gets_no_further_request)
 {
     struct world *w = world_of_http2(answer_never);

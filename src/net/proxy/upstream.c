@@ -70,6 +70,8 @@ void pool_speak(struct pool *pool, bool secure, bool http2, struct tls_client *c
 void upstream_failed(struct upstream *upstream)
 {
     struct pool *pool = upstream->pool;
+    if (UNLIKELY(upstream->session != NULL))
+        session_retire(upstream);
     if (upstream->generation != pool->generation)
         return; // that was another address
     uint32_t doublings = pool->failures < SKIP_DOUBLINGS_MAX ? pool->failures : SKIP_DOUBLINGS_MAX;
