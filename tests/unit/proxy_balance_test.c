@@ -458,3 +458,28 @@ TEST(a_little_slower_is_as_good)
     }
     assert_true(binomial_fits(200, 0.5, w->origins[0].requests));
 }
+
+// The first endpoint takes a request and drops it after a second; the other then answers at once.
+TEST(what_another_endpoint_wasted_is_not_measured)
+{
+    struct pool *const *pools = w->proxy->workers[0]->pools;
+    serve_all(count_heads);
+    w->versions[0].endpoint_count = 2;
+    world_publish(w);
+    ask(20, GET); // both have connections that were used
+    w->origins[0].serve = hang;
+    for (int i = 0; i < 40; i++) {
+        struct peer *client = world_connect(w);
+        uint32_t before = w->origins[0].requests;
+        peer_send(client, GET);
+        world_run(w, 1000);
+        for (uint32_t k = 0; w->origins[0].requests > before && k < w->origins[0].accepted; k++)
+            peer_close(w->origins[0].peers[k]);
+        world_run(w, 100);
+        assert_true(peer_has(client, "HTTP/1.1 200"));
+        if (w->origins[0].requests > before)
+            break;
+    }
+    assert_true(version_counter(w, 0, PROXY_VERSION_RETRIES) == 1);
+    assert_true(pools[1]->latency_us < 10000);
+}

@@ -7,7 +7,7 @@
 static const char GET[] = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 static const char POST[] = "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello";
 
-enum { DATA, HEADERS, RST_STREAM = 3, SETTINGS, PUSH_PROMISE, PING, GOAWAY };
+enum { DATA, HEADERS, RST_STREAM = 3, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE };
 enum { END_STREAM = 1, ACK = 1, END_HEADERS = 4, ENDS = END_STREAM | END_HEADERS };
 enum { CANCEL = 8, PREFACE_BYTES = 24, FRAME_HEADER_BYTES = 9 };
 
@@ -267,6 +267,41 @@ TEST(streams_run_out_and_another_connection_is_opened)
     world_destroy(w);
 }
 
+static void say_nothing(struct peer *peer)
+{
+    (void)peer;
+}
+
+// A long body waits for a connection that then takes another request only; it moves to one that is open.
+TEST(a_body_that_was_held_back_goes_on_elsewhere)
+{
+    static char body[200000];
+    struct world *w = world_of_http2(answer_never);
+    struct origin *origin = &w->origins[0];
+    settings = "\0\3\0\0\0\1\0\4\0\4\0\0"; // MAX_CONCURRENT_STREAMS: 1, INITIAL_WINDOW_SIZE: 262144
+    settings_len = 12;
+    (void)world_ask(w, GET);
+    SAY(origin->peers[0], WINDOW_UPDATE, 0, 0, "\0\4\0\0");
+    origin->serve = say_nothing;
+    peer_send(world_connect(w), GET);
+    world_run(w, 10);
+    struct peer *c = world_connect(w);
+    peer_send(c, "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n");
+    memset(body, 'x', sizeof body);
+    peer_send_bytes(c, body, sizeof body);
+    world_run(w, 10);
+    assert_int_equal(origin->accepted, 2);
+    origin->serve = serve;
+    answer = answer_hello;
+    say_hello(origin->peers[0], 1);
+    world_run(w, 10);
+    serve(origin->peers[1]);
+    world_run(w, 1000);
+    assert_true(peer_has(c, "hello"));
+    assert_int_equal(origin->accepted, 2);
+    world_destroy(w);
+}
+
 // ---- origins that break the rules ----
 
 static const char *bad_head, *bad_body;
@@ -303,6 +338,9 @@ TEST(malformed_answers_are_broken_ones)
         {BAD(OK_HEAD FIELD("\x11", "transfer-encoding", "\7", "chunked"), "")},             // as well
         {BAD(OK_HEAD FIELD("\x0e", "content-length", "\1", "x"), "hello")},                 // no length
         {BAD(OK_HEAD FIELD("\x0e", "content-length", "\1", "9"), "")}, // without its body
+        {BAD(OK_HEAD FIELD("\x0e", "content-length", "\1", "6")        // two of them, for the parser
+             FIELD("\x0e", "content-length", "\1", "5"),
+             "hello")},
     };
     struct world *w = world_of_http2(answer_badly);
     for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
@@ -380,6 +418,18 @@ TEST(an_upgrade_is_answered_in_words)
         world_ask(w, "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
     assert_true(peer_has(c, "502 Bad Gateway") && peer_has(c, "requests are not upgraded"));
     assert_int_equal(counted(w, PROXY_VERSION_ERRORS), 0);
+    world_destroy(w);
+}
+
+TEST(a_connection_that_does_not_begin_gets_no_further_request)
+{
+    struct world *w = world_of_http2(answer_hello);
+    w->origins[0].serve = say_nothing;
+    const struct peer *c = world_ask(w, POST);
+    world_run(w, 16000);
+    assert_true(peer_has(c, "502 Bad Gateway"));
+    w->origins[0].serve = serve;
+    assert_true(peer_has(world_ask(w, GET), "hello"));
     world_destroy(w);
 }
 

@@ -24,6 +24,8 @@ static const char *file(const char *name)
     return path;
 }
 
+static const char *const *agreeable; // what origins agree to by ALPN; NULL: to nothing
+
 static struct tls_server *serve(const char *stem, const char *const *names)
 {
     char certificate[32], key[32];
@@ -34,8 +36,9 @@ static struct tls_server *serve(const char *stem, const char *const *names)
     assert_int_equal(tls_self_signed(names, 30, file(certificate), file(key), &fault), STATUS_OK);
     struct tls_identity identity = {file(certificate), file(key), NULL};
     assert_int_equal(
-        tls_server_create(&(struct tls_server_config){.identities = &identity, .identity_count = 1},
-                          secure.tickets, &secure.served, &made, &fault),
+        tls_server_create(
+            &(struct tls_server_config){.identities = &identity, .identity_count = 1, .alpn = agreeable},
+            secure.tickets, &secure.served, &made, &fault),
         STATUS_OK);
     return made;
 }
@@ -339,6 +342,36 @@ TEST(tunnels)
     io_stream_finish(&client->stream);
     world_run(w, 100);
     assert_true(w->origins[0].peers[0]->ended && !w->origins[0].peers[0]->reset);
+    secure_destroy(w);
+}
+
+// HTTP/2, of which it says its settings only, or what is to become a tunnel.
+static void begin_either(struct peer *peer)
+{
+    static const char SETTINGS[] = "\0\0\0\4\0\0\0\0\0";
+    if (strncmp(peer->got, "PRI ", 4) != 0)
+        switch_and_echo(peer);
+    else if (peer->used == 0)
+        peer_send_bytes(peer, SETTINGS, sizeof SETTINGS - 1);
+    peer->used = peer->len;
+}
+
+// A connection of HTTP/2 that takes more requests is no room for what needs one of its own.
+TEST(tunnels_keep_to_the_connections_beside_http2)
+{
+    static const char UPGRADE[] = "GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    agreeable = (const char *const[]){"h2", "http/1.1", NULL};
+    struct world *w = secure_world();
+    agreeable = NULL;
+    w->origins[0].serve = begin_either;
+    w->versions[0].http2 = true;
+    w->endpoints[0].connections_max = 2;
+    world_publish(w);
+    (void)world_ask(w, GET);
+    assert_true(peer_has(world_ask(w, UPGRADE), "101"));
+    assert_int_equal(w->origins[0].accepted, 2);
+    assert_true(peer_has(world_ask(w, UPGRADE), "as many connections as allowed"));
+    assert_int_equal(w->origins[0].accepted, 2);
     secure_destroy(w);
 }
 

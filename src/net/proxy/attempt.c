@@ -178,6 +178,15 @@ static const struct proxy_version *version_of(const struct exchange *exchange)
     return UNLIKELY(other) ? NULL : version;
 }
 
+// A client that was held back while an earlier attempt had no connection goes on with one that takes it all.
+static void let_on_again(struct exchange *exchange)
+{
+    const struct upstream *upstream = exchange->upstream;
+    if (UNLIKELY(!exchange->request_done) && !upstream->connecting &&
+        upstream_unsent(upstream) <= SEND_HIGH_BYTES)
+        exchange_let_client_on(exchange);
+}
+
 void exchange_attempt(struct exchange *exchange)
 {
     struct worker *worker = exchange->worker;
@@ -206,6 +215,7 @@ void exchange_attempt(struct exchange *exchange)
     if (exchange->upstream->connecting) // the turn may have begun long ago: that is not the origin's time
         exchange->attempt_us = io_loop_clock_us(worker->loop);
     exchange_send_pending(exchange);
+    let_on_again(exchange);
     server_due(exchange->stream, exchange_due(exchange));
 }
 

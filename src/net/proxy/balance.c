@@ -81,6 +81,11 @@ void balance_measured(struct exchange *exchange, uint64_t waited_us)
 {
     struct pool *pool = exchange->upstream->pool;
     uint64_t now_us = worker_now_us(exchange->worker);
+    if (UNLIKELY(exchange->upstream->generation != pool->generation))
+        return; // that was another address
+    uint64_t tried_us = now_us > exchange->attempt_us ? now_us - exchange->attempt_us : 0;
+    if (UNLIKELY(waited_us > tried_us)) // an earlier attempt took the rest of it
+        waited_us = tried_us;
     if (UNLIKELY(!is_fresh(pool, now_us)))
         pool->measured = 0;
     if (UNLIKELY(pool->measured < BALANCE_ANSWERS))

@@ -456,6 +456,8 @@ uint32_t session_unsent(const struct upstream *upstream);
 bool session_taking(struct upstream *upstream, uint64_t *mark); // as io_stream_taking
 void session_resume(struct upstream *upstream);
 void session_leave(struct upstream *upstream);
+// Its connection takes no further request: who comes next begins another one.
+void session_retire(struct upstream *upstream);
 // The connection below the stream.
 const struct io_stream *session_wire(const struct upstream *upstream);
 

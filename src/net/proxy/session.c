@@ -236,6 +236,11 @@ void session_resume(struct upstream *upstream)
     session_settle(s->session);
 }
 
+void session_retire(struct upstream *upstream)
+{
+    upstream->session->retiring = true;
+}
+
 // ---- telling ----
 
 // The request goes to another connection, as if it had not been sent on this one.
@@ -360,9 +365,9 @@ static void tell_all(struct session *session, bool all)
 static void session_fail(struct session *session, const char *why)
 {
     session->busy = true;
-    session->retiring = true;
-    if (!session->open)
+    if (!session->open && !session->retiring)
         upstream_failed(session->carrier);
+    session->retiring = true;
     for (struct list *link = session->streams.next; link != &session->streams; link = link->next) {
         struct session_stream *s = CONTAINER_OF(link, struct session_stream, link);
         s->closed = true;

@@ -49,6 +49,7 @@ void pool_renew(struct pool *pool)
     pool->failures = 0;
     pool->skip_until_us = 0;
     pool->measured = 0;
+    pool->http1 = false;
 }
 
 void pool_close_idle(struct pool *pool)
@@ -70,6 +71,8 @@ void pool_speak(struct pool *pool, bool secure, bool http2, struct tls_client *c
 void upstream_failed(struct upstream *upstream)
 {
     struct pool *pool = upstream->pool;
+    if (UNLIKELY(upstream->session != NULL))
+        session_retire(upstream);
     if (upstream->generation != pool->generation)
         return; // that was another address
     uint32_t doublings = pool->failures < SKIP_DOUBLINGS_MAX ? pool->failures : SKIP_DOUBLINGS_MAX;
@@ -86,23 +89,25 @@ static bool was_tried(const struct exchange *exchange, uint16_t slot)
     return false;
 }
 
-static bool has_room(const struct pool *pool, const struct proxy_endpoint *endpoint)
+// What is to become a tunnel goes by a connection of HTTP/1, where TLS lets us agree on that.
+static bool goes_by_session(const struct exchange *exchange, const struct pool *pool)
 {
+    return UNLIKELY(pool->http2) && !(exchange->upgrade && pool->secure);
+}
+
+bool pool_has_room(const struct exchange *exchange, const struct proxy_endpoint *endpoint)
+{
+    const struct pool *pool = exchange->worker->pools[endpoint->slot];
     return pool->open < endpoint->connections_max || !list_empty(&pool->idle) ||
-           (UNLIKELY(pool->http2) && session_has_room(pool));
+           (goes_by_session(exchange, pool) && session_has_room(pool));
 }
 
 static bool is_eligible(const struct exchange *exchange, const struct proxy_endpoint *endpoint)
 {
     const struct worker *worker = exchange->worker;
     const struct pool *pool = worker->pools[endpoint->slot];
-    return has_room(pool, endpoint) && pool->skip_until_us <= worker_now_us(worker) &&
+    return pool_has_room(exchange, endpoint) && pool->skip_until_us <= worker_now_us(worker) &&
            !was_tried(exchange, endpoint->slot);
-}
-
-bool pool_has_room(const struct exchange *exchange, const struct proxy_endpoint *endpoint)
-{
-    return has_room(exchange->worker->pools[endpoint->slot], endpoint);
 }
 
 bool pool_eligible(const struct exchange *exchange, const struct proxy_endpoint *endpoint)
@@ -121,7 +126,7 @@ static const struct proxy_endpoint *choose_by_search(const struct exchange *exch
         const struct proxy_endpoint *endpoint = &version->endpoints[i < near ? (from + i) % near : i];
         if (is_eligible(exchange, endpoint))
             return endpoint;
-        if (with_room == NULL && has_room(exchange->worker->pools[endpoint->slot], endpoint))
+        if (with_room == NULL && pool_has_room(exchange, endpoint))
             with_room = endpoint;
     }
     return with_room;
@@ -233,7 +238,7 @@ struct upstream *upstream_take(struct exchange *exchange, const struct proxy_end
     if (LIKELY(upstream != NULL)) {
         list_remove(&upstream->link);
         worker_count(worker, PROXY_WORKER_UPSTREAM_REUSED);
-    } else if (UNLIKELY(pool->http2) && !(exchange->upgrade && pool->secure)) {
+    } else if (goes_by_session(exchange, pool)) {
         return session_take(exchange, pool, endpoint);
     } else {
         upstream = upstream_connect(pool, endpoint);
@@ -264,12 +269,12 @@ void upstream_close(struct upstream *upstream)
     upstream_release(upstream);
     list_remove(&upstream->link);
     upstream->closed = true;
+    io_held_put(upstream->held);
+    upstream->held = NULL;
     if (UNLIKELY(upstream->session != NULL)) {
         session_leave(upstream);
         return;
     }
-    io_held_put(upstream->held);
-    upstream->held = NULL;
     if (UNLIKELY(upstream->client != NULL))
         tls_say_end(&upstream->stream);
     io_stream_close(&upstream->stream);
