@@ -103,6 +103,31 @@ TEST(an_answer_that_is_missing)
     assert_int_equal(counts->primary_errors, 2);
 }
 
+// How the old version would have answered is not known, so neither is held against the other.
+TEST(a_client_that_left)
+{
+    static struct rollout_shadow_row rows[ROLLOUT_SHADOW_ROWS_MAX];
+    const struct shadow_world_answer answers[][3] = {
+        {{.json = NULL}, {.json = "1"}},
+        {{.json = "1", .cut = MIRROR_CUT_BROKEN}, {.json = "1", .status = 500}}};
+    struct rollout_shadow_delta delta;
+    for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
+        struct mirror_seen *seen = shadow_world_seen(1, "/", answers[i]);
+        seen->client_gone = true;
+        shadow_take(shadow, seen);
+    }
+    shadow_world_give(shadow, 1, "1", "1", NULL);
+    const struct shadow_counts *counts = &look(1)->counts;
+    assert_int_equal(counts->sent, 3);
+    assert_int_equal(counts->uncompared[SHADOW_CLIENT_GONE], 2);
+    assert_int_equal(counts->uncompared[SHADOW_PRIMARY_FAILED], 0);
+    assert_int_equal(counts->primary_errors, 0);
+    assert_int_equal(counts->candidate_errors, 0);
+    assert_true(shadow_delta(shadow, 1, rows, &delta));
+    assert_true(delta.sent == 1 && delta.pairs == 1 && delta.uncompared == 0 &&
+                delta.candidate_answered == 1);
+}
+
 TEST(errors_and_slow_answers)
 {
     const struct shadow_statuses errors[] = {{418, 418}, {500, 503}};
