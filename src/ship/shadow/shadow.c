@@ -337,13 +337,16 @@ static bool same_row(const struct rollout_shadow_row *a, const struct rollout_sh
            a->secondary == b->secondary && a->alone == b->alone;
 }
 
+// Each delta goes on where the last one ended: rows that change all the time keep no others back.
 static uint32_t new_rows(struct shadow_run *run, struct rollout_shadow_row rows[ROLLOUT_SHADOW_ROWS_MAX])
 {
-    uint32_t count = 0;
+    uint32_t count = 0, begin = run->told_up_to;
     for (uint32_t i = 0; i < DIFF_ROWS_MAX && count < ROLLOUT_SHADOW_ROWS_MAX; i++) {
-        struct rollout_shadow_row row = row_at(&run->noise, i);
-        if (!same_row(&row, &run->told_rows[i]))
-            rows[count++] = run->told_rows[i] = row;
+        uint32_t index = (begin + i) % DIFF_ROWS_MAX;
+        struct rollout_shadow_row row = row_at(&run->noise, index);
+        run->told_up_to = index + 1;
+        if (!same_row(&row, &run->told_rows[index]))
+            rows[count++] = run->told_rows[index] = row;
     }
     return count;
 }
