@@ -20,7 +20,7 @@ enum {
     SHADOW_BODY_BYTES_MAX = 4 << 20,   // of one body, decoded; larger ones are compared by digest
     SHADOW_EXAMPLES_MAX = 5,           // of one path
     SHADOW_EXAMPLE_PATHS_MAX = 256,    // of one run, that have examples
-    SHADOW_STATUSES_MAX = 16,
+    SHADOW_STATUSES_MAX = 32,
     SHADOW_PATTERNS_MAX = 64,
     SHADOW_NAME_BYTES = 64,
     SHADOW_METHOD_BYTES = 16,
