@@ -546,12 +546,14 @@ TEST(a_primary_without_an_answer)
     run_ms(50);
     assert_int_equal(counts_now().uncompared[MIRROR_UNCOMPARED_PRIMARY_FAILED], 1);
     assert_int_equal(seen->primary.end, MIRROR_RESET);
+    assert_false(seen->client_gone);
     copy = begin(HEAD);
     mirror_copy_requested(copy);
     primary_says(copy, OK_ANSWER, MIRROR_OVER_CLIENT_GONE);
     run_ms(50);
     assert_int_equal(counts_now().uncompared[MIRROR_UNCOMPARED_CLIENT_GONE], 1);
     assert_int_equal(seen->primary.cut, MIRROR_CUT_BROKEN);
+    assert_true(seen->client_gone);
     copy = begin(HEAD); // and one whose request never was whole
     mirror_copy_over(copy, MIRROR_OVER_CLIENT_GONE);
     assert_int_equal(counts_now().dropped[MIRROR_DROP_UNFINISHED], 1);

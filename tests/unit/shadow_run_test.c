@@ -103,6 +103,31 @@ TEST(an_answer_that_is_missing)
     assert_int_equal(counts->primary_errors, 2);
 }
 
+// How the old version would have answered is not known, so neither is held against the other.
+TEST(a_client_that_left)
+{
+    static struct rollout_shadow_row rows[ROLLOUT_SHADOW_ROWS_MAX];
+    const struct shadow_world_answer answers[][3] = {
+        {{.json = NULL}, {.json = "1"}},
+        {{.json = "1", .cut = MIRROR_CUT_BROKEN}, {.json = "1", .status = 500}}};
+    struct rollout_shadow_delta delta;
+    for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
+        struct mirror_seen *seen = shadow_world_seen(1, "/", answers[i]);
+        seen->client_gone = true;
+        shadow_take(shadow, seen);
+    }
+    shadow_world_give(shadow, 1, "1", "1", NULL);
+    const struct shadow_counts *counts = &look(1)->counts;
+    assert_int_equal(counts->sent, 3);
+    assert_int_equal(counts->uncompared[SHADOW_CLIENT_GONE], 2);
+    assert_int_equal(counts->uncompared[SHADOW_PRIMARY_FAILED], 0);
+    assert_int_equal(counts->primary_errors, 0);
+    assert_int_equal(counts->candidate_errors, 0);
+    assert_true(shadow_delta(shadow, 1, rows, &delta));
+    assert_true(delta.sent == 1 && delta.pairs == 1 && delta.uncompared == 0 &&
+                delta.candidate_answered == 1);
+}
+
 TEST(errors_and_slow_answers)
 {
     const struct shadow_statuses errors[] = {{418, 418}, {500, 503}};
@@ -227,25 +252,30 @@ TEST(deltas_tell_what_is_new)
     assert_true(delta.candidate_errors == 1 && delta.candidate_answered == 1);
 }
 
+// 80 paths that differ, of each part their own.
+static void give_part(int part)
+{
+    static char primary[4096], candidate[4096];
+    struct text a = text_over(primary, sizeof primary), b = text_over(candidate, sizeof candidate);
+    text_addf(&a, "{\"x%d\":{\"z\":1", part);
+    text_addf(&b, "{\"x%d\":{\"z\":1", part);
+    for (int i = 0; i < 80; i++) {
+        text_addf(&a, ",\"m%d\":1", i);
+        text_addf(&b, ",\"m%d\":2", i);
+    }
+    text_addf(&a, "}}");
+    text_addf(&b, "}}");
+    shadow_world_give(shadow, 1, primary, candidate, NULL);
+}
+
 // More rows than one delta holds come with the next.
 TEST(deltas_of_many_rows)
 {
-    static char primary[32768], candidate[32768];
     static struct rollout_shadow_row rows[ROLLOUT_SHADOW_ROWS_MAX];
     struct rollout_shadow_delta delta;
     uint32_t told = 0;
-    for (int part = 0; part < 5; part++) {
-        struct text a = text_over(primary, sizeof primary), b = text_over(candidate, sizeof candidate);
-        text_addf(&a, "{\"x%d\":{\"z\":1", part);
-        text_addf(&b, "{\"x%d\":{\"z\":1", part);
-        for (int i = 0; i < 80; i++) {
-            text_addf(&a, ",\"m%d\":1", i);
-            text_addf(&b, ",\"m%d\":2", i);
-        }
-        text_addf(&a, "}}");
-        text_addf(&b, "}}");
-        shadow_world_give(shadow, 1, primary, candidate, NULL);
-    }
+    for (int part = 0; part < 5; part++)
+        give_part(part);
     uint32_t count = look(1)->noise.row_count;
     assert_true(count > ROLLOUT_SHADOW_ROWS_MAX);
     while (shadow_delta(shadow, 1, rows, &delta)) {
@@ -253,6 +283,27 @@ TEST(deltas_of_many_rows)
         told += delta.row_count;
     }
     assert_int_equal(told, count);
+}
+
+// A stage in the shadow must not pass because noise left no place for what differs.
+TEST(rows_that_always_change_keep_no_others_back)
+{
+    static struct rollout_shadow_row rows[ROLLOUT_SHADOW_ROWS_MAX];
+    static bool told[DIFF_ROWS_MAX];
+    struct rollout_shadow_delta delta;
+    uint32_t count = 0;
+    memset(told, 0, sizeof told);
+    for (int round = 0; round < 3; round++) {
+        for (int part = 0; part < 5; part++)
+            give_part(part);
+        shadow_wait(shadow);
+        assert_true(shadow_delta(shadow, 1, rows, &delta));
+        for (uint32_t i = 0; i < delta.row_count; i++) {
+            count += !told[rows[i].row];
+            told[rows[i].row] = true;
+        }
+    }
+    assert_int_equal(count, look(1)->noise.row_count);
 }
 
 TEST(what_is_saved_is_restored)

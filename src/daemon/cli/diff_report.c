@@ -146,10 +146,8 @@ static void print_noisy(FILE *out, const json_t *report)
         fprintf(out, ".\n");
 }
 
-int diff_print_report(const struct cli_call *call, const json_t *report, bool whole, bool examples)
+static void print_report(FILE *out, const json_t *report, bool whole, bool examples)
 {
-    FILE *out = call->out;
-    const json_t *paths = json_object_get(report, "paths");
     print_counts(out, report);
     (void)print_rows(out, report, "different", "Different:", examples);
     (void)print_rows(out, report, "undecided", "Not told from chance yet:", examples);
@@ -157,12 +155,22 @@ int diff_print_report(const struct cli_call *call, const json_t *report, bool wh
         (void)print_rows(out, report, "noisy", "Noise:", examples);
     else
         print_noisy(out, report);
+}
+
+int diff_tell_report(const struct cli_call *call, const json_t *report)
+{
+    const json_t *paths = json_object_get(report, "paths");
+    bool json = cli_given(call, "json");
+    if (json)
+        cli_print_json(call->out, report);
+    else
+        print_report(call->out, report, cli_given(call, "path"), cli_given(call, "examples"));
     if (number_of(json_object_get(report, "counts"), "compared") == 0) {
         fprintf(call->err, "sluice: nothing was compared yet\n");
         return CLI_EXIT_UNREADABLE;
     }
-    if (sum_of(paths) == 0)
-        fprintf(out, "No difference.\n");
+    if (!json && sum_of(paths) == 0)
+        fprintf(call->out, "No difference.\n");
     return number_of(paths, "different") > 0 ? CLI_EXIT_NO : CLI_EXIT_OK;
 }
 
@@ -204,12 +212,8 @@ int diff_show(const struct cli_call *call)
     if (code != CLI_EXIT_OK)
         return code;
     code = get_report(call, client, &report);
-    if (code == CLI_EXIT_OK && cli_given(call, "json")) {
-        cli_print_json(call->out, report);
-        code = number_of(json_object_get(report, "paths"), "different") > 0 ? CLI_EXIT_NO : CLI_EXIT_OK;
-    } else if (code == CLI_EXIT_OK) {
-        code = diff_print_report(call, report, cli_given(call, "path"), cli_given(call, "examples"));
-    }
+    if (code == CLI_EXIT_OK)
+        code = diff_tell_report(call, report);
     json_decref(report);
     cli_client_close(client);
     return code;

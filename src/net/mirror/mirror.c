@@ -31,7 +31,7 @@ static _Atomic uint64_t *counter_of(const struct mirror_copy *copy, bool primary
 {
     struct mirror_run *run = copy->plan->words.run;
     enum mirror_end end = copy->seen.candidate.end;
-    bool gone = copy->over == MIRROR_OVER_CLIENT_GONE;
+    bool gone = copy->seen.client_gone;
     if (is_ours(copy))
         return &run->uncompared[MIRROR_UNCOMPARED_OURS];
     if (!primary)
@@ -47,6 +47,7 @@ static void tell(struct mirror_copy *copy)
     struct mirror_seen *seen = &copy->seen;
     mirror_take_end(&copy->candidate.taking, mirror->key);
     mirror_take_end(&copy->secondary.taking, mirror->key);
+    seen->client_gone = copy->over == MIRROR_OVER_CLIENT_GONE;
     mirror_count(counter_of(copy, primary_end(copy)));
     if (seen->has_secondary && (copy->secondary.ours || seen->secondary.end != MIRROR_ANSWERED)) {
         mirror_count(&copy->plan->words.run->secondaries_failed);

@@ -41,6 +41,7 @@ struct mirror_seen { // one owner at a time
     uint32_t field_count;
     const struct http_field *fields; // of the request, as the candidate got them
     struct slice body;
+    bool client_gone; // before the primary's answer was whole, which then says nothing of any version
     bool has_secondary;
     struct mirror_answer primary, candidate, secondary;
 };

@@ -18,7 +18,7 @@ struct rollout_shadow_row {
 
 // All counts are of what came since the last delta.
 struct rollout_shadow_delta {
-    uint64_t sent;           // to the candidate
+    uint64_t sent;           // to the candidate, and their clients waited for the primary
     uint64_t triples, pairs; // compared, with a secondary and without
     uint64_t uncompared, dropped;
     uint64_t candidate_answered, candidate_errors, primary_errors; // of requests sent

@@ -22,6 +22,7 @@ struct plan_scratch {
 };
 _Static_assert((int)PROXY_VERSION_ENDPOINTS_MAX <= (int)MIRROR_ENDPOINTS_MAX, "all endpoints of a version");
 _Static_assert(2 * CONFIG_EDITS_MAX <= (int)MIRROR_EDITS_MAX, "all edits of a file");
+_Static_assert((int)CONFIG_ERROR_STATUSES_MAX <= (int)SHADOW_STATUSES_MAX, "all errors of a service");
 
 static struct mirror_target target_of(const struct routing *routing, const struct proxy_version_plan *version,
                                       struct mirror_endpoint *endpoints)
@@ -120,7 +121,7 @@ static enum status begin_comparing(struct routing *routing, const struct config_
                                  .recipe = {.ignores = ignores},
                                  .errors = errors};
     const struct config_service_errors *said = &service->errors;
-    for (uint32_t i = 0; said->given && i < said->status_count && i < SHADOW_STATUSES_MAX; i++)
+    for (uint32_t i = 0; said->given && i < said->status_count; i++)
         errors[rules.error_count++] =
             (struct shadow_statuses){said->statuses[i].first, said->statuses[i].last};
     if (wish->of_run) {

@@ -51,7 +51,6 @@ static bool compare(struct shadow_work *work, const struct diff_recipe *recipe,
     return first.cut == DIFF_CUT_LIMIT || second.cut == DIFF_CUT_LIMIT;
 }
 
-// A primary that broke off may have done so for its client, who went away.
 struct shadow_outcome shadow_compare(struct shadow_work *work, const struct diff_recipe *recipe,
                                      const struct mirror_seen *seen)
 {
@@ -99,6 +98,10 @@ void shadow_count(const struct shadow_rules *rules, const struct mirror_seen *se
     const struct mirror_answer *primary = &seen->primary, *candidate = &seen->candidate;
     CHECK((unsigned)candidate->end < MIRROR_ENDS);
     counts->sent++;
+    if (seen->client_gone) {
+        counts->uncompared[SHADOW_CLIENT_GONE]++;
+        return;
+    }
     counts->candidate_ends[candidate->end]++;
     counts->candidate_errors += is_error(rules, candidate);
     counts->primary_errors += is_error(rules, primary);

@@ -4,7 +4,8 @@
 
 const char *shadow_uncompared_name(enum shadow_uncompared reason)
 {
-    static const char *const names[SHADOW_UNCOMPAREDS] = {"primary_failed", "candidate_failed", "queue_full"};
+    static const char *const names[SHADOW_UNCOMPAREDS] = {"client_gone", "primary_failed", "candidate_failed",
+                                                          "queue_full"};
     CHECK((unsigned)reason < SHADOW_UNCOMPAREDS);
     return names[reason];
 }

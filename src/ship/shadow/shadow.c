@@ -258,7 +258,7 @@ void shadow_take(void *context, struct mirror_seen *seen)
     if (run != NULL && run->running) {
         note_time(run, seen->time_ms);
         shadow_count(&run->rules, seen, &run->counts);
-        taken = enqueue(shadow, run, seen);
+        taken = !seen->client_gone && enqueue(shadow, run, seen);
     }
     pthread_mutex_unlock(&shadow->lock);
     if (!taken)
@@ -337,32 +337,40 @@ static bool same_row(const struct rollout_shadow_row *a, const struct rollout_sh
            a->secondary == b->secondary && a->alone == b->alone;
 }
 
+// Each delta goes on where the last one ended: rows that change all the time keep no others back.
 static uint32_t new_rows(struct shadow_run *run, struct rollout_shadow_row rows[ROLLOUT_SHADOW_ROWS_MAX])
 {
-    uint32_t count = 0;
+    uint32_t count = 0, begin = run->told_up_to;
     for (uint32_t i = 0; i < DIFF_ROWS_MAX && count < ROLLOUT_SHADOW_ROWS_MAX; i++) {
-        struct rollout_shadow_row row = row_at(&run->noise, i);
-        if (!same_row(&row, &run->told_rows[i]))
-            rows[count++] = run->told_rows[i] = row;
+        uint32_t index = (begin + i) % DIFF_ROWS_MAX;
+        struct rollout_shadow_row row = row_at(&run->noise, index);
+        run->told_up_to = index + 1;
+        if (!same_row(&row, &run->told_rows[index]))
+            rows[count++] = run->told_rows[index] = row;
     }
     return count;
 }
 
-static uint64_t all_uncompared(const struct shadow_counts *counts)
+static uint64_t judged_uncompared(const struct shadow_counts *counts)
 {
     uint64_t sum = 0;
-    for (int i = 0; i < SHADOW_UNCOMPAREDS; i++)
+    for (int i = SHADOW_CLIENT_GONE + 1; i < SHADOW_UNCOMPAREDS; i++)
         sum += counts->uncompared[i];
     return sum;
+}
+
+static uint64_t judged(const struct shadow_counts *counts)
+{
+    return counts->sent - counts->uncompared[SHADOW_CLIENT_GONE];
 }
 
 static struct rollout_shadow_delta delta_of(const struct shadow_counts *now, const struct shadow_counts *told)
 {
     struct rollout_shadow_delta delta = {
-        .sent = now->sent - told->sent,
+        .sent = judged(now) - judged(told),
         .triples = now->triples - told->triples,
         .pairs = now->pairs - told->pairs,
-        .uncompared = all_uncompared(now) - all_uncompared(told),
+        .uncompared = judged_uncompared(now) - judged_uncompared(told),
         .candidate_answered = now->candidate_ends[MIRROR_ANSWERED] - told->candidate_ends[MIRROR_ANSWERED],
         .candidate_errors = now->candidate_errors - told->candidate_errors,
         .primary_errors = now->primary_errors - told->primary_errors,

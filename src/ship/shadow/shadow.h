@@ -20,7 +20,7 @@ enum {
     SHADOW_BODY_BYTES_MAX = 4 << 20,   // of one body, decoded; larger ones are compared by digest
     SHADOW_EXAMPLES_MAX = 5,           // of one path
     SHADOW_EXAMPLE_PATHS_MAX = 256,    // of one run, that have examples
-    SHADOW_STATUSES_MAX = 16,
+    SHADOW_STATUSES_MAX = 32,
     SHADOW_PATTERNS_MAX = 64,
     SHADOW_NAME_BYTES = 64,
     SHADOW_METHOD_BYTES = 16,
@@ -64,19 +64,20 @@ struct shadow_rules {
 };
 
 enum shadow_uncompared {
+    SHADOW_CLIENT_GONE,    // says nothing of either version: nothing else is counted of such a request
     SHADOW_PRIMARY_FAILED, // no whole answer to compare with
     SHADOW_CANDIDATE_FAILED,
     SHADOW_QUEUE_FULL,
     SHADOW_UNCOMPAREDS
 };
-const char *shadow_uncompared_name(enum shadow_uncompared reason); // "primary_failed", ...
+const char *shadow_uncompared_name(enum shadow_uncompared reason); // "client_gone", ...
 
 struct shadow_counts { // of requests; only uint64_t
     uint64_t sent;
     uint64_t triples, pairs; // compared: with a secondary, and without
     uint64_t uncompared[SHADOW_UNCOMPAREDS];
     uint64_t differed;                         // compared: the candidate differed
-    uint64_t candidate_ends[MIRROR_ENDS];      // how its asking ended
+    uint64_t candidate_ends[MIRROR_ENDS];      // of requests whose client stayed: how its asking ended
     uint64_t candidate_errors, primary_errors; // no answer, an error's status, or an answer that broke off
     // Slower than edge k, and the other one was not.
     uint64_t slow_candidate[ROLLOUT_SHADOW_EDGES], slow_primary[ROLLOUT_SHADOW_EDGES];

@@ -35,6 +35,7 @@ struct shadow_run {
     // What deltas have told.
     struct shadow_counts told;
     struct rollout_shadow_row told_rows[DIFF_ROWS_MAX];
+    uint32_t told_up_to; // the row that the next delta begins at
 };
 
 // One answer, read for comparing.
