@@ -180,6 +180,34 @@ TEST(an_override_holds_until_it_is_taken_back)
     assert_null(routing_override_find(bench.targets->routing, "shop", "v1"));
 }
 
+// As many names as a version may have.
+static const char *named(char letter)
+{
+    static char list[CONFIG_ENDPOINTS_MAX * 16];
+    struct text text = text_over(list, sizeof list);
+    for (int i = 0; i < CONFIG_ENDPOINTS_MAX; i++)
+        text_addf(&text, "%s%c%d.lan:80", i == 0 ? "[" : ", ", letter, i);
+    text_add(&text, SLICE("]"));
+    assert_false(text.cut);
+    return list;
+}
+
+// What is replaced takes no room from what replaces it.
+TEST(an_override_is_replaced_where_there_is_no_room_for_more)
+{
+    static const char FOUR[] =
+        "listen: [127.0.0.1:1]\nservices:\n  shop:\n    stable: v1\n    versions: {v1: {endpoints: [10.0.0.1:80]}, "
+        "v2: {endpoints: [10.0.0.2:80]}, v3: {endpoints: [10.0.0.3:80]}, v4: {endpoints: [10.0.0.4:80]}}\n";
+    _Static_assert(CONFIG_ALL_NAMES_MAX == 4 * CONFIG_ENDPOINTS_MAX, "they are full with four");
+    assert_int_equal(bench_reload(&bench, FOUR), STATUS_OK);
+    assert_int_equal(give("v1", named('a')), STATUS_OK);
+    assert_int_equal(give("v2", named('b')), STATUS_OK);
+    assert_int_equal(give("v3", named('c')), STATUS_OK);
+    assert_int_equal(give("v4", named('d')), STATUS_OK);
+    assert_int_equal(give("v1", named('e')), STATUS_OK);
+    assert_int_equal(listed(), CONFIG_ENDPOINTS_MAX);
+}
+
 TEST(a_bad_override_is_refused_and_changes_nothing)
 {
     assert_int_equal(give("v1", "[nonsense]"), STATUS_INVALID);
@@ -200,6 +228,8 @@ TEST(a_daemon_starts_without_its_list)
     bench = (struct bench){.path = ""};
     assert_int_equal(bench_up(&bench, yaml), STATUS_OK);
     assert_int_equal(shown().state, ROUTING_LIST_MISSING);
+    assert_int_equal(listed(), 0);
+    assert_int_equal(bench_reload(&bench, yaml), STATUS_OK);
     assert_int_equal(listed(), 0);
     write_list("[10.0.0.1:80]");
     ticks(2 * LOOKS);

@@ -79,7 +79,7 @@ static void add_totals(const struct config_endpoint *endpoints, uint32_t count, 
     *names += count_names(endpoints, count);
 }
 
-// Whether there is room for these beside what the file and the other lists have.
+// Whether there is room for these beside what the file and the lists of other versions have.
 static bool has_room(const struct routing_lists *lists, const struct endpoint_list *but,
                      const struct config_endpoint *endpoints, uint32_t count)
 {
@@ -91,7 +91,7 @@ static bool has_room(const struct routing_lists *lists, const struct endpoint_li
             add_totals(service->versions[k].endpoints, service->versions[k].endpoint_count, &all, &names);
     }
     for (uint32_t i = 0; i < lists->count; i++)
-        if (&lists->items[i] != but)
+        if (lists->items[i].version != but->version)
             add_totals(lists->items[i].endpoints, lists->items[i].count, &all, &names);
     add_totals(endpoints, count, &all, &names);
     return all <= CONFIG_ALL_ENDPOINTS_MAX && names <= CONFIG_ALL_NAMES_MAX;
@@ -184,9 +184,9 @@ static void tell(const struct routing *routing, const struct endpoint_list *list
 static void keep_last(struct routing *routing, struct endpoint_list *list)
 {
     const struct endpoint_list *before = find(routing->lists, list->service->name, list->version->name);
-    if (before == NULL || strcmp(source_of(before), source_of(list)) != 0)
+    if (before == NULL || before->count == 0 || strcmp(source_of(before), source_of(list)) != 0)
         return;
-    list->endpoints = heap_alloc(before->count + 1, sizeof *list->endpoints);
+    list->endpoints = heap_alloc(before->count, sizeof *list->endpoints);
     if (list->endpoints == NULL)
         return;
     memcpy(list->endpoints, before->endpoints, before->count * sizeof *list->endpoints);
