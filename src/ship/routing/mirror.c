@@ -136,11 +136,27 @@ static enum status begin_comparing(struct routing *routing, const struct config_
     return shadow_begin(routing->parts.shadow, own->mirror_number, &rules);
 }
 
+// Of all its words: whenever a run in the shadow gathers its evidence afresh (ship/engine/adopt.c), and only
+// then.
 static uint64_t errors_hash(const struct config_service_errors *errors)
 {
     static const struct siphash_key key = {0, 0};
-    return errors->given ? siphash(key, errors->statuses, errors->status_count * sizeof errors->statuses[0])
-                         : 0;
+    char line[CONFIG_ERROR_LINE_BYTES];
+    struct text text = text_over(line, sizeof line);
+    config_service_errors_write(errors, &text);
+    return siphash(key, line, strlen(line));
+}
+
+static uint64_t dropped_in_all(const struct routing_service *own)
+{
+    struct mirror_counts counts;
+    uint64_t dropped = 0;
+    if (own->mirror == NULL)
+        return 0;
+    mirror_run_counts(own->mirror, &counts);
+    for (int i = 0; i < MIRROR_DROPS; i++)
+        dropped += counts.dropped[i];
+    return dropped;
 }
 
 // Other versions, another run and other errors are compared anew.
@@ -158,6 +174,7 @@ static enum status compare(struct routing *routing, const struct config_service 
     own->mirror_number = ROUTING_MIRROR_RUNS + ++routing->mirror_runs;
     own->mirror_for = run;
     own->mirror_errors = errors;
+    own->mirror_dropped = dropped_in_all(own); // by whoever asked before
     snprintf(own->mirror_primary, sizeof own->mirror_primary, "%s", primary);
     snprintf(own->mirror_candidate, sizeof own->mirror_candidate, "%s", to);
     if (routing->parts.shadow == NULL)
@@ -212,18 +229,6 @@ void routing_mirror_plan(struct routing *routing, const struct config_service *s
     if (status != STATUS_OK)
         log_write(routing->parts.log, LOG_ERROR, "a service's requests cannot be mirrored",
                   LOG_FIELDS(LOG_TEXT("service", service->name), LOG_TEXT("problem", status_name(status))));
-}
-
-static uint64_t dropped_in_all(const struct routing_service *own)
-{
-    struct mirror_counts counts;
-    uint64_t dropped = 0;
-    if (own->mirror == NULL)
-        return 0;
-    mirror_run_counts(own->mirror, &counts);
-    for (int i = 0; i < MIRROR_DROPS; i++)
-        dropped += counts.dropped[i];
-    return dropped;
 }
 
 uint64_t routing_shadow_number(const struct routing *routing, const char *service, uint64_t run)
