@@ -283,10 +283,10 @@ TEST(growth)
 TEST(independent_of_other_runs)
 {
     enum { USERS = 40000 };
-    static const struct siphash_key SALTS[] = {{SALT.k0 ^ 1, SALT.k1},
-                                               {SALT.k0 ^ 1ULL << 63, SALT.k1},
-                                               {SALT.k0, SALT.k1 ^ 1},
-                                               {SALT.k0, SALT.k1 ^ 1ULL << 63}};
+    const struct siphash_key SALTS[] = {{SALT.k0 ^ 1, SALT.k1},
+                                        {SALT.k0 ^ 1ULL << 63, SALT.k1},
+                                        {SALT.k0, SALT.k1 ^ 1},
+                                        {SALT.k0, SALT.k1 ^ 1ULL << 63}};
     char user[24];
     for (size_t s = 0; s < ARRAY_LEN(SALTS); s++) {
         struct flags_patch split = split_of(20000, 0);
