@@ -281,6 +281,12 @@ TEST(live_evidence_begins_with_the_first_weight)
     for (int i = 0; i < 100; i++)
         tell(&hand, &late);
     assert_int_equal(hand.effects.to, ROLLOUT_SHIFTING);
+    // Users' requests without an error weigh what there is once more.
+    for (int i = 0; i < 100; i++) {
+        struct rollout_span_delta span = hand_span(&hand, view_of_hand(&hand).weight, 100, 0, 10, 0);
+        hand_tick(&hand, &span, 1);
+    }
+    assert_true(view_of_hand(&hand).log_e_bad <= 0.0);
     hand_end(&hand);
 }
 
