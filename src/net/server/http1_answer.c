@@ -190,7 +190,8 @@ static void http1_due(struct server_stream *stream, uint64_t due_us)
 
 static void http1_drain(struct connection *c, struct rng *rng)
 {
-    if (c->state == CONNECTION_OPEN && !c->active && c->held == NULL)
+    // One that owes a PROXY header was opened for a request that comes behind it: it has its time.
+    if (c->state == CONNECTION_OPEN && !c->active && c->held == NULL && !c->untold)
         connection_due(c, connection_now_us(c) + DRAIN_GRACE_US + rng_below(rng, DRAIN_SPREAD_US));
 }
 
