@@ -102,19 +102,10 @@ static ssize_t read_body(nghttp2_session *http2, int32_t id, uint8_t *to, size_t
     struct session_stream *s = nghttp2_session_get_stream_user_data(http2, id);
     if (session_out_bytes(user) >= SESSION_OUT_HIGH)
         return NGHTTP2_ERR_PAUSE;
-    if (s == NULL || (s->queued == 0 && !s->complete))
+    if (s == NULL)
         return NGHTTP2_ERR_DEFERRED;
-    uint32_t n = s->queued < len ? s->queued : (uint32_t)len;
-    if (n > 0)
-        *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
-    if (!s->complete || n < s->queued)
-        return n;
-    *flags |= NGHTTP2_DATA_FLAG_EOF;
-    if (s->trailers == NULL)
-        return n;
-    *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-    int failure = http2_submit_trailers(http2, id, s->trailers);
-    return failure == 0 ? (ssize_t)n : failure;
+    const struct http2_outgoing body = {s->queued, s->complete, s->trailers};
+    return http2_next_data(http2, id, &body, len, flags);
 }
 
 int session_send_data(nghttp2_session *http2, nghttp2_frame *frame, const uint8_t *header, size_t len,

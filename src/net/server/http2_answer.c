@@ -205,22 +205,11 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *to, size
 {
     (void)to;
     const struct http2 *h = user;
-    struct http2_stream *s = source->ptr;
+    const struct http2_stream *s = source->ptr;
     if (connection_unsent(h->connection) >= HTTP2_OUT_HIGH)
         return NGHTTP2_ERR_PAUSE;
-    if (s->queued == 0 && !s->complete)
-        return NGHTTP2_ERR_DEFERRED;
-    uint32_t n = s->queued < len ? s->queued : (uint32_t)len;
-    if (n > 0)
-        *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
-    if (!s->complete || n < s->queued)
-        return n;
-    *flags |= NGHTTP2_DATA_FLAG_EOF;
-    if (s->trailers == NULL)
-        return n;
-    *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-    int failure = http2_submit_trailers(session, id, s->trailers);
-    return failure == 0 ? (ssize_t)n : failure;
+    const struct http2_outgoing body = {s->queued, s->complete, s->trailers};
+    return http2_next_data(session, id, &body, len, flags);
 }
 
 // More is queued, or nothing more will be.

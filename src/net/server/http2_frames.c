@@ -103,7 +103,7 @@ nghttp2_nv http2_field(struct slice name, struct slice value)
 
 // ---- trailers ----
 
-int http2_submit_trailers(nghttp2_session *session, int32_t id, const struct io_buf *lines)
+static int submit_trailers(nghttp2_session *session, int32_t id, const struct io_buf *lines)
 {
     struct http_fields kept;
     nghttp2_nv fields[HTTP_FIELDS_MAX];
@@ -116,6 +116,24 @@ int http2_submit_trailers(nghttp2_session *session, int32_t id, const struct io_
     for (uint32_t i = 0; i < kept.count; i++)
         fields[i] = http2_field(kept.items[i].name, kept.items[i].value);
     return nghttp2_submit_trailer(session, id, fields, kept.count);
+}
+
+ssize_t http2_next_data(nghttp2_session *session, int32_t id, const struct http2_outgoing *body, size_t len,
+                        uint32_t *flags)
+{
+    if (body->queued == 0 && !body->complete)
+        return NGHTTP2_ERR_DEFERRED;
+    uint32_t n = body->queued < len ? body->queued : (uint32_t)len;
+    if (n > 0)
+        *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+    if (!body->complete || n < body->queued)
+        return n;
+    *flags |= NGHTTP2_DATA_FLAG_EOF;
+    if (body->trailers == NULL)
+        return n;
+    *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+    int failure = submit_trailers(session, id, body->trailers);
+    return failure == 0 ? (ssize_t)n : failure;
 }
 
 enum status http2_keep_trailers(struct io_loop *loop, const struct http_fields *trailers,

@@ -26,9 +26,16 @@ MUST_USE bool http2_put_data(struct io_chain *out, struct io_loop *loop, const u
 // A field as nghttp2 takes it, which only reads both texts; they must stay until it has.
 nghttp2_nv http2_field(struct slice name, struct slice value);
 
-// Trailers as lines of HTTP/1.1, each with its CRLF, become the last frame of the stream. 0, or an error of
-// nghttp2.
-int http2_submit_trailers(nghttp2_session *session, int32_t id, const struct io_buf *lines);
+// What is at hand of a body that is sent.
+struct http2_outgoing {
+    uint32_t queued;               // bytes
+    bool complete;                 // no more will be
+    const struct io_buf *trailers; // lines of HTTP/1.1, each with its CRLF; NULL: none follow it
+};
+// How much of it goes into the next frame of at most len bytes, as nghttp2 asks for it; trailers are
+// submitted behind the last. NGHTTP2_ERR_DEFERRED: nothing is at hand.
+ssize_t http2_next_data(nghttp2_session *session, int32_t id, const struct http2_outgoing *body, size_t len,
+                        uint32_t *flags);
 // Such lines of the trailers that may go on; *lines NULL: there are none. STATUS_FULL without a buffer.
 MUST_USE enum status http2_keep_trailers(struct io_loop *loop, const struct http_fields *trailers,
                                          struct io_buf **lines);
