@@ -2,7 +2,6 @@
 // Runs: what is compared, counted, told to the engine, kept and forgotten.
 #include "base/check.h"
 #include "base/heap.h"
-#include "folder.h"
 #include "net/compress/compress.h"
 #include "shadow_world.h"
 #include "test.h"
@@ -306,30 +305,6 @@ TEST(rows_that_always_change_keep_no_others_back)
     assert_int_equal(count, look(1)->noise.row_count);
 }
 
-TEST(what_is_saved_is_restored)
-{
-    static uint8_t saved[SHADOW_SAVED_BYTES];
-    static struct rollout_shadow_row rows[ROLLOUT_SHADOW_ROWS_MAX];
-    struct rollout_shadow_delta delta;
-    for (int i = 0; i < 40; i++)
-        shadow_world_give(shadow, 1, "{\"a\":1}", "{\"a\":2}", "{\"a\":1}");
-    double log_e = look(1)->judged[0].log_e;
-    struct wire_writer writer = {.data = saved, .cap = sizeof saved};
-    assert_int_equal(shadow_save(shadow, 1, &writer), STATUS_OK);
-    assert_false(writer.full);
-    assert_int_equal(shadow_begin(shadow, 2, &rules), STATUS_OK);
-    struct wire_reader reader = {.data = saved, .len = writer.len};
-    assert_int_equal(shadow_restore(shadow, 2, &reader), STATUS_OK);
-    assert_true(wire_done(&reader));
-    assert_false(shadow_delta(shadow, 2, rows, &delta));
-    look(2);
-    assert_true(report->counts.triples == 40 && report->judged[0].log_e >= log_e &&
-                report->judged[0].log_e <= log_e);
-    reader = (struct wire_reader){.data = saved, .len = writer.len - 1};
-    assert_int_equal(shadow_restore(shadow, 2, &reader), STATUS_CORRUPT);
-    assert_int_equal(shadow_save(shadow, 9, &writer), STATUS_NOT_FOUND);
-}
-
 TEST(runs_side_by_side)
 {
     struct shadow_rules other = rules;
@@ -370,28 +345,6 @@ TEST(the_next_run_of_a_service)
     assert_false(look(2)->ended);
 }
 
-TEST(examples_are_stored_as_lines)
-{
-    char folder[FOLDER_PATH_BYTES];
-    struct shadow *other;
-    struct shadow_parts parts = {.folder = folder};
-    folder_make(folder);
-    for (int good = 1; good >= 0; good--) {
-        assert_int_equal(shadow_create(&parts, &other), STATUS_OK);
-        assert_int_equal(shadow_begin(other, 5, &rules), STATUS_OK);
-        for (int i = 0; i < 9; i++)
-            shadow_world_give(other, 5, "{\"a\":1}", "{\"a\":2}", NULL);
-        shadow_wait(other);
-        heap_free(report);
-        assert_int_equal(shadow_report(other, 5, &report), STATUS_OK);
-        assert_int_equal(report->counts.stored, good ? SHADOW_EXAMPLES_MAX : 0);
-        assert_int_equal(report->counts.unstored, good ? 0 : SHADOW_EXAMPLES_MAX);
-        shadow_destroy(other);
-        parts.folder = "/nowhere/at/all";
-    }
-    folder_remove(folder);
-}
-
 TEST(a_run_takes_bounded_memory)
 {
     assert_true(sizeof *report +
@@ -401,7 +354,7 @@ TEST(a_run_takes_bounded_memory)
 
 TEST(without_memory)
 {
-    const struct shadow_parts parts = {.folder = "x"};
+    const struct shadow_parts parts = {.key = {1, 2}};
     struct shadow *other;
     enum status status;
     long after = 0;
@@ -410,7 +363,7 @@ TEST(without_memory)
         status = shadow_create(&parts, &other);
         heap_fail_after(-1);
     } while (status == STATUS_NO_MEMORY);
-    assert_int_equal(after, 3);
+    assert_int_equal(after, 2);
     after = 0;
     do {
         heap_fail_after(after++);

@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Examples: up to five requests for each path that differs, redacted before they are kept. They belong to a
 // row by its rank, which no other row ever gets.
-#include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
-#include <unistd.h>
-
 #include "base/heap.h"
 #include "base/utf8.h"
 #include "ship/shadow/shadow_private.h"
@@ -75,11 +70,9 @@ static void fill(struct shadow_example *example, const struct shadow_run *run, c
     memcpy(example->place, finding->place, sizeof example->place);
 }
 
-uint32_t shadow_examples_keep(struct shadow_run *run, const struct mirror_seen *seen,
-                              const struct diff_comparison *found,
-                              struct shadow_example fresh[DIFF_FINDINGS_MAX])
+void shadow_examples_keep(struct shadow_run *run, const struct mirror_seen *seen,
+                          const struct diff_comparison *found)
 {
-    uint32_t kept = 0;
     for (uint32_t i = 0; i < found->count; i++) {
         uint32_t rank = diff_noise_row(&run->noise, &found->findings[i])->rank;
         struct shadow_examples *examples = examples_of(run, rank);
@@ -92,9 +85,7 @@ uint32_t shadow_examples_keep(struct shadow_run *run, const struct mirror_seen *
         struct shadow_example *example = &examples->items[examples->count++];
         example->rank = rank;
         fill(example, run, seen, &found->findings[i]);
-        fresh[kept++] = *example;
     }
-    return kept;
 }
 
 void shadow_examples_free(struct shadow_run *run)
@@ -120,37 +111,4 @@ void shadow_example_write(const struct shadow_example *example, const char *memb
         json_out_close(out, '}');
     }
     json_out_close(out, '}');
-}
-
-static bool append(int fd, struct slice line, uint64_t *bytes)
-{
-    if (line.len > SHADOW_STORED_BYTES_MAX - *bytes ||
-        pwrite(fd, line.data, line.len, (off_t)*bytes) != (ssize_t)line.len)
-        return false;
-    *bytes += line.len;
-    return true;
-}
-
-// A line that was written in part is written over by the next, or cut off here.
-uint32_t shadow_examples_store(const char *folder, uint64_t run, const struct shadow_example *examples,
-                               uint32_t count, uint64_t *bytes)
-{
-    char path[4096];
-    int len = snprintf(path, sizeof path, "%s/run-%" PRIu64 ".jsonl", folder, run);
-    int fd = len < (int)sizeof path ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
-    struct json_out out = {0};
-    uint32_t stored = 0;
-    for (; fd >= 0 && stored < count; stored++) {
-        json_out_reset(&out);
-        shadow_example_write(&examples[stored], NULL, &out);
-        JSON_OUT(&out, "\n");
-        if (out.status != STATUS_OK || !append(fd, json_out_slice(&out), bytes))
-            break;
-    }
-    if (fd >= 0) {
-        (void)!ftruncate(fd, (off_t)*bytes);
-        (void)close(fd);
-    }
-    json_out_free(&out);
-    return stored;
 }

@@ -126,8 +126,6 @@ static void write_counts(struct json_out *out, const struct shadow_counts *count
     write_slow(out, "slow_candidate", counts->slow_candidate);
     write_slow(out, "slow_primary", counts->slow_primary);
     json_out_count(out, "examples_refused", counts->examples_refused);
-    json_out_count(out, "examples_stored", counts->stored);
-    json_out_count(out, "examples_not_stored", counts->unstored);
     json_out_close(out, '}');
 }
 

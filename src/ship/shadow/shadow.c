@@ -15,7 +15,6 @@ struct queued {
 
 struct shadow {
     struct shadow_parts parts;
-    char *folder;
     pthread_mutex_t lock;
     pthread_cond_t told; // something was queued, or we end
     pthread_cond_t idle; // nothing is queued, and the thread waits
@@ -105,41 +104,30 @@ static void note_time(struct shadow_run *run, int64_t time_ms)
         run->last_ms = time_ms;
 }
 
-// Under the lock. Returns how many examples are fresh.
-static uint32_t add(struct shadow *shadow, const struct queued *item, const struct shadow_outcome *outcome)
+// Under the lock.
+static void add(struct shadow *shadow, const struct queued *item, const struct shadow_outcome *outcome)
 {
     struct shadow_work *work = shadow->work;
     struct shadow_run *run = item->run;
     if (!outcome->compared) {
         run->counts.uncompared[outcome->reason]++;
-        return 0;
+        return;
     }
     *(outcome->triple ? &run->counts.triples : &run->counts.pairs) += 1;
     run->counts.by_digest += outcome->by_digest;
     run->counts.differed += work->of_candidate.count > 0 || work->of_candidate.beyond > 0;
     diff_noise_add(&run->noise, &work->of_candidate, outcome->triple ? &work->of_secondary : NULL);
-    return shadow_examples_keep(run, item->seen, &work->of_candidate, work->fresh);
+    shadow_examples_keep(run, item->seen, &work->of_candidate);
 }
 
 static void look_at(struct shadow *shadow, const struct queued *item)
 {
     struct shadow_outcome outcome = shadow_compare(shadow->work, &item->run->rules.recipe, item->seen);
     pthread_mutex_lock(&shadow->lock);
-    uint32_t fresh = add(shadow, item, &outcome);
-    uint64_t bytes = item->run->stored_bytes;
-    pthread_mutex_unlock(&shadow->lock);
-    uint32_t stored = 0;
-    if (fresh > 0 && shadow->folder != NULL)
-        stored = shadow_examples_store(shadow->folder, item->run->number, shadow->work->fresh, fresh, &bytes);
-    mirror_seen_free(item->seen);
-    pthread_mutex_lock(&shadow->lock);
-    if (shadow->folder != NULL) {
-        item->run->stored_bytes = bytes;
-        item->run->counts.stored += stored;
-        item->run->counts.unstored += fresh - stored;
-    }
+    add(shadow, item, &outcome);
     item->run->pins--;
     pthread_mutex_unlock(&shadow->lock);
+    mirror_seen_free(item->seen);
 }
 
 static struct queued take_first(struct shadow *shadow)
@@ -196,14 +184,9 @@ static enum status start(struct shadow *shadow)
 enum status shadow_create(const struct shadow_parts *parts, struct shadow **shadow)
 {
     struct shadow *made = heap_alloc(1, sizeof *made);
-    char *folder = parts->folder != NULL ? heap_strdup(parts->folder) : NULL;
-    if (made == NULL || (parts->folder != NULL && folder == NULL)) {
-        heap_free(made);
-        heap_free(folder);
+    if (made == NULL)
         return STATUS_NO_MEMORY;
-    }
     made->parts = *parts;
-    made->folder = folder;
     CHECK(pthread_mutex_init(&made->lock, NULL) == 0);
     CHECK(pthread_cond_init(&made->told, NULL) == 0 && pthread_cond_init(&made->idle, NULL) == 0);
     *shadow = made;
@@ -230,7 +213,6 @@ void shadow_destroy(struct shadow *shadow)
     (void)pthread_cond_destroy(&shadow->told);
     (void)pthread_cond_destroy(&shadow->idle);
     (void)pthread_mutex_destroy(&shadow->lock);
-    heap_free(shadow->folder);
     heap_free(shadow);
 }
 
@@ -399,46 +381,6 @@ bool shadow_delta(struct shadow *shadow, uint64_t number,
     }
     pthread_mutex_unlock(&shadow->lock);
     return news;
-}
-
-enum status shadow_save(struct shadow *shadow, uint64_t number, struct wire_writer *writer)
-{
-    uint64_t words[sizeof(struct shadow_counts) / sizeof(uint64_t)];
-    pthread_mutex_lock(&shadow->lock);
-    struct shadow_run *run = run_of(shadow, number);
-    if (run != NULL) {
-        memcpy(words, &run->counts, sizeof words);
-        for (size_t i = 0; i < ARRAY_LEN(words); i++)
-            wire_put_u64(writer, words[i]);
-        diff_noise_put(&run->noise, writer);
-    }
-    pthread_mutex_unlock(&shadow->lock);
-    return run != NULL ? STATUS_OK : STATUS_NOT_FOUND;
-}
-
-enum status shadow_restore(struct shadow *shadow, uint64_t number, struct wire_reader *reader)
-{
-    uint64_t words[sizeof(struct shadow_counts) / sizeof(uint64_t)];
-    struct diff_noise *noise = heap_alloc(1, sizeof *noise);
-    if (noise == NULL)
-        return STATUS_NO_MEMORY;
-    for (size_t i = 0; i < ARRAY_LEN(words); i++)
-        words[i] = wire_get_u64(reader);
-    enum status status = diff_noise_get(reader, noise);
-    pthread_mutex_lock(&shadow->lock);
-    struct shadow_run *run = run_of(shadow, number);
-    if (run == NULL)
-        status = STATUS_NOT_FOUND;
-    if (status == STATUS_OK) {
-        memcpy(&run->counts, words, sizeof words);
-        run->told = run->counts;
-        run->noise = *noise;
-        for (uint32_t i = 0; i < DIFF_ROWS_MAX; i++)
-            run->told_rows[i] = row_at(&run->noise, i);
-    }
-    pthread_mutex_unlock(&shadow->lock);
-    heap_free(noise);
-    return status;
 }
 
 static uint32_t copy_examples(const struct shadow_run *run, struct shadow_example *examples)

@@ -83,14 +83,12 @@ struct shadow_counts { // of requests; only uint64_t
     uint64_t slow_candidate[ROLLOUT_SHADOW_EDGES], slow_primary[ROLLOUT_SHADOW_EDGES];
     uint64_t by_digest; // compared, at least one of their bodies by its digest: too large, or not decoded
     uint64_t examples_refused; // for whose path there was no place
-    uint64_t stored, unstored; // examples written to the folder, and not: no room, or the disk refused
 };
 
 struct shadow;
 
 struct shadow_parts {
     struct siphash_key key; // secret
-    const char *folder;     // where examples are stored as lines of JSON, "run-NUMBER.jsonl"; NULL: nowhere
 };
 
 // NO_MEMORY. The thread begins with the first run.
@@ -114,12 +112,6 @@ bool shadow_find(struct shadow *shadow, struct slice service, struct slice rollo
 bool shadow_delta(struct shadow *shadow, uint64_t run,
                   struct rollout_shadow_row rows[ROLLOUT_SHADOW_ROWS_MAX],
                   struct rollout_shadow_delta *delta);
-
-// Counts and table of a run, for a journal: at most SHADOW_SAVED_BYTES. Examples are not saved. NOT_FOUND.
-enum { SHADOW_SAVED_BYTES = DIFF_NOISE_BYTES + 10 * (int)(sizeof(struct shadow_counts) / sizeof(uint64_t)) };
-MUST_USE enum status shadow_save(struct shadow *shadow, uint64_t run, struct wire_writer *writer);
-// Into a run that has begun; no delta tells of it again. CORRUPT, NOT_FOUND, NO_MEMORY.
-MUST_USE enum status shadow_restore(struct shadow *shadow, uint64_t run, struct wire_reader *reader);
 
 // ---- reports ----
 

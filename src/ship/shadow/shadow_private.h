@@ -8,10 +8,7 @@
 #include "net/compress/compress.h"
 #include "ship/shadow/shadow.h"
 
-enum {
-    SHADOW_SPACE_BYTES = 16 << 20,      // of values of two bodies
-    SHADOW_STORED_BYTES_MAX = 16 << 20, // of one run's examples in the folder
-};
+enum { SHADOW_SPACE_BYTES = 16 << 20 }; // of values of two bodies
 
 struct shadow_examples {
     uint32_t rank; // 0: free
@@ -31,7 +28,6 @@ struct shadow_run {
     struct shadow_counts counts;
     struct diff_noise noise;
     struct shadow_examples *examples[SHADOW_EXAMPLE_PATHS_MAX];
-    uint64_t stored_bytes;
     // What deltas have told.
     struct shadow_counts told;
     struct rollout_shadow_row told_rows[DIFF_ROWS_MAX];
@@ -50,7 +46,6 @@ struct shadow_work {
     struct shadow_side primary, candidate, secondary;
     struct diff_comparison of_candidate, of_secondary;
     struct diff_space space;
-    struct shadow_example fresh[DIFF_FINDINGS_MAX]; // of the present request
 };
 
 // ---- compare.c
@@ -69,13 +64,7 @@ MUST_USE enum status shadow_rules_copy(const struct shadow_rules *rules, struct 
                                        struct shadow_run *run);
 
 // ---- example.c
-// Keeps what differed in the candidate's answer as examples, where there is place. Returns how many were
-// kept; they are in fresh, too.
-uint32_t shadow_examples_keep(struct shadow_run *run, const struct mirror_seen *seen,
-                              const struct diff_comparison *found,
-                              struct shadow_example fresh[DIFF_FINDINGS_MAX]);
+// Keeps what differed in the candidate's answer as examples, where there is place.
+void shadow_examples_keep(struct shadow_run *run, const struct mirror_seen *seen,
+                          const struct diff_comparison *found);
 void shadow_examples_free(struct shadow_run *run);
-// Writes examples behind those in the folder. Returns how many were written; *bytes: of the file, before and
-// after.
-uint32_t shadow_examples_store(const char *folder, uint64_t run, const struct shadow_example *examples,
-                               uint32_t count, uint64_t *bytes);
